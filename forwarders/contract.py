@@ -1,0 +1,232 @@
+"""What a forwarder is: the facts that only the vendor's documentation knows, and the functions that only code can say.
+
+A forwarder opens no socket, sleeps, retries or logs. Delivery does that for all of them, from the facts given here.
+"""
+
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, timedelta
+from email.utils import parsedate_to_datetime
+from enum import StrEnum
+from importlib.resources import files
+from importlib.resources.abc import Traversable
+from typing import Any, ClassVar, Generic, TypeVar
+
+from pydantic import BaseModel, ConfigDict
+
+
+class Kind(StrEnum):
+    """What a vendor does with personal data; an identity field goes to an advertising vendor only hashed."""
+
+    ADVERTISING = "advertising"
+    ANALYTICS = "analytics"
+    CRM = "crm"
+    STORAGE = "storage"
+
+
+class Settings(BaseModel):
+    """Base of a forwarder's settings: unknown keys are refused, secrets are `SecretStr`."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Payload(BaseModel):
+    """Base of a forwarder's payload model: field names are the vendor's own."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """How much one request or write may hold; bytes are of the JSON of the payloads."""
+
+    items: int = 1
+    bytes: int = 1_000_000
+    item_bytes: int = 1_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Contract:
+    """The facts of a vendor: everything about a forwarder that is data.
+
+    `payload` is None where any JSON object will do. `ordered` asks for one user's deliveries in order. `window` is how old
+    an event the vendor takes. `dedupe` says which field the vendor tells repeats by, and for how long.
+    """
+
+    name: str
+    title: str
+    documentation: str
+    kind: Kind
+    settings: type[Settings]
+    payload: type[Payload] | None = None
+    limits: Limits = field(default_factory=Limits)
+    ordered: bool = False
+    window: timedelta | None = None
+    dedupe: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """One delivery, as a forwarder sees it.
+
+    `id` is the same on every attempt and replay of the delivery: the idempotency key. `time` is the event's own, RFC 3339.
+    `event` is the track event's name, else None.
+    """
+
+    id: str
+    payload: Mapping[str, Any]
+    type: str
+    event: str | None
+    time: str
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What goes to the vendor. `body` is JSON data or bytes; JSON is encoded, and its Content-Type set, by delivery."""
+
+    method: str
+    url: str
+    headers: Mapping[str, str] = field(default_factory=dict)
+    body: Any = None
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What the vendor said. Header names are lower-case; the body is cut at 1 MB."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+    @property
+    def retry_after(self) -> float | None:
+        """Seconds to wait by the Retry-After header (RFC 9110, 10.2.3: seconds or a date), None when it says nothing."""
+        value = self.headers.get("retry-after", "").strip()
+        if value.isascii() and value.isdigit():
+            return float(value[:9])
+        try:
+            at = parsedate_to_datetime(value)
+        except ValueError:
+            return None
+        return max(0.0, (at if at.tzinfo else at.replace(tzinfo=UTC)).timestamp() - time.time())
+
+
+@dataclass(frozen=True, slots=True)
+class Delivered:
+    """The vendor has it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Retry:
+    """Try again, after so many seconds if the vendor said how many."""
+
+    after: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Throttled:
+    """The vendor takes no more for now; `scope` says for whom (the whole token, or one user)."""
+
+    after: float | None = None
+    scope: str = "token"
+
+
+@dataclass(frozen=True, slots=True)
+class Dead:
+    """Will never be taken; `reason` is a short code, `detail` may quote the vendor but no personal data."""
+
+    reason: str
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Split:
+    """The batch is refused as a whole; smaller ones may pass."""
+
+
+@dataclass(frozen=True, slots=True)
+class Auth:
+    """The credentials are refused: nothing will pass until somebody mends them."""
+
+
+Result = Delivered | Retry | Throttled | Dead | Split | Auth
+"""All that a forwarder may answer for an item."""
+
+S = TypeVar("S", bound=Settings)
+
+
+class Forwarder(ABC, Generic[S]):
+    """Base of both kinds of forwarder; made once a process and integration with its checked settings."""
+
+    contract: ClassVar[Contract]
+
+    def __init__(self, settings: S) -> None:
+        self.settings = settings
+
+    @classmethod
+    def preset(cls) -> Traversable | None:
+        """The vendor's default rules: `presets/NAME.yaml` in the package of the forwarder, None when there is no such file."""
+        package = cls.__module__.rpartition(".")[0]
+        preset = files(package or cls.__module__) / "presets" / f"{cls.contract.name}.yaml"
+        return preset if preset.is_file() else None
+
+
+class HttpForwarder(Forwarder[S]):
+    """A vendor behind HTTP: pure functions from items to a request, and from an answer to results."""
+
+    def group(self, payload: Mapping[str, Any]) -> Hashable:  # noqa: ARG002
+        """What must be equal within one request. By default nothing: any payloads may share one."""
+        return None
+
+    @abstractmethod
+    def request(self, items: Sequence[Item]) -> Request:
+        """The one request that carries these items: at least one, of one group, within the contract's limits."""
+
+    def read(self, answer: Answer, items: Sequence[Item]) -> Sequence[Result]:
+        """One result an item, in their order. By default the status decides for all alike."""
+        return [by_status(answer)] * len(items)
+
+
+def by_status(answer: Answer) -> Result:
+    """What an HTTP status means where the vendor says nothing else (RFC 9110, section 15)."""
+    match answer.status:
+        case status if 200 <= status < 300:
+            return Delivered()
+        case 401 | 403:
+            return Auth()
+        case 413:
+            return Split()
+        case 429:
+            return Throttled(answer.retry_after)
+        case 408 | 425:
+            return Retry(answer.retry_after)
+        case status if status >= 500 and status not in (501, 505):
+            return Retry(answer.retry_after)
+        case status:
+            return Dead(f"status_{status}")
+
+
+@dataclass(frozen=True, slots=True)
+class Coordinates:
+    """Where a batch of deliveries lies in the forward topic: the same on every attempt at the same records."""
+
+    topic: str
+    partition: int
+    first: int
+    last: int
+
+
+class WriterForwarder(Forwarder[S]):
+    """A destination that is written to rather than asked: files, queues, databases."""
+
+    async def open(self) -> None:
+        """Called once before the first write; repairs what a crash left behind."""
+
+    @abstractmethod
+    async def write(self, items: Sequence[Item], coordinates: Coordinates) -> Sequence[Result]:
+        """Write the items so that they outlive this process; one result an item, in their order."""
+
+    async def close(self) -> None:
+        """Called once after the last write."""

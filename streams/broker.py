@@ -1,0 +1,169 @@
+"""How to reach Kafka: one model of the settings, and what each of the three clients wants of it."""
+
+import ssl
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, model_validator
+
+from streams.topics import Topic
+
+
+class BrokerError(RuntimeError):
+    """Kafka does not answer, or refuses; the message is one line for people."""
+
+
+class Broker(BaseModel):
+    """Where Kafka is and how to log in; the key `broker` of turnout.yaml."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    bootstrap: str = Field("127.0.0.1:9092", description="Addresses of brokers, host:port, separated by commas.")
+    security: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = Field(
+        "PLAINTEXT", description="Kafka's security protocol."
+    )
+    mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = Field("PLAIN", description="The SASL mechanism.")
+    username: str | None = Field(None, description="The SASL user.")
+    password: SecretStr | None = Field(None, description="The SASL password, from the environment.")
+    ca_file: Path | None = Field(None, description="Certificates to trust, PEM; by default the system's.")
+    cert_file: Path | None = Field(None, description="This client's certificate, PEM.")
+    key_file: Path | None = Field(None, description="The key of this client's certificate, PEM.")
+    idempotent: bool = Field(
+        True,
+        description="Idempotent produce, which keeps retries from repeating records. Off for the embedded broker only.",
+    )
+    session_timeout: float = Field(
+        30.0, ge=6, description="Seconds without a heartbeat until Kafka gives a worker's share away."
+    )
+    rebalance_timeout: float = Field(
+        60.0, ge=6, description="Seconds that workers have to finish when work is shared out anew."
+    )
+    compression: Literal["none", "gzip", "snappy", "lz4", "zstd"] = Field("lz4", description="Compression of records.")
+
+    @model_validator(mode="after")
+    def _login_is_whole(self) -> Self:
+        if self.security.startswith("SASL") and not (self.username and self.password):
+            raise ValueError(f"security {self.security} needs username and password")
+        return self
+
+    @property
+    def servers(self) -> list[str]:
+        """The addresses as a list."""
+        return [server.strip() for server in self.bootstrap.split(",")]
+
+    @cached_property
+    def _ssl(self) -> ssl.SSLContext | None:
+        if not self.security.endswith("SSL"):
+            return None
+        context = ssl.create_default_context(cafile=self.ca_file)
+        if self.cert_file:
+            context.load_cert_chain(self.cert_file, self.key_file)
+        return context
+
+    def _secret(self) -> str | None:
+        return self.password.get_secret_value() if self.password else None
+
+    def client(self) -> dict[str, Any]:
+        """The arguments that aiokafka and kafka-python share."""
+        login: dict[str, Any] = {}
+        if self.security.startswith("SASL"):
+            login = {
+                "sasl_mechanism": self.mechanism,
+                "sasl_plain_username": self.username,
+                "sasl_plain_password": self._secret(),
+            }
+        return {
+            "bootstrap_servers": self.servers,
+            "security_protocol": self.security,
+            "ssl_context": self._ssl,
+            **login,
+        }
+
+    def faust(self) -> dict[str, Any]:
+        """The settings of a Faust app that concern the broker."""
+        import faust
+
+        settings: dict[str, Any] = {
+            "broker": [f"kafka://{server}" for server in self.servers],
+            "broker_session_timeout": self.session_timeout,
+            "broker_heartbeat_interval": min(3.0, self.session_timeout / 6),
+            "broker_rebalance_timeout": self.rebalance_timeout,
+            "broker_request_timeout": max(90.0, self.session_timeout + 10),
+        }
+        if self.security.startswith("SASL"):
+            settings["broker_credentials"] = faust.SASLCredentials(
+                username=self.username, password=self._secret(), ssl_context=self._ssl, mechanism=self.mechanism
+            )
+        elif self._ssl:
+            settings["broker_credentials"] = faust.SSLCredentials(context=self._ssl)
+        return settings
+
+
+@dataclass(frozen=True, slots=True)
+class Mismatch:
+    """A declared topic that the broker lacks (`partitions` is None) or has with another number of partitions."""
+
+    topic: Topic
+    partitions: int | None
+
+    def __str__(self) -> str:
+        if self.partitions is None:
+            return f"topic {self.topic.name} is missing"
+        return f"topic {self.topic.name} has {self.partitions} partitions, and {self.topic.partitions} are declared"
+
+
+def find_mismatches(broker: Broker, topics: Sequence[Topic], timeout: float = 10.0) -> list[Mismatch]:
+    """Hold the declared topics against the broker's; blocking. Raises BrokerError when it does not answer in time (seconds)."""
+    with _Admin(broker, timeout) as admin:
+        there = {
+            found["name"]: len(found["partitions"])
+            for found in admin.describe_topics([topic.name for topic in topics])
+            if not found.get("error_code")
+        }
+    return [Mismatch(topic, there.get(topic.name)) for topic in topics if there.get(topic.name) != topic.partitions]
+
+
+def create_topics(broker: Broker, topics: Sequence[Topic], replication: int, timeout: float = 10.0) -> None:
+    """Create these topics; one that is there already is left as it is. Blocking. Raises BrokerError."""
+    from kafka.admin import NewTopic
+    from kafka.errors import TopicAlreadyExistsError
+
+    with _Admin(broker, timeout) as admin:
+        for topic in topics:
+            try:
+                admin.create_topics([NewTopic(topic.name, topic.partitions, replication, topic_configs=topic.config)])
+            except TopicAlreadyExistsError:
+                continue
+
+
+class _Admin:
+    """kafka-python's admin client for the length of a `with`, its errors as BrokerError."""
+
+    def __init__(self, broker: Broker, timeout: float) -> None:
+        self.broker, self.timeout = broker, timeout
+
+    def __enter__(self) -> Any:
+        from kafka.admin import KafkaAdminClient
+        from kafka.errors import KafkaError
+
+        milliseconds = int(self.timeout * 1000)
+        try:
+            self.admin = KafkaAdminClient(
+                **self.broker.client(), request_timeout_ms=milliseconds, bootstrap_timeout_ms=milliseconds
+            )
+        except (KafkaError, OSError, ValueError) as error:
+            raise BrokerError(self._line(error)) from error
+        return self.admin
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        from kafka.errors import KafkaError
+
+        self.admin.close()
+        if isinstance(error, KafkaError | OSError):
+            raise BrokerError(self._line(error)) from error
+
+    def _line(self, error: BaseException) -> str:
+        return f"Kafka at {self.broker.bootstrap} does not answer: {type(error).__name__}: {error}".splitlines()[0]

@@ -1,0 +1,369 @@
+"""Every topic: its name, key, partitions, retention, and the shape of its records.
+
+Keys are UTF-8: of an event and of all that comes from it the userId, else the anonymousId. Values are JSON, but for
+`rejected`, whose values are what came, byte for byte. Each record says its format version, and a reader refuses one
+that is newer than itself.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any, NamedTuple
+
+import orjson
+
+VERSION = 1
+"""The format that this code writes, and the newest that it reads."""
+
+SOURCE_HEADER = "turnout-source"
+VERSION_HEADER = "turnout-version"
+REASON_HEADER = "turnout-reason"
+DETAIL_HEADER = "turnout-detail"
+FROM_HEADER = "turnout-from"
+
+DAY = 24 * 3600
+
+Headers = Sequence[tuple[str, bytes]]
+
+
+@dataclass(frozen=True, slots=True)
+class Topic:
+    """A topic as declared: `name` with the prefix, retention in seconds."""
+
+    name: str
+    partitions: int
+    retention: int
+
+    @property
+    def config(self) -> dict[str, str]:
+        """What the topic is created with."""
+        return {"retention.ms": str(self.retention * 1000), "cleanup.policy": "delete"}
+
+
+@dataclass(frozen=True, slots=True)
+class Topics:
+    """All topics of one environment; the prefix keeps environments that share a Kafka apart."""
+
+    prefix: str = "turnout"
+    partitions: int = 12
+    retention_days: int = 7
+
+    @property
+    def events(self) -> str:
+        """What came in, one event a record, as it came."""
+        return f"{self.prefix}.events"
+
+    @property
+    def rejected(self) -> str:
+        """What was accepted and is no valid event; the headers say why and where it came from."""
+        return f"{self.prefix}.rejected"
+
+    @property
+    def outcomes(self) -> str:
+        """What became of each event for each integration."""
+        return f"{self.prefix}.outcomes"
+
+    @property
+    def dead(self) -> str:
+        """Deliveries that will never be taken, with all that is needed to send them again."""
+        return f"{self.prefix}.dead"
+
+    def forward(self, integration: str) -> str:
+        """What one integration is to deliver."""
+        return f"{self.prefix}.forward.{integration}"
+
+    def declared(self, integrations: Iterable[str]) -> list[Topic]:
+        """Every topic that this environment needs; dead letters and rejected events are kept four times as long."""
+        kept, long = self.retention_days * DAY, 4 * self.retention_days * DAY
+        return [
+            Topic(self.events, self.partitions, kept),
+            Topic(self.rejected, self.partitions, long),
+            Topic(self.outcomes, self.partitions, kept),
+            Topic(self.dead, self.partitions, long),
+            *(Topic(self.forward(name), self.partitions, kept) for name in integrations),
+        ]
+
+
+class RecordError(ValueError):
+    """A record that cannot be read: no JSON, a part missing, or a format newer than this reader."""
+
+
+def event_headers(source: str) -> Headers:
+    """The headers of an event's record."""
+    return ((SOURCE_HEADER, source.encode()), (VERSION_HEADER, b"%d" % VERSION))
+
+
+class Origin(NamedTuple):
+    """Where an event lies: the coordinates that every record made of it carries."""
+
+    topic: str
+    partition: int
+    offset: int
+
+
+class Delivery(NamedTuple):
+    """A record of a forward topic: one event as one integration wants it.
+
+    `id` is the messageId, with `:rule` behind it where several rules of a file may match; `rules` the version of the rules;
+    `time` and `received` RFC 3339; `origin` the event's own coordinates.
+    """
+
+    id: str
+    rule: str
+    rules: str
+    type: str
+    event: str | None
+    time: str
+    received: str
+    source: str
+    origin: Origin
+    payload: dict[str, Any]
+
+    def encode(self) -> bytes:
+        """The record's value."""
+        return orjson.dumps(
+            {
+                "v": VERSION,
+                "id": self.id,
+                "rule": self.rule,
+                "rules": self.rules,
+                "type": self.type,
+                "event": self.event,
+                "time": self.time,
+                "received": self.received,
+                "source": self.source,
+                "from": tuple(self.origin),
+                "payload": self.payload,
+            }
+        )
+
+    @classmethod
+    def decode(cls, value: bytes | None) -> "Delivery":
+        """The delivery in a record's value; raises RecordError."""
+        data = _decode(value)
+        try:
+            return cls(
+                data["id"],
+                data["rule"],
+                data["rules"],
+                data["type"],
+                data["event"],
+                data["time"],
+                data["received"],
+                data["source"],
+                Origin(*data["from"]),
+                data["payload"],
+            )
+        except (KeyError, TypeError) as error:
+            raise RecordError(f"a delivery lacks a part: {error}") from error
+
+
+class Outcome(StrEnum):
+    """What may become of an event for an integration. Every accepted event ends in exactly one, for each rule that took it."""
+
+    DELIVERED = "delivered"
+    FILTERED = "filtered"
+    OPTED_OUT = "opted_out"
+    CONSENT = "consent"
+    SAMPLED = "sampled"
+    SUPPRESSED = "suppressed"
+    DUPLICATE = "duplicate"
+    QUARANTINED = "quarantined"
+    EXPIRED = "expired"
+    DEAD = "dead"
+
+
+FORWARDED = "forwarded"
+"""Not an outcome yet: the router has handed the delivery on. Any outcome is stronger."""
+
+
+class Stage(StrEnum):
+    """Who wrote an outcome record."""
+
+    ROUTER = "router"
+    FORWARDER = "forwarder"
+
+
+class Span(NamedTuple):
+    """Offsets of one source partition that share an outcome, for one integration and rule.
+
+    `rule` is empty where no rule was involved. Both ends are included.
+    """
+
+    integration: str
+    rule: str
+    outcome: str
+    first: int
+    last: int
+
+
+class Named(NamedTuple):
+    """One offset whose outcome needs a reason: a short code, and a detail without personal data."""
+
+    integration: str
+    rule: str
+    outcome: str
+    offset: int
+    reason: str
+    detail: str
+
+
+class Outcomes(NamedTuple):
+    """A record of the outcomes topic: intervals of offsets of one source partition, never counts.
+
+    A redelivery may say the same again, so a reader takes the union: an outcome is stronger than `forwarded`, `delivered`
+    stronger than `dead`. `rules` is the version of the rules that decided.
+    """
+
+    stage: Stage
+    topic: str
+    partition: int
+    rules: str
+    spans: Sequence[Span]
+    named: Sequence[Named] = ()
+
+    def encode(self) -> bytes:
+        """The record's value: spans grouped by integration, rule and outcome; an offset alone stands as a number."""
+        groups: dict[tuple[str, str, str], list[Any]] = {}
+        for integration, rule, outcome, first, last in self.spans:
+            groups.setdefault((integration, rule, outcome), []).append(first if first == last else (first, last))
+        return orjson.dumps(
+            {
+                "v": VERSION,
+                "stage": self.stage,
+                "from": (self.topic, self.partition),
+                "rules": self.rules,
+                "spans": [(*group, spans) for group, spans in groups.items()],
+                "named": [tuple(named) for named in self.named],
+            }
+        )
+
+    @classmethod
+    def decode(cls, value: bytes | None) -> "Outcomes":
+        """The outcomes in a record's value; raises RecordError."""
+        data = _decode(value)
+        try:
+            topic, partition = data["from"]
+            return cls(
+                Stage(data["stage"]),
+                topic,
+                partition,
+                data["rules"],
+                [
+                    Span(integration, rule, outcome, *(span if isinstance(span, list) else (span, span)))
+                    for integration, rule, outcome, spans in data["spans"]
+                    for span in spans
+                ],
+                [Named(*named) for named in data["named"]],
+            )
+        except (KeyError, TypeError, ValueError) as error:
+            raise RecordError(f"an outcome record lacks a part: {error}") from error
+
+
+class DeadLetter(NamedTuple):
+    """A record of the dead topic: a delivery that will never be taken, and why.
+
+    `delivery` is the forward record's data, with a null payload where the mapping itself failed. `request` is what was sent
+    (method, url, headers; secrets masked), `answer` what the vendor said (status, the first 4 KB of the body), both null
+    where it did not come to that.
+    """
+
+    integration: str
+    delivery: Mapping[str, Any]
+    reason: str
+    detail: str
+    attempts: int
+    died: str
+    request: Mapping[str, Any] | None = None
+    answer: Mapping[str, Any] | None = None
+
+    def encode(self) -> bytes:
+        """The record's value."""
+        return orjson.dumps({"v": VERSION, **self._asdict()})
+
+    @classmethod
+    def decode(cls, value: bytes | None) -> "DeadLetter":
+        """The dead letter in a record's value; raises RecordError."""
+        data = _decode(value)
+        try:
+            return cls(*(data[name] for name in cls._fields))
+        except KeyError as error:
+            raise RecordError(f"a dead letter lacks a part: {error}") from error
+
+
+def rejected_headers(reason: str, detail: str, source: str, origin: Origin | None = None) -> Headers:
+    """The headers of a rejected record; `origin` is None where the collector refused the event, before any topic."""
+    return (
+        (REASON_HEADER, reason.encode()),
+        (DETAIL_HEADER, detail.encode()),
+        (SOURCE_HEADER, source.encode()),
+        (FROM_HEADER, orjson.dumps(origin)),
+        (VERSION_HEADER, b"%d" % VERSION),
+    )
+
+
+class Rejected(NamedTuple):
+    """A record of the rejected topic as its reader sees it: `value` is what came, byte for byte."""
+
+    reason: str
+    detail: str
+    source: str
+    origin: Origin | None
+    key: bytes | None
+    value: bytes | None
+
+    @classmethod
+    def decode(cls, key: bytes | None, value: bytes | None, headers: Iterable[tuple[str, bytes]]) -> "Rejected":
+        """The rejected event in a record; raises RecordError."""
+        found = dict(headers)
+        check_version(headers)
+        try:
+            origin = orjson.loads(found[FROM_HEADER])
+            return cls(
+                found[REASON_HEADER].decode(),
+                found[DETAIL_HEADER].decode(),
+                found[SOURCE_HEADER].decode(),
+                Origin(*origin) if origin else None,
+                key,
+                value,
+            )
+        except (KeyError, ValueError, TypeError) as error:
+            raise RecordError(f"a rejected record lacks a header: {error}") from error
+
+
+def check_version(headers: Iterable[tuple[str, bytes]]) -> None:
+    """Raise RecordError where a record's headers name a format newer than this reader; without the header it is version 1."""
+    for name, value in headers:
+        if name == VERSION_HEADER and not (value.isdigit() and int(value) <= VERSION):
+            raise RecordError(_newer(value.decode(errors="replace")))
+
+
+def _decode(value: bytes | None) -> dict[str, Any]:
+    try:
+        data = orjson.loads(value or b"")
+    except orjson.JSONDecodeError as error:
+        raise RecordError(f"a record is not JSON: {error}") from error
+    if not isinstance(data, dict):
+        raise RecordError("a record is not a JSON object")
+    version = data.get("v")
+    if not isinstance(version, int) or version > VERSION:
+        raise RecordError(_newer(version))
+    return data
+
+
+def _newer(version: object) -> str:
+    return f"a record has format {version!r}, and this version of Turnout reads up to {VERSION} (upgrade the readers first)"
+
+
+def intervals(offsets: Iterable[int]) -> Iterator[tuple[int, int]]:
+    """Ascending offsets as closed intervals: 1 2 3 7 gives (1, 3) and (7, 7)."""
+    first = last = -1
+    for offset in offsets:
+        if offset == last + 1 and first >= 0:
+            last = offset
+            continue
+        if first >= 0:
+            yield first, last
+        first = last = offset
+    if first >= 0:
+        yield first, last

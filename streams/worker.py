@@ -1,0 +1,176 @@
+"""A worker process: its producer, its Faust apps, what ends it and with which exit code."""
+
+import asyncio
+import logging
+import shutil
+import signal
+import tempfile
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+from time import monotonic
+from typing import Any
+
+import faust
+import structlog
+
+from streams.broker import Broker
+from streams.produce import Producer
+from streams.progress import Progress, Run
+from streams.transport import Transport
+
+log = structlog.get_logger()
+
+STALLED_AFTER = 180.0
+"""Seconds without any progress, while there is lag and nobody declared a wait, after which a worker gives up."""
+
+# Faust and aiokafka build debug records in their send path even when nobody reads them, at 13 to 37 % of the speed.
+logging.disable(logging.DEBUG)
+
+
+def _nobody_waits() -> bool:
+    return False
+
+
+@dataclass
+class Station:
+    """One Faust app of a worker, its runs, and whether it is waiting for something it has declared (a vendor, a back-off)."""
+
+    app: faust.App
+    topic: faust.TopicT[Any]
+    progress: Progress
+    transport: Transport
+    waits: Callable[[], bool] = _nobody_waits
+    started: Sequence[Callable[[], Awaitable[None]]] = field(default_factory=list)
+    stopped: Sequence[Callable[[], Awaitable[None]]] = field(default_factory=list)
+
+    def lag(self) -> int:
+        """How many fetched-or-known records lie before the end of our partitions and are not finished."""
+        lag = 0
+        for topic, partition in self.progress.partitions():
+            tp = faust.TP(topic, partition) if hasattr(faust, "TP") else (topic, partition)
+            end, done = self.app.consumer.highwater(tp), self.progress.committable((topic, partition))
+            lag += max(0, (end or 0) - (done or 0))
+        return lag
+
+
+def make_station(
+    name: str,
+    topic: str,
+    work: Callable[[Run], Awaitable[None]],
+    broker: Broker,
+    *,
+    group: str,
+    commit_interval: float,
+    grace: float,
+    poll_records: int = 500,
+    budget: int = 16 * 1024 * 1024,
+) -> Station:
+    """A Faust app whose one agent hands each run of `topic` to `work`, in the consumer group `group`.
+
+    `work` must not raise: what can be handled is an outcome, and what cannot ends the process through `Worker.fail`.
+    """
+    app = faust.App(
+        group,
+        **broker.faust(),
+        broker_client_id=group,
+        broker_commit_interval=commit_interval,
+        broker_max_poll_records=poll_records,
+        # After its default of 1,000 s without a fetch aiokafka leaves the group, and Faust never joins it again.
+        broker_max_poll_interval=1_000_000,
+        consumer_auto_offset_reset="earliest",
+        datadir=tempfile.mkdtemp(prefix="turnout-"),
+        store="memory://",
+        stream_wait_empty=True,
+        topic_allow_declare=False,
+        topic_disable_leader=True,
+        value_serializer="raw",
+        web_enabled=False,
+        worker_redirect_stdouts=False,
+    )
+    progress = Progress(budget)
+    transport = Transport(app.conf.broker_consumer, app, progress=progress, grace=grace)
+    app.transport = transport
+    source = app.topic(topic, value_type=None, value_serializer="raw", acks=False)
+
+    async def agent(runs: Any) -> None:
+        async for run in runs:
+            if run.begin():
+                await work(run)
+            # The queue behind a busy stream never yields by itself, and confirmations must be heard.
+            await asyncio.sleep(0)
+
+    app.agent(source, name=name)(agent)
+    return Station(app, source, progress, transport)
+
+
+class Worker:
+    """Runs stations until it is told to stop, or one of them cannot go on."""
+
+    def __init__(self, producer: Producer, *, stalled_after: float = STALLED_AFTER) -> None:
+        self.producer = producer
+        self.stations: list[Station] = []
+        self._stalled_after = stalled_after
+        self._over: asyncio.Future[str | None] | None = None
+
+    def fail(self, why: str) -> None:
+        """End the process with exit code 1; what is not confirmed is not committed, and comes again."""
+        if self._over is not None and not self._over.done():
+            self._over.set_result(why)
+
+    def stop(self) -> None:
+        """End the process in order, with exit code 0."""
+        if self._over is not None and not self._over.done():
+            self._over.set_result(None)
+
+    async def run(self, ready: Callable[[], None] = lambda: None) -> int:
+        """Start all, wait, stop all; returns the exit code. SIGTERM and SIGINT stop."""
+        loop = asyncio.get_running_loop()
+        self._over = loop.create_future()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self.stop)
+        tasks: list[asyncio.Task[None]] = []
+        try:
+            await self.producer.start()
+            for station in self.stations:
+                for step in station.started:
+                    await step()
+                await station.app.start()
+                tasks.append(loop.create_task(self._notice_crash(station)))
+            tasks.append(loop.create_task(self._watch()))
+            ready()
+            why = await self._over
+        finally:
+            for task in tasks:
+                task.cancel()
+            await self._stop_all()
+        if why is not None:
+            log.error("worker ends", reason=why)
+        return 0 if why is None else 1
+
+    async def _stop_all(self) -> None:
+        await asyncio.gather(*(self._stop_station(station) for station in self.stations))
+        await self.producer.stop()
+
+    async def _stop_station(self, station: Station) -> None:
+        try:
+            await asyncio.wait_for(station.app.stop(), station.transport.grace + 5)
+        except Exception as error:  # noqa: BLE001  # the others still want to be stopped
+            log.error("an app did not stop cleanly", app=station.app.conf.id, error=type(error).__name__)  # noqa: TRY400
+        for step in station.stopped:
+            await step()
+        shutil.rmtree(station.app.conf.datadir, ignore_errors=True)
+
+    async def _notice_crash(self, station: Station) -> None:
+        await station.app._crashed.wait()  # noqa: SLF001  # mode offers a property, but nothing to await
+        reason = station.app.crash_reason
+        self.fail(f"{station.app.conf.id} crashed: {type(reason).__name__}: {reason}".splitlines()[0])
+
+    async def _watch(self) -> None:
+        while True:
+            await asyncio.sleep(1.0)
+            for station in self.stations:
+                still = monotonic() - station.progress.moved_at
+                if still > self._stalled_after and not station.waits() and station.lag():
+                    self.fail(
+                        f"{station.app.conf.id} stalled: nothing finished for {still:.0f} s, with records waiting"
+                    )
