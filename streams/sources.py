@@ -1,0 +1,52 @@
+"""Where events come from: each source has a name and the write keys that its senders show."""
+
+import hashlib
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Self
+
+
+def digest(write_key: str) -> bytes:
+    """The SHA-256 of a write key: what is kept and looked up, so that no comparison takes time that tells of a key."""
+    return hashlib.sha256(write_key.encode(errors="surrogatepass")).digest()
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """An app or site that sends events; `write_keys` are digests, never the keys."""
+
+    name: str
+    write_keys: frozenset[bytes]
+
+    @classmethod
+    def of(cls, name: str, write_keys: Iterable[str]) -> Self:
+        """A source from its plain write keys."""
+        return cls(name, frozenset(map(digest, write_keys)))
+
+
+class Sources:
+    """The sources in force. `default` names the source of Kafka records that name none; None rejects those."""
+
+    def __init__(self, sources: Iterable[Source] = (), default: str | None = None) -> None:
+        """Raises ValueError where two sources share a name or a write key, or the default is none of them."""
+        self._by_name: dict[str, Source] = {}
+        self._by_key: dict[bytes, Source] = {}
+        for source in sources:
+            if source.name in self._by_name:
+                raise ValueError(f"two sources are named {source.name}")
+            self._by_name[source.name] = source
+            for key in source.write_keys:
+                holder = self._by_key.setdefault(key, source)
+                if holder is not source:
+                    raise ValueError(f"sources {holder.name} and {source.name} share a write key")
+        if default is not None and default not in self._by_name:
+            raise ValueError(f"the default source {default} is not declared")
+        self.default = default
+
+    def find(self, write_key: str) -> Source | None:
+        """The source that a write key belongs to."""
+        return self._by_key.get(digest(write_key))
+
+    def by_name(self, name: str) -> Source | None:
+        """The source of that name."""
+        return self._by_name.get(name)
