@@ -3,11 +3,11 @@
 A forwarder opens no socket, sleeps, retries or logs. Delivery does that for all of them, from the facts given here.
 """
 
-import time
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, timedelta
+from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from enum import StrEnum
 from importlib.resources import files
@@ -15,6 +15,8 @@ from importlib.resources.abc import Traversable
 from typing import Any, ClassVar, Generic, TypeVar
 
 from pydantic import BaseModel, ConfigDict
+
+SECONDS = re.compile(r"[0-9]{1,9}(\.[0-9]{1,9})?")
 
 
 class Kind(StrEnum):
@@ -27,15 +29,15 @@ class Kind(StrEnum):
 
 
 class Settings(BaseModel):
-    """Base of a forwarder's settings: unknown keys are refused, secrets are `SecretStr`."""
+    """Base of a forwarder's settings: unknown keys are refused, secrets are `SecretStr`, errors quote no value."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
 
 
 class Payload(BaseModel):
-    """Base of a forwarder's payload model: field names are the vendor's own."""
+    """Base of a forwarder's payload model: field names are the vendor's own, errors quote no value."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", hide_input_in_errors=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,8 +53,8 @@ class Limits:
 class Contract:
     """The facts of a vendor: everything about a forwarder that is data.
 
-    `payload` is None where any JSON object will do. `ordered` asks for one user's deliveries in order. `window` is how old
-    an event the vendor takes. `dedupe` says which field the vendor tells repeats by, and for how long.
+    `payload` is None where any JSON object will do. `ordered` asks for one user's deliveries in order. `window` is how
+    old an event the vendor takes. `dedupe` says which field the vendor tells repeats by, and for how long.
     """
 
     name: str
@@ -71,8 +73,8 @@ class Contract:
 class Item:
     """One delivery, as a forwarder sees it.
 
-    `id` is the same on every attempt and replay of the delivery: the idempotency key. `time` is the event's own, RFC 3339.
-    `event` is the track event's name, else None.
+    `id` is the same on every attempt and replay of the delivery: the idempotency key. `time` is the event's own, RFC
+    3339. `event` is the track event's name, else None.
     """
 
     id: str
@@ -84,12 +86,15 @@ class Item:
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What goes to the vendor. `body` is JSON data or bytes; JSON is encoded, and its Content-Type set, by delivery."""
+    """What goes to the vendor. `body` is JSON data or bytes; JSON is encoded, and its Content-Type set, by delivery.
+
+    URL and headers may hold secrets, the body holds personal data: none of them is in the repr.
+    """
 
     method: str
-    url: str
-    headers: Mapping[str, str] = field(default_factory=dict)
-    body: Any = None
+    url: str = field(repr=False)
+    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
+    body: Any = field(default=None, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,15 +107,18 @@ class Answer:
 
     @property
     def retry_after(self) -> float | None:
-        """Seconds to wait by the Retry-After header (RFC 9110, 10.2.3: seconds or a date), None when it says nothing."""
+        """Seconds to wait by the Retry-After header, None when it says nothing.
+
+        RFC 9110, 10.2.3: whole seconds or a date; some vendors send fractions of a second.
+        """
         value = self.headers.get("retry-after", "").strip()
-        if value.isascii() and value.isdigit():
-            return float(value[:9])
+        if SECONDS.fullmatch(value):
+            return float(value)
         try:
             at = parsedate_to_datetime(value)
-        except ValueError:
+        except (ValueError, OverflowError):
             return None
-        return max(0.0, (at if at.tzinfo else at.replace(tzinfo=UTC)).timestamp() - time.time())
+        return max(0.0, ((at if at.tzinfo else at.replace(tzinfo=UTC)) - datetime.now(UTC)).total_seconds())
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,9 +173,14 @@ class Forwarder(ABC, Generic[S]):
     def __init__(self, settings: S) -> None:
         self.settings = settings
 
+    @property
+    def limits(self) -> Limits:
+        """How much one request or write may hold: the contract's limits, unless settings narrow them."""
+        return self.contract.limits
+
     @classmethod
     def preset(cls) -> Traversable | None:
-        """The vendor's default rules: `presets/NAME.yaml` in the package of the forwarder, None when there is no such file."""
+        """The vendor's default rules: `presets/NAME.yaml` in the forwarder's package, None when there are none."""
         package = cls.__module__.rpartition(".")[0]
         preset = files(package or cls.__module__) / "presets" / f"{cls.contract.name}.yaml"
         return preset if preset.is_file() else None
@@ -227,6 +240,10 @@ class WriterForwarder(Forwarder[S]):
     @abstractmethod
     async def write(self, items: Sequence[Item], coordinates: Coordinates) -> Sequence[Result]:
         """Write the items so that they outlive this process; one result an item, in their order."""
+
+    def preview(self, items: Sequence[Item]) -> Request:
+        """What a write of these items would hold, for those who want to see it beforehand; nothing is written."""
+        return Request("WRITE", f"{self.contract.name}:", body=[item.payload for item in items])
 
     async def close(self) -> None:
         """Called once after the last write."""

@@ -1,0 +1,111 @@
+"""How a request shows who sends it, where the user chooses; and what a header may hold."""
+
+import hmac
+import re
+from base64 import b64encode
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr
+from typing_extensions import override
+
+OWN_HEADERS = {
+    "authorization": "use `auth`",
+    "content-type": "it is always application/json",
+    "idempotency-key": "it is the delivery's id",
+    **dict.fromkeys(("connection", "content-length", "host", "transfer-encoding"), "it belongs to HTTP itself"),
+}
+
+
+def _check_name(name: str) -> str:
+    if not re.fullmatch(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+", name):  # a token of RFC 9110, 5.6.2
+        raise ValueError("this is no name of a header (letters, digits and hyphens)")
+    if hint := OWN_HEADERS.get(name.lower()):
+        raise ValueError(f"the header {name} cannot be set: {hint}")
+    return name
+
+
+def _check_value(value: str) -> str:
+    if not (value.isascii() and value.isprintable()):
+        raise ValueError("a header holds printable ASCII only")
+    return value
+
+
+def _check_secret(secret: SecretStr) -> SecretStr:
+    _check_value(secret.get_secret_value())
+    return secret
+
+
+HeaderName = Annotated[str, AfterValidator(_check_name)]
+"""A header that a setting may name: not one that a forwarder or HTTP itself sets."""
+
+HeaderValue = Annotated[str, AfterValidator(_check_value)]
+"""Printable ASCII: no line break can end the header early."""
+
+HeaderSecret = Annotated[SecretStr, Field(min_length=1), AfterValidator(_check_secret)]
+"""A secret that stands in a header as it is."""
+
+
+class Credentials(BaseModel):
+    """Base of the ways to authenticate."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
+
+    def headers(self, body: bytes) -> dict[str, str]:
+        """The headers that authenticate a request with this body."""
+        raise NotImplementedError
+
+
+class Bearer(Credentials):
+    """`Authorization: Bearer TOKEN` (RFC 6750)."""
+
+    type: Literal["bearer"]
+    token: HeaderSecret
+
+    @override
+    def headers(self, body: bytes) -> dict[str, str]:
+        return {"Authorization": f"Bearer {self.token.get_secret_value()}"}
+
+
+class Basic(Credentials):
+    """`Authorization: Basic …` (RFC 7617)."""
+
+    type: Literal["basic"]
+    username: Annotated[str, Field(pattern="^[^:]*$")]
+    password: SecretStr
+
+    @override
+    def headers(self, body: bytes) -> dict[str, str]:
+        return {"Authorization": basic(self.username, self.password)}
+
+
+class Header(Credentials):
+    """A secret in a header of any name, such as `X-Api-Key`."""
+
+    type: Literal["header"]
+    name: HeaderName
+    value: HeaderSecret
+
+    @override
+    def headers(self, body: bytes) -> dict[str, str]:
+        return {self.name: self.value.get_secret_value()}
+
+
+class Signature(Credentials):
+    """HMAC-SHA256 of the body's bytes in a header, as `sha256=HEX`."""
+
+    type: Literal["hmac"]
+    secret: Annotated[SecretStr, Field(min_length=1)]
+    header: HeaderName = "X-Signature-256"
+
+    @override
+    def headers(self, body: bytes) -> dict[str, str]:
+        return {self.header: "sha256=" + hmac.digest(self.secret.get_secret_value().encode(), body, "sha256").hex()}
+
+
+AnyCredentials = Annotated[Bearer | Basic | Header | Signature, Field(discriminator="type")]
+
+
+def basic(username: str, password: SecretStr | str) -> str:
+    """The value of an Authorization header for a user and a password (RFC 7617, in UTF-8)."""
+    text = password if isinstance(password, str) else password.get_secret_value()
+    return "Basic " + b64encode(f"{username}:{text}".encode()).decode()

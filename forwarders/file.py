@@ -1,0 +1,175 @@
+"""Files of newline-delimited JSON in a folder of this machine."""
+
+import asyncio
+import fcntl
+import os
+import threading
+from collections.abc import Sequence
+from contextlib import suppress
+from datetime import UTC, datetime
+from mmap import ACCESS_READ, mmap
+from pathlib import Path
+from typing import Annotated
+from uuid import uuid4
+
+import orjson
+from pydantic import Field
+from typing_extensions import override
+
+from forwarders.contract import (
+    Contract,
+    Coordinates,
+    Delivered,
+    Item,
+    Kind,
+    Limits,
+    Request,
+    Result,
+    Retry,
+    Settings,
+    WriterForwarder,
+)
+
+
+class FileSettings(Settings):
+    """Which folder, and when a file is full: by its size in bytes or its age in seconds, whichever comes first."""
+
+    folder: Path
+    roll_bytes: Annotated[int, Field(ge=1)] = 100_000_000
+    roll_seconds: Annotated[float, Field(gt=0)] = 3600.0
+
+
+class File(WriterForwarder[FileSettings]):
+    """One payload a line. A file is written under the name `….ndjson.open`, and becomes `….ndjson` when it is full.
+
+    Delivered means synced to disk. Names are unique, so any number of workers share a folder. A file that a crash left
+    open loses its unfinished last line and gets its final name when the next worker starts. What was written and not
+    yet answered at a crash is written again, into another file.
+    """
+
+    contract = Contract(
+        name="file",
+        title="File (NDJSON)",
+        documentation="https://github.com/ndjson/ndjson-spec",
+        kind=Kind.STORAGE,
+        settings=FileSettings,
+        limits=Limits(items=10_000, bytes=16_000_000, item_bytes=16_000_000),
+    )
+
+    def __init__(self, settings: FileSettings) -> None:
+        super().__init__(settings)
+        self._file: OpenFile | None = None
+        self._lock = threading.Lock()  # and not asyncio's: a cancelled write goes on in its thread
+
+    @override
+    async def open(self) -> None:
+        await asyncio.to_thread(repair, self.settings.folder)
+
+    @override
+    async def write(self, items: Sequence[Item], coordinates: Coordinates) -> Sequence[Result]:
+        try:
+            new = await asyncio.to_thread(self._append, _lines(items))
+        except OSError:
+            return [Retry()] * len(items)
+        if new is not None:
+            loop = asyncio.get_running_loop()
+            loop.call_later(self.settings.roll_seconds, loop.run_in_executor, None, self._close, new)
+        return [Delivered()] * len(items)
+
+    @override
+    async def close(self) -> None:
+        await asyncio.to_thread(self._close)
+
+    @override
+    def preview(self, items: Sequence[Item]) -> Request:
+        return Request("WRITE", f"file:{self.settings.folder}/", body=_lines(items))
+
+    def _append(self, lines: bytes) -> "OpenFile | None":
+        """Write and sync; the file, if it is a new one that may stay open for a while."""
+        with self._lock:
+            new = self._file is None
+            file = self._file = self._file or OpenFile(self.settings.folder)
+            try:
+                file.append(lines)
+            except OSError:
+                self._finish()
+                raise
+            if file.size >= self.settings.roll_bytes:
+                self._finish()
+            return file if new and self._file else None
+
+    def _close(self, only: "OpenFile | None" = None) -> None:
+        """Give the open file its final name, or only if it is still this one."""
+        with self._lock:
+            if only in (None, self._file):
+                self._finish()
+
+    def _finish(self) -> None:
+        """What is synced is safe whether or not this works: where it does not, the next start repairs."""
+        file, self._file = self._file, None
+        if file is not None:
+            with suppress(OSError):
+                file.close()
+
+
+class OpenFile:
+    """A file that is being written, locked as long as its process lives; `size` is how much of it is synced."""
+
+    SUFFIX = ".ndjson.open"
+
+    def __init__(self, folder: Path) -> None:
+        self.path = folder / f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{uuid4().hex}{self.SUFFIX}"
+        self.size = 0
+        self._fd = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC, 0o640)
+        fcntl.flock(self._fd, fcntl.LOCK_EX)
+        _sync(folder)
+
+    def append(self, lines: bytes) -> None:
+        """Write whole lines and sync them; after an error the file must be closed."""
+        rest = memoryview(lines)
+        while rest:
+            rest = rest[os.write(self._fd, rest) :]
+        os.fsync(self._fd)
+        self.size += len(lines)
+
+    def close(self) -> None:
+        """Cut what is not synced, and give the file its final name."""
+        try:
+            _finish(self.path, self._fd, self.size)
+        finally:
+            os.close(self._fd)
+
+
+def repair(folder: Path) -> None:
+    """Make the folder if need be, and finish the files whose process is gone."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for path in folder.glob(f"*{OpenFile.SUFFIX}"):
+        with suppress(FileNotFoundError, BlockingIOError), path.open("rb+") as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if os.fstat(file.fileno()).st_size:  # an empty one may be about to be locked by its process
+                with mmap(file.fileno(), 0, access=ACCESS_READ) as content:
+                    size = content.rfind(b"\n") + 1
+                _finish(path, file.fileno(), size)
+
+
+def _finish(path: Path, fd: int, size: int) -> None:
+    os.ftruncate(fd, size)
+    os.fsync(fd)
+    if size:
+        path.rename(path.with_suffix(""))
+    else:
+        path.unlink()
+    _sync(path.parent)
+
+
+def _sync(folder: Path) -> None:
+    """Make names durable."""
+    fd = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def _lines(items: Sequence[Item]) -> bytes:
+    return b"".join(orjson.dumps(item.payload, option=orjson.OPT_APPEND_NEWLINE) for item in items)

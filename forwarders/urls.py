@@ -1,0 +1,89 @@
+"""URLs that a setting may name: over HTTP, with no credentials in them, and to no machine's own metadata service.
+
+Private addresses are allowed: many a webhook lives in the same network. What a name resolves to is delivery's to check.
+"""
+
+import socket
+from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
+from typing import Annotated
+
+from pydantic import AfterValidator, SecretStr
+from yarl import URL
+
+METADATA_NAMES = frozenset({"metadata", "metadata.google.internal", "metadata.goog", "instance-data.ec2.internal"})
+METADATA_NETWORKS = tuple(
+    ip_network(network)
+    for network in (
+        "169.254.0.0/16",  # link-local: AWS, GCP, Azure, DigitalOcean, Oracle, ECS tasks
+        "fe80::/10",  # link-local
+        "fd00:ec2::/32",  # AWS over IPv6
+        "fd20:ce::/32",  # GCP over IPv6
+        "100.100.100.200/32",  # Alibaba Cloud
+        "168.63.129.16/32",  # Azure's platform service
+        "192.0.0.192/32",  # Oracle Cloud, older
+    )
+)
+NAT64 = ip_network("64:ff9b::/96")
+
+
+def _address(host: str) -> IPv4Address | IPv6Address | None:
+    """The address that a host is, in any form a resolver takes (`0xA9FEA9FE`, `::ffff:…`), or None for a name."""
+    try:
+        address = ip_address(host)
+    except ValueError:
+        try:
+            return IPv4Address(socket.inet_aton(host))
+        except (OSError, UnicodeEncodeError):
+            return None
+    if isinstance(address, IPv6Address):
+        if address in NAT64:
+            return IPv4Address(int(address) & 0xFFFFFFFF)
+        return address.ipv4_mapped or address.sixtofour or address
+    return address
+
+
+def is_forbidden(host: str) -> bool:
+    """Whether a host name or address is link-local or a cloud's metadata service."""
+    host = host.rstrip(".").partition("%")[0].lower()
+    address = _address(host)
+    if address is None:
+        return host in METADATA_NAMES
+    return any(address in network for network in METADATA_NETWORKS)
+
+
+def check_url(text: str) -> str:
+    """The same URL, if a setting may name it; raises ValueError that says why not."""
+    if any(ord(character) <= 32 or ord(character) == 127 for character in text):
+        raise ValueError("the URL has white space or a control character in it")
+    url = URL(text)
+    if url.scheme not in ("http", "https"):
+        raise ValueError("the URL must begin with http:// or https://")
+    if not url.host:
+        raise ValueError("the URL has no host")
+    if "@" in url.raw_authority:
+        raise ValueError("the URL must not hold a user or password: use the settings for credentials")
+    if is_forbidden(url.raw_host or ""):
+        raise ValueError("the URL leads to a link-local or cloud metadata address")
+    return text
+
+
+def _check_secret_url(secret: SecretStr) -> SecretStr:
+    check_url(secret.get_secret_value())
+    return secret
+
+
+def _check_endpoint(text: str) -> str:
+    url = URL(check_url(text))
+    if url.raw_query_string or url.raw_fragment:
+        raise ValueError("the endpoint is scheme, host and path only")
+    return text.rstrip("/")
+
+
+Url = Annotated[str, AfterValidator(check_url)]
+"""An http or https URL that a setting may name."""
+
+SecretUrl = Annotated[SecretStr, AfterValidator(_check_secret_url)]
+"""The same where the URL is itself the secret, as Slack's incoming webhooks are."""
+
+Endpoint = Annotated[str, AfterValidator(_check_endpoint)]
+"""Scheme, host and path that a vendor's own paths are appended to; without a slash at its end."""

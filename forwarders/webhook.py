@@ -1,0 +1,59 @@
+"""Any HTTP endpoint that takes JSON."""
+
+from collections.abc import Sequence
+from string import punctuation
+from typing import Annotated, Literal
+from urllib.parse import quote
+
+import orjson
+from pydantic import Field
+from typing_extensions import override
+
+from forwarders.auth import AnyCredentials, HeaderName, HeaderValue
+from forwarders.contract import Contract, HttpForwarder, Item, Kind, Limits, Request, Settings
+from forwarders.urls import Url
+
+
+class WebhookSettings(Settings):
+    """Where to send, how to authenticate, and how many payloads and bytes a request may hold."""
+
+    url: Url
+    method: Literal["POST", "PUT", "PATCH"] = "POST"
+    headers: dict[HeaderName, HeaderValue] = Field(default_factory=dict)
+    auth: AnyCredentials | None = None
+    batch_size: Annotated[int, Field(ge=1, le=10_000)] = 1
+    batch_bytes: Annotated[int, Field(ge=1_000, le=100_000_000)] = 1_000_000
+
+
+class Webhook(HttpForwarder[WebhookSettings]):
+    """One payload a request as a JSON object, or, with a `batch_size` above 1, always a JSON array.
+
+    A request with one delivery has its id as `Idempotency-Key`, percent-encoded where a header cannot hold it. The
+    endpoint must answer 2xx once it has the payload for good; a delivery may come again under the same key.
+    """
+
+    contract = Contract(
+        name="webhook",
+        title="Webhook",
+        documentation="https://datatracker.ietf.org/doc/html/draft-ietf-httpapi-idempotency-key-header",
+        kind=Kind.STORAGE,
+        settings=WebhookSettings,
+        dedupe="Idempotency-Key",
+    )
+
+    @property
+    @override
+    def limits(self) -> Limits:
+        """What the settings say."""
+        return Limits(self.settings.batch_size, self.settings.batch_bytes, self.settings.batch_bytes)
+
+    @override
+    def request(self, items: Sequence[Item]) -> Request:
+        payloads = [item.payload for item in items]
+        body = orjson.dumps(payloads[0] if self.settings.batch_size == 1 else payloads)
+        headers = {"Content-Type": "application/json", **self.settings.headers}
+        if len(items) == 1:
+            headers["Idempotency-Key"] = quote(items[0].id, safe=punctuation.replace("%", ""))
+        if self.settings.auth is not None:
+            headers |= self.settings.auth.headers(body)
+        return Request(self.settings.method, self.settings.url, headers, body)
