@@ -6,7 +6,7 @@ share batches, and a caller learns through its `Waiter` when all of its own are 
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from time import monotonic
 from typing import Any, Protocol
 
@@ -14,9 +14,13 @@ from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError
 
 from streams.broker import Broker, BrokerError
+from streams.topics import RECORD_BYTES, Headers
 
 HEADROOM = 512
-"""Bytes that Kafka may add to a record's key, value and headers; aiokafka does not hold a batch against the limit."""
+"""Bytes that a batch may add to a record's key, value and headers."""
+
+
+NO_HEADERS: Headers = []
 
 
 class RecordTooLargeError(ValueError):
@@ -108,7 +112,7 @@ class Producer:
         client_id: str,
         linger: float = 0.005,
         batch_bytes: int = 256 * 1024,
-        record_bytes: int = 1_000_000,
+        record_bytes: int = RECORD_BYTES - HEADROOM,
         bound: int = 32 * 1024 * 1024,
         on_failure: Callable[[BaseException], None] = lambda _: None,
     ) -> None:
@@ -159,6 +163,15 @@ class Producer:
             except (TimeoutError, KafkaError):
                 return
 
+    async def reachable(self, timeout: float) -> bool:
+        """Whether Kafka answers now, within `timeout` seconds."""
+        if self._producer is None:
+            return False
+        try:
+            return bool(await asyncio.wait_for(self._producer.client.force_metadata_update(), timeout))
+        except TimeoutError:
+            return False
+
     def append(
         self,
         topic: str,
@@ -167,7 +180,7 @@ class Producer:
         *,
         key: bytes | None,
         value: bytes | None,
-        headers: Sequence[tuple[str, bytes]] = (),
+        headers: Headers = NO_HEADERS,
     ) -> None:
         """Add a record; raises RecordTooLargeError, and then nothing was added. The waiter hears when it is confirmed."""
         size = len(value or b"") + len(key or b"") + HEADROOM
@@ -244,5 +257,5 @@ class Producer:
             self._on_failure(error)
 
 
-def _length(headers: Sequence[tuple[str, bytes]]) -> int:
+def _length(headers: Headers) -> int:
     return sum(len(name) + len(value) + 8 for name, value in headers)

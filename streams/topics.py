@@ -23,7 +23,10 @@ FROM_HEADER = "turnout-from"
 
 DAY = 24 * 3600
 
-Headers = Sequence[tuple[str, bytes]]
+RECORD_BYTES = 2 * 1024 * 1024
+"""The largest record of the topics that Turnout writes; what is made of an event may be larger than the event."""
+
+Headers = list[tuple[str, bytes]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +40,11 @@ class Topic:
     @property
     def config(self) -> dict[str, str]:
         """What the topic is created with."""
-        return {"retention.ms": str(self.retention * 1000), "cleanup.policy": "delete"}
+        return {
+            "cleanup.policy": "delete",
+            "max.message.bytes": str(RECORD_BYTES),
+            "retention.ms": str(self.retention * 1000),
+        }
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,12 +92,22 @@ class Topics:
 
 
 class RecordError(ValueError):
-    """A record that cannot be read: no JSON, a part missing, or a format newer than this reader."""
+    """A record that cannot be read: no JSON, or a part missing."""
+
+
+class NewerFormatError(RecordError):
+    """A record in a format newer than this reader: somebody must upgrade it, so it must not go on."""
+
+    def __init__(self, version: object) -> None:
+        super().__init__(
+            f"a record has format {version!r}, and this version of Turnout reads up to {VERSION}"
+            " (upgrade the readers first)"
+        )
 
 
 def event_headers(source: str) -> Headers:
     """The headers of an event's record."""
-    return ((SOURCE_HEADER, source.encode()), (VERSION_HEADER, b"%d" % VERSION))
+    return [(SOURCE_HEADER, source.encode()), (VERSION_HEADER, b"%d" % VERSION)]
 
 
 class Origin(NamedTuple):
@@ -119,23 +136,25 @@ class Delivery(NamedTuple):
     origin: Origin
     payload: dict[str, Any]
 
+    def data(self) -> dict[str, Any]:
+        """The record's value before it is encoded."""
+        return {
+            "v": VERSION,
+            "id": self.id,
+            "rule": self.rule,
+            "rules": self.rules,
+            "type": self.type,
+            "event": self.event,
+            "time": self.time,
+            "received": self.received,
+            "source": self.source,
+            "from": tuple(self.origin),
+            "payload": self.payload,
+        }
+
     def encode(self) -> bytes:
         """The record's value."""
-        return orjson.dumps(
-            {
-                "v": VERSION,
-                "id": self.id,
-                "rule": self.rule,
-                "rules": self.rules,
-                "type": self.type,
-                "event": self.event,
-                "time": self.time,
-                "received": self.received,
-                "source": self.source,
-                "from": tuple(self.origin),
-                "payload": self.payload,
-            }
-        )
+        return orjson.dumps(self.data())
 
     @classmethod
     def decode(cls, value: bytes | None) -> "Delivery":
@@ -293,13 +312,13 @@ class DeadLetter(NamedTuple):
 
 def rejected_headers(reason: str, detail: str, source: str, origin: Origin | None = None) -> Headers:
     """The headers of a rejected record; `origin` is None where the collector refused the event, before any topic."""
-    return (
+    return [
         (REASON_HEADER, reason.encode()),
         (DETAIL_HEADER, detail.encode()),
         (SOURCE_HEADER, source.encode()),
         (FROM_HEADER, orjson.dumps(origin)),
         (VERSION_HEADER, b"%d" % VERSION),
-    )
+    ]
 
 
 class Rejected(NamedTuple):
@@ -335,7 +354,7 @@ def check_version(headers: Iterable[tuple[str, bytes]]) -> None:
     """Raise RecordError where a record's headers name a format newer than this reader; without the header it is version 1."""
     for name, value in headers:
         if name == VERSION_HEADER and not (value.isdigit() and int(value) <= VERSION):
-            raise RecordError(_newer(value.decode(errors="replace")))
+            raise NewerFormatError(value.decode(errors="replace"))
 
 
 def _decode(value: bytes | None) -> dict[str, Any]:
@@ -346,13 +365,11 @@ def _decode(value: bytes | None) -> dict[str, Any]:
     if not isinstance(data, dict):
         raise RecordError("a record is not a JSON object")
     version = data.get("v")
-    if not isinstance(version, int) or version > VERSION:
-        raise RecordError(_newer(version))
+    if not isinstance(version, int):
+        raise RecordError("a record has no format version")
+    if version > VERSION:
+        raise NewerFormatError(version)
     return data
-
-
-def _newer(version: object) -> str:
-    return f"a record has format {version!r}, and this version of Turnout reads up to {VERSION} (upgrade the readers first)"
 
 
 def intervals(offsets: Iterable[int]) -> Iterator[tuple[int, int]]:

@@ -5,9 +5,9 @@ when the event is a run and the commit comes from `Progress`. What this override
 tests/streams/test_transport.py holds what it relies on.
 """
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
 from time import monotonic
-from typing import Any
+from typing import Any, cast
 
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP, ConsumerMessage
@@ -18,7 +18,7 @@ SHAVED = 2.0
 """Seconds by which waiting for begun runs stays under what Kafka or a supervisor allows."""
 
 
-class Consumer(driver.Consumer):  # type: ignore[misc]
+class Consumer(driver.Consumer):
     """A consumer that yields runs, and commits what `progress` says."""
 
     transport: "Transport"
@@ -56,9 +56,9 @@ class Consumer(driver.Consumer):  # type: ignore[misc]
             first.offset,
             (first.timestamp or 0) / 1000,
             first.timestamp_type,
-            (),
+            [],
             None,
-            self.progress.open(tp, fetched),
+            cast(bytes, self.progress.open(tp, fetched)),  # with the codec `raw`, Faust passes any value on
             None,
             tp=tp,
             generation_id=self.app.consumer_generation_id,
@@ -71,7 +71,7 @@ class Consumer(driver.Consumer):  # type: ignore[misc]
         return self.progress.committable(tp)
 
     async def wait_empty(self) -> None:
-        """Wait for the begun runs as long as the rebalance or the stop leaves time, then commit. Faust's own waits for ever."""
+        """Wait for the begun runs while the rebalance or the stop leaves time, then commit. Faust's waits for ever."""
         if self.app.should_stop or self.should_stop:
             self._stop_deadline = self._stop_deadline or monotonic() + self.transport.grace - SHAVED
             patience = self._stop_deadline - monotonic()
@@ -93,13 +93,14 @@ class Consumer(driver.Consumer):  # type: ignore[misc]
         """Nothing, as on_buffer_full."""
 
     def verify_event_path(self, now: float, tp: TP) -> None:
-        """Nothing: Faust's warnings speak of acks, which do not count here; the worker's watchdog looks at `progress`."""
+        """Nothing: Faust's warnings speak of acks, which do not count here; the worker's watchdog does this."""
 
 
-class Transport(driver.Transport):  # type: ignore[misc]
+class Transport(driver.Transport):
     """The transport of an app whose agent works on runs.
 
-    `grace` is how many seconds a stop may take.
+    `grace` is how many seconds a stop may take. `settle` brings begun runs to an end within as many seconds as it is
+    given, since the partitions are about to go; `on_revoked` hears which have gone.
     """
 
     Consumer = Consumer
@@ -108,10 +109,5 @@ class Transport(driver.Transport):  # type: ignore[misc]
         super().__init__(*args, **kwargs)
         self.progress = progress
         self.grace = grace
-
-    async def settle(self, patience: float) -> None:
-        """The partitions are about to go: bring begun runs to an end within `patience` seconds. Replaced by delivery."""
-        await self.progress.wait_until_settled(patience)
-
-    def on_revoked(self, revoked: set[TP]) -> None:
-        """The partitions have gone; replaced by an agent that keeps something by partition."""
+        self.settle: Callable[[float], Awaitable[object]] = progress.wait_until_settled
+        self.on_revoked: Callable[[Iterable[TP]], object] = lambda _: None

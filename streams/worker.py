@@ -12,10 +12,13 @@ from typing import Any
 
 import faust
 import structlog
+from faust.types import TP
 
 from streams.broker import Broker
+from streams.logs import trouble
 from streams.produce import Producer
 from streams.progress import Progress, Run
+from streams.topics import RECORD_BYTES
 from streams.transport import Transport
 
 log = structlog.get_logger()
@@ -33,10 +36,9 @@ def _nobody_waits() -> bool:
 
 @dataclass
 class Station:
-    """One Faust app of a worker, its runs, and whether it is waiting for something it has declared (a vendor, a back-off)."""
+    """One Faust app of a worker, its runs, and whether it waits for something declared (a vendor, a back-off)."""
 
     app: faust.App
-    topic: faust.TopicT[Any]
     progress: Progress
     transport: Transport
     waits: Callable[[], bool] = _nobody_waits
@@ -47,8 +49,8 @@ class Station:
         """How many fetched-or-known records lie before the end of our partitions and are not finished."""
         lag = 0
         for topic, partition in self.progress.partitions():
-            tp = faust.TP(topic, partition) if hasattr(faust, "TP") else (topic, partition)
-            end, done = self.app.consumer.highwater(tp), self.progress.committable((topic, partition))
+            end = self.app.consumer.highwater(TP(topic, partition))
+            done = self.progress.committable((topic, partition))
             lag += max(0, (end or 0) - (done or 0))
         return lag
 
@@ -59,6 +61,7 @@ def make_station(
     work: Callable[[Run], Awaitable[None]],
     broker: Broker,
     *,
+    fail: Callable[[str], None],
     group: str,
     commit_interval: float,
     grace: float,
@@ -67,7 +70,7 @@ def make_station(
 ) -> Station:
     """A Faust app whose one agent hands each run of `topic` to `work`, in the consumer group `group`.
 
-    `work` must not raise: what can be handled is an outcome, and what cannot ends the process through `Worker.fail`.
+    What can be handled is an outcome; what `work` raises all the same ends the process through `fail`, uncommitted.
     """
     app = faust.App(
         group,
@@ -77,6 +80,7 @@ def make_station(
         broker_max_poll_records=poll_records,
         # After its default of 1,000 s without a fetch aiokafka leaves the group, and Faust never joins it again.
         broker_max_poll_interval=1_000_000,
+        consumer_max_fetch_size=2 * RECORD_BYTES,
         consumer_auto_offset_reset="earliest",
         datadir=tempfile.mkdtemp(prefix="turnout-"),
         store="memory://",
@@ -95,12 +99,17 @@ def make_station(
     async def agent(runs: Any) -> None:
         async for run in runs:
             if run.begin():
-                await work(run)
+                try:
+                    await work(run)
+                except Exception as error:  # one that left would be acknowledged by Faust, and lost
+                    log.error("agent cannot go on", agent=name, **trouble(error))  # noqa: TRY400
+                    fail(f"{name}: {type(error).__name__} while working on {run.tp[0]}:{run.tp[1]}")
+                    return
             # The queue behind a busy stream never yields by itself, and confirmations must be heard.
             await asyncio.sleep(0)
 
     app.agent(source, name=name)(agent)
-    return Station(app, source, progress, transport)
+    return Station(app, progress, transport)
 
 
 class Worker:
@@ -155,7 +164,7 @@ class Worker:
         try:
             await asyncio.wait_for(station.app.stop(), station.transport.grace + 5)
         except Exception as error:  # noqa: BLE001  # the others still want to be stopped
-            log.error("an app did not stop cleanly", app=station.app.conf.id, error=type(error).__name__)  # noqa: TRY400
+            log.error("an app did not stop cleanly", app=station.app.conf.id, **trouble(error))  # noqa: TRY400
         for step in station.stopped:
             await step()
         shutil.rmtree(station.app.conf.datadir, ignore_errors=True)

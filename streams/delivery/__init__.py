@@ -1,0 +1,48 @@
+"""The sink agents: each integration's own Faust app, any number of them in a process."""
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+from forwarders.contract import Forwarder
+from streams.broker import Broker
+from streams.delivery.agent import Deliverer
+from streams.produce import Producer
+from streams.settings import DeliverySettings
+from streams.topics import Topics
+from streams.worker import Station, make_station
+
+__all__ = ["make_delivery"]
+
+
+def make_delivery(
+    integration: str,
+    forwarder: Forwarder[Any],
+    settings: DeliverySettings,
+    topics: Topics,
+    broker: Broker,
+    producer: Producer,
+    *,
+    fail: Callable[[str], None],
+    grace: float,
+    clock: Callable[[], float] = time.time,
+) -> Station:
+    """One integration's delivery as a station of a worker."""
+    deliverer = Deliverer(integration, forwarder, settings, topics, producer, clock)
+    station = make_station(
+        f"forwarder-{integration}",
+        topics.forward(integration),
+        deliverer.work,
+        broker,
+        fail=fail,
+        group=f"{topics.prefix}.forwarder.{integration}",
+        commit_interval=0.2,
+        grace=grace,
+        budget=settings.fetched_bytes,
+    )
+    station.waits = deliverer.waits
+    station.started = [deliverer.start]
+    station.stopped = [deliverer.stop]
+    station.transport.settle = deliverer.settle
+    station.transport.on_revoked = deliverer.resume
+    return station

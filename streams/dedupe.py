@@ -1,0 +1,95 @@
+"""Repeated messageIds: a window of the last events of each partition.
+
+An event is a repeat only of one with a *lower* offset; otherwise our own redelivery after a crash would pass for one. The
+window goes with its partition, and is read back from the topic when the partition comes.
+"""
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from aiokafka import AIOKafkaConsumer, TopicPartition
+
+from streams import events, topics
+from streams.broker import Broker
+from streams.progress import TP
+
+
+def source_of(headers: Iterable[tuple[str, bytes]]) -> str | None:
+    """The source that a record's headers name."""
+    for name, value in headers:
+        if name == topics.SOURCE_HEADER:
+            return value.decode(errors="replace")
+    return None
+
+
+class Window:
+    """The messageIds of a partition's last `size` events, by source, each with its lowest offset."""
+
+    __slots__ = ("_seen", "_size")
+
+    def __init__(self, size: int) -> None:
+        self._size = size
+        self._seen: dict[str, int] = {}
+
+    def repeats(self, source: str, message_id: str, offset: int) -> bool:
+        """Whether the event at `offset` repeats an earlier one; remembers it if not."""
+        if not self._size:
+            return False
+        key = f"{source} {message_id}"
+        first = self._seen.setdefault(key, offset)
+        if first < offset:
+            return True
+        if len(self._seen) > self._size:
+            del self._seen[next(iter(self._seen))]
+        return False
+
+
+class Windows:
+    """The windows of the partitions that a router holds."""
+
+    def __init__(self, broker: Broker, topic: str, size: int, client_id: str) -> None:
+        self._broker, self._topic, self._size, self._client_id = broker, topic, size, client_id
+        self._windows: dict[TP, Window] = {}
+
+    async def of(self, tp: TP, offset: int) -> Window:
+        """The partition's window; when the partition is new it is read back from before `offset`."""
+        window = self._windows.get(tp)
+        if window is None:
+            window = Window(self._size)
+            if self._size and offset:
+                await self._read_back(window, tp[1], offset)
+            self._windows[tp] = window
+        return window
+
+    def drop(self, tps: Iterable[TP]) -> None:
+        """These partitions are no longer ours."""
+        for tp in tps:
+            self._windows.pop(tp, None)
+
+    async def _read_back(self, window: Window, partition: int, end: int) -> None:
+        consumer = AIOKafkaConsumer(
+            **self._broker.client(), client_id=self._client_id, group_id=None, enable_auto_commit=False
+        )
+        tp = TopicPartition(self._topic, partition)
+        await consumer.start()
+        try:
+            consumer.assign([tp])
+            first = (await consumer.beginning_offsets([tp]))[tp]
+            consumer.seek(tp, max(first, end - self._size))
+            while await consumer.position(tp) < end:
+                for records in (await consumer.getmany(timeout_ms=1000)).values():
+                    self._remember(window, records, end)
+        finally:
+            await consumer.stop()
+
+    @staticmethod
+    def _remember(window: Window, records: Sequence[Any], end: int) -> None:
+        for record in records:
+            if record.offset >= end or record.value is None:
+                continue
+            try:
+                event = events.parse(record.value)
+            except events.EventError:
+                continue
+            named = source_of(record.headers) or event.get("writeKey", "")
+            window.repeats(named, events.message_id(event), record.offset)

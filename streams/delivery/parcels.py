@@ -1,0 +1,77 @@
+"""Deliveries on their way, and the batches they are gathered into."""
+
+import asyncio
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass
+
+from forwarders.contract import Item, Limits
+from streams.progress import Run
+from streams.topics import Delivery
+
+
+@dataclass(slots=True)
+class Parcel:
+    """One delivery from its record to its outcome: what to send, and which record of which run is finished by it."""
+
+    delivery: Delivery
+    item: Item
+    key: bytes | None
+    size: int
+    run: Run
+    index: int
+    attempts: int = 0
+
+    def finish(self) -> None:
+        """The outcome is confirmed."""
+        self.run.finish_record(self.index)
+
+
+class _Open:
+    __slots__ = ("parcels", "size", "timer")
+
+    def __init__(self) -> None:
+        self.parcels: list[Parcel] = []
+        self.size = 0
+        self.timer: asyncio.TimerHandle | None = None
+
+
+class Batches:
+    """Gathers parcels into batches of one lane and one group, each closed when full or after a linger time (seconds).
+
+    A parcel is never in two batches. `close` gets each closed batch with its lane.
+    """
+
+    def __init__(self, limits: Limits, linger: float, close: Callable[[int, list[Parcel]], None]) -> None:
+        self._limits, self._linger, self._close = limits, linger, close
+        self._open: dict[tuple[int, Hashable], _Open] = {}
+
+    def add(self, parcel: Parcel, lane: int, group: Hashable) -> None:
+        """Put a parcel into the open batch of its lane and group."""
+        if self._limits.items == 1:
+            self._close(lane, [parcel])
+            return
+        place = (lane, group)
+        batch = self._open.get(place)
+        if batch is not None and batch.size + parcel.size > self._limits.bytes:
+            self._shut(place)
+            batch = None
+        if batch is None:
+            batch = self._open[place] = _Open()
+            batch.timer = asyncio.get_running_loop().call_later(self._linger, self._shut, place)
+        batch.parcels.append(parcel)
+        batch.size += parcel.size
+        if len(batch.parcels) >= self._limits.items:
+            self._shut(place)
+
+    def clear(self) -> None:
+        """Forget what is open; its runs are about to go."""
+        for batch in self._open.values():
+            if batch.timer:
+                batch.timer.cancel()
+        self._open.clear()
+
+    def _shut(self, place: tuple[int, Hashable]) -> None:
+        batch = self._open.pop(place)
+        if batch.timer:
+            batch.timer.cancel()
+        self._close(place[0], batch.parcels)

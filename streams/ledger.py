@@ -1,0 +1,45 @@
+"""Outcomes: what became of each event for each integration, gathered while working and written as intervals of offsets."""
+
+from collections.abc import Iterator
+from itertools import islice
+
+from streams.topics import Named, Outcomes, Span, Stage, intervals
+
+SPANS_A_RECORD = 20_000
+"""How many intervals one record may hold; more go into several, far below the size that a record may have."""
+
+
+class Tally:
+    """The outcomes of some offsets of one source partition, until they are written."""
+
+    __slots__ = ("_named", "_offsets", "_partition", "_rules", "_stage", "_topic")
+
+    def __init__(self, stage: Stage, topic: str, partition: int, rules: str) -> None:
+        self._stage, self._topic, self._partition, self._rules = stage, topic, partition, rules
+        self._offsets: dict[tuple[str, str, str], list[int]] = {}
+        self._named: list[Named] = []
+
+    def add(self, integration: str, rule: str, outcome: str, offset: int) -> None:
+        """One offset has this outcome."""
+        place = (integration, rule, outcome)
+        offsets = self._offsets.get(place)
+        if offsets is None:
+            offsets = self._offsets[place] = []
+        offsets.append(offset)
+
+    def name(self, integration: str, rule: str, outcome: str, offset: int, reason: str, detail: str = "") -> None:
+        """One offset has this outcome, for a reason worth keeping: a short code, and a detail without personal data."""
+        self.add(integration, rule, outcome, offset)
+        self._named.append(Named(integration, rule, outcome, offset, reason, detail))
+
+    def records(self) -> Iterator[Outcomes]:
+        """The records to write; none when nothing was added."""
+        spans = (
+            Span(*place, first, last)
+            for place, offsets in self._offsets.items()
+            for first, last in intervals(sorted(offsets))
+        )
+        named = self._named
+        while some := list(islice(spans, SPANS_A_RECORD)):
+            yield Outcomes(self._stage, self._topic, self._partition, self._rules, some, named)
+            named = []

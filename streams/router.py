@@ -1,0 +1,260 @@
+"""The router: the agent from the events topic to the forward topics."""
+
+import time
+from collections.abc import Callable, Mapping
+from hashlib import blake2b
+from typing import Any
+
+from streams import events
+from streams.broker import Broker
+from streams.dedupe import Window, Windows, source_of
+from streams.events import Event, EventError
+from streams.ledger import Tally
+from streams.produce import Producer, RecordTooLargeError
+from streams.progress import Run
+from streams.ruleset import Consent, Holder, Route, RuleSet, Sample
+from streams.settings import RouterSettings
+from streams.topics import (
+    FORWARDED,
+    DeadLetter,
+    Delivery,
+    Origin,
+    Outcome,
+    RecordError,
+    Stage,
+    Topics,
+    check_version,
+    rejected_headers,
+)
+from streams.worker import Station, make_station
+from transforms import DROP, Failure
+
+
+class Confirmations:
+    """Finishes a run when every record that it led to is confirmed; a refused one ends the process elsewhere, uncommitted."""
+
+    __slots__ = ("_failed", "_open", "_run")
+
+    def __init__(self, run: Run) -> None:
+        self._run = run
+        self._open = 1
+        self._failed = False
+
+    def hold(self) -> None:
+        """One more confirmation to wait for."""
+        self._open += 1
+
+    def release(self, error: BaseException | None) -> None:
+        """One confirmation less; also called once by the router when it has appended all."""
+        self._open -= 1
+        self._failed = self._failed or error is not None
+        if not self._open and not self._failed:
+            self._run.finish()
+
+
+class Router:
+    """Decodes, checks and dedupes each event, and maps it for each integration."""
+
+    def __init__(
+        self, holder: Holder, topics: Topics, producer: Producer, windows: Windows, clock: Callable[[], float]
+    ) -> None:
+        self._holder, self._topics, self._producer, self._windows = holder, topics, producer, windows
+        self._clock = clock
+
+    async def work(self, run: Run) -> None:
+        """Route a run of events. One bad event holds up none of its neighbours."""
+        rules = self._holder.current
+        topic, partition = run.tp
+        window = await self._windows.of(run.tp, run.records[0].offset)
+        tally = Tally(Stage.ROUTER, topic, partition, rules.version)
+        confirmations = Confirmations(run)
+        for record in run.records:
+            self._route(record, rules, window, tally, confirmations)
+        target = partition % self._topics.partitions
+        for outcomes in tally.records():
+            self._producer.append(
+                self._topics.outcomes,
+                target,
+                confirmations,
+                key=f"{topic}:{partition}".encode(),
+                value=outcomes.encode(),
+            )
+        confirmations.release(None)
+        await self._producer.wait_for_room()
+
+    def _route(self, record: Any, rules: RuleSet, window: Window, tally: Tally, confirmations: Confirmations) -> None:
+        offset = record.offset
+        if record.value is None:
+            for route in rules.routes:
+                tally.name(route.integration, "", Outcome.FILTERED, offset, "tombstone")
+            return
+        named = source_of(record.headers)
+        try:
+            check_version(record.headers)
+            event = events.parse(record.value)
+            source = _find_source(rules, named, event)
+        except EventError as error:
+            self._reject(record, error.code, str(error), named, confirmations)
+            return
+        except RecordError as error:
+            self._reject(record, "format", str(error), named, confirmations)
+            return
+        message_id = events.message_id(event)
+        if window.repeats(named or event.get("writeKey", ""), message_id, offset):
+            for route in rules.routes:
+                tally.add(route.integration, "", Outcome.DUPLICATE, offset)
+            return
+        at = event.get("timestamp") or event.get("originalTimestamp")
+        if not at:
+            at = event["timestamp"] = events.rfc3339(record.timestamp / 1000)
+            event["turnout"] = {"timestamp": "record"}
+        received = event.get("receivedAt") or events.rfc3339(record.timestamp / 1000)
+        origin = Origin(record.topic, record.partition, offset)
+        partition = record.partition % self._topics.partitions
+        for route in rules.routes:
+            integration = route.integration
+            if route.sources is not None and source not in route.sources:
+                tally.add(integration, "", Outcome.FILTERED, offset)
+                continue
+            held = _held_back(route, event)
+            if held is not None:
+                tally.add(integration, "", held, offset)
+                continue
+            for rule, payload in route.apply(event):
+                if payload is DROP:
+                    tally.add(integration, rule, Outcome.FILTERED, offset)
+                    continue
+                delivery = Delivery(
+                    message_id if route.single else f"{message_id}:{rule}",
+                    rule,
+                    rules.version,
+                    event["type"],
+                    event.get("event"),
+                    at,
+                    received,
+                    source,
+                    origin,
+                    payload,
+                )
+                if type(payload) is Failure:
+                    where = f"{payload.path}:{payload.line}:{payload.column}: {payload.error}"
+                    self._bury(delivery, integration, record.key, "mapping", where, tally, confirmations)
+                    continue
+                try:
+                    self._producer.append(
+                        route.topic, partition, confirmations, key=record.key, value=delivery.encode()
+                    )
+                except (RecordTooLargeError, TypeError) as error:
+                    reason = "too_large" if isinstance(error, RecordTooLargeError) else "not_json"
+                    self._bury(delivery, integration, record.key, reason, str(error), tally, confirmations)
+                    continue
+                tally.add(integration, rule, FORWARDED, offset)
+
+    def _reject(self, record: Any, reason: str, detail: str, source: str | None, confirmations: Confirmations) -> None:
+        def append(reason: str, detail: str, value: bytes) -> None:
+            self._producer.append(
+                self._topics.rejected,
+                record.partition % self._topics.partitions,
+                confirmations,
+                key=record.key,
+                value=value,
+                headers=rejected_headers(
+                    reason, detail, source or "", Origin(record.topic, record.partition, record.offset)
+                ),
+            )
+
+        try:
+            append(reason, detail, record.value)
+        except RecordTooLargeError:
+            append("too_large", f"{len(record.value)} bytes, kept only where it came from ({reason})", b"")
+
+    def _bury(
+        self,
+        delivery: Delivery,
+        integration: str,
+        key: bytes | None,
+        reason: str,
+        detail: str,
+        tally: Tally,
+        confirmations: Confirmations,
+    ) -> None:
+        origin = delivery.origin
+        letter = DeadLetter(
+            integration, delivery._replace(payload={}).data(), reason, detail, 0, events.rfc3339(self._clock())
+        )
+        self._producer.append(
+            self._topics.dead, origin.partition % self._topics.partitions, confirmations, key=key, value=letter.encode()
+        )
+        tally.name(integration, delivery.rule, Outcome.DEAD, origin.offset, reason, detail)
+
+
+def _find_source(rules: RuleSet, named: str | None, event: Event) -> str:
+    if named is not None:
+        source = rules.sources.by_name(named)
+    else:
+        key = event.get("writeKey")
+        source = rules.sources.find(key) if isinstance(key, str) else None
+        if key is None and rules.sources.default is not None:
+            return rules.sources.default
+    if source is None:
+        raise EventError("unknown_source", "", "no source has this name or write key")
+    return source.name
+
+
+def _held_back(route: Route, event: Event) -> Outcome | None:
+    """Why an integration is not to have an event whatever its rules say."""
+    integrations = event.get("integrations")
+    if integrations and integrations.get(route.integration, integrations.get("All", True)) is False:
+        return Outcome.OPTED_OUT
+    if route.consent is not None and not _consents(route.consent, event):
+        return Outcome.CONSENT
+    if route.sample is not None and not _sampled(route.sample, event):
+        return Outcome.SAMPLED
+    return None
+
+
+def _consents(consent: Consent, event: Event) -> bool:
+    given: Any = event
+    for step in ("context", "consent", "categoryPreferences"):
+        given = given.get(step) if isinstance(given, Mapping) else None
+    if not isinstance(given, Mapping):
+        return consent.assume == "granted"
+    quantifier = all if consent.match == "all" else any
+    return quantifier(given.get(category) is True for category in consent.categories)
+
+
+def _sampled(sample: Sample, event: Event) -> bool:
+    value = event.get(sample.by) or event.get("anonymousId") or event["userId"]
+    digest = blake2b(str(value).encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "big") < sample.rate * 2**64
+
+
+def make_router(
+    holder: Holder,
+    topics: Topics,
+    broker: Broker,
+    producer: Producer,
+    settings: RouterSettings,
+    *,
+    fail: Callable[[str], None],
+    grace: float,
+    clock: Callable[[], float] = time.time,
+) -> Station:
+    """The router as a station of a worker."""
+    group = f"{topics.prefix}.router"
+    windows = Windows(broker, topics.events, settings.dedupe_window, group)
+    router = Router(holder, topics, producer, windows, clock)
+    station = make_station(
+        "router",
+        topics.events,
+        router.work,
+        broker,
+        fail=fail,
+        group=group,
+        commit_interval=1.0,
+        grace=grace,
+        budget=settings.fetched_bytes,
+    )
+
+    station.transport.on_revoked = windows.drop
+    return station

@@ -1,0 +1,37 @@
+"""Settings of the worker processes, as they stand in turnout.yaml."""
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class RouterSettings(BaseModel):
+    """The key `router` of turnout.yaml."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    dedupe_window: int = Field(
+        20_000, ge=0, description="Events of a partition within which a repeated messageId is dropped; 0 turns it off."
+    )
+    fetched_bytes: int = Field(
+        16 * 1024 * 1024, ge=1024 * 1024, description="Bytes of events fetched and not finished; bounds the memory."
+    )
+
+
+class DeliverySettings(BaseModel):
+    """How an integration is delivered; the key `delivery` of its file."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    concurrency: int = Field(8, ge=1, le=256, description="Requests on their way at once, in each worker.")
+    items: int | None = Field(None, ge=1, description="Events in one request; the vendor's limit when that is lower.")
+    linger: float = Field(0.05, ge=0, le=60, description="Seconds that a request waits for more events.")
+    timeout: float = Field(20.0, gt=0, le=300, description="Seconds for one request, from connect to the answer's end.")
+    backoff_min: float = Field(
+        0.5, gt=0, description="Bound of the first back-off in seconds; doubles with each attempt."
+    )
+    backoff_max: float = Field(60.0, gt=0, description="Highest bound of a back-off in seconds, and of a Retry-After.")
+    ordered: bool | None = Field(
+        None, description="Keep each user's events in order; by default what the vendor needs."
+    )
+    fetched_bytes: int = Field(
+        16 * 1024 * 1024, ge=1024 * 1024, description="Bytes of deliveries fetched and not finished; bounds the memory."
+    )

@@ -1,0 +1,43 @@
+"""Fixtures that several rooms share: a real Kafka for the session, and topics of a test's own on it."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from uuid import uuid4
+
+import pytest
+
+from streams.broker import Broker, create_topics
+from streams.topics import Topics
+from tests import real_kafka
+
+
+@pytest.fixture(scope="session")
+def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[real_kafka.Kafka]:
+    """A real Kafka, started once; skips where Java is missing, unless TURNOUT_TESTS_NEED_KAFKA says that it must run."""
+    reason = real_kafka.why_not()
+    if reason and not os.environ.get("TURNOUT_TESTS_NEED_KAFKA"):
+        pytest.skip(reason)
+    folder: Path = tmp_path_factory.mktemp("kafka")
+    with real_kafka.running(folder) as running:
+        yield running
+
+
+@pytest.fixture
+def broker(kafka: real_kafka.Kafka) -> Broker:
+    """The settings of the real Kafka, with a short session so that rebalances are quick."""
+    return Broker(bootstrap=kafka.bootstrap, session_timeout=6, rebalance_timeout=10)
+
+
+@pytest.fixture
+def topics(broker: Broker) -> Topics:
+    """Topics of the test's own on the real Kafka, made for the integrations `one` and `two`."""
+    made = Topics(prefix=f"t{uuid4().hex[:8]}", partitions=3)
+    create_topics(broker, made.declared(["one", "two"]), replication=1)
+    return made
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    """Asynchronous tests run on asyncio, as Turnout does."""
+    return "asyncio"

@@ -1,0 +1,142 @@
+"""A real Apache Kafka for tests: its jars by Maven into a cache, one KRaft node a test session."""
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import time
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+VERSION = "4.1.0"
+CACHE = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "turnout" / f"kafka-{VERSION}"
+
+POM = f"""<project><modelVersion>4.0.0</modelVersion><groupId>turnout</groupId><artifactId>kafka</artifactId><version>1</version>
+<dependencies>
+<dependency><groupId>org.apache.kafka</groupId><artifactId>kafka_2.13</artifactId><version>{VERSION}</version></dependency>
+<dependency><groupId>org.slf4j</groupId><artifactId>slf4j-nop</artifactId><version>1.7.36</version></dependency>
+</dependencies></project>"""
+
+PROPERTIES = """process.roles=broker,controller
+node.id=1
+controller.quorum.voters=1@127.0.0.1:{controller}
+listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller}
+advertised.listeners=PLAINTEXT://127.0.0.1:{port}
+controller.listener.names=CONTROLLER
+listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT
+log.dirs={logs}
+offsets.topic.replication.factor=1
+offsets.topic.num.partitions=4
+transaction.state.log.replication.factor=1
+transaction.state.log.min.isr=1
+group.initial.rebalance.delay.ms=0
+group.min.session.timeout.ms=2000
+auto.create.topics.enable=false
+"""
+
+
+def why_not() -> str | None:
+    """Why a real Kafka cannot run here, None when it can."""
+    missing = [name for name in ("java", "mvn") if shutil.which(name) is None]
+    if missing and not (missing == ["mvn"] and _jars().is_dir()):
+        return f"real Kafka needs {' and '.join(missing)} on the PATH"
+    return None
+
+
+def free_port() -> int:
+    """A port that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+class Kafka:
+    """One Kafka node in a folder of its own; may be killed and started again with its data."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.port, self.controller = free_port(), free_port()
+        self._process: subprocess.Popen[bytes] | None = None
+        folder.mkdir(parents=True, exist_ok=True)
+        self._properties = folder / "server.properties"
+        self._properties.write_text(PROPERTIES.format(port=self.port, controller=self.controller, logs=folder / "logs"))
+        _run("kafka.tools.StorageTool", "format", "-t", str(uuid.uuid4()), "-c", str(self._properties))
+
+    @property
+    def bootstrap(self) -> str:
+        """The address of the node."""
+        return f"127.0.0.1:{self.port}"
+
+    def start(self) -> None:
+        """Start the node and wait until it serves."""
+        with (self.folder / "log").open("ab") as log:
+            self._process = subprocess.Popen(
+                ["java", "-Xmx512m", "-XX:+UseSerialGC", "-cp", f"{_jars()}/*", "kafka.Kafka", str(self._properties)],
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+        deadline = time.monotonic() + 60
+        while not self._serves():
+            if self._process.poll() is not None or time.monotonic() > deadline:
+                raise RuntimeError(f"Kafka did not start:\n{(self.folder / 'log').read_text()[-2000:]}")
+            time.sleep(0.1)
+
+    def kill(self) -> None:
+        """kill -9."""
+        if self._process:
+            with suppress(ProcessLookupError):
+                os.killpg(self._process.pid, signal.SIGKILL)
+            self._process.wait()
+
+    def _serves(self) -> bool:
+        from kafka.admin import KafkaAdminClient
+        from kafka.errors import KafkaError
+
+        try:
+            admin = KafkaAdminClient(
+                bootstrap_servers=self.bootstrap, bootstrap_timeout_ms=2000, request_timeout_ms=2000
+            )
+        except (KafkaError, OSError):
+            return False
+        admin.close()
+        return True
+
+
+@contextmanager
+def running(folder: Path) -> Iterator[Kafka]:
+    """A running Kafka for the length of a `with`."""
+    _fetch()
+    kafka = Kafka(folder)
+    kafka.start()
+    try:
+        yield kafka
+    finally:
+        kafka.kill()
+
+
+def _jars() -> Path:
+    return CACHE / "lib"
+
+
+def _fetch() -> None:
+    if _jars().is_dir():
+        return
+    work = CACHE.with_name(f"{CACHE.name}.{os.getpid()}")
+    work.mkdir(parents=True)
+    (work / "pom.xml").write_text(POM)
+    subprocess.run(
+        ["mvn", "-q", "-B", "dependency:copy-dependencies", "-DoutputDirectory=lib", "-DincludeScope=runtime"],
+        cwd=work,
+        check=True,
+        stdin=subprocess.DEVNULL,
+    )
+    with suppress(OSError):
+        work.rename(CACHE)
+
+
+def _run(*arguments: str) -> None:
+    subprocess.run(["java", "-cp", f"{_jars()}/*", *arguments], check=True, capture_output=True)
