@@ -1,0 +1,99 @@
+"""Conditions to code: one boolean expression, after what it reads."""
+
+from typing import Any
+
+from transforms.codegen.emitter import Emitter, Expr
+from transforms.runtime.comparisons import length, lowercase
+from transforms.runtime.text import glob
+from transforms.tree import And, Compare, Condition, Contains, Matches, Not, OneOf, Operand, Or, Present
+
+
+def test(out: Emitter, condition: Condition) -> str:
+    """The expression for a condition, safe to stand within another."""
+    match condition:
+        case And(conditions=conditions):
+            return f"({' and '.join(test(out, each) for each in conditions)})"
+        case Or(conditions=conditions):
+            return f"({' or '.join(test(out, each) for each in conditions)})"
+        case Not(condition=inner):
+            return f"(not {test(out, inner)})"
+        case Present(operand=operand):
+            return _present(out, operand)
+        case Compare(operand=operand, operator=operator, value=value):
+            return _compare(out, operand, operator, value)
+        case OneOf(operand=operand, values=values):
+            return _one_of(out, operand, values)
+        case Contains(operand=operand, text=text, negated=negated):
+            value = _read(out, operand).code
+            return f"(type({value}) is str and {out.constant(text)} {'not in' if negated else 'in'} {value})"
+        case Matches(operand=operand, pieces=pieces, negated=negated):
+            value = _read(out, operand).code
+            test_ = _matches(out, value, pieces)
+            return f"(type({value}) is str and {'not ' if negated else ''}{test_})"
+
+
+def _read(out: Emitter, operand: Operand, absent: str = "None") -> Expr:
+    """The operand's value under a name; for all comparisons but `!=` with a number, missing is as good as null."""
+    if operand.through is None:
+        return out.named(operand.path, absent)
+    function = {"length": length, "lowercase": lowercase}[operand.through]
+    return out.bind(out.call(function, out.read(operand.path, absent).code))
+
+
+def _present(out: Emitter, operand: Operand) -> str:
+    if not operand.path.singular:
+        return f"({_read(out, operand).code} != [])"
+    return f"(not {_is_null(_read(out, operand))})"
+
+
+def _is_null(value: Expr) -> str:
+    return f"({value.code} is None or {value.code} is MISSING)" if value.missing else f"({value.code} is None)"
+
+
+def _compare(out: Emitter, operand: Operand, operator: str, constant: Any) -> str:
+    if operator == "=":
+        return _equals(out, _read(out, operand), constant)
+    if operator == "!=":
+        if isinstance(constant, int | float) and not isinstance(constant, bool):
+            value = _read(out, operand, "MISSING").code
+            return f"({value} is MISSING or {_is_number(value)} and {value} != {constant!r})"
+        return f"(not {_equals(out, _read(out, operand), constant)})"
+    value = _read(out, operand).code
+    return f"({_is_number(value)} and {value} {operator} {constant!r})"
+
+
+def _equals(out: Emitter, operand: Expr, constant: Any) -> str:
+    value = operand.code
+    if constant is None:
+        return _is_null(operand)
+    if isinstance(constant, bool):
+        return f"({value} is {constant!r})"
+    if isinstance(constant, str):
+        return f"({value} == {out.constant(constant)})"
+    return f"({_is_number(value)} and {value} == {constant!r})"
+
+
+def _is_number(value: str) -> str:
+    return f"(type({value}) is int or type({value}) is float)"
+
+
+def _one_of(out: Emitter, operand: Operand, constants: tuple[Any, ...]) -> str:
+    read = _read(out, operand)
+    value = read.code
+    texts = frozenset(constant for constant in constants if isinstance(constant, str))
+    tests = [f"type({value}) is str and {value} in {out.constant(texts, 'ONE_OF')}"] if texts else []
+    tests += [_equals(out, read, constant) for constant in constants if not isinstance(constant, str)]
+    return f"({' or '.join(tests)})"
+
+
+def _matches(out: Emitter, value: str, pieces: tuple[str, ...]) -> str:
+    match pieces:
+        case [only]:
+            return f"({value} == {out.constant(only)})"
+        case [start, ""]:
+            return f"{value}.startswith({out.constant(start)})"
+        case ["", end]:
+            return f"{value}.endswith({out.constant(end)})"
+        case ["", within, ""]:
+            return f"({out.constant(within)} in {value})"
+    return f"{out.function(glob)}({value}, ({', '.join(out.constant(piece) for piece in pieces)},))"

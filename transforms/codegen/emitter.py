@@ -1,0 +1,253 @@
+"""Values and paths to code. Each `emit` writes the statements that a value needs and gives the expression for it."""
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, NamedTuple
+
+from transforms.codegen import paths
+from transforms.codegen.writer import Writer
+from transforms.runtime.access import at, members
+from transforms.runtime.text import text
+from transforms.tree import (
+    MISSING,
+    Call,
+    Constant,
+    Function,
+    Index,
+    Items,
+    Name,
+    Node,
+    Path,
+    Read,
+    Segment,
+    Shape,
+    Template,
+)
+
+# Names of the event spec, which variables may bear; any other name of a rule never becomes one.
+_KNOWN_NAMES = {
+    name: name
+    for name in (
+        "address app campaign context device integrations items library location network os page products properties "
+        "referrer screen traits user".split()
+    )
+} | {"event": "event_name", "type": "event_type", "name": "name", "userId": "user_id", "anonymousId": "anonymous_id"}
+_MAX_LINE = 100
+
+
+class Expr(NamedTuple):
+    """Code for a value. `missing`: it may be MISSING. `atom`: a name or constant, which may be repeated."""
+
+    code: str
+    missing: bool = True
+    atom: bool = False
+
+
+class Emitter(Writer):
+    """Writes a function's body; what it has read of the event it reads once."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.root = Expr("event", missing=False, atom=True)
+        self._objects: dict[tuple[str, tuple[Segment, ...]], str] = {}
+        self._values: dict[tuple[str, Path, str], Expr] = {}
+
+    @contextmanager
+    def function_body(self, header: str) -> Iterator[None]:
+        """A function of an event, which is an object."""
+        self.forget_names()
+        self.name("event")
+        self._objects = {("event", ()): "event"}
+        self._values = {}
+        with self.indented(header):
+            yield
+
+    @contextmanager
+    def block(self, header: str) -> Iterator[None]:
+        """Code that may not run, so that what it reads is not known after it."""
+        objects, values = self._objects, self._values
+        self._objects, self._values = dict(objects), dict(values)
+        with self.indented(header):
+            yield
+        self._objects, self._values = objects, values
+
+    @contextmanager
+    def rooted(self, root: Expr) -> Iterator[None]:
+        """Code whose paths begin at another value."""
+        before, self.root = self.root, root
+        yield
+        self.root = before
+
+    def emit(self, node: Node, absent: str = "MISSING") -> Expr:
+        """Code for a node. `absent`: what may stand for a missing value, where null is as good."""
+        before, self.place = self.place, node.place
+        try:
+            match node:
+                case Constant(value=value):
+                    return Expr(absent if value is MISSING else self.constant(value), value is MISSING, atom=True)
+                case Read(path=path):
+                    return self.read(path, absent)
+                case Call(directive=directive, arguments=arguments):
+                    return directive.emit(self, arguments)
+                case Shape(entries=entries):
+                    return self._shape(entries)
+                case Items(items=items):
+                    return self._items(items)
+                case Template(parts=parts):
+                    return self._template(parts)
+            raise TypeError(f"no code for {type(node).__name__}")
+        finally:
+            self.place = before
+
+    def call(self, function: Callable[..., Any], *arguments: str, missing: bool = True) -> Expr:
+        """A call of one of our functions with code as arguments."""
+        return Expr(f"{self.function(function)}({', '.join(arguments)})", missing)
+
+    def bind(self, expr: Expr, hint: str = "value") -> Expr:
+        """The value under a name, so that it may be used more than once."""
+        if expr.atom:
+            return expr
+        return self.assign(expr, self.name(hint))
+
+    def assign(self, expr: Expr, name: str) -> Expr:
+        """The value under this name, which may be assigned again."""
+        if expr.code != name:
+            self.line(f"{name} = {expr.code}")
+        return Expr(name, expr.missing, atom=True)
+
+    def variable(self, node: Node, hint: str = "value", absent: str = "MISSING") -> Expr:
+        """A node's value under a name of its own."""
+        expr = self.emit(node, absent)
+        return self.assign(expr, self.name(hint))
+
+    def value(self, node: Node) -> Expr:
+        """A node's value under a name, or as a constant."""
+        return self.bind(self.emit(node))
+
+    # Paths
+
+    def read(self, path: Path, absent: str = "MISSING") -> Expr:
+        """What a path finds: the value of one that matches one place, else the list of all."""
+        if not path.segments:
+            return self.root
+        if not path.singular:
+            head, tail = paths.split(path.segments)
+            return Expr(paths.matches(self, self._raw(head).code, tail), missing=False)
+        *prefix, last = path.segments
+        return self._step(tuple(prefix), last, absent)
+
+    def named(self, path: Path, absent: str = "MISSING") -> Expr:
+        """What a path finds, under a name by which it is known from then on."""
+        key = (self.root.code, path, absent)
+        if key not in self._values:
+            self._values[key] = self.bind(self.read(path, absent), _hint(path.segments))
+        return self._values[key]
+
+    def _step(self, prefix: tuple[Segment, ...], segment: Segment, absent: str = "MISSING") -> Expr:
+        match segment:
+            case Name(name=name):
+                end = ")" if absent == "None" else ", MISSING)"
+                return Expr(f"{self._object(prefix)}.get({self.constant(name)}{end}", missing=absent != "None")
+            case Index(index=index):
+                return self.call(at, self._raw(prefix).code, repr(index))
+            case Function(name=name, arguments=arguments):
+                return self.call(
+                    paths.FUNCTIONS[name], self._raw(prefix).code, *(self.constant(each) for each in arguments)
+                )
+        raise TypeError(f"no code for {type(segment).__name__}")
+
+    def _raw(self, prefix: tuple[Segment, ...]) -> Expr:
+        """The value at a prefix, under a name."""
+        return self.named(Path(prefix))
+
+    def _object(self, prefix: tuple[Segment, ...]) -> str:
+        """A name of something that has an object's `get`, whatever the value at a prefix is."""
+        key = (self.root.code, prefix)
+        if key not in self._objects:
+            if prefix and (self.root.code, Path(prefix), "MISSING") not in self._values:
+                name = self.assign(self._step(prefix[:-1], prefix[-1]), self.name(_hint(prefix))).code
+            else:
+                name = self.assign(self._raw(prefix), self.name(_hint(prefix, "fields"))).code
+            with self.indented(f"if type({name}) is not dict:"):
+                self.line(f"{name} = {self.function(members)}({name})")
+            self._objects[key] = name
+        return self._objects[key]
+
+    # Shapes
+
+    def _shape(self, entries: Mapping[str, Node]) -> Expr:
+        """An object: a literal of what is never missing, then entries one by one from the first that may be."""
+        known: list[str] = []
+        name = ""
+        for key, node in entries.items():
+            expr = self.emit(node)
+            if expr.code == "MISSING":
+                continue
+            before, self.place = self.place, node.place
+            item = self.constant(key)
+            if not expr.missing and not name:
+                known.append(f"{item}: {expr.code}")
+            else:
+                name = name or self._open("{", known, "}", "payload")
+                self._put(expr, lambda code, name=name, item=item: f"{name}[{item}] = {code}")
+            self.place = before
+        if name:
+            return Expr(name, missing=False, atom=True)
+        if sum(map(len, known)) < _MAX_LINE:
+            return Expr(f"{{{', '.join(known)}}}", missing=False)
+        return Expr(self._open("{", known, "}", "payload"), missing=False, atom=True)
+
+    def _items(self, nodes: tuple[Node, ...]) -> Expr:
+        known: list[str] = []
+        name = ""
+        for node in nodes:
+            expr = self.emit(node)
+            if not expr.missing and not name:
+                known.append(expr.code)
+            else:
+                name = name or self._open("[", known, "]", "items")
+                self.append(name, expr)
+        if name:
+            return Expr(name, missing=False, atom=True)
+        if sum(map(len, known)) < _MAX_LINE:
+            return Expr(f"[{', '.join(known)}]", missing=False)
+        return Expr(self._open("[", known, "]", "items"), missing=False, atom=True)
+
+    def append(self, items: str, expr: Expr) -> None:
+        """Put a value, if it is there, at the end of a list."""
+        self._put(expr, lambda code: f"{items}.append({code})")
+
+    def _open(self, start: str, known: list[str], end: str, hint: str) -> str:
+        name = self.name(hint)
+        if sum(map(len, known)) < _MAX_LINE:
+            self.line(f"{name} = {start}{', '.join(known)}{end}")
+        else:
+            with self.indented(f"{name} = {start}"):
+                for entry in known:
+                    self.line(f"{entry},")
+            self.line(end)
+        return name
+
+    def _put(self, expr: Expr, statement: Callable[[str], str]) -> None:
+        """A statement for a value, if it is there."""
+        if not expr.missing:
+            self.line(statement(expr.code))
+            return
+        code = expr.code
+        test = code if expr.atom else f"({(code := self.name('found'))} := {expr.code})"
+        with self.indented(f"if {test} is not MISSING:"):
+            self.line(statement(code))
+
+    def _template(self, parts: tuple[str | Path, ...]) -> Expr:
+        codes = []
+        for part in parts:
+            if isinstance(part, str):
+                codes.append(self.constant(part))
+            else:
+                codes.append(self.call(text, self.read(part, "None").code).code)
+        return Expr(f"({' + '.join(codes)})" if len(codes) > 1 else codes[0], missing=False)
+
+
+def _hint(prefix: tuple[Segment, ...], default: str = "value") -> str:
+    last = prefix[-1] if prefix else None
+    return _KNOWN_NAMES.get(last.name, default) if isinstance(last, Name) else default

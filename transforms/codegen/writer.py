@@ -1,0 +1,115 @@
+"""Python source being written: lines with their places in the rule file, names and constants."""
+
+import hashlib
+import linecache
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import CodeType
+from typing import Any
+
+from transforms.errors import RuleError
+from transforms.tree import MISSING, Place
+
+_BUILTINS = (bool, dict, float, int, len, list, str, type)
+_MAX_INLINE = 200
+
+
+class Writer:
+    """Collects one module's source.
+
+    What stands in rules reaches the source only through `constant`: as a `repr`, or bound to a name made here.
+    """
+
+    def __init__(self) -> None:
+        self.namespace: dict[str, Any] = {"__builtins__": {}, "MISSING": MISSING}
+        self.namespace.update((builtin.__name__, builtin) for builtin in _BUILTINS)
+        self.place: Place | None = None
+        self._lines: list[str] = []
+        self._places: list[Place | None] = []
+        self._indent = 0
+        self._used: dict[str, int] = {}
+
+    def line(self, code: str = "") -> None:
+        """One line at the present indentation; an error in it belongs to the present place."""
+        self._lines.append("    " * self._indent + code if code else "")
+        self._places.append(self.place)
+
+    @contextmanager
+    def indented(self, header: str) -> Iterator[None]:
+        """A header line and what is written within it."""
+        self.line(header)
+        self._indent += 1
+        yield
+        self._indent -= 1
+
+    def name(self, hint: str) -> str:
+        """A fresh variable name; the hint is one of ours, never text of a rule."""
+        count = self._used.get(hint, 0) + 1
+        self._used[hint] = count
+        name = hint if count == 1 else f"{hint}_{count}"
+        return self.name(hint) if name in self.namespace else name
+
+    def forget_names(self) -> None:
+        """Begin a function, in which names are free again."""
+        self._used.clear()
+
+    def constant(self, value: Any, hint: str = "CONSTANT") -> str:
+        """Code for a value of a rule: short plain ones written out, others bound to a name."""
+        if (
+            value is None
+            or isinstance(value, bool | int | float)
+            or (isinstance(value, str) and len(value) <= _MAX_INLINE)
+        ):
+            return repr(value)
+        number = sum(name.startswith(f"{hint}_") for name in self.namespace) + 1
+        name = f"{hint}_{number}"
+        self.namespace[name] = value
+        return name
+
+    def function(self, function: Callable[..., Any]) -> str:
+        """The name by which the source calls a function of ours."""
+        name: str = function.__name__
+        bound = self.namespace.setdefault(name, function)
+        if bound is not function:
+            raise ValueError(f"two functions are called {name}")
+        return name
+
+    @property
+    def source(self) -> str:
+        """All that was written."""
+        return "\n".join(self._lines) + "\n"
+
+    def compile(self, title: str) -> "Module":
+        """Run the source; tracebacks show its lines under a file name made of the title."""
+        source = self.source
+        digest = hashlib.sha256(source.encode("utf-8", "backslashreplace")).hexdigest()[:8]
+        filename = f"<rules {title} {digest}>"
+        try:
+            code: CodeType = compile(source, filename, "exec", dont_inherit=True)
+        except (SyntaxError, RecursionError, MemoryError, OverflowError, ValueError) as error:
+            raise RuleError(
+                f"the rules are too deep or too large to compile: {error}", "flatten or split them"
+            ) from None
+        exec(code, self.namespace)  # noqa: S102: source of our own making, with constants only
+        linecache.cache[filename] = (len(source), None, source.splitlines(keepends=True), filename)
+        return Module(filename, source, self.namespace, tuple(self._places))
+
+
+class Module:
+    """Compiled source: its functions by name, and the place in the rule file that each of its lines came from."""
+
+    def __init__(self, filename: str, source: str, namespace: dict[str, Any], places: tuple[Place | None, ...]) -> None:
+        self.filename = filename
+        self.source = source
+        self.namespace = namespace
+        self._places = places
+
+    def place(self, error: BaseException) -> Place | None:
+        """Where in the rules an exception came from."""
+        found = None
+        trace = error.__traceback__
+        while trace is not None:
+            if trace.tb_frame.f_code.co_filename == self.filename:
+                found = self._places[trace.tb_lineno - 1]
+            trace = trace.tb_next
+        return found

@@ -1,0 +1,104 @@
+"""Casts, dates and hashes: what cannot be cast is missing."""
+
+import re
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any
+
+from transforms.codegen.emitter import Emitter, Expr
+from transforms.directives.definition import Checked, Choice, Flag, Text, Value, directive
+from transforms.runtime import casts, dates, hashes
+from transforms.tree import Node
+
+
+def _cast(out: Emitter, node: Node, function: Callable[..., Any], *types: str) -> Expr:
+    """A value that is of one of these types already costs no call."""
+    value = out.variable(node)
+    with out.indented(f"if {' and '.join(f'type({value.code}) is not {name}' for name in types)}:"):
+        out.line(f"{value.code} = {out.function(function)}({value.code})")
+    return Expr(value.code, atom=True)
+
+
+@directive("@number", summary="A number, also of text that is one.", short="value", value=Value())
+def cast_to_number(out: Emitter, value: Node) -> Expr:
+    return _cast(out, value, casts.number, "float", "int")
+
+
+@directive(
+    "@integer", summary="A whole number, also of text that is one; a fraction is cut off.", short="value", value=Value()
+)
+def cast_to_integer(out: Emitter, value: Node) -> Expr:
+    return _cast(out, value, casts.integer, "int")
+
+
+@directive("@string", summary="Text of text, a number or a boolean.", short="value", value=Value())
+def cast_to_string(out: Emitter, value: Node) -> Expr:
+    return _cast(out, value, casts.string, "str")
+
+
+@directive(
+    "@boolean",
+    summary="True or false, also of 1 and 0, `true`, `yes`, `on`, `1` and their opposites.",
+    short="value",
+    value=Value(),
+)
+def cast_to_boolean(out: Emitter, value: Node) -> Expr:
+    return _cast(out, value, casts.boolean, "bool")
+
+
+_DATE_FORMATS: dict[str, Callable[[Any], Any]] = {
+    "iso": dates.iso_date,
+    "unix": dates.unix_seconds,
+    "unix_ms": dates.unix_milliseconds,
+    "unix_us": dates.unix_microseconds,
+}
+
+
+def _date_format(data: Any) -> str:
+    if isinstance(data, str) and data in _DATE_FORMATS:
+        return data
+    if not isinstance(data, str) or "%" not in data:
+        raise ValueError(f"{data!r} is no date format", f"{', '.join(_DATE_FORMATS)}, or one like %Y-%m-%d")
+    if wrong := re.search(r"%(?![YmdHMSfyjzZBbAaIpUuVGW%])", data):
+        code = data[wrong.start() : wrong.start() + 2]
+        raise ValueError(f"{data!r} has {code}, which is no part of a date", "as strftime has them: %Y-%m-%d %H:%M:%S")
+    datetime(2026, 1, 2, tzinfo=UTC).strftime(data)
+    return data
+
+
+@directive(
+    "@date",
+    summary="A date of ISO 8601 text or of a number since 1970 (seconds, milliseconds or microseconds by its size), "
+    "in UTC.",
+    short="value",
+    value=Value(),
+    to=Checked(_date_format, "`iso` (the default), `unix`, `unix_ms`, `unix_us` or a strftime format", required=False),
+)
+def write_date(out: Emitter, value: Node, to: str = "iso") -> Expr:
+    code = out.emit(value).code
+    if to in _DATE_FORMATS:
+        return out.call(_DATE_FORMATS[to], code)
+    return out.call(dates.formatted_date, code, out.constant(to))
+
+
+def _country_code(data: Any) -> str:
+    code = str(data).removeprefix("+") if isinstance(data, str | int) and not isinstance(data, bool) else ""
+    if not re.fullmatch(r"[1-9][0-9]{0,3}", code):
+        raise ValueError(f"{data!r} is no country code", "one like 1 or 49")
+    return code
+
+
+@directive(
+    "@hash",
+    summary="A hash in hex of text or a number; what is such a hash already stays.",
+    short="value",
+    value=Value(),
+    algorithm=Choice(tuple(hashes.LENGTHS), required=False),
+    normalize=Choice(tuple(hashes.NORMALIZERS), required=False),
+    country_code=Checked(_country_code, "country code of phone numbers that have none", required=False),
+)
+def hash_value(
+    out: Emitter, value: Node, algorithm: str = "sha256", normalize: str = "none", country_code: str = ""
+) -> Expr:
+    function = out.function(hashes.NORMALIZERS[normalize])
+    return out.call(hashes.hashed, out.emit(value).code, out.constant(algorithm), function, out.constant(country_code))

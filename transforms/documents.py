@@ -1,0 +1,254 @@
+"""YAML files, read safely, with the place of each value.
+
+What is read is YAML 1.2's core schema and only what JSON can say: `NO`, `12:30` and dates stay strings; duplicate keys,
+keys that are no strings, tags, `.nan` and `.inf` are refused. Size, depth, nodes and aliases are bounded.
+"""
+
+import hashlib
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from transforms.errors import RuleError
+
+MAX_BYTES = 1_000_000
+MAX_DEPTH = 64
+MAX_NODES = 50_000
+
+_CONSTANTS = {
+    **dict.fromkeys(("", "~", "null", "Null", "NULL"), None),
+    **dict.fromkeys(("true", "True", "TRUE"), True),
+    **dict.fromkeys(("false", "False", "FALSE"), False),
+}
+_INTEGER = re.compile(r"[-+]?[0-9]{1,300}|0o[0-7]{1,300}|0x[0-9a-fA-F]{1,300}")
+_FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?")
+_NOT_JSON = re.compile(r"[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)")
+
+
+@dataclass(slots=True)
+class _Node:
+    """One value with its place; `children` and `keys` hold a collection's, by key or index."""
+
+    value: Any
+    line: int
+    column: int
+    size: int = 1
+    children: dict[str | int, "_Node"] = field(default_factory=dict)
+    keys: dict[str | int, tuple[int, int]] = field(default_factory=dict)
+
+
+class Document:
+    """One YAML file: its plain `data`, the place of everything in it, and a `hash` (SHA-256, hex) of its content."""
+
+    def __init__(self, path: str, text: str, content_hash: str, root: _Node) -> None:
+        self.path = path
+        self.text = text
+        self.hash = content_hash
+        self.data: Any = root.value
+        self._root = root
+
+    @classmethod
+    def read(cls, path: Path) -> "Document":
+        """Read a file; raises RuleError if it cannot be read or is not such YAML."""
+        try:
+            content = path.read_bytes()
+        except OSError as error:
+            raise RuleError(f"cannot read the file: {error.strerror or error}", path=str(path)) from None
+        return cls.parse(content, str(path))
+
+    @classmethod
+    def parse(cls, text: str | bytes, path: str) -> "Document":
+        """Read YAML from memory; `path` is the name for messages. Raises RuleError."""
+        content = text.encode("utf-8", "surrogatepass") if isinstance(text, str) else text
+        if len(content) > MAX_BYTES:
+            raise RuleError(
+                f"the file is too large: {len(content):,} bytes", f"at most {MAX_BYTES:,} are read", path=path
+            )
+        try:
+            decoded = content.decode("utf-8-sig")
+        except UnicodeDecodeError as error:
+            line = content.count(b"\n", 0, error.start) + 1
+            raise RuleError("the file is not UTF-8 text", "save it as UTF-8", line, 1, path) from None
+        root = _Reader(decoded, path).document()
+        return cls(path, decoded, hashlib.sha256(content).hexdigest(), root)
+
+    def where(self, *keys: str | int) -> tuple[int, int]:
+        """Line and column, from 1, of the value at these keys, else of its nearest ancestor that is there."""
+        node = self._nearest(keys)
+        return node.line, node.column
+
+    def where_key(self, *keys: str | int) -> tuple[int, int]:
+        """Line and column, from 1, of the last of these keys itself; of the value where it has no key."""
+        parent = self._nearest(keys[:-1])
+        return parent.keys.get(keys[-1], self.where(*keys)) if keys else self.where()
+
+    def inset(self, offset: int, *keys: str | int) -> int:
+        """Columns from the start of the scalar at these keys to a character of its text; 0 where that is not plain."""
+        line, column = self.where(*keys)
+        value = self._nearest(keys).value
+        rest = self.text.splitlines()[line - 1][column - 1 :] if isinstance(value, str) and value else ""
+        quoted = rest[:1] in {"'", '"'}
+        return offset + quoted if rest[quoted:].startswith(value or "\n") else 0
+
+    def error(self, message: str, hint: str | None = None, *, at: tuple[str | int, ...] = ()) -> RuleError:
+        """A RuleError that points at the value at these keys."""
+        return RuleError(message, hint, *self.where(*at), self.path)
+
+    def _nearest(self, keys: tuple[str | int, ...]) -> _Node:
+        node = self._root
+        for key in keys:
+            child = node.children.get(key)
+            if child is None:
+                break
+            node = child
+        return node
+
+
+class _Reader:
+    """Builds nodes from the parser's events, so that bounds hold before anything large exists."""
+
+    def __init__(self, text: str, path: str) -> None:
+        self._text = text
+        self._path = path
+        self._events: Iterator[yaml.Event] = iter(())
+        self._anchors: dict[str, _Node | None] = {}
+        self._nodes = 0
+
+    def document(self) -> _Node:
+        try:
+            self._events = iter(yaml.parse(self._text, Loader=yaml.CSafeLoader))
+            event = self._next()
+            if isinstance(event, yaml.StreamEndEvent):
+                return _Node(None, 1, 1)
+            root = self._node(event, 0)
+            self._next()
+            event = self._next()
+            if not isinstance(event, yaml.StreamEndEvent):
+                raise self._error(event, "a second document in the file", "one document a file: take out the `---`")
+        except yaml.MarkedYAMLError as error:
+            mark = error.problem_mark or error.context_mark
+            place = (mark.line + 1, mark.column + 1) if mark else (1, 1)
+            problem = " ".join(part for part in (error.context, error.problem) if part)
+            raise RuleError(f"not YAML: {problem}", _yaml_hint(self._text, place), *place, self._path) from None
+        except yaml.YAMLError as error:
+            position = getattr(error, "position", 0)
+            line = self._text.count("\n", 0, position) + 1
+            reason = getattr(error, "reason", None) or str(error).splitlines()[0]
+            raise RuleError(f"not YAML: {reason}", None, line, 1, self._path) from None
+        return root
+
+    def _next(self) -> yaml.Event:
+        """The next event that says something of the content."""
+        for event in self._events:
+            if not isinstance(event, yaml.StreamStartEvent | yaml.DocumentStartEvent):
+                return event
+        raise RuleError("not YAML: the file ends too early", path=self._path)
+
+    def _node(self, event: yaml.Event, depth: int) -> _Node:
+        self._nodes += 1
+        if self._nodes > MAX_NODES:
+            raise self._error(event, f"the file has more than {MAX_NODES:,} values", "split it")
+        if isinstance(event, yaml.AliasEvent):
+            return self._alias(event)
+        if getattr(event, "tag", None) is not None:
+            raise self._error(event, f"a tag: {event.tag}", "quote the value if it begins with `!`")
+        if isinstance(event, yaml.ScalarEvent):
+            node = _Node(self._scalar(event), *_place(event))
+            self._anchor(event, node)
+            return node
+        if depth >= MAX_DEPTH:
+            raise self._error(event, f"nested more than {MAX_DEPTH} levels deep", "flatten it")
+        self._anchor(event, None)
+        node = self._mapping(event, depth) if isinstance(event, yaml.MappingStartEvent) else self._list(event, depth)
+        node.size += sum(child.size for child in node.children.values())
+        self._anchor(event, node)
+        return node
+
+    def _mapping(self, start: yaml.Event, depth: int) -> _Node:
+        value: dict[str, Any] = {}
+        node = _Node(value, *_place(start))
+        while not isinstance(event := self._next(), yaml.MappingEndEvent):
+            key = self._node(event, depth + 1)
+            if not isinstance(key.value, str):
+                braces = isinstance(event, yaml.MappingStartEvent)
+                hint = "quote a value that holds `{{…}}`" if braces else "quote it"
+                raise self._error(event, "a key that is not a string", hint)
+            if key.value == "<<" and not getattr(event, "style", None):
+                raise self._error(event, "a merge key: YAML 1.2 has none", "write the keys out, or quote it")
+            if key.value in value:
+                first = node.keys[key.value][0]
+                raise self._error(
+                    event, f"the key {key.value!r} is there twice, on lines {first} and {key.line}", "keep one of them"
+                )
+            child = self._node(self._next(), depth + 1)
+            value[key.value] = child.value
+            node.children[key.value] = child
+            node.keys[key.value] = (key.line, key.column)
+        return node
+
+    def _list(self, start: yaml.Event, depth: int) -> _Node:
+        value: list[Any] = []
+        node = _Node(value, *_place(start))
+        while not isinstance(event := self._next(), yaml.SequenceEndEvent):
+            child = self._node(event, depth + 1)
+            node.children[len(value)] = child
+            value.append(child.value)
+        return node
+
+    def _alias(self, event: yaml.AliasEvent) -> _Node:
+        if event.anchor not in self._anchors:
+            raise self._error(event, f"the alias *{event.anchor} has no anchor before it", f"write &{event.anchor}")
+        node = self._anchors[event.anchor]
+        if node is None:
+            raise self._error(event, f"the alias *{event.anchor} contains itself", "write the value out")
+        self._nodes += node.size
+        if self._nodes > MAX_NODES:
+            raise self._error(event, f"aliases unfold to more than {MAX_NODES:,} values", "write the values out")
+        return node
+
+    def _anchor(self, event: yaml.NodeEvent, node: _Node | None) -> None:
+        if event.anchor is not None:
+            self._anchors[event.anchor] = node
+
+    def _scalar(self, event: yaml.ScalarEvent) -> Any:
+        text = event.value
+        if event.style:
+            return text
+        if text in _CONSTANTS:
+            return _CONSTANTS[text]
+        if text[0] not in "-+.0123456789":
+            return text
+        if _INTEGER.fullmatch(text):
+            return int(text, {"0o": 8, "0x": 16}.get(text[:2], 10))
+        if _FLOAT.fullmatch(text):
+            number = float(text)
+            if number in (float("inf"), float("-inf")):
+                raise self._error(event, f"the number {text[:40]} is out of range", "quote it if it is text")
+            return number
+        if _NOT_JSON.fullmatch(text):
+            raise self._error(event, f"{text} is a number that JSON does not have", "quote it if it is text")
+        return text
+
+    def _error(self, event: yaml.Event, message: str, hint: str) -> RuleError:
+        return RuleError(message, hint, *_place(event), self._path)
+
+
+def _place(event: yaml.Event) -> tuple[int, int]:
+    return event.start_mark.line + 1, event.start_mark.column + 1
+
+
+def _yaml_hint(text: str, place: tuple[int, int]) -> str | None:
+    """What usually causes a parse error on such a line."""
+    lines = text.splitlines()
+    line = lines[place[0] - 1] if place[0] <= len(lines) else ""
+    if "\t" in line[: len(line) - len(line.lstrip())]:
+        return "indent with spaces, not tabs"
+    if "{{" in line or "${" in line:
+        return "quote a value that holds `{{…}}` or `${…}`"
+    if "when:" in line or "$" in line or "@" in line:
+        return "quote a condition, a path and a key that begins with `@`"
+    return None

@@ -1,0 +1,66 @@
+"""One mapping or condition to a function."""
+
+from collections.abc import Callable
+from typing import Any
+
+from transforms.codegen import conditions
+from transforms.codegen.emitter import Emitter
+from transforms.conditions import parse_condition
+from transforms.documents import Document
+from transforms.errors import RuleError
+from transforms.parser import Parser
+from transforms.tree import Node, Place
+
+# Segment's kit keeps a directive for the whole mapping under this key.
+_ROOT_DIRECTIVE = "__segment_internal_directive"
+
+
+def compile_mapping(mapping: Any, *, source: Document | None = None) -> Callable[[Any], Any]:
+    """A function from an event (an object) to the mapped value, MISSING if there is none.
+
+    `mapping` is plain data as YAML or JSON gives it; `source` the document that it is, for the place of mistakes. Raises
+    RuleError. The function never raises on an object, never changes it, and may share parts of it with its result.
+    """
+    errors: list[RuleError] = []
+    node = Parser(errors).value(_with_root_directive(mapping), Place(source))
+    if errors:
+        raise errors[0]
+    return compile_node(node, source.path if source else "mapping")
+
+
+def compile_condition(text: str) -> Callable[[Any], bool]:
+    """A function from an event (an object) to whether the condition holds. Raises RuleError."""
+    condition = parse_condition(text)
+    out = Emitter()
+    with out.function_body("def condition(event):"):
+        with out.indented("if type(event) is not dict:"):
+            out.line("return False")
+        out.line(f"return {conditions.test(out, condition)}")
+    function: Callable[[Any], bool] = out.compile("condition").namespace["condition"]
+    return function
+
+
+def compile_node(node: Node, title: str) -> Callable[[Any], Any]:
+    """A function of an event for a parsed mapping."""
+    out = Emitter()
+    with out.function_body("def mapping(event):"):
+        with out.indented("if type(event) is not dict:"):
+            out.line(f"{out.function(refuse)}(event)")
+        out.line(f"return {out.emit(node).code}")
+    function: Callable[[Any], Any] = out.compile(title).namespace["mapping"]
+    return function
+
+
+def refuse(event: Any) -> None:
+    """An event is an object; anything else is the caller's mistake."""
+    raise RuleError(f"an event is an object, not {Parser.type_of(event)}")
+
+
+def _with_root_directive(mapping: Any) -> Any:
+    if not isinstance(mapping, dict) or _ROOT_DIRECTIVE not in mapping:
+        return mapping
+    rest = {key: value for key, value in mapping.items() if key != _ROOT_DIRECTIVE}
+    root = mapping[_ROOT_DIRECTIVE]
+    if isinstance(root, dict) and len(root) == 1 and isinstance(options := next(iter(root.values())), dict):
+        return {next(iter(root)): {**options, "mapping": rest}}
+    raise RuleError(f"{_ROOT_DIRECTIVE} is an object with one directive", "write the directive around the mapping")

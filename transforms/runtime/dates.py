@@ -1,0 +1,77 @@
+"""Points in time, from ISO 8601 or numbers."""
+
+import re
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from transforms.tree import MISSING
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND = timedelta(microseconds=1)
+_LONG_FRACTION = re.compile(r"(\.[0-9]{6})[0-9]+")
+_DIGITS = re.compile(r"-?[0-9]{1,17}(?:\.[0-9]{1,9})?", re.ASCII)
+
+
+def _moment(value: Any) -> datetime | None:
+    """A moment of ISO 8601 text (UTC where it names no zone) or a number since 1970.
+
+    A number under 10^11 is seconds, under 10^14 milliseconds, else microseconds: 10^11 seconds is the year 5138.
+    """
+    try:
+        if type(value) is str:
+            if _DIGITS.fullmatch(value) and len(value) > 8:
+                return _moment(float(value))
+            try:
+                moment = datetime.fromisoformat(value)
+            except ValueError:
+                moment = datetime.fromisoformat(_LONG_FRACTION.sub(r"\1", value.strip()))
+            return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+        if type(value) is int or type(value) is float:
+            size = abs(value)
+            return _EPOCH + timedelta(microseconds=round(value * (1e6 if size < 1e11 else 1e3 if size < 1e14 else 1)))
+    except (ValueError, OverflowError):
+        pass
+    return None
+
+
+def iso_date(value: Any) -> Any:
+    """RFC 3339 in UTC with milliseconds: `2026-01-02T03:04:05.678Z`."""
+    moment = _moment(value)
+    try:
+        return (
+            f"{moment.astimezone(UTC).replace(tzinfo=None).isoformat(timespec='milliseconds')}Z" if moment else MISSING
+        )
+    except OverflowError:
+        return MISSING
+
+
+def _microseconds(value: Any) -> int | None:
+    moment = _moment(value)
+    return (moment - _EPOCH) // _MICROSECOND if moment else None
+
+
+def unix_seconds(value: Any) -> Any:
+    """Whole seconds since 1970."""
+    count = _microseconds(value)
+    return MISSING if count is None else count // 1_000_000
+
+
+def unix_milliseconds(value: Any) -> Any:
+    """Whole milliseconds since 1970."""
+    count = _microseconds(value)
+    return MISSING if count is None else count // 1_000
+
+
+def unix_microseconds(value: Any) -> Any:
+    """Microseconds since 1970."""
+    count = _microseconds(value)
+    return MISSING if count is None else count
+
+
+def formatted_date(value: Any, layout: str) -> Any:
+    """By a strftime layout, in UTC."""
+    moment = _moment(value)
+    try:
+        return moment.astimezone(UTC).strftime(layout) if moment else MISSING
+    except (ValueError, OverflowError):
+        return MISSING

@@ -1,0 +1,156 @@
+"""Text of values, and values of text."""
+
+import re
+from collections.abc import Sequence
+from typing import Any
+
+import orjson
+import json
+
+from transforms.runtime.access import read_dotted
+from transforms.tree import MISSING
+
+_PLACEHOLDER = re.compile(r"\{\{\{([^}]+)\}\}\}|\{\{([^}]+)\}\}")
+
+
+def text(value: Any) -> str:
+    """A value within text, as JavaScript's String() and so Segment's templates have it; '' for null and missing."""
+    if type(value) is str:
+        return value
+    if value is None or value is MISSING:
+        return ""
+    if value is True or value is False:
+        return "true" if value else "false"
+    if type(value) is dict:
+        return "[object Object]"
+    if type(value) is list:
+        return _list_text(value)
+    return _number_text(value)
+
+
+def _list_text(values: list[Any]) -> str:
+    """Items with commas between, lists within lists too; no recursion, so that depth is no matter."""
+    parts: list[str] = []
+    stack = [iter(values)]
+    first = [True]
+    while stack:
+        for value in stack[-1]:
+            if not first[-1]:
+                parts.append(",")
+            first[-1] = False
+            if type(value) is list:
+                stack.append(iter(value))
+                first.append(True)
+                break
+            parts.append(text(value))
+        else:
+            stack.pop()
+            first.pop()
+    return "".join(parts)
+
+
+def _number_text(value: float) -> str:
+    if isinstance(value, int):
+        try:
+            return str(value) if abs(value) < 10**21 else _number_text(float(value))
+        except OverflowError:
+            return "Infinity" if value > 0 else "-Infinity"
+    if value.is_integer() and abs(value) < 1e21:
+        return str(int(value))
+    digits = repr(value)
+    mantissa, _, exponent = digits.partition("e")
+    if not exponent:
+        return digits
+    power = int(exponent)
+    if -7 <= power < 0:
+        negative, digits = mantissa.startswith("-"), mantissa.lstrip("-").replace(".", "")
+        return f"{'-' if negative else ''}0.{'0' * (-power - 1)}{digits}"
+    return f"{mantissa.removesuffix('.0')}e{'+' if power > 0 else '-'}{abs(power)}"
+
+
+def render(event: Any, template: Any) -> Any:
+    """A template that is only known once the event is."""
+    if type(template) is not str:
+        return MISSING
+    return _PLACEHOLDER.sub(lambda match: text(read_dotted(event, (match[1] or match[2]).strip())), template)
+
+
+def replace(value: Any, pattern: str, replacement: str, count: int) -> str:
+    """Text with one string for another; numbers and booleans count as text, all else gives ''."""
+    return _replaceable(value).replace(pattern, replacement, count)
+
+
+def replace_any_case(value: Any, pattern: "re.Pattern[str]", replacement: str, count: int) -> str:
+    """As `replace`, whatever the case; count 0 means all."""
+    return pattern.sub(lambda _: replacement, _replaceable(value), count)
+
+
+def _replaceable(value: Any) -> str:
+    return text(value) if isinstance(value, str | int | float) else ""
+
+
+def encode_json(value: Any) -> Any:
+    """Compact JSON text."""
+    if value is MISSING:
+        return MISSING
+    try:
+        return orjson.dumps(value).decode()
+    except (TypeError, ValueError):
+        pass
+    try:  # what orjson does not take: large integers, depth over 254, lone surrogates
+        return json.dumps(value, separators=(",", ":"), ensure_ascii=False)
+    except (ValueError, RecursionError):
+        return MISSING
+
+
+def decode_json(value: Any) -> Any:
+    """The value of JSON text; what is not such text stays as it is."""
+    if type(value) is not str:
+        return value
+    try:
+        return orjson.loads(value)
+    except ValueError:
+        return value
+
+
+def join(values: Any, separator: str) -> Any:
+    """The items as one text; null and missing ones are left out."""
+    if type(values) is not list:
+        return values if values is MISSING or values is None else text(values)
+    return separator.join([text(value) for value in values if value is not None])
+
+
+def split(value: Any, separator: str) -> Any:
+    """The parts of a text."""
+    return value.split(separator) if type(value) is str else MISSING
+
+
+def glob(value: Any, pieces: Sequence[str]) -> bool:
+    """Whether text is made of these pieces in order with anything between them, in linear time."""
+    if type(value) is not str or not value.startswith(pieces[0]):
+        return False
+    start = len(pieces[0])
+    end = len(value) - len(pieces[-1])
+    if end < start or not value.endswith(pieces[-1]):
+        return False
+    for piece in pieces[1:-1]:
+        start = value.find(piece, start, end)
+        if start < 0:
+            return False
+        start += len(piece)
+    return True
+
+
+def match_group(value: Any, pattern: Any, group: int) -> Any:
+    """What a group of a regular expression found in a text, or missing."""
+    if type(value) is not str:
+        return MISSING
+    match = pattern.search(value)
+    if match is None or match[group] is None:
+        return MISSING
+    return match[group]
+
+
+def search(value: Any, pattern: Any) -> bool:
+    """Whether a regular expression is found in a text."""
+    return type(value) is str and pattern.search(value) is not None

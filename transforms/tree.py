@@ -1,0 +1,308 @@
+"""The one tree that rules become: values, paths and conditions, each node with its place in the file."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import TYPE_CHECKING, Any, Final
+
+from transforms.documents import Document
+from transforms.errors import RuleError
+
+if TYPE_CHECKING:
+    from transforms.directives.definition import Directive
+
+
+class Missing(Enum):
+    """The value of what is not there; unlike null, a map drops it."""
+
+    MISSING = "missing"
+
+    def __repr__(self) -> str:
+        return "MISSING"
+
+
+MISSING: Final = Missing.MISSING
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a node stands: a document and the keys that lead to it. Lines are looked up only when asked for."""
+
+    document: Document | None = None
+    keys: tuple[str | int, ...] = ()
+
+    def at(self, key: str | int) -> "Place":
+        """The place of a value within this one."""
+        return Place(self.document, (*self.keys, key))
+
+    @property
+    def line(self) -> int | None:
+        """From 1; None where the text has no file."""
+        return self.document.where(*self.keys)[0] if self.document else None
+
+    @property
+    def column(self) -> int | None:
+        """From 1; None where the text has no file."""
+        return self.document.where(*self.keys)[1] if self.document else None
+
+    @property
+    def path(self) -> str | None:
+        """The file."""
+        return self.document.path if self.document else None
+
+    def error(self, message: str, hint: str | None = None, *, offset: int = 0, key: bool = False) -> RuleError:
+        """A mistake here; `offset` characters into the text that stands here, or at the key of the value."""
+        if self.document is None:
+            where = "".join(f"/{name}" for name in self.keys)
+            return RuleError(f"{where}: {message}" if where else message, hint)
+        line, column = self.document.where_key(*self.keys) if key else self.document.where(*self.keys)
+        return RuleError(message, hint, line, column + self.document.inset(offset, *self.keys), self.document.path)
+
+
+# Paths
+
+
+@dataclass(frozen=True, slots=True)
+class Name:
+    """The member of an object by its key."""
+
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Index:
+    """The item of a list; from its end if negative."""
+
+    index: int
+
+
+@dataclass(frozen=True, slots=True)
+class Several:
+    """Some members by key, or some items by index."""
+
+    keys: tuple[str, ...] | tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Slice:
+    """Items of a list as Python slices it."""
+
+    start: int | None
+    stop: int | None
+    step: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Children:
+    """All members of an object or items of a list: the wildcard."""
+
+
+@dataclass(frozen=True, slots=True)
+class Descendants:
+    """The value itself and all below it: `..`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Filter:
+    """The children for which the test holds."""
+
+    test: "Test"
+
+
+@dataclass(frozen=True, slots=True)
+class Function:
+    """One of jsonpath-ng's functions in backquotes, by its name in `transforms.runtime`, with constant arguments."""
+
+    name: str
+    arguments: tuple[str | int | None, ...] = ()
+
+
+Segment = Name | Index | Several | Slice | Children | Descendants | Filter | Function
+
+
+@dataclass(frozen=True, slots=True)
+class Path:
+    """Segments from the root of the event (or of an item); in a filter from the child that it tests."""
+
+    segments: tuple[Segment, ...]
+    from_root: bool = True
+
+    @property
+    def singular(self) -> bool:
+        """Whether it can match one place only, and so gives that value and not a list."""
+        return all(isinstance(segment, Name | Index | Function) for segment in self.segments)
+
+
+@dataclass(frozen=True, slots=True)
+class Exists:
+    """A filter's test that a path matches something."""
+
+    path: Path
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """A filter's comparison of a path with a constant or another path, as RFC 9535 defines it, and `=~`."""
+
+    left: Path
+    operator: str
+    right: "Path | str | int | float | bool | None"
+
+
+@dataclass(frozen=True, slots=True)
+class AllOf:
+    """Tests of a filter that must all hold."""
+
+    tests: tuple["Test", ...]
+
+
+@dataclass(frozen=True, slots=True)
+class AnyOf:
+    """Tests of a filter of which one must hold."""
+
+    tests: tuple["Test", ...]
+
+
+@dataclass(frozen=True, slots=True)
+class NoneOf:
+    """A test of a filter that must not hold."""
+
+    test: "Test"
+
+
+Test = Exists | Comparison | AllOf | AnyOf | NoneOf
+
+
+# Values
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """A value of the payload to be."""
+
+    place: Place = field(compare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Constant(Node):
+    """A string, number, boolean, null or MISSING."""
+
+    value: Any
+
+
+@dataclass(frozen=True, slots=True)
+class Read(Node):
+    """What a path finds in the event."""
+
+    path: Path
+
+
+@dataclass(frozen=True, slots=True)
+class Template(Node):
+    """Text with paths in it."""
+
+    parts: tuple[str | Path, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Shape(Node):
+    """An object; entries whose value is missing are dropped."""
+
+    entries: Mapping[str, Node]
+
+
+@dataclass(frozen=True, slots=True)
+class Items(Node):
+    """A list; items whose value is missing are dropped."""
+
+    items: tuple[Node, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Call(Node):
+    """A directive with its arguments, each as its definition parsed it."""
+
+    directive: "Directive"
+    arguments: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Remove(Node):
+    """`@remove: true`: takes the entry that a preset or the file's own map has out."""
+
+
+# Conditions
+
+
+@dataclass(frozen=True, slots=True)
+class Operand:
+    """A field of the event, perhaps through `length(…)` or `lowercase(…)`."""
+
+    path: Path
+    through: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Compare:
+    """An operand held against a constant: `=`, `!=`, `<`, `<=`, `>`, `>=`."""
+
+    operand: Operand
+    operator: str
+    value: str | int | float | bool | None
+
+
+@dataclass(frozen=True, slots=True)
+class OneOf:
+    """An operand equal to one of several constants: `in [...]`."""
+
+    operand: Operand
+    values: tuple[str | int | float | bool | None, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Contains:
+    """Text that contains another. `negated`: text that does not; both are false of what is no text."""
+
+    operand: Operand
+    text: str
+    negated: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Matches:
+    """Text that fits a pattern in which `*` stands for anything: its pieces. `negated` as in Contains."""
+
+    operand: Operand
+    pieces: tuple[str, ...]
+    negated: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Present:
+    """A field that is neither missing nor null: `exists(f)`."""
+
+    operand: Operand
+
+
+@dataclass(frozen=True, slots=True)
+class And:
+    """All of them."""
+
+    conditions: tuple["Condition", ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Or:
+    """One of them."""
+
+    conditions: tuple["Condition", ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Not:
+    """Not this."""
+
+    condition: "Condition"
+
+
+Condition = Compare | OneOf | Contains | Matches | Present | And | Or | Not
