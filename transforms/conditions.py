@@ -177,7 +177,7 @@ class _Parser:
             self._depth -= 1
 
     def _negated(self) -> Condition:
-        """After `!`: Segment's `!contains(…)` and `!match(…)` are false of what is no text, `!(…)` is plain negation."""
+        """After `!`: as with Segment, `!contains(…)` and `!match(…)` are false of what is no text; `!(…)` negates."""
         if self._token.kind == "word" and self._token.text in {"contains", "match"} and self._is_call():
             test = self._test()
             if isinstance(test, Contains):
@@ -227,7 +227,7 @@ class _Parser:
             return OneOf(operand, tuple(values))
         operator = self._token
         if not self._take("=", "!=", "<", "<=", ">", ">="):
-            if operator.text not in {"=="} and operand.through is None and operator.kind in {"end", "word", "mark"}:
+            if operator.text != "==" and operand.through is None and operator.kind in {"end", "word", "mark"}:
                 raise self._error(
                     "a comparison is expected after the field",
                     f"{first.text} = …, or exists({first.text})",

@@ -154,8 +154,10 @@ class _Reader:
             raise self._error(event, f"the file has more than {MAX_NODES:,} values", "split it")
         if isinstance(event, yaml.AliasEvent):
             return self._alias(event)
-        if getattr(event, "tag", None) is not None:
-            raise self._error(event, f"a tag: {event.tag}", "quote the value if it begins with `!`")
+        if not isinstance(event, yaml.NodeEvent):
+            raise self._error(event, "not YAML: a value is expected", "write one")
+        if (tag := getattr(event, "tag", None)) is not None:
+            raise self._error(event, f"a tag: {tag}", "quote the value if it begins with `!`")
         if isinstance(event, yaml.ScalarEvent):
             node = _Node(self._scalar(event), *_place(event))
             self._anchor(event, node)
@@ -238,7 +240,8 @@ class _Reader:
 
 
 def _place(event: yaml.Event) -> tuple[int, int]:
-    return event.start_mark.line + 1, event.start_mark.column + 1
+    mark = event.start_mark
+    return (mark.line + 1, mark.column + 1) if mark else (1, 1)
 
 
 def _yaml_hint(text: str, place: tuple[int, int]) -> str | None:

@@ -18,8 +18,9 @@ _ROOT_DIRECTIVE = "__segment_internal_directive"
 def compile_mapping(mapping: Any, *, source: Document | None = None) -> Callable[[Any], Any]:
     """A function from an event (an object) to the mapped value, MISSING if there is none.
 
-    `mapping` is plain data as YAML or JSON gives it; `source` the document that it is, for the place of mistakes. Raises
-    RuleError. The function never raises on an object, never changes it, and may share parts of it with its result.
+    `mapping` is plain data as YAML or JSON gives it; `source` the document that it is, for the place of mistakes.
+    Raises RuleError. The function never raises on an object, never changes it, and may share parts of it with its
+    result.
     """
     errors: list[RuleError] = []
     node = Parser(errors).value(_with_root_directive(mapping), Place(source))

@@ -110,10 +110,10 @@ class Parser:
         except RuleError as error:
             raise place.error(f"the table {name!r}: {error.message}", error.hint) from None
 
-    def directive(self, data: Any, place: Place, wanted: str) -> Node:
-        """A value that must be a directive."""
+    def directive(self, data: Any, place: Place) -> Node:
+        """What stands where a string or a directive must."""
         if not self.is_directive(data):
-            raise place.error(f"this is {wanted}, not {self.type_of(data)}")
+            raise place.error(f"this is a string or a directive, not {self.type_of(data)}")
         return self.value(data, place)
 
     def typed(self, data: Any, place: Place, kind: type[T], wanted: str) -> T:

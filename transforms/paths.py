@@ -62,7 +62,7 @@ def parse_path(text: str) -> Path:
             tree = _parser().parse(text)
     except (JSONPathError, DeprecationWarning) as error:
         raise RuleError(f"{text!r} is not a JSONPath: {_reason(error)}", _hint(text)) from None
-    except Exception as error:  # its functions raise what they like
+    except Exception as error:  # noqa: BLE001 - its productions raise what they like
         raise RuleError(f"{text!r} is not a JSONPath: {error}", _hint(text)) from None
     path = Path(tuple(_segments(tree, text, 0)))
     if len(path.segments) > MAX_SEGMENTS:
@@ -107,7 +107,7 @@ def _refuse_what_is_misread(text: str) -> None:
     if call := re.search(r"\b(length|count|match|search|value)\s*\(", unquoted):
         raise RuleError(
             f"{text!r} is not a JSONPath that is supported: the function {call[1]}()",
-            "use `.`len`` for length() and `=~` for match() and search()",
+            "jsonpath-ng has `len` in backquotes, and =~ for match() and search()",
         )
     if number := re.search(r"(?<![\w.])-?0[0-9]|(?<![\w.])-0(?![\w.])|[0-9]{16,}", unquoted):
         raise RuleError(f"{text!r} is not a JSONPath: the number {number[0]}", "write it without leading zeros")
@@ -136,14 +136,14 @@ def _segments(tree: Any, text: str, depth: int) -> Iterator[Segment]:
         chain.append(tree)
         tree = tree.left
     if depth or type(tree).__name__ not in {"Root", "This"}:
-        yield _segment(tree, text, depth)
+        yield _segment(tree, text)
     for link in reversed(chain):
         if type(link).__name__ == "Descendants":
             yield Descendants()
         yield from _segments(link.right, text, depth + 1)
 
 
-def _segment(tree: Any, text: str, depth: int) -> Segment:
+def _segment(tree: Any, text: str) -> Segment:
     match type(tree).__name__:
         case "Fields":
             return Name(tree.fields[0]) if len(tree.fields) == 1 else Several(tuple(tree.fields))
@@ -154,7 +154,7 @@ def _segment(tree: Any, text: str, depth: int) -> Segment:
         case "Wildcard":
             return Children()
         case "Filter":
-            return Filter(_all([_test(expression, text, depth + 1) for expression in tree.expressions]))
+            return Filter(_all([_test(expression, text) for expression in tree.expressions]))
         case "Len":
             return Function("path_length")
         case "Keys":
@@ -178,36 +178,43 @@ def _all(tests: list[Test]) -> Test:
     return tests[0] if len(tests) == 1 else AllOf(tuple(tests))
 
 
-def _test(tree: Any, text: str, depth: int) -> Test:
+def _test(tree: Any, text: str) -> Test:
     match type(tree).__name__:
         case "And":
-            return AllOf(tuple(_test(operand, text, depth + 1) for operand in tree.operands))
+            return AllOf(tuple(_test(operand, text) for operand in tree.operands))
         case "Or":
-            return AnyOf(tuple(_test(operand, text, depth + 1) for operand in tree.operands))
+            return AnyOf(tuple(_test(operand, text) for operand in tree.operands))
         case "Expression" if tree.op is None:
-            return Exists(_operand(tree.target, text, depth))
+            return Exists(_operand(tree.target, text))
         case "Expression" if tree.op == "!":
-            return NoneOf(Exists(_operand(tree.target, text, depth)))
+            return NoneOf(Exists(_operand(tree.target, text)))
         case "Expression":
-            return _comparison(tree, text, depth)
+            return _comparison(tree, text)
         case _:
-            return Exists(_operand(tree, text, depth))
+            return Exists(_operand(tree, text))
 
 
-def _comparison(tree: Any, text: str, depth: int) -> Comparison:
-    left = _operand(tree.target, text, depth)
+def _comparison(tree: Any, text: str) -> Comparison:
+    left = _operand(tree.target, text)
     if not left.singular:
         raise RuleError(f"{text!r} compares a path that can match several places", "compare one that matches one place")
     if tree.op == "=~":
         try:
             re2.compile(str(tree.value), _QUIET)
         except re2.error as error:
-            raise RuleError(f"{text!r} has a wrong regular expression: {error}", "see RE2's syntax") from None
-    right = _operand(tree.value, text, depth) if isinstance(tree.value, JSONPath) else tree.value
+            raise RuleError(
+                f"{text!r} has a wrong regular expression: {_re2_reason(error)}", "write it as RE2 does"
+            ) from None
+    right = _operand(tree.value, text) if isinstance(tree.value, JSONPath) else tree.value
     return Comparison(left, "==" if tree.op == "=" else tree.op, right)
 
 
-def _operand(tree: Any, text: str, depth: int) -> Path:
+def _re2_reason(error: re2.error) -> str:
+    reason = error.args[0] if error.args else ""
+    return reason.decode() if isinstance(reason, bytes) else str(reason)
+
+
+def _operand(tree: Any, text: str) -> Path:
     from_root = type(_leftmost(tree)).__name__ == "Root"
     if not from_root and type(_leftmost(tree)).__name__ != "This":
         raise RuleError(f"{text!r} has a name without `@` in a filter", "write @.name")

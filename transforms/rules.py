@@ -60,8 +60,9 @@ Result = Sequence[tuple[str, Any]]
 class Rules:
     """The rules of one file, compiled.
 
-    `apply(event)` gives `(rule name, payload)` for the first rule that matches, or for all if `match_all`; if none does,
-    for `otherwise`. A payload is a dict, DROP (with the name "" where `otherwise` drops) or a Failure. It never raises.
+    `apply(event)` gives `(rule name, payload)` for the first rule that matches, or for all if `match_all`; if none
+    does, for `otherwise`. A payload is a dict, DROP (with the name "" where `otherwise` drops) or a Failure. It never
+    raises.
     """
 
     def __init__(self, rules: Sequence[Rule], otherwise: Rule | None, title: str, *, match_all: bool) -> None:
@@ -314,7 +315,7 @@ class _File:
         if not isinstance(name, str) or not _NAME.fullmatch(name):
             self._errors.append(
                 place.at("name").error(
-                    f"{Parser.shown(name)} is no name for a rule", "letters, digits, space, `.`, `_` and `-`"
+                    f"{Parser.shown(name)} is no name for a rule", "letters, digits, spaces, `.`, `_` and `-`"
                 )
             )
             return f"rule-{number}"
@@ -353,9 +354,5 @@ def _refuse_what_never_matches(rules: Sequence[Rule], errors: list[RuleError], *
             if other.place.document is rule.place.document and other.reach.covers(rule.reach)
         )
         if first_only and (earlier := next(before, None)):
-            errors.append(
-                rule.place.error(
-                    f"the rule {rule.name!r} can never match: {earlier.name!r} on line {earlier.place.line} always does first",
-                    "put it before, or say match: all",
-                )
-            )
+            message = f"the rule {rule.name!r} can never match: {earlier.name!r} always does before it"
+            errors.append(rule.place.error(message, f"put it before line {earlier.place.line}, or say match: all"))

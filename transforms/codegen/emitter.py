@@ -28,8 +28,8 @@ from transforms.tree import (
 _KNOWN_NAMES = {
     name: name
     for name in (
-        "address app campaign context device integrations items library location network os page products properties "
-        "referrer screen traits user".split()
+        *("address", "app", "campaign", "context", "device", "integrations", "items", "library", "location", "network"),
+        *("os", "page", "products", "properties", "referrer", "screen", "traits", "user"),
     )
 } | {"event": "event_name", "type": "event_type", "name": "name", "userId": "user_id", "anonymousId": "anonymous_id"}
 _MAX_LINE = 100
@@ -189,7 +189,7 @@ class Emitter(Writer):
                 known.append(f"{item}: {expr.code}")
             else:
                 name = name or self._open("{", known, "}", "payload")
-                self._put(expr, lambda code, name=name, item=item: f"{name}[{item}] = {code}")
+                self._put(expr, f"{name}[{item}] = ")
             self.place = before
         if name:
             return Expr(name, missing=False, atom=True)
@@ -215,7 +215,7 @@ class Emitter(Writer):
 
     def append(self, items: str, expr: Expr) -> None:
         """Put a value, if it is there, at the end of a list."""
-        self._put(expr, lambda code: f"{items}.append({code})")
+        self._put(expr, f"{items}.append(", ")")
 
     def _open(self, start: str, known: list[str], end: str, hint: str) -> str:
         name = self.name(hint)
@@ -228,15 +228,15 @@ class Emitter(Writer):
             self.line(end)
         return name
 
-    def _put(self, expr: Expr, statement: Callable[[str], str]) -> None:
-        """A statement for a value, if it is there."""
+    def _put(self, expr: Expr, before: str, after: str = "") -> None:
+        """A statement around a value, if it is there."""
         if not expr.missing:
-            self.line(statement(expr.code))
+            self.line(f"{before}{expr.code}{after}")
             return
         code = expr.code
         test = code if expr.atom else f"({(code := self.name('found'))} := {expr.code})"
         with self.indented(f"if {test} is not MISSING:"):
-            self.line(statement(code))
+            self.line(f"{before}{code}{after}")
 
     def _template(self, parts: tuple[str | Path, ...]) -> Expr:
         codes = []

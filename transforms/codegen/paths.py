@@ -1,6 +1,7 @@
 """Paths that can match several places: one list comprehension each."""
 
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
 import re2
 
@@ -29,7 +30,7 @@ from transforms.tree import (
 if TYPE_CHECKING:
     from transforms.codegen.emitter import Emitter
 
-FUNCTIONS = {
+FUNCTIONS: dict[str, Callable[..., Any]] = {
     "path_length": access.path_length,
     "path_keys": access.path_keys,
     "path_split": access.path_split,

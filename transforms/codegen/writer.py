@@ -66,7 +66,7 @@ class Writer:
         self.namespace[name] = value
         return name
 
-    def function(self, function: Callable[..., Any]) -> str:
+    def function(self, function: Callable[..., object]) -> str:
         """The name by which the source calls a function of ours."""
         name: str = function.__name__
         bound = self.namespace.setdefault(name, function)
@@ -90,7 +90,7 @@ class Writer:
             raise RuleError(
                 f"the rules are too deep or too large to compile: {error}", "flatten or split them"
             ) from None
-        exec(code, self.namespace)  # noqa: S102: source of our own making, with constants only
+        exec(code, self.namespace)  # noqa: S102 - of our own making; rules reach it as constants only
         linecache.cache[filename] = (len(source), None, source.splitlines(keepends=True), filename)
         return Module(filename, source, self.namespace, tuple(self._places))
 

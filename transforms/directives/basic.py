@@ -1,16 +1,20 @@
 """Where values come from: paths, templates, constants, functions."""
 
 from transforms.codegen.emitter import Emitter, Expr
-from transforms.directives.definition import Literal, PathText, TemplateText, directive
+from transforms.directives.arguments import LITERAL, PATH, TEMPLATE
+from transforms.directives.definition import directive
 from transforms.runtime.access import read_dotted
 from transforms.runtime.text import render
 from transforms.tree import Constant, Node, Read, Template
 
 
 @directive(
-    "@path", summary="What a path finds in the event; of several places the list of all.", short="path", path=PathText()
+    "@path",
+    short="path",
+    arguments={"path": PATH},
 )
 def read_path(out: Emitter, path: Node) -> Expr:
+    """What a path finds in the event; of several places the list of all."""
     if isinstance(path, Read):  # its text; a directive is a Call
         return out.emit(path)
     return out.call(read_dotted, out.root.code, out.emit(path).code)
@@ -18,11 +22,11 @@ def read_path(out: Emitter, path: Node) -> Expr:
 
 @directive(
     "@template",
-    summary="Text with `{{path}}` in it, unescaped; missing and null give ''.",
     short="template",
-    template=TemplateText(),
+    arguments={"template": TEMPLATE},
 )
 def fill_template(out: Emitter, template: Node) -> Expr:
+    """Text with `{{path}}` in it, unescaped; missing and null give ''."""
     if isinstance(template, Template | Constant):
         return out.emit(template)
     return out.call(render, out.root.code, out.emit(template).code)
@@ -30,9 +34,9 @@ def fill_template(out: Emitter, template: Node) -> Expr:
 
 @directive(
     "@literal",
-    summary="The value as it stands, also where it looks like a path or template; directives in it still resolve.",
     short="value",
-    value=Literal(),
+    arguments={"value": LITERAL},
 )
 def keep(out: Emitter, value: Node) -> Expr:
+    """The value as it stands, also where it looks like a path or template; directives in it still resolve."""
     return out.emit(value)

@@ -6,7 +6,8 @@ from datetime import UTC, datetime
 from typing import Any
 
 from transforms.codegen.emitter import Emitter, Expr
-from transforms.directives.definition import Checked, Choice, Flag, Text, Value, directive
+from transforms.directives.arguments import VALUE, checked, choice, optional
+from transforms.directives.definition import directive
 from transforms.runtime import casts, dates, hashes
 from transforms.tree import Node
 
@@ -19,30 +20,43 @@ def _cast(out: Emitter, node: Node, function: Callable[..., Any], *types: str) -
     return Expr(value.code, atom=True)
 
 
-@directive("@number", summary="A number, also of text that is one.", short="value", value=Value())
+@directive(
+    "@number",
+    short="value",
+    arguments={"value": VALUE},
+)
 def cast_to_number(out: Emitter, value: Node) -> Expr:
+    """A number, also of text that is one."""
     return _cast(out, value, casts.number, "float", "int")
 
 
 @directive(
-    "@integer", summary="A whole number, also of text that is one; a fraction is cut off.", short="value", value=Value()
+    "@integer",
+    short="value",
+    arguments={"value": VALUE},
 )
 def cast_to_integer(out: Emitter, value: Node) -> Expr:
+    """A whole number, also of text that is one; a fraction is cut off."""
     return _cast(out, value, casts.integer, "int")
 
 
-@directive("@string", summary="Text of text, a number or a boolean.", short="value", value=Value())
+@directive(
+    "@string",
+    short="value",
+    arguments={"value": VALUE},
+)
 def cast_to_string(out: Emitter, value: Node) -> Expr:
+    """Text of text, a number or a boolean."""
     return _cast(out, value, casts.string, "str")
 
 
 @directive(
     "@boolean",
-    summary="True or false, also of 1 and 0, `true`, `yes`, `on`, `1` and their opposites.",
     short="value",
-    value=Value(),
+    arguments={"value": VALUE},
 )
 def cast_to_boolean(out: Emitter, value: Node) -> Expr:
+    """True or false, also of 1 and 0, `true`, `yes`, `on`, `1` and their opposites."""
     return _cast(out, value, casts.boolean, "bool")
 
 
@@ -68,13 +82,14 @@ def _date_format(data: Any) -> str:
 
 @directive(
     "@date",
-    summary="A date of ISO 8601 text or of a number since 1970 (seconds, milliseconds or microseconds by its size), "
-    "in UTC.",
     short="value",
-    value=Value(),
-    to=Checked(_date_format, "`iso` (the default), `unix`, `unix_ms`, `unix_us` or a strftime format", required=False),
+    arguments={
+        "value": VALUE,
+        "to": optional(checked(_date_format, "iso (the default), unix, unix_ms, unix_us or a strftime format")),
+    },
 )
 def write_date(out: Emitter, value: Node, to: str = "iso") -> Expr:
+    """A date of ISO 8601 text or of a number since 1970 (seconds, milliseconds or microseconds by its size), in UTC."""
     code = out.emit(value).code
     if to in _DATE_FORMATS:
         return out.call(_DATE_FORMATS[to], code)
@@ -90,15 +105,17 @@ def _country_code(data: Any) -> str:
 
 @directive(
     "@hash",
-    summary="A hash in hex of text or a number; what is such a hash already stays.",
     short="value",
-    value=Value(),
-    algorithm=Choice(tuple(hashes.LENGTHS), required=False),
-    normalize=Choice(tuple(hashes.NORMALIZERS), required=False),
-    country_code=Checked(_country_code, "country code of phone numbers that have none", required=False),
+    arguments={
+        "value": VALUE,
+        "algorithm": optional(choice(*hashes.LENGTHS)),
+        "normalize": optional(choice(*hashes.NORMALIZERS)),
+        "country_code": optional(checked(_country_code, "country code of phone numbers that have none")),
+    },
 )
 def hash_value(
     out: Emitter, value: Node, algorithm: str = "sha256", normalize: str = "none", country_code: str = ""
 ) -> Expr:
+    """A hash in hex of text or a number; what is such a hash already stays."""
     function = out.function(hashes.NORMALIZERS[normalize])
     return out.call(hashes.hashed, out.emit(value).code, out.constant(algorithm), function, out.constant(country_code))

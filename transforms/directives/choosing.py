@@ -5,9 +5,10 @@ from typing import Any
 
 from transforms.codegen import conditions
 from transforms.codegen.emitter import Emitter, Expr
-from transforms.directives.definition import Table, Value, Values, When, directive
-from transforms.runtime.shapes import blank, lookup
-from transforms.tree import Constant, Node
+from transforms.directives.arguments import CONDITION, TABLE, VALUE, VALUES, optional
+from transforms.directives.definition import directive
+from transforms.runtime import shapes
+from transforms.tree import Condition, Constant, Node
 
 
 def _one_test(given: Collection[str]) -> str | None:
@@ -17,35 +18,41 @@ def _one_test(given: Collection[str]) -> str | None:
 
 @directive(
     "@if",
-    summary="`then` if the value of `exists` is neither missing nor null, that of `blank` is not blank "
-    "(missing, null, '', 0, false), or the condition of `when` holds; else `else`.",
     check=_one_test,
-    exists=Value(required=False),
-    blank=Value(required=False),
-    when=When(required=False),
-    then=Value(required=False),
-    **{"else": Value(required=False)},
+    arguments={
+        "exists": optional(VALUE),
+        "blank": optional(VALUE),
+        "when": optional(CONDITION),
+        "then": optional(VALUE),
+        "else": optional(VALUE),
+    },
 )
-def choose(out: Emitter, **given: Any) -> Expr:
-    then, otherwise = given.get("then"), given.get("else")
-    if "when" in given:
-        test = conditions.test(out, given["when"])
-    elif "exists" in given:
-        test = _is_given(out.bind(out.emit(given["exists"], "None")))
+def choose(
+    out: Emitter,
+    *,
+    exists: Node | None = None,
+    blank: Node | None = None,
+    when: Condition | None = None,
+    then: Node | None = None,
+    else_: Node | None = None,
+) -> Expr:
+    """`then` if the value of `exists` is neither missing nor null, if that of `blank` is not blank (missing, null, '',
+    0, false, an empty list), or if the condition of `when` holds; otherwise `else`.
+    """
+    if exists:
+        test = f"not ({_is_absent(out.bind(out.emit(exists, 'None')))})"
+    elif blank:
+        test = f"not {out.call(shapes.blank, out.emit(blank).code).code}"
     else:
-        test = f"not {out.call(blank, out.emit(given['blank']).code).code}"
+        test = conditions.test(out, when) if when else "False"
     name = out.name("chosen")
     missing = _branch(out, f"if {test}:", then, name)
-    return Expr(name, _branch(out, "else:", otherwise, name) or missing, atom=True)
+    return Expr(name, _branch(out, "else:", else_, name) or missing, atom=True)
 
 
 def _branch(out: Emitter, header: str, node: Node | None, name: str) -> bool:
     with out.block(header):
         return out.assign(out.emit(node) if node else Expr("MISSING"), name).missing
-
-
-def _is_given(value: Expr) -> str:
-    return f"{value.code} is not None" + (f" and {value.code} is not MISSING" if value.missing else "")
 
 
 def _is_absent(value: Expr) -> str:
@@ -55,11 +62,11 @@ def _is_absent(value: Expr) -> str:
 @directive(
     "@default",
     "@coalesce",
-    summary="The first value that is neither missing nor null.",
     short="values",
-    values=Values(),
+    arguments={"values": VALUES},
 )
 def take_first(out: Emitter, values: tuple[Node, ...]) -> Expr:
+    """The first value that is neither missing nor null."""
     if not values:
         return Expr("MISSING", atom=True)
     first, *others = values
@@ -80,11 +87,9 @@ def take_first(out: Emitter, values: tuple[Node, ...]) -> Expr:
 
 @directive(
     "@lookup",
-    summary="The value that a table has for a key, else `default`.",
-    table=Table(),
-    key=Value(),
-    default=Value(required=False),
+    arguments={"table": TABLE, "key": VALUE, "default": optional(VALUE)},
 )
 def look_up(out: Emitter, table: dict[str, Any], key: Node, default: Node | None = None) -> Expr:
+    """The value that a table has for a key, else `default`."""
     fallback = out.emit(default) if default else Expr("MISSING")
-    return out.call(lookup, out.constant(table, "TABLE"), out.emit(key).code, fallback.code)
+    return out.call(shapes.lookup, out.constant(table, "TABLE"), out.emit(key).code, fallback.code)

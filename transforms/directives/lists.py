@@ -1,7 +1,8 @@
 """Working on lists."""
 
 from transforms.codegen.emitter import Emitter, Expr
-from transforms.directives.definition import PathText, Value, directive
+from transforms.directives.arguments import PATH, VALUE, optional
+from transforms.directives.definition import directive
 from transforms.runtime import shapes
 from transforms.tree import Node, Shape
 
@@ -9,12 +10,11 @@ from transforms.tree import Node, Shape
 @directive(
     "@each",
     "@arrayPath",
-    summary="A list with each item in a shape whose paths begin at the item; a single object counts as a list of one.",
     short=("path", "shape"),
-    path=PathText(),
-    shape=Value(required=False),
+    arguments={"path": PATH, "shape": optional(VALUE)},
 )
 def map_each(out: Emitter, path: Node, shape: Node | None = None) -> Expr:
+    """A list with each item in a shape whose paths begin at the item; a single object counts as a list of one."""
     if shape is None or (isinstance(shape, Shape) and not shape.entries):
         return out.emit(path)
     source = out.value(path)
@@ -30,31 +30,40 @@ def map_each(out: Emitter, path: Node, shape: Node | None = None) -> Expr:
 
 @directive(
     "@pluck",
-    summary="What a path finds in each item of a list.",
     short=("value", "path"),
-    value=Value(),
-    path=PathText(),
+    arguments={"value": VALUE, "path": PATH},
 )
 def pluck(out: Emitter, value: Node, path: Node) -> Expr:
+    """What a path finds in each item of a list."""
     return map_each(out, value, path)
 
 
 @directive(
     "@sum",
-    summary="The sum of a list's numbers, also those in text; missing if it has none.",
     short="value",
-    value=Value(),
+    arguments={"value": VALUE},
 )
 def add_up(out: Emitter, value: Node) -> Expr:
+    """The sum of a list's numbers, also those in text; missing if it has none."""
     return out.call(shapes.total, out.emit(value).code)
 
 
-@directive("@count", summary="How many items a list or keys an object has; 0 for null.", short="value", value=Value())
+@directive(
+    "@count",
+    short="value",
+    arguments={"value": VALUE},
+)
 def count(out: Emitter, value: Node) -> Expr:
+    """How many items a list or keys an object has; 0 for null."""
     return out.call(shapes.count, out.emit(value).code)
 
 
-@directive("@unique", summary="A list without repeats, in order.", short="value", value=Value())
+@directive(
+    "@unique",
+    short="value",
+    arguments={"value": VALUE},
+)
 def drop_repeats(out: Emitter, value: Node) -> Expr:
+    """A list without repeats, in order."""
     expr = out.emit(value)
     return out.call(shapes.unique, expr.code, missing=expr.missing)

@@ -1,30 +1,28 @@
 """Working on objects."""
 
 from transforms.codegen.emitter import Emitter, Expr
-from transforms.directives.definition import Choice, Flag, Object, Objects, Plain, Text, Value, directive
+from transforms.directives.arguments import FLAG, OBJECT, OBJECTS, PLAIN_OBJECT, VALUE, choice, optional, text
+from transforms.directives.definition import directive
 from transforms.runtime import shapes
 from transforms.tree import Node
 
 
 @directive(
     "@flatten",
-    summary="One object of all that is nested, keys joined by `separator`; indexes become keys, unless `omitArrays`.",
-    value=Value(),
-    separator=Text(required=False, empty=False),
-    omitArrays=Flag(),
+    arguments={"value": VALUE, "separator": optional(text(empty=False)), "omitArrays": optional(FLAG)},
 )
 def flatten(out: Emitter, value: Node, separator: str = ".", *, omitArrays: bool = False) -> Expr:  # noqa: N803
+    """One object of all that is nested, keys joined by `separator`; indexes become keys, unless `omitArrays`."""
     code = out.emit(value).code
     return out.call(shapes.flatten, code, out.constant(separator), repr(omitArrays), missing=False)
 
 
 @directive(
     "@merge",
-    summary="The keys of several objects in one, not deeply; `right` (the default): the last one's values win.",
-    objects=Objects(),
-    direction=Choice(("left", "right"), required=False),
+    arguments={"objects": OBJECTS, "direction": optional(choice("left", "right"))},
 )
 def merge(out: Emitter, objects: tuple[Node, ...], direction: str = "right") -> Expr:
+    """The keys of several objects in one, not deeply; `right` (the default): the last one's values win."""
     codes = [out.value(node).code for node in objects]
     if direction == "left":
         codes.reverse()
@@ -33,11 +31,10 @@ def merge(out: Emitter, objects: tuple[Node, ...], direction: str = "right") -> 
 
 @directive(
     "@transform",
-    summary="A mapping of what another mapping, `apply`, makes of the event.",
-    apply=Plain(),
-    mapping=Object(),
+    arguments={"apply": PLAIN_OBJECT, "mapping": OBJECT},
 )
 def transform(out: Emitter, apply: Node, mapping: Node) -> Expr:
+    """A mapping of what another mapping, `apply`, makes of the event."""
     applied = out.variable(apply, "applied")
     with out.rooted(applied):
         return out.value(mapping)
@@ -45,9 +42,9 @@ def transform(out: Emitter, apply: Node, mapping: Node) -> Expr:
 
 @directive(
     "@excludeWhenNull",
-    summary="The value without keys that hold null, at any depth of objects; missing if it is null itself.",
     short="value",
-    value=Value(),
+    arguments={"value": VALUE},
 )
 def exclude_when_null(out: Emitter, value: Node) -> Expr:
+    """The value without keys that hold null, at any depth of objects; missing if it is null itself."""
     return out.call(shapes.without_nulls, out.emit(value).code)

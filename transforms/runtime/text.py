@@ -1,11 +1,11 @@
 """Text of values, and values of text."""
 
+import json
 import re
 from collections.abc import Sequence
 from typing import Any
 
 import orjson
-import json
 
 from transforms.runtime.access import read_dotted
 from transforms.tree import MISSING

@@ -1,0 +1,121 @@
+"""The kinds of arguments that directives take."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from transforms.tree import Call, Constant, Node, Place, Shape
+
+if TYPE_CHECKING:
+    from transforms.parser import Parser
+
+Parse = Callable[["Parser", Any, Place], Any]
+
+
+@dataclass(frozen=True)
+class Argument:
+    """One argument: `kind` says in a few words what may stand there, `parse` makes of it what the directive gets."""
+
+    kind: str
+    parse: Parse
+    required: bool = True
+
+
+def optional(argument: Argument) -> Argument:
+    """An argument that may be left out."""
+    return replace(argument, required=False)
+
+
+def text(*, empty: bool = True) -> Argument:
+    """A fixed string."""
+
+    def parse(parser: "Parser", data: Any, place: Place) -> str:
+        value = parser.typed(data, place, str, "a string")
+        if not value and not empty:
+            raise place.error("this must not be empty")
+        return value
+
+    return Argument("text", parse)
+
+
+def choice(*options: str) -> Argument:
+    """One of some words."""
+
+    def parse(parser: "Parser", data: Any, place: Place) -> str:
+        if not isinstance(data, str) or data not in options:
+            hint = parser.nearest(data, options)
+            raise place.error(f"{parser.shown(data)} is not one of {', '.join(options)}", hint)
+        return data
+
+    return Argument(" or ".join(options), parse)
+
+
+def whole(*, minimum: int | None = None) -> Argument:
+    """A whole number."""
+
+    def parse(parser: "Parser", data: Any, place: Place) -> int:
+        number = parser.typed(data, place, int, "a whole number")
+        if minimum is not None and number < minimum:
+            raise place.error(f"{number} is too small", f"at least {minimum}")
+        if abs(number) > 10**9:
+            raise place.error("this number is too large", "at most 1,000,000,000")
+        return number
+
+    return Argument("whole number", parse)
+
+
+def checked(check: Callable[[Any], Any], kind: str) -> Argument:
+    """A constant that a function checks and converts; the function raises ValueError(message, hint)."""
+
+    def parse(_parser: "Parser", data: Any, place: Place) -> Any:
+        try:
+            return check(data)
+        except ValueError as error:
+            raise place.error(*(str(part) for part in error.args[:2])) from None
+
+    return Argument(kind, parse)
+
+
+def _path(parser: "Parser", data: Any, place: Place) -> Node:
+    return parser.path(data, place) if isinstance(data, str) else parser.directive(data, place)
+
+
+def _template(parser: "Parser", data: Any, place: Place) -> Node:
+    return parser.template(data, place) if isinstance(data, str) else parser.directive(data, place)
+
+
+def _list_of(parse: Parse) -> Parse:
+    def parse_all(parser: "Parser", data: Any, place: Place) -> tuple[Any, ...]:
+        items = parser.typed(data, place, list, "a list")
+        return tuple(parse(parser, item, place.at(index)) for index, item in enumerate(items))
+
+    return parse_all
+
+
+def _object(parser: "Parser", data: Any, place: Place) -> Node:
+    node = parser.value(data, place)
+    if isinstance(node, Constant) or isinstance(data, list):
+        raise place.error(f"this is an object or a directive, not {parser.type_of(data)}")
+    return node
+
+
+def _plain_object(parser: "Parser", data: Any, place: Place) -> Node:
+    node = parser.value(parser.typed(data, place, dict, "an object"), place)
+    if not isinstance(node, Shape | Call):
+        raise place.error("this is an object or a directive")
+    return node
+
+
+VALUE = Argument("value", lambda parser, data, place: parser.value(data, place))
+VALUES = Argument("list of values", _list_of(VALUE.parse))
+LITERAL = Argument(
+    "value, its strings as they are", lambda parser, data, place: parser.value(data, place, literal=True)
+)
+PATH = Argument("path", _path)
+TEMPLATE = Argument("template", _template)
+OBJECT = Argument("object", _object)
+OBJECTS = Argument("list of objects", _list_of(_object))
+PLAIN_OBJECT = Argument("object", _plain_object)
+FLAG = Argument("true or false", lambda parser, data, place: parser.typed(data, place, bool, "true or false"))
+CONDITION = Argument("condition", lambda parser, data, place: parser.condition(data, place))
+TABLE = Argument("object, or the name of a file beside", lambda parser, data, place: parser.table(data, place))
