@@ -316,7 +316,7 @@ def rejected_headers(reason: str, detail: str, source: str, origin: Origin | Non
         (REASON_HEADER, reason.encode()),
         (DETAIL_HEADER, detail.encode()),
         (SOURCE_HEADER, source.encode()),
-        (FROM_HEADER, orjson.dumps(origin)),
+        (FROM_HEADER, orjson.dumps(tuple(origin) if origin else None)),
         (VERSION_HEADER, b"%d" % VERSION),
     ]
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from uuid import uuid4
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from streams.broker import Broker, create_topics
 from streams.topics import Topics
@@ -41,3 +42,8 @@ def topics(broker: Broker) -> Topics:
 def anyio_backend() -> str:
     """Asynchronous tests run on asyncio, as Turnout does."""
     return "asyncio"
+
+
+# Generating is slow on a loaded machine, and no property here is about time.
+settings.register_profile("turnout", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("turnout")

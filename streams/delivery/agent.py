@@ -2,11 +2,12 @@
 
 import asyncio
 import random
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import structlog
-from pydantic import SecretStr, ValidationError
+from pydantic import BaseModel, SecretStr, ValidationError
 
 from forwarders.contract import (
     Answer,
@@ -17,7 +18,6 @@ from forwarders.contract import (
     Forwarder,
     HttpForwarder,
     Item,
-    Limits,
     Request,
     Result,
     Retry,
@@ -69,15 +69,13 @@ class Deliverer:
         self._ordered = contract.ordered if settings.ordered is None else settings.ordered
         self._lanes = settings.concurrency if self._ordered or isinstance(forwarder, WriterForwarder) else 1
         self._queues: list[asyncio.Queue[list[Parcel]]] = [asyncio.Queue() for _ in range(self._lanes)]
-        self._limits = Limits(
-            min(contract.limits.items, settings.items or contract.limits.items),
-            contract.limits.bytes,
-            contract.limits.item_bytes,
-        )
+        limits = forwarder.limits
+        self._limits = replace(limits, items=min(limits.items, settings.items or limits.items))
         self._batches = Batches(self._limits, settings.linger, self._enqueue)
         self._settlements = Settlements(integration, topics, producer)
         self._client = Client(settings.concurrency, settings.timeout)
-        self._secrets = _secrets(forwarder.settings)
+        # The longest first, since one may contain another.
+        self._secrets = sorted(_secrets(forwarder.settings), key=len, reverse=True)
         self._workers: list[asyncio.Task[None]] = []
         self._busy = 0
         self._at_rest = asyncio.Event()
@@ -289,7 +287,10 @@ class Deliverer:
         return {
             "method": request.method,
             "url": self._mask(request.url),
-            "headers": {name: self._mask(value) for name, value in request.headers.items()},
+            "headers": {
+                name: "***" if name.lower() == "authorization" else self._mask(value)
+                for name, value in request.headers.items()
+            },
         }
 
     def _mask(self, text: str) -> str:
@@ -298,9 +299,10 @@ class Deliverer:
         return text
 
 
-def _secrets(settings: Any) -> list[str]:
-    """Every secret of a forwarder's settings, longest first, as it may stand in a URL or a header."""
-    found = [
-        value.get_secret_value() for _, value in settings if isinstance(value, SecretStr) and value.get_secret_value()
-    ]
-    return sorted(found, key=len, reverse=True)
+def _secrets(settings: BaseModel) -> Iterator[str]:
+    """Every secret of a forwarder's settings, wherever it stands."""
+    for _, value in settings:
+        if isinstance(value, SecretStr) and value.get_secret_value():
+            yield value.get_secret_value()
+        elif isinstance(value, BaseModel):
+            yield from _secrets(value)

@@ -1,0 +1,371 @@
+import asyncio
+from collections.abc import Sequence
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+from aiohttp import web
+from pydantic import Field, SecretStr
+
+from forwarders.contract import (
+    Answer,
+    Contract,
+    Coordinates,
+    Dead,
+    Delivered,
+    Forwarder,
+    HttpForwarder,
+    Item,
+    Kind,
+    Limits,
+    Payload,
+    Request,
+    Result,
+    Retry,
+    Settings,
+    WriterForwarder,
+    by_status,
+)
+from streams.broker import Broker
+from streams.delivery import make_delivery
+from streams.produce import Producer, Receipt
+from streams.settings import DeliverySettings
+from streams.topics import DeadLetter, Delivery, Origin, Outcomes, Topics
+from tests.receiver import Got, receiving
+from tests.streams.helpers import committed, read, until
+
+pytestmark = pytest.mark.anyio
+
+
+class VendorSettings(Settings):
+    url: str
+    token: SecretStr = SecretStr("s3cret")
+
+
+class VendorPayload(Payload):
+    n: int
+    user: str = "u"
+    note: str | None = Field(None, max_length=10)
+
+
+class Vendor(HttpForwarder[VendorSettings]):
+    """A vendor that takes lists, and may answer for each item."""
+
+    contract = Contract(
+        "vendor", "Vendor", "https://example.com", Kind.ANALYTICS, VendorSettings, VendorPayload, Limits(items=10)
+    )
+
+    def group(self, payload):
+        return payload.get("user")
+
+    def request(self, items: Sequence[Item]) -> Request:
+        body = [dict(item.payload) for item in items]
+        url = f"{self.settings.url}?token={self.settings.token.get_secret_value()}"
+        return Request("POST", url, {"Authorization": "Bearer x"}, body)
+
+    def read(self, answer: Answer, items: Sequence[Item]) -> Sequence[Result]:
+        if answer.status == 207:
+            return [
+                Dead("listed") if b"%d" % item.payload["n"] in answer.body.split(b",") else Delivered()
+                for item in items
+            ]
+        return [by_status(answer)] * len(items)
+
+
+class Flaky(WriterForwarder[VendorSettings]):
+    """A writer that fails its first write."""
+
+    contract = Contract("flaky", "Flaky", "https://example.com", Kind.STORAGE, VendorSettings, limits=Limits(items=100))
+
+    def __init__(self, settings: VendorSettings) -> None:
+        super().__init__(settings)
+        self.written: list[tuple[Coordinates, list[int]]] = []
+        self.calls = 0
+
+    async def write(self, items: Sequence[Item], coordinates: Coordinates) -> Sequence[Result]:
+        self.calls += 1
+        if self.calls == 1:
+            raise OSError("disk full")
+        if self.calls == 2:
+            return [Retry()] * len(items)
+        self.written.append((coordinates, [item.payload["n"] for item in items]))
+        return [Delivered()] * len(items)
+
+
+class Bench:
+    """One integration's delivery on the real Kafka."""
+
+    def __init__(self, broker: Broker, topics: Topics) -> None:
+        self.broker, self.topics = broker, topics
+        self.failed: list[str] = []
+        self.group = f"{topics.prefix}.forwarder.one"
+
+    async def forward(self, *payloads: dict[str, Any], partition: int = 0) -> None:
+        producer = Producer(self.broker, client_id="send")
+        await producer.start()
+        receipt = Receipt()
+        for payload in payloads:
+            delivery = Delivery(
+                f"m{payload.get('n')}", "r", "v1", "track", "E", "t", "t", "web",
+                Origin(self.topics.events, partition, payload.get("n", 0)), payload,
+            )  # fmt: skip
+            key = str(payload.get("user", "u")).encode()
+            producer.append(self.topics.forward("one"), partition, receipt, key=key, value=delivery.encode())
+        await receipt.confirmed(10)
+        await producer.stop()
+
+    @asynccontextmanager
+    async def running(self, forwarder: Forwarder[Any], *, grace: float = 8, **settings: Any):
+        settings = {"backoff_min": 0.01, "backoff_max": 0.05, "linger": 0.02, **settings}
+        producer = Producer(
+            self.broker, client_id="forwarder", on_failure=lambda error: self.failed.append(repr(error))
+        )
+        await producer.start()
+        station = make_delivery(
+            "one", forwarder, DeliverySettings(**settings), self.topics, self.broker, producer,
+            fail=self.failed.append, grace=grace,
+        )  # fmt: skip
+        for step in station.started:
+            await step()
+        await station.app.start()
+        try:
+            yield station
+        finally:
+            await station.app.stop()
+            for step in station.stopped:
+                await step()
+            await producer.stop()
+        assert not self.failed
+
+    async def outcomes(self) -> dict[int, str]:
+        found: dict[int, str] = {}
+        for record in await read(self.broker, self.topics.outcomes):
+            for span in Outcomes.decode(record.value).spans:
+                found |= dict.fromkeys(range(span.first, span.last + 1), span.outcome)
+        return found
+
+    async def settled(self, count: int) -> dict[int, str]:
+        async with asyncio.timeout(20):
+            while len(found := await self.outcomes()) < count:
+                await asyncio.sleep(0.05)
+        return found
+
+    async def dead(self) -> list[DeadLetter]:
+        return [DeadLetter.decode(record.value) for record in await read(self.broker, self.topics.dead)]
+
+
+@pytest.fixture
+def bench(broker: Broker, topics: Topics) -> Bench:
+    return Bench(broker, topics)
+
+
+def numbers(got: Sequence[Got]) -> list[list[int]]:
+    return [[payload["n"] for payload in one.body] for one in got]
+
+
+async def test_batches_hold_one_group_and_no_more_than_the_vendors_limit(bench: Bench):
+    """Items of two users never share a request, batches close at the limit or after the linger, and all is committed."""
+    await bench.forward(*({"n": n, "user": f"u{n % 2}"} for n in range(50)))
+    async with receiving() as vendor, bench.running(Vendor(VendorSettings(url=vendor.url))):
+        assert await bench.settled(50) == dict.fromkeys(range(50), "delivered")
+    assert sorted(len(some) for some in numbers(vendor.got)) == [5, 5, 10, 10, 10, 10]
+    for some in numbers(vendor.got):
+        assert len({n % 2 for n in some}) == 1
+    assert (await committed(bench.broker, bench.group, bench.topics.forward("one")))[0] == 50
+
+
+async def test_one_bad_item_is_one_dead_letter_and_never_spoils_a_batch(bench: Bench):
+    """A payload that the vendor's model refuses is dead before it joins a batch, with the field but without its value."""
+    await bench.forward({"n": 0}, {"n": 1, "note": "a secret much longer than ten"}, {"n": 2})
+    async with receiving() as vendor, bench.running(Vendor(VendorSettings(url=vendor.url))):
+        assert await bench.settled(3) == {0: "delivered", 1: "dead", 2: "delivered"}
+    (letter,) = await bench.dead()
+    assert (letter.reason, letter.delivery["payload"]["n"], letter.request) == ("payload", 1, None)
+    assert letter.detail.startswith("note: ")
+    assert "secret" not in letter.detail
+    assert numbers(vendor.got) == [[0, 2]]
+
+
+async def test_a_permanent_failure_is_a_dead_letter_with_all_that_is_needed(bench: Bench):
+    """Items that the vendor lists are dead, with request and answer, secrets masked; the others are delivered."""
+    await bench.forward(*({"n": n} for n in range(5)))
+    async with receiving() as vendor:
+        vendor.answer = lambda _: web.Response(status=207, text="1,3")
+        async with bench.running(Vendor(VendorSettings(url=vendor.url))):
+            outcomes = await bench.settled(5)
+    assert outcomes == {0: "delivered", 1: "dead", 2: "delivered", 3: "dead", 4: "delivered"}
+    letters = await bench.dead()
+    assert [letter.delivery["payload"]["n"] for letter in letters] == [1, 3]
+    assert letters[0].attempts == 1
+    assert letters[0].answer == {"status": 207, "body": "1,3"}
+    assert letters[0].request == {
+        "method": "POST",
+        "url": f"{vendor.url}?token=***",
+        "headers": {"Authorization": "***"},
+    }
+
+
+async def test_a_vendor_that_fails_for_a_while_gets_everything_later(bench: Bench):
+    """5xx, 429 and a hang over the time-out are retried in place until all is delivered."""
+    await bench.forward(*({"n": n} for n in range(30)))
+
+    async def fail(got: Got) -> web.StreamResponse:
+        kind = len(vendor.got) % 3
+        if len(vendor.got) > 15:
+            return web.json_response({})
+        if kind == 0:
+            await asyncio.sleep(5)
+        return web.Response(status=(500, 429, 503)[kind])
+
+    async with receiving() as vendor:
+        vendor.answer = fail
+        async with bench.running(Vendor(VendorSettings(url=vendor.url)), timeout=0.3):
+            assert await bench.settled(30) == dict.fromkeys(range(30), "delivered")
+    assert not await bench.dead()
+
+
+@pytest.mark.parametrize("status", [400, 404, 422, 501, 307])
+async def test_what_no_retry_mends_is_dead_at_once(bench: Bench, status: int):
+    """Client errors are not retried, and a redirect is not followed."""
+    await bench.forward({"n": 0})
+    async with receiving() as vendor:
+        vendor.answer = lambda _: web.Response(status=status, headers={"Location": f"{vendor.url}/elsewhere"})
+        async with bench.running(Vendor(VendorSettings(url=vendor.url))):
+            await bench.settled(1)
+    assert len(vendor.got) == 1
+    assert (await bench.dead())[0].reason == f"status_{status}"
+
+
+async def test_retry_after_is_waited_for_and_capped(bench: Bench):
+    """A Retry-After beyond the highest back-off is capped to it."""
+    await bench.forward({"n": 0})
+    async with receiving() as vendor:
+        vendor.answer = lambda _: web.Response(
+            status=429 if len(vendor.got) == 1 else 200, headers={"Retry-After": "86400"}
+        )
+        start = asyncio.get_running_loop().time()
+        async with bench.running(Vendor(VendorSettings(url=vendor.url)), backoff_max=0.6):
+            await bench.settled(1)
+            assert asyncio.get_running_loop().time() - start >= 0.6
+    assert len(vendor.got) == 2
+
+
+async def test_a_batch_refused_as_too_large_is_halved_until_it_passes(bench: Bench):
+    """413 splits; an item refused on its own is dead, every other is delivered."""
+    await bench.forward(*({"n": n} for n in range(10)))
+    async with receiving() as vendor:
+        vendor.answer = lambda got: web.Response(status=413 if 7 in [item["n"] for item in got.body] else 200)
+        async with bench.running(Vendor(VendorSettings(url=vendor.url))):
+            outcomes = await bench.settled(10)
+    assert outcomes == {**dict.fromkeys(range(10), "delivered"), 7: "dead"}
+    assert len(vendor.got) <= 9
+
+
+async def test_an_ordered_integration_keeps_each_users_order_through_failures(bench: Bench):
+    """A lane holds while its head retries; other users' lanes go on."""
+    await bench.forward(*({"n": n, "user": f"u{n % 7}"} for n in range(140)))
+    refused: set[int] = set()
+
+    def answer(got: Got) -> web.StreamResponse:
+        first = got.body[0]["n"]
+        if first % 3 == 0 and first not in refused:
+            refused.add(first)
+            return web.Response(status=500)
+        delivered.extend((item["user"], item["n"]) for item in got.body)
+        return web.json_response({})
+
+    delivered: list[tuple[str, int]] = []
+    async with receiving() as vendor:
+        vendor.answer = answer
+        async with bench.running(Vendor(VendorSettings(url=vendor.url)), ordered=True, items=3):
+            await bench.settled(140)
+    assert refused
+    for user in {user for user, _ in delivered}:
+        sequence = [n for name, n in delivered if name == user]
+        assert sequence == sorted(sequence)
+
+
+async def test_no_more_requests_than_the_concurrency_are_open(bench: Bench):
+    """Concurrency bounds the requests on their way, and is used."""
+    await bench.forward(*({"n": n} for n in range(40)))
+
+    async def slow(_: Got) -> web.StreamResponse:
+        await asyncio.sleep(0.05)
+        return web.json_response({})
+
+    async with receiving() as vendor:
+        vendor.answer = slow
+        async with bench.running(Vendor(VendorSettings(url=vendor.url)), items=1, concurrency=4):
+            await bench.settled(40)
+    assert vendor.most_open == 4
+
+
+async def test_a_stop_while_the_vendor_hangs_keeps_its_grace_and_loses_nothing(bench: Bench):
+    """A worker told to stop leaves in time; what was on its way or waiting comes again, what was answered does not."""
+    await bench.forward(*({"n": n} for n in range(20)))
+
+    async def hang(got: Got) -> web.StreamResponse:
+        if got.body[0]["n"] >= 10:
+            await asyncio.sleep(30)
+        return web.json_response({})
+
+    async with receiving() as vendor:
+        vendor.answer = hang
+        async with bench.running(Vendor(VendorSettings(url=vendor.url)), items=5, concurrency=2, grace=4):
+            await bench.settled(10)
+            start = asyncio.get_running_loop().time()
+        assert asyncio.get_running_loop().time() - start < 6
+    assert (await committed(bench.broker, bench.group, bench.topics.forward("one")))[0] == 10
+    async with receiving() as vendor, bench.running(Vendor(VendorSettings(url=vendor.url))):
+        await bench.settled(20)
+    assert sorted(n for some in numbers(vendor.got) for n in some) == list(range(10, 20))
+
+
+async def test_a_writer_gets_coordinates_and_is_asked_again_when_it_fails(bench: Bench):
+    """A writer that raises or asks for a retry is called again with the same coordinates."""
+    await bench.forward(*({"n": n} for n in range(10)))
+    writer = Flaky(VendorSettings(url=""))
+    async with bench.running(writer):
+        await bench.settled(10)
+    assert writer.written == [(Coordinates(bench.topics.forward("one"), 0, 0, 9), list(range(10)))]
+
+
+async def test_a_header_with_a_line_break_is_a_dead_letter(bench: Bench):
+    """A request that cannot be sent is dead, and no second header goes out."""
+
+    class Broken(Vendor):
+        def request(self, items: Sequence[Item]) -> Request:
+            return Request("POST", self.settings.url, {"X-A": "1\r\nX-B: 2"}, [])
+
+    await bench.forward({"n": 0})
+    async with receiving() as vendor, bench.running(Broken(VendorSettings(url=vendor.url))):
+        assert await bench.settled(1) == {0: "dead"}
+    assert not vendor.got
+
+
+async def test_a_forwarder_that_raises_costs_the_delivery_that_it_raised_for(bench: Bench):
+    """An exception in request() is narrowed down to one item, whose neighbours are delivered."""
+
+    class Picky(Vendor):
+        def request(self, items: Sequence[Item]) -> Request:
+            if any(item.payload["n"] == 3 for item in items):
+                raise KeyError("personal data")
+            return super().request(items)
+
+    await bench.forward(*({"n": n} for n in range(6)))
+    async with receiving() as vendor, bench.running(Picky(VendorSettings(url=vendor.url))):
+        assert await bench.settled(6) == {**dict.fromkeys(range(6), "delivered"), 3: "dead"}
+    assert (await bench.dead())[0].detail == "KeyError"
+
+
+async def test_an_answer_without_end_is_cut(bench: Bench):
+    """A huge answer is read to a bound and judged by its status."""
+    await bench.forward({"n": 0})
+    async with receiving() as vendor:
+
+        async def endless(_: Got) -> web.StreamResponse:
+            return web.Response(body=b"x" * 30_000_000)
+
+        vendor.answer = endless
+        async with bench.running(Vendor(VendorSettings(url=vendor.url))):
+            assert await bench.settled(1) == {0: "delivered"}

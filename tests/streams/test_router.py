@@ -1,0 +1,286 @@
+import asyncio
+from collections.abc import Sequence
+from contextlib import asynccontextmanager
+from typing import Any
+
+import orjson
+import pytest
+
+from streams.broker import Broker
+from streams.produce import Producer, Receipt
+from streams.router import _held_back, make_router
+from streams.ruleset import Consent, Holder, Route, RuleSet, Sample
+from streams.settings import RouterSettings
+from streams.sources import Source, Sources
+from streams.topics import DeadLetter, Delivery, Headers, Origin, Outcomes, Rejected, Topics, event_headers
+from tests.streams.helpers import committed, read, until
+from transforms import read_rules
+from transforms.documents import Document
+
+pytestmark = pytest.mark.anyio
+
+PURCHASES = """
+rules:
+  - name: purchase
+    when: 'type = "track" and event = "Order Completed"'
+    map: {name: purchase, value: {"@number": $.properties.revenue}, user: $.userId}
+  - {name: heartbeat, when: 'event = "Heartbeat"', drop: true}
+"""
+EVERYTHING = "otherwise: {event: $}"
+
+
+def route(topics: Topics, integration: str, text: str, **options: Any) -> Route:
+    rules, mistakes = read_rules(Document.parse(text, f"{integration}.yaml"))
+    assert rules, mistakes
+    return Route(integration, topics.forward(integration), rules.apply, not rules.match_all, **options)
+
+
+def event(number: int, **fields: Any) -> dict[str, Any]:
+    return {"type": "track", "event": "Order Completed", "userId": "u", "messageId": f"m{number}", **fields}
+
+
+class Bench:
+    """A router on the real Kafka, with two routes, and what it made of what was sent."""
+
+    def __init__(self, broker: Broker, topics: Topics, routes: Sequence[Route]) -> None:
+        self.broker, self.topics = broker, topics
+        sources = Sources([Source.of("web", ["key-of-web"]), Source.of("server", [])], default=None)
+        self.holder = Holder(RuleSet("v1", sources, routes))
+        self.failed: list[str] = []
+
+    async def send(self, *values: Any, headers: Headers | None = None, key: bytes | None = b"u") -> None:
+        producer = Producer(self.broker, client_id="send")
+        await producer.start()
+        receipt = Receipt()
+        for value in values:
+            encoded = value if value is None or isinstance(value, bytes) else orjson.dumps(value)
+            producer.append(
+                self.topics.events,
+                0,
+                receipt,
+                key=key,
+                value=encoded,
+                headers=event_headers("web") if headers is None else headers,
+            )
+        await receipt.confirmed(10)
+        await producer.stop()
+
+    @asynccontextmanager
+    async def running(self):
+        producer = Producer(self.broker, client_id="router", on_failure=lambda error: self.failed.append(repr(error)))
+        await producer.start()
+        station = make_router(
+            self.holder, self.topics, self.broker, producer, RouterSettings(), fail=self.failed.append, grace=5
+        )
+        await station.app.start()
+        try:
+            yield
+            await until(lambda: station.lag() == 0 and bool(station.progress.partitions()))
+        finally:
+            await station.app.stop()
+            await producer.stop()
+        assert not self.failed
+
+    async def route(self, *values: Any, **options: Any) -> None:
+        await self.send(*values, **options)
+        async with self.running():
+            pass
+
+    async def deliveries(self, integration: str) -> list[Delivery]:
+        return [Delivery.decode(record.value) for record in await read(self.broker, self.topics.forward(integration))]
+
+    async def rejected(self) -> list[Rejected]:
+        return [Rejected.decode(r.key, r.value, r.headers) for r in await read(self.broker, self.topics.rejected)]
+
+    async def dead(self) -> list[DeadLetter]:
+        return [DeadLetter.decode(record.value) for record in await read(self.broker, self.topics.dead)]
+
+    async def outcomes(self, integration: str) -> dict[int, str]:
+        found: dict[int, str] = {}
+        for record in await read(self.broker, self.topics.outcomes):
+            for span in Outcomes.decode(record.value).spans:
+                if span.integration == integration:
+                    for offset in range(span.first, span.last + 1):
+                        assert offset not in found, "two outcomes for one offset"
+                        found[offset] = f"{span.outcome}:{span.rule}"
+        return found
+
+
+@pytest.fixture
+def bench(broker: Broker, topics: Topics) -> Bench:
+    return Bench(broker, topics, [route(topics, "one", PURCHASES), route(topics, "two", EVERYTHING)])
+
+
+async def test_an_event_becomes_one_delivery_for_each_integration_that_its_rules_choose(bench: Bench):
+    """The delivery carries the payload, the coordinates, the source and the rule version; every offset has one outcome."""
+    await bench.route(
+        event(
+            0, properties={"revenue": "9.50"}, timestamp="2026-01-02T03:04:05Z", receivedAt="2026-01-02T03:04:06.000Z"
+        ),
+        event(1, event="Heartbeat"),
+        event(2, event="Other"),
+    )
+    (one,) = await bench.deliveries("one")
+    assert one == Delivery(
+        "m0",
+        "purchase",
+        "v1",
+        "track",
+        "Order Completed",
+        "2026-01-02T03:04:05Z",
+        "2026-01-02T03:04:06.000Z",
+        "web",
+        Origin(bench.topics.events, 0, 0),
+        {"name": "purchase", "value": 9.5, "user": "u"},
+    )
+    assert [delivery.origin.offset for delivery in await bench.deliveries("two")] == [0, 1, 2]
+    assert await bench.outcomes("one") == {0: "forwarded:purchase", 1: "filtered:heartbeat", 2: "filtered:"}
+    assert await bench.outcomes("two") == {offset: "forwarded:otherwise" for offset in range(3)}
+    assert (await committed(bench.broker, f"{bench.topics.prefix}.router", bench.topics.events))[0] == 3
+
+
+async def test_bad_records_are_kept_byte_for_byte_and_hold_up_nobody(bench: Bench):
+    """Broken JSON, junk, an invalid event and an unknown source are rejected with reason and coordinates; neighbours flow."""
+    bad = [b"{", b"[1,2]", b"null", b'"x"', b"\xff\xfe", b'{"type":"page"}', b'{"type":"page","userId":1e999}']
+    await bench.route(event(0), *bad, event(1))
+    rejected = await bench.rejected()
+    assert [found.value for found in rejected] == bad
+    assert [found.reason for found in rejected[:3]] == ["json", "not_an_object", "not_an_object"]
+    assert [found.origin for found in rejected] == [Origin(bench.topics.events, 0, n) for n in range(1, 8)]
+    assert [delivery.id for delivery in await bench.deliveries("two")] == ["m0", "m1"]
+    assert set(await bench.outcomes("one")) == {0, 8}
+
+
+async def test_a_tombstone_and_a_null_key_pass(bench: Bench):
+    """A tombstone is counted and acknowledged; an event without a key is routed."""
+    await bench.route(None, event(0))
+    await bench.route(event(1), key=None)
+    assert await bench.outcomes("two") == {0: "filtered:", 1: "forwarded:otherwise", 2: "forwarded:otherwise"}
+    assert len(await bench.deliveries("two")) == 2
+
+
+async def test_the_source_comes_from_the_header_else_the_write_key(bench: Bench):
+    """Unknown names and keys are rejected, and so is an event that says neither while there is no default."""
+    await bench.route(event(0, writeKey="key-of-web"), event(1, writeKey="wrong"), event(2), headers=[])
+    await bench.route(event(3), headers=event_headers("nobody"))
+    assert [found.reason for found in await bench.rejected()] == ["unknown_source"] * 3
+    assert [delivery.source for delivery in await bench.deliveries("two")] == ["web"]
+
+
+async def test_a_repeated_message_id_is_forwarded_once_also_after_a_restart(bench: Bench):
+    """The window of messageIds is read back when a partition comes; the repeats' outcome is `duplicate`."""
+    await bench.route(event(0), event(0), event(1))
+    await bench.route(event(1), event(2))
+    assert [delivery.id for delivery in await bench.deliveries("two")] == ["m0", "m1", "m2"]
+    assert await bench.outcomes("two") == {
+        0: "forwarded:otherwise",
+        1: "duplicate:",
+        2: "forwarded:otherwise",
+        3: "duplicate:",
+        4: "forwarded:otherwise",
+    }
+
+
+async def test_an_event_without_time_gets_the_records_and_is_marked(bench: Bench):
+    """A missing timestamp is the record's own, and the event says so."""
+    await bench.route(event(0))
+    (delivery,) = await bench.deliveries("two")
+    assert delivery.payload["event"]["timestamp"] == delivery.time == delivery.received
+    assert delivery.payload["event"]["turnout"] == {"timestamp": "record"}
+
+
+async def test_a_mapping_that_raises_costs_its_own_delivery_only(broker: Broker, topics: Topics):
+    """The delivery is a dead letter that names the rule; other events and other integrations flow."""
+    from transforms import Failure
+
+    def apply(event: Any) -> Sequence[tuple[str, Any]]:
+        if event["messageId"] == "m1":
+            return [("broken", Failure("broken", 4, 7, "one.yaml", "ZeroDivisionError"))]
+        return [("fine", {"a": 1})]
+
+    bench = Bench(broker, topics, [Route("one", topics.forward("one"), apply), route(topics, "two", EVERYTHING)])
+    await bench.route(event(0), event(1), event(2))
+    (letter,) = await bench.dead()
+    assert (letter.integration, letter.reason, letter.detail) == ("one", "mapping", "one.yaml:4:7: ZeroDivisionError")
+    assert letter.delivery["from"][2] == 1
+    assert await bench.outcomes("one") == {0: "forwarded:fine", 1: "dead:broken", 2: "forwarded:fine"}
+    assert len(await bench.deliveries("two")) == 3
+
+
+async def test_a_delivery_over_the_record_limit_is_a_dead_letter(broker: Broker, topics: Topics):
+    """What a mapping blows up beyond what a record may hold dies alone."""
+    text = "otherwise: {a: $.properties.big, b: $.properties.big, c: $.properties.big}"
+    bench = Bench(broker, topics, [route(topics, "one", text), route(topics, "two", EVERYTHING)])
+    await bench.route(event(0), event(1, properties={"big": "x" * 900_000}), event(2))
+    (letter,) = await bench.dead()
+    assert letter.reason == "too_large"
+    assert await bench.outcomes("one") == {0: "forwarded:otherwise", 1: "dead:otherwise", 2: "forwarded:otherwise"}
+    assert len(await bench.deliveries("two")) == 3
+
+
+async def test_every_rule_that_matches_delivers_where_the_file_says_all(broker: Broker, topics: Topics):
+    """With `match: all` the delivery ids tell the rules apart, and each has its own outcome."""
+    text = "match: all\nrules:\n  - {name: a, map: {rule: a}}\n  - {name: b, map: {rule: b}}"
+    bench = Bench(broker, topics, [route(topics, "one", text)])
+    await bench.route(event(0))
+    assert [(delivery.id, delivery.payload) for delivery in await bench.deliveries("one")] == [
+        ("m0:a", {"rule": "a"}),
+        ("m0:b", {"rule": "b"}),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("options", "fields", "outcome"),
+    [
+        ({}, {"integrations": {"one": False}}, "opted_out"),
+        ({}, {"integrations": {"All": False}}, "opted_out"),
+        ({}, {"integrations": {"All": False, "one": True}}, None),
+        ({}, {"integrations": {"All": False, "one": {"clientId": 1}}}, None),
+        ({}, {"integrations": {"One": False}}, None),
+        ({"sample": Sample(0.0)}, {}, "sampled"),
+        ({"sample": Sample(1.0)}, {}, None),
+        ({"consent": Consent(("ads",))}, {}, "consent"),
+        ({"consent": Consent(("ads",), assume="granted")}, {}, None),
+        (
+            {"consent": Consent(("ads", "stats"))},
+            {"context": {"consent": {"categoryPreferences": {"ads": True}}}},
+            "consent",
+        ),
+        (
+            {"consent": Consent(("ads", "stats"), "any")},
+            {"context": {"consent": {"categoryPreferences": {"ads": True}}}},
+            None,
+        ),
+    ],
+)
+def test_what_holds_an_event_back_is_its_outcome(options: dict[str, Any], fields: dict[str, Any], outcome: str | None):
+    """Opt-out, sampling and consent each leave their own outcome; None lets the event through."""
+    assert _held_back(Route("one", "t.forward.one", lambda _: [], **options), event(0, **fields)) == outcome
+
+
+async def test_an_integration_gets_events_of_its_own_sources_only(broker: Broker, topics: Topics):
+    """`sources` of an integration filters, and opting out is recorded."""
+    served = [
+        route(topics, "one", EVERYTHING, sources=frozenset({"server"})),
+        route(topics, "two", EVERYTHING, sources=frozenset({"web"})),
+    ]
+    bench = Bench(broker, topics, served)
+    await bench.route(event(0), event(1, integrations={"two": False}))
+    assert await bench.outcomes("one") == {0: "filtered:", 1: "filtered:"}
+    assert await bench.outcomes("two") == {0: "forwarded:otherwise", 1: "opted_out:"}
+
+
+async def test_new_rules_take_effect_at_a_run_and_name_their_version(bench: Bench):
+    """The router reads its holder once a run; what was routed before keeps the version that made it."""
+    await bench.send(event(0))
+    async with bench.running():
+        while not await bench.deliveries("two"):
+            await asyncio.sleep(0.05)
+        old = bench.holder.current
+        bench.holder.current = RuleSet("v2", old.sources, [route(bench.topics, "two", "otherwise: {new: true}")])
+        await bench.send(event(1))
+        while len(await bench.deliveries("two")) < 2:
+            await asyncio.sleep(0.05)
+    first, second = await bench.deliveries("two")
+    assert (first.rules, second.rules) == ("v1", "v2")
+    assert second.payload == {"new": True}
