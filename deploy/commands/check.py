@@ -1,0 +1,47 @@
+import json
+from pathlib import Path
+
+import click
+
+from deploy.configuration import Configuration, ConfigurationError, read_configuration
+from deploy.mistakes import render
+from transforms import RuleError
+
+
+@click.command()
+@click.argument("folder", metavar="[DIR]", type=click.Path(path_type=Path), default=Path())
+@click.option("--json", "as_json", is_flag=True, help="Print a JSON object, for programs.")
+@click.pass_context
+def check(context: click.Context, folder: Path, as_json: bool) -> None:
+    """Read a configuration folder and print every mistake in it.
+
+    Needs no broker and none of the secrets. Exits with 2 where there are mistakes.
+    """
+    try:
+        configuration, mistakes = read_configuration(folder), []
+    except ConfigurationError as error:
+        configuration, mistakes = None, list(error.mistakes)
+    if as_json:
+        click.echo(json.dumps(_data(configuration, mistakes), indent=2))
+    else:
+        click.echo(_summary(configuration) if configuration else render(mistakes))
+    context.exit(2 if mistakes else 0)
+
+
+def _data(configuration: Configuration | None, mistakes: list[RuleError]) -> dict[str, object]:
+    fields = ("path", "line", "column", "message", "hint")
+    return {
+        "mistakes": [{field: getattr(mistake, field) for field in fields} for mistake in mistakes],
+        "version": configuration and configuration.version,
+        "unset": sorted({unset.variable for unset in configuration.unset}) if configuration else [],
+    }
+
+
+def _summary(configuration: Configuration) -> str:
+    rules = sum(len(integration.rules.names) for integration in configuration.integrations.values())
+    unset = sorted({unset.variable for unset in configuration.unset})
+    line = (
+        f"{configuration.folder}: no mistakes in {len(configuration.source_files)} sources, "
+        f"{len(configuration.integrations)} integrations, {rules} rules (version {configuration.version})"
+    )
+    return f"{line}\nnot set here, and wanted by the workers: {', '.join(unset)}" if unset else line

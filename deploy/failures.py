@@ -1,0 +1,42 @@
+"""How a command ends when it cannot do its work: one line, and an exit code."""
+
+import os
+import socket
+from collections.abc import Sequence
+
+import click
+
+from deploy.mistakes import render
+from transforms import RuleError
+
+
+class Failed(click.ClickException):
+    """The work failed; exit code 1."""
+
+    exit_code = 1
+
+    def show(self, file: object = None) -> None:  # noqa: ARG002
+        """Print the line."""
+        click.echo(f"turnout: {self.message}", err=True)
+
+
+class Misconfigured(click.ClickException):
+    """The configuration has mistakes; exit code 2."""
+
+    exit_code = 2
+
+    def __init__(self, mistakes: Sequence[RuleError]) -> None:
+        super().__init__("")
+        self.mistakes = mistakes
+
+    def show(self, file: object = None) -> None:  # noqa: ARG002
+        """Print each mistake with its line."""
+        click.echo(render(self.mistakes), err=True)
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A listening socket; raises Failed where the port is busy."""
+    try:
+        return socket.create_server((host, port), backlog=1024)
+    except OSError as error:
+        raise Failed(f"cannot listen on {host}:{port}: {os.strerror(error.errno or 0)}") from error

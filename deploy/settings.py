@@ -1,0 +1,82 @@
+"""What may stand in turnout.yaml; any of it may come from the environment instead, which wins."""
+
+from typing import Any
+
+from pydantic import Field, ValidationInfo, field_validator
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+
+from streams.broker import Broker
+from streams.collector.settings import CollectorSettings
+from streams.settings import RouterSettings
+from streams.topics import Topics
+
+PREFIX = "TURNOUT_"
+DELIMITER = "__"
+
+# Tansu has no idempotent produce, and a joining worker waits for half of the session time-out.
+EMBEDDED_BROKER = {"idempotent": False, "session_timeout": 6.0, "rebalance_timeout": 6.0}
+
+
+class TurnoutSettings(BaseSettings):
+    """The keys of turnout.yaml.
+
+    `TURNOUT_PREFIX` in the environment stands for `prefix`, `TURNOUT_BROKER__BOOTSTRAP` for `bootstrap` in `broker`.
+    """
+
+    model_config = SettingsConfigDict(env_prefix=PREFIX, env_nested_delimiter=DELIMITER, extra="forbid", frozen=True)
+
+    prefix: str = Field(
+        "turnout",
+        pattern=r"^[a-z0-9][a-z0-9_-]{0,63}$",
+        description="Begins the names of all topics, groups and clients, so that environments can share a Kafka.",
+    )
+    embedded: bool = Field(
+        False,
+        description="Have `turnout up` start a broker at `broker.bootstrap`, which keeps its data in memory only. "
+        "It sets the broker's `idempotent`, `session_timeout` and `rebalance_timeout`.",
+    )
+    broker: Broker = Field(default_factory=Broker, description="Where Kafka is, and how to log in.")
+    partitions: int = Field(12, ge=1, le=1000, description="Partitions of each topic: the most workers of a kind.")
+    replication: int = Field(3, ge=1, le=32, description="Copies that Kafka keeps of each topic.")
+    retention_days: int = Field(
+        7, ge=1, description="Days that topics keep events; dead letters and rejected events stay four times as long."
+    )
+    default_source: str | None = Field(
+        None, description="Source of records in the events topic that name neither a source nor a write key."
+    )
+    collector: CollectorSettings = Field(default_factory=CollectorSettings, description="The HTTP entrance.")
+    router: RouterSettings = Field(default_factory=RouterSettings, description="From events to deliveries.")
+    grace: float = Field(25.0, ge=3, description="Seconds that a process may take to stop in order.")
+    simulator_port: int | None = Field(
+        None,
+        ge=1,
+        le=65535,
+        description="Port where `turnout up` starts a simulator of the vendors; by default it starts none.",
+    )
+
+    @field_validator("broker")
+    @classmethod
+    def _suits_embedded(cls, broker: Broker, info: ValidationInfo) -> Broker:
+        return broker.model_copy(update=EMBEDDED_BROKER) if info.data.get("embedded") else broker
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],  # noqa: ARG003
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """The environment, then the file, whose data the constructor gets."""
+        return env_settings, init_settings
+
+    @property
+    def topics(self) -> Topics:
+        """The topics of this environment."""
+        return Topics(self.prefix, self.partitions, self.retention_days)
+
+
+def variable(place: tuple[Any, ...]) -> str:
+    """The environment variable that stands for the setting at this place."""
+    return PREFIX + DELIMITER.join(str(step) for step in place).upper()
