@@ -1,0 +1,48 @@
+# What a clone needs: `make up` tries Turnout out, `make test` tests it. Both make .venv first, with Python 3.11 or newer.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/pip install --quiet --disable-pip-version-check
+
+.PHONY: up venv check format test faults bench clean
+
+up: $(VENV)/.local  ## broker, collector, router, forwarders and a simulator of the vendors, on this machine
+	@$(BIN)/turnout up deploy/example
+
+venv: $(VENV)/.dev  ## everything that working on Turnout needs
+
+check: $(VENV)/.dev  ## format, lint, types, imports
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: $(VENV)/.dev
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+test: $(VENV)/.dev  ## all but the faults
+	$(BIN)/python -m pytest -m "not fault"
+
+faults: $(VENV)/.dev  ## faults against the oracle, on a real Kafka: needs Java and Maven
+	$(BIN)/python -m pytest -m fault
+
+bench: $(VENV)/.dev  ## the figures, on a real Kafka
+	@set -e; for script in tests/benchmarks/[!_]*.py; do echo "== $$script"; $(BIN)/python -m $$(echo $${script%.py} | tr / .); done
+
+clean:
+	rm -rf $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Turnout needs Python 3.11 or newer, and this is " + sys.version.split()[0] + ": try make PYTHON=python3.12")'
+	$(PYTHON) -m venv $(VENV)
+
+# The stamps say what is installed; a change of the dependencies installs anew.
+$(VENV)/.local: pyproject.toml | $(BIN)/python
+	$(PIP) --editable '.[local]'
+	@touch $@
+
+$(VENV)/.dev: pyproject.toml | $(BIN)/python
+	$(PIP) --editable '.[dev]'
+	@touch $@ $(VENV)/.local
