@@ -9,13 +9,15 @@ from tests.streams.collector.helpers import TOPICS, Kept, exchange, post
 
 pytestmark = pytest.mark.anyio
 
-CASES = sorted((Path(__file__).parents[2] / "cases" / "collector").glob("*.json"))
+CASES = {
+    path.stem: orjson.loads(path.read_bytes())
+    for path in sorted((Path(__file__).parents[2] / "cases" / "collector").glob("*.json"))
+}
 
 
-@pytest.mark.parametrize("path", CASES, ids=lambda path: path.stem)
-async def test_a_request_gets_its_answer(path: Path, collector: Collector, producer: Kept):
+@pytest.mark.parametrize("case", CASES.values(), ids=CASES)
+async def test_a_request_gets_its_answer(case: dict[str, Any], collector: Collector, producer: Kept):
     """A case's request is answered as the case says, and exactly its events and rejected texts are sent to Kafka."""
-    case = orjson.loads(path.read_bytes())
     answer = await exchange(collector, wire(case["request"]))
     expected = case["answer"]
     assert answer.status == expected["status"]

@@ -1,0 +1,185 @@
+"""The collector's ASGI app: whose a request is, when it is refused, how it is answered."""
+
+import base64
+from collections.abc import Callable, Mapping
+from time import perf_counter, time
+from typing import Any
+
+import orjson
+import structlog
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+from starlette.types import Receive, Scope, Send
+
+from streams import events, metrics
+from streams.broker import BrokerError
+from streams.collector import intake
+from streams.collector.body import DisconnectedError, read_body
+from streams.collector.errors import RequestError
+from streams.collector.settings import CollectorSettings
+from streams.logs import trouble
+from streams.produce import Producer, Receipt
+from streams.sources import Source, Sources
+from streams.topics import Topics
+
+log = structlog.get_logger()
+
+READY_TIMEOUT = 2.0
+"""Seconds that Kafka has to answer when /ready asks."""
+
+BATCH = "batch"
+PATHS = {f"/v1/{kind}": kind for kind in (BATCH, *events.TYPES)}
+"""The paths that take events; they go around Starlette's routing, which costs too much of a small request."""
+
+_SUCCESS = b'{"success":true}'
+_FAILED = RequestError(500, "internal", "the collector failed; its log says where")
+_CODES = {404: "not_found", 405: "method_not_allowed"}
+
+# A broker that changes leaders is back within seconds.
+_RETRY = ((b"retry-after", b"5"),)
+
+
+class App:
+    """An ASGI app. It answers 200 only when Kafka has confirmed every record of the request."""
+
+    def __init__(
+        self, settings: CollectorSettings, sources: Callable[[], Sources], topics: Topics, producer: Producer
+    ) -> None:
+        self._settings = settings
+        self._sources = sources
+        self._producer = producer
+        self._intake = intake.Intake(settings, topics, producer)
+        self._read_bytes = 0
+        self._other = Starlette(
+            routes=[Route("/health", _answer_health), Route("/ready", self._answer_ready)],
+            exception_handlers={HTTPException: _answer_http_error},
+        )
+        self._other.router.redirect_slashes = False
+        metrics.COLLECTOR_UNCONFIRMED.set_function(lambda: producer.unconfirmed)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        kind = PATHS.get(scope["path"])
+        if kind is None:
+            await self._other(scope, receive, send)
+            return
+        started = perf_counter()
+        headers: Headers = ()
+        try:
+            status, body = 200, await self._take(kind, scope, receive)
+        except DisconnectedError:
+            return
+        except RequestError as error:
+            status, body, headers = error.status, error.body, error.headers
+        except Exception as error:  # noqa: BLE001  # uvicorn would log its text, which can quote an event
+            log.error("a request failed", path=scope["path"], **trouble(error))  # noqa: TRY400
+            status, body = 500, _FAILED.body
+        if status != 200:
+            metrics.COLLECTOR_ERRORS.labels(status).inc()
+        await send(
+            {
+                "type": "http.response.start",
+                "status": status,
+                "headers": [
+                    (b"content-type", b"application/json"),
+                    (b"content-length", b"%d" % len(body)),
+                    *headers,
+                ],
+            }
+        )
+        await send({"type": "http.response.body", "body": body})
+        metrics.COLLECTOR_SECONDS.observe(perf_counter() - started)
+
+    async def _take(self, kind: str, scope: Scope, receive: Receive) -> bytes:
+        """Take what a request brings; returns the answer's JSON, or raises RequestError."""
+        if scope["method"] != "POST":
+            raise RequestError(405, "method_not_allowed", "events are sent by POST", ((b"allow", b"POST"),))
+        headers = dict(scope["headers"])
+        source = self._find_source(headers)
+        raw = await self._read(headers, receive)
+        body = intake.parse(raw, by_event=source is not None)
+        if source is None:
+            source = self._find_by_key(body.get("writeKey"))
+        receipt = Receipt()
+        received = events.rfc3339(time())
+        refused: list[intake.Refused] = []
+        if kind == BATCH:
+            taken, refused = self._intake.take_batch(raw, body, source, received, receipt)
+        else:
+            taken = 1
+            self._intake.take_event(body, kind, source, received, receipt)
+        await self._confirm(receipt)
+        metrics.COLLECTOR_ACCEPTED.labels(source.name).inc(taken)
+        if not refused:
+            return _SUCCESS
+        for event in refused:
+            metrics.COLLECTOR_REFUSED.labels(event.code).inc()
+        return orjson.dumps({"success": True, "rejected": [event.answer() for event in refused]})
+
+    def _find_source(self, headers: Mapping[bytes, bytes]) -> Source | None:
+        """The source of the write key in Basic authorization; None when there is none."""
+        scheme, _, credentials = headers.get(b"authorization", b"").partition(b" ")
+        if scheme.lower() != b"basic":
+            return None
+        try:
+            write_key = base64.b64decode(credentials).partition(b":")[0].decode()
+        except ValueError:
+            raise _unauthorized() from None
+        return self._find_by_key(write_key) if write_key else None
+
+    def _find_by_key(self, write_key: object) -> Source:
+        source = self._sources().find(write_key) if isinstance(write_key, str) else None
+        if source is None:
+            raise _unauthorized()
+        return source
+
+    async def _read(self, headers: Mapping[bytes, bytes], receive: Receive) -> bytes:
+        held = 0
+
+        def hold(size: int) -> None:
+            nonlocal held
+            held += size
+            self._read_bytes += size
+            if self._read_bytes + self._producer.unconfirmed > self._settings.held_bytes:
+                raise RequestError(503, "overloaded", "too much is waiting for Kafka; send again later", _RETRY)
+
+        try:
+            return await read_body(headers, receive, self._settings.body_bytes, hold)
+        finally:
+            self._read_bytes -= held
+
+    async def _confirm(self, receipt: Receipt) -> None:
+        try:
+            await receipt.confirmed(self._settings.confirm_timeout)
+        except (BrokerError, TimeoutError):
+            raise RequestError(503, "unconfirmed", "Kafka has not confirmed the events; send again", _RETRY) from None
+
+    async def _answer_ready(self, _request: Request) -> Response:
+        if await self._producer.reachable(READY_TIMEOUT):
+            return _answer(200, {"status": "ready"})
+        return _answer(503, {"code": "not_ready", "message": "Kafka does not answer"})
+
+
+Headers = tuple[tuple[bytes, bytes], ...]
+
+
+def _unauthorized() -> RequestError:
+    return RequestError(401, "unauthorized", "the write key is missing or not known")
+
+
+def _answer(status: int, content: Mapping[str, Any], headers: Mapping[str, str] | None = None) -> Response:
+    return Response(orjson.dumps(content), status, headers, "application/json")
+
+
+async def _answer_health(_request: Request) -> Response:
+    return _answer(200, {"status": "up"})
+
+
+async def _answer_http_error(_request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)  # noqa: S101  # Starlette's type for handlers is wider
+    return _answer(
+        error.status_code, {"code": _CODES.get(error.status_code, "http"), "message": error.detail}, error.headers
+    )

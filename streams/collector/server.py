@@ -1,0 +1,112 @@
+"""The collector's process: its socket, its HTTP server, and how it ends."""
+
+import asyncio
+import contextlib
+import math
+import signal
+import socket
+from collections.abc import Callable, Iterator
+
+import structlog
+import uvicorn
+
+from streams.collector.app import App
+from streams.collector.protocol import BoundedProtocol
+from streams.collector.settings import CollectorSettings
+from streams.produce import Producer
+from streams.sources import Sources
+from streams.topics import Topics
+
+log = structlog.get_logger()
+
+
+class Collector:
+    """Takes events in over HTTP.
+
+    `sources` gives the sources in force, and is asked for each request. `grace` is how many seconds the requests under
+    way have at a stop, and after them the producer.
+    """
+
+    def __init__(
+        self,
+        settings: CollectorSettings,
+        sources: Callable[[], Sources],
+        topics: Topics,
+        producer: Producer,
+        *,
+        grace: float = 5.0,
+    ) -> None:
+        self.app = App(settings, sources, topics, producer)
+        self.address = (settings.host, settings.port)
+        self._settings = settings
+        self._producer = producer
+        self._grace = grace
+        self._server: _Server | None = None
+
+    async def serve(self, ready: Callable[[], None] = lambda: None) -> int:
+        """Serve until SIGTERM, SIGINT or `stop`, answer what is under way, and return the exit code.
+
+        Raises BrokerError when Kafka does not answer. `ready` is called, and `address` final, once requests are taken.
+        """
+        try:
+            listener = socket.create_server(self.address, family=self._family(), backlog=2048)
+        except OSError as error:
+            log.error("cannot listen", host=self.address[0], port=self.address[1], reason=error.strerror)  # noqa: TRY400
+            return 1
+        with listener:
+            self.address = listener.getsockname()[:2]
+            await self._producer.start()
+            try:
+                await self._serve(listener, ready)
+            finally:
+                await self._producer.stop(self._grace)
+        return 0
+
+    def stop(self) -> None:
+        """End in order."""
+        if self._server:
+            self._server.should_exit = True
+
+    async def _serve(self, listener: socket.socket, ready: Callable[[], None]) -> None:
+        self._server = server = _Server(self._config(), ready)
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self.stop)
+        await server.serve([listener])
+
+    def _config(self) -> uvicorn.Config:
+        class Protocol(BoundedProtocol):
+            read_timeout = self._settings.read_timeout
+
+        return uvicorn.Config(
+            self.app,
+            http=Protocol,
+            ws="none",
+            lifespan="off",
+            interface="asgi3",
+            log_config=None,
+            access_log=False,
+            proxy_headers=False,
+            server_header=False,
+            timeout_keep_alive=self._settings.keep_alive,
+            timeout_graceful_shutdown=math.ceil(self._grace),
+        )
+
+    def _family(self) -> socket.AddressFamily:
+        return socket.AF_INET6 if ":" in self._settings.host else socket.AF_INET
+
+
+class _Server(uvicorn.Server):
+    """uvicorn's server without its signal handling, which ends the process before the producer is stopped."""
+
+    def __init__(self, config: uvicorn.Config, ready: Callable[[], None]) -> None:
+        super().__init__(config)
+        self._ready = ready
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self._ready()

@@ -1,0 +1,21 @@
+"""Every metric of the processes; no label holds anything of an event."""
+
+from prometheus_client import Counter, Gauge, Histogram
+
+COLLECTOR_ACCEPTED = Counter(
+    "turnout_collector_accepted_events", "Events taken and confirmed by Kafka, by source.", ["source"]
+)
+COLLECTOR_REFUSED = Counter(
+    "turnout_collector_refused_events", "Single events refused from an accepted request, by reason.", ["code"]
+)
+COLLECTOR_ERRORS = Counter(
+    "turnout_collector_request_errors", "Requests answered with an error, by HTTP status.", ["status"]
+)
+COLLECTOR_SECONDS = Histogram(
+    "turnout_collector_request_seconds",
+    "Seconds from a request's head to its answer.",
+    buckets=(0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 15, 30),
+)
+COLLECTOR_UNCONFIRMED = Gauge(
+    "turnout_collector_unconfirmed_bytes", "Bytes of events that Kafka has not confirmed yet."
+)
