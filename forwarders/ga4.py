@@ -1,7 +1,7 @@
 """Google Analytics 4 by its Measurement Protocol."""
 
 import re
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from datetime import timedelta
 from typing import Annotated, Any, Literal, Self
 from urllib.parse import urlencode
@@ -212,12 +212,8 @@ class Ga4(HttpForwarder[Ga4Settings]):
     @override
     def read(self, answer: Answer, items: Sequence[Item]) -> Sequence[Result]:
         if self.settings.debug and answer.status == 200:
-            try:
-                messages = orjson.loads(answer.body)["validationMessages"]
-            except (ValueError, KeyError, TypeError):
-                messages = []
-            if messages:
-                complaints = ", ".join(f"{m.get('validationCode')} {m.get('fieldPath')}" for m in messages)
+            complaints = ", ".join(_complaints(answer.body))
+            if complaints:
                 return [Dead("validation", complaints)] * len(items)
         return super().read(answer, items)
 
@@ -239,6 +235,17 @@ class Ga4(HttpForwarder[Ga4Settings]):
             if len(taken) == MAX_PARAMETERS:
                 break
         return taken
+
+
+def _complaints(body: bytes) -> Iterator[str]:
+    """What the validation server says, but for the descriptions, which quote values."""
+    try:
+        messages = orjson.loads(body)["validationMessages"]
+    except (ValueError, KeyError, TypeError):
+        return
+    for message in messages if isinstance(messages, list) else ():
+        if isinstance(message, dict):
+            yield f"{message.get('validationCode')} {message.get('fieldPath')}"
 
 
 def _shared(payload: Mapping[str, Any]) -> dict[str, Any]:
