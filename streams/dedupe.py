@@ -23,24 +23,30 @@ def source_of(headers: Iterable[tuple[str, bytes]]) -> str | None:
 
 
 class Window:
-    """The messageIds of a partition's last `size` events, by source, each with its lowest offset."""
+    """The messageIds of at least the last `size` events of a partition, by source, each with its lowest offset.
 
-    __slots__ = ("_seen", "_size")
+    Kept in two generations, so that forgetting is dropping a whole one and costs nothing by event.
+    """
+
+    __slots__ = ("_old", "_size", "_young")
 
     def __init__(self, size: int) -> None:
         self._size = size
-        self._seen: dict[str, int] = {}
+        self._young: dict[str, int] = {}
+        self._old: dict[str, int] = {}
 
     def repeats(self, source: str, message_id: str, offset: int) -> bool:
         """Whether the event at `offset` repeats an earlier one; remembers it if not."""
         if not self._size:
             return False
         key = f"{source} {message_id}"
-        first = self._seen.setdefault(key, offset)
-        if first < offset:
+        first = self._old.get(key)
+        if first is not None and first < offset:
             return True
-        if len(self._seen) > self._size:
-            del self._seen[next(iter(self._seen))]
+        if self._young.setdefault(key, offset) < offset:
+            return True
+        if len(self._young) >= self._size:
+            self._old, self._young = self._young, {}
         return False
 
 

@@ -1,0 +1,32 @@
+"""What the benchmarks share: a child process on one core, and the CPU seconds and memory that it used."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+TICKS = os.sysconf("SC_CLK_TCK")
+
+
+def cores() -> tuple[int, int]:
+    """The core for the process that is measured, and the one for all else (the same where there is only one)."""
+    there = sorted(os.sched_getaffinity(0))
+    return there[0], there[-1]
+
+
+def start(*arguments: str, core: int | None = None) -> subprocess.Popen[str]:
+    """`python -m …` as a child, its standard output to be read as text, on one core if told."""
+    pin = ["taskset", "-c", str(core)] if core is not None else []
+    return subprocess.Popen([*pin, sys.executable, "-m", *arguments], stdout=subprocess.PIPE, text=True)
+
+
+def cpu(pid: int) -> float:
+    """The CPU seconds, user and system, that a process has used so far."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / TICKS
+
+
+def memory(pid: int) -> float:
+    """The resident memory of a process in MB."""
+    status = Path(f"/proc/{pid}/status").read_text()
+    return int(status.partition("VmRSS:")[2].split()[0]) / 1024

@@ -1,0 +1,144 @@
+"""The router's speed: events per CPU-second on real Kafka, beside the same work without Kafka.
+
+    python -m tests.benchmarks.router [EVENTS]
+
+Three integrations, validation, dedupe and outcomes included, all confirmed. The router has one core; Kafka the other.
+"""
+
+import asyncio
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import orjson
+
+from streams import events
+from streams.broker import Broker, create_topics
+from streams.produce import Producer, Receipt
+from streams.ruleset import Holder, Route, RuleSet
+from streams.settings import RouterSettings
+from streams.sources import Source, Sources
+from streams.topics import Delivery, Origin, Topics, event_headers
+from tests import real_kafka
+from tests.benchmarks import measure
+from tests.benchmarks.events import purchases
+from transforms import read_rules
+from transforms.documents import Document
+
+RULES = sorted((Path(__file__).parent / "rules").glob("*.yaml"))
+TOPICS = Topics(prefix="bench", partitions=3)
+
+
+def rule_set() -> RuleSet:
+    """The benchmark's three integrations."""
+    routes = []
+    for path in RULES:
+        rules, mistakes = read_rules(Document.read(path))
+        assert rules, mistakes
+        routes.append(Route(path.stem, TOPICS.forward(path.stem), rules.apply))
+    return RuleSet("bench", Sources([Source.of("web", ["key"])]), routes)
+
+
+async def fill(broker: Broker, count: int) -> None:
+    producer = Producer(broker, client_id="fill")
+    await producer.start()
+    receipt = Receipt()
+    for number, value in enumerate(purchases(0, count)):
+        key = b"user-%d" % (number % 10_000)
+        producer.append(TOPICS.events, number % 3, receipt, key=key, value=value, headers=event_headers("web"))
+        if not number % 1000:
+            await producer.wait_for_room()
+    await receipt.confirmed(300)
+    await producer.stop()
+
+
+async def route(bootstrap: str) -> None:
+    """What the measured process runs: the router, until it is killed."""
+    from streams.router import make_router
+    from streams.worker import Worker
+
+    broker = Broker(bootstrap=bootstrap, session_timeout=10, compression="none")
+    producer = Producer(broker, client_id="router")
+    worker = Worker(producer)
+    holder = Holder(rule_set())
+    worker.stations = [
+        make_router(holder, TOPICS, broker, producer, RouterSettings(), fail=worker.fail, grace=10)
+    ]
+    print("started", flush=True)
+    await worker.run()
+
+
+def forwarded(broker: Broker) -> int:
+    from kafka import KafkaConsumer, TopicPartition
+
+    consumer = KafkaConsumer(**broker.client())
+    parts = [TopicPartition(TOPICS.forward(path.stem), number) for path in RULES for number in range(3)]
+    ends = consumer.end_offsets(parts)
+    consumer.close()
+    return sum(ends.values())
+
+
+def without_kafka(count: int) -> float:
+    """Events per CPU-second of decode, validate, map and encode in one loop."""
+    rules = rule_set()
+    values = purchases(0, count)
+    start = time.process_time()
+    for number, value in enumerate(values):
+        event = events.parse(value)
+        message_id = events.message_id(event)
+        for one in rules.routes:
+            for rule, payload in one.apply(event):
+                Delivery(
+                    message_id, rule, rules.version, event["type"], event.get("event"), event["timestamp"],
+                    event["receivedAt"], "web", Origin(TOPICS.events, 0, number), payload,
+                ).encode()  # fmt: skip
+    return count / (time.process_time() - start)
+
+
+def main(count: int) -> None:
+    measured, rest = measure.cores()
+    with tempfile.TemporaryDirectory() as folder, real_kafka.running(Path(folder) / "kafka") as kafka:
+        broker = Broker(bootstrap=kafka.bootstrap)
+        create_topics(broker, TOPICS.declared([path.stem for path in RULES]), 1)
+        asyncio.run(fill(broker, count))
+        print(f"{count:,} events of {len(purchases(0, 1)[0])} bytes, {len(RULES)} integrations", flush=True)
+        child = measure.start("tests.benchmarks.router", "--route", kafka.bootstrap, core=measured)
+        assert child.stdout
+        child.stdout.readline()
+        before = start_cpu = measure.cpu(child.pid)
+        started = time.monotonic()
+        peak = 0.0
+        while (done := forwarded(broker)) < count * len(RULES):
+            if not done:
+                before, started = measure.cpu(child.pid), time.monotonic()
+            peak = max(peak, measure.memory(child.pid))
+            assert child.poll() is None, "the router died"
+            time.sleep(0.2)
+        used, took = measure.cpu(child.pid) - start_cpu, time.monotonic() - started
+        child.terminate()
+        child.wait()
+    alone = without_kafka(min(count, 100_000))
+    print(
+        orjson.dumps(
+            {
+                "router, events per CPU-second": round(count / used),
+                "router, events per second": round(count / took),
+                "the same work without Kafka, events per CPU-second": round(alone),
+                "ratio": round(count / used / alone, 2),
+                "memory at its peak, MB": round(peak),
+            },
+            option=orjson.OPT_INDENT_2,
+        ).decode()
+    )
+    del before, rest
+
+
+if __name__ == "__main__":
+    if sys.argv[1:2] == ["--route"]:
+        import uvloop
+
+        asyncio.set_event_loop_policy(uvloop.EventLoopPolicy())
+        asyncio.run(route(sys.argv[2]))
+    else:
+        main(int(sys.argv[1]) if sys.argv[1:] else 300_000)

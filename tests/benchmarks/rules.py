@@ -1,0 +1,213 @@
+"""Mappings a second on one core, beside a hand-written function, and the load of many rule files.
+
+Run: python tests/benchmarks/rules.py
+"""
+
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+from statistics import median
+from typing import Any
+
+from transforms import compile_mapping, read_rules
+from transforms.documents import Document
+
+# The GA4 purchase of Segment's catalogue: 22 fields, half of them in each product.
+MAPPING = {
+    "client_id": "$.anonymousId",
+    "user_id": "$.userId",
+    "timestamp_micros": {"@date": {"value": "$.timestamp", "to": "unix_us"}},
+    "name": "purchase",
+    "params": {
+        "currency": {"@default": ["$.properties.currency", "USD"]},
+        "value": {"@number": "$.properties.total"},
+        "transaction_id": "$.properties.order_id",
+        "affiliation": "$.properties.affiliation",
+        "coupon": "$.properties.coupon",
+        "shipping": {"@number": "$.properties.shipping"},
+        "tax": {"@number": "$.properties.tax"},
+        "items": {
+            "@each": [
+                "$.properties.products",
+                {
+                    "item_id": "$.product_id",
+                    "item_name": "$.name",
+                    "affiliation": "$.affiliation",
+                    "coupon": "$.coupon",
+                    "discount": {"@number": "$.discount"},
+                    "index": "$.position",
+                    "item_brand": "$.brand",
+                    "item_category": "$.category",
+                    "item_variant": "$.variant",
+                    "price": {"@number": "$.price"},
+                    "quantity": {"@integer": "$.quantity"},
+                },
+            ]
+        },
+    },
+}
+
+EVENT = {
+    "type": "track",
+    "event": "Order Completed",
+    "messageId": "m-1",
+    "anonymousId": "a-1",
+    "userId": "u-1",
+    "timestamp": "2026-01-02T03:04:05.678Z",
+    "context": {"page": {"url": "https://shop.example/checkout"}, "ip": "203.0.113.9"},
+    "properties": {
+        "order_id": "o-1",
+        "affiliation": "Shop",
+        "total": 119.5,
+        "shipping": 4.5,
+        "tax": 19,
+        "coupon": "NEW",
+        "currency": "EUR",
+        "products": [
+            {
+                "product_id": f"p-{number}",
+                "name": "Shoe",
+                "brand": "Brand",
+                "category": "Shoes",
+                "variant": "red",
+                "price": 48.0,
+                "quantity": 1,
+                "coupon": "NEW",
+                "position": number,
+            }
+            for number in (1, 2)
+        ],
+    },
+}
+
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+MISSING = object()
+
+
+def number(value: Any) -> Any:
+    try:
+        return value if isinstance(value, int | float) else float(value)
+    except (TypeError, ValueError):
+        return MISSING
+
+
+def by_hand(event: dict[str, Any]) -> dict[str, Any]:
+    """The same mapping as a careful person writes it: nothing raises, what is missing is left out."""
+    payload: dict[str, Any] = {}
+    for source, target in (("anonymousId", "client_id"), ("userId", "user_id")):
+        if source in event:
+            payload[target] = event[source]
+    try:
+        moment = datetime.fromisoformat(event["timestamp"])
+        payload["timestamp_micros"] = int((moment - EPOCH).total_seconds() * 1e6)
+    except (KeyError, TypeError, ValueError):
+        pass
+    payload["name"] = "purchase"
+    properties = event.get("properties")
+    if not isinstance(properties, dict):
+        properties = {}
+    currency = properties.get("currency")
+    params: dict[str, Any] = {"currency": "USD" if currency is None else currency}
+    if (value := number(properties.get("total", MISSING))) is not MISSING:
+        params["value"] = value
+    if (value := properties.get("order_id", MISSING)) is not MISSING:
+        params["transaction_id"] = value
+    if (value := properties.get("affiliation", MISSING)) is not MISSING:
+        params["affiliation"] = value
+    if (value := properties.get("coupon", MISSING)) is not MISSING:
+        params["coupon"] = value
+    if (value := number(properties.get("shipping", MISSING))) is not MISSING:
+        params["shipping"] = value
+    if (value := number(properties.get("tax", MISSING))) is not MISSING:
+        params["tax"] = value
+    products = properties.get("products")
+    if isinstance(products, list):
+        params["items"] = items = []
+        for product in products:
+            item: dict[str, Any] = {}
+            if not isinstance(product, dict):
+                product = {}  # noqa: PLW2901
+            if "product_id" in product:
+                item["item_id"] = product["product_id"]
+            if "name" in product:
+                item["item_name"] = product["name"]
+            if "affiliation" in product:
+                item["affiliation"] = product["affiliation"]
+            if "coupon" in product:
+                item["coupon"] = product["coupon"]
+            if "discount" in product:
+                item["discount"] = number(product["discount"])
+            if "position" in product:
+                item["index"] = product["position"]
+            if "brand" in product:
+                item["item_brand"] = product["brand"]
+            if "category" in product:
+                item["item_category"] = product["category"]
+            if "variant" in product:
+                item["item_variant"] = product["variant"]
+            if "price" in product:
+                item["price"] = number(product["price"])
+            if "quantity" in product:
+                item["quantity"] = int(product["quantity"])
+            items.append(item)
+    payload["params"] = params
+    return payload
+
+
+def per_second(function: Callable[[Any], Any], event: Any, count: int = 40_000) -> float:
+    start = time.process_time()
+    for _ in range(count):
+        function(event)
+    return count / (time.process_time() - start)
+
+
+def rule_file(rules: int) -> Document:
+    """Rules on `type` and `event` and one more test, as a file has them that names each event of a shop."""
+    lines = ["rules:"]
+    for index in range(rules):
+        condition = f'type = "track" and event = "Event {index}" and properties.total > 1'
+        lines += [f"  - name: rule {index}", f"    when: '{condition}'", "    map: {name: $.event, id: $.messageId}"]
+    return Document.parse("\n".join(lines), "benchmark.yaml")
+
+
+def load_seconds(files: int = 300) -> float:
+    """Load of files with 60 lines and 30 paths of their own each."""
+    texts = []
+    for file in range(files):
+        lines = [f"integration: file-{file}", "rules:"]
+        for rule in range(6):
+            lines += [f"  - name: rule {rule}", f"    when: 'type = \"track\" and event = \"Event {rule}\"'", "    map:"]
+            lines += [f"      field_{field}: $.properties.group_{file}.name_{rule}_{field}" for field in range(5)]
+            lines += ["      kind: purchase", "      version: 1"]
+        texts.append("\n".join(lines))
+    start = time.process_time()
+    for text in texts:
+        rules, errors = read_rules(Document.parse(text, "load.yaml"))
+        if rules is None:
+            raise SystemExit(str(errors[0]))
+    return time.process_time() - start
+
+
+def main() -> None:
+    """Print the figures."""
+    mapping = compile_mapping(MAPPING)
+    if mapping(EVENT) != by_hand(EVENT):
+        raise SystemExit("the two do not agree")
+    pairs = [(per_second(mapping, EVENT), per_second(by_hand, EVENT)) for _ in range(7)]
+    ours, hand = median(pair[0] for pair in pairs), median(pair[1] for pair in pairs)
+    ratio = median(by_hand_rate / rate for rate, by_hand_rate in pairs)
+    print(f"purchase: {ours:,.0f} mappings/s, by hand {hand:,.0f}/s: {ratio:.2f} times the time of the hand-written one")
+    rates = {}
+    for count in (10, 40, 200):
+        rules, errors = read_rules(rule_file(count))
+        if rules is None:
+            raise SystemExit(str(errors[0]))
+        last = EVENT | {"event": f"Event {count - 1}"}
+        rates[count] = median(per_second(rules.apply, last) for _ in range(7))
+        print(f"{count} rules, the last one matches: {rates[count]:,.0f} events/s")
+    print(f"cost from 10 to 200 rules: {rates[10] / rates[200] - 1:+.1%}")
+    print(f"300 files of 60 lines: {load_seconds():.2f} s")
+
+
+if __name__ == "__main__":
+    main()
