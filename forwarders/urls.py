@@ -55,14 +55,20 @@ def check_url(text: str) -> str:
     """The same URL, if a setting may name it; raises ValueError that says why not."""
     if any(ord(character) <= 32 or ord(character) == 127 for character in text):
         raise ValueError("the URL has white space or a control character in it")
-    url = URL(text)
+    try:
+        url = URL(text)
+        host = url.raw_host or ""
+    except ValueError as error:
+        raise ValueError(f"this is no URL: {error}") from None
     if url.scheme not in ("http", "https"):
         raise ValueError("the URL must begin with http:// or https://")
-    if not url.host:
+    if not host:
         raise ValueError("the URL has no host")
     if "@" in url.raw_authority:
         raise ValueError("the URL must not hold a user or password: use the settings for credentials")
-    if is_forbidden(url.raw_host or ""):
+    if "%" in host and ":" not in host:
+        raise ValueError("the URL has a percent sign in its host")
+    if is_forbidden(host):
         raise ValueError("the URL leads to a link-local or cloud metadata address")
     return text
 

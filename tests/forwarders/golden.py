@@ -1,9 +1,9 @@
 """Golden requests: what each forwarder's preset and `request` make of the usual events.
 
-`tests/cases/requests/events.yaml` has the events. The folder of a forwarder beside it has `forwarder.yaml` (settings that
-are accepted and refused, payloads refused, answers and what they mean) and a file for each event, `NAME.yaml`, with the
-outcome of its variants. An outcome may bring an event of its own. `python -m tests.forwarders.golden [FORWARDER…]` writes what comes out
-today into the files: read the difference before you commit it.
+`tests/cases/requests/events.yaml` has the events. Beside it, each forwarder's folder has `forwarder.yaml` (settings
+accepted and refused, payloads refused, answers and what they mean) and a file for each event, `NAME.yaml`, with the
+outcome of its variants. An outcome may bring an event of its own. `python -m tests.forwarders.golden [FORWARDER…]`
+writes what comes out today into the files: read the difference before you commit it.
 """
 
 import sys
@@ -90,7 +90,7 @@ def cases(name: str) -> Iterator[tuple[Path, str, Mapping[str, Any], Mapping[str
 class _Dumper(yaml.SafeDumper):
     """Plain YAML without aliases, so that each outcome reads on its own."""
 
-    def ignore_aliases(self, data: Any) -> bool:
+    def ignore_aliases(self, data: Any) -> bool:  # noqa: ARG002
         return True
 
 

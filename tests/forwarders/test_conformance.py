@@ -1,4 +1,4 @@
-"""What every forwarder must hold, run over the whole registry with the data of `tests/cases/requests/NAME/forwarder.yaml`."""
+"""What every forwarder must hold: one suite over the whole registry, with the data of each one's `forwarder.yaml`."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -59,9 +59,9 @@ def test_contract(name: str) -> None:
     assert facts.documentation.startswith("https://")
     assert issubclass(facts.settings, Settings)
     assert facts.payload is None or issubclass(facts.payload, Payload)
-    assert 1 <= facts.limits.items
+    assert facts.limits.items >= 1
     assert 1 <= facts.limits.item_bytes <= facts.limits.bytes
-    assert forwarder.__doc__ and forwarder.__doc__ != Forwarder.__doc__
+    assert forwarder.__doc__ not in (None, Forwarder.__doc__)
 
 
 @pytest.mark.parametrize(("name", "row"), of("accepted"))
@@ -184,16 +184,13 @@ def test_answer(name: str, row: Mapping[str, Any]) -> None:
     assert [repr(result) for result in results] == wanted
 
 
+KEYS = "code data error errors events failed_records fieldPath index message status validationCode validationMessages"
 ANSWERS = st.binary(max_size=40) | st.recursive(
     st.none() | st.booleans() | st.integers(-9, 3000) | st.text(max_size=5),
     lambda inner: (
         st.lists(inner, max_size=3)
         | st.dictionaries(
-            st.sampled_from(
-                "code message errors error failed_records index validationMessages status events data eventId "
-                "events_received silenced_events missing_field failedUpdates invalidEmails".split()
-            )
-            | st.text(max_size=5),
+            st.sampled_from(KEYS.split()) | st.text(max_size=5),
             inner,
             max_size=4,
         )

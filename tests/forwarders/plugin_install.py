@@ -1,0 +1,42 @@
+"""Installs the example of a forwarder's own package, `plugin/`, without network."""
+
+import subprocess
+import sys
+import tomllib
+import zipfile
+from pathlib import Path
+
+PLUGIN = Path(__file__).parent / "plugin"
+
+
+def build_wheel(folder: Path) -> Path:
+    """A wheel of the plug-in as its build backend would make it; that backend would have to be fetched."""
+    project = tomllib.loads((PLUGIN / "pyproject.toml").read_text())["project"]
+    distribution = project["name"].replace("-", "_")
+    info = f"{distribution}-{project['version']}.dist-info"
+    entry_points = "".join(
+        f"[{group}]\n" + "".join(f"{name} = {value}\n" for name, value in points.items())
+        for group, points in project["entry-points"].items()
+    )
+    files = {
+        path.relative_to(PLUGIN).as_posix(): path.read_text()
+        for path in sorted((PLUGIN / distribution).rglob("*"))
+        if path.suffix in (".py", ".yaml")
+    } | {
+        f"{info}/METADATA": f"Metadata-Version: 2.1\nName: {project['name']}\nVersion: {project['version']}\n",
+        f"{info}/WHEEL": "Wheel-Version: 1.0\nGenerator: tests\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
+        f"{info}/entry_points.txt": entry_points,
+    }
+    files[f"{info}/RECORD"] = "".join(f"{name},,\n" for name in [*files, f"{info}/RECORD"])
+    wheel = folder / f"{distribution}-{project['version']}-py3-none-any.whl"
+    with zipfile.ZipFile(wheel, "w") as archive:
+        for name, text in files.items():
+            archive.writestr(name, text)
+    return wheel
+
+
+def install(target: Path) -> None:
+    """Install the plug-in with pip into a folder that a process then has on its PYTHONPATH."""
+    wheel = build_wheel(target.parent)
+    pip = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-deps", "--no-index"]
+    subprocess.run([*pip, "--target", str(target), str(wheel)], check=True)
