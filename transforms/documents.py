@@ -8,6 +8,7 @@ import hashlib
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -88,11 +89,17 @@ class Document:
 
     def inset(self, offset: int, *keys: str | int) -> int:
         """Columns from the start of the scalar at these keys to a character of its text; 0 where that is not plain."""
-        line, column = self.where(*keys)
-        value = self._nearest(keys).value
-        rest = self.text.splitlines()[line - 1][column - 1 :] if isinstance(value, str) and value else ""
+        node = self._nearest(keys)
+        if not offset or not isinstance(node.value, str):
+            return 0
+        rest = self.lines[node.line - 1][node.column - 1 :]
         quoted = rest[:1] in {"'", '"'}
-        return offset + quoted if rest[quoted:].startswith(value or "\n") else 0
+        return offset + quoted if rest[quoted:].startswith(node.value) else 0
+
+    @cached_property
+    def lines(self) -> list[str]:
+        """The text's lines."""
+        return self.text.splitlines()
 
     def error(self, message: str, hint: str | None = None, *, at: tuple[str | int, ...] = ()) -> RuleError:
         """A RuleError that points at the value at these keys."""
@@ -253,5 +260,5 @@ def _yaml_hint(text: str, place: tuple[int, int]) -> str | None:
     if "{{" in line or "${" in line:
         return "quote a value that holds `{{…}}` or `${…}`"
     if "when:" in line or "$" in line or "@" in line:
-        return "quote a condition, a path and a key that begins with `@`"
+        return "quote a condition, a path with `[`, and a key that begins with `@`"
     return None

@@ -108,7 +108,7 @@ def _country_code(data: Any) -> str:
     short="value",
     arguments={
         "value": VALUE,
-        "algorithm": optional(choice(*hashes.LENGTHS)),
+        "algorithm": optional(choice(*hashes.ALGORITHMS)),
         "normalize": optional(choice(*hashes.NORMALIZERS)),
         "country_code": optional(checked(_country_code, "country code of phone numbers that have none")),
     },
@@ -117,5 +117,10 @@ def hash_value(
     out: Emitter, value: Node, algorithm: str = "sha256", normalize: str = "none", country_code: str = ""
 ) -> Expr:
     """A hash in hex of text or a number; what is such a hash already stays."""
-    function = out.function(hashes.NORMALIZERS[normalize])
-    return out.call(hashes.hashed, out.emit(value).code, out.constant(algorithm), function, out.constant(country_code))
+    return out.call(
+        hashes.hashed,
+        out.emit(value).code,
+        out.function(hashes.ALGORITHMS[algorithm]),
+        out.function(hashes.NORMALIZERS[normalize]),
+        out.constant(country_code),
+    )

@@ -40,7 +40,7 @@ def choose(
     0, false, an empty list), or if the condition of `when` holds; otherwise `else`.
     """
     if exists:
-        test = f"not ({_is_absent(out.bind(out.emit(exists, 'None')))})"
+        test = f"not ({_is_absent(out.variable(exists, absent='None'))})"
     elif blank:
         test = f"not {out.call(shapes.blank, out.emit(blank).code).code}"
     else:

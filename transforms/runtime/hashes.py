@@ -8,8 +8,15 @@ from typing import Any
 from transforms.runtime.text import text
 from transforms.tree import MISSING
 
-LENGTHS = {"md5": 32, "sha1": 40, "sha256": 64, "sha512": 128}
-_HEX = {length: re.compile(f"[0-9a-fA-F]{{{length}}}") for length in LENGTHS.values()}
+ALGORITHMS: dict[str, Callable[..., Any]] = {
+    "sha256": hashlib.sha256,
+    "sha1": hashlib.sha1,
+    "sha512": hashlib.sha512,
+    "md5": hashlib.md5,
+}
+_HEX = {
+    function: re.compile(f"[0-9a-fA-F]{{{function().digest_size * 2}}}", re.ASCII) for function in ALGORITHMS.values()
+}
 _NOT_DIGITS = re.compile(r"[^0-9]", re.ASCII)
 _NOT_LETTERS = re.compile(r"[\W\d_]")
 _PUNCTUATION = re.compile(r"[^\w\s]|_")
@@ -76,16 +83,16 @@ NORMALIZERS: dict[str, Callable[[str], str]] = {
 }
 
 
-def hashed(value: Any, algorithm: str, normalize: Callable[[str], str], country_code: str) -> Any:
+def hashed(value: Any, algorithm: Callable[..., Any], normalize: Callable[[str], str], country_code: str) -> Any:
     """The hash in hex; missing for what is no text or number or is empty; what is such a hash already stays."""
     if not isinstance(value, str | int | float) or isinstance(value, bool):
         return MISSING
     plain = text(value)
-    if _HEX[LENGTHS[algorithm]].fullmatch(plain.strip()):
+    if _HEX[algorithm].fullmatch(plain.strip()):
         return plain.strip().lower()
-    if country_code and not plain.lstrip().startswith(("+", "00")):
-        plain = country_code + plain.strip().lstrip("0")
+    if country_code and not plain.lstrip().startswith(("+", "00")) and (local := _phone(plain)):
+        plain = country_code + local
     normal = normalize(plain)
     if not normal:
         return MISSING
-    return hashlib.new(algorithm, normal.encode("utf-8", "replace"), usedforsecurity=False).hexdigest()
+    return algorithm(normal.encode("utf-8", "replace"), usedforsecurity=False).hexdigest()

@@ -62,7 +62,7 @@ def _number_text(value: float) -> str:
     if not exponent:
         return digits
     power = int(exponent)
-    if -7 <= power < 0:
+    if -7 < power < 0:
         negative, digits = mantissa.startswith("-"), mantissa.lstrip("-").replace(".", "")
         return f"{'-' if negative else ''}0.{'0' * (-power - 1)}{digits}"
     return f"{mantissa.removesuffix('.0')}e{'+' if power > 0 else '-'}{abs(power)}"
