@@ -1,6 +1,7 @@
 """How to reach Kafka: one model of the settings, and what each of the three clients wants of it."""
 
 import ssl
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -116,18 +117,19 @@ class Mismatch:
 
 
 def find_mismatches(broker: Broker, topics: Sequence[Topic], timeout: float = 10.0) -> list[Mismatch]:
-    """Hold the declared topics against the broker's; blocking. Raises BrokerError when it does not answer in time (seconds)."""
+    """Hold the declared topics against the broker's; blocking.
+
+    Raises BrokerError when it does not answer within `timeout` seconds.
+    """
     with _Admin(broker, timeout) as admin:
-        there = {
-            found["name"]: len(found["partitions"])
-            for found in admin.describe_topics([topic.name for topic in topics])
-            if not found.get("error_code")
-        }
-    return [Mismatch(topic, there.get(topic.name)) for topic in topics if there.get(topic.name) != topic.partitions]
+        return _mismatches(admin, topics)
 
 
 def create_topics(broker: Broker, topics: Sequence[Topic], replication: int, timeout: float = 10.0) -> None:
-    """Create these topics; one that is there already is left as it is. Blocking. Raises BrokerError."""
+    """Create these topics, and wait until the broker shows them; one that is there already is left as it is.
+
+    Blocking. Raises BrokerError.
+    """
     from kafka.admin import NewTopic
     from kafka.errors import TopicAlreadyExistsError
 
@@ -137,6 +139,21 @@ def create_topics(broker: Broker, topics: Sequence[Topic], replication: int, tim
                 admin.create_topics([NewTopic(topic.name, topic.partitions, replication, topic_configs=topic.config)])
             except TopicAlreadyExistsError:
                 continue
+        deadline = time.monotonic() + timeout
+        # Kafka answers before all of its nodes know of the topic.
+        while any(lacks.partitions is None for lacks in _mismatches(admin, topics)):
+            if time.monotonic() > deadline:
+                raise BrokerError(f"Kafka at {broker.bootstrap} does not show the topics that it created")
+            time.sleep(0.05)
+
+
+def _mismatches(admin: Any, topics: Sequence[Topic]) -> list[Mismatch]:
+    there = {
+        found["name"]: len(found["partitions"])
+        for found in admin.describe_topics([topic.name for topic in topics])
+        if not found.get("error_code")
+    }
+    return [Mismatch(topic, there.get(topic.name)) for topic in topics if there.get(topic.name) != topic.partitions]
 
 
 class _Admin:

@@ -25,11 +25,12 @@ Answer = Callable[[Got], "Awaitable[web.StreamResponse] | web.StreamResponse"]
 
 @dataclass
 class Receiver:
-    """Keeps every request; `answer` decides what is said, 200 by default."""
+    """Keeps every request; `answer` decides what is said, 200 by default; `note` hears of what is answered 200."""
 
     url: str = ""
     got: list[Got] = field(default_factory=list)
     answer: Answer = lambda _: web.json_response({})
+    note: Callable[[Got], None] = lambda _: None
     open: int = 0
     most_open: int = 0
 
@@ -41,7 +42,10 @@ class Receiver:
         self.most_open = max(self.most_open, self.open)
         try:
             said = self.answer(got)
-            return await said if asyncio.iscoroutine(said) else said
+            response = await said if asyncio.iscoroutine(said) else said
+            if response.status == 200:
+                self.note(got)
+            return response
         finally:
             self.open -= 1
 

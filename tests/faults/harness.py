@@ -1,0 +1,251 @@
+"""The stage for faults: Turnout's processes on a real Kafka, numbered events through the collector, a vendor, a verdict."""
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import orjson
+
+from streams.broker import Broker
+from streams.produce import Producer, Receipt
+from streams.topics import Headers, Topics, event_headers
+from tests.faults import oracle
+from tests.real_kafka import Kafka, free_port
+from tests.receiver import Got, Receiver, receiving
+
+ITEMS = 20
+CONCURRENCY = 4
+SETTINGS = """
+prefix: {prefix}
+broker: {{bootstrap: '{bootstrap}', session_timeout: 6, rebalance_timeout: 10}}
+partitions: 4
+replication: 1
+grace: 8
+collector: {{host: 127.0.0.1, port: {port}}}
+default_source: web
+"""
+SOURCE = """
+source: web
+write_keys: ['${FAULTS_WRITE_KEY}']
+"""
+INTEGRATION = """
+integration: {name}
+forwarder: webhook
+settings: {{url: '{url}', batch_size: {items}}}
+delivery: {{concurrency: {concurrency}, timeout: {timeout}, linger: 0.02, backoff_min: 0.05, backoff_max: 1}}
+rules:
+  - {{name: skipped, when: 'event = "Skip"', drop: true}}
+  - {{name: raises, when: 'event = "Raise"', map: {{'@path': $.properties.text}}}}
+  - {{name: blown, when: 'event = "Blow"', map: {{a: $.properties.big, b: $.properties.big, c: $.properties.big}}}}
+  - {{name: event, map: {{id: $.messageId, n: $.properties.n, user: $.userId, text: $.properties.text}}}}
+"""
+KEY = "write-key-of-the-faults"
+TEXT = "ünï \u202e😀"
+
+
+class Process:
+    """One of Turnout's processes."""
+
+    def __init__(self, folder: Path, *arguments: str) -> None:
+        self.log = folder / f"{arguments[0]}-{time.monotonic_ns()}.log"
+        with self.log.open("wb") as log:
+            self._process = subprocess.Popen(
+                [sys.executable, "-c", "from deploy.cli import main; main()", *arguments, "--config", str(folder)],
+                stdout=log,
+                stderr=log,
+                env={**os.environ, "FAULTS_WRITE_KEY": KEY},
+            )
+
+    def signal(self, number: int) -> None:
+        """Send a signal, and do not wait."""
+        with suppress(ProcessLookupError):
+            self._process.send_signal(number)
+
+    async def end(self, number: int, seconds: float = 20) -> int:
+        """Send a signal and wait for the end; returns the exit code."""
+        self.signal(number)
+        async with asyncio.timeout(seconds):
+            while self._process.poll() is None:
+                await asyncio.sleep(0.02)
+        return self._process.returncode
+
+    @property
+    def runs(self) -> bool:
+        """Whether it has not ended."""
+        return self._process.poll() is None
+
+
+class Stage:
+    """Everything that a fault happens to."""
+
+    def __init__(self, kafka: Kafka, folder: Path, receiver: Receiver, timeout: float) -> None:
+        self.kafka, self.folder, self.vendor = kafka, folder, receiver
+        self.broker = Broker(bootstrap=kafka.bootstrap, session_timeout=6, rebalance_timeout=10)
+        self.topics = Topics(prefix=f"f{time.monotonic_ns()}", partitions=4)
+        self.port = free_port()
+        self.accepted: set[int] = set()
+        self.received: list[int] = []
+        self.received_at: list[float] = []
+        self.bound = 0
+        self.processes: list[Process] = []
+        self._sent = 0
+        self._loading = True
+        for name, text in {
+            "turnout.yaml": SETTINGS.format(prefix=self.topics.prefix, bootstrap=kafka.bootstrap, port=self.port),
+            "sources/web.yaml": SOURCE,
+            "integrations/hook.yaml": INTEGRATION.format(
+                name="hook", url=receiver.url, items=ITEMS, concurrency=CONCURRENCY, timeout=timeout
+            ),
+        }.items():
+            path = folder / name
+            path.parent.mkdir(exist_ok=True)
+            path.write_text(text)
+
+    def start(self, *arguments: str) -> Process:
+        """Start one of Turnout's processes."""
+        process = Process(self.folder, *arguments)
+        self.processes.append(process)
+        return process
+
+    async def serving(self) -> None:
+        """Wait until the collector is ready."""
+        async with asyncio.timeout(30), aiohttp.ClientSession() as session:
+            while True:
+                with suppress(aiohttp.ClientError):
+                    async with session.get(f"http://127.0.0.1:{self.port}/ready") as answer:
+                        if answer.status == 200:
+                            return
+                await asyncio.sleep(0.05)
+
+    def event(self, n: int, **fields: Any) -> dict[str, Any]:
+        """The numbered event."""
+        user = f"u{n % 17}"
+        base = {
+            "type": "track",
+            "event": "Test",
+            "userId": user,
+            "messageId": f"m{n}",
+            "timestamp": "2026-01-02T03:04:05Z",
+        }
+        return {**base, "properties": {"n": n, "text": TEXT}, **fields}
+
+    async def send(self, count: int, **fields: Any) -> list[int]:
+        """Send so many new events in one request, again and again until it is answered 200, as SDKs do."""
+        numbers = list(range(self._sent, self._sent + count))
+        self._sent += count
+        body = orjson.dumps({"batch": [self.event(n, **fields) for n in numbers]})
+        auth = aiohttp.BasicAuth(KEY, "")
+        timeout = aiohttp.ClientTimeout(total=15)
+        async with asyncio.timeout(120), aiohttp.ClientSession(auth=auth, timeout=timeout) as session:
+            while True:
+                with suppress(aiohttp.ClientError, TimeoutError):
+                    async with session.post(f"http://127.0.0.1:{self.port}/v1/batch", data=body) as answer:
+                        if answer.status == 200:
+                            assert (await answer.json()) == {"success": True}
+                            self.accepted.update(numbers)
+                            return numbers
+                        assert answer.status == 503, await answer.text()
+                await asyncio.sleep(0.1)
+
+    async def write(self, value: bytes | None, key: bytes | None = b"u", headers: Headers | None = None) -> None:
+        """Write a record to the events topic, as another producer would."""
+        producer = Producer(self.broker, client_id="faults")
+        await producer.start()
+        receipt = Receipt()
+        headers = event_headers("web") if headers is None else headers
+        producer.append(self.topics.events, 1, receipt, key=key, value=value, headers=headers)
+        await receipt.confirmed(10)
+        await producer.stop()
+
+    @asynccontextmanager
+    async def load(self, batch: int = 50, pause: float = 0.02) -> AsyncIterator[None]:
+        """Send events without end while the block runs, and wait for the answers to all at its end."""
+        going = True
+
+        async def sender() -> None:
+            while going:
+                await self.send(batch)
+                await asyncio.sleep(pause)
+
+        senders = [asyncio.create_task(sender()) for _ in range(2)]
+        try:
+            yield
+        finally:
+            going = False
+            await asyncio.gather(*senders)
+
+    def receive(self, got: Got) -> None:
+        """Note what the vendor got, and hold it against what was sent."""
+        for item in got.body:
+            expected = self.event(item["n"])
+            assert item == {"id": expected["messageId"], "n": item["n"], "user": expected["userId"], "text": TEXT}
+            self.received.append(item["n"])
+            self.received_at.append(time.monotonic())
+
+    async def until(self, condition: Callable[[], Any], seconds: float = 60) -> None:
+        """Wait for a condition."""
+        async with asyncio.timeout(seconds):
+            while not condition():
+                await asyncio.sleep(0.02)
+
+    def allow_for_kill(self, commit_interval: float) -> None:
+        """Raise the bound of duplicates by what a kill right now may repeat.
+
+        What was finished since the last commit (taken from what the vendor received in that time, with half a second for
+        the commit itself and for outcomes on their way), and what is in flight.
+        """
+        since = time.monotonic() - commit_interval - 0.5
+        self.bound += sum(at >= since for at in self.received_at) + 2 * CONCURRENCY * ITEMS
+
+    async def verdict(self) -> oracle.Findings:
+        """Send a fresh event, wait until all is settled, and judge. Fails the test with what is wrong."""
+        (fresh,) = await self.send(1)
+        await self.until(lambda: fresh in self.received, 60)
+        async with asyncio.timeout(60):
+            while (findings := await oracle.find(self.broker, self.topics)).unsettled(["hook"]):
+                await asyncio.sleep(0.5)
+        got = set(self.received)
+        lost = [
+            n
+            for n in self.accepted
+            if not (outcomes := findings.of(f"m{n}", "hook"))
+            or ("delivered" in outcomes and n not in got)
+            or not outcomes & {"delivered", "filtered", "dead", "rejected"}
+        ]
+        assert not lost, f"{len(lost)} of {len(self.accepted)} accepted events are lost: {sorted(lost)[:20]}"
+        assert got <= set(range(self._sent)), "the vendor received what was never sent"
+        twice = oracle.repeats(self.received)
+        print(f"accepted {len(self.accepted)}, received {len(self.received)}, twice {twice}, allowed {self.bound}")
+        assert twice <= self.bound
+        return findings
+
+
+@asynccontextmanager
+async def staged(kafka: Kafka, folder: Path, timeout: float = 5) -> AsyncIterator[Stage]:
+    """A stage with its topics made and the collector serving; every process is killed at the end."""
+    folder.mkdir(parents=True, exist_ok=True)
+    async with receiving() as receiver:
+        stage = Stage(kafka, folder, receiver, timeout)
+        receiver.note = stage.receive
+        assert await stage.start("topics", "--create").end(0) == 0, stage.processes[-1].log.read_text()
+        stage.start("collector")
+        try:
+            await stage.serving()
+            yield stage
+        except BaseException:
+            for process in stage.processes:
+                print(f"--- {process.log.name}\n{process.log.read_text()[-3000:]}")
+            raise
+        finally:
+            for process in stage.processes:
+                process.signal(signal.SIGKILL)
+            for process in stage.processes:
+                await process.end(signal.SIGKILL)

@@ -1,0 +1,237 @@
+"""Each fault on real Kafka, and then the oracle's verdict: nothing lost, each offset one outcome, duplicates bounded."""
+
+import asyncio
+import signal
+from pathlib import Path
+
+import orjson
+import pytest
+from aiohttp import web
+
+from streams.broker import Broker
+from tests import real_kafka
+from tests.faults.harness import Stage, staged
+from tests.receiver import Got
+from tests.streams.helpers import committed
+
+pytestmark = [pytest.mark.anyio, pytest.mark.kafka, pytest.mark.fault]
+
+ROUTER_COMMIT, FORWARDER_COMMIT = 1.0, 0.2
+
+
+@pytest.fixture
+async def stage(kafka: real_kafka.Kafka, tmp_path: Path):
+    async with staged(kafka, tmp_path / "stage") as stage:
+        yield stage
+
+
+async def flowing(stage: Stage, beyond: int = 0) -> None:
+    await stage.until(lambda: len(stage.received) > beyond, 60)
+
+
+async def test_kill_of_the_router_in_the_middle_of_load(stage: Stage):
+    """kill -9 of a router loses nothing, and repeats no more than since its last commit."""
+    router = stage.start("router")
+    stage.start("forwarder")
+    async with stage.load():
+        for _ in range(3):
+            await flowing(stage, len(stage.received) + 1000)
+            stage.allow_for_kill(ROUTER_COMMIT)
+            await router.end(signal.SIGKILL)
+            router = stage.start("router")
+    await stage.verdict()
+
+
+async def test_kill_of_a_forwarder_in_the_middle_of_load(stage: Stage):
+    """kill -9 of a forwarder loses nothing, and repeats no more than since its last commit and what was in flight."""
+    stage.start("router")
+    forwarder = stage.start("forwarder", "hook")
+    async with stage.load():
+        for _ in range(3):
+            await flowing(stage, len(stage.received) + 1000)
+            stage.allow_for_kill(FORWARDER_COMMIT)
+            await forwarder.end(signal.SIGKILL)
+            forwarder = stage.start("forwarder", "hook")
+    await stage.verdict()
+
+
+async def test_kill_of_the_collector_in_the_middle_of_load(stage: Stage):
+    """kill -9 of the collector loses nothing that it answered 200 for; what clients repeat is delivered once."""
+    stage.start("router")
+    stage.start("forwarder")
+    async with stage.load():
+        for _ in range(3):
+            await flowing(stage, len(stage.received) + 500)
+            await stage.processes[1].end(signal.SIGKILL)
+            stage.processes[1] = stage.start("collector")
+            await stage.serving()
+    await stage.verdict()
+
+
+async def test_sigterm_while_the_vendor_hangs(stage: Stage):
+    """A forwarder that waits for an answer leaves within its grace, exit code 0, and what hung comes again."""
+    hanging = asyncio.Event()
+    released = asyncio.Event()
+
+    async def hang(got: Got) -> web.StreamResponse:
+        if len(stage.received) > 500 and not released.is_set():
+            hanging.set()
+            await asyncio.sleep(30)
+        return web.json_response({})
+
+    stage.vendor.answer = hang
+    stage.start("router")
+    forwarder = stage.start("forwarder")
+    async with stage.load():
+        await hanging.wait()
+        stage.allow_for_kill(FORWARDER_COMMIT)
+        assert await forwarder.end(signal.SIGTERM, seconds=12) == 0
+        released.set()
+        stage.start("forwarder")
+    await stage.verdict()
+
+
+async def test_workers_that_join_and_leave_every_five_seconds(stage: Stage):
+    """A minute of joins, SIGTERM and kill -9 of routers and forwarders loses nothing, and progress goes on."""
+    stage.start("router")
+    stage.start("forwarder")
+    async with stage.load(batch=20):
+        for turn in range(8):
+            kind = ("router", "forwarder")[turn % 2]
+            joined = stage.start(kind)
+            await asyncio.sleep(5)
+            if turn % 4 < 2:
+                # A clean leave repeats nothing, but the join may, where work outlasted the rebalance.
+                assert await joined.end(signal.SIGTERM, seconds=15) == 0
+            else:
+                stage.allow_for_kill(ROUTER_COMMIT if kind == "router" else FORWARDER_COMMIT)
+                await joined.end(signal.SIGKILL)
+            await flowing(stage, len(stage.received))
+    await stage.verdict()
+
+
+async def test_a_second_worker_joins_an_idle_one(stage: Stage):
+    """Routers and forwarders that have nothing to do share their partitions with one that joins, and nothing hangs."""
+    stage.start("router")
+    stage.start("forwarder")
+    await stage.send(100)
+    await flowing(stage, 99)
+    stage.start("router")
+    stage.start("forwarder")
+    for _ in range(10):
+        before = len(stage.received)
+        await stage.send(100)
+        await stage.until(lambda before=before: len(stage.received) >= before + 100, 30)
+    await stage.verdict()
+    assert all(process.runs for process in stage.processes[1:])
+
+
+async def test_the_broker_is_killed_and_comes_back_with_its_data(tmp_path: Path):
+    """kill -9 of Kafka itself: no process ends, the collector answers 503 or waits, and all flows on afterwards."""
+    with real_kafka.running(tmp_path / "kafka") as kafka:
+        async with staged(kafka, tmp_path / "stage") as stage:
+            stage.start("router")
+            stage.start("forwarder")
+            async with stage.load(batch=20):
+                await flowing(stage, 500)
+                # Commits wait for the broker too, so all since the last one may come again.
+                stage.allow_for_kill(ROUTER_COMMIT)
+                await asyncio.to_thread(kafka.kill)
+                await asyncio.sleep(8)
+                stage.bound += len(stage.received) and 1000
+                await asyncio.to_thread(kafka.start)
+                await flowing(stage, len(stage.received) + 500)
+            await stage.verdict()
+            assert all(process.runs for process in stage.processes[1:])
+
+
+async def test_a_vendor_that_answers_500_for_a_while(stage: Stage):
+    """Every delivery waits for the vendor and arrives once."""
+    failing = asyncio.Event()
+    failed = 0
+
+    def answer(got: Got) -> web.StreamResponse:
+        nonlocal failed
+        failed += failing.is_set()
+        return web.Response(status=500 if failing.is_set() else 200)
+
+    stage.vendor.answer = answer
+    stage.start("router")
+    stage.start("forwarder")
+    async with stage.load():
+        await flowing(stage, 500)
+        failing.set()
+        await stage.until(lambda: failed > 20)
+        failing.clear()
+    await stage.verdict()
+
+
+async def test_a_vendor_that_hangs_longer_than_kafka_waits_for_a_member(kafka: real_kafka.Kafka, tmp_path: Path):
+    """A vendor that is silent for longer than the session time-out costs time, and no membership."""
+    async with staged(kafka, tmp_path / "stage", timeout=12) as stage:
+        hung = 0
+
+        async def hang(got: Got) -> web.StreamResponse:
+            nonlocal hung
+            if len(stage.received) >= 200 and hung < 4:
+                hung += 1
+                await asyncio.sleep(stage.broker.session_timeout + 4)
+            return web.json_response({})
+
+        stage.vendor.answer = hang
+        stage.start("router")
+        stage.start("forwarder")
+        async with stage.load(batch=20):
+            await stage.until(lambda: hung >= 4)
+            await flowing(stage, len(stage.received) + 200)
+        await stage.verdict()
+
+
+async def test_one_event_whose_mapping_fails(stage: Stage):
+    """It is a dead letter; its neighbours in the same batch arrive."""
+    stage.start("router")
+    stage.start("forwarder")
+    await stage.send(20)
+    (broken,) = await stage.send(1, event="Raise")
+    (skipped,) = await stage.send(1, event="Skip")
+    await stage.send(20)
+    findings = await stage.verdict()
+    assert findings.of(f"m{broken}", "hook") == {"dead"}
+    assert findings.of(f"m{skipped}", "hook") == {"filtered"}
+    assert len(set(stage.received)) == 41
+
+
+async def test_a_record_over_the_size_limit(stage: Stage):
+    """A delivery that no record can hold is a dead letter, and holds up nobody."""
+    stage.start("router")
+    stage.start("forwarder")
+    await stage.send(20)
+    big = stage.event(0, event="Blow", messageId="big")
+    big["properties"] = {"big": "x" * 900_000}
+    await stage.write(orjson.dumps(big))
+    await stage.send(20)
+    findings = await stage.verdict()
+    assert findings.of("big", "hook") == {"dead"}
+
+
+async def test_broken_json_a_null_key_and_a_tombstone_in_the_events_topic(stage: Stage):
+    """What is no event is rejected or counted, a null key is routed, and the neighbours arrive."""
+    stage.start("router")
+    stage.start("forwarder")
+    await stage.send(20)
+    await stage.write(b'{"type":')
+    await stage.write(None)
+    await stage.write(orjson.dumps(stage.event(7, messageId="m7")), key=None, headers=[])
+    await stage.write(orjson.dumps(stage.event(8, messageId="fresh", event="Skip")), key=None, headers=[])
+    await stage.send(20)
+    findings = await stage.verdict()
+    assert len(findings.rejected) == 1
+    assert findings.of("fresh", "hook") == {"filtered"}
+    group = f"{stage.topics.prefix}.router"
+    async with asyncio.timeout(10):
+        while sum(filter(None, (await _committed(stage.broker, group, stage.topics.events)).values())) < 45:
+            await asyncio.sleep(0.2)
+
+
+async def _committed(broker: Broker, group: str, topic: str) -> dict[int, int | None]:
+    return await committed(broker, group, topic, 4)
