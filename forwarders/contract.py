@@ -7,13 +7,14 @@ import re
 from abc import ABC, abstractmethod
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from enum import StrEnum
 from importlib.resources import files
 from importlib.resources.abc import Traversable
-from typing import Any, ClassVar, Generic, TypeVar
+from typing import Any, ClassVar, Generic, Literal, TypeVar
 
+import orjson
 from pydantic import BaseModel, ConfigDict
 
 SECONDS = re.compile(r"[0-9]{1,9}(\.[0-9]{1,9})?")
@@ -26,6 +27,14 @@ class Kind(StrEnum):
     ANALYTICS = "analytics"
     CRM = "crm"
     STORAGE = "storage"
+
+
+class BatchFailure(StrEnum):
+    """What becomes of the good deliveries of a batch with a bad one among them."""
+
+    WHOLE = "whole"  # all are refused: smaller batches find the bad one
+    LISTED = "listed"  # the answer lists the bad ones
+    SILENT = "silent"  # the answer does not tell
 
 
 class Settings(BaseModel):
@@ -50,11 +59,30 @@ class Limits:
 
 
 @dataclass(frozen=True, slots=True)
+class Rate:
+    """So many requests or items in so many seconds, for each token, user or account."""
+
+    count: int
+    seconds: float = 1.0
+    of: Literal["requests", "items"] = "requests"
+    per: Literal["token", "user", "account"] = "token"
+
+
+@dataclass(frozen=True, slots=True)
+class Version:
+    """A version of the vendor's API, and the day it ends, as far as that is published."""
+
+    name: str
+    sunset: date | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Contract:
     """The facts of a vendor: everything about a forwarder that is data.
 
     `payload` is None where any JSON object will do. `ordered` asks for one user's deliveries in order. `window` is how
-    old an event the vendor takes. `dedupe` says which field the vendor tells repeats by, and for how long.
+    old an event the vendor takes. `dedupe` says which field the vendor tells repeats by, and `dedupe_window` for how
+    long: without it a repeat counts twice. `versions` are those of the API that a setting may choose, newest first.
     """
 
     name: str
@@ -67,6 +95,10 @@ class Contract:
     ordered: bool = False
     window: timedelta | None = None
     dedupe: str | None = None
+    dedupe_window: timedelta | None = None
+    batch_failure: BatchFailure = BatchFailure.WHOLE
+    rates: tuple[Rate, ...] = ()
+    versions: tuple[Version, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +136,14 @@ class Answer:
     status: int
     headers: Mapping[str, str]
     body: bytes
+
+    @property
+    def json(self) -> Any:
+        """The body as JSON, None if it is none."""
+        try:
+            return orjson.loads(self.body)
+        except orjson.JSONDecodeError:
+            return None
 
     @property
     def retry_after(self) -> float | None:
@@ -199,7 +239,15 @@ class HttpForwarder(Forwarder[S]):
 
     def read(self, answer: Answer, items: Sequence[Item]) -> Sequence[Result]:
         """One result an item, in their order. By default the status decides for all alike."""
-        return [by_status(answer)] * len(items)
+        result = by_status(answer)
+        if answer.status in (400, 422) and isinstance(result, Dead):
+            return refused(items, result.reason)
+        return [result] * len(items)
+
+
+def refused(items: Sequence[Item], reason: str, detail: str = "") -> Sequence[Result]:
+    """Results for a batch that is refused as a whole for one of its items: smaller ones, down to the bad one alone."""
+    return [Dead(reason, detail)] if len(items) == 1 else [Split()] * len(items)
 
 
 def by_status(answer: Answer) -> Result:

@@ -12,6 +12,7 @@ from typing_extensions import override
 
 from forwarders.contract import (
     Answer,
+    BatchFailure,
     Contract,
     Dead,
     HttpForwarder,
@@ -184,6 +185,7 @@ class Ga4(HttpForwarder[Ga4Settings]):
         payload=Ga4Event,
         limits=Limits(items=25, bytes=129_000, item_bytes=129_000),  # of 130 kB, less what encloses the events
         window=timedelta(hours=72),
+        batch_failure=BatchFailure.SILENT,
     )
 
     def __init__(self, settings: Ga4Settings) -> None:
@@ -212,7 +214,7 @@ class Ga4(HttpForwarder[Ga4Settings]):
     @override
     def read(self, answer: Answer, items: Sequence[Item]) -> Sequence[Result]:
         if self.settings.debug and answer.status == 200:
-            complaints = ", ".join(_complaints(answer.body))
+            complaints = ", ".join(_complaints(answer.json))
             if complaints:
                 return [Dead("validation", complaints)] * len(items)
         return super().read(answer, items)
@@ -237,12 +239,9 @@ class Ga4(HttpForwarder[Ga4Settings]):
         return taken
 
 
-def _complaints(body: bytes) -> Iterator[str]:
+def _complaints(body: Any) -> Iterator[str]:
     """What the validation server says, but for the descriptions, which quote values."""
-    try:
-        messages = orjson.loads(body)["validationMessages"]
-    except (ValueError, KeyError, TypeError):
-        return
+    messages = body.get("validationMessages") if isinstance(body, dict) else None
     for message in messages if isinstance(messages, list) else ():
         if isinstance(message, dict):
             yield f"{message.get('validationCode')} {message.get('fieldPath')}"
