@@ -1,7 +1,7 @@
 """Repeated messageIds: a window of the last events of each partition.
 
-An event is a repeat only of one with a *lower* offset; otherwise our own redelivery after a crash would pass for one. The
-window goes with its partition, and is read back from the topic when the partition comes.
+An event is a repeat only of one with a *lower* offset; otherwise our own redelivery after a crash would pass for one.
+The window goes with its partition, and is read back from the topic when the partition comes.
 """
 
 from collections.abc import Iterable, Sequence

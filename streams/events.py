@@ -88,7 +88,10 @@ _validate = TypeAdapter(
 
 
 class EventError(ValueError):
-    """An event that is none. `code` is short and constant, `field` the path of what is wrong; no value of the event is quoted."""
+    """An event that is none.
+
+    `code` is short and constant, `field` the path of what is wrong; no value of the event is quoted.
+    """
 
     def __init__(self, code: str, field: str, message: str) -> None:
         super().__init__(f"{field}: {message}" if field else message)
@@ -97,7 +100,7 @@ class EventError(ValueError):
 
 
 def parse(value: bytes) -> Event:
-    """The event in JSON text, checked; raises EventError. Ids that are numbers become strings, here and in the event."""
+    """The event in JSON text, checked as `check` does; raises EventError."""
     try:
         event = orjson.loads(value)
     except orjson.JSONDecodeError as error:

@@ -1,4 +1,4 @@
-"""Outcomes: what became of each event for each integration, gathered while working and written as intervals of offsets."""
+"""Outcomes: what became of each event for each integration, gathered while working, written as intervals."""
 
 from collections.abc import Iterator
 from itertools import islice

@@ -28,7 +28,7 @@ class RecordTooLargeError(ValueError):
 
 
 class Waiter(Protocol):
-    """Who wants to know: `hold` once for each batch that takes records of theirs, `release` once that is confirmed or failed."""
+    """Who wants to know: hears `hold` for each batch with a record of theirs, and `release` when it is settled."""
 
     def hold(self) -> None:
         """One more confirmation to wait for."""
@@ -60,7 +60,7 @@ class Receipt:
             self._finish()
 
     async def confirmed(self, timeout: float) -> None:
-        """Wait until all is confirmed; raises BrokerError when the broker refused, TimeoutError after `timeout` seconds."""
+        """Wait until all is confirmed; BrokerError where it was refused, TimeoutError after `timeout` seconds."""
         self._sealed = True
         if not self._open:
             self._finish()
@@ -100,9 +100,9 @@ class _Lane:
 class Producer:
     """The one producer of a process.
 
-    `linger` is how long, in seconds, a batch waits for company; while a batch of its partition is on its way the next one
-    fills anyway. `bound` is how many unconfirmed bytes `wait_for_room` lets stand. `on_failure` hears of each batch that the
-    broker did not take.
+    `linger` is how long, in seconds, a batch waits for company; while a batch of its partition is on its way the next
+    one fills anyway. `bound` is how many unconfirmed bytes `wait_for_room` lets stand. `on_failure` hears of each batch
+    that the broker did not take.
     """
 
     def __init__(
@@ -182,7 +182,7 @@ class Producer:
         value: bytes | None,
         headers: Headers = NO_HEADERS,
     ) -> None:
-        """Add a record; raises RecordTooLargeError, and then nothing was added. The waiter hears when it is confirmed."""
+        """Add a record, and tell its waiter; raises RecordTooLargeError, and then nothing was added."""
         size = len(value or b"") + len(key or b"") + HEADROOM
         if size > self.record_bytes or (headers and size + _length(headers) > self.record_bytes):
             raise RecordTooLargeError(f"a record of {size - HEADROOM} bytes is over the limit of {self.record_bytes}")

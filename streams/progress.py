@@ -1,4 +1,4 @@
-"""Runs and what may be committed: a run is opened when it is fetched, and finished when all that it led to is confirmed."""
+"""Runs and what may be committed: opened when fetched, finished when all that they led to is confirmed."""
 
 import asyncio
 from collections import deque
@@ -12,8 +12,8 @@ TP = tuple[str, int]
 class Run:
     """A stretch of one partition's records, fetched at once and worked on together.
 
-    Each record is finished on its own, by its index, or all at once. What is finished out of order holds nothing up but the
-    commit. A run whose partition was taken away is dropped: finishing it then changes nothing.
+    Each record is finished on its own, by its index, or all at once. What is finished out of order holds nothing up but
+    the commit. A run whose partition was taken away is dropped: finishing it then changes nothing.
     """
 
     __slots__ = ("_done", "_left", "_low", "_progress", "begun", "dropped", "end", "records", "size", "tp")
@@ -43,7 +43,7 @@ class Run:
     @property
     def committable(self) -> int:
         """The offset of the first record that is not finished."""
-        return self.records[self._low].offset if self._left else self.end
+        return int(self.records[self._low].offset) if self._left else self.end
 
     def finish(self) -> None:
         """All that the whole run led to is confirmed."""

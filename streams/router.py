@@ -31,7 +31,7 @@ from transforms import DROP, Failure
 
 
 class Confirmations:
-    """Finishes a run when every record that it led to is confirmed; a refused one ends the process elsewhere, uncommitted."""
+    """Finishes a run when every record that it led to is confirmed; one refused ends the process, uncommitted."""
 
     __slots__ = ("_failed", "_open", "_run")
 

@@ -29,7 +29,7 @@ class Sample:
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """One integration as the router sees it. `sources` None means all; `single` that at most one rule takes an event."""
+    """One integration as the router sees it; `sources` None is all, `single` that at most one rule takes an event."""
 
     integration: str
     topic: str

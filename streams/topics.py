@@ -121,8 +121,8 @@ class Origin(NamedTuple):
 class Delivery(NamedTuple):
     """A record of a forward topic: one event as one integration wants it.
 
-    `id` is the messageId, with `:rule` behind it where several rules of a file may match; `rules` the version of the rules;
-    `time` and `received` RFC 3339; `origin` the event's own coordinates.
+    `id` is the messageId, with `:rule` behind it where several rules of a file may match; `rules` the version of the
+    rules; `time` and `received` RFC 3339; `origin` the event's own coordinates.
     """
 
     id: str
@@ -178,7 +178,7 @@ class Delivery(NamedTuple):
 
 
 class Outcome(StrEnum):
-    """What may become of an event for an integration. Every accepted event ends in exactly one, for each rule that took it."""
+    """What may become of an event for an integration: exactly one of these for each rule that took it."""
 
     DELIVERED = "delivered"
     FILTERED = "filtered"
@@ -230,8 +230,8 @@ class Named(NamedTuple):
 class Outcomes(NamedTuple):
     """A record of the outcomes topic: intervals of offsets of one source partition, never counts.
 
-    A redelivery may say the same again, so a reader takes the union: an outcome is stronger than `forwarded`, `delivered`
-    stronger than `dead`. `rules` is the version of the rules that decided.
+    A redelivery may say the same again, so a reader takes the union: an outcome is stronger than `forwarded`,
+    `delivered` stronger than `dead`. `rules` is the version of the rules that decided.
     """
 
     stage: Stage
@@ -282,9 +282,9 @@ class Outcomes(NamedTuple):
 class DeadLetter(NamedTuple):
     """A record of the dead topic: a delivery that will never be taken, and why.
 
-    `delivery` is the forward record's data, with a null payload where the mapping itself failed. `request` is what was sent
-    (method, url, headers; secrets masked), `answer` what the vendor said (status, the first 4 KB of the body), both null
-    where it did not come to that.
+    `delivery` is the forward record's data, with an empty payload where the router already gave up. `request` is what
+    was sent (method, url, headers; secrets masked), `answer` what the vendor said (status, the first 4 KB of the body),
+    both null where it did not come to that.
     """
 
     integration: str
@@ -351,7 +351,7 @@ class Rejected(NamedTuple):
 
 
 def check_version(headers: Iterable[tuple[str, bytes]]) -> None:
-    """Raise RecordError where a record's headers name a format newer than this reader; without the header it is version 1."""
+    """Raise NewerFormatError where a record's headers say so; without the header it is version 1."""
     for name, value in headers:
         if name == VERSION_HEADER and not (value.isdigit() and int(value) <= VERSION):
             raise NewerFormatError(value.decode(errors="replace"))

@@ -58,7 +58,7 @@ class Consumer(driver.Consumer):
             first.timestamp_type,
             [],
             None,
-            cast(bytes, self.progress.open(tp, fetched)),  # with the codec `raw`, Faust passes any value on
+            cast("bytes", self.progress.open(tp, fetched)),  # with the codec `raw`, Faust passes any value on
             None,
             tp=tp,
             generation_id=self.app.consumer_generation_id,

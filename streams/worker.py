@@ -101,7 +101,7 @@ def make_station(
             if run.begin():
                 try:
                     await work(run)
-                except Exception as error:  # one that left would be acknowledged by Faust, and lost
+                except Exception as error:  # noqa: BLE001  # if it left, Faust would acknowledge the run, and lose it
                     log.error("agent cannot go on", agent=name, **trouble(error))  # noqa: TRY400
                     fail(f"{name}: {type(error).__name__} while working on {run.tp[0]}:{run.tp[1]}")
                     return

@@ -15,7 +15,7 @@ from tests import real_kafka
 
 @pytest.fixture(scope="session")
 def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[real_kafka.Kafka]:
-    """A real Kafka, started once; skips where Java is missing, unless TURNOUT_TESTS_NEED_KAFKA says that it must run."""
+    """A real Kafka, started once; skips where Java is missing, unless TURNOUT_TESTS_NEED_KAFKA says it must run."""
     reason = real_kafka.why_not()
     if reason and not os.environ.get("TURNOUT_TESTS_NEED_KAFKA"):
         pytest.skip(reason)

@@ -14,7 +14,8 @@ from pathlib import Path
 VERSION = "4.1.0"
 CACHE = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "turnout" / f"kafka-{VERSION}"
 
-POM = f"""<project><modelVersion>4.0.0</modelVersion><groupId>turnout</groupId><artifactId>kafka</artifactId><version>1</version>
+POM = f"""<project><modelVersion>4.0.0</modelVersion>
+<groupId>turnout</groupId><artifactId>kafka</artifactId><version>1</version>
 <dependencies>
 <dependency><groupId>org.apache.kafka</groupId><artifactId>kafka_2.13</artifactId><version>{VERSION}</version></dependency>
 <dependency><groupId>org.slf4j</groupId><artifactId>slf4j-nop</artifactId><version>1.7.36</version></dependency>
@@ -86,7 +87,7 @@ class Kafka:
             time.sleep(0.1)
 
     def kill(self) -> None:
-        """kill -9."""
+        """End it as by a power cut."""
         if self._process:
             with suppress(ProcessLookupError):
                 os.killpg(self._process.pid, signal.SIGKILL)

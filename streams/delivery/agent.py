@@ -45,8 +45,8 @@ QUOTED_BYTES = 4096
 class Deliverer:
     """Delivers what one integration was forwarded.
 
-    Unordered, any worker takes the next batch. Ordered, each lane (a hash of the key) has one worker, so one batch of it is on
-    its way at a time, and a lane holds while its head retries.
+    Unordered, any worker takes the next batch. Ordered, each lane (a hash of the key) has one worker: one batch of it
+    is on its way at a time, and a lane holds while its head retries.
     """
 
     def __init__(

@@ -21,7 +21,7 @@ class UnsendableError(Exception):
 
 
 class Client:
-    """An HTTP client for one integration: at most `connections` at once, `timeout` seconds from connect to the last byte."""
+    """One integration's HTTP client: so many connections, and `timeout` seconds from connect to the last byte."""
 
     def __init__(self, connections: int, timeout: float) -> None:
         self._connections, self._timeout = connections, timeout

@@ -34,7 +34,7 @@ class _Round:
 
 
 class Settlements:
-    """Writes what became of the deliveries of one integration. `moment` is for how long outcomes are gathered, in seconds."""
+    """Writes what became of one integration's deliveries; outcomes are gathered for `moment` seconds."""
 
     def __init__(self, integration: str, topics: Topics, producer: Producer, moment: float = 0.05) -> None:
         self._integration, self._topics, self._producer, self._moment = integration, topics, producer, moment

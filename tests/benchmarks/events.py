@@ -21,7 +21,7 @@ def purchase(number: int) -> dict[str, Any]:
             "ip": "203.0.113.7",
             "locale": "en-GB",
             "library": {"name": "analytics.js", "version": "next-1.84.3"},
-            "userAgent": "Mozilla/5.0 (Macintosh; Intel Mac OS X 10_15_7) AppleWebKit/537.36 Chrome/141.0 Safari/537.36",
+            "userAgent": "Mozilla/5.0 (Macintosh; Intel Mac OS X 10_15_7) AppleWebKit/537.36 Chrome/141.0",
             "page": {"url": "https://shop.example.com/checkout/thanks", "path": "/checkout/thanks", "title": "Thanks"},
             "campaign": {"name": "winter", "source": "newsletter", "medium": "email"},
             "traits": {"email": f"user-{number % 10_000}@example.com"},
@@ -35,12 +35,26 @@ def purchase(number: int) -> dict[str, Any]:
             "coupon": "WINTER",
             "currency": "EUR",
             "products": [
-                {"product_id": "p-1", "name": "Coffee 1 kg", "brand": "Beans", "category": "Food", "price": 18.5, "quantity": 1},
-                {"product_id": "p-2", "name": "Filter papers", "brand": "Papers", "category": "Home", "price": "3.95", "quantity": 2},
+                {
+                    "product_id": "p-1",
+                    "name": "Coffee 1 kg",
+                    "brand": "Beans",
+                    "category": "Food",
+                    "price": 18.5,
+                    "quantity": 1,
+                },
+                {
+                    "product_id": "p-2",
+                    "name": "Filter papers",
+                    "brand": "Papers",
+                    "category": "Home",
+                    "price": "3.95",
+                    "quantity": 2,
+                },
             ],
         },
         "integrations": {"All": True},
-    }  # fmt: skip
+    }
 
 
 def purchases(first: int, last: int) -> list[bytes]:

@@ -62,9 +62,7 @@ async def route(bootstrap: str) -> None:
     producer = Producer(broker, client_id="router")
     worker = Worker(producer)
     holder = Holder(rule_set())
-    worker.stations = [
-        make_router(holder, TOPICS, broker, producer, RouterSettings(), fail=worker.fail, grace=10)
-    ]
+    worker.stations = [make_router(holder, TOPICS, broker, producer, RouterSettings(), fail=worker.fail, grace=10)]
     print("started", flush=True)
     await worker.run()
 

@@ -1,4 +1,4 @@
-"""The stage for faults: Turnout's processes on a real Kafka, numbered events through the collector, a vendor, a verdict."""
+"""The stage for faults: Turnout's processes on a real Kafka, numbered events through the collector, a vendor."""
 
 import asyncio
 import os
@@ -97,7 +97,6 @@ class Stage:
         self.bound = 0
         self.processes: list[Process] = []
         self._sent = 0
-        self._loading = True
         for name, text in {
             "turnout.yaml": SETTINGS.format(prefix=self.topics.prefix, bootstrap=kafka.bootstrap, port=self.port),
             "sources/web.yaml": SOURCE,
@@ -106,7 +105,7 @@ class Stage:
             ),
         }.items():
             path = folder / name
-            path.parent.mkdir(exist_ok=True)
+            path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(text)
 
     def start(self, *arguments: str) -> Process:
@@ -199,7 +198,7 @@ class Stage:
     def allow_for_kill(self, commit_interval: float) -> None:
         """Raise the bound of duplicates by what a kill right now may repeat.
 
-        What was finished since the last commit (taken from what the vendor received in that time, with half a second for
+        What was finished since the last commit (taken from what the vendor received then, with half a second for
         the commit itself and for outcomes on their way), and what is in flight.
         """
         since = time.monotonic() - commit_interval - 0.5
@@ -231,7 +230,6 @@ class Stage:
 @asynccontextmanager
 async def staged(kafka: Kafka, folder: Path, timeout: float = 5) -> AsyncIterator[Stage]:
     """A stage with its topics made and the collector serving; every process is killed at the end."""
-    folder.mkdir(parents=True, exist_ok=True)
     async with receiving() as receiver:
         stage = Stage(kafka, folder, receiver, timeout)
         receiver.note = stage.receive

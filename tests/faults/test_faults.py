@@ -1,4 +1,4 @@
-"""Each fault on real Kafka, and then the oracle's verdict: nothing lost, each offset one outcome, duplicates bounded."""
+"""Each fault on real Kafka, then the oracle's verdict: nothing lost, one outcome an offset, duplicates bounded."""
 
 import asyncio
 import signal
@@ -30,7 +30,7 @@ async def flowing(stage: Stage, beyond: int = 0) -> None:
 
 
 async def test_kill_of_the_router_in_the_middle_of_load(stage: Stage):
-    """kill -9 of a router loses nothing, and repeats no more than since its last commit."""
+    """A kill -9 of a router loses nothing, and repeats no more than since its last commit."""
     router = stage.start("router")
     stage.start("forwarder")
     async with stage.load():
@@ -43,7 +43,7 @@ async def test_kill_of_the_router_in_the_middle_of_load(stage: Stage):
 
 
 async def test_kill_of_a_forwarder_in_the_middle_of_load(stage: Stage):
-    """kill -9 of a forwarder loses nothing, and repeats no more than since its last commit and what was in flight."""
+    """A kill -9 of a forwarder loses nothing, and repeats no more than since its last commit and what was in flight."""
     stage.start("router")
     forwarder = stage.start("forwarder", "hook")
     async with stage.load():
@@ -56,7 +56,7 @@ async def test_kill_of_a_forwarder_in_the_middle_of_load(stage: Stage):
 
 
 async def test_kill_of_the_collector_in_the_middle_of_load(stage: Stage):
-    """kill -9 of the collector loses nothing that it answered 200 for; what clients repeat is delivered once."""
+    """A kill -9 of the collector loses nothing that it answered 200 for; what clients repeat is delivered once."""
     stage.start("router")
     stage.start("forwarder")
     async with stage.load():
@@ -127,7 +127,7 @@ async def test_a_second_worker_joins_an_idle_one(stage: Stage):
 
 
 async def test_the_broker_is_killed_and_comes_back_with_its_data(tmp_path: Path):
-    """kill -9 of Kafka itself: no process ends, the collector answers 503 or waits, and all flows on afterwards."""
+    """A kill -9 of Kafka itself: no process ends, the collector answers 503 or waits, and all flows on afterwards."""
     with real_kafka.running(tmp_path / "kafka") as kafka:
         async with staged(kafka, tmp_path / "stage") as stage:
             stage.start("router")

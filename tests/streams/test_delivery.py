@@ -32,7 +32,7 @@ from streams.produce import Producer, Receipt
 from streams.settings import DeliverySettings
 from streams.topics import DeadLetter, Delivery, Origin, Outcomes, Topics
 from tests.receiver import Got, receiving
-from tests.streams.helpers import committed, read, until
+from tests.streams.helpers import committed, read
 
 pytestmark = pytest.mark.anyio
 
@@ -164,7 +164,7 @@ def numbers(got: Sequence[Got]) -> list[list[int]]:
 
 
 async def test_batches_hold_one_group_and_no_more_than_the_vendors_limit(bench: Bench):
-    """Items of two users never share a request, batches close at the limit or after the linger, and all is committed."""
+    """Two users never share a request, batches close at the limit or after the linger, and all is committed."""
     await bench.forward(*({"n": n, "user": f"u{n % 2}"} for n in range(50)))
     async with receiving() as vendor, bench.running(Vendor(VendorSettings(url=vendor.url))):
         assert await bench.settled(50) == dict.fromkeys(range(50), "delivered")
@@ -175,7 +175,7 @@ async def test_batches_hold_one_group_and_no_more_than_the_vendors_limit(bench: 
 
 
 async def test_one_bad_item_is_one_dead_letter_and_never_spoils_a_batch(bench: Bench):
-    """A payload that the vendor's model refuses is dead before it joins a batch, with the field but without its value."""
+    """A payload that the model refuses is dead before it joins a batch, with the field but without its value."""
     await bench.forward({"n": 0}, {"n": 1, "note": "a secret much longer than ten"}, {"n": 2})
     async with receiving() as vendor, bench.running(Vendor(VendorSettings(url=vendor.url))):
         assert await bench.settled(3) == {0: "delivered", 1: "dead", 2: "delivered"}
@@ -335,7 +335,7 @@ async def test_a_header_with_a_line_break_is_a_dead_letter(bench: Bench):
 
     class Broken(Vendor):
         def request(self, items: Sequence[Item]) -> Request:
-            return Request("POST", self.settings.url, {"X-A": "1\r\nX-B: 2"}, [])
+            return Request("POST", self.settings.url, {"X-A": "1\r\nX-B: 2"}, [len(items)])
 
     await bench.forward({"n": 0})
     async with receiving() as vendor, bench.running(Broken(VendorSettings(url=vendor.url))):

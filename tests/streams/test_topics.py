@@ -1,4 +1,5 @@
 import json
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -64,7 +65,7 @@ def test_intervals_cover_exactly_their_offsets(offsets: set[int]):
     """Intervals hold each offset once, and nothing else, and no two of them touch."""
     found = list(intervals(sorted(offsets)))
     assert {offset for first, last in found for offset in range(first, last + 1)} == offsets
-    assert all(after - last > 1 for (_, last), (after, _) in zip(found, found[1:], strict=False))
+    assert all(after - last > 1 for (_, last), (after, _) in pairwise(found))
 
 
 @given(
