@@ -7,6 +7,7 @@ from urllib.parse import quote_plus
 import orjson
 import pytest
 from hypothesis import given
+from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from pydantic import BaseModel, SecretStr, ValidationError
 
@@ -200,6 +201,7 @@ ANSWERS = st.binary(max_size=40) | st.recursive(
 
 
 @pytest.mark.parametrize("name", HTTP)
+@hypothesis_settings(max_examples=40)
 @given(status=st.integers(100, 599), body=ANSWERS, count=st.integers(1, 4))
 def test_any_answer_is_read(name: str, status: int, body: bytes, count: int) -> None:
     """Whatever a vendor or what stands before it answers, there is one result an item."""

@@ -1,0 +1,197 @@
+"""Meta (Facebook, Instagram) by its Conversions API."""
+
+from collections.abc import Sequence
+from datetime import timedelta
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import ConfigDict, Field, SecretStr, model_validator
+from typing_extensions import override
+
+from forwarders.contract import (
+    Answer,
+    Auth,
+    Contract,
+    HttpForwarder,
+    Item,
+    Kind,
+    Limits,
+    Payload,
+    Request,
+    Result,
+    Retry,
+    Settings,
+    Throttled,
+    Version,
+    refused,
+)
+from forwarders.fields import Currency, Hashes, without_nulls
+from forwarders.urls import Endpoint
+
+TRANSIENT = frozenset({1, 2})
+THROTTLED = frozenset({4, 17, 32, 341, 613, *range(80000, 80015)})
+UNAUTHORIZED = frozenset({3, 10, 102, 104, 190, *range(200, 300)})
+
+
+class UserData(Payload):
+    """Who it was: Meta matches people by these. Hashed are all but what Meta's reference says is not to be."""
+
+    em: Hashes = None
+    ph: Hashes = None
+    fn: Hashes = None
+    ln: Hashes = None
+    db: Hashes = None
+    ge: Hashes = None
+    ct: Hashes = None
+    st: Hashes = None
+    zp: Hashes = None
+    country: Hashes = None
+    external_id: Hashes = None
+    client_ip_address: str | None = None
+    client_user_agent: str | None = None
+    fbc: Annotated[str, Field(pattern=r"^fb\.[0-9]+\.[0-9]+\..+$")] | None = None
+    fbp: Annotated[str, Field(pattern=r"^fb\.[0-9]+\.[0-9]+\..+$")] | None = None
+    subscription_id: str | None = None
+    fb_login_id: str | int | None = None
+    lead_id: str | int | None = None
+    anon_id: str | None = None
+    madid: str | None = None
+    page_id: str | None = None
+    page_scoped_user_id: str | None = None
+    ctwa_clid: str | None = None
+
+
+class Content(Payload):
+    """One product."""
+
+    id: str
+    quantity: int | None = None
+    item_price: float | None = None
+    title: str | None = None
+    description: str | None = None
+    brand: str | None = None
+    category: str | None = None
+    delivery_category: Literal["in_store", "curbside", "home_delivery"] | None = None
+
+
+class CustomData(Payload):
+    """What it was about: these, and properties of one's own."""
+
+    model_config = ConfigDict(extra="allow")
+
+    value: float | None = None
+    currency: Currency | None = None
+    content_name: str | None = None
+    content_category: str | None = None
+    content_ids: list[str] | None = None
+    contents: list[Content] | None = None
+    content_type: Literal["product", "product_group"] | None = None
+    order_id: str | None = None
+    predicted_ltv: float | None = None
+    num_items: int | None = None
+    search_string: str | None = None
+    status: str | bool | None = None
+    delivery_category: Literal["in_store", "curbside", "home_delivery"] | None = None
+
+
+class MetaEvent(Payload):
+    """One server event."""
+
+    event_name: Annotated[str, Field(min_length=1)]
+    event_time: int
+    event_id: str | None = None
+    event_source_url: str | None = None
+    referrer_url: str | None = None
+    action_source: Literal[
+        "email",
+        "website",
+        "app",
+        "phone_call",
+        "chat",
+        "physical_store",
+        "system_generated",
+        "business_messaging",
+        "other",
+    ]
+    user_data: UserData
+    custom_data: CustomData | None = None
+    app_data: dict[str, Any] | None = None
+    opt_out: bool | None = None
+    data_processing_options: list[Literal["LDU"]] | None = None
+    data_processing_options_country: Literal[0, 1] | None = None
+    data_processing_options_state: int | None = None
+
+    @model_validator(mode="after")
+    def _check_event(self) -> Self:
+        if not self.user_data.model_dump(exclude_none=True):
+            raise ValueError("user_data needs at least one field to match a person by")
+        website = self.action_source == "website"
+        if website and not (self.event_source_url and self.user_data.client_user_agent):
+            raise ValueError("action_source website needs event_source_url and user_data.client_user_agent")
+        if self.action_source == "app" and self.app_data is None:
+            raise ValueError("action_source app needs app_data")
+        custom = self.custom_data
+        if self.event_name == "Purchase" and (custom is None or custom.value is None or custom.currency is None):
+            raise ValueError("a Purchase needs custom_data.value and custom_data.currency")
+        return self
+
+
+class MetaSettings(Settings):
+    """A pixel (dataset) and its access token. `test_event_code` sends everything to the Test Events tool."""
+
+    pixel_id: Annotated[str, Field(pattern="^[0-9]+$")]
+    access_token: Annotated[SecretStr, Field(min_length=1)]
+    api_version: Annotated[str, Field(pattern=r"^v[0-9]+\.0$")] = "v26.0"
+    test_event_code: str | None = None
+    endpoint: Endpoint = "https://graph.facebook.com"
+
+
+class Meta(HttpForwarder[MetaSettings]):
+    """Meta refuses a request whole for one bad event, or for one that is older than 7 days.
+
+    A repeat is known by `event_id` and `event_name`, also one that the browser's pixel sent: give both the same
+    `event_id`.
+    """
+
+    contract = Contract(
+        name="meta",
+        title="Meta Conversions API",
+        documentation="https://developers.facebook.com/docs/marketing-api/conversions-api",
+        kind=Kind.ADVERTISING,
+        settings=MetaSettings,
+        payload=MetaEvent,
+        limits=Limits(items=1000, bytes=4_000_000, item_bytes=100_000),
+        window=timedelta(days=7),
+        dedupe="event_id",
+        dedupe_window=timedelta(hours=48),
+        versions=(Version("v26.0"),),
+    )
+
+    @override
+    def request(self, items: Sequence[Item]) -> Request:
+        settings = self.settings
+        body: dict[str, Any] = {
+            "data": [{"event_id": item.id, **without_nulls(item.payload)} for item in items],
+            "access_token": settings.access_token.get_secret_value(),
+        }
+        if settings.test_event_code:
+            body["test_event_code"] = settings.test_event_code
+        return Request("POST", f"{settings.endpoint}/{settings.api_version}/{settings.pixel_id}/events", body=body)
+
+    @override
+    def read(self, answer: Answer, items: Sequence[Item]) -> Sequence[Result]:
+        """The error's code says more than the status, which is 400 for most (Graph API, Handle Errors)."""
+        error = answer.json.get("error") if isinstance(answer.json, dict) else None
+        if answer.status < 400 or not isinstance(error, dict) or not isinstance(error.get("code"), int):
+            return super().read(answer, items)
+        code = error["code"]
+        result: Result
+        if code in THROTTLED or answer.status == 429:
+            result = Throttled(answer.retry_after)
+        elif code in UNAUTHORIZED:
+            result = Auth()
+        elif code in TRANSIENT or error.get("is_transient") is True or answer.status >= 500:
+            result = Retry(answer.retry_after)
+        else:
+            subcode = error.get("error_subcode")
+            return refused(items, f"code_{code}", f"subcode {subcode}" if isinstance(subcode, int) else "")
+        return [result] * len(items)
