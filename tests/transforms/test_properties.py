@@ -134,9 +134,9 @@ def test_a_condition_never_raises(text, event):
 @given(st.text(), st.text())
 def test_what_stands_in_rules_is_only_ever_a_constant(key, value):
     """No key or value becomes code: both come out as they went in."""
-    mapping = {key: {"@literal": value}, "t": {"@template": "{{a}}}"}} if not key.startswith("@") else {"k": {"@literal": value}}
-    assert compile_mapping(mapping)({})[key if not key.startswith("@") else "k"] == value
-    assert compile_mapping({"a": f"$['{key}']"} if not set("'\\") & set(key) else {"a": "$.x"})({key: value, "x": value}) == {"a": value}
+    assert compile_mapping({f"k{key}": {"@literal": value}})({}) == {f"k{key}": value}
+    if not set("'\\") & set(key):
+        assert compile_mapping({"a": f"$['{key}']"})({key: value}) == {"a": value}
 
 
 @pytest.mark.parametrize(
@@ -194,7 +194,11 @@ def _dismantle(value):
 def test_rules_give_an_object_or_say_why_not(mapping, event):
     """`apply` never raises: each payload is an object, DROP or a Failure."""
     text = json.dumps({"rules": [{"map": mapping, "when": "type = null or type != null"}]})
-    rules, errors = read_rules(Document.parse(text, "rules.yaml"))
+    try:
+        document = Document.parse(text, "rules.yaml")
+    except RuleError:  # YAML has no pairs of surrogates
+        return
+    rules, errors = read_rules(document)
     if rules is None:
         assert all(error.line and error.column and error.path for error in errors)
         return

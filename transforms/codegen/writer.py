@@ -69,9 +69,9 @@ class Writer:
     def function(self, function: Callable[..., object]) -> str:
         """The name by which the source calls a function of ours."""
         name: str = function.__name__
-        bound = self.namespace.setdefault(name, function)
-        if bound is not function:
-            raise ValueError(f"two functions are called {name}")
+        while name in self._used or self.namespace.get(name, function) is not function:
+            name += "_"
+        self.namespace[name] = function
         return name
 
     @property

@@ -14,9 +14,8 @@ from transforms.tree import Node
 
 def _of_text(out: Emitter, node: Node, method: str) -> Expr:
     """A method of text; what is not text stays as it is."""
-    expr = out.emit(node)
-    value = out.bind(expr)
-    return Expr(f"({value.code}{method} if type({value.code}) is str else {value.code})", expr.missing)
+    value = out.variable(node, "text")
+    return Expr(f"({value.code}{method} if type({value.code}) is str else {value.code})", value.missing)
 
 
 @directive(
