@@ -179,7 +179,7 @@ async def _answer_health(_request: Request) -> Response:
 
 
 async def _answer_http_error(_request: Request, error: Exception) -> Response:
-    assert isinstance(error, HTTPException)  # noqa: S101  # Starlette's type for handlers is wider
+    assert isinstance(error, HTTPException)  # Starlette's type for handlers is wider
     return _answer(
         error.status_code, {"code": _CODES.get(error.status_code, "http"), "message": error.detail}, error.headers
     )

@@ -2,8 +2,8 @@
 
     python -m tests.benchmarks.collector [SECONDS]
 
-Every event is validated, and answered once Kafka has confirmed it. The collector has one core; this client and Kafka the
-other.
+Every event is validated, and answered once Kafka has confirmed it. The collector is held to one core; this client
+and Kafka run where there is room.
 """
 
 import asyncio
@@ -67,7 +67,7 @@ class Load:
         self._paced = True
 
     async def pace(self, seconds: float, rate: float) -> None:
-        """Send `rate` requests a second, whether or not those before are answered; each is timed from when it is due."""
+        """Send `rate` requests a second, whether or not those before are answered; timed from when it is due."""
         self._paced = True
         self.seconds.clear()
         began = time.perf_counter()
@@ -130,39 +130,36 @@ def requests(size: int) -> list[bytes]:
     return made
 
 
-async def load(name: str, child: subprocess.Popen[str], port: int, size: int, connections: int, seconds: float) -> None:
-    """Measure one kind of load and print its figures."""
+async def measure_load(child: subprocess.Popen[str], port: int, *, size: int, connections: int, seconds: float) -> None:
+    """Load the collector with requests of `size` events for so many seconds, then with half for half as long."""
     load = Load(requests(size))
     await load.connect(port, connections)
     await load.run(2)
     used, answered, began = measure.cpu(child.pid), load.answered, time.perf_counter()
     await load.run(seconds)
-    used, answered, took = (
-        measure.cpu(child.pid) - used,
-        load.answered - answered,
-        time.perf_counter() - began,
-    )
-    each = answered / used
-    await load.pace(seconds / 2, each / 2)
+    used, answered, took = measure.cpu(child.pid) - used, load.answered - answered, time.perf_counter() - began
+    rate = answered / took
+    await load.pace(seconds / 2, rate / 2)
     cuts = quantiles(load.seconds, n=100)
     print(
-        f"{name}: {each * size:,.0f} events per CPU-second ({each:,.0f} requests; {answered * size / took:,.0f} events/s);"
-        f" at {each * size / 2:,.0f} events/s p50 {cuts[49] * 1000:.1f} ms, p99 {cuts[98] * 1000:.1f} ms;"
+        f"{size} a request, {connections} connections:"
+        f" {answered * size / used:,.0f} events per CPU-second, {rate * size:,.0f} a second;"
+        f" at half that, {rate * size / 2:,.0f}, p50 {cuts[49] * 1000:.1f} ms and p99 {cuts[98] * 1000:.1f} ms;"
         f" {measure.memory(child.pid):.0f} MB",
         flush=True,
     )
 
 
 async def main(seconds: float) -> None:
-    mine, others = measure.cores()
+    core, _ = measure.cores()
     with tempfile.TemporaryDirectory() as folder, real_kafka.running(Path(folder)) as kafka:
         create_topics(Broker(bootstrap=kafka.bootstrap), TOPICS.declared([]), replication=1)
-        child = measure.start("tests.benchmarks.collector", "--collect", kafka.bootstrap, core=mine)
+        child = measure.start("tests.benchmarks.collector", "--collect", kafka.bootstrap, core=core)
         assert child.stdout
         port = int(child.stdout.readline())
         try:
-            await load("100 a request, 16 connections", child, port, 100, 16, seconds)
-            await load("1 a request, 64 connections", child, port, 1, 64, seconds)
+            await measure_load(child, port, size=100, connections=16, seconds=seconds)
+            await measure_load(child, port, size=1, connections=64, seconds=seconds)
         finally:
             child.terminate()
             child.wait()
