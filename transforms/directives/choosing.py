@@ -1,6 +1,6 @@
 """Choosing between values."""
 
-from collections.abc import Collection
+from collections.abc import Mapping
 from typing import Any
 
 from transforms.codegen import conditions
@@ -11,7 +11,7 @@ from transforms.runtime import shapes
 from transforms.tree import Condition, Constant, Node
 
 
-def _one_test(given: Collection[str]) -> str | None:
+def _one_test(given: Mapping[str, Any]) -> str | None:
     tests = [name for name in ("exists", "blank", "when") if name in given]
     return None if len(tests) == 1 else f"@if takes one of exists, blank and when, not {len(tests)}"
 

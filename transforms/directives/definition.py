@@ -3,7 +3,7 @@
 Parsing, checking, code and documentation all come from the definition, so a new directive is one decorated function.
 """
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from inspect import getdoc
 from keyword import iskeyword
@@ -25,7 +25,7 @@ class Directive:
     """A directive.
 
     `short` names the argument that a value without argument names is, or the arguments that a list gives in order.
-    `check` says what is wrong with the names of the arguments given, if anything.
+    `check` says what is wrong with the parsed arguments together, if anything.
     """
 
     name: str
@@ -33,7 +33,7 @@ class Directive:
     arguments: Mapping[str, Argument]
     short: str | tuple[str, ...] | None
     emit: Callable[["Emitter", Mapping[str, Any]], "Expr"]
-    check: Callable[[Collection[str]], str | None] | None = None
+    check: Callable[[Mapping[str, Any]], str | None] | None = None
 
     def parse(self, parser: "Parser", data: Any, place: Place) -> Call:
         """The call that `data`, the directive's value, makes."""
@@ -74,7 +74,7 @@ def directive(
     *names: str,
     arguments: Mapping[str, Argument],
     short: str | tuple[str, ...] | None = None,
-    check: Callable[[Collection[str]], str | None] | None = None,
+    check: Callable[[Mapping[str, Any]], str | None] | None = None,
 ) -> Callable[[Emit], Emit]:
     """Define a directive by the function that writes its code.
 

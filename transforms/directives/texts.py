@@ -1,6 +1,7 @@
 """Working on text."""
 
 import re
+from collections.abc import Mapping
 from typing import Any
 
 import re2
@@ -142,8 +143,16 @@ def _regular_expression(data: Any) -> Any:
         ) from None
 
 
+def _has_group(given: Mapping[str, Any]) -> str | None:
+    groups, group = getattr(given["pattern"], "groups", None), given.get("group", 0)
+    if groups is None or not isinstance(group, int) or group <= groups:
+        return None
+    return f"the pattern has {groups} groups, and no group {group}"
+
+
 @directive(
     "@match",
+    check=_has_group,
     arguments={
         "value": VALUE,
         "pattern": checked(_regular_expression, "regular expression"),
