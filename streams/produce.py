@@ -13,8 +13,11 @@ from typing import Any, Protocol
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError
 
+from streams import connections
 from streams.broker import Broker, BrokerError
 from streams.topics import RECORD_BYTES, Headers
+
+connections.mend()
 
 HEADROOM = 512
 """Bytes that a batch may add to a record's key, value and headers."""

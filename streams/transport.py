@@ -12,7 +12,10 @@ from typing import Any, cast
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP, ConsumerMessage
 
+from streams import connections
 from streams.progress import Progress
+
+connections.mend()
 
 SHAVED = 2.0
 """Seconds by which waiting for begun runs stays under what Kafka or a supervisor allows."""

@@ -64,6 +64,14 @@ class Process:
                 env={**os.environ, "FAULTS_WRITE_KEY": KEY},
             )
 
+    async def ready(self, seconds: float = 30) -> "Process":
+        """Wait until the process says that it is ready."""
+        async with asyncio.timeout(seconds):
+            while '"event":"ready"' not in self.log.read_text():
+                assert self.runs, self.log.read_text()
+                await asyncio.sleep(0.05)
+        return self
+
     def signal(self, number: int) -> None:
         """Send a signal, and do not wait."""
         with suppress(ProcessLookupError):
@@ -136,14 +144,19 @@ class Stage:
         }
         return {**base, "properties": {"n": n, "text": TEXT}, **fields}
 
-    async def send(self, count: int, **fields: Any) -> list[int]:
-        """Send so many new events in one request, again and again until it is answered 200, as SDKs do."""
+    def take(self, count: int = 1) -> list[int]:
+        """The next numbers, for whoever sends them."""
         numbers = list(range(self._sent, self._sent + count))
         self._sent += count
+        return numbers
+
+    async def send(self, count: int, **fields: Any) -> list[int]:
+        """Send so many new events in one request, again and again until it is answered 200, as SDKs do."""
+        numbers = self.take(count)
         body = orjson.dumps({"batch": [self.event(n, **fields) for n in numbers]})
-        auth = aiohttp.BasicAuth(KEY, "")
+        headers = {"Authorization": aiohttp.encode_basic_auth(KEY, "")}
         timeout = aiohttp.ClientTimeout(total=15)
-        async with asyncio.timeout(120), aiohttp.ClientSession(auth=auth, timeout=timeout) as session:
+        async with asyncio.timeout(120), aiohttp.ClientSession(headers=headers, timeout=timeout) as session:
             while True:
                 with suppress(aiohttp.ClientError, TimeoutError):
                     async with session.post(f"http://127.0.0.1:{self.port}/v1/batch", data=body) as answer:

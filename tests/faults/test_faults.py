@@ -98,7 +98,7 @@ async def test_workers_that_join_and_leave_every_five_seconds(stage: Stage):
     async with stage.load(batch=20):
         for turn in range(8):
             kind = ("router", "forwarder")[turn % 2]
-            joined = stage.start(kind)
+            joined = await stage.start(kind).ready()
             await asyncio.sleep(5)
             if turn % 4 < 2:
                 # A clean leave repeats nothing, but the join may, where work outlasted the rebalance.
@@ -221,12 +221,14 @@ async def test_broken_json_a_null_key_and_a_tombstone_in_the_events_topic(stage:
     await stage.send(20)
     await stage.write(b'{"type":')
     await stage.write(None)
-    await stage.write(orjson.dumps(stage.event(7, messageId="m7")), key=None, headers=[])
-    await stage.write(orjson.dumps(stage.event(8, messageId="fresh", event="Skip")), key=None, headers=[])
+    (keyless, skipped) = stage.take(2)
+    await stage.write(orjson.dumps(stage.event(keyless)), key=None, headers=[])
+    await stage.write(orjson.dumps(stage.event(skipped, event="Skip")), key=None, headers=[])
     await stage.send(20)
     findings = await stage.verdict()
     assert len(findings.rejected) == 1
-    assert findings.of("fresh", "hook") == {"filtered"}
+    assert findings.of(f"m{skipped}", "hook") == {"filtered"}
+    assert keyless in stage.received
     group = f"{stage.topics.prefix}.router"
     async with asyncio.timeout(10):
         while sum(filter(None, (await _committed(stage.broker, group, stage.topics.events)).values())) < 45:

@@ -3,12 +3,14 @@ import inspect
 from collections import Counter
 from contextlib import asynccontextmanager
 
+import aiokafka.conn
 import pytest
 from faust.transport.consumer import Consumer as FaustConsumer
 from faust.transport.drivers.aiokafka import AIOKafkaConsumerThread
 from faust.transport.drivers.aiokafka import Consumer as DriverConsumer
 
 from streams.broker import Broker
+from streams.connections import Connection
 from streams.produce import Producer, Receipt
 from streams.progress import Run
 from streams.topics import Topics
@@ -175,6 +177,12 @@ async def test_a_hung_agent_holds_no_more_than_its_budget(broker: Broker, topics
         assert agent.station.progress.held <= (1 << 20) + 3 * largest
         agent.hold.set()
         await until(lambda: agent.seen.total() == 6000)
+
+
+def test_every_connection_to_kafka_is_a_mended_one():
+    """Connections are made by the name in aiokafka.conn that is replaced."""
+    assert aiokafka.conn.AIOKafkaConnection is Connection
+    assert "AIOKafkaConnection(" in inspect.getsource(aiokafka.conn.create_conn)
 
 
 def test_what_faust_calls_is_what_the_transport_overrides():
