@@ -140,11 +140,8 @@ class Worker:
         tasks: list[asyncio.Task[None]] = []
         try:
             await self.producer.start()
-            for station in self.stations:
-                for step in station.started:
-                    await step()
-                await station.app.start()
-                tasks.append(loop.create_task(self._notice_crash(station)))
+            await asyncio.gather(*(self._start_station(station) for station in self.stations))
+            tasks += [loop.create_task(self._notice_crash(station)) for station in self.stations]
             tasks.append(loop.create_task(self._watch()))
             ready()
             why = await self._over
@@ -155,6 +152,11 @@ class Worker:
         if why is not None:
             log.error("worker ends", reason=why)
         return 0 if why is None else 1
+
+    async def _start_station(self, station: Station) -> None:
+        for step in station.started:
+            await step()
+        await station.app.start()
 
     async def _stop_all(self) -> None:
         await asyncio.gather(*(self._stop_station(station) for station in self.stations))
