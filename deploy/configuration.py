@@ -57,6 +57,10 @@ class Integration:
     state: Literal["active", "draining"]
     delivery: DeliverySettings
 
+    def make(self) -> Forwarder[Any]:
+        """The forwarder with its settings."""
+        return self.forwarder(self.settings)
+
 
 @dataclass(frozen=True, slots=True)
 class Configuration:

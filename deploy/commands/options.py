@@ -18,17 +18,18 @@ config_option = click.option(
 )
 
 
-def load(folder: Path) -> Configuration:
-    """The configuration in a folder; raises Misconfigured with every mistake."""
+def load(folder: Path, *needed: str) -> Configuration:
+    """The configuration in a folder; raises Misconfigured with every mistake.
+
+    A variable that is not set is one in turnout.yaml and in the files whose path within the folder begins with any of
+    `needed`: a process wants no secret but its own.
+    """
     try:
-        return read_configuration(folder)
+        configuration = read_configuration(folder)
     except ConfigurationError as error:
         raise Misconfigured(error.mistakes) from None
-
-
-def load_whole(folder: Path) -> Configuration:
-    """The same for a worker, that needs every environment variable which the files name."""
-    configuration = load(folder)
-    if configuration.unset:
-        raise Misconfigured([unset.error for unset in configuration.unset])
+    files = tuple(str(folder / name) for name in ("turnout.yaml", *needed))
+    unset = [unset.error for unset in configuration.unset if str(unset.error.path).startswith(files)]
+    if unset:
+        raise Misconfigured(unset)
     return configuration

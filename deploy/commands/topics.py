@@ -4,7 +4,7 @@ from pathlib import Path
 import click
 
 from deploy.commands.options import config_option, load
-from deploy.failures import Failed, Misconfigured
+from deploy.failures import Failed
 from streams.topics import Topic
 
 
@@ -19,9 +19,6 @@ def topics(context: click.Context, folder: Path, create: bool, as_json: bool) ->
     Exits with 1 where one is missing or has another number of partitions; the workers refuse to run then.
     """
     configuration = load(folder)
-    needed = [unset.error for unset in configuration.unset if unset.error.path == str(folder / "turnout.yaml")]
-    if needed:
-        raise Misconfigured(needed)
 
     from streams.broker import BrokerError, create_topics, find_mismatches
 

@@ -1,0 +1,36 @@
+from pathlib import Path
+
+import click
+
+from deploy.commands.options import config_option, load
+
+
+@click.command()
+@config_option
+@click.pass_context
+def collector(context: click.Context, folder: Path) -> None:
+    """Take events in over HTTP. Start as many as you like behind a load balancer."""
+    import asyncio
+
+    from deploy.failures import Failed
+    from deploy.logs import say_ready
+    from deploy.workers import prepare
+    from streams.broker import BrokerError
+
+    configuration = load(folder, "sources")
+    prepare(configuration)
+
+    from streams.collector.server import Collector
+    from streams.produce import Producer
+
+    settings = configuration.settings
+
+    async def serve() -> int:
+        producer = Producer(settings.broker, client_id=f"{settings.prefix}.collector")
+        server = Collector(settings.collector, lambda: configuration.sources, settings.topics, producer)
+        return await server.serve(lambda: say_ready("collector", host=server.address[0], port=server.address[1]))
+
+    try:
+        context.exit(asyncio.run(serve()))
+    except BrokerError as error:
+        raise Failed(str(error)) from error
