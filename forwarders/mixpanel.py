@@ -1,0 +1,155 @@
+"""Mixpanel: events by its Import API, profiles of users and groups by its Engage API."""
+
+from collections.abc import Hashable, Mapping, Sequence
+from typing import Annotated, Any, Literal, Self
+from urllib.parse import urlencode
+
+from pydantic import ConfigDict, Field, SecretStr, model_validator
+from typing_extensions import override
+
+from forwarders.auth import basic
+from forwarders.contract import (
+    Answer,
+    BatchFailure,
+    Contract,
+    Dead,
+    Delivered,
+    HttpForwarder,
+    Item,
+    Kind,
+    Limits,
+    Payload,
+    Rate,
+    Request,
+    Result,
+    Settings,
+    refused,
+)
+from forwarders.keys import uuid_key
+from forwarders.urls import Endpoint
+
+HOSTS = {
+    "us": "https://api.mixpanel.com",
+    "eu": "https://api-eu.mixpanel.com",
+    "in": "https://api-in.mixpanel.com",
+}
+
+
+InsertId = Annotated[str, Field(pattern="^[A-Za-z0-9-]{1,36}$")]
+
+
+class Properties(Payload):
+    """An event's properties: these, and any other."""
+
+    model_config = ConfigDict(extra="allow")
+
+    time: int
+    distinct_id: str | None = None
+    insert_id: Annotated[InsertId | None, Field(alias="$insert_id")] = None
+
+
+class MixpanelPayload(Payload):
+    """An event with properties, or a change to the profile of a user (`$distinct_id`) or group (`$group_key`)."""
+
+    event: Annotated[str, Field(min_length=1)] | None = None
+    properties: Properties | None = None
+    distinct_id: Annotated[str | None, Field(alias="$distinct_id")] = None
+    group_key: Annotated[str | None, Field(alias="$group_key")] = None
+    group_id: Annotated[str | None, Field(alias="$group_id")] = None
+    set: Annotated[dict[str, Any] | None, Field(alias="$set")] = None
+    set_once: Annotated[dict[str, Any] | None, Field(alias="$set_once")] = None
+    unset: Annotated[list[str] | None, Field(alias="$unset")] = None
+    ip: Annotated[str | int | None, Field(alias="$ip")] = None
+
+    @model_validator(mode="after")
+    def _check_kind(self) -> Self:
+        changes = [self.set, self.set_once, self.unset]
+        if self.event is not None:
+            if self.properties is None or self.distinct_id or self.group_key or any(changes):
+                raise ValueError("an event has properties, and no change to a profile beside it")
+        elif (self.distinct_id is None) == (self.group_key is None or self.group_id is None):
+            raise ValueError("needs one of: event, $distinct_id, $group_key and $group_id")
+        elif sum(change is not None for change in changes) != 1:
+            raise ValueError("a change to a profile has one of $set, $set_once and $unset")
+        return self
+
+
+class ServiceAccount(Settings):
+    """A service account of the organisation; `project_id` says for which project it imports."""
+
+    username: Annotated[str, Field(pattern="^[^:]+$")]
+    secret: Annotated[SecretStr, Field(min_length=1)]
+    project_id: int
+
+
+class MixpanelSettings(Settings):
+    """A project's token; events may be imported with a service account instead."""
+
+    token: Annotated[SecretStr, Field(min_length=1)]
+    service_account: ServiceAccount | None = None
+    region: Literal["us", "eu", "in"] = "us"
+    endpoint: Endpoint | None = None
+
+
+class Mixpanel(HttpForwarder[MixpanelSettings]):
+    """A request of events that is partly refused imports the others: the answer lists the refused.
+
+    A repeat is known by event, distinct_id, time of day and `$insert_id`, which is made from the delivery's id.
+    """
+
+    contract = Contract(
+        name="mixpanel",
+        title="Mixpanel",
+        documentation="https://developer.mixpanel.com/reference/import-events",
+        kind=Kind.ANALYTICS,
+        settings=MixpanelSettings,
+        payload=MixpanelPayload,
+        limits=Limits(items=2000, bytes=9_500_000, item_bytes=900_000),
+        dedupe="$insert_id",
+        batch_failure=BatchFailure.LISTED,
+        rates=(Rate(30_000, of="items"),),
+    )
+
+    @override
+    def group(self, payload: Mapping[str, Any]) -> Hashable:
+        """Events, users' profiles and groups' go to different places; of changes to groups a request takes few."""
+        if payload.get("event") is not None:
+            return "import"
+        return "engage" if payload.get("$group_key") is None else ("groups", str(payload.get("$group_id")))
+
+    @override
+    def request(self, items: Sequence[Item]) -> Request:
+        base = self.settings.endpoint or HOSTS[self.settings.region]
+        if items[0].payload.get("event") is not None:
+            return self._import(base, items)
+        path = "groups" if items[0].payload.get("$group_key") is not None else "engage"
+        token = {"$token": self.settings.token.get_secret_value()}
+        return Request("POST", f"{base}/{path}?verbose=1", body=[{**token, **item.payload} for item in items])
+
+    def _import(self, base: str, items: Sequence[Item]) -> Request:
+        query: dict[str, str | int] = {"strict": 1}
+        if account := self.settings.service_account:
+            query["project_id"] = account.project_id
+            authorization = basic(account.username, account.secret)
+        else:
+            authorization = basic(self.settings.token.get_secret_value(), "")
+        events = [
+            {
+                "event": item.payload["event"],
+                "properties": {"$insert_id": uuid_key(item.id), **item.payload["properties"]},
+            }
+            for item in items
+        ]
+        return Request("POST", f"{base}/import?{urlencode(query)}", {"Authorization": authorization}, events)
+
+    @override
+    def read(self, answer: Answer, items: Sequence[Item]) -> Sequence[Result]:
+        body = answer.json if isinstance(answer.json, dict) else {}
+        if answer.status == 200 and body.get("status") == 0:  # of a change to profiles
+            return refused(items, "refused")
+        failed = body.get("failed_records")
+        if answer.status == 400 and isinstance(failed, list):
+            fields = {record.get("index"): record.get("field") for record in failed if isinstance(record, dict)}
+            if any(n in fields for n in range(len(items))):
+                return [Dead("refused", str(fields[n])) if n in fields else Delivered() for n in range(len(items))]
+        return super().read(answer, items)

@@ -1,0 +1,62 @@
+"""PostHog by its batch API."""
+
+from collections.abc import Sequence
+from typing import Annotated, Any, Literal
+from uuid import UUID
+
+from pydantic import Field, SecretStr
+from typing_extensions import override
+
+from forwarders.contract import Contract, HttpForwarder, Item, Kind, Limits, Payload, Request, Settings
+from forwarders.keys import uuid_key
+from forwarders.urls import Endpoint
+
+HOSTS = {"us": "https://us.i.posthog.com", "eu": "https://eu.i.posthog.com"}
+
+
+class PostHogEvent(Payload):
+    """One event; `$identify`, `$groupidentify`, `$pageview` and `$screen` are PostHog's own."""
+
+    event: Annotated[str, Field(min_length=1, max_length=200)]
+    distinct_id: Annotated[str, Field(min_length=1, max_length=200)]
+    timestamp: str | None = None
+    properties: dict[str, Any] | None = None
+    uuid: UUID | None = None
+
+
+class PostHogSettings(Settings):
+    """A project's API key. `endpoint` is for PostHog on one's own machines; the cloud's follows from `region`."""
+
+    api_key: Annotated[SecretStr, Field(min_length=1)]
+    region: Literal["us", "eu"] = "us"
+    endpoint: Endpoint | None = None
+    historical_migration: bool = False
+
+
+class PostHog(HttpForwarder[PostHogSettings]):
+    """PostHog answers once it has the batch, before it looks into the events.
+
+    A repeat has the same `uuid`, made from the delivery's id; PostHog drops repeats without promising it.
+    """
+
+    contract = Contract(
+        name="posthog",
+        title="PostHog",
+        documentation="https://posthog.com/docs/api/capture",
+        kind=Kind.ANALYTICS,
+        settings=PostHogSettings,
+        payload=PostHogEvent,
+        limits=Limits(items=100, bytes=10_000_000, item_bytes=900_000),
+        dedupe="uuid",
+    )
+
+    @override
+    def request(self, items: Sequence[Item]) -> Request:
+        settings = self.settings
+        body: dict[str, Any] = {
+            "api_key": settings.api_key.get_secret_value(),
+            "batch": [{"uuid": uuid_key(item.id), **item.payload} for item in items],
+        }
+        if settings.historical_migration:
+            body["historical_migration"] = True
+        return Request("POST", f"{settings.endpoint or HOSTS[settings.region]}/batch/", body=body)
