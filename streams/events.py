@@ -142,6 +142,15 @@ def message_id(event: Mapping[str, Any]) -> str:
     return "turnout-" + hashlib.sha256(orjson.dumps(content, option=orjson.OPT_SORT_KEYS)).hexdigest()[:32]
 
 
+def time_of(event: Event, seconds: float) -> str:
+    """When the event happened; one that does not say gets the time of its record (since 1970), and a mark of that."""
+    at: str | None = event.get("timestamp") or event.get("originalTimestamp")
+    if not at:
+        at = event["timestamp"] = rfc3339(seconds)
+        event["turnout"] = {"timestamp": "record"}
+    return at
+
+
 def rfc3339(seconds: float) -> str:
     """Seconds since 1970 as the text that every record of ours uses: UTC, with milliseconds."""
     return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -1,18 +1,18 @@
 """The router: the agent from the events topic to the forward topics."""
 
 import time
-from collections.abc import Callable, Mapping
-from hashlib import blake2b
+from collections.abc import Callable
 from typing import Any
 
 from streams import events
 from streams.broker import Broker
 from streams.dedupe import Window, Windows, source_of
-from streams.events import Event, EventError
+from streams.events import EventError
+from streams.gate import find_source, held_back
 from streams.ledger import Tally
 from streams.produce import Producer, RecordTooLargeError
 from streams.progress import Run
-from streams.ruleset import Consent, Holder, Route, RuleSet, Sample
+from streams.ruleset import Holder, RuleSet
 from streams.settings import RouterSettings
 from streams.topics import (
     FORWARDED,
@@ -92,7 +92,7 @@ class Router:
         try:
             check_version(record.headers)
             event = events.parse(record.value)
-            source = _find_source(rules, named, event)
+            source = find_source(rules.sources, named, event)
         except EventError as error:
             self._reject(record, error.code, str(error), named, confirmations)
             return
@@ -104,10 +104,7 @@ class Router:
             for route in rules.routes:
                 tally.add(route.integration, "", Outcome.DUPLICATE, offset)
             return
-        at = event.get("timestamp") or event.get("originalTimestamp")
-        if not at:
-            at = event["timestamp"] = events.rfc3339(record.timestamp / 1000)
-            event["turnout"] = {"timestamp": "record"}
+        at = events.time_of(event, record.timestamp / 1000)
         received = event.get("receivedAt") or events.rfc3339(record.timestamp / 1000)
         origin = Origin(record.topic, record.partition, offset)
         partition = record.partition % self._topics.partitions
@@ -116,7 +113,7 @@ class Router:
             if route.sources is not None and source not in route.sources:
                 tally.add(integration, "", Outcome.FILTERED, offset)
                 continue
-            held = _held_back(route, event)
+            held = held_back(route, event)
             if held is not None:
                 tally.add(integration, "", held, offset)
                 continue
@@ -186,47 +183,6 @@ class Router:
             self._topics.dead, origin.partition % self._topics.partitions, confirmations, key=key, value=letter.encode()
         )
         tally.name(integration, delivery.rule, Outcome.DEAD, origin.offset, reason, detail)
-
-
-def _find_source(rules: RuleSet, named: str | None, event: Event) -> str:
-    if named is not None:
-        source = rules.sources.by_name(named)
-    else:
-        key = event.get("writeKey")
-        source = rules.sources.find(key) if isinstance(key, str) else None
-        if key is None and rules.sources.default is not None:
-            return rules.sources.default
-    if source is None:
-        raise EventError("unknown_source", "", "no source has this name or write key")
-    return source.name
-
-
-def _held_back(route: Route, event: Event) -> Outcome | None:
-    """Why an integration is not to have an event whatever its rules say."""
-    integrations = event.get("integrations")
-    if integrations and integrations.get(route.integration, integrations.get("All", True)) is False:
-        return Outcome.OPTED_OUT
-    if route.consent is not None and not _consents(route.consent, event):
-        return Outcome.CONSENT
-    if route.sample is not None and not _sampled(route.sample, event):
-        return Outcome.SAMPLED
-    return None
-
-
-def _consents(consent: Consent, event: Event) -> bool:
-    given: Any = event
-    for step in ("context", "consent", "categoryPreferences"):
-        given = given.get(step) if isinstance(given, Mapping) else None
-    if not isinstance(given, Mapping):
-        return consent.assume == "granted"
-    quantifier = all if consent.match == "all" else any
-    return quantifier(given.get(category) is True for category in consent.categories)
-
-
-def _sampled(sample: Sample, event: Event) -> bool:
-    value = event.get(sample.by) or event.get("anonymousId") or event["userId"]
-    digest = blake2b(str(value).encode(), digest_size=8).digest()
-    return int.from_bytes(digest, "big") < sample.rate * 2**64
 
 
 def make_router(

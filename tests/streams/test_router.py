@@ -7,8 +7,9 @@ import orjson
 import pytest
 
 from streams.broker import Broker
+from streams.gate import held_back
 from streams.produce import Producer, Receipt
-from streams.router import _held_back, make_router
+from streams.router import make_router
 from streams.ruleset import Consent, Holder, Route, RuleSet, Sample
 from streams.settings import RouterSettings
 from streams.sources import Source, Sources
@@ -255,7 +256,7 @@ async def test_every_rule_that_matches_delivers_where_the_file_says_all(broker: 
 )
 def test_what_holds_an_event_back_is_its_outcome(options: dict[str, Any], fields: dict[str, Any], outcome: str | None):
     """Opt-out, sampling and consent each leave their own outcome; None lets the event through."""
-    assert _held_back(Route("one", "t.forward.one", lambda _: [], **options), event(0, **fields)) == outcome
+    assert held_back(Route("one", "t.forward.one", lambda _: [], **options), event(0, **fields)) == outcome
 
 
 async def test_an_integration_gets_events_of_its_own_sources_only(broker: Broker, topics: Topics):
