@@ -86,6 +86,11 @@ class Process:
         return self._process.returncode
 
     @property
+    def pid(self) -> int:
+        """The process id."""
+        return self._process.pid
+
+    @property
     def runs(self) -> bool:
         """Whether it has not ended."""
         return self._process.poll() is None
