@@ -15,7 +15,7 @@ from importlib.resources.abc import Traversable
 from typing import Any, ClassVar, Generic, Literal, TypeVar
 
 import orjson
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 SECONDS = re.compile(r"[0-9]{1,9}(\.[0-9]{1,9})?")
 
@@ -99,6 +99,18 @@ class Contract:
     batch_failure: BatchFailure = BatchFailure.WHOLE
     rates: tuple[Rate, ...] = ()
     versions: tuple[Version, ...] = ()
+
+    def complaint(self, payload: Mapping[str, Any]) -> str | None:
+        """What the payload model says against a payload, None if nothing; quotes no value."""
+        if self.payload is None:
+            return None
+        try:
+            self.payload.model_validate(payload)
+        except ValidationError as error:
+            first = error.errors(include_url=False, include_context=False, include_input=False)[0]
+            place = ".".join(map(str, first["loc"]))
+            return f"{place}: {first['msg']} ({error.error_count()} in all)"
+        return None
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,142 @@
+"""Reddit by its Conversions API, version 3."""
+
+from collections.abc import Sequence
+from datetime import timedelta
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import Field, model_validator
+from typing_extensions import override
+
+from forwarders.auth import HeaderSecret
+from forwarders.contract import Contract, HttpForwarder, Item, Kind, Limits, Payload, Rate, Request, Settings, Version
+from forwarders.fields import Currency, Sha256, without_nulls
+from forwarders.urls import Endpoint
+
+WITHOUT_VALUE = frozenset({"PAGE_VISIT", "VIEW_CONTENT", "SEARCH"})
+WITH_COUNT = frozenset({"ADD_TO_CART", "ADD_TO_WISHLIST", "PURCHASE", "CUSTOM"})
+MATCH_KEYS = ("idfa", "aaid", "email", "external_id", "ip_address", "user_agent", "uuid", "phone_number")
+
+
+class EventType(Payload):
+    """One of Reddit's events, or CUSTOM with a name of one's own."""
+
+    tracking_type: Literal[
+        "PAGE_VISIT",
+        "VIEW_CONTENT",
+        "SEARCH",
+        "ADD_TO_CART",
+        "ADD_TO_WISHLIST",
+        "PURCHASE",
+        "LEAD",
+        "SIGN_UP",
+        "CUSTOM",
+    ]
+    custom_event_name: Annotated[str, Field(min_length=1, max_length=64)] | None = None
+
+
+class User(Payload):
+    """Who it was: Reddit matches people by these."""
+
+    email: Sha256 | None = None
+    phone_number: Sha256 | None = None
+    external_id: Sha256 | None = None
+    uuid: str | None = None
+    ip_address: str | None = None
+    user_agent: str | None = None
+    idfa: str | None = None
+    aaid: str | None = None
+    data_processing_options: dict[str, Any] | None = None
+    screen_dimensions: dict[str, int] | None = None
+
+
+class Product(Payload):
+    """One product."""
+
+    id: str
+    name: str | None = None
+    category: str | None = None
+    quantity: int | None = None
+    item_price: float | None = None
+
+
+class Metadata(Payload):
+    """What it was about."""
+
+    conversion_id: str | None = None
+    value: float | None = None
+    currency: Currency | None = None
+    item_count: int | None = None
+    products: list[Product] | None = None
+
+
+class RedditEvent(Payload):
+    """One conversion event. Which metadata an event may have depends on its type."""
+
+    event_at: int
+    action_source: Literal["WEBSITE", "APP", "OTHER", "PHYSICAL_STORE"]
+    event_source_url: str | None = None
+    click_id: str | None = None
+    type: EventType
+    metadata: Metadata | None = None
+    user: User | None = None
+
+    @model_validator(mode="after")
+    def _check_event(self) -> Self:
+        kind, metadata, user = self.type.tracking_type, self.metadata or Metadata(), self.user or User()
+        if (kind == "CUSTOM") != (self.type.custom_event_name is not None):
+            raise ValueError("a custom_event_name goes with CUSTOM and with no other tracking_type")
+        if not self.click_id and all(getattr(user, key) is None for key in MATCH_KEYS):
+            raise ValueError("needs a click_id or a field of user to match a person by")
+        if self.event_source_url and self.action_source != "WEBSITE":
+            raise ValueError("an event_source_url goes with action_source WEBSITE only")
+        if (metadata.value is None) != (metadata.currency is None):
+            raise ValueError("metadata has value and currency, or none of them")
+        if kind in WITHOUT_VALUE and metadata.value is not None:
+            raise ValueError(f"metadata of {kind} has no value")
+        if kind not in WITH_COUNT and metadata.item_count is not None:
+            raise ValueError(f"metadata of {kind} has no item_count")
+        if kind == "PURCHASE" and (metadata.item_count is None or not metadata.products):
+            raise ValueError("metadata of PURCHASE needs item_count and products")
+        return self
+
+
+class RedditSettings(Settings):
+    """A pixel and its conversion access token. `test_id` sends everything to the Event Testing tool."""
+
+    pixel_id: Annotated[str, Field(pattern="^[A-Za-z0-9_]+$")]
+    access_token: HeaderSecret
+    test_id: str | None = None
+    endpoint: Endpoint = "https://ads-api.reddit.com"
+
+
+class Reddit(HttpForwarder[RedditSettings]):
+    """A repeat is known by `metadata.conversion_id`, also one that the browser's pixel sent."""
+
+    contract = Contract(
+        name="reddit",
+        title="Reddit Conversions API",
+        documentation="https://ads-api.reddit.com/docs/v3/",
+        kind=Kind.ADVERTISING,
+        settings=RedditSettings,
+        payload=RedditEvent,
+        limits=Limits(items=1000, bytes=4_000_000, item_bytes=100_000),
+        window=timedelta(days=7),
+        dedupe="metadata.conversion_id",
+        rates=(Rate(5000, seconds=60), Rate(250_000, seconds=60, of="items")),
+        versions=(Version("v3"),),
+    )
+
+    @override
+    def request(self, items: Sequence[Item]) -> Request:
+        settings = self.settings
+        data: dict[str, Any] = {"events": [_event(item) for item in items]}
+        if settings.test_id:
+            data["test_id"] = settings.test_id
+        headers = {"Authorization": f"Bearer {settings.access_token.get_secret_value()}"}
+        url = f"{settings.endpoint}/api/v3/pixels/{settings.pixel_id}/conversion_events"
+        return Request("POST", url, headers, {"data": data})
+
+
+def _event(item: Item) -> dict[str, Any]:
+    event: dict[str, Any] = without_nulls(item.payload)
+    return {**event, "metadata": {"conversion_id": item.id, **event.get("metadata", {})}}

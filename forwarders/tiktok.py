@@ -1,0 +1,178 @@
+"""TikTok by its Events API 2.0."""
+
+from collections.abc import Sequence
+from datetime import timedelta
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import ConfigDict, Field, model_validator
+from typing_extensions import override
+
+from forwarders.auth import HeaderSecret
+from forwarders.contract import (
+    Answer,
+    Auth,
+    Contract,
+    Delivered,
+    HttpForwarder,
+    Item,
+    Kind,
+    Limits,
+    Payload,
+    Rate,
+    Request,
+    Result,
+    Retry,
+    Settings,
+    Throttled,
+    Version,
+    refused,
+)
+from forwarders.fields import Currency, Hashes, without_nulls
+from forwarders.urls import Endpoint
+
+TAKEN = frozenset({0, 20001})
+TOO_MANY = 40100
+UNAUTHORIZED = frozenset({40102, 40104, 40105})
+
+
+class User(Payload):
+    """Who it was: TikTok matches people by these."""
+
+    email: Hashes = None
+    phone: Hashes = None
+    external_id: Hashes = None
+    first_name: Hashes = None
+    last_name: Hashes = None
+    zip_code: Hashes = None
+    city: str | None = None
+    state: str | None = None
+    country: str | None = None
+    ttclid: str | None = None
+    ttp: str | None = None
+    ip: str | None = None
+    user_agent: str | None = None
+    locale: str | None = None
+
+
+class Page(Payload):
+    """Where on a site."""
+
+    url: str
+    referrer: str | None = None
+
+
+class Content(Payload):
+    """One product."""
+
+    content_id: str | None = None
+    content_category: str | None = None
+    content_name: str | None = None
+    brand: str | None = None
+    price: float | None = None
+    quantity: int | None = None
+
+
+class Properties(Payload):
+    """What it was about: these, and those of TikTok's for single branches."""
+
+    model_config = ConfigDict(extra="allow")
+
+    contents: list[Content] | None = None
+    content_type: Literal["product", "product_group"] | None = None
+    content_ids: list[str] | None = None
+    currency: Currency | None = None
+    value: float | None = None
+    num_items: int | None = None
+    order_id: str | None = None
+    shop_id: str | None = None
+    query: str | None = None
+    search_string: str | None = None
+    description: str | None = None
+    delivery_category: str | None = None
+    predicted_ltv: float | None = None
+
+
+class TikTokEvent(Payload):
+    """One event."""
+
+    event: Annotated[str, Field(min_length=1)]
+    event_time: int
+    event_id: str | None = None
+    user: User
+    properties: Properties | None = None
+    page: Page | None = None
+    limited_data_use: bool | None = None
+
+    @model_validator(mode="after")
+    def _check_user(self) -> Self:
+        if not self.user.model_dump(exclude_none=True):
+            raise ValueError("user needs at least one field to match a person by")
+        return self
+
+
+class TikTokSettings(Settings):
+    """A pixel (or other event source) and its access token. `test_event_code` sends all to the Test Events tool."""
+
+    event_source: Literal["web", "app", "offline", "crm"] = "web"
+    event_source_id: Annotated[str, Field(min_length=1)]
+    access_token: HeaderSecret
+    test_event_code: str | None = None
+    endpoint: Endpoint = "https://business-api.tiktok.com"
+
+
+class TikTok(HttpForwarder[TikTokSettings]):
+    """TikTok answers 200 to nearly all; the body's `code` says what became of the request, as a whole.
+
+    A repeat is known by `event` and `event_id`, also one that the browser's pixel sent.
+    """
+
+    contract = Contract(
+        name="tiktok",
+        title="TikTok Events API",
+        documentation="https://business-api.tiktok.com/portal/docs?id=1771100865818625",
+        kind=Kind.ADVERTISING,
+        settings=TikTokSettings,
+        payload=TikTokEvent,
+        limits=Limits(items=1000, bytes=4_000_000, item_bytes=100_000),
+        dedupe="event_id",
+        dedupe_window=timedelta(hours=48),
+        rates=(Rate(1000), Rate(600_000, seconds=60), Rate(86_400_000, seconds=86_400)),
+        versions=(Version("v1.3"),),
+    )
+
+    @property
+    @override
+    def limits(self) -> Limits:
+        """Test events go one by one."""
+        return Limits(1, 100_000, 100_000) if self.settings.test_event_code else self.contract.limits
+
+    @override
+    def request(self, items: Sequence[Item]) -> Request:
+        settings = self.settings
+        body: dict[str, Any] = {
+            "event_source": settings.event_source,
+            "event_source_id": settings.event_source_id,
+            "data": [{"event_id": item.id, **without_nulls(item.payload)} for item in items],
+        }
+        if settings.test_event_code:
+            body["test_event_code"] = settings.test_event_code
+        headers = {"Access-Token": settings.access_token.get_secret_value()}
+        return Request("POST", f"{settings.endpoint}/open_api/v1.3/event/track/", headers, body)
+
+    @override
+    def read(self, answer: Answer, items: Sequence[Item]) -> Sequence[Result]:
+        code = answer.json.get("code") if isinstance(answer.json, dict) else None
+        if answer.status != 200 or not isinstance(code, int):
+            return super().read(answer, items)
+        result: Result
+        if code in TAKEN:
+            result = Delivered()
+        elif code == TOO_MANY:
+            result = Throttled(answer.retry_after)
+        elif code in UNAUTHORIZED:
+            result = Auth()
+        elif code >= 50000:
+            result = Retry(answer.retry_after)
+        else:
+            return refused(items, f"code_{code}")
+        return [result] * len(items)
