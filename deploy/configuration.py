@@ -47,6 +47,7 @@ class Unset:
 class Integration:
     """One integration's file, read and checked. `settings` may be None where a variable that it names is not set."""
 
+    document: Document
     name: str
     forwarder: type[Forwarder[Any]]
     settings: Settings | None
@@ -60,6 +61,11 @@ class Integration:
     def make(self) -> Forwarder[Any]:
         """The forwarder with its settings."""
         return self.forwarder(self.settings)
+
+    def route(self, topics: Topics) -> Route:
+        """The integration as the router sees it."""
+        topic, single = topics.forward(self.name), not self.rules.match_all
+        return Route(self.name, topic, self.rules.apply, single, self.sources, self.consent, self.sample)
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,19 +90,7 @@ class Configuration:
 
     def rule_set(self) -> RuleSet:
         """What the router works by; an integration that is draining has no route."""
-        routes = [
-            Route(
-                integration.name,
-                self.topics.forward(integration.name),
-                integration.rules.apply,
-                not integration.rules.match_all,
-                integration.sources,
-                integration.consent,
-                integration.sample,
-            )
-            for integration in self.integrations.values()
-            if integration.state == "active"
-        ]
+        routes = [it.route(self.topics) for it in self.integrations.values() if it.state == "active"]
         return RuleSet(self.version, self.sources, tuple(routes))
 
 
@@ -211,17 +205,15 @@ class _Reader:
         rules = self._read_rules(document, forwarder)
         if len(self.mistakes) > before or not (file and forwarder and rules):
             return None
-        consent, sample = file.consent, file.sample
         return Integration(
+            document,
             file.integration,
             forwarder,
             settings,
             rules,
             frozenset(file.sources) if file.sources else None,
-            Consent(consent.all or consent.any or (), "all" if consent.all else "any", consent.assume)
-            if consent
-            else None,
-            Sample(sample.rate, sample.by) if sample else None,
+            file.consent.filter if file.consent else None,
+            file.sample.filter if file.sample else None,
             file.state,
             file.delivery,
         )

@@ -4,6 +4,7 @@ from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, model_validator
 
+from streams.ruleset import Consent, Sample
 from streams.settings import DeliverySettings
 
 NAME = r"^[a-z0-9][a-z0-9_-]{0,63}$"
@@ -37,6 +38,11 @@ class ConsentFilter(BaseModel):
             raise ValueError("give either `all` or `any`, a list of categories")
         return self
 
+    @property
+    def filter(self) -> Consent:
+        """As the router reads it."""
+        return Consent(self.all or self.any or (), "all" if self.all else "any", self.assume)
+
 
 class SampleFilter(BaseModel):
     """Which part of the events is forwarded."""
@@ -45,6 +51,11 @@ class SampleFilter(BaseModel):
 
     rate: float = Field(ge=0, le=1, description="The part of the events, 0 to 1.")
     by: str = Field("userId", min_length=1, description="Events that share this field are forwarded all or none.")
+
+    @property
+    def filter(self) -> Sample:
+        """As the router reads it."""
+        return Sample(self.rate, self.by)
 
 
 class IntegrationFile(BaseModel):

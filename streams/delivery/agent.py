@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 import structlog
-from pydantic import BaseModel, SecretStr, ValidationError
+from pydantic import BaseModel, SecretStr
 
 from forwarders.contract import (
     Answer,
@@ -65,7 +65,6 @@ class Deliverer:
         self._topics = topics
         self._producer = producer
         self._clock = clock
-        self._model = contract.payload
         self._ordered = contract.ordered if settings.ordered is None else settings.ordered
         self._lanes = settings.concurrency if self._ordered or isinstance(forwarder, WriterForwarder) else 1
         self._queues: list[asyncio.Queue[list[Parcel]]] = [asyncio.Queue() for _ in range(self._lanes)]
@@ -153,15 +152,8 @@ class Deliverer:
         """What is wrong with a payload, found before it could spoil a batch."""
         if parcel.size > self._limits.item_bytes + 2048:
             return Dead("too_large", f"{parcel.size} bytes are more than the vendor takes ({self._limits.item_bytes})")
-        if self._model is None:
-            return None
-        try:
-            self._model.model_validate(parcel.item.payload)
-        except ValidationError as error:
-            first = error.errors(include_url=False, include_context=False, include_input=False)[0]
-            place = ".".join(map(str, first["loc"]))
-            return Dead("payload", f"{place}: {first['msg']} ({error.error_count()} in all)")
-        return None
+        complaint = self._forwarder.contract.complaint(parcel.item.payload)
+        return Dead("payload", complaint) if complaint else None
 
     def _lane_of(self, parcel: Parcel) -> int:
         if self._lanes == 1:
