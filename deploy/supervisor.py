@@ -154,8 +154,9 @@ def _parse(line: bytes) -> dict[str, Any] | None:
 
 
 def _signal(child: Child, number: signal.Signals) -> None:
-    with suppress(ProcessLookupError):
-        os.killpg(child.process.pid, number)
+    if child.process.returncode is None:
+        with suppress(ProcessLookupError):
+            os.killpg(child.process.pid, number)
 
 
 def _die_with_parent() -> Callable[[], None] | None:

@@ -9,7 +9,7 @@ EXAMPLE = Path(__file__).parents[1] / "example"
 @click.argument("folder", metavar="[DIR]", type=click.Path(path_type=Path), default=EXAMPLE)
 @click.pass_context
 def up(context: click.Context, folder: Path) -> None:
-    """Run all on this machine: collector, router, forwarders, and show what becomes of each event.
+    """Run all on this machine, and show what becomes of each event.
 
     Where turnout.yaml says so, it brings a broker along, which keeps its data in memory only, and a simulator of the
     vendors. With that broker, variables that are not set come from the folder's demo.env. Without DIR, an example.
