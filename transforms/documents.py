@@ -25,7 +25,8 @@ _CONSTANTS = {
     **dict.fromkeys(("true", "True", "TRUE"), True),
     **dict.fromkeys(("false", "False", "FALSE"), False),
 }
-_INTEGER = re.compile(r"[-+]?[0-9]{1,300}|0o[0-7]{1,300}|0x[0-9a-fA-F]{1,300}")
+_INTEGER = re.compile(r"[-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+")
+_MAX_DIGITS = 300
 _FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?")
 _NOT_JSON = re.compile(r"[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)")
 
@@ -87,14 +88,20 @@ class Document:
         parent = self._nearest(keys[:-1])
         return parent.keys.get(keys[-1], self.where(*keys)) if keys else self.where()
 
-    def inset(self, offset: int, *keys: str | int) -> int:
-        """Columns from the start of the scalar at these keys to a character of its text; 0 where that is not plain."""
+    def where_in(self, offset: int, *keys: str | int) -> tuple[int, int]:
+        """Line and column of a character of the text at these keys; of its start where escapes or folds hide it."""
         node = self._nearest(keys)
-        if not offset or not isinstance(node.value, str):
-            return 0
-        rest = self.lines[node.line - 1][node.column - 1 :]
-        quoted = rest[:1] in {"'", '"'}
-        return offset + quoted if rest[quoted:].startswith(node.value) else 0
+        if offset and isinstance(node.value, str):
+            rest = self.lines[node.line - 1][node.column - 1 :]
+            quoted = rest[:1] in {"'", '"'}
+            if rest[quoted:].startswith(node.value):
+                return node.line, node.column + quoted + offset
+            if rest[:1] == "|":
+                before = node.value[:offset].split("\n")
+                line = self.lines[node.line + len(before) - 1]
+                indent = len(line) - len(line.lstrip(" "))
+                return node.line + len(before), indent + len(before[-1]) + 1
+        return node.line, node.column
 
     @cached_property
     def lines(self) -> list[str]:
@@ -232,6 +239,8 @@ class _Reader:
         if text[0] not in "-+.0123456789":
             return text
         if _INTEGER.fullmatch(text):
+            if len(text) > _MAX_DIGITS:
+                raise self._error(event, f"the number {text[:40]}… is out of range", "quote it if it is text")
             return int(text, {"0o": 8, "0x": 16}.get(text[:2], 10))
         if _FLOAT.fullmatch(text):
             number = float(text)

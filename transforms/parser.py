@@ -17,6 +17,7 @@ from transforms.tree import (
     Condition,
     Constant,
     Items,
+    Missing,
     Node,
     Path,
     Place,
@@ -150,7 +151,14 @@ class Parser:
     @staticmethod
     def type_of(data: Any) -> str:
         """The data's type as a file's author knows it."""
-        names = {dict: "an object", list: "a list", str: "a string", bool: "true or false", type(None): "null"}
+        names = {
+            dict: "an object",
+            list: "a list",
+            str: "a string",
+            bool: "true or false",
+            type(None): "null",
+            Missing: "nothing",
+        }
         return names.get(type(data), "a number" if isinstance(data, int | float) else f"a {type(data).__name__}")
 
     def _child(self, data: Any, place: Place, *, literal: bool) -> Node:

@@ -115,8 +115,8 @@ class Rules:
         out.namespace["OTHERWISE"] = (("", DROP),)
         with out.function_body("def apply(event):"):
             with out.indented("try:"):
-                out.line('by_event, others = BY_TYPE.get(event.get("type"), OTHER_TYPES)')
-                out.line('rules = by_event.get(event.get("event"), others)')
+                out.line("by_event, others = BY_TYPE.get(event.get('type'), OTHER_TYPES)")
+                out.line("rules = by_event.get(event.get('event'), others)")
             with out.indented("except (AttributeError, TypeError):"):
                 out.line(f"rules = {out.function(_unusual)}(event, BY_TYPE, OTHER_TYPES)")
             if self.match_all:
@@ -173,7 +173,7 @@ def read_rules(document: Document, *, preset: Document | None = None) -> tuple[R
     rules = _in_place(own.rules, base.rules if base else [])
     otherwise = own.otherwise if own.says_otherwise or base is None else base.otherwise
     match_all = own.match_all if own.match_all is not None or base is None else base.match_all
-    finished = [rule.finish(common, errors) for rule in rules]
+    finished = [rule.finish(common, errors) for rule in rules if rule.sound]
     last = otherwise.finish(common, errors) if otherwise else None
     _refuse_what_never_matches(finished, errors, first_only=not match_all)
     if errors:
@@ -218,6 +218,7 @@ class _Draft:
     condition: Condition | None
     own: Node | None
     drop: bool
+    sound: bool = True
 
     def finish(self, common: Node | None, errors: list[RuleError]) -> Rule:
         shape = None
@@ -290,6 +291,7 @@ class _File:
         if not isinstance(data, dict):
             self._errors.append(place.error(f"a rule is an object, not {Parser.type_of(data)}", "name, when and map"))
             return None
+        mistakes = len(self._errors)
         for key in data:
             if key not in _RULE_KEYS:
                 hint = Parser.nearest(key, _RULE_KEYS) or f"there are {', '.join(_RULE_KEYS)}"
@@ -306,12 +308,14 @@ class _File:
                 place.at("drop").error("a rule that drops has no map", "take one of them out", key=True)
             )
         own = self._map(data["map"], place.at("map")) if "map" in data else None
-        return _Draft(
-            self._name(data, place, number), place, condition if _is_condition(condition) else None, own, drop is True
-        )
+        name = self._name(data, place, number)
+        return _Draft(name, place, condition, own, drop is True, sound=len(self._errors) == mistakes)
 
     def _name(self, data: Mapping[str, Any], place: Place, number: int) -> str:
         name = data.get("name", f"rule-{number}")
+        if name == "otherwise":
+            self._errors.append(place.at("name").error("the name 'otherwise' is taken", "give the rule another"))
+            return "otherwise"
         if not isinstance(name, str) or not _NAME.fullmatch(name):
             self._errors.append(
                 place.at("name").error(
@@ -328,10 +332,6 @@ class _File:
         parser = Parser(self._errors)
         node: Node = parser.collect(parser.value, place, data, place)
         return node
-
-
-def _is_condition(value: Any) -> bool:
-    return isinstance(value, Condition)
 
 
 def _in_place(own: Sequence[_Draft], base: Sequence[_Draft]) -> list[_Draft]:

@@ -55,8 +55,8 @@ class Place:
         if self.document is None:
             where = "".join(f"/{name}" for name in self.keys)
             return RuleError(f"{where}: {message}" if where else message, hint)
-        line, column = self.document.where_key(*self.keys) if key else self.document.where(*self.keys)
-        return RuleError(message, hint, line, column + self.document.inset(offset, *self.keys), self.document.path)
+        place = self.document.where_key(*self.keys) if key else self.document.where_in(offset, *self.keys)
+        return RuleError(message, hint, *place, self.document.path)
 
 
 # Paths

@@ -176,7 +176,7 @@ def load_seconds(files: int = 300) -> float:
     for file in range(files):
         lines = [f"integration: file-{file}", "rules:"]
         for rule in range(6):
-            lines += [f"  - name: rule {rule}", f"    when: 'type = \"track\" and event = \"Event {rule}\"'", "    map:"]
+            lines += [f"  - name: rule {rule}", f'    when: \'type = "track" and event = "Event {rule}"\'', "    map:"]
             lines += [f"      field_{field}: $.properties.group_{file}.name_{rule}_{field}" for field in range(5)]
             lines += ["      kind: purchase", "      version: 1"]
         texts.append("\n".join(lines))
@@ -196,7 +196,9 @@ def main() -> None:
     pairs = [(per_second(mapping, EVENT), per_second(by_hand, EVENT)) for _ in range(7)]
     ours, hand = median(pair[0] for pair in pairs), median(pair[1] for pair in pairs)
     ratio = median(by_hand_rate / rate for rate, by_hand_rate in pairs)
-    print(f"purchase: {ours:,.0f} mappings/s, by hand {hand:,.0f}/s: {ratio:.2f} times the time of the hand-written one")
+    print(
+        f"purchase: {ours:,.0f} mappings/s, by hand {hand:,.0f}/s: {ratio:.2f} times the time of the hand-written one"
+    )
     rates = {}
     for count in (10, 40, 200):
         rules, errors = read_rules(rule_file(count))

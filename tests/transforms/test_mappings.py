@@ -15,7 +15,9 @@ def _cases(path: Path) -> list:
     return [pytest.param(case, id=f"{path.stem}:{case.get('does') or case['when']}") for case in data]
 
 
-@pytest.mark.parametrize("case", [case for path in sorted((CASES / "mappings").glob("*.yaml")) for case in _cases(path)])
+@pytest.mark.parametrize(
+    "case", [case for path in sorted((CASES / "mappings").glob("*.yaml")) for case in _cases(path)]
+)
 def test_mapping(case):
     """A mapping gives exactly the value that its case states, with keys in the mapping's order."""
     result = compile_mapping(case["map"])(case["event"])

@@ -2,6 +2,7 @@
 
 import copy
 import json
+from contextlib import suppress
 
 import pytest
 from hypothesis import HealthCheck, example, given, settings
@@ -12,75 +13,98 @@ from transforms.directives import DIRECTIVES
 from transforms.documents import Document
 
 NAMES = st.sampled_from(["a", "b", "a b", "", "type", "event", "$", "0", "__class__", "'", '"', "\\", "{{", "\n", "é"])
-SCALARS = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(max_size=8)
+SCALARS = (
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(max_size=8)
+)
 JSON = st.recursive(
     SCALARS, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(NAMES | st.text(max_size=4), inner, max_size=3)
 )
 EVENTS = st.dictionaries(NAMES, JSON, max_size=4)
 PATHS = st.sampled_from(
-    "$ $.a $.a.b $.b[0] $.a[-1].b $.a[*].b $..a $.a[1:] $.a[?(@.b>1)] $['a','b'] $.a[?(@.a=='x')].b "
-    "$.a.`len` $.a..b[0] $.a[?(@.a == $.b)] $.a[?(!@.b)] $.a[?@.b =~ 'x'] $[?(@.a)] $.b[0,1]".split(" ")
-    + ["$.a[?(@.b == null || @.a)]"]
+    [
+        "$",
+        "$.a",
+        "$.a.b",
+        "$.b[0]",
+        "$.a[-1].b",
+        "$.a[*].b",
+        "$..a",
+        "$.a[1:]",
+        "$.a[?(@.b>1)]",
+        "$['a','b']",
+        "$.a[?(@.a=='x')].b",
+        "$.a.`len`",
+        "$.a..b[0]",
+        "$.a[?(@.a == $.b)]",
+        "$.a[?(!@.b)]",
+        "$.a[?@.b =~ 'x']",
+        "$[?(@.a)]",
+        "$.b[0,1]",
+        "$.a[?(@.b == null || @.a)]",
+    ]
 )
 CONDITIONS = st.sampled_from(
     [
-        'a = 1', 'a.b != "x"', 'a > 1 or b = null', 'contains(a, "x")', '!match(a.b, "a*b")', 'a in [1, "x", null]',
-        "length(a) > 1", 'lowercase(event) = "x"', 'type = "track" and event = "x"', "!(exists($.a[*].b))", "$.a[0] = 1",
+        "a = 1",
+        'a.b != "x"',
+        "a > 1 or b = null",
+        'contains(a, "x")',
+        '!match(a.b, "a*b")',
+        'a in [1, "x", null]',
+        "length(a) > 1",
+        'lowercase(event) = "x"',
+        'type = "track" and event = "x"',
+        "!(exists($.a[*].b))",
+        "$.a[0] = 1",
     ]
-)  # fmt: skip
-
-
-def _directives(inner):
-    """Any directive with arguments that fit or do not."""
-    fixed = PATHS | st.sampled_from(["lower", "encode", "left", "iso", "%Y", "email", "a", "{{a}} {{a.b}}", "(a)(b)?"])
-    options = st.fixed_dictionaries(
-        {},
-        optional={
-            name: {"when": CONDITIONS, "table": st.just({"a": 1}), "values": st.lists(inner, max_size=3)}.get(
-                name, inner | fixed | st.booleans() | st.integers(0, 3) | st.lists(inner, max_size=2)
-            )
-            for definition in DIRECTIVES.values()
-            for name in definition.arguments
-        },
-    )
-    return st.dictionaries(st.sampled_from(sorted(DIRECTIVES)), inner | options | st.lists(inner, max_size=3), min_size=1, max_size=1)
+)
 
 
 @st.composite
-def _fitting_directives(draw, inner):
-    """A directive with the arguments that it needs."""
+def _directives(draw, inner):
+    """A directive with arguments of the kinds that it takes."""
     definition = DIRECTIVES[draw(st.sampled_from(sorted(set(DIRECTIVES) - {"@call"})))]
     kinds = {
-        "path": PATHS, "template": st.sampled_from(["{{a}}", "x{{a.b}}{{{b}}}", "plain"]), "text": st.sampled_from(["a", ",", "1"]),
-        "true or false": st.booleans(), "whole number": st.integers(0, 5), "condition": CONDITIONS,
-        "list of values": st.lists(inner, max_size=3), "list of objects": st.lists(PATHS | st.dictionaries(NAMES, inner, max_size=2), max_size=3),
-        "object": st.dictionaries(st.sampled_from(["a", "b", "c"]), inner, max_size=3), "regular expression": st.sampled_from(["a", "(.)(x)?", "^$"]),
+        "path": PATHS,
+        "template": st.sampled_from(["{{a}}", "x{{a.b}}{{{b}}}", "plain"]),
+        "text": st.sampled_from(["a", ",", "1"]),
+        "true or false": st.booleans(),
+        "whole number": st.integers(0, 5),
+        "condition": CONDITIONS,
+        "value": inner,
+        "list of values": st.lists(inner, max_size=3),
+        "object": st.dictionaries(st.sampled_from(["a", "b", "c"]), inner, max_size=3),
+        "list of objects": st.lists(PATHS | st.dictionaries(NAMES, inner, max_size=2), max_size=3),
+        "regular expression": st.sampled_from(["a", "(.)(x)?", "^$"]),
         "object, or the name of a file beside": st.just({"a": [1], "1": {}}),
-    }  # fmt: skip
-    given_arguments = {}
+    }
+    arguments = {}
     for name, argument in definition.arguments.items():
-        if (argument.required or draw(st.booleans())) and not (definition.name == "@if" and name in {"blank", "when"}):
-            strategy = kinds.get(argument.kind)
-            if strategy is None:
-                words = [word for word in argument.kind.replace(",", " ").split() if word in {"lower", "encode", "left", "iso", "sha256", "email", "1"}]
-                strategy = st.just(words[0]) if words else (inner if "value" in argument.kind else st.just("49"))
-            given_arguments[name] = draw(strategy)
+        if argument.required or draw(st.booleans()):
+            words = st.sampled_from([*argument.kind.replace(",", "").split(" or "), "iso", "%Y", "49"])
+            arguments[name] = draw(kinds.get(argument.kind, words))
     if isinstance(definition.short, tuple):
-        return {definition.name: list(given_arguments.values())}
-    if len(definition.arguments) == 1:
-        return {definition.name: next(iter(given_arguments.values()))}
-    if definition.name == "@if" and "exists" not in given_arguments:
-        given_arguments["exists"] = "$.a"
-    return {definition.name: given_arguments}
+        return {definition.name: list(arguments.values())}
+    return {definition.name: next(iter(arguments.values())) if len(definition.arguments) == 1 else arguments}
+
+
+@st.composite
+def _wild_directives(draw, inner):
+    """Any directive with anything for its value."""
+    name = draw(st.sampled_from(sorted(DIRECTIVES)))
+    options = st.dictionaries(st.sampled_from(sorted(DIRECTIVES[name].arguments)), inner, max_size=4)
+    return {name: draw(inner | options | st.lists(inner, max_size=3))}
 
 
 MAPPINGS = st.recursive(
     SCALARS | PATHS | st.sampled_from(["{{a}}", "x {{a.b}} y"]),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(NAMES, inner, max_size=3) | _fitting_directives(inner),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(NAMES, inner, max_size=3) | _directives(inner),
     max_leaves=12,
 )
 WILD = st.recursive(
-    SCALARS | PATHS | st.text(), lambda inner: st.lists(inner) | st.dictionaries(NAMES | st.text(), inner) | _directives(inner), max_leaves=12
+    SCALARS | PATHS | st.text(),
+    lambda inner: st.lists(inner) | st.dictionaries(NAMES | st.text(), inner) | _wild_directives(inner),
+    max_leaves=12,
 )
 FEW = settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
@@ -104,23 +128,22 @@ def test_a_compiled_mapping_never_raises_and_changes_nothing(mapping, events):
 @given(WILD)
 def test_any_data_compiles_or_is_refused(data):
     """Compiling any data gives a function or a RuleError."""
-    try:
+    with suppress(RuleError):
         compile_mapping(data)({"a": {"b": [1, "x"]}})
-    except RuleError as error:
-        assert error.message
 
 
 @FEW
-@given(st.text() | CONDITIONS.flatmap(lambda text: st.integers(0, len(text)).map(lambda at: text[:at] + "(" + text[at:])))
+@given(
+    st.text() | CONDITIONS.flatmap(lambda text: st.integers(0, len(text)).map(lambda at: text[:at] + "(" + text[at:]))
+)
 def test_any_text_is_a_condition_or_refused(text):
     """A condition compiles or is refused with a place in it."""
+    mistake = None
     try:
-        condition = compile_condition(text)
+        assert compile_condition(text)({}) in {True, False}
     except RuleError as error:
-        assert error.line is not None
-        assert 1 <= error.column <= len(text) + 1
-    else:
-        assert condition({}) in {True, False}
+        mistake = error
+    assert mistake is None or (mistake.line >= 1 and 1 <= mistake.column <= len(text) + 1)
 
 
 @FEW
@@ -141,7 +164,18 @@ def test_what_stands_in_rules_is_only_ever_a_constant(key, value):
 
 @pytest.mark.parametrize(
     "text",
-    ["'); raise SystemExit #", '"""', "\\", "{__import__('os')}", "\n    raise SystemExit", "{{__import__('os').system('x')}}", "\x00", "\u2028", "\ud800", "ᵢf"],
+    [
+        "'); raise SystemExit #",
+        '"""',
+        "\\",
+        "{__import__('os')}",
+        "\n    raise SystemExit",
+        "{{__import__('os').system('x')}}",
+        "\x00",
+        "\u2028",
+        "\ud800",
+        "ᵢf",
+    ],
 )
 def test_hostile_text_is_data(text):
     """Text that tries to leave its quotes does not, as key, value, name in a path, template or condition."""

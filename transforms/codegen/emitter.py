@@ -49,6 +49,7 @@ class Emitter(Writer):
     def __init__(self) -> None:
         super().__init__()
         self.root = Expr("event", missing=False, atom=True)
+        self._found = "found"
         self._objects: dict[tuple[str, tuple[Segment, ...]], str] = {}
         self._values: dict[tuple[str, Path, str], Expr] = {}
 
@@ -57,6 +58,7 @@ class Emitter(Writer):
         """A function of an event, which is an object."""
         self.forget_names()
         self.name("event")
+        self._found = self.name("found")
         self._objects = {("event", ()): "event"}
         self._values = {}
         with self.indented(header):
@@ -130,6 +132,10 @@ class Emitter(Writer):
         """What a path finds: the value of one that matches one place, else the list of all."""
         if not path.segments:
             return self.root
+        if known := self._values.get((self.root.code, path, absent)) or self._values.get(
+            (self.root.code, path, "MISSING")
+        ):
+            return known
         if not path.singular:
             head, tail = paths.split(path.segments)
             return Expr(paths.matches(self, self._raw(head).code, tail), missing=False)
@@ -234,7 +240,7 @@ class Emitter(Writer):
             self.line(f"{before}{expr.code}{after}")
             return
         code = expr.code
-        test = code if expr.atom else f"({(code := self.name('found'))} := {expr.code})"
+        test = code if expr.atom else f"({(code := self._found)} := {expr.code})"
         with self.indented(f"if {test} is not MISSING:"):
             self.line(f"{before}{code}{after}")
 

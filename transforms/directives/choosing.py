@@ -40,7 +40,7 @@ def choose(
     0, false, an empty list), or if the condition of `when` holds; otherwise `else`.
     """
     if exists:
-        test = f"not ({_is_absent(out.variable(exists, absent='None'))})"
+        test = _is_given(out.variable(exists, absent="None"))
     elif blank:
         test = f"not {out.call(shapes.blank, out.emit(blank).code).code}"
     else:
@@ -53,6 +53,10 @@ def choose(
 def _branch(out: Emitter, header: str, node: Node | None, name: str) -> bool:
     with out.block(header):
         return out.assign(out.emit(node) if node else Expr("MISSING"), name).missing
+
+
+def _is_given(value: Expr) -> str:
+    return f"{value.code} is not None" + (f" and {value.code} is not MISSING" if value.missing else "")
 
 
 def _is_absent(value: Expr) -> str:

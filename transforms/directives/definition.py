@@ -47,7 +47,7 @@ class Directive:
             if name in given:
                 parsed[name] = parser.collect(argument.parse, places[name], parser, given[name], places[name])
             elif argument.required:
-                raise place.error(f"{self.name} needs {name!r}", f"{name}: {argument.kind}", key=True)
+                raise place.error(f"{self.name} needs {name!r}", f"add {name}: {argument.kind}", key=True)
         if self.check and (mistake := self.check(parsed)):
             raise place.error(mistake, key=True)
         return Call(place, self, parsed)

@@ -147,7 +147,7 @@ def _has_group(given: Mapping[str, Any]) -> str | None:
     groups, group = getattr(given["pattern"], "groups", None), given.get("group", 0)
     if groups is None or not isinstance(group, int) or group <= groups:
         return None
-    return f"the pattern has {groups} groups, and no group {group}"
+    return f"the pattern has no group {group}"
 
 
 @directive(

@@ -1,0 +1,159 @@
+"""The rules of an integration's file."""
+
+import json
+import sys
+import traceback
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from transforms import DROP, Failure, compile_mapping, read_rules
+from transforms.directives import calls
+from transforms.documents import Document
+
+CASES = Path(__file__).parents[1] / "cases" / "rules"
+
+
+@pytest.mark.parametrize("path", sorted((CASES / "invalid").glob("*.yaml")), ids=lambda path: path.stem)
+def test_mistakes(path):
+    """All of a file's mistakes come at once, each with its place and exact text, in the order of their lines."""
+    rules, errors = read_rules(Document.parse(path.read_bytes(), path.name))
+    assert rules is None
+    assert "".join(f"{error}\n" for error in errors) == path.with_suffix(".txt").read_text()
+
+
+def _read(data, name, preset=None):
+    rules, errors = read_rules(Document.parse(_yaml(data), name), preset=preset)
+    assert errors == []
+    return rules
+
+
+def _yaml(data):
+    return json.dumps(data, ensure_ascii=False)
+
+
+@pytest.mark.parametrize(
+    "case", [pytest.param(case, id=case["does"]) for case in Document.read(CASES / "merges.yaml").data]
+)
+def test_rules(case):
+    """A file's rules, over a preset's where there is one, give these payloads."""
+    preset = Document.parse(_yaml(case["preset"]), "preset.yaml") if "preset" in case else None
+    rules = _read(case["file"], "file.yaml", preset)
+    if "names" in case:
+        assert list(rules.names) == case["names"]
+    for event, name in case.get("many", []):
+        assert [found for found, _ in rules.apply(event)] == [name]
+    if "gives" in case:
+        results = [[name, "DROP" if payload is DROP else payload] for name, payload in rules.apply(case["event"])]
+        assert results == case["gives"]
+
+
+def test_a_mistake_in_a_preset_names_its_file():
+    """Mistakes in either file are found, each with its own path."""
+    document = Document.parse("rules: [{name: a, map: {x: '$.['}}]", "own.yaml")
+    preset = Document.parse("rules: [{name: b, wen: x, map: {}}]", "preset.yaml")
+    _, errors = read_rules(document, preset=preset)
+    assert [(error.path, error.line) for error in errors] == [("own.yaml", 1), ("preset.yaml", 1)]
+
+
+@pytest.fixture
+def function(monkeypatch):
+    """A function that another package registered."""
+    raised = []
+
+    def fail(value):
+        raised.append(value)
+        raise ValueError(f"secret {value}")
+
+    functions = {"fail": fail, "double": lambda value: value and value * 2}
+    entries = {name: SimpleNamespace(load=lambda each=each: each) for name, each in functions.items()}
+    monkeypatch.setattr(calls, "_installed", lambda: entries)
+    return raised
+
+
+def test_a_function_of_another_package(function):
+    """@call gives what a registered function makes of its arguments, in which null stands for missing."""
+    rules = _read(
+        {"rules": [{"name": "r", "map": {"a": {"@call": {"function": "double", "arguments": ["$.n"]}}}}]}, "f.yaml"
+    )
+    assert rules.apply({"n": 4}) == (("r", {"a": 8}),)
+    assert rules.apply({}) == (("r", {"a": None}),)
+
+
+def test_a_mapping_that_raises_names_its_line_and_no_value(function):
+    """A field that raises makes a Failure with rule, line and column, without what the event or the error said."""
+    text = """
+rules:
+  - name: bad
+    map:
+      fine: 1
+      broken:
+        "@call": {function: fail, arguments: [$.email]}
+"""
+    rules, _ = read_rules(Document.parse(text, "ga4.yaml"))
+    ((name, failure),) = rules.apply({"email": "ada@example.com"})
+    assert name == "bad"
+    assert failure == Failure("bad", 7, 18, "ga4.yaml", "the mapping raised ValueError")
+    assert function == ["ada@example.com"]
+
+
+def test_a_map_that_gives_no_object():
+    """A rule's map that is a directive and gives no object makes a Failure."""
+    rules = _read({"rules": [{"name": "r", "map": {"@path": "$.properties"}}]}, "f.yaml")
+    assert rules.apply({"properties": {"a": 1}}) == (("r", {"a": 1}),)
+    assert rules.apply({"properties": [1]})[0][1].error == "the map gave a list, not an object"
+    assert rules.apply({})[0][1].error == "the map gave nothing, not an object"
+
+
+@pytest.mark.parametrize("event", [None, 5, "x", []])
+def test_an_event_that_is_no_object_breaks_nothing(event):
+    """What is not an event makes a Failure or is dropped."""
+    rules = _read({"rules": [{"name": "r", "when": 'event = "x" and n > 1', "map": {"a": "$.a"}}]}, "f.yaml")
+    assert rules.apply(event) == (("", DROP),)
+    rules = _read({"rules": [{"name": "r", "map": {"a": "$.a"}}]}, "f.yaml")
+    assert isinstance(rules.apply(event)[0][1], Failure)
+
+
+def test_the_generated_code_reads_like_a_persons():
+    """Golden: what the compiler writes for a small file."""
+    document = Document.read(CASES / "generated.yaml")
+    rules, _ = read_rules(Document.parse(document.text, "generated.yaml"))
+    assert rules.source == (CASES / "generated.py.txt").read_text()
+
+
+def test_a_traceback_shows_the_generated_line(function):
+    """Generated lines are in linecache, so that tracebacks show them."""
+    mapping = compile_mapping({"a": {"@call": {"function": "fail", "arguments": ["$.x"]}}})
+    with pytest.raises(ValueError, match="secret") as caught:
+        mapping({"x": 1})
+    assert "FUNCTION_1" in "".join(traceback.format_exception(caught.value))
+
+
+def test_a_table_in_a_file_beside(tmp_path):
+    """@lookup reads a table from a file beside the rules, and from nowhere else."""
+    (tmp_path / "countries.yaml").write_text("de: Germany\n")
+    (tmp_path / "rules.yaml").write_text("rules: [{name: r, map: {a: {'@lookup': {table: countries.yaml, key: $.c}}}}]")
+    rules, errors = read_rules(Document.read(tmp_path / "rules.yaml"))
+    assert errors == []
+    assert rules.apply({"c": "de"}) == (("r", {"a": "Germany"}),)
+
+
+def test_rules_that_share_tests_are_looked_up():
+    """Of 200 rules on type and event, an event meets only those in question."""
+    data = [
+        {"name": f"r{n}", "when": f'type = "track" and event = "e{n}" and n > {n}', "map": {"n": n}} for n in range(200)
+    ]
+    rules = _read({"rules": data}, "f.yaml")
+    met = []
+
+    def meet(frame, kind, _):
+        if kind == "call" and frame.f_code.co_name.startswith("rule_"):
+            met.append(frame.f_code.co_name)
+
+    sys.setprofile(meet)
+    try:
+        rules.apply({"type": "track", "event": "e199", "n": 500})
+    finally:
+        sys.setprofile(None)
+    assert met == ["rule_200"]
