@@ -1,0 +1,137 @@
+"""Customer.io by its Track API, version 2."""
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from hashlib import sha256
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import Field, SecretStr, model_validator
+from typing_extensions import override
+
+from forwarders.auth import basic
+from forwarders.contract import (
+    Answer,
+    BatchFailure,
+    Contract,
+    Dead,
+    Delivered,
+    HttpForwarder,
+    Item,
+    Kind,
+    Limits,
+    Payload,
+    Rate,
+    Request,
+    Result,
+    Settings,
+)
+from forwarders.urls import Endpoint
+
+HOSTS = {"us": "https://track.customer.io", "eu": "https://track-eu.customer.io"}
+EVENTS = frozenset({"event", "page", "screen"})
+CROCKFORD = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
+
+
+class Identifiers(Payload):
+    """Who or what: one of a person's, or both of an object's."""
+
+    id: Annotated[str, Field(min_length=1, max_length=150)] | None = None
+    email: str | None = None
+    cio_id: str | None = None
+    anonymous_id: Annotated[str, Field(max_length=150)] | None = None
+    object_type_id: str | None = None
+    object_id: str | None = None
+
+
+class Relationship(Payload):
+    """A person that an object belongs to."""
+
+    identifiers: Identifiers
+
+
+class CustomerIoPayload(Payload):
+    """An operation on a person (identify, or an event) or on an object (a group, say)."""
+
+    type: Literal["person", "object"]
+    action: Literal["identify", "event", "page", "screen", "delete"]
+    identifiers: Identifiers
+    name: Annotated[str, Field(min_length=1, max_length=100)] | None = None
+    id: Annotated[str, Field(pattern="^[0-9A-HJKMNP-TV-Z]{26}$")] | None = None
+    timestamp: int | None = None
+    attributes: dict[str, Any] | None = None
+    cio_relationships: list[Relationship] | None = None
+
+    @model_validator(mode="after")
+    def _check_operation(self) -> Self:
+        given = set(self.identifiers.model_dump(exclude_none=True))
+        if self.type == "object":
+            if given != {"object_type_id", "object_id"} or self.action in EVENTS:
+                raise ValueError("an object has object_type_id and object_id, and no events")
+        elif len(given) != 1 or given & {"object_type_id", "object_id"}:
+            raise ValueError("a person has one of id, email, cio_id and anonymous_id")
+        elif self.action in EVENTS and not self.name:
+            raise ValueError(f"the action {self.action} needs a name")
+        elif "anonymous_id" in given and self.action not in EVENTS:
+            raise ValueError("an anonymous person has events only")
+        return self
+
+
+class CustomerIoSettings(Settings):
+    """A workspace's site id and Track API key."""
+
+    site_id: Annotated[str, Field(pattern="^[^:]+$")]
+    api_key: Annotated[SecretStr, Field(min_length=1)]
+    region: Literal["us", "eu"] = "us"
+    endpoint: Endpoint | None = None
+
+
+class CustomerIo(HttpForwarder[CustomerIoSettings]):
+    """Also an answer of 200 or 207 may list operations that were refused; the others are done.
+
+    A repeated event has the same `id`, a ULID made from the event's time and the delivery's id.
+    """
+
+    contract = Contract(
+        name="customerio",
+        title="Customer.io",
+        documentation="https://docs.customer.io/integrations/api/track/#operation/batch",
+        kind=Kind.CRM,
+        settings=CustomerIoSettings,
+        payload=CustomerIoPayload,
+        limits=Limits(items=1000, bytes=440_000, item_bytes=31_000),  # of 500 KB and 32 KB, less what is added
+        ordered=True,
+        dedupe="id",
+        batch_failure=BatchFailure.LISTED,
+        rates=(Rate(3000, seconds=3),),
+    )
+
+    @override
+    def request(self, items: Sequence[Item]) -> Request:
+        settings = self.settings
+        headers = {"Authorization": basic(settings.site_id, settings.api_key)}
+        url = f"{settings.endpoint or HOSTS[settings.region]}/api/v2/batch"
+        return Request("POST", url, headers, {"batch": [_operation(item) for item in items]})
+
+    @override
+    def read(self, answer: Answer, items: Sequence[Item]) -> Sequence[Result]:
+        errors = answer.json.get("errors") if isinstance(answer.json, dict) else None
+        reasons: dict[Any, Result] = {
+            error["batch_index"]: Dead("refused", f"{error.get('reason')} {error.get('field')}")
+            for error in (errors if isinstance(errors, list) else ())
+            if isinstance(error, dict) and isinstance(error.get("batch_index"), int)
+        }
+        if answer.status in (200, 207, 400) and any(n in reasons for n in range(len(items))):
+            return [reasons.get(n, Delivered()) for n in range(len(items))]
+        return super().read(answer, items)
+
+
+def _operation(item: Item) -> Mapping[str, Any]:
+    operation = {name: value for name, value in item.payload.items() if value is not None}
+    return {"id": ulid(item), **operation} if operation["action"] in EVENTS else operation
+
+
+def ulid(item: Item) -> str:
+    """A ULID: the event's time in ms, then 80 bits of the SHA-256 of the delivery's id."""
+    milliseconds = int(datetime.fromisoformat(item.time).timestamp() * 1000)
+    number = milliseconds << 80 | int.from_bytes(sha256(item.id.encode()).digest()[:10])
+    return "".join(CROCKFORD[number >> shift & 31] for shift in range(125, -1, -5))
