@@ -100,7 +100,7 @@ def test_wrong_use(arguments, line):
 
 
 def test_topics(example, broker):
-    """`topics` shows what is missing, creates it, and tells of other numbers of partitions; workers refuse till then."""
+    """`topics` shows what is missing or differs, and creates what is missing; workers refuse till then."""
     there = {**DEMO, "TURNOUT_BROKER__BOOTSTRAP": broker.bootstrap, "TURNOUT_CONFIG": str(example)}
     done = turnout("topics", **there)
     assert (done.returncode, done.stdout.count("missing")) == (1, 7)
