@@ -13,7 +13,7 @@ from deploy.configuration import Configuration
 from deploy.failures import Failed, listen
 from deploy.supervisor import Child, Supervisor
 from deploy.terminal import Terminal
-from deploy.watch import Watch
+from deploy.watch import Trail, Watch
 from deploy.workers import check_topics
 from streams.broker import Broker, BrokerError, create_topics
 
@@ -72,16 +72,15 @@ async def _work(configuration: Configuration, supervisor: Supervisor, terminal: 
     if settings.simulator_port:
         commands.insert(0, ("simulate", "--quiet", "--port", str(settings.simulator_port)))
     children = [await start(*command) for command in commands]
-    watch = Watch(
-        settings.broker, configuration.topics, configuration.integrations, terminal.tell, terminal.tell_rejected
-    )
+    trail = Trail(configuration.topics, configuration.integrations)
+    watch = Watch(settings.broker, configuration.topics, trail)
     tasks: list[asyncio.Task[Any]] = []
     try:
         await watch.start()
         await supervisor.until_ready(children, READY_TIMEOUT)
         host = "127.0.0.1" if settings.collector.host == "0.0.0.0" else settings.collector.host
         terminal.welcome(f"http://{host}:{settings.collector.port}")
-        watching = asyncio.create_task(watch.run())
+        watching = asyncio.create_task(watch.run(terminal.tell, terminal.tell_rejected))
         ended = asyncio.create_task(supervisor.until_one_ends())
         tasks = [watching, ended]
         await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)

@@ -1,7 +1,7 @@
 """What `turnout up` prints."""
 
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from time import monotonic
 from typing import Any
 
@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.text import Text
 
 from deploy.configuration import Configuration
-from deploy.watch import Fate, Seen
+from deploy.watch import Fate, News, Seen
 from streams.topics import Outcome, Rejected
 
 SHOWN_A_SECOND = 20
@@ -60,10 +60,11 @@ class Terminal:
             self.say(f"curl -u {user} {address}/v1/track -d {shlex.quote(orjson.dumps(SAMPLE).decode())}", "bold")
         self.say("\nCtrl-C stops all. Events are shown as they come:\n")
 
-    def tell(self, seen: Seen, news: Sequence[Fate], pending: Sequence[str]) -> None:
+    def tell(self, news: News) -> None:
         """Print an event and what each integration got of it, or why not."""
         if not self._has_room():
             return
+        seen, fates, pending = news
         event = seen.event or {}
         title = Text.assemble(
             (f"{event.get('type', '')} {event.get('event') or event.get('name') or ''}".strip(), "bold"),
@@ -72,7 +73,7 @@ class Terminal:
         self._console.print(title)
         rows = [
             (fate.integration, fate.outcome, fate.rule, self._explain(fate, seen))
-            for fate in sorted(news, key=lambda it: it.integration)
+            for fate in sorted(fates, key=lambda it: it.integration)
         ]
         rows += [(name, "waiting", "", "not answered yet; it is tried again") for name in pending]
         wide = [max(len(row[column]) for row in rows) if rows else 0 for column in range(3)]

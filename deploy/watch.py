@@ -1,6 +1,6 @@
 """Watches events on their way, and says in words what each integration got, or why not."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from time import monotonic
 from typing import Any
@@ -43,6 +43,7 @@ class Seen:
     fates: dict[tuple[str, str], Fate] = field(default_factory=dict)
     told: set[tuple[str, str]] = field(default_factory=set)
     is_told: bool = False
+    is_rejected: bool = False
 
     def pending(self, integrations: Iterable[str]) -> list[str]:
         """The integrations that have not answered."""
@@ -55,59 +56,43 @@ class Seen:
         return [fate for key, fate in self.fates.items() if fate.outcome != FORWARDED and key not in self.told]
 
 
-Tell = Callable[[Seen, Sequence[Fate], Sequence[str]], None]
-"""Told of an event, what became of it, and the integrations that have not answered yet."""
+News = tuple[Seen, Sequence[Fate], Sequence[str]]
+"""An event, what is newly known to have become of it, and the integrations that have not answered yet."""
 
 
-class Watch:
-    """Puts together what the topics say of an event: the events, forward, outcomes and rejected topics.
+class Trail:
+    """Puts together what the events, forward, outcomes and rejected topics say of an event, in any order."""
 
-    `tell` is called when all integrations have an outcome, or after PATIENCE, and again for what comes later.
-    """
-
-    def __init__(
-        self,
-        broker: Broker,
-        topics: Topics,
-        integrations: Mapping[str, Integration],
-        tell: Tell,
-        tell_rejected: Callable[[Rejected], None],
-    ) -> None:
-        self._broker, self._topics = broker, topics
-        self._integrations = integrations
+    def __init__(self, topics: Topics, integrations: Mapping[str, Integration]) -> None:
+        self._topics = topics
         self._active = [name for name, integration in integrations.items() if integration.state == "active"]
-        self._tell, self._tell_rejected = tell, tell_rejected
         self._seen: dict[Coordinates, Seen] = {}
-        self._consumer = AIOKafkaConsumer(**broker.client(), enable_auto_commit=False)
+        self._rejected: list[Rejected] = []
+        self.names = [topics.events, topics.rejected, topics.outcomes, *map(topics.forward, integrations)]
 
-    async def start(self) -> None:
-        """Connect, and stand at the end of the topics: only what comes after is shown."""
-        await self._consumer.start()
-        names = [
-            self._topics.events,
-            self._topics.rejected,
-            self._topics.outcomes,
-            *map(self._topics.forward, self._integrations),
-        ]
-        parts = [TopicPartition(name, number) for name in names for number in range(self._topics.partitions)]
-        self._consumer.assign(parts)
-        await self._consumer.seek_to_end(*parts)
-        for part in parts:
-            await self._consumer.position(part)
+    def news(self, now: float) -> Iterator[News]:
+        """What is to be told now (monotonic): an event when all have answered or after PATIENCE, then the rest."""
+        for coordinates, seen in list(self._seen.items()):
+            if seen.event is None:
+                continue
+            if seen.is_rejected:
+                del self._seen[coordinates]
+                continue
+            pending, news = seen.pending(self._active), seen.news()
+            if not pending or (now - seen.since > PATIENCE and (news or not seen.is_told)):
+                yield seen, news, pending
+                seen.told |= {(fate.integration, fate.rule) for fate in news}
+                seen.is_told = True
+            if not pending:
+                del self._seen[coordinates]
 
-    async def run(self) -> None:
-        """Watch until cancelled."""
-        while True:
-            for tp, records in (await self._consumer.getmany(timeout_ms=200)).items():
-                for record in records:
-                    self._read(tp.topic, record)
-            self._tell_what_is_due()
+    def rejected(self) -> list[Rejected]:
+        """What was rejected since it was last asked."""
+        rejected, self._rejected = self._rejected, []
+        return rejected
 
-    async def stop(self) -> None:
-        """Disconnect."""
-        await self._consumer.stop()
-
-    def _read(self, topic: str, record: Any) -> None:
+    def read(self, topic: str, record: Any) -> None:
+        """Take in a record; one that cannot be read is passed over."""
         try:
             if topic == self._topics.events:
                 self._read_event(record)
@@ -134,14 +119,14 @@ class Watch:
 
     def _read_rejected(self, rejected: Rejected) -> None:
         if rejected.origin is not None:
-            self._seen.pop(rejected.origin[1:], None)
-        self._tell_rejected(rejected)
+            self._of(rejected.origin[1:]).is_rejected = True
+        self._rejected.append(rejected)
 
     def _read_outcomes(self, outcomes: Outcomes) -> None:
         reasons = {(it.integration, it.rule, it.offset): it for it in outcomes.named}
         for span in outcomes.spans:
             # More than is kept open is not worth unfolding.
-            for offset in range(max(span.first, span.last - OPEN_EVENTS), span.last + 1):
+            for offset in range(max(span.first, span.last - OPEN_EVENTS + 1), span.last + 1):
                 named = reasons.get((span.integration, span.rule, offset))
                 reason = ": ".join(filter(None, [named.reason, named.detail])) if named else ""
                 self._note((outcomes.partition, offset), Fate(span.integration, span.rule, span.outcome, reason))
@@ -159,14 +144,34 @@ class Watch:
             del self._seen[next(iter(self._seen))]
         return seen
 
-    def _tell_what_is_due(self) -> None:
-        for coordinates, seen in list(self._seen.items()):
-            if seen.event is None:
-                continue
-            pending, news = seen.pending(self._active), seen.news()
-            if not pending or (monotonic() - seen.since > PATIENCE and (news or not seen.is_told)):
-                self._tell(seen, news, pending)
-                seen.told |= {(fate.integration, fate.rule) for fate in news}
-                seen.is_told = True
-            if not pending:
-                del self._seen[coordinates]
+
+class Watch:
+    """Follows the topics of a trail from their present ends on."""
+
+    def __init__(self, broker: Broker, topics: Topics, trail: Trail) -> None:
+        self._trail = trail
+        self._parts = [TopicPartition(name, number) for name in trail.names for number in range(topics.partitions)]
+        self._consumer = AIOKafkaConsumer(**broker.client(), enable_auto_commit=False)
+
+    async def start(self) -> None:
+        """Connect, and stand at the end of the topics."""
+        await self._consumer.start()
+        self._consumer.assign(self._parts)
+        await self._consumer.seek_to_end(*self._parts)
+        for part in self._parts:
+            await self._consumer.position(part)
+
+    async def run(self, tell: Callable[[News], None], tell_rejected: Callable[[Rejected], None]) -> None:
+        """Tell of events until cancelled."""
+        while True:
+            for tp, records in (await self._consumer.getmany(timeout_ms=200)).items():
+                for record in records:
+                    self._trail.read(tp.topic, record)
+            for rejected in self._trail.rejected():
+                tell_rejected(rejected)
+            for news in self._trail.news(monotonic()):
+                tell(news)
+
+    async def stop(self) -> None:
+        """Disconnect."""
+        await self._consumer.stop()

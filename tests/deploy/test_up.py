@@ -120,7 +120,7 @@ def test_the_way_of_an_event(up):
 
 
 def test_a_process_that_dies(up):
-    """When a child dies all others are stopped, and the exit code is 1; a child that hangs does not hold up the stop."""
+    """When a child dies all others are stopped, even one that hangs, and the exit code is 1."""
     os.kill(up.pid_of("forwarder"), signal.SIGSTOP)
     os.kill(up.pid_of("router"), signal.SIGKILL)
     begun = time.monotonic()
@@ -132,7 +132,7 @@ def test_a_process_that_dies(up):
 
 
 def test_kill_9(up):
-    """kill -9 of `up` itself leaves no process behind."""
+    """A kill -9 of `up` itself leaves no process behind."""
     assert len(up.children()) == 5
     up.process.kill()
     up.process.wait()
@@ -154,4 +154,7 @@ def test_busy_port():
             check=False,
             timeout=20,
         )
-    assert (done.returncode, done.stderr) == (1, f"turnout: cannot listen on 127.0.0.1:{port}: Address already in use\n")
+    assert (done.returncode, done.stderr) == (
+        1,
+        f"turnout: cannot listen on 127.0.0.1:{port}: Address already in use\n",
+    )
