@@ -12,7 +12,8 @@ from typing import Any
 
 import faust
 import structlog
-from faust.types import TP
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.errors import KafkaError
 
 from streams.broker import Broker
 from streams.logs import trouble
@@ -25,6 +26,9 @@ log = structlog.get_logger()
 
 STALLED_AFTER = 180.0
 """Seconds without any progress, while there is lag and nobody declared a wait, after which a worker gives up."""
+
+LOOK_TIMEOUT = 10.0
+"""Seconds for a look at the lag; a Kafka that does not answer is no stall of ours."""
 
 # Faust and aiokafka build debug records in their send path even when nobody reads them, at 13 to 37 % of the speed.
 logging.disable(logging.DEBUG)
@@ -39,20 +43,33 @@ class Station:
     """One Faust app of a worker, its runs, and whether it waits for something declared (a vendor, a back-off)."""
 
     app: faust.App
+    broker: Broker
     progress: Progress
     transport: Transport
     waits: Callable[[], bool] = _nobody_waits
     started: Sequence[Callable[[], Awaitable[None]]] = field(default_factory=list)
     stopped: Sequence[Callable[[], Awaitable[None]]] = field(default_factory=list)
 
-    def lag(self) -> int:
-        """How many fetched-or-known records lie before the end of our partitions and are not finished."""
-        lag = 0
-        for topic, partition in self.progress.partitions():
-            end = self.app.consumer.highwater(TP(topic, partition))
-            done = self.progress.committable((topic, partition))
-            lag += max(0, (end or 0) - (done or 0))
-        return lag
+    async def lag(self) -> int:
+        """How many records of our partitions are not finished, by a look at Kafka of its own.
+
+        What the app's consumer knows is no help: one that silently stopped fetching believes to be at the end. Raises
+        KafkaError when Kafka does not answer.
+        """
+        parts = [TopicPartition(*tp) for tp in self.app.consumer.assignment()]
+        if not parts:
+            return 0
+        consumer = AIOKafkaConsumer(**self.broker.client(), group_id=self.app.conf.id, enable_auto_commit=False)
+        await consumer.start()
+        try:
+            ends, begins = await consumer.end_offsets(parts), await consumer.beginning_offsets(parts)
+            lag = 0
+            for part in parts:
+                done = self.progress.committable(part) or await consumer.committed(part) or 0
+                lag += ends[part] - max(begins[part], done)
+            return lag
+        finally:
+            await consumer.stop()
 
 
 def make_station(
@@ -109,7 +126,7 @@ def make_station(
             await asyncio.sleep(0)
 
     app.agent(source, name=name)(agent)
-    return Station(app, progress, transport)
+    return Station(app, broker, progress, transport)
 
 
 class Worker:
@@ -178,10 +195,20 @@ class Worker:
 
     async def _watch(self) -> None:
         while True:
-            await asyncio.sleep(1.0)
+            await asyncio.sleep(min(1.0, self._stalled_after))
             for station in self.stations:
                 still = monotonic() - station.progress.moved_at
-                if still > self._stalled_after and not station.waits() and station.lag():
+                if still > self._stalled_after and not station.waits() and await self._lags(station):
                     self.fail(
                         f"{station.app.conf.id} stalled: nothing finished for {still:.0f} s, with records waiting"
                     )
+
+    async def _lags(self, station: Station) -> bool:
+        try:
+            async with asyncio.timeout(LOOK_TIMEOUT):
+                lag = await station.lag()
+        except (TimeoutError, KafkaError):
+            return False
+        if not lag:
+            station.progress.moved_at = monotonic()
+        return lag > 0

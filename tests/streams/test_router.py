@@ -48,6 +48,7 @@ class Bench:
         sources = Sources([Source.of("web", ["key-of-web"]), Source.of("server", [])], default=None)
         self.holder = Holder(RuleSet("v1", sources, routes))
         self.failed: list[str] = []
+        self.sent = 0
 
     async def send(self, *values: Any, headers: Headers | None = None, key: bytes | None = b"u") -> None:
         producer = Producer(self.broker, client_id="send")
@@ -65,6 +66,7 @@ class Bench:
             )
         await receipt.confirmed(10)
         await producer.stop()
+        self.sent += len(values)
 
     @asynccontextmanager
     async def running(self):
@@ -76,7 +78,8 @@ class Bench:
         await station.app.start()
         try:
             yield
-            await until(lambda: station.lag() == 0 and bool(station.progress.partitions()))
+            progress = station.progress
+            await until(lambda: sum(progress.committable(tp) or 0 for tp in progress.partitions()) == self.sent)
         finally:
             await station.app.stop()
             await producer.stop()
