@@ -1,0 +1,156 @@
+"""Klaviyo by its JSON:API: events, and profiles of those who identify themselves."""
+
+from collections.abc import Sequence
+from datetime import date
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import Field, model_validator
+from typing_extensions import override
+
+from forwarders.auth import HeaderSecret
+from forwarders.contract import (
+    Answer,
+    Contract,
+    Dead,
+    HttpForwarder,
+    Item,
+    Kind,
+    Limits,
+    Payload,
+    Rate,
+    Request,
+    Result,
+    Settings,
+    Version,
+)
+from forwarders.fields import Currency, without_nulls
+from forwarders.urls import Endpoint
+
+PATHS = {"event": "/api/events", "profile": "/api/profile-import"}
+
+
+class ProfileAttributes(Payload):
+    """A person, by one of id, email, phone_number and external_id at least; what is Klaviyo's, and own `properties`."""
+
+    email: str | None = None
+    phone_number: Annotated[str, Field(pattern=r"^\+[1-9][0-9]{6,14}$")] | None = None
+    external_id: str | None = None
+    first_name: str | None = None
+    last_name: str | None = None
+    organization: str | None = None
+    locale: str | None = None
+    title: str | None = None
+    image: str | None = None
+    location: dict[str, Any] | None = None
+    properties: dict[str, Any] | None = None
+
+    @model_validator(mode="after")
+    def _check_who(self) -> Self:
+        if not (self.email or self.phone_number or self.external_id):
+            raise ValueError("a profile needs email, phone_number or external_id")
+        return self
+
+
+class Profile(Payload):
+    """A profile that is made, or changed where it exists."""
+
+    type: Literal["profile"]
+    attributes: ProfileAttributes
+
+
+class MetricAttributes(Payload):
+    """The name of a kind of event."""
+
+    name: Annotated[str, Field(min_length=1, max_length=128)]
+
+
+class Metric(Payload):
+    """A kind of event, made when it is new."""
+
+    type: Literal["metric"]
+    attributes: MetricAttributes
+
+
+class MetricData(Payload):
+    """JSON:API's envelope of a metric."""
+
+    data: Metric
+
+
+class ProfileData(Payload):
+    """JSON:API's envelope of a profile."""
+
+    data: Profile
+
+
+class EventAttributes(Payload):
+    """What happened, to whom and when."""
+
+    metric: MetricData
+    profile: ProfileData
+    properties: Annotated[dict[str, Any], Field(max_length=400)]
+    time: str | None = None
+    value: float | None = None
+    value_currency: Currency | None = None
+    unique_id: str | None = None
+
+
+class Event(Payload):
+    """An event."""
+
+    type: Literal["event"]
+    attributes: EventAttributes
+
+
+class KlaviyoPayload(Payload):
+    """A JSON:API document with an event or a profile."""
+
+    data: Annotated[Event | Profile, Field(discriminator="type")]
+
+
+class KlaviyoSettings(Settings):
+    """A private API key, and the revision of the API that requests are written for."""
+
+    api_key: HeaderSecret
+    revision: Annotated[str, Field(pattern=r"^[0-9]{4}-[0-9]{2}-[0-9]{2}$")] = "2026-04-15"
+    endpoint: Endpoint = "https://a.klaviyo.com"
+
+
+class Klaviyo(HttpForwarder[KlaviyoSettings]):
+    """One event or profile a request. A repeated event has the same `unique_id`, and is taken once."""
+
+    contract = Contract(
+        name="klaviyo",
+        title="Klaviyo",
+        documentation="https://developers.klaviyo.com/en/reference/create_event",
+        kind=Kind.CRM,
+        settings=KlaviyoSettings,
+        payload=KlaviyoPayload,
+        limits=Limits(items=1, bytes=4_900_000, item_bytes=4_900_000),
+        dedupe="unique_id",
+        rates=(Rate(75), Rate(700, seconds=60)),  # those of profiles; events may come five times as fast
+        versions=(Version("2026-04-15", sunset=date(2028, 4, 15)),),
+    )
+
+    @override
+    def request(self, items: Sequence[Item]) -> Request:
+        settings = self.settings
+        data: dict[str, Any] = without_nulls(items[0].payload["data"])
+        if data["type"] == "event":
+            data["attributes"] = {"unique_id": items[0].id, **data["attributes"]}
+        headers = {
+            "Authorization": f"Klaviyo-API-Key {settings.api_key.get_secret_value()}",
+            "Accept": "application/vnd.api+json",
+            "Content-Type": "application/vnd.api+json",
+            "revision": settings.revision,
+        }
+        return Request("POST", settings.endpoint + PATHS[data["type"]], headers, {"data": data})
+
+    @override
+    def read(self, answer: Answer, items: Sequence[Item]) -> Sequence[Result]:
+        errors = answer.json.get("errors") if isinstance(answer.json, dict) else None
+        if answer.status in (400, 409) and isinstance(errors, list) and errors and isinstance(errors[0], dict):
+            source = errors[0].get("source")
+            pointer = source.get("pointer") if isinstance(source, dict) else None
+            return [Dead(str(errors[0].get("code") or f"status_{answer.status}"), str(pointer or ""))] * len(items)
+        return super().read(answer, items)
