@@ -7,7 +7,7 @@ writes what comes out today into the files: read the difference before you commi
 """
 
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -79,12 +79,15 @@ def usual_events(name: str) -> Iterable[str]:
     return few
 
 
-def cases(name: str) -> Iterator[tuple[Path, str, Mapping[str, Any], Mapping[str, Any]]]:
+@cache
+def cases(name: str) -> Sequence[tuple[Path, str, Mapping[str, Any], Mapping[str, Any]]]:
     """Of each outcome that is written down: its file, variant, what is written, and the event."""
-    for path in sorted((FOLDER / name).glob("*.yaml")):
-        if path.name != DESCRIPTION:
-            for variant, written in Document.read(path).data.items():
-                yield path, variant, written, written.get("event") or EVENTS[path.stem][variant]
+    return [
+        (path, variant, written, written.get("event") or EVENTS[path.stem][variant])
+        for path in sorted((FOLDER / name).glob("*.yaml"))
+        if path.name != DESCRIPTION
+        for variant, written in Document.read(path).data.items()
+    ]
 
 
 class _Dumper(yaml.SafeDumper):

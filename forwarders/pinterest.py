@@ -1,0 +1,157 @@
+"""Pinterest by its Conversions API."""
+
+from collections.abc import Sequence
+from datetime import timedelta
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import Field, model_validator
+from typing_extensions import override
+
+from forwarders.auth import HeaderSecret
+from forwarders.contract import (
+    Answer,
+    BatchFailure,
+    Contract,
+    Dead,
+    Delivered,
+    HttpForwarder,
+    Item,
+    Kind,
+    Limits,
+    Payload,
+    Rate,
+    Request,
+    Result,
+    Settings,
+    Version,
+)
+from forwarders.fields import Currency, Sha256, without_nulls
+from forwarders.urls import Endpoint
+
+
+class UserData(Payload):
+    """Who it was: Pinterest matches people by these."""
+
+    em: list[Sha256] | None = None
+    ph: list[Sha256] | None = None
+    ge: list[Sha256] | None = None
+    db: list[Sha256] | None = None
+    ln: list[Sha256] | None = None
+    fn: list[Sha256] | None = None
+    ct: list[Sha256] | None = None
+    st: list[Sha256] | None = None
+    zp: list[Sha256] | None = None
+    country: list[Sha256] | None = None
+    external_id: list[Sha256] | None = None
+    hashed_maids: list[Sha256] | None = None
+    click_id: str | None = None
+    partner_id: str | None = None
+    client_ip_address: str | None = None
+    client_user_agent: str | None = None
+
+
+class Content(Payload):
+    """One product; its price is text."""
+
+    id: str | None = None
+    item_name: str | None = None
+    item_category: str | None = None
+    item_brand: str | None = None
+    item_price: str | None = None
+    quantity: int | None = None
+
+
+class CustomData(Payload):
+    """What it was about; the value is text."""
+
+    currency: Currency | None = None
+    value: str | None = None
+    content_ids: list[str] | None = None
+    content_name: str | None = None
+    content_category: str | None = None
+    content_brand: str | None = None
+    contents: list[Content] | None = None
+    num_items: int | None = None
+    order_id: str | None = None
+    search_string: str | None = None
+
+
+class PinterestEvent(Payload):
+    """One event, under one of Pinterest's names: add_to_cart, checkout, lead, page_visit, search, signup or custom."""
+
+    event_name: Annotated[str, Field(min_length=1)]
+    action_source: Literal["app_android", "app_ios", "web", "offline"]
+    event_time: int
+    event_id: str | None = None
+    event_source_url: str | None = None
+    opt_out: bool | None = None
+    partner_name: str | None = None
+    user_data: UserData
+    custom_data: CustomData | None = None
+    app_id: str | None = None
+    app_name: str | None = None
+    app_version: str | None = None
+    device_brand: str | None = None
+    device_carrier: str | None = None
+    device_model: str | None = None
+    device_type: str | None = None
+    os_version: str | None = None
+    wifi: bool | None = None
+    language: str | None = None
+
+    @model_validator(mode="after")
+    def _check_user(self) -> Self:
+        user = self.user_data
+        if not (user.em or user.hashed_maids or (user.client_ip_address and user.client_user_agent)):
+            raise ValueError("user_data needs em, hashed_maids, or client_ip_address with client_user_agent")
+        return self
+
+
+class PinterestSettings(Settings):
+    """An ad account and its conversion access token. `test` records nothing."""
+
+    ad_account_id: Annotated[str, Field(pattern="^[0-9]+$")]
+    access_token: HeaderSecret
+    test: bool = False
+    endpoint: Endpoint = "https://api.pinterest.com"
+
+
+class Pinterest(HttpForwarder[PinterestSettings]):
+    """The answer, 200 or 422, says of each event whether it was processed.
+
+    A repeat is known by `event_id` and `event_name`, also one that the browser's tag sent.
+    """
+
+    contract = Contract(
+        name="pinterest",
+        title="Pinterest Conversions API",
+        documentation="https://developers.pinterest.com/docs/api/v5/events-create/",
+        kind=Kind.ADVERTISING,
+        settings=PinterestSettings,
+        payload=PinterestEvent,
+        limits=Limits(items=1000, bytes=4_000_000, item_bytes=100_000),
+        dedupe="event_id",
+        dedupe_window=timedelta(hours=24),
+        batch_failure=BatchFailure.LISTED,
+        rates=(Rate(5000, seconds=60, per="account"),),
+        versions=(Version("v5"),),
+    )
+
+    @override
+    def request(self, items: Sequence[Item]) -> Request:
+        settings = self.settings
+        headers = {"Authorization": f"Bearer {settings.access_token.get_secret_value()}"}
+        url = (
+            f"{settings.endpoint}/v5/ad_accounts/{settings.ad_account_id}/events{'?test=true' if settings.test else ''}"
+        )
+        data = [{"event_id": item.id, **without_nulls(item.payload)} for item in items]
+        return Request("POST", url, headers, {"data": data})
+
+    @override
+    def read(self, answer: Answer, items: Sequence[Item]) -> Sequence[Result]:
+        events: Any = answer.json.get("events") if isinstance(answer.json, dict) else None
+        if answer.status in (200, 422) and isinstance(events, list) and len(events) == len(items):
+            failed = [isinstance(event, dict) and event.get("status") == "failed" for event in events]
+            if answer.status == 200 or any(failed):
+                return [Dead("failed") if wrong else Delivered() for wrong in failed]
+        return super().read(answer, items)
