@@ -37,6 +37,7 @@ class Misconfigured(click.ClickException):
 def listen(host: str, port: int) -> socket.socket:
     """A listening socket; raises Failed where the port is busy."""
     try:
-        return socket.create_server((host, port), backlog=1024)
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        return socket.create_server((host, port), family=family, backlog=1024)
     except OSError as error:
         raise Failed(f"cannot listen on {host}:{port}: {os.strerror(error.errno or 0)}") from error

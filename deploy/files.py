@@ -1,5 +1,6 @@
 """What may stand in the file of a source and in the file of an integration."""
 
+from datetime import datetime
 from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, model_validator
@@ -58,6 +59,54 @@ class SampleFilter(BaseModel):
         return Sample(self.rate, self.by)
 
 
+class ExpectedRequest(BaseModel):
+    """What goes to the vendor; only what is said is compared, of headers only those that are named."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    method: str | None = Field(None, description="`POST`, …, or `WRITE` where a file or database is written to.")
+    url: str | None = Field(None, description="The whole URL; `***` stands for each secret in it.")
+    headers: dict[str, str] = Field(default_factory=dict, description="Headers, in any case.")
+    body: Any = Field(None, description="The body: JSON, or text.")
+
+
+class Expectation(BaseModel):
+    """What is to become of a test's event; only what is said is compared."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    outcome: Literal["forwarded", "filtered", "opted_out", "consent", "sampled", "dead", "rejected"] | None = Field(
+        None, description="What the router decides; `forwarded` where there is a request."
+    )
+    rule: str | None = Field(None, description="The rule that takes the event; null where none does.")
+    payload: Any = Field(None, description="The payload, whole.")
+    request: ExpectedRequest | None = Field(None, description="The request.")
+    reason: str | None = Field(None, description="Why there is no request.")
+
+
+class Case(BaseModel):
+    """One test: an event, and what is to become of it."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: str | None = Field(None, description="What it shows.")
+    event: dict[str, Any] = Field(description="The event.")
+    source: str | None = Field(None, description="The source it comes from; by default one that the integration takes.")
+    now: datetime | None = Field(None, description="The time of its record, which an event without one gets.")
+    expect: tuple[Expectation, ...] | Expectation | None = Field(
+        None,
+        description="A list where several rules take the event; `turnout test --update` fills it in.",
+    )
+
+
+class CaseFile(BaseModel):
+    """`NAME.test.yaml` beside NAME.yaml."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    tests: tuple[Case, ...] = Field(description="Events, each with what is expected of it.")
+
+
 class IntegrationFile(BaseModel):
     """`integrations/NAME.yaml`: one vendor's account, and the rules for what it gets."""
 
@@ -84,4 +133,4 @@ class IntegrationFile(BaseModel):
     map: Any = Field(None, description="Fields that the payload of every rule gets.")
     rules: Any = Field(None, description="The rules, tried in their order.")
     otherwise: Any = Field(None, description="`drop`, or a map for events that no rule takes.")
-    tests: Any = Field(None, description="Events with the rule and payload that are expected of them.")
+    tests: tuple[Case, ...] = Field((), description="Events, each with what is expected of it: for `turnout test`.")

@@ -5,6 +5,7 @@ import os
 import signal
 import socket
 import sys
+from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any
 
@@ -39,6 +40,8 @@ async def run(configuration: Configuration) -> int:
         if work.done():
             await work
         terminal.say("stopping")
+    except BrokerError as error:
+        raise Failed(str(error)) from error
     finally:
         work.cancel()
         stopped.cancel()
@@ -78,20 +81,23 @@ async def _work(configuration: Configuration, supervisor: Supervisor, terminal: 
     try:
         await watch.start()
         await supervisor.until_ready(children, READY_TIMEOUT)
-        host = "127.0.0.1" if settings.collector.host == "0.0.0.0" else settings.collector.host
-        terminal.welcome(f"http://{host}:{settings.collector.port}")
+        terminal.welcome(_url(children[-1].facts))
         watching = asyncio.create_task(watch.run(terminal.tell, terminal.tell_rejected))
         ended = asyncio.create_task(supervisor.until_one_ends())
         tasks = [watching, ended]
         await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         raise Failed(ended.result().obituary() if ended.done() else f"cannot watch: {watching.exception()}")
-    except BrokerError as error:
-        raise Failed(str(error)) from error
     finally:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         await watch.stop()
+
+
+def _url(facts: Mapping[str, Any]) -> str:
+    """Where this machine reaches the collector that said so when it was ready."""
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(facts["host"], facts["host"])
+    return f"http://[{host}]:{facts['port']}" if ":" in host else f"http://{host}:{facts['port']}"
 
 
 def _refuse_busy_ports(configuration: Configuration) -> None:

@@ -6,8 +6,9 @@ from collections.abc import Iterator, Mapping
 from copy import deepcopy
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 
+import orjson
 from pydantic import SecretStr, TypeAdapter, ValidationError
 
 from deploy.configuration import ConfigurationError, Integration
@@ -43,6 +44,27 @@ class Taken:
     payload: Mapping[str, Any] | None = None
     request: Request | None = None
 
+    def data(self) -> dict[str, Any]:
+        """As JSON data; the rule is None where none took the event."""
+        return {
+            "outcome": str(self.outcome),
+            "rule": self.rule or None,
+            "payload": self.payload,
+            "request": self.request and request_data(self.request),
+            "reason": self.reason,
+        }
+
+
+def request_data(request: Request) -> dict[str, Any]:
+    """A request as JSON data; a body of bytes as the JSON that it is, else as text."""
+    body = request.body
+    if isinstance(body, bytes):
+        try:
+            body = orjson.loads(body)
+        except orjson.JSONDecodeError:
+            body = request.body.decode(errors="replace")
+    return {"method": request.method, "url": request.url, "headers": dict(request.headers), "body": body}
+
 
 def preview(integration: Mapping[str, Any], event: Mapping[str, Any], now: datetime | None = None) -> list[Request]:
     """The requests that an integration makes of an event: one a delivery, none where it is held back or dead.
@@ -54,24 +76,34 @@ def preview(integration: Mapping[str, Any], event: Mapping[str, Any], now: datet
     name = str(integration.get("integration", "integration"))
     text = _NOT_YAML.sub(lambda match: f"\\u{ord(match[0]):04x}", json.dumps(integration, ensure_ascii=False))
     route, forwarder = _read(Document.parse(text, f"{name}.yaml"))
-    taken = rehearse(route, forwarder, prepare(event, now))
+    taken = rehearse(route, forwarder, Prepared.of(event, now))
     return [each.request for each in taken if each.request]
 
 
-def prepare(event: Mapping[str, Any], now: datetime | None = None) -> Event:
-    """A copy of an event, checked and with a time, as the router has it; raises EventError."""
-    checked = events.check(deepcopy(dict(event)))
-    events.time_of(checked, (now or datetime.now(UTC)).timestamp())
-    return checked
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """An event as the router has it when it comes to the integrations: checked, with an id and a time."""
+
+    event: Event
+    message_id: str
+    time: str
+
+    @classmethod
+    def of(cls, event: Any, now: datetime | None = None) -> Self:
+        """Of a copy of an event; `now` as in `preview`. Raises EventError."""
+        checked = events.check(deepcopy(event))
+        message_id = events.message_id(checked)
+        return cls(checked, message_id, events.time_of(checked, (now or datetime.now(UTC)).timestamp()))
 
 
-def rehearse(route: Route, forwarder: AnyForwarder, event: Event, source: str | None = None) -> list[Taken]:
-    """What becomes of a prepared event, at least one thing; a `source` of None is one that the integration takes."""
+def rehearse(route: Route, forwarder: AnyForwarder, prepared: Prepared, source: str | None = None) -> list[Taken]:
+    """What becomes of an event, at least one thing; a `source` of None is one that the integration takes."""
+    event = prepared.event
     if source is not None and route.sources is not None and source not in route.sources:
         return [Taken("", Outcome.FILTERED, f"the source {source} is not one of the integration's")]
     if held := held_back(route, event):
         return [Taken("", held, _WHY[held])]
-    return [_take(route, forwarder, event, rule, payload) for rule, payload in route.apply(event)]
+    return [_take(route, forwarder, prepared, rule, payload) for rule, payload in route.apply(event)]
 
 
 _WHY = {
@@ -81,21 +113,16 @@ _WHY = {
 }
 
 
-def _take(route: Route, forwarder: AnyForwarder, event: Event, rule: str, payload: Any) -> Taken:
+def _take(route: Route, forwarder: AnyForwarder, prepared: Prepared, rule: str, payload: Any) -> Taken:
     if payload is DROP:
         return Taken(rule, Outcome.FILTERED, "the rule drops it" if rule else "no rule takes it")
     if isinstance(payload, Failure):
         return Taken(rule, Outcome.DEAD, f"{payload.path}:{payload.line}:{payload.column}: {payload.error}")
     if complaint := forwarder.contract.complaint(payload):
         return Taken(rule, Outcome.DEAD, f"payload: {complaint}", payload)
-    message_id = events.message_id(event)
-    item = Item(
-        message_id if route.single else f"{message_id}:{rule}",
-        payload,
-        event["type"],
-        event.get("event"),
-        event.get("timestamp") or event["originalTimestamp"],
-    )
+    name, kind = prepared.event.get("event"), prepared.event["type"]
+    item_id = prepared.message_id if route.single else f"{prepared.message_id}:{rule}"
+    item = Item(item_id, payload, kind, name, prepared.time)
     try:
         request = forwarder.request([item]) if isinstance(forwarder, HttpForwarder) else forwarder.preview([item])
     except Exception as error:  # noqa: BLE001  # delivery makes a dead letter of it, too

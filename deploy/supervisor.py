@@ -22,12 +22,17 @@ _PR_SET_PDEATHSIG = 1
 
 @dataclass
 class Child:
-    """A running process; `lines` are the last that it wrote, `patience` is how many seconds its stop may take."""
+    """A running process.
+
+    `lines` are the last that it wrote, `facts` what it logged when it was ready, `patience` how many seconds its stop
+    may take.
+    """
 
     name: str
     process: asyncio.subprocess.Process
     patience: float
     lines: deque[str] = field(default_factory=lambda: deque(maxlen=KEPT_LINES))
+    facts: Mapping[str, Any] = field(default_factory=dict)
     ready: asyncio.Event = field(default_factory=asyncio.Event)
 
     def obituary(self) -> str:
@@ -128,6 +133,7 @@ class Supervisor:
                 return
             data = _parse(line)
             if data is not None and data.get("event") == READY:
+                child.facts = data
                 child.ready.set()
                 continue
             child.lines.append(line.decode(errors="replace").rstrip())

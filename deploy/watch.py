@@ -7,9 +7,10 @@ from typing import Any
 
 import orjson
 from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.errors import KafkaError
 
 from deploy.configuration import Integration
-from streams.broker import Broker
+from streams.broker import Broker, BrokerError
 from streams.topics import FORWARDED, SOURCE_HEADER, Delivery, Outcome, Outcomes, RecordError, Rejected, Topics
 
 PATIENCE = 3.0
@@ -154,12 +155,15 @@ class Watch:
         self._consumer = AIOKafkaConsumer(**broker.client(), enable_auto_commit=False)
 
     async def start(self) -> None:
-        """Connect, and stand at the end of the topics."""
-        await self._consumer.start()
-        self._consumer.assign(self._parts)
-        await self._consumer.seek_to_end(*self._parts)
-        for part in self._parts:
-            await self._consumer.position(part)
+        """Connect, and stand at the end of the topics; raises BrokerError."""
+        try:
+            await self._consumer.start()
+            self._consumer.assign(self._parts)
+            await self._consumer.seek_to_end(*self._parts)
+            for part in self._parts:
+                await self._consumer.position(part)
+        except KafkaError as error:
+            raise BrokerError(f"cannot watch the topics: {error}".splitlines()[0]) from error
 
     async def run(self, tell: Callable[[News], None], tell_rejected: Callable[[Rejected], None]) -> None:
         """Tell of events until cancelled."""
