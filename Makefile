@@ -29,7 +29,7 @@ faults: $(VENV)/.dev  ## faults against the oracle, on a real Kafka: needs Java 
 	$(BIN)/python -m pytest -m fault
 
 bench: $(VENV)/.dev  ## the figures, on a real Kafka
-	@set -e; for script in tests/benchmarks/[!_]*.py; do echo "== $$script"; $(BIN)/python -m $$(echo $${script%.py} | tr / .); done
+	@set -e; for script in $$(grep -l __main__ tests/benchmarks/*.py); do echo "== $$script"; $(BIN)/python -m $$(echo $${script%.py} | tr / .); done
 
 clean:
 	rm -rf $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache

@@ -17,7 +17,7 @@ def test_missing_extra(monkeypatch):
 def test_binary_that_is_none(monkeypatch):
     """Where the binary cannot be had, that is one line too."""
     monkeypatch.setenv("CALF_TANSU_BIN", "/nowhere/tansu")
-    with pytest.raises(Failed, match="the embedded broker cannot be started: .*/nowhere/tansu"):
+    with pytest.raises(Failed, match=r"the embedded broker cannot be started: .*/nowhere/tansu"):
         embedded.command(Broker())
 
 
