@@ -1,0 +1,145 @@
+import json
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+
+from deploy.casebook import Casebook, Coverage, Result, expected
+from deploy.commands.options import load
+from deploy.comparison import ABSENT, shown
+from deploy.configuration import Configuration, ConfigurationError
+from deploy.failures import Misconfigured
+from deploy.rewriting import replace_value
+
+
+@click.command()
+@click.argument("paths", metavar="[PATH]...", nargs=-1, type=click.Path(path_type=Path, exists=True))
+@click.option("--update", is_flag=True, help="Write what comes out into the tests that failed.")
+@click.option("--coverage", is_flag=True, help="List the rules and directives that no test reaches.")
+@click.option("--json", "as_json", is_flag=True, help="Print a JSON object, for programs.")
+@click.pass_context
+def test(context: click.Context, paths: tuple[Path, ...], update: bool, coverage: bool, as_json: bool) -> None:
+    """Run the tests that stand in rule files, and in NAME.test.yaml beside them.
+
+    PATH is a configuration folder, by default the current one, or files in it. Nothing is sent, and *** stands for each
+    secret. Exits with 1 where a test fails.
+    """
+    began = time.perf_counter()
+    results: list[Result] = []
+    covered: list[Coverage] = []
+    for folder, files in _folders(paths or (Path(),)).items():
+        casebook = _casebook(load(folder), files)
+        results += casebook.run()
+        if coverage:
+            covered += casebook.cover()
+    failed = [result for result in results if not result.passed]
+    if update:
+        _update(failed)
+    if as_json:
+        click.echo(json.dumps(_data(results, covered if coverage else None, update), indent=2, ensure_ascii=False))
+    else:
+        for result in failed:
+            click.echo(f"updated {_where(result)}" if update else _failure(result))
+        for each in covered:
+            _show_coverage(each)
+        count = f"{len(results) - len(failed)} passed, {len(failed)} {'updated' if update else 'failed'}"
+        seconds = time.perf_counter() - began
+        click.echo(f"{count} in {seconds:.1f} s" if results else "there are no tests: write `tests:` into a rule file")
+    context.exit(1 if failed and not update else 0)
+
+
+def _folders(paths: Sequence[Path]) -> Mapping[Path, list[Path]]:
+    """The configuration folders of paths, each with the files to be read in it; none: all."""
+    folders: dict[Path, list[Path]] = {}
+    for path in paths:
+        if path.is_dir():
+            folders.setdefault(path if (path / "turnout.yaml").exists() else path.parent, [])
+        else:
+            folders.setdefault(path.absolute().parent.parent, []).append(path)
+    return folders
+
+
+def _casebook(configuration: Configuration, files: Sequence[Path]) -> Casebook:
+    try:
+        return Casebook(configuration, files)
+    except ConfigurationError as error:
+        raise Misconfigured(error.mistakes) from None
+
+
+def _update(failed: Sequence[Result]) -> None:
+    for result in failed:
+        path = Path(result.entry.document.path)
+        text = path.read_text(encoding="utf-8")
+        path.write_text(replace_value(text, (*result.entry.keys, "expect"), expected(result)), encoding="utf-8")
+
+
+def _where(result: Result) -> str:
+    entry = result.entry
+    return f"{entry.document.path}:{entry.line}: {entry.name}"
+
+
+def _failure(result: Result) -> str:
+    lines = [click.style(f"FAILED {_where(result)}", bold=True), *(f"  {note}" for note in result.notes)]
+    for difference in result.differences:
+        place = result.lines.get(difference.field)
+        lines.append(f"  {difference.field}{f'  ({place})' if place else ''}")
+        lines.append(click.style(f"    - {shown(difference.before)}", fg="green"))
+        lines.append(click.style(f"    + {shown(difference.after)}", fg="red"))
+    return "\n".join([*lines, ""])
+
+
+def _show_coverage(coverage: Coverage) -> None:
+    rules, directives = coverage.unreached_rules(), coverage.unreached_directives()
+    click.echo(
+        f"{coverage.integration.document.path}: " + ("no test reaches" if rules or directives else "all reached")
+    )
+    for rule in rules:
+        click.echo(f"  {rule.place.line}: the rule {rule.name}")
+    for call in directives:
+        click.echo(f"  {call.place.line}: {call.directive.name}")
+
+
+def _data(results: Sequence[Result], covered: Sequence[Coverage] | None, updated: bool) -> dict[str, Any]:
+    data: dict[str, Any] = {
+        "passed": sum(result.passed for result in results),
+        "failed": sum(not result.passed for result in results),
+        "updated": updated,
+        "tests": [
+            {
+                "path": result.entry.document.path,
+                "line": result.entry.line,
+                "integration": result.entry.integration.name,
+                "name": result.entry.name,
+                "passed": result.passed,
+                "results": result.results,
+                "notes": result.notes,
+                "differences": [
+                    {
+                        "field": each.field,
+                        "rule": result.lines.get(each.field),
+                        **{
+                            key: value
+                            for key, value in (("expected", each.before), ("actual", each.after))
+                            if value is not ABSENT
+                        },
+                    }
+                    for each in result.differences
+                ],
+            }
+            for result in results
+        ],
+    }
+    if covered is not None:
+        data["coverage"] = [
+            {
+                "path": each.integration.document.path,
+                "rules": [{"name": rule.name, "line": rule.place.line} for rule in each.unreached_rules()],
+                "directives": [
+                    {"name": call.directive.name, "line": call.place.line} for call in each.unreached_directives()
+                ],
+            }
+            for each in covered
+        ]
+    return data
