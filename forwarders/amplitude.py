@@ -4,9 +4,10 @@ from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, SecretStr, model_validator
+from pydantic import Field, model_validator
 from typing_extensions import override
 
+from forwarders.auth import Secret
 from forwarders.contract import (
     Answer,
     Auth,
@@ -87,12 +88,16 @@ class AmplitudeEvent(Payload):
 
 
 class AmplitudeSettings(Settings):
-    """A project's API key. `min_id_length` lets through ids that are shorter than Amplitude's 5 characters."""
+    """A project's API key."""
 
-    api_key: Annotated[SecretStr, Field(min_length=1)]
+    api_key: Secret
+    """The API key of the project."""
     region: Literal["us", "eu"] = "us"
+    """Where the project's data is kept."""
     min_id_length: Annotated[int, Field(ge=1)] = 5
+    """How short a user_id or device_id may be: Amplitude refuses shorter ones."""
     endpoint: Endpoint | None = None
+    """The address to send to instead of the vendor's own: for tests and proxies."""
 
 
 class Amplitude(HttpForwarder[AmplitudeSettings]):

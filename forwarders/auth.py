@@ -41,14 +41,17 @@ HeaderName = Annotated[str, AfterValidator(_check_name)]
 HeaderValue = Annotated[str, AfterValidator(_check_value)]
 """Printable ASCII: no line break can end the header early."""
 
-HeaderSecret = Annotated[SecretStr, Field(min_length=1), AfterValidator(_check_secret)]
+Secret = Annotated[SecretStr, Field(min_length=1)]
+"""A secret that is not empty: an environment variable that is set to nothing is refused."""
+
+HeaderSecret = Annotated[Secret, AfterValidator(_check_secret)]
 """A secret that stands in a header as it is."""
 
 
 class Credentials(BaseModel):
     """Base of the ways to authenticate."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True, use_attribute_docstrings=True)
 
     def headers(self, body: bytes) -> dict[str, str]:
         """The headers that authenticate a request with this body."""
@@ -60,6 +63,7 @@ class Bearer(Credentials):
 
     type: Literal["bearer"]
     token: HeaderSecret
+    """The token."""
 
     @override
     def headers(self, body: bytes) -> dict[str, str]:
@@ -71,7 +75,9 @@ class Basic(Credentials):
 
     type: Literal["basic"]
     username: Annotated[str, Field(pattern="^[^:]*$")]
+    """The user."""
     password: SecretStr
+    """The password."""
 
     @override
     def headers(self, body: bytes) -> dict[str, str]:
@@ -83,7 +89,9 @@ class Header(Credentials):
 
     type: Literal["header"]
     name: HeaderName
+    """The header's name."""
     value: HeaderSecret
+    """What it holds."""
 
     @override
     def headers(self, body: bytes) -> dict[str, str]:
@@ -94,8 +102,10 @@ class Signature(Credentials):
     """HMAC-SHA256 of the body's bytes in a header, as `sha256=HEX`."""
 
     type: Literal["hmac"]
-    secret: Annotated[SecretStr, Field(min_length=1)]
+    secret: Secret
+    """The key that signs."""
     header: HeaderName = "X-Signature-256"
+    """The header that holds the signature."""
 
     @override
     def headers(self, body: bytes) -> dict[str, str]:

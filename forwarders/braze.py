@@ -99,7 +99,9 @@ class BrazeSettings(Settings):
     """A REST API key with the permission users.track, and the REST endpoint of its cluster, as Braze names it."""
 
     api_key: HeaderSecret
+    """A REST API key with the permission `users.track`."""
     endpoint: Endpoint
+    """The REST endpoint of the workspace's cluster, as `https://rest.iad-01.braze.com`."""
 
 
 class Braze(HttpForwarder[BrazeSettings]):

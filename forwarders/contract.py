@@ -38,9 +38,12 @@ class BatchFailure(StrEnum):
 
 
 class Settings(BaseModel):
-    """Base of a forwarder's settings: unknown keys are refused, secrets are `SecretStr`, errors quote no value."""
+    """Base of a forwarder's settings: unknown keys are refused, secrets are `SecretStr`, errors quote no value.
 
-    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
+    The text below each field is its description: the documentation and editors' schema come from it.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True, use_attribute_docstrings=True)
 
 
 class Payload(BaseModel):

@@ -5,10 +5,10 @@ from datetime import datetime
 from hashlib import sha256
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, SecretStr, model_validator
+from pydantic import Field, model_validator
 from typing_extensions import override
 
-from forwarders.auth import basic
+from forwarders.auth import Secret, basic
 from forwarders.contract import (
     Answer,
     BatchFailure,
@@ -80,9 +80,13 @@ class CustomerIoSettings(Settings):
     """A workspace's site id and Track API key."""
 
     site_id: Annotated[str, Field(pattern="^[^:]+$")]
-    api_key: Annotated[SecretStr, Field(min_length=1)]
+    """The site id of the workspace."""
+    api_key: Secret
+    """Its Track API key."""
     region: Literal["us", "eu"] = "us"
+    """Where the workspace's data is kept."""
     endpoint: Endpoint | None = None
+    """The address to send to instead of the vendor's own: for tests and proxies."""
 
 
 class CustomerIo(HttpForwarder[CustomerIoSettings]):

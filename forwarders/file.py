@@ -32,11 +32,14 @@ from forwarders.contract import (
 
 
 class FileSettings(Settings):
-    """Which folder, and when a file is full: by its size in bytes or its age in seconds, whichever comes first."""
+    """Which folder, and when a file is full: by size or by age, whichever comes first."""
 
     folder: Path
+    """The folder, made if it is not there."""
     roll_bytes: Annotated[int, Field(ge=1)] = 100_000_000
+    """A file this large is closed, and the next one begun."""
     roll_seconds: Annotated[float, Field(gt=0)] = 3600.0
+    """A file this old, in seconds, is closed."""
 
 
 class File(WriterForwarder[FileSettings]):

@@ -7,9 +7,10 @@ from typing import Annotated, Any, Literal, Self
 from urllib.parse import urlencode
 
 import orjson
-from pydantic import AfterValidator, ConfigDict, Field, SecretStr, model_validator
+from pydantic import AfterValidator, ConfigDict, Field, model_validator
 from typing_extensions import override
 
+from forwarders.auth import Secret
 from forwarders.contract import (
     Answer,
     BatchFailure,
@@ -151,15 +152,22 @@ class Ga4Event(Payload):
 
 
 class Ga4Settings(Settings):
-    """A data stream and its secret. `endpoint` is for tests: Google's host follows from `region`."""
+    """A data stream and its secret."""
 
     measurement_id: Annotated[str, Field(pattern="^G-[A-Z0-9]+$")] | None = None
+    """The measurement id of a web stream, as `G-ABC123`."""
     firebase_app_id: Annotated[str, Field(min_length=1)] | None = None
-    api_secret: Annotated[SecretStr, Field(min_length=1)]
+    """The Firebase app id of an app stream."""
+    api_secret: Secret
+    """A Measurement Protocol API secret of the stream."""
     region: Literal["global", "eu"] = "global"
+    """`eu` collects in the European Union."""
     endpoint: Endpoint | None = None
+    """The address to send to instead of the vendor's own: for tests and proxies."""
     debug: bool = False
+    """Send to the validation server, which says what is wrong and records nothing."""
     max_value_length: Annotated[int, Field(ge=1, le=500)] = 100
+    """Text values are cut to this length; Google Analytics 360 takes 500."""
 
     @model_validator(mode="after")
     def _check_stream(self) -> Self:

@@ -85,8 +85,11 @@ class IterableSettings(Settings):
     """A server-side API key, in the region of its project."""
 
     api_key: HeaderSecret
+    """A server-side API key."""
     region: Literal["us", "eu"] = "us"
+    """Where the project's data is kept."""
     endpoint: Endpoint | None = None
+    """The address to send to instead of the vendor's own: for tests and proxies."""
 
 
 class Iterable(HttpForwarder[IterableSettings]):

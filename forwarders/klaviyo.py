@@ -112,8 +112,11 @@ class KlaviyoSettings(Settings):
     """A private API key, and the revision of the API that requests are written for."""
 
     api_key: HeaderSecret
+    """A private API key that may write events and profiles."""
     revision: Annotated[str, Field(pattern=r"^[0-9]{4}-[0-9]{2}-[0-9]{2}$")] = "2026-04-15"
+    """The revision of the API that requests are written for."""
     endpoint: Endpoint = "https://a.klaviyo.com"
+    """The address to send to instead of the vendor's own: for tests and proxies."""
 
 
 class Klaviyo(HttpForwarder[KlaviyoSettings]):

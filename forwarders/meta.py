@@ -4,9 +4,10 @@ from collections.abc import Sequence
 from datetime import timedelta
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import ConfigDict, Field, SecretStr, model_validator
+from pydantic import ConfigDict, Field, model_validator
 from typing_extensions import override
 
+from forwarders.auth import Secret
 from forwarders.contract import (
     Answer,
     Auth,
@@ -136,13 +137,18 @@ class MetaEvent(Payload):
 
 
 class MetaSettings(Settings):
-    """A pixel (dataset) and its access token. `test_event_code` sends everything to the Test Events tool."""
+    """A pixel (dataset) and its access token."""
 
     pixel_id: Annotated[str, Field(pattern="^[0-9]+$")]
-    access_token: Annotated[SecretStr, Field(min_length=1)]
+    """The id of the pixel (dataset)."""
+    access_token: Secret
+    """An access token of the pixel or of a system user."""
     api_version: Annotated[str, Field(pattern=r"^v[0-9]+\.0$")] = "v26.0"
+    """The version of the Graph API."""
     test_event_code: str | None = None
+    """Send everything to the Test Events tool under this code."""
     endpoint: Endpoint = "https://graph.facebook.com"
+    """The address to send to instead of the vendor's own: for tests and proxies."""
 
 
 class Meta(HttpForwarder[MetaSettings]):

@@ -4,10 +4,10 @@ from collections.abc import Hashable, Mapping, Sequence
 from typing import Annotated, Any, Literal, Self
 from urllib.parse import urlencode
 
-from pydantic import ConfigDict, Field, SecretStr, model_validator
+from pydantic import ConfigDict, Field, model_validator
 from typing_extensions import override
 
-from forwarders.auth import basic
+from forwarders.auth import Secret, basic
 from forwarders.contract import (
     Answer,
     BatchFailure,
@@ -78,17 +78,24 @@ class ServiceAccount(Settings):
     """A service account of the organisation; `project_id` says for which project it imports."""
 
     username: Annotated[str, Field(pattern="^[^:]+$")]
-    secret: Annotated[SecretStr, Field(min_length=1)]
+    """The service account's name."""
+    secret: Secret
+    """Its secret."""
     project_id: int
+    """The project that it imports for."""
 
 
 class MixpanelSettings(Settings):
     """A project's token; events may be imported with a service account instead."""
 
-    token: Annotated[SecretStr, Field(min_length=1)]
+    token: Secret
+    """The project's token."""
     service_account: ServiceAccount | None = None
+    """Import events with this service account instead of the token."""
     region: Literal["us", "eu", "in"] = "us"
+    """Where the project's data is kept."""
     endpoint: Endpoint | None = None
+    """The address to send to instead of the vendor's own: for tests and proxies."""
 
 
 class Mixpanel(HttpForwarder[MixpanelSettings]):

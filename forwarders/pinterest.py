@@ -108,12 +108,16 @@ class PinterestEvent(Payload):
 
 
 class PinterestSettings(Settings):
-    """An ad account and its conversion access token. `test` records nothing."""
+    """An ad account and its conversion access token."""
 
     ad_account_id: Annotated[str, Field(pattern="^[0-9]+$")]
+    """The id of the ad account."""
     access_token: HeaderSecret
+    """A conversion access token."""
     test: bool = False
+    """Send test events, which Pinterest checks and does not record."""
     endpoint: Endpoint = "https://api.pinterest.com"
+    """The address to send to instead of the vendor's own: for tests and proxies."""
 
 
 class Pinterest(HttpForwarder[PinterestSettings]):

@@ -4,9 +4,10 @@ from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 from uuid import UUID
 
-from pydantic import Field, SecretStr
+from pydantic import Field
 from typing_extensions import override
 
+from forwarders.auth import Secret
 from forwarders.contract import Contract, HttpForwarder, Item, Kind, Limits, Payload, Request, Settings
 from forwarders.keys import uuid_key
 from forwarders.urls import Endpoint
@@ -25,12 +26,16 @@ class PostHogEvent(Payload):
 
 
 class PostHogSettings(Settings):
-    """A project's API key. `endpoint` is for PostHog on one's own machines; the cloud's follows from `region`."""
+    """A project's API key."""
 
-    api_key: Annotated[SecretStr, Field(min_length=1)]
+    api_key: Secret
+    """The project's API key."""
     region: Literal["us", "eu"] = "us"
+    """Which cloud the project is in."""
     endpoint: Endpoint | None = None
+    """The address of a PostHog on one's own machines."""
     historical_migration: bool = False
+    """Mark the events as past ones, so that they set off no alerts."""
 
 
 class PostHog(HttpForwarder[PostHogSettings]):

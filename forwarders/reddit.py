@@ -101,12 +101,16 @@ class RedditEvent(Payload):
 
 
 class RedditSettings(Settings):
-    """A pixel and its conversion access token. `test_id` sends everything to the Event Testing tool."""
+    """A pixel and its conversion access token."""
 
     pixel_id: Annotated[str, Field(pattern="^[A-Za-z0-9_]+$")]
+    """The id of the pixel."""
     access_token: HeaderSecret
+    """A conversion access token."""
     test_id: str | None = None
+    """Send everything to the Event Testing tool under this id."""
     endpoint: Endpoint = "https://ads-api.reddit.com"
+    """The address to send to instead of the vendor's own: for tests and proxies."""
 
 
 class Reddit(HttpForwarder[RedditSettings]):

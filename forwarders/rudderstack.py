@@ -2,11 +2,10 @@
 
 from collections.abc import Sequence
 from datetime import timedelta
-from typing import Annotated
 
-from pydantic import Field, SecretStr
 from typing_extensions import override
 
+from forwarders.auth import Secret
 from forwarders.contract import Answer, Auth, Contract, HttpForwarder, Item, Kind, Limits, Request, Result, Settings
 from forwarders.segment import Call, batch
 from forwarders.urls import Endpoint
@@ -16,7 +15,9 @@ class RudderStackSettings(Settings):
     """The URL of a data plane, and a source's write key."""
 
     data_plane_url: Endpoint
-    write_key: Annotated[SecretStr, Field(min_length=1)]
+    """The URL of the data plane."""
+    write_key: Secret
+    """The write key of the source."""
 
 
 class RudderStack(HttpForwarder[RudderStackSettings]):

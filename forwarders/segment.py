@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, SecretStr, model_validator
 from typing_extensions import override
 
-from forwarders.auth import basic
+from forwarders.auth import Secret, basic
 from forwarders.contract import Contract, HttpForwarder, Item, Kind, Limits, Payload, Rate, Request, Settings
 from forwarders.keys import uuid_key
 from forwarders.urls import Endpoint
@@ -58,11 +58,14 @@ def batch(url: str, write_key: SecretStr, items: Sequence[Item]) -> Request:
 
 
 class SegmentSettings(Settings):
-    """A source's write key, in the region of its workspace."""
+    """A source and its workspace's region."""
 
-    write_key: Annotated[SecretStr, Field(min_length=1)]
+    write_key: Secret
+    """The write key of the source."""
     region: Literal["us", "eu"] = "us"
+    """Where the workspace's data is kept."""
     endpoint: Endpoint | None = None
+    """The address to send to instead of the vendor's own: for tests and proxies."""
 
 
 class Segment(HttpForwarder[SegmentSettings]):

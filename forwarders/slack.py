@@ -49,9 +49,10 @@ class Message(Payload):
 
 
 class SlackSettings(Settings):
-    """The URL that Slack gave out for a channel: who knows it can post there."""
+    """The webhook that Slack made for a channel."""
 
     url: SecretUrl
+    """The incoming webhook's URL, which is a secret: who has it can post."""
 
 
 class Slack(HttpForwarder[SlackSettings]):

@@ -5,9 +5,10 @@ from datetime import timedelta
 from typing import Annotated, Any, Literal, Self
 from urllib.parse import urlencode
 
-from pydantic import ConfigDict, Field, SecretStr, model_validator
+from pydantic import ConfigDict, Field, model_validator
 from typing_extensions import override
 
+from forwarders.auth import Secret
 from forwarders.contract import Contract, HttpForwarder, Item, Kind, Limits, Payload, Request, Settings, Version
 from forwarders.fields import Currency, Hashes, without_nulls
 from forwarders.urls import Endpoint
@@ -81,13 +82,18 @@ class SnapchatEvent(Payload):
 
 
 class SnapchatSettings(Settings):
-    """A pixel for events of sites, a Snap app for those of apps, or both. `validate_only` records nothing."""
+    """A pixel for events of sites, a Snap app for those of apps, or both."""
 
     pixel_id: Annotated[str, Field(pattern="^[A-Za-z0-9-]+$")] | None = None
+    """The pixel, for events of sites."""
     snap_app_id: Annotated[str, Field(pattern="^[A-Za-z0-9-]+$")] | None = None
-    access_token: Annotated[SecretStr, Field(min_length=1)]
+    """The Snap app, for events of apps."""
+    access_token: Secret
+    """A Conversions API token."""
     validate_only: bool = False
+    """Let Snapchat check the events and not record them."""
     endpoint: Endpoint = "https://tr.snapchat.com"
+    """The address to send to instead of the vendor's own: for tests and proxies."""
 
     @model_validator(mode="after")
     def _check_id(self) -> Self:

@@ -111,13 +111,18 @@ class TikTokEvent(Payload):
 
 
 class TikTokSettings(Settings):
-    """A pixel (or other event source) and its access token. `test_event_code` sends all to the Test Events tool."""
+    """A pixel, or another event source, and its access token."""
 
     event_source: Literal["web", "app", "offline", "crm"] = "web"
+    """What kind of event source it is."""
     event_source_id: Annotated[str, Field(min_length=1)]
+    """The id of the pixel, app, offline event set or CRM event set."""
     access_token: HeaderSecret
+    """An access token of the Events API."""
     test_event_code: str | None = None
+    """Send everything to the Test Events tool under this code, one by one."""
     endpoint: Endpoint = "https://business-api.tiktok.com"
+    """The address to send to instead of the vendor's own: for tests and proxies."""
 
 
 class TikTok(HttpForwarder[TikTokSettings]):

@@ -15,14 +15,20 @@ from forwarders.urls import Url
 
 
 class WebhookSettings(Settings):
-    """Where to send, how to authenticate, and how many payloads and bytes a request may hold."""
+    """Where to send, and how."""
 
     url: Url
+    """Where to send."""
     method: Literal["POST", "PUT", "PATCH"] = "POST"
+    """How to send."""
     headers: dict[HeaderName, HeaderValue] = Field(default_factory=dict)
+    """Headers to send along; a secret belongs into `auth`."""
     auth: AnyCredentials | None = None
+    """How to show who sends: bearer, basic, header or hmac."""
     batch_size: Annotated[int, Field(ge=1, le=10_000)] = 1
+    """How many payloads a request may hold; above 1 the body is always an array."""
     batch_bytes: Annotated[int, Field(ge=1_000, le=100_000_000)] = 1_000_000
+    """How many bytes of payloads a request may hold."""
 
 
 class Webhook(HttpForwarder[WebhookSettings]):

@@ -1,7 +1,7 @@
 """What every forwarder must hold: one suite over the whole registry, with the data of each one's `forwarder.yaml`."""
 
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, get_args
 from urllib.parse import quote_plus
 
 import orjson
@@ -79,6 +79,22 @@ def test_settings_refused(name: str, row: Mapping[str, Any]) -> None:
         registry.find(name).contract.settings.model_validate(row["settings"])
     assert row["says"] in str(refused.value)
     assert "s3cret" not in str(refused.value)
+
+
+def undescribed(model: type[BaseModel]) -> Iterator[str]:
+    """The fields of a model, and of those within it, that say nothing of themselves."""
+    for field, facts in model.model_fields.items():
+        if field != "type" and not facts.description:
+            yield f"{model.__name__}.{field}"
+        for inner in (facts.annotation, *get_args(facts.annotation)):
+            if isinstance(inner, type) and issubclass(inner, BaseModel):
+                yield from undescribed(inner)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_settings_are_described(name: str) -> None:
+    """Every setting has the text that the documentation shows for it."""
+    assert not list(undescribed(registry.find(name).contract.settings))
 
 
 @pytest.mark.parametrize("name", NAMES)
