@@ -21,6 +21,9 @@ from streams.broker import Broker, BrokerError, create_topics
 READY_TIMEOUT = 30.0
 """Seconds that each stage of the start may take."""
 
+BROKER_TIMEOUT = 5.0
+"""Seconds that the broker has to answer about topics; a stop must wait for them."""
+
 GRACE = "3"
 """Seconds that each worker gets to stop in order, so that all have stopped within 10."""
 
@@ -66,9 +69,9 @@ async def _work(configuration: Configuration, supervisor: Supervisor, terminal: 
     if settings.embedded:
         await _start_broker(settings.broker, supervisor)
         declared = configuration.topics.declared(configuration.integrations)
-        await asyncio.to_thread(create_topics, settings.broker, declared, settings.replication)
+        await asyncio.to_thread(create_topics, settings.broker, declared, settings.replication, BROKER_TIMEOUT)
     else:
-        await asyncio.to_thread(check_topics, configuration)
+        await asyncio.to_thread(check_topics, configuration, BROKER_TIMEOUT)
     commands: list[tuple[str, ...]] = [
         (command, "--config", str(configuration.folder)) for command in ("forwarder", "router", "collector")
     ]

@@ -28,11 +28,11 @@ def prepare(configuration: Configuration) -> None:
     check_topics(configuration)
 
 
-def check_topics(configuration: Configuration) -> None:
-    """Raise Failed unless the broker has each topic as it is declared."""
+def check_topics(configuration: Configuration, timeout: float = 10.0) -> None:
+    """Raise Failed unless the broker has each topic as it is declared, and says so within `timeout` seconds."""
     declared = configuration.topics.declared(configuration.integrations)
     try:
-        mismatches = find_mismatches(configuration.settings.broker, declared)
+        mismatches = find_mismatches(configuration.settings.broker, declared, timeout)
     except BrokerError as error:
         raise Failed(str(error)) from error
     if mismatches:
