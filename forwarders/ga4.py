@@ -3,6 +3,7 @@
 import re
 from collections.abc import Hashable, Iterator, Mapping, Sequence
 from datetime import timedelta
+from functools import lru_cache
 from typing import Annotated, Any, Literal, Self
 from urllib.parse import urlencode
 
@@ -46,6 +47,7 @@ RESERVED_PROPERTIES = """
 """
 
 
+@lru_cache(4096)
 def legal(name: str) -> str:
     """A name as GA4 wants it: letters, digits and underscores, a letter first, 40 at most; '' if nothing is left."""
     name = re.sub(r"[^A-Za-z0-9_]+", "_", name).strip("_")
