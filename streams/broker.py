@@ -133,10 +133,13 @@ def create_topics(broker: Broker, topics: Sequence[Topic], replication: int, tim
     from kafka.admin import NewTopic
     from kafka.errors import TopicAlreadyExistsError
 
+    # One copy may be away and records are still taken, yet what is confirmed stands on more than one disk.
+    safe = {"min.insync.replicas": str(max(1, replication - 1))}
     with _Admin(broker, timeout) as admin:
         for topic in topics:
+            config = {**topic.config, **safe}
             try:
-                admin.create_topics([NewTopic(topic.name, topic.partitions, replication, topic_configs=topic.config)])
+                admin.create_topics([NewTopic(topic.name, topic.partitions, replication, topic_configs=config)])
             except TopicAlreadyExistsError:
                 continue
         deadline = time.monotonic() + timeout

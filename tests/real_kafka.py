@@ -57,13 +57,15 @@ def free_port() -> int:
 class Kafka:
     """One Kafka node in a folder of its own; may be killed and started again with its data."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, more: str = "", **values: object) -> None:
         self.folder = folder
         self.port, self.controller = free_port(), free_port()
         self._process: subprocess.Popen[bytes] | None = None
         folder.mkdir(parents=True, exist_ok=True)
         self._properties = folder / "server.properties"
-        self._properties.write_text(PROPERTIES.format(port=self.port, controller=self.controller, logs=folder / "logs"))
+        ports = {"port": self.port, "controller": self.controller, "logs": folder / "logs"}
+        # Of a property that stands twice Java takes the last.
+        self._properties.write_text((PROPERTIES + more).format_map({**ports, **values}))
         _run("kafka.tools.StorageTool", "format", "-t", str(uuid.uuid4()), "-c", str(self._properties))
 
     @property
@@ -100,10 +102,10 @@ class Kafka:
 
 
 @contextmanager
-def running(folder: Path) -> Iterator[Kafka]:
-    """A running Kafka for the length of a `with`."""
+def running(folder: Path, more: str = "", **values: object) -> Iterator[Kafka]:
+    """A running Kafka for the length of a `with`; `more` are properties, with `values` for what stands in braces."""
     _fetch()
-    kafka = Kafka(folder)
+    kafka = Kafka(folder, more, **values)
     kafka.start()
     try:
         yield kafka

@@ -1,0 +1,122 @@
+import os
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from pydantic import SecretStr, ValidationError
+
+from streams.broker import Broker, BrokerError, Mismatch, create_topics, find_mismatches
+from streams.produce import Producer, Receipt
+from streams.progress import Run
+from streams.topics import Topic, Topics
+from streams.worker import Worker, make_station
+from tests import real_kafka
+from tests.streams.helpers import read
+
+pytestmark = pytest.mark.anyio
+
+SECURE = """
+listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller},SECURE://127.0.0.1:{secure}
+advertised.listeners=PLAINTEXT://127.0.0.1:{port},SECURE://127.0.0.1:{secure}
+listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT,SECURE:SASL_SSL
+listener.name.secure.sasl.enabled.mechanisms=PLAIN
+listener.name.secure.plain.sasl.jaas.config=org.apache.kafka.common.security.plain.PlainLoginModule required \
+  user_turnout="open sesame";
+listener.name.secure.ssl.keystore.location={keys}
+listener.name.secure.ssl.keystore.password=changeit
+"""
+
+
+@pytest.fixture(scope="module")
+def secure(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Broker]:
+    """A Kafka that wants TLS and a password, and how to reach it."""
+    reason = real_kafka.why_not()
+    if reason and not os.environ.get("TURNOUT_TESTS_NEED_KAFKA"):
+        pytest.skip(reason)
+    folder: Path = tmp_path_factory.mktemp("secure")
+    keys = ["-keystore", str(folder / "keys.p12"), "-storepass", "changeit", "-alias", "kafka"]
+    subprocess.run(
+        ["keytool", "-genkeypair", *keys, "-keyalg", "RSA", "-dname", "CN=localhost", "-ext", "san=ip:127.0.0.1"],
+        check=True,
+        capture_output=True,
+    )
+    exported = subprocess.run(["keytool", "-exportcert", "-rfc", *keys], check=True, capture_output=True)
+    (folder / "ca.pem").write_bytes(exported.stdout)
+    port = real_kafka.free_port()
+    with real_kafka.running(folder / "kafka", SECURE, secure=port, keys=folder / "keys.p12"):
+        yield Broker(
+            bootstrap=f"127.0.0.1:{port}",
+            security="SASL_SSL",
+            username="turnout",
+            password=SecretStr("open sesame"),
+            ca_file=folder / "ca.pem",
+            session_timeout=6,
+        )
+
+
+async def test_every_client_speaks_tls_and_logs_in(secure: Broker):
+    """Admin, producer and Faust's consumer all reach a broker that wants TLS and a password."""
+    topics = Topics(prefix="secure", partitions=3)
+    create_topics(secure, topics.declared([]), replication=1)
+    assert find_mismatches(secure, topics.declared([])) == []
+    producer = Producer(secure, client_id="test")
+    worker = Worker(producer)
+    seen: list[bytes] = []
+
+    async def work(run: Run) -> None:
+        seen.extend(record.value for record in run.records)
+        run.finish()
+        worker.stop()
+
+    worker.stations = [
+        make_station("agent", topics.events, work, secure, fail=worker.fail, group="secure", commit_interval=1, grace=5)
+    ]
+    await producer.start()
+    receipt = Receipt()
+    producer.append(topics.events, 0, receipt, key=None, value=b"x")
+    await receipt.confirmed(10)
+    await producer.stop()
+    assert [record.value for record in await read(secure, topics.events)] == [b"x"]
+    assert await worker.run() == 0
+    assert seen == [b"x"]
+
+
+def test_a_wrong_password_is_one_clear_line(secure: Broker):
+    """Being refused says which broker refused, and never the password."""
+    wrong = secure.model_copy(update={"password": SecretStr("wrong password")})
+    with pytest.raises(BrokerError) as caught:
+        find_mismatches(wrong, [Topic("x", 1, 1)], timeout=5)
+    assert secure.bootstrap in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert "wrong password" not in str(caught.value)
+
+
+def test_missing_and_mismatched_topics_are_found(broker: Broker):
+    """A topic that is not there, and one with another number of partitions, are both named."""
+    topics = Topics(prefix="found", partitions=3)
+    create_topics(broker, [Topic(topics.events, 2, 3600)], replication=1)
+    events, rejected, *_ = find_mismatches(broker, topics.declared([]))
+    assert isinstance(events, Mismatch)
+    assert str(events) == "topic found.events has 2 partitions, and 3 are declared"
+    assert str(rejected) == "topic found.rejected is missing"
+
+
+def test_creating_topics_leaves_what_is_there(broker: Broker):
+    """Creating twice, or over an existing topic, changes nothing and fails nowhere."""
+    topics = Topics(prefix="twice", partitions=3).declared([])
+    create_topics(broker, topics, replication=1)
+    create_topics(broker, topics, replication=1)
+    assert find_mismatches(broker, topics) == []
+
+
+def test_sasl_without_credentials_is_refused():
+    """A protocol that logs in needs a name and a password."""
+    with pytest.raises(ValidationError, match="security SASL_SSL needs username and password"):
+        Broker(security="SASL_SSL")
+
+
+def test_the_password_is_not_shown():
+    """Settings may be logged: their secrets may not."""
+    broker = Broker(security="SASL_SSL", username="u", password=SecretStr("open sesame"))
+    assert "sesame" not in repr(broker)
