@@ -52,11 +52,8 @@ class Trace:
     @property
     def reads(self) -> Iterator[tuple[Path, Any]]:
         """The paths that this node and those under it read, and what they found."""
-        match self.node:
-            case Read(path=path):
-                yield path, self.value
-            case Template(parts=parts):
-                yield from ((part, None) for part in parts if isinstance(part, Path))
+        if isinstance(self.node, Read):
+            yield self.node.path, self.value
         for each in self.inputs.values():
             yield from each.reads
 
@@ -137,6 +134,9 @@ class Tracer:
                 kept = [each.value for each in listed if each.value is not MISSING]
                 return Trace(node, kept, dict(enumerate(listed)))
         value, error = self._run(node, root, lambda out: out.emit(node).code)
+        if isinstance(node, Template):
+            paths = [part for part in node.parts if isinstance(part, Path)]
+            return Trace(node, value, {index: self._read(node, path, root) for index, path in enumerate(paths)})
         if not isinstance(node, Call) or error:
             return Trace(node, value, error=error)
         return self._call(node, value, root)
@@ -183,6 +183,11 @@ class Tracer:
         else:
             inputs.update(self._nodes(arguments, root))
         return Trace(node, value, inputs, tests)
+
+    def _read(self, node: Node, path: Path, root: Any) -> Trace:
+        """What a path within a text finds."""
+        value, _ = self._run(path, root, lambda out: out.read(path).code)
+        return Trace(Read(node.place, path), value)
 
     def _nodes(self, arguments: Mapping[str, Any], root: Any) -> Iterator[tuple[str | int, Trace]]:
         """The arguments that are nodes, and those in lists by their index."""

@@ -306,3 +306,13 @@ class Not:
 
 
 Condition = Compare | OneOf | Contains | Matches | Present | And | Or | Not
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """One rule of a file; `shape` is what it maps to, None if it drops the event."""
+
+    name: str
+    place: Place
+    condition: Condition | None
+    shape: Node | None

@@ -2,13 +2,14 @@
 
 import json
 import sys
+import time
 import traceback
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
-from transforms import DROP, Failure, compile_mapping, read_rules
+from transforms import DROP, Failure, compile_condition, compile_mapping, read_rules
 from transforms.directives import calls
 from transforms.documents import Document
 
@@ -157,3 +158,31 @@ def test_rules_that_share_tests_are_looked_up():
     finally:
         sys.setprofile(None)
     assert met == ["rule_200"]
+
+
+def test_too_many_rules():
+    """A file of more than a thousand rules is refused, and quickly."""
+    text = "rules:\n" + "".join(f"- {{when: 'event = \"{n}\"', drop: true}}\n" for n in range(1001))
+    _, errors = read_rules(Document.parse(text, "f.yaml"))
+    assert [str(error) for error in errors] == [
+        "f.yaml:2:1: there are more than 1,000 rules (use @lookup, or two files)"
+    ]
+
+
+@pytest.mark.parametrize("value", ["a" * 30 + "b", "a" * 100_000 + "b"])
+def test_regular_expressions_are_linear(value):
+    """A pattern that takes others exponential time takes this one none to speak of."""
+    mapping = compile_mapping(
+        {"a": {"@match": {"value": "$.x", "pattern": "(a+)+$"}}, "b": "$[?(@ =~ '^(a+)+$')]", "c": "$.x"}
+    )
+    start = time.perf_counter()
+    assert mapping({"x": value}) == {"b": [], "c": value}
+    assert time.perf_counter() - start < 1
+
+
+def test_globs_are_linear():
+    """`match` with many stars takes linear time."""
+    condition = compile_condition(f'match(x, "{"*a" * 200}*b")')
+    start = time.perf_counter()
+    assert condition({"x": "a" * 100_000}) is False
+    assert time.perf_counter() - start < 1

@@ -19,6 +19,7 @@ from transforms.tree import (
     Node,
     Path,
     Read,
+    Remove,
     Segment,
     Shape,
     Template,
@@ -89,6 +90,8 @@ class Emitter(Writer):
                     return Expr(absent if value is MISSING else self.constant(value), value is MISSING, atom=True)
                 case Read(path=path):
                     return self.read(path, absent)
+                case Remove():
+                    return Expr(absent, atom=True)
                 case Call(directive=directive, arguments=arguments):
                     return directive.emit(self, arguments)
                 case Shape(entries=entries):

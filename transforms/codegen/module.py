@@ -1,0 +1,122 @@
+"""A file's rules to one module: a function for each rule, and `apply`, which finds the rules that an event meets."""
+
+from collections.abc import Callable, Mapping, Sequence
+from enum import Enum
+from typing import Any, Final
+
+from transforms import dispatch
+from transforms.codegen import conditions
+from transforms.codegen.emitter import Emitter
+from transforms.codegen.writer import Module
+from transforms.parser import Parser
+from transforms.tree import And, Condition, Rule, Shape
+
+
+class Drop(Enum):
+    """What a rule says instead of a payload: the integration does not get this event."""
+
+    DROP = "drop"
+
+    def __repr__(self) -> str:
+        return "DROP"
+
+
+DROP: Final = Drop.DROP
+
+
+class NoObjectError(Exception):
+    """A rule's map, which is a directive, gave something else than an object."""
+
+
+_FIND = """
+def apply(event):
+    try:
+        by_event, others = BY_TYPE.get(event.get('type'), OTHER_TYPES)
+        rules = by_event.get(event.get('event'), others)
+    except (AttributeError, TypeError):
+        rules = unusual(event, BY_TYPE, OTHER_TYPES)"""
+_FIRST = """
+    for name, rule in rules:
+        try:
+            payload = rule(event)
+        except Exception as error:
+            payload = failure(name, error)
+        if payload is not None:
+            return ((name, payload),)
+"""
+_ALL = """
+    payloads = []
+    for name, rule in rules:
+        if rule is otherwise and payloads:
+            break
+        try:
+            payload = rule(event)
+        except Exception as error:
+            payload = failure(name, error)
+        if payload is not None:
+            payloads.append((name, payload))
+    return payloads
+"""
+
+
+def compile_rules(
+    rules: Sequence[Rule],
+    otherwise: Rule | None,
+    failure: Callable[[str, Exception], Any],
+    title: str,
+    *,
+    match_all: bool,
+) -> Module:
+    """The module of a file's rules; `failure(rule name, exception)` makes what stands for a payload then."""
+    out = Emitter()
+    for number, rule in enumerate(rules, 1):
+        _rule_function(out, rule, f"rule_{number}")
+    _rule_function(out, otherwise, "otherwise")
+    out.place = None
+    for line in (_FIND + (_ALL if match_all else _FIRST)).strip().splitlines():
+        out.line(line)
+    caught = {error.__name__: error for error in (AttributeError, TypeError, Exception)}
+    out.namespace |= {"failure": failure, "unusual": _unusual, "DROP": DROP, **caught}
+    module = out.compile(title)
+    functions = [(rule.name, module.namespace[f"rule_{number}"]) for number, rule in enumerate(rules, 1)]
+    last = ("otherwise" if otherwise else "", module.namespace["otherwise"])
+    reaches = [dispatch.reach(rule.condition) for rule in rules] + [dispatch.reach(None)]
+    by_type, other_types = dispatch.table(reaches, [*functions, last])
+    module.namespace |= {"BY_TYPE": by_type, "OTHER_TYPES": other_types}
+    return module
+
+
+def _rule_function(out: Emitter, rule: Rule | None, name: str) -> None:
+    """A function from an event to the payload; to None where what is left of the condition does not hold."""
+    out.place = rule.place if rule else None
+    with out.function_body(f"def {name}(event):"):
+        if rule:
+            out.line(repr(rule.name))
+            _return_unless(out, dispatch.reach(rule.condition).rest)
+        if rule is None or rule.shape is None:
+            out.line("return DROP")
+        elif isinstance(rule.shape, Shape):
+            out.line(f"return {out.emit(rule.shape).code}")
+        else:
+            out.line(f"return {out.call(_object, out.emit(rule.shape).code).code}")
+    out.line()
+    out.line()
+
+
+def _return_unless(out: Emitter, condition: Condition | None) -> None:
+    for each in condition.conditions if isinstance(condition, And) else [condition] if condition else []:
+        with out.indented(f"if not {conditions.test(out, each)}:"):
+            out.line("return None")
+
+
+def _object(payload: Any) -> Any:
+    if type(payload) is not dict:
+        raise NoObjectError(f"the map gave {Parser.type_of(payload)}, not an object")
+    return payload
+
+
+def _unusual(event: Any, by_type: Mapping[Any, dispatch.ByEvent], other_types: dispatch.ByEvent) -> Sequence[Any]:
+    """The rules for an event whose type or name is a list or an object, or that is no object itself."""
+    kind, name = (event.get("type"), event.get("event")) if type(event) is dict else (None, None)
+    by_event, others = by_type.get(kind, other_types) if isinstance(kind, str) else other_types
+    return by_event.get(name, others) if isinstance(name, str) else others

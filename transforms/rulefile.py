@@ -1,0 +1,137 @@
+"""One document's rules as they are written, before a preset's are put under them."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from transforms.documents import Document
+from transforms.errors import RuleError
+from transforms.parser import Parser
+from transforms.tree import Condition, Node, Place
+
+MAX_RULES = 1_000
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_. -]*")
+_KEYS = ("name", "when", "map", "drop")
+
+
+@dataclass(frozen=True, slots=True)
+class WrittenRule:
+    """A rule as it is written: `own` is its map without the file's common one. `sound`: it could be read."""
+
+    name: str
+    place: Place
+    condition: Condition | None
+    own: Node | None
+    drop: bool = False
+    sound: bool = True
+
+
+class RuleFile:
+    """What one document says: its common map, rules, otherwise and match; mistakes are added to `errors`.
+
+    Rules without a name get `unnamed` and their number.
+    """
+
+    def __init__(self, document: Document, errors: list[RuleError], unnamed: str = "rule-") -> None:
+        self._errors = errors
+        self._parser = Parser(errors)
+        self._unnamed = unnamed
+        self.common: Node | None = None
+        self.rules: list[WrittenRule] = []
+        self.otherwise: WrittenRule | None = None
+        self.match_all: bool | None = None
+        data, root = document.data, Place(document)
+        self.says_otherwise = isinstance(data, dict) and "otherwise" in data
+        if not isinstance(data, dict):
+            errors.append(root.error(f"an integration is an object, not {Parser.type_of(data)}", "write key: value"))
+            return
+        self.common = self._map(data, root)
+        self._read_rules(data.get("rules", []), root.at("rules"))
+        if self.says_otherwise:
+            self._read_otherwise(data["otherwise"], root.at("otherwise"))
+        if "match" in data:
+            self._read_match(data["match"], root.at("match"))
+
+    def _read_match(self, data: Any, place: Place) -> None:
+        if data in ("first", "all"):
+            self.match_all = data == "all"
+        else:
+            hint = Parser.nearest(data, ("first", "all"))
+            self._errors.append(place.error(f"match is first or all, not {Parser.shown(data)}", hint))
+
+    def _read_otherwise(self, data: Any, place: Place) -> None:
+        if isinstance(data, dict):
+            node = self._parser.collect(self._parser.value, place, data, place)
+            self.otherwise = WrittenRule("otherwise", place, None, node)
+        elif data != "drop":
+            self._errors.append(place.error(f"otherwise is drop or a map, not {Parser.shown(data)}"))
+
+    def _read_rules(self, data: Any, place: Place) -> None:
+        if not isinstance(data, list):
+            self._errors.append(place.error(f"rules is a list, not {Parser.type_of(data)}", "begin each with `- `"))
+            return
+        if len(data) > MAX_RULES:
+            self._errors.append(
+                place.error(f"there are more than {MAX_RULES:,} rules", "use @lookup, or split the file")
+            )
+            return
+        first: dict[str, Place] = {}
+        for number, item in enumerate(data, 1):
+            rule = self._rule(item, place.at(number - 1), number)
+            if rule is None:
+                continue
+            if rule.name in first:
+                message = f"another rule is called {rule.name!r}, on line {first[rule.name].line}"
+                self._errors.append(rule.place.error(message, "give each its own name"))
+            first.setdefault(rule.name, rule.place)
+            self.rules.append(rule)
+
+    def _rule(self, data: Any, place: Place, number: int) -> WrittenRule | None:
+        if not isinstance(data, dict):
+            self._errors.append(place.error(f"a rule is an object, not {Parser.type_of(data)}", "name, when and map"))
+            return None
+        mistakes = len(self._errors)
+        for key in data:
+            if key not in _KEYS:
+                hint = Parser.nearest(key, _KEYS) or f"there are {', '.join(_KEYS)}"
+                self._errors.append(place.at(key).error(f"a rule has no {key!r}", hint, key=True))
+        name = self._name(data, place.at("name"), number)
+        condition = None
+        if "when" in data:
+            when = place.at("when")
+            condition = self._parser.collect(self._parser.condition, when, data["when"], when)
+        drop = self._drop(data, place.at("drop"))
+        own = self._map(data, place)
+        return WrittenRule(name, place, condition, own, drop, sound=len(self._errors) == mistakes)
+
+    def _drop(self, data: Mapping[str, Any], place: Place) -> bool:
+        drop = data.get("drop", False)
+        if not isinstance(drop, bool):
+            self._errors.append(place.error(f"drop is true or false, not {Parser.shown(drop)}"))
+        elif drop and "map" in data:
+            self._errors.append(place.error("a rule that drops has no map", "take one of them out", key=True))
+        return drop is True
+
+    def _name(self, data: Mapping[str, Any], place: Place, number: int) -> str:
+        unnamed = f"{self._unnamed}{number}"
+        name = data.get("name", unnamed)
+        if name == "otherwise":
+            self._errors.append(place.error("the name 'otherwise' is taken", "give the rule another"))
+        elif not isinstance(name, str) or not _NAME.fullmatch(name):
+            hint = "letters, digits, spaces, `.`, `_` and `-`"
+            self._errors.append(place.error(f"{Parser.shown(name)} is no name for a rule", hint))
+        else:
+            return name
+        return unnamed
+
+    def _map(self, data: Mapping[str, Any], place: Place) -> Node | None:
+        if "map" not in data:
+            return None
+        shape, place = data["map"], place.at("map")
+        if not isinstance(shape, dict):
+            self._errors.append(place.error(f"a map is an object, not {Parser.type_of(shape)}", "write key: value"))
+            return None
+        node: Node = self._parser.collect(self._parser.value, place, shape, place)
+        return node
