@@ -59,9 +59,6 @@ class Place:
         return RuleError(message, hint, *place, self.document.path)
 
 
-# Paths
-
-
 @dataclass(frozen=True, slots=True)
 class Name:
     """The member of an object by its key."""
@@ -173,9 +170,6 @@ class NoneOf:
 Test = Exists | Comparison | AllOf | AnyOf | NoneOf
 
 
-# Values
-
-
 @dataclass(frozen=True, slots=True)
 class Node:
     """A value of the payload to be."""
@@ -229,9 +223,6 @@ class Call(Node):
 @dataclass(frozen=True, slots=True)
 class Remove(Node):
     """`@remove: true`: takes the entry that a preset or the file's own map has out."""
-
-
-# Conditions
 
 
 @dataclass(frozen=True, slots=True)

@@ -129,8 +129,6 @@ class Emitter(Writer):
         """A node's value under a name, or as a constant."""
         return self.bind(self.emit(node))
 
-    # Paths
-
     def read(self, path: Path, absent: str = "MISSING") -> Expr:
         """What a path finds: the value of one that matches one place, else the list of all."""
         if not path.segments:
@@ -181,8 +179,6 @@ class Emitter(Writer):
                 self.line(f"{name} = {self.function(members)}({name})")
             self._objects[key] = name
         return self._objects[key]
-
-    # Shapes
 
     def _shape(self, entries: Mapping[str, Node]) -> Expr:
         """An object: a literal of what is never missing, then entries one by one from the first that may be."""

@@ -2,6 +2,7 @@
 
 import hashlib
 import linecache
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import CodeType
@@ -28,6 +29,7 @@ class Writer:
         self._places: list[Place | None] = []
         self._indent = 0
         self._used: dict[str, int] = {}
+        self._constants: Counter[str] = Counter()
 
     def line(self, code: str = "") -> None:
         """One line at the present indentation; an error in it belongs to the present place."""
@@ -61,8 +63,8 @@ class Writer:
             or (isinstance(value, str) and len(value) <= _MAX_INLINE)
         ):
             return repr(value)
-        number = sum(name.startswith(f"{hint}_") for name in self.namespace) + 1
-        name = f"{hint}_{number}"
+        self._constants[hint] += 1
+        name = f"{hint}_{self._constants[hint]}"
         self.namespace[name] = value
         return name
 
