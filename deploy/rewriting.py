@@ -47,11 +47,28 @@ def _text(key: str | int, value: Any, column: int, *, inline: bool) -> str:
     return written.rstrip("\n").replace("\n", f"\n{' ' * column}")
 
 
-class _Dumper(yaml.SafeDumper):
-    """Short collections on one line, no aliases, and quotes around text that might be read as a number."""
+def on_one_line(value: Any) -> str:
+    """A value as YAML on one line."""
+    text = yaml.dump(value, Dumper=_Plain, sort_keys=False, allow_unicode=True, default_flow_style=True, width=10**9)
+    return text.removesuffix("...\n").rstrip("\n")
+
+
+class _Plain(yaml.SafeDumper):
+    """No aliases, and quotes around text that might be read as a number."""
 
     def ignore_aliases(self, data: Any) -> bool:  # noqa: ARG002
         return True
+
+    def represent_str(self, data: str) -> yaml.ScalarNode:
+        quote = data[:1] in set("+-.0123456789") or "\n" in data
+        return self.represent_scalar("tag:yaml.org,2002:str", data, '"' if quote else None)
+
+
+_Plain.add_representer(str, _Plain.represent_str)
+
+
+class _Dumper(_Plain):
+    """Short collections on one line."""
 
     def represent_mapping(self, tag: str, mapping: Any, flow_style: bool | None = None) -> yaml.MappingNode:
         node = super().represent_mapping(tag, mapping, flow_style)
@@ -62,13 +79,6 @@ class _Dumper(yaml.SafeDumper):
         node = super().represent_sequence(tag, sequence, flow_style)
         node.flow_style = _is_short(sequence)
         return node
-
-    def represent_str(self, data: str) -> yaml.ScalarNode:
-        quote = data[:1] in set("+-.0123456789") or "\n" in data
-        return self.represent_scalar("tag:yaml.org,2002:str", data, '"' if quote else None)
-
-
-_Dumper.add_representer(str, _Dumper.represent_str)
 
 
 def _is_short(value: Any) -> bool:

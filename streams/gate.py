@@ -26,17 +26,23 @@ def find_source(sources: Sources, named: str | None, event: Event) -> str:
 
 def held_back(route: Route, event: Event) -> Outcome | None:
     """Why an integration is not to have an event whatever its rules say."""
-    integrations = event.get("integrations")
-    if integrations and integrations.get(route.integration, integrations.get("All", True)) is False:
+    if event.get("integrations") and opts_out(route.integration, event):
         return Outcome.OPTED_OUT
-    if route.consent is not None and not _consents(route.consent, event):
+    if route.consent is not None and not consents(route.consent, event):
         return Outcome.CONSENT
-    if route.sample is not None and not _sampled(route.sample, event):
+    if route.sample is not None and not in_sample(route.sample, event):
         return Outcome.SAMPLED
     return None
 
 
-def _consents(consent: Consent, event: Event) -> bool:
+def opts_out(integration: str, event: Event) -> bool:
+    """Whether the event's `integrations` says no, by the integration's name or by `All`."""
+    integrations = event.get("integrations") or {}
+    return integrations.get(integration, integrations.get("All", True)) is False
+
+
+def consents(consent: Consent, event: Event) -> bool:
+    """Whether the event's consent has what is wanted."""
     given: Any = event
     for step in ("context", "consent", "categoryPreferences"):
         given = given.get(step) if isinstance(given, Mapping) else None
@@ -46,7 +52,8 @@ def _consents(consent: Consent, event: Event) -> bool:
     return quantifier(given.get(category) is True for category in consent.categories)
 
 
-def _sampled(sample: Sample, event: Event) -> bool:
+def in_sample(sample: Sample, event: Event) -> bool:
+    """Whether the event is in the part that is forwarded; the same for all that share the field."""
     value = event.get(sample.by) or event.get("anonymousId") or event["userId"]
     digest = blake2b(str(value).encode(), digest_size=8).digest()
     return int.from_bytes(digest, "big") < sample.rate * 2**64

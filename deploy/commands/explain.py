@@ -1,0 +1,77 @@
+import json
+import sys
+from pathlib import Path
+
+import click
+
+from deploy.commands.options import config_option, load
+from deploy.configuration import Configuration
+from deploy.mistakes import hint_at
+
+
+@click.command()
+@click.argument("integration", required=False)
+@click.option("--event", "file", metavar="FILE", help="A file with one event in JSON; - reads it from the input.")
+@click.option("--source", metavar="NAME", help="The source that the event comes from.")
+@config_option
+@click.option("--json", "as_json", is_flag=True, help="Print a JSON object, for programs.")
+@click.pass_context
+def explain(
+    context: click.Context, integration: str | None, file: str | None, source: str | None, folder: Path, as_json: bool
+) -> None:
+    """Say what becomes of an event and why: for each integration, or for the one that is named.
+
+    Without an event, show the integration's file with its preset merged in, and where each line comes from. Nothing is
+    sent, and *** stands for each secret. Exits with 1 for what is no event.
+    """
+    configuration = load(folder)
+    _check(configuration, integration, source)
+    if file is None:
+        if integration is None:
+            raise click.UsageError("name an integration, or give an --event")
+        _show_merged(configuration, integration, as_json)
+        return
+
+    from deploy.explanation import explain as explain_event
+
+    chosen = [integration] if integration else []
+    explanation = explain_event(configuration, _read(file), integrations=chosen, source=source)
+    if as_json:
+        click.echo(json.dumps(explanation.data(), indent=2, ensure_ascii=False))
+    else:
+        from deploy.screen import show_explanation
+
+        show_explanation(explanation, whole=integration is not None)
+    context.exit(0 if explanation.valid else 1)
+
+
+def _check(configuration: Configuration, integration: str | None, source: str | None) -> None:
+    for name, known, kind in (
+        (integration, configuration.integrations, "integration"),
+        (source, configuration.source_files, "source"),
+    ):
+        if name is not None and name not in known:
+            raise click.BadParameter(f"no {kind} is called {name!r} ({hint_at(name, sorted(known))})")
+
+
+def _read(file: str) -> object:
+    try:
+        return json.loads(sys.stdin.read() if file == "-" else Path(file).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise click.BadParameter(f"cannot read {file}: {error.strerror}") from error
+    except ValueError as error:
+        raise click.BadParameter(f"{file} is not JSON: {error}") from error
+
+
+def _show_merged(configuration: Configuration, name: str, as_json: bool) -> None:
+    from deploy.merged import merge
+
+    lines = merge(configuration.integrations[name])
+    if as_json:
+        click.echo(json.dumps([{"text": it.text, "path": it.path, "line": it.line} for it in lines], indent=2))
+        return
+    own = configuration.integrations[name].document.path
+    width = min(90, max(len(line.text) for line in lines))
+    for line in lines:
+        origin = line.path if line.path == own else f"preset {Path(line.path).stem}"
+        click.echo(f"{line.text:{width}}  {click.style(f'# {origin}:{line.line}', dim=True)}")

@@ -1,0 +1,235 @@
+"""What becomes of one event and why, step by step, as JSON data that the terminal or a program can show."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from deploy.comparison import dotted
+from deploy.configuration import Configuration, Integration
+from deploy.mistakes import Place as Keys
+from deploy.preview import Prepared, Taken, offline, rehearse
+from streams.events import EventError
+from streams.gate import consents, find_source, in_sample, opts_out
+from streams.ruleset import Route
+from transforms.tracing import ConditionTrace, RuleTrace, Trace, Tracer
+from transforms.tree import MISSING, Call, Items, Place, Read, Shape, Template
+from transforms.wording import condition_text, path_text
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """A test that the event passed, or not."""
+
+    name: str
+    passed: bool
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class TriedRule:
+    """A rule; `untrue` are the smallest parts of a condition for which it did not match, with what they found."""
+
+    name: str
+    where: str
+    matched: bool
+    condition: str | None
+    untrue: Sequence[tuple[str, Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class PayloadField:
+    """One field of a payload: its value (MISSING: it is left out), and how it came to it.
+
+    `reads` are the event's paths with what they found; `failed`: a cast or the like that could do nothing with them.
+    """
+
+    name: str
+    value: Any
+    directive: str | None
+    where: str
+    reads: Sequence[tuple[str, Any]]
+    failed: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """What one rule made of the event."""
+
+    taken: Taken
+    fields: Sequence[PayloadField]
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """What becomes of the event for one integration."""
+
+    integration: str
+    path: str
+    steps: Sequence[Step]
+    rules: Sequence[TriedRule]
+    deliveries: Sequence[Delivery]
+
+    def data(self) -> dict[str, Any]:
+        """As JSON data; a value that is missing is left out."""
+        return {
+            "integration": self.integration,
+            "path": self.path,
+            "steps": [{"step": it.name, "passed": it.passed, "detail": it.detail} for it in self.steps],
+            "rules": [
+                {
+                    "name": it.name,
+                    "where": it.where,
+                    "matched": it.matched,
+                    "condition": it.condition,
+                    "untrue": [{"test": test} | _value(found) for test, found in it.untrue],
+                }
+                for it in self.rules
+            ],
+            "deliveries": [
+                it.taken.data()
+                | {
+                    "fields": [
+                        {"field": each.name}
+                        | _value(each.value)
+                        | {
+                            "directive": each.directive,
+                            "where": each.where,
+                            "reads": [{"path": path} | _value(value) for path, value in each.reads],
+                            "failed": each.failed,
+                        }
+                        for each in it.fields
+                    ]
+                }
+                for it in self.deliveries
+            ],
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """The steps before the integrations, and an account for each of them; none where the event is rejected."""
+
+    steps: Sequence[Step]
+    accounts: Sequence[Account] = field(default_factory=tuple)
+
+    @property
+    def valid(self) -> bool:
+        """Whether it is an event at all."""
+        return all(step.passed for step in self.steps)
+
+    def data(self) -> dict[str, Any]:
+        """As JSON data."""
+        return {
+            "steps": [{"step": it.name, "passed": it.passed, "detail": it.detail} for it in self.steps],
+            "integrations": [account.data() for account in self.accounts],
+        }
+
+
+def explain(
+    configuration: Configuration,
+    event: Any,
+    *,
+    integrations: Sequence[str] = (),
+    source: str | None = None,
+    now: datetime | None = None,
+) -> Explanation:
+    """What becomes of an event. Without a `source` it is found as the router does; where it cannot be, any will do."""
+    try:
+        prepared = Prepared.of(event, now)
+    except EventError as error:
+        return Explanation([Step("validation", False, f"{error} ({error.code})")])
+    steps = [Step("validation", True, f"a {prepared.event['type']} event")]
+    if source is None:
+        try:
+            source = find_source(configuration.sources, None, prepared.event)
+            steps.append(Step("source", True, source))
+        except EventError:
+            steps.append(Step("source", True, "not known here, so taken to be one that each integration takes"))
+    else:
+        steps.append(Step("source", True, source))
+    chosen = [configuration.integrations[name] for name in integrations or configuration.integrations]
+    return Explanation(steps, [_account(configuration, it, prepared, source) for it in chosen])
+
+
+def _account(configuration: Configuration, integration: Integration, prepared: Prepared, source: str | None) -> Account:
+    route = integration.route(configuration.topics)
+    steps = list(_steps(integration, route, prepared, source))
+    if integration.state == "draining":
+        return Account(integration.name, integration.document.path, steps, (), ())
+    taken = rehearse(route, offline(integration), prepared, source)
+    if not all(step.passed for step in steps):
+        return Account(integration.name, integration.document.path, steps, (), [Delivery(each, ()) for each in taken])
+    tried = Tracer(integration.rules).trace(prepared.event)
+    payloads = {each.rule.name: each.payload for each in tried if each.matched}
+    deliveries = []
+    for each in taken:
+        payload = payloads.get(each.rule)
+        deliveries.append(Delivery(each, list(_fields(payload, ())) if payload else ()))
+    return Account(integration.name, integration.document.path, steps, [_tried(each) for each in tried], deliveries)
+
+
+def _steps(integration: Integration, route: Route, prepared: Prepared, source: str | None) -> Iterator[Step]:
+    event = prepared.event
+    if integration.state == "draining":
+        yield Step("state", False, "draining: nothing new is taken up")
+    if route.sources is not None and source is not None:
+        yield Step("source", source in route.sources, f"of {', '.join(sorted(route.sources))}")
+    if event.get("integrations"):
+        opted_out = opts_out(route.integration, event)
+        yield Step("opt-out", not opted_out, f"the event's integrations say {'no' if opted_out else 'yes'}")
+    if route.consent:
+        wanted = f"{route.consent.match} of {', '.join(route.consent.categories)}"
+        yield Step("consent", consents(route.consent, event), f"{wanted}; without information {route.consent.assume}")
+    if route.sample:
+        yield Step("sample", in_sample(route.sample, event), f"{route.sample.rate:.0%} by {route.sample.by}")
+
+
+def _tried(tried: RuleTrace) -> TriedRule:
+    rule, condition = tried.rule, tried.condition
+    untrue: list[tuple[str, Any]] = []
+    if condition is not None and not tried.matched:
+        untrue = [(condition_text(part.condition), part.found) for part in condition.blame()]
+    text = condition_text(condition.condition) if condition else None
+    return TriedRule(rule.name, _where(rule.place), tried.matched, text, untrue)
+
+
+def _fields(trace: Trace, at: Keys) -> Iterator[PayloadField]:
+    """A row for each value of a payload; a directive that gives an object or list, as its parts where it is traced."""
+    node = trace.node
+    if isinstance(node, Shape | Items):
+        for key, inner in trace.inputs.items():
+            yield from _fields(inner, (*at, key))
+        return
+    if isinstance(node, Call) and trace.value is not MISSING:
+        items = {key: inner for key, inner in trace.inputs.items() if isinstance(key, int)}
+        if node.directive.name in {"@each", "@arrayPath", "@pluck"} and items:
+            for key, inner in items.items():
+                yield from _fields(inner, (*at, key))
+            return
+        taken = trace.inputs.get("then") or trace.inputs.get("else") or trace.inputs.get("mapping")
+        if node.directive.name in {"@if", "@transform"} and taken and isinstance(taken.node, Shape | Items | Call):
+            yield from _fields(taken, at)
+            return
+    directive = node.directive.name if isinstance(node, Call) else "@template" if isinstance(node, Template) else None
+    reads = [(path_text(path), value) for path, value in trace.reads]
+    tests = [path for test in trace.tests for path in _tested(test)]
+    failed = any(each.failed for each in trace.walk())
+    if isinstance(node, Read):
+        directive = "path"
+    yield PayloadField(dotted(at), trace.value, directive, _where(node.place), [*tests, *reads], failed)
+
+
+def _tested(test: ConditionTrace) -> Iterator[tuple[str, Any]]:
+    if not test.parts:
+        yield condition_text(test.condition), test.found
+    for part in test.parts:
+        yield from _tested(part)
+
+
+def _where(place: Place) -> str:
+    return f"{place.path}:{place.line}"
+
+
+def _value(value: Any) -> dict[str, Any]:
+    return {} if value is MISSING else {"value": value}

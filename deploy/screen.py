@@ -1,0 +1,126 @@
+"""Explanations for people, on a terminal."""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from deploy.comparison import ABSENT, shown
+from deploy.explanation import Account, Delivery, Explanation, PayloadField, Step, TriedRule
+from deploy.preview import request_data
+from forwarders.contract import Request
+from streams.topics import FORWARDED
+from transforms.tree import MISSING
+
+FEW_RULES, FEW_FIELDS = 3, 14
+"""How much is shown of an integration where it is not the only one."""
+
+_MARKS = {True: ("✓", "green"), False: ("✗", "red")}
+
+
+def show_explanation(explanation: Explanation, *, whole: bool) -> None:
+    """Print an explanation; `whole` leaves nothing out."""
+    console = Console(highlight=False, soft_wrap=True)
+    if not console.is_terminal:
+        console.width = 120
+    console.print(*_steps(explanation.steps), sep="  ")
+    for account in explanation.accounts:
+        console.print()
+        _show_account(console, account, whole=whole)
+
+
+def _steps(steps: Sequence[Step]) -> Iterator[Text]:
+    for step in steps:
+        mark, style = _MARKS[step.passed]
+        yield Text.assemble((f"{mark} {step.name}", style), f": {step.detail}")
+
+
+def _show_account(console: Console, account: Account, *, whole: bool) -> None:
+    console.print(Text.assemble((account.integration, "bold"), (f"  {account.path}", "dim")))
+    if account.steps:
+        console.print(Text("  "), *_steps(account.steps), sep="  ")
+    _show_rules(console, [rule for rule in account.rules if not rule.matched], whole=whole)
+    where = {rule.name: rule.where for rule in account.rules}
+    for delivery in account.deliveries:
+        _show_delivery(console, delivery, where, whole=whole)
+
+
+def _show_rules(console: Console, rules: Sequence[TriedRule], *, whole: bool) -> None:
+    """The rules that did not match; those that ask for another type or event say least, and are counted only."""
+    telling = [rule for rule in rules if not all(_asks_for_another(test) for test, _ in rule.untrue)]
+    shown_rules = rules if whole else telling[:FEW_RULES]
+    for rule in shown_rules:
+        untrue = [f"{test} (it is {shown(_absent(found), 40)})" for test, found in rule.untrue]
+        console.print(
+            Text.assemble(
+                ("  ✗ ", "red"), f"{rule.name}: not {'; not '.join(untrue)}", (f"  {_short(rule.where)}", "dim")
+            )
+        )
+    if len(rules) > len(shown_rules):
+        console.print(Text(f"  ✗ {len(rules) - len(shown_rules)} more rules did not match", "dim"))
+
+
+def _asks_for_another(test: str) -> bool:
+    return test.startswith(("type ", "event "))
+
+
+def _show_delivery(console: Console, delivery: Delivery, where: dict[str, str], *, whole: bool) -> None:
+    taken = delivery.taken
+    style = "green" if taken.outcome == FORWARDED else "yellow" if taken.outcome != "dead" else "red"
+    by = f" by {taken.rule}" if taken.rule else ""
+    reason = f": {taken.reason}" if taken.reason else ""
+    console.print(
+        Text.assemble(
+            (f"  → {taken.outcome}{by}", f"bold {style}"), reason, (f"  {_short(where.get(taken.rule, ''))}", "dim")
+        )
+    )
+    _show_fields(console, delivery.fields, whole=whole)
+    if taken.request:
+        _show_request(console, taken.request, whole=whole)
+
+
+def _show_fields(console: Console, fields: Sequence[PayloadField], *, whole: bool) -> None:
+    there = [each for each in fields if each.value is not MISSING or each.failed]
+    chosen = there if whole else there[:FEW_FIELDS]
+    table = Table(box=None, padding=(0, 2, 0, 0), show_header=False, pad_edge=False)
+    for _ in range(4):
+        table.add_column(no_wrap=True, overflow="ellipsis")
+    for each in chosen:
+        value = Text("left out", "red") if each.value is MISSING else Text(shown(each.value, 60 if whole else 36))
+        origin = Text.assemble(
+            (f"{each.directive or 'constant'} ", "cyan"),
+            ", ".join(f"{path} = {shown(_absent(found), 40)}" for path, found in each.reads[: 6 if whole else 2]),
+            (" failed" if each.failed else "", "red"),
+        )
+        table.add_row(Text(f"    {each.name or 'payload'}"), value, origin, Text(_short(each.where), "dim"))
+    if chosen:
+        console.print(table)
+    if len(there) > len(chosen):
+        console.print(Text(f"    {len(there) - len(chosen)} more fields (name the integration to see them)", "dim"))
+    left_out = [each.name for each in fields if each.value is MISSING and not each.failed]
+    if left_out:
+        console.print(Text(f"    not in the event: {', '.join(left_out)}", "dim"))
+
+
+def _show_request(console: Console, request: Request, *, whole: bool) -> None:
+    data = request_data(request)
+    console.print(Text.assemble((f"  {data['method']} ", "bold"), data["url"]))
+    for name, value in data["headers"].items():
+        console.print(Text(f"    {name}: {value}", "dim"))
+    if whole:
+        console.print_json(data=data["body"])
+    else:
+        console.print(Text(f"    {shown(data['body'], 150)}"))
+
+
+def _short(where: str) -> str:
+    """A file and line without the folders."""
+    path = Path(where)
+    return f"preset {path.name}" if path.parent.name == "presets" else path.name
+
+
+def _absent(value: Any) -> Any:
+    return ABSENT if value is MISSING else value
