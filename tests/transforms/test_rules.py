@@ -165,7 +165,7 @@ def test_too_many_rules():
     text = "rules:\n" + "".join(f"- {{when: 'event = \"{n}\"', drop: true}}\n" for n in range(1001))
     _, errors = read_rules(Document.parse(text, "f.yaml"))
     assert [str(error) for error in errors] == [
-        "f.yaml:2:1: there are more than 1,000 rules (use @lookup, or two files)"
+        "f.yaml:2:1: there are more than 1,000 rules (use @lookup, or split the file)"
     ]
 
 

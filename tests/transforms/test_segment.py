@@ -16,40 +16,25 @@ Deliberately different, and so not made here:
 
 import json
 import os
-import shutil
 import subprocess
-from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
+from tests.transforms.segment import HERE, command
 from transforms import MISSING, compile_condition, compile_mapping
-
-HERE = Path(__file__).parent / "segment"
-CACHE = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "turnout" / "segment"
 
 
 @pytest.fixture(scope="session")
 def segment():
-    """A function that asks Segment's engine; npm installs it once into a cache."""
-    npm, node = shutil.which("npm"), shutil.which("node")
-    if (not npm or not node) and not os.environ.get("CI"):
+    """A function that asks Segment's engine."""
+    found = command(HERE / "engine.js")
+    if found is None and not os.environ.get("CI"):
         pytest.skip("Segment's engine needs node and npm")
-    manifest = (HERE / "package.json").read_text()
-    installed = CACHE / "package.json"
-    if not (CACHE / "node_modules").is_dir() or installed.read_text() != manifest:
-        CACHE.mkdir(parents=True, exist_ok=True)
-        installed.write_text(manifest)
-        subprocess.run(
-            [npm, "install", "--ignore-scripts", "--no-audit", "--no-fund"], cwd=CACHE, check=True, capture_output=True
-        )
+    arguments, environment = found
     with subprocess.Popen(
-        [node, str(HERE / "engine.js")],
-        env=os.environ | {"NODE_PATH": str(CACHE / "node_modules")},
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
+        arguments, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     ) as process:
 
         def ask(**question):

@@ -37,11 +37,15 @@ _MAX_LINE = 100
 
 
 class Expr(NamedTuple):
-    """Code for a value. `missing`: it may be MISSING. `atom`: a name or constant, which may be repeated."""
+    """Code for a value. `missing`: it may be MISSING. `atom`: a name or constant, which may be repeated.
+
+    `member`: the object and key that it is read from, where asking first is cheaper than reading.
+    """
 
     code: str
     missing: bool = True
     atom: bool = False
+    member: tuple[str, str] | None = None
 
 
 class Emitter(Writer):
@@ -153,8 +157,10 @@ class Emitter(Writer):
     def _step(self, prefix: tuple[Segment, ...], segment: Segment, absent: str = "MISSING") -> Expr:
         match segment:
             case Name(name=name):
-                end = ")" if absent == "None" else ", MISSING)"
-                return Expr(f"{self._object(prefix)}.get({self.constant(name)}{end}", missing=absent != "None")
+                member = self._object(prefix), self.constant(name)
+                if absent == "None":
+                    return Expr(f"{member[0]}.get({member[1]})", missing=False)
+                return Expr(f"{member[0]}.get({member[1]}, MISSING)", member=member)
             case Index(index=index):
                 return self.call(at, self._raw(prefix).code, repr(index))
             case Function(name=name, arguments=arguments):
@@ -237,6 +243,11 @@ class Emitter(Writer):
         """A statement around a value, if it is there."""
         if not expr.missing:
             self.line(f"{before}{expr.code}{after}")
+            return
+        if expr.member:
+            name, key = expr.member
+            with self.indented(f"if {key} in {name}:"):
+                self.line(f"{before}{name}[{key}]{after}")
             return
         code = expr.code
         test = code if expr.atom else f"({(code := self._found)} := {expr.code})"

@@ -14,6 +14,12 @@ class _Falsy:
     def __init__(self, value: Any) -> None:
         self._value = value
 
+    def __contains__(self, _name: str) -> bool:
+        return True
+
+    def __getitem__(self, _name: str) -> Any:
+        return self._value
+
     def get(self, _name: str, _default: Any = None) -> Any:
         return self._value
 
@@ -26,10 +32,14 @@ class _ListItems:
     def __init__(self, items: Sequence[Any]) -> None:
         self._items = items
 
+    def __contains__(self, name: str) -> bool:
+        return name.isdecimal() and name.isascii() and len(name) < 10 and int(name) < len(self._items)
+
+    def __getitem__(self, name: str) -> Any:
+        return self._items[int(name)]
+
     def get(self, name: str, default: Any = None) -> Any:
-        if name.isdecimal() and name.isascii() and len(name) < 10 and int(name) < len(self._items):
-            return self._items[int(name)]
-        return default
+        return self._items[int(name)] if name in self else default
 
 
 _NOTHING: Mapping[str, Any] = {}
@@ -37,7 +47,7 @@ _NULL = _Falsy(None)
 
 
 def members(value: Any) -> Any:
-    """Something with an object's `get` for a value that is no object, so that reading on needs no test."""
+    """Something to read from as from an object, for a value that is none, so that reading on needs no test."""
     if value is None:
         return _NULL
     if type(value) is dict:

@@ -7,7 +7,6 @@ from typing import Any
 from transforms.tree import MISSING
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_MICROSECOND = timedelta(microseconds=1)
 _LONG_FRACTION = re.compile(r"(\.[0-9]{6})[0-9]+")
 _DIGITS = re.compile(r"-?[0-9]{1,17}(?:\.[0-9]{1,9})?", re.ASCII)
 
@@ -19,7 +18,7 @@ def _moment(value: Any) -> datetime | None:
     """
     try:
         if type(value) is str:
-            if _DIGITS.fullmatch(value) and len(value) > 8:
+            if value[4:5] != "-" and len(value) > 8 and _DIGITS.fullmatch(value):
                 return _moment(float(value))
             try:
                 moment = datetime.fromisoformat(value)
@@ -47,7 +46,10 @@ def iso_date(value: Any) -> Any:
 
 def _microseconds(value: Any) -> int | None:
     moment = _moment(value)
-    return (moment - _EPOCH) // _MICROSECOND if moment else None
+    if moment is None:
+        return None
+    since = moment - _EPOCH
+    return since.days * 86_400_000_000 + since.seconds * 1_000_000 + since.microseconds
 
 
 def unix_seconds(value: Any) -> Any:
