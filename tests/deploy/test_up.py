@@ -2,77 +2,18 @@
 
 import os
 import re
-import shutil
 import signal
 import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import requests
 
-from tests.real_kafka import free_port
-
-READY_WITHIN = 60.0
-"""Seconds; on an idle machine 10, but tests share theirs."""
-
-
-class Up:
-    """A running `turnout up` of a copy of the example, on ports of its own."""
-
-    def __init__(self, folder: Path) -> None:
-        shutil.copytree("deploy/example", folder)
-        self.folder = folder
-        self.ports = {port: str(free_port()) for port in ("8080", "8099", "9092")}
-        for file in (folder / "turnout.yaml", *folder.glob("integrations/*.yaml")):
-            text = re.sub("8080|8099|9092", lambda found: self.ports[found[0]], file.read_text())
-            file.write_text(text.replace("/tmp/turnout-example", str(folder / "out")))  # noqa: S108
-        self._log = (folder / "log").open("w+")
-        self.process = subprocess.Popen(
-            [Path(sys.executable).parent / "turnout", "up", folder],
-            env={"PATH": os.environ["PATH"], "HOME": str(Path.home()), "COLUMNS": "200"},
-            stdout=self._log,
-            stderr=subprocess.STDOUT,
-        )
-
-    @property
-    def output(self) -> str:
-        """All that it has printed."""
-        return (self.folder / "log").read_text()
-
-    def until(self, condition: Callable[[], object], seconds: float = 20.0) -> None:
-        """Wait for a condition."""
-        deadline = time.monotonic() + seconds
-        while not condition():
-            assert self.process.poll() is None, self.output
-            assert time.monotonic() < deadline, self.output
-            time.sleep(0.05)
-
-    def children(self) -> dict[int, str]:
-        """Processes that it started, by their command lines, which all name one of its ports or its folder."""
-        ours = (str(self.folder), *self.ports.values())
-        found = {}
-        for path in Path("/proc").glob("[0-9]*/cmdline"):
-            try:
-                line = path.read_bytes().replace(b"\0", b" ").decode(errors="replace")
-            except OSError:
-                continue
-            if any(mark in line for mark in ours) and int(path.parent.name) != self.process.pid:
-                found[int(path.parent.name)] = line
-        return found
-
-    def pid_of(self, name: str) -> int:
-        return next(pid for pid, line in self.children().items() if name in line)
-
-    def close(self) -> None:
-        self.process.kill()
-        self.process.wait()
-        for pid in self.children():
-            os.kill(pid, signal.SIGKILL)
-        self._log.close()
+from tests.deploy.running_up import Up
 
 
 @pytest.fixture
@@ -81,8 +22,7 @@ def up(tmp_path) -> Iterator[Up]:
         pytest.skip("looks for processes in /proc")
     running = Up(tmp_path / "example")
     try:
-        running.until(lambda: "Ctrl-C stops all" in running.output, READY_WITHIN)
-        yield running
+        yield running.begun()
     finally:
         running.close()
 
@@ -97,8 +37,7 @@ def test_the_way_of_an_event(up):
     assert re.search(r"^  file +delivered +everything +\{.*\"Order Completed\"", shown, re.MULTILINE)
     assert re.search(r"^  ga4 +delivered +\S.* \{\"client_id\"", shown, re.MULTILINE)
     assert re.search(r"^  webhook +delivered +purchase +\{\"kind\":\"purchase\"", shown, re.MULTILINE)
-    got = requests.get(f"http://127.0.0.1:{up.ports['8099']}/_requests", timeout=5).json()
-    assert {it["path"] for it in got} == {"/mp/collect", "/hooks/sales"}
+    assert {it["path"] for it in up.at_vendors()} == {"/mp/collect", "/hooks/sales"}
 
     batch = [{"type": "page", "name": "Home", "userId": "u-2"}, {"type": "track", "userId": "u-2"}]
     url = f"http://127.0.0.1:{up.ports['8080']}/v1/batch"
