@@ -15,22 +15,30 @@ from transforms.tree import Node, Place
 _ROOT_DIRECTIVE = "__segment_internal_directive"
 
 
-def compile_mapping(mapping: Any, *, source: Document | None = None) -> Callable[[Any], Any]:
+def compile_mapping(mapping: Any, *, source: Document | str | None = None) -> Callable[[Any], Any]:
     """A function from an event (an object) to the mapped value, MISSING if there is none.
 
-    `mapping` is plain data as YAML or JSON gives it; `source` the document that it is, for the place of mistakes.
-    Raises RuleError. The function never raises on an object, never changes it, and may share parts of it with its
-    result.
+    `mapping` is plain data as YAML or JSON gives it; `source` the document that it is, for the place of mistakes, or
+    its file's name. Raises RuleError. The function never raises on an object, never changes it, and may share parts of
+    it with its result.
     """
+    document = source if isinstance(source, Document) else None
+    title = document.path if document else str(source or "mapping")
     errors: list[RuleError] = []
-    node = Parser(errors).value(_with_root_directive(mapping), Place(source))
-    if errors:
-        raise errors[0]
-    return compile_node(node, source.path if source else "mapping")
+    try:
+        node = Parser(errors).value(_with_root_directive(mapping), Place(document))
+        if errors:
+            raise errors[0]
+        return compile_node(node, title)
+    except RuleError as error:
+        error.path = error.path or (title if source else None)
+        raise
 
 
 def compile_condition(text: str) -> Callable[[Any], bool]:
     """A function from an event (an object) to whether the condition holds. Raises RuleError."""
+    if not isinstance(text, str):
+        raise RuleError(f"a condition is a string, not {Parser.type_of(text)}")
     condition = parse_condition(text)
     out = Emitter()
     with out.function_body("def condition(event):"):

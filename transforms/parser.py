@@ -1,6 +1,5 @@
 """Plain data to the tree of nodes: strings to paths and templates, objects to shapes and directives."""
 
-import math
 import pathlib
 import re
 from collections.abc import Callable, Collection, Mapping
@@ -31,6 +30,7 @@ T = TypeVar("T")
 
 MAX_DEPTH = 32
 MAX_NODES = 20_000
+MAX_NUMBER = 1e300
 
 _PLACEHOLDER = re.compile(r"\{\{\{([^}]+)\}\}\}|\{\{([^}]+)\}\}")
 _NOT_TAKEN_OVER = {
@@ -63,11 +63,11 @@ class Parser:
                 return Items(place, tuple(items))
             if isinstance(data, str):
                 return Constant(place, data) if literal else self._string(data, place)
-            if isinstance(data, int | float) and not (
-                abs(data) < 1e300 if isinstance(data, int) else math.isfinite(data)
-            ):
-                raise place.error("this number is out of range", "quote it if it is text")
-            if data is None or data is MISSING or isinstance(data, int | float):
+            if data is None or data is MISSING or isinstance(data, bool):
+                return Constant(place, data)
+            if isinstance(data, int | float):
+                if not abs(data) < MAX_NUMBER:
+                    raise place.error("this number is out of range", "quote it if it is text")
                 return Constant(place, data)
         finally:
             self._depth -= 1
@@ -139,7 +139,7 @@ class Parser:
     @staticmethod
     def nearest(name: Any, names: Collection[str] | Mapping[str, Any]) -> str | None:
         """A hint with the name that was probably meant."""
-        close = get_close_matches(str(name), list(names), 1, 0.6)
+        close = get_close_matches(str(name)[:100], list(names), 1, 0.6)
         return f"did you mean {close[0]}?" if close else None
 
     @staticmethod

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from transforms import MISSING, compile_condition, compile_mapping
+from transforms import MISSING, RuleError, compile_condition, compile_mapping
 from transforms.documents import Document
 
 CASES = Path(__file__).parents[1] / "cases" / "rules"
@@ -40,3 +40,33 @@ def _exactly(value):
     if isinstance(value, list):
         return [_exactly(each) for each in value]
     return type(value), value
+
+
+def test_mistakes_of_plain_data_name_their_keys():
+    """A mistake in plain data says by which keys it is reached, and in which file where that is named."""
+    with pytest.raises(RuleError) as caught:
+        compile_mapping({"params": [{"@nothing": 1}]}, source="ga4.yaml")
+    assert str(caught.value).startswith("ga4.yaml: /params/0/@nothing: '@nothing' is no directive")
+    assert caught.value.line is None
+
+
+def test_mistakes_of_a_document_have_lines():
+    """A mistake in a document's data has its line and column."""
+    document = Document.parse("params:\n  - {'@nothing': 1}\n", "ga4.yaml")
+    with pytest.raises(RuleError) as caught:
+        compile_mapping(document.data, source=document)
+    assert (caught.value.path, caught.value.line, caught.value.column) == ("ga4.yaml", 2, 6)
+
+
+@pytest.mark.parametrize("condition", [None, 5, ["type"], {"a": 1}])
+def test_a_condition_is_text(condition):
+    """What is no text is refused as a condition."""
+    with pytest.raises(RuleError, match="a condition is a string"):
+        compile_condition(condition)
+
+
+def test_an_event_is_an_object():
+    """A mapping of what is no object is the caller's mistake; a condition does not hold for it."""
+    with pytest.raises(RuleError, match="an event is an object, not a list"):
+        compile_mapping({"a": 1})([])
+    assert compile_condition("a = null")([]) is False

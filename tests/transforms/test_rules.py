@@ -109,11 +109,12 @@ def test_a_map_that_gives_no_object():
 
 @pytest.mark.parametrize("event", [None, 5, "x", []])
 def test_an_event_that_is_no_object_breaks_nothing(event):
-    """What is not an event makes a Failure or is dropped."""
-    rules = _read({"rules": [{"name": "r", "when": 'event = "x" and n > 1', "map": {"a": "$.a"}}]}, "f.yaml")
-    assert rules.apply(event) == (("", DROP),)
-    rules = _read({"rules": [{"name": "r", "map": {"a": "$.a"}}]}, "f.yaml")
-    assert isinstance(rules.apply(event)[0][1], Failure)
+    """What is not an event makes a Failure of no rule."""
+    for when, match in (('event = "x" and n > 1', "first"), ("n = null", "all")):
+        rules = _read({"match": match, "rules": [{"name": "r", "when": when, "map": {"a": "$.a"}}]}, "f.yaml")
+        ((name, failure),) = rules.apply(event)
+        assert name == ""
+        assert failure.error.startswith("the event is ")
 
 
 def test_the_generated_code_reads_like_a_persons():

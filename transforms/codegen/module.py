@@ -25,7 +25,7 @@ DROP: Final = Drop.DROP
 
 
 class NoObjectError(Exception):
-    """A rule's map, which is a directive, gave something else than an object."""
+    """An event, or what a rule's map gave, is something else than an object."""
 
 
 _FIND = """
@@ -115,8 +115,14 @@ def _object(payload: Any) -> Any:
     return payload
 
 
+def _refuse(event: Any) -> None:
+    raise NoObjectError(f"the event is {Parser.type_of(event)}, not an object")
+
+
 def _unusual(event: Any, by_type: Mapping[Any, dispatch.ByEvent], other_types: dispatch.ByEvent) -> Sequence[Any]:
     """The rules for an event whose type or name is a list or an object, or that is no object itself."""
-    kind, name = (event.get("type"), event.get("event")) if type(event) is dict else (None, None)
+    if type(event) is not dict:
+        return (("", _refuse),)
+    kind, name = event.get("type"), event.get("event")
     by_event, others = by_type.get(kind, other_types) if isinstance(kind, str) else other_types
     return by_event.get(name, others) if isinstance(name, str) else others
