@@ -8,9 +8,9 @@ from typing import Any
 from deploy.comparison import dotted
 from deploy.configuration import Configuration, Integration
 from deploy.mistakes import Place as Keys
-from deploy.preview import Prepared, Taken, offline, rehearse
+from deploy.preview import Prepared, Taken, find_source_of, offline, rehearse
 from streams.events import EventError
-from streams.gate import consents, find_source, in_sample, opts_out
+from streams.gate import consents, in_sample, opts_out
 from streams.ruleset import Route
 from transforms.tracing import ConditionTrace, RuleTrace, Trace, Tracer
 from transforms.tree import MISSING, Call, Items, Place, Read, Shape, Template
@@ -140,14 +140,8 @@ def explain(
     except EventError as error:
         return Explanation([Step("validation", False, f"{error} ({error.code})")])
     steps = [Step("validation", True, f"a {prepared.event['type']} event")]
-    if source is None:
-        try:
-            source = find_source(configuration.sources, None, prepared.event)
-            steps.append(Step("source", True, source))
-        except EventError:
-            steps.append(Step("source", True, "not known here, so taken to be one that each integration takes"))
-    else:
-        steps.append(Step("source", True, source))
+    source = source or find_source_of(configuration, prepared.event)
+    steps.append(Step("source", True, source or "not known here, so taken to be one that each integration takes"))
     chosen = [configuration.integrations[name] for name in integrations or configuration.integrations]
     return Explanation(steps, [_account(configuration, it, prepared, source) for it in chosen])
 

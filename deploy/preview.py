@@ -11,15 +11,15 @@ from typing import Annotated, Any, Self
 import orjson
 from pydantic import SecretStr, TypeAdapter, ValidationError
 
-from deploy.configuration import ConfigurationError, Integration
+from deploy.configuration import Configuration, ConfigurationError, Integration
 from deploy.environment import UNSET, fill
 from deploy.files import IntegrationFile
 from deploy.mistakes import find_complaints, find_secrets
 from forwarders import registry
 from forwarders.contract import Forwarder, HttpForwarder, Item, Request, Settings, WriterForwarder
 from streams import events
-from streams.events import Event
-from streams.gate import held_back
+from streams.events import Event, EventError
+from streams.gate import find_source, held_back
 from streams.ruleset import Route
 from streams.topics import FORWARDED, Outcome, Topics
 from transforms import DROP, Failure, RuleError, read_rules
@@ -128,6 +128,14 @@ def _take(route: Route, forwarder: AnyForwarder, prepared: Prepared, rule: str, 
     except Exception as error:  # noqa: BLE001  # delivery makes a dead letter of it, too
         return Taken(rule, Outcome.DEAD, f"the forwarder raised {type(error).__name__}", payload)
     return Taken(rule, FORWARDED, "", payload, request)
+
+
+def find_source_of(configuration: Configuration, event: Event) -> str | None:
+    """The source that an event names by its write key, or the default; None where that cannot be told here."""
+    try:
+        return find_source(configuration.sources, None, event)
+    except EventError:
+        return None
 
 
 def offline(integration: Integration) -> AnyForwarder:

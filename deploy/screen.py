@@ -1,4 +1,4 @@
-"""Explanations for people, on a terminal."""
+"""Explanations and changes for people, on a terminal."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from deploy.changes import Change, Changes, Side
 from deploy.comparison import ABSENT, shown
 from deploy.explanation import Account, Delivery, Explanation, PayloadField, Step, TriedRule
 from deploy.preview import request_data
@@ -23,13 +24,18 @@ _MARKS = {True: ("✓", "green"), False: ("✗", "red")}
 
 def show_explanation(explanation: Explanation, *, whole: bool) -> None:
     """Print an explanation; `whole` leaves nothing out."""
-    console = Console(highlight=False, soft_wrap=True)
-    if not console.is_terminal:
-        console.width = 120
+    console = _console()
     console.print(*_steps(explanation.steps), sep="  ")
     for account in explanation.accounts:
         console.print()
         _show_account(console, account, whole=whole)
+
+
+def _console() -> Console:
+    console = Console(highlight=False, soft_wrap=True)
+    if not console.is_terminal:
+        console.width = 120
+    return console
 
 
 def _steps(steps: Sequence[Step]) -> Iterator[Text]:
@@ -124,3 +130,49 @@ def _short(where: str) -> str:
 
 def _absent(value: Any) -> Any:
     return ABSENT if value is MISSING else value
+
+
+def show_changes(changes: Changes, few: int) -> None:
+    """Print what differs between two versions of the rules, `few` changes at most."""
+    console = _console()
+    table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False)
+    for title, justify in (("integration", "left"), ("rule", "left"), ("same", "right"), ("changed", "right")):
+        table.add_column(title, justify="right" if justify == "right" else "left")
+    for integration, rule in changes.rules():
+        changed = changes.changed[integration, rule]
+        table.add_row(
+            integration,
+            rule or "none",
+            f"{changes.same[integration, rule]:,}",
+            Text(f"{changed:,}", "red" if changed else ""),
+        )
+    console.print(table)
+    console.print(f"{changes.events:,} events" + (f", {changes.rejected:,} rejected" if changes.rejected else ""))
+    groups = changes.groups
+    for change in groups[:few]:
+        _show_change(console, change)
+    if len(groups) > few:
+        console.print(f"\n{len(groups) - few} more kinds of change (--json has all)")
+
+
+def _show_change(console: Console, change: Change) -> None:
+    console.print()
+    sides = list(dict.fromkeys(_side(side) for side in (change.before, change.after)))
+    console.print(
+        Text.assemble(
+            (f"{change.integration}: {' → '.join(sides)}", "bold"),
+            f"  {change.count:,} event{'' if change.count == 1 else 's'}",
+            (f", first in line {change.line}", "dim"),
+        )
+    )
+    for each in change.differences:
+        console.print(f"  {each.field}")
+        console.print(Text(f"    - {shown(each.before)}", "red"))
+        console.print(Text(f"    + {shown(each.after)}", "green"))
+
+
+def _side(side: Side) -> str:
+    if not side.outcome:
+        return "nothing"
+    by = f" by {side.rule}" if side.rule else ""
+    return f"{side.outcome}{by}" + (f" ({side.reason})" if side.reason else "")

@@ -1,0 +1,74 @@
+import json
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO
+
+import click
+
+from deploy.commands.options import load
+from deploy.failures import Failed
+
+FEW = 20
+
+
+@click.command()
+@click.argument("old", metavar="OLD_DIR", type=click.Path(path_type=Path))
+@click.argument("new", metavar="NEW_DIR", type=click.Path(path_type=Path))
+@click.option(
+    "--events",
+    "file",
+    metavar="FILE",
+    required=True,
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    help="Recorded events, a line of JSON each; may be gzipped.",
+)
+@click.option("--source", metavar="NAME", help="The source that the events come from; by default by their write keys.")
+@click.option("--json", "as_json", is_flag=True, help="Print a JSON object, for programs.")
+def diff(old: Path, new: Path, file: Path, source: str | None, as_json: bool) -> None:
+    """Show which of the recorded events come out otherwise with new rules than with old ones.
+
+    Counts by integration and rule, then the changed payloads field by field, with an example of each: first what is no
+    longer forwarded, then what changes most often. Nothing is sent.
+    """
+    from deploy.changes import find_changes, open_lines
+    from deploy.screen import show_changes
+
+    configurations = load(old), load(new)
+    try:
+        with open_lines(file) as (lines, raw):
+            changes = find_changes(*configurations, _with_progress(lines, raw, file.stat().st_size), source)
+    except (OSError, EOFError, zlib.error) as error:
+        raise Failed(f"cannot read {file}: {error}") from error
+    if as_json:
+        data = {
+            "events": changes.events,
+            "rejected": changes.rejected,
+            "rules": [
+                {
+                    "integration": integration,
+                    "rule": rule or None,
+                    "same": changes.same[integration, rule],
+                    "changed": changes.changed[integration, rule],
+                }
+                for integration, rule in changes.rules()
+            ],
+            "changes": [change.data() for change in changes.groups],
+        }
+        click.echo(json.dumps(data, indent=2, ensure_ascii=False))
+    else:
+        show_changes(changes, FEW)
+
+
+def _with_progress(lines: Iterator[tuple[int, bytes]], raw: IO[bytes], size: int) -> Iterator[tuple[int, bytes]]:
+    """The lines, with a bar on the terminal of how much of the file is read."""
+    from rich.console import Console
+    from rich.progress import Progress
+
+    console = Console(stderr=True)
+    with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
+        task = progress.add_task("events", total=size)
+        for number, line in lines:
+            if number % 1000 == 0:
+                progress.update(task, completed=raw.tell())
+            yield number, line
