@@ -4,7 +4,10 @@ from importlib import import_module
 
 import click
 
-COMMANDS = ("check", "test", "explain", "diff", "topics", "collector", "router", "forwarder", "simulate", "up")
+COMMANDS = (
+    *("check", "test", "explain", "diff", "schema", "new"),
+    *("topics", "collector", "router", "forwarder", "simulate", "up"),
+)
 
 
 class _Commands(click.Group):

@@ -67,9 +67,16 @@ def commands() -> str:
     for name in COMMANDS:
         command = main.get_command(group, name)
         if command is not None:
-            context = command.make_context(name, [], group, resilient_parsing=True)
-            parts += ["", f"## turnout {name}", "", *_help(context)]
+            parts += _command(name, command, group)
     return "\n".join(parts) + "\n"
+
+
+def _command(name: str, command: click.Command, parent: click.Context) -> list[str]:
+    context = command.make_context(name, [], parent, resilient_parsing=True)
+    parts = ["", f"## {context.command_path}", "", *_help(context)]
+    for inner, each in (command.commands if isinstance(command, click.Group) else {}).items():
+        parts += _command(inner, each, context)
+    return parts
 
 
 def _help(context: click.Context) -> list[str]:

@@ -1,0 +1,46 @@
+import json
+from pathlib import Path
+
+import click
+
+from deploy.commands.options import config_option
+from deploy.failures import Failed
+from deploy.mistakes import hint_at
+
+
+@click.group()
+def new() -> None:
+    """Write a new file to begin with."""
+
+
+@new.command()
+@click.argument("name")
+@click.option("--forwarder", "kind", required=True, help="The forwarder that delivers.")
+@config_option
+def integration(name: str, kind: str, folder: Path) -> None:
+    """Write integrations/NAME.yaml, with the forwarder's settings and its preset, for you to fill in.
+
+    Its first line lets editors with yaml-language-server complete and check the file.
+    """
+    from deploy.scaffold import NAME, SCHEMA, integration_file
+    from deploy.schema import integration_schema
+    from forwarders import registry
+
+    if not NAME.fullmatch(name):
+        raise click.BadParameter(f"{name!r} is no name: small letters, digits, - and _, a letter or digit first")
+    if kind not in registry.names():
+        raise click.BadParameter(f"no forwarder is called {kind!r} ({hint_at(kind, registry.names())})")
+    if not (folder / "turnout.yaml").is_file():
+        raise click.BadParameter(f"{folder} is no configuration folder: it has no turnout.yaml")
+    path, schema = folder / "integrations" / f"{name}.yaml", folder / SCHEMA
+    try:
+        for parent in (path.parent, schema.parent):
+            parent.mkdir(exist_ok=True)
+        schema.write_text(json.dumps(integration_schema(), indent=2) + "\n", encoding="utf-8")
+        with path.open("x", encoding="utf-8") as file:
+            file.write(integration_file(name, registry.find(kind)))
+    except FileExistsError:
+        raise Failed(f"{path} is there already") from None
+    except OSError as error:
+        raise Failed(f"cannot write {error.filename}: {error.strerror}") from error
+    click.echo(f"wrote {path}; see what is missing with: turnout check {folder}")

@@ -1,0 +1,18 @@
+import json
+
+import click
+
+KINDS = ("integration", "source", "turnout")
+
+
+@click.command()
+@click.argument("kind", type=click.Choice(KINDS), default="integration")
+def schema(kind: str) -> None:
+    """Print the JSON Schema of a kind of configuration file, by default of integrations with their rules.
+
+    Editors complete and check YAML by it: `turnout new integration` writes it beside the files, and into each new file
+    the line that names it.
+    """
+    from deploy.schema import SCHEMAS
+
+    click.echo(json.dumps(SCHEMAS[kind](), indent=2))
