@@ -1,6 +1,6 @@
 """Which rules an event's `type` and `event` leave in question: looked up in a table, not tried one after another."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -37,12 +37,20 @@ def reach(condition: Condition | None) -> Reach:
     types: Texts = None
     events: Texts = None
     rest: list[Condition] = []
-    for part in condition.conditions if isinstance(condition, And) else (condition,):
+    for part in _conjuncts(condition):
         its_types, its_events = _texts(part, _TYPE), _texts(part, _EVENT)
         types, events = _both(types, its_types), _both(events, its_events)
         if not (_is_exact(part, _TYPE) or _is_exact(part, _EVENT)):
             rest.append(part)
     return Reach(types, events, (And(tuple(rest)) if len(rest) > 1 else rest[0]) if rest else None)
+
+
+def _conjuncts(condition: Condition) -> Iterator[Condition]:
+    if isinstance(condition, And):
+        for each in condition.conditions:
+            yield from _conjuncts(each)
+    else:
+        yield condition
 
 
 def _texts(condition: Condition, field: Path) -> Texts:

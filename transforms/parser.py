@@ -50,8 +50,10 @@ class Parser:
     def value(self, data: Any, place: Place, *, literal: bool = False) -> Node:
         """The node of any data; with `literal`, strings are text."""
         self._nodes += 1
+        if self._nodes == MAX_NODES + 1:
+            raise place.error(f"the rules have more than {MAX_NODES:,} values", "split them")
         if self._nodes > MAX_NODES:
-            raise place.error(f"the mapping has more than {MAX_NODES:,} values", "split it")
+            return Constant(place, MISSING)
         if self._depth >= MAX_DEPTH:
             raise place.error(f"the mapping is nested more than {MAX_DEPTH} levels deep", "flatten it")
         self._depth += 1

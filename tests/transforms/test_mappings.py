@@ -70,3 +70,31 @@ def test_an_event_is_an_object():
     with pytest.raises(RuleError, match="an event is an object, not a list"):
         compile_mapping({"a": 1})([])
     assert compile_condition("a = null")([]) is False
+
+
+@pytest.mark.parametrize(
+    ("mapping", "message"),
+    [
+        ({1: "x"}, "the key 1 is not a string (quote it)"),
+        ({"a": {1, 2}}, "/a: this is a set, which JSON does not have"),
+        ({"a": float("nan")}, "/a: this number is out of range (quote it if it is text)"),
+        ({"a": 10**301}, "/a: this number is out of range (quote it if it is text)"),
+        (
+            {"__segment_internal_directive": {"@transform": 1}},
+            "__segment_internal_directive is an object with one directive (write the directive around the mapping)",
+        ),
+    ],
+)
+def test_data_that_no_yaml_holds(mapping, message):
+    """Plain data that YAML and JSON do not have is refused."""
+    with pytest.raises(RuleError) as caught:
+        compile_mapping(mapping)
+    assert str(caught.value) == message
+
+
+def test_data_that_contains_itself():
+    """Data that contains itself is refused like any that is too deep."""
+    mapping = {}
+    mapping["a"] = mapping
+    with pytest.raises(RuleError, match="nested more than 32 levels deep"):
+        compile_mapping(mapping)

@@ -134,8 +134,6 @@ def _comparison(out: "Emitter", test: Comparison, value: str) -> str:
 
 def _one(out: "Emitter", path: Path, value: str) -> str:
     """The value at a path that matches one place."""
-    if not path.singular:
-        return _all(out, path, value)
     code = out.root.code if path.from_root else value
     for segment in path.segments:
         match segment:

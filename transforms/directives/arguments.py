@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from transforms.tree import Call, Constant, Node, Place, Shape
+from transforms.tree import Constant, Node, Place
 
 if TYPE_CHECKING:
     from transforms.parser import Parser
@@ -100,10 +100,7 @@ def _object(parser: "Parser", data: Any, place: Place) -> Node:
 
 
 def _plain_object(parser: "Parser", data: Any, place: Place) -> Node:
-    node = parser.value(parser.typed(data, place, dict, "an object"), place)
-    if not isinstance(node, Shape | Call):
-        raise place.error("this is an object or a directive")
-    return node
+    return parser.value(parser.typed(data, place, dict, "an object"), place)
 
 
 VALUE = Argument("value", lambda parser, data, place: parser.value(data, place))
