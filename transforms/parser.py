@@ -29,7 +29,7 @@ from transforms.tree import (
 T = TypeVar("T")
 
 MAX_DEPTH = 32
-MAX_NODES = 20_000
+MAX_NODES = 50_000
 MAX_NUMBER = 1e300
 
 _PLACEHOLDER = re.compile(r"\{\{\{([^}]+)\}\}\}|\{\{([^}]+)\}\}")

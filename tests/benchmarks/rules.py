@@ -1,9 +1,11 @@
-"""Mappings a second on one core, beside a hand-written function and Segment's engine, and the load of many rule files.
+"""Mappings a second on one core, beside a hand-written function and the peers, and the load of many rule files.
 
 Run: python -m tests.benchmarks.rules
 """
 
 import json
+import os
+import shutil
 import subprocess
 import time
 from collections.abc import Callable
@@ -12,7 +14,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from tests.transforms.segment import command
+from tests.transforms.segment import CACHE, command
 from transforms import compile_mapping, read_rules
 from transforms.documents import Document
 
@@ -192,6 +194,21 @@ def segment_rate() -> float | None:
     return rate
 
 
+def bloblang_rate() -> float | None:
+    """Mappings a second of Bloblang, with the event parsed and one processor; None where there is no Go."""
+    go, folder = shutil.which("go"), Path(__file__).with_name("bloblang")
+    if go is None:
+        return None
+    CACHE.mkdir(parents=True, exist_ok=True)
+    program = CACHE / "bloblang"
+    subprocess.run([go, "build", "-o", str(program), "."], cwd=folder, check=True, capture_output=True)
+    question = json.dumps({"mapping": (folder / "purchase.blobl").read_text(), "event": EVENT})
+    one = os.environ | {"GOMAXPROCS": "1"}
+    answer = subprocess.run([str(program)], env=one, input=question, capture_output=True, check=True, text=True)
+    rate: float = json.loads(answer.stdout)["rate"]
+    return rate
+
+
 def rule_file(rules: int) -> Document:
     """Rules on `type` and `event` and one more test, as a file has them that names each event of a shop."""
     lines = ["rules:"]
@@ -199,6 +216,15 @@ def rule_file(rules: int) -> Document:
         condition = f'type = "track" and event = "Event {index}" and properties.total > 1'
         lines += [f"  - name: rule {index}", f"    when: '{condition}'", "    map: {name: $.event, id: $.messageId}"]
     return Document.parse("\n".join(lines), "benchmark.yaml")
+
+
+def last_of(count: int) -> Callable[[], float]:
+    """A measure of the events a second that the last one of so many rules takes."""
+    rules, errors = read_rules(rule_file(count))
+    if rules is None:
+        raise SystemExit(str(errors[0]))
+    event = EVENT | {"event": f"Event {count - 1}"}
+    return lambda: per_second(rules.apply, event)
 
 
 def load_seconds(files: int = 300) -> float:
@@ -230,17 +256,17 @@ def main() -> None:
     print(
         f"purchase: {ours:,.0f} mappings/s, by hand {hand:,.0f}/s: {ratio:.2f} times the time of the hand-written one"
     )
-    if (rate := segment_rate()) is not None:
-        print(f"purchase by Segment's engine: {rate:,.0f} mappings/s, so {ours / rate:.1f} times as many here")
-    rates = {}
-    for count in (10, 40, 200):
-        rules, errors = read_rules(rule_file(count))
-        if rules is None:
-            raise SystemExit(str(errors[0]))
-        last = EVENT | {"event": f"Event {count - 1}"}
-        rates[count] = median(per_second(rules.apply, last) for _ in range(7))
-        print(f"{count} rules, the last one matches: {rates[count]:,.0f} events/s")
-    print(f"cost from 10 to 200 rules: {rates[10] / rates[200] - 1:+.1%}")
+    for peer, measure in (("Segment's engine", segment_rate), ("Bloblang", bloblang_rate)):
+        rounds = [(per_second(mapping, EVENT), measure()) for _ in range(3)]
+        ratios = [here / there for here, there in rounds if there]
+        if ratios:
+            there = median(rate for _, rate in rounds if rate)
+            print(f"purchase by {peer}: {there:,.0f} mappings/s, {median(ratios):.1f} times as many here")
+        else:
+            print(f"purchase by {peer}: not measured, what runs it is not installed")
+    few, many = last_of(10), last_of(200)
+    ratios = [few() / many() - 1 for _ in range(15)]
+    print(f"200 rules, the last one matches: {many():,.0f} events/s; from 10 to 200 rules costs {median(ratios):+.1%}")
     print(f"300 files of 60 lines: {load_seconds():.2f} s")
 
 

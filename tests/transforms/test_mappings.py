@@ -98,3 +98,10 @@ def test_data_that_contains_itself():
     mapping["a"] = mapping
     with pytest.raises(RuleError, match="nested more than 32 levels deep"):
         compile_mapping(mapping)
+
+
+def test_data_with_too_many_values():
+    """A mapping of more values than are ever written is refused once."""
+    with pytest.raises(RuleError) as caught:
+        compile_mapping({"a": [0] * 50_000})
+    assert str(caught.value) == "/a/49998: the rules have more than 50,000 values (split them)"
