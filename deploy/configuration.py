@@ -13,6 +13,7 @@ from pydantic_settings import SettingsError
 from deploy.environment import REFERENCE, fill, find_texts, is_reference
 from deploy.files import IntegrationFile, SourceFile
 from deploy.mistakes import WANTS_MORE, Complaint, Place, find_complaints, find_secrets, hint_at
+from deploy.payload_check import check_payload
 from deploy.settings import TurnoutSettings, variable
 from forwarders import registry
 from forwarders.contract import Forwarder, Settings
@@ -72,7 +73,8 @@ class Integration:
 class Configuration:
     """A folder without mistakes.
 
-    `version` is a hash of the rule files and their presets. `unset` names the variables that a worker will want.
+    `version` is a hash of the rule files and their presets. `unset` names the variables that a worker will want;
+    `warnings` are about what is probably not meant.
     """
 
     folder: Path
@@ -82,6 +84,7 @@ class Configuration:
     integrations: Mapping[str, Integration]
     version: str
     unset: Sequence[Unset] = field(default_factory=tuple)
+    warnings: Sequence[RuleError] = field(default_factory=tuple)
 
     @property
     def topics(self) -> Topics:
@@ -106,6 +109,7 @@ class _Reader:
         self.folder = folder
         self.mistakes: list[RuleError] = []
         self.unset: list[Unset] = []
+        self.warnings: list[RuleError] = []
         self.hash = hashlib.sha256()
         self.source_files: dict[str, SourceFile] = {}
         self.source_names: list[str] = []
@@ -127,6 +131,7 @@ class _Reader:
             {integration.name: integration for integration in integrations if integration},
             self.hash.hexdigest()[:12],
             tuple(self.unset),
+            tuple(self.warnings),
         )
 
     def _sorted_mistakes(self) -> list[RuleError]:
@@ -254,6 +259,10 @@ class _Reader:
             self.mistakes.append(document.error("nothing says what to send", "write `rules:`, or take a `preset:`"))
         rules, mistakes = read_rules(document, preset=preset)
         self.mistakes += mistakes
+        if rules and forwarder:
+            findings = check_payload(rules, forwarder.contract)
+            self.mistakes += findings.mistakes
+            self.warnings += findings.warnings
         return rules
 
     def _find_preset(self, document: Document, forwarder: type[Forwarder[Any]] | None) -> Document | None:

@@ -118,13 +118,15 @@ def find_secrets(annotation: Any, data: Any, at: Place = ()) -> Iterator[Place]:
 
 def render(mistakes: Sequence[RuleError]) -> str:
     """The mistakes for people: each with the line it is in and a caret under the place, and their number at the end."""
-    lines: list[str] = []
-    for mistake in mistakes:
-        lines.append(str(mistake))
-        text = _line(mistake)
-        if text.strip() and mistake.column:
-            lines += [f"  | {text}", f"  | {_blank(text[: mistake.column - 1])}^"]
-    return "\n".join([*lines, f"{len(mistakes)} mistake{'s' if len(mistakes) > 1 else ''}"])
+    return "\n".join([*map(underline, mistakes), f"{len(mistakes)} mistake{'s' if len(mistakes) > 1 else ''}"])
+
+
+def underline(mistake: RuleError) -> str:
+    """One mistake with the line it is in and a caret under the place."""
+    text = _line(mistake)
+    if not text.strip() or not mistake.column:
+        return str(mistake)
+    return f"{mistake}\n  | {text}\n  | {_blank(text[: mistake.column - 1])}^"
 
 
 def _line(mistake: RuleError) -> str:

@@ -130,7 +130,7 @@ def _mapped(schema: Schema) -> Schema:
     """The schema of a map that makes what this schema describes: anywhere a path, a template or a directive will do."""
     if "$ref" in schema:
         return schema
-    said = {key: schema[key] for key in ("title", "description") if key in schema}
+    said: Schema = {key: schema[key] for key in ("title", "description") if key in schema}
     other: list[Schema] = [_DIRECTIVE, _REMOVE, {"type": ["string", "null"]}]
     if "properties" in schema:
         inner = {key: _mapped(value) for key, value in schema["properties"].items()}

@@ -82,6 +82,12 @@ class Alias(_Common):
     userId: Text | int  # type: ignore[misc]  # an alias must have it
 
 
+SPEC: Mapping[str, frozenset[str]] = {
+    kind: frozenset(model.__annotations__) - frozenset(_Common.__annotations__) - {"type"}
+    for kind, model in zip(TYPES, (Track, Page, Screen, Identify, Group, Alias), strict=True)
+}
+"""By type, the fields that an event has of its own, besides those that all have."""
+
 _validate = TypeAdapter(
     Annotated[Track | Page | Screen | Identify | Group | Alias, Field(discriminator="type")]
 ).validator.validate_python

@@ -4,7 +4,7 @@ from pathlib import Path
 import click
 
 from deploy.configuration import Configuration, ConfigurationError, read_configuration
-from deploy.mistakes import render
+from deploy.mistakes import render, underline
 from transforms import RuleError
 
 
@@ -15,7 +15,7 @@ from transforms import RuleError
 def check(context: click.Context, folder: Path, as_json: bool) -> None:
     """Read a configuration folder and print every mistake in it.
 
-    Needs no broker and none of the secrets. Exits with 2 where there are mistakes.
+    Needs no broker and none of the secrets. Exits with 2 where there are mistakes; warnings change nothing.
     """
     try:
         configuration, mistakes = read_configuration(folder), []
@@ -32,6 +32,10 @@ def _data(configuration: Configuration | None, mistakes: list[RuleError]) -> dic
     fields = ("path", "line", "column", "message", "hint")
     return {
         "mistakes": [{field: getattr(mistake, field) for field in fields} for mistake in mistakes],
+        "warnings": [
+            {field: getattr(warning, field) for field in fields}
+            for warning in (configuration.warnings if configuration else ())
+        ],
         "version": configuration and configuration.version,
         "unset": sorted({unset.variable for unset in configuration.unset}) if configuration else [],
     }
@@ -44,4 +48,5 @@ def _summary(configuration: Configuration) -> str:
         f"{configuration.folder}: no mistakes in {len(configuration.source_files)} sources, "
         f"{len(configuration.integrations)} integrations, {rules} rules (version {configuration.version})"
     )
-    return f"{line}\nnot set here, and wanted by the workers: {', '.join(unset)}" if unset else line
+    wanted = [f"not set here, and wanted by the workers: {', '.join(unset)}"] if unset else []
+    return "\n".join([*(f"warning: {underline(each)}" for each in configuration.warnings), line, *wanted])
