@@ -1,7 +1,6 @@
 """Plain data to the tree of nodes: strings to paths and templates, objects to shapes and directives."""
 
 import pathlib
-import re
 from collections.abc import Callable, Collection, Mapping
 from difflib import get_close_matches
 from typing import Any, TypeVar
@@ -11,6 +10,7 @@ from transforms.directives import DIRECTIVES
 from transforms.documents import Document
 from transforms.errors import RuleError
 from transforms.paths import parse_loose_path, parse_path
+from transforms.runtime.text import PLACEHOLDER
 from transforms.tree import (
     MISSING,
     Condition,
@@ -32,7 +32,6 @@ MAX_DEPTH = 32
 MAX_NODES = 50_000
 MAX_NUMBER = 1e300
 
-_PLACEHOLDER = re.compile(r"\{\{\{([^}]+)\}\}\}|\{\{([^}]+)\}\}")
 _NOT_TAKEN_OVER = {
     "@liquid": "use @template, @case, @replace, @if or @default",
 }
@@ -83,7 +82,7 @@ class Parser:
         """Text with `{{path}}` or `{{{path}}}` in it."""
         parts: list[str | Path] = []
         end = 0
-        for match in _PLACEHOLDER.finditer(text):
+        for match in PLACEHOLDER.finditer(text):
             parts.append(text[end : match.start()])
             inner = (match[1] or match[2]).strip()
             if not inner:

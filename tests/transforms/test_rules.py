@@ -187,3 +187,12 @@ def test_globs_are_linear():
     start = time.perf_counter()
     assert condition({"x": "a" * 100_000}) is False
     assert time.perf_counter() - start < 1
+
+
+@pytest.mark.parametrize("text", ["{" * 100_000, "{{a" * 30_000, "{{" + "a" * 100_000])
+def test_templates_are_linear(text):
+    """A template that only the event knows takes linear time, whatever its braces."""
+    mapping = compile_mapping({"@template": {"@path": "$.x"}})
+    start = time.perf_counter()
+    assert mapping({"x": text}) == text
+    assert time.perf_counter() - start < 1

@@ -10,7 +10,7 @@ import orjson
 from transforms.runtime.access import read_dotted
 from transforms.tree import MISSING
 
-_PLACEHOLDER = re.compile(r"\{\{\{([^}]+)\}\}\}|\{\{([^}]+)\}\}")
+PLACEHOLDER = re.compile(r"\{\{\{([^{}]+)\}\}\}|\{\{([^{}]+)\}\}")
 
 
 def text(value: Any) -> str:
@@ -72,7 +72,7 @@ def render(event: Any, template: Any) -> Any:
     """A template that is only known once the event is."""
     if type(template) is not str:
         return MISSING
-    return _PLACEHOLDER.sub(lambda match: text(read_dotted(event, (match[1] or match[2]).strip())), template)
+    return PLACEHOLDER.sub(lambda match: text(read_dotted(event, (match[1] or match[2]).strip())), template)
 
 
 def replace(value: Any, pattern: str, replacement: str, count: int) -> str:
