@@ -91,9 +91,10 @@ class Configuration:
         """The topics of this environment."""
         return self.settings.topics
 
-    def rule_set(self) -> RuleSet:
-        """What the router works by; an integration that is draining has no route."""
-        routes = [it.route(self.topics) for it in self.integrations.values() if it.state == "active"]
+    def rule_set(self, without: Collection[str] = ()) -> RuleSet:
+        """What the router works by; an integration that is draining, or one of `without`, has no route."""
+        active = [it for it in self.integrations.values() if it.state == "active" and it.name not in without]
+        routes = [it.route(self.topics) for it in active]
         return RuleSet(self.version, self.sources, tuple(routes))
 
 

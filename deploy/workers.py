@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from deploy.configuration import Configuration
 from deploy.failures import Failed
 from deploy.logs import say_ready, set_up
+from deploy.reload import Reloader
 from streams.broker import BrokerError, find_mismatches
 
 if TYPE_CHECKING:
@@ -43,11 +44,12 @@ def check_topics(configuration: Configuration, timeout: float = 10.0) -> None:
         raise Failed(f"{'; '.join(map(str, mismatches))} ({remedy})")
 
 
-def run(process: str, configuration: Configuration, make_stations: "MakeStations") -> int:
+def run(process: str, reloader: Reloader, make_stations: "MakeStations") -> int:
     """Run stations in one process until it is told to stop; returns the exit code."""
     from streams.produce import Producer
     from streams.worker import Worker
 
+    configuration = reloader.current
     broker, topics = configuration.settings.broker, configuration.topics
 
     async def work() -> int:
@@ -58,7 +60,8 @@ def run(process: str, configuration: Configuration, make_stations: "MakeStations
         )
         worker = Worker(producer)
         worker.stations = make_stations(producer, worker.fail)
-        return await worker.run(ready=lambda: say_ready(process, version=configuration.version))
+        async with reloader.running():
+            return await worker.run(ready=lambda: say_ready(process, version=configuration.version))
 
     try:
         return asyncio.run(work())

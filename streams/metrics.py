@@ -19,3 +19,7 @@ COLLECTOR_SECONDS = Histogram(
 COLLECTOR_UNCONFIRMED = Gauge(
     "turnout_collector_unconfirmed_bytes", "Bytes of events that Kafka has not confirmed yet."
 )
+CONFIGURATION = Gauge("turnout_configuration", "1 for the version of the rules in force.", ["version"])
+CONFIGURATION_BROKEN = Gauge(
+    "turnout_configuration_broken", "1 while the configuration folder has mistakes, and an older one is in force."
+)

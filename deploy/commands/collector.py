@@ -14,6 +14,7 @@ def collector(context: click.Context, folder: Path) -> None:
 
     from deploy.failures import Failed
     from deploy.logs import say_ready
+    from deploy.reload import Reloader
     from deploy.workers import prepare
     from streams.broker import BrokerError
 
@@ -26,9 +27,11 @@ def collector(context: click.Context, folder: Path) -> None:
     settings = configuration.settings
 
     async def serve() -> int:
+        reloader = Reloader(configuration, lambda: load(folder, "sources"))
         producer = Producer(settings.broker, client_id=f"{settings.prefix}.collector")
-        server = Collector(settings.collector, lambda: configuration.sources, settings.topics, producer)
-        return await server.serve(lambda: say_ready("collector", host=server.address[0], port=server.address[1]))
+        server = Collector(settings.collector, lambda: reloader.current.sources, settings.topics, producer)
+        async with reloader.running():
+            return await server.serve(lambda: say_ready("collector", host=server.address[0], port=server.address[1]))
 
     try:
         context.exit(asyncio.run(serve()))

@@ -12,9 +12,11 @@ from deploy.commands.options import config_option, load
 def forwarder(context: click.Context, names: tuple[str, ...], folder: Path) -> None:
     """Deliver to these integrations, or to all. Forwarders of an integration share its work."""
     from deploy.mistakes import hint_at
+    from deploy.reload import Reloader, say_restarts
     from deploy.workers import prepare, run
 
-    configuration = load(folder, *[f"integrations/{name}.yaml" for name in names] or ["integrations"])
+    needed = [f"integrations/{name}.yaml" for name in names] or ["integrations"]
+    configuration = load(folder, *needed)
     integrations = configuration.integrations
     for name in names:
         if name not in integrations:
@@ -29,7 +31,7 @@ def forwarder(context: click.Context, names: tuple[str, ...], folder: Path) -> N
     context.exit(
         run(
             "forwarder",
-            configuration,
+            Reloader(configuration, lambda: load(folder, *needed), say_restarts),
             lambda producer, fail: [
                 make_delivery(
                     name,

@@ -10,6 +10,7 @@ from deploy.commands.options import config_option, load
 @click.pass_context
 def router(context: click.Context, folder: Path) -> None:
     """Route events to the integrations that want them. Routers share the work."""
+    from deploy.reload import Reloader, RouterRules
     from deploy.workers import prepare, run
 
     configuration = load(folder, "sources")
@@ -20,10 +21,11 @@ def router(context: click.Context, folder: Path) -> None:
 
     settings = configuration.settings
     holder = Holder(configuration.rule_set())
+    rules = RouterRules(holder, configuration)
     context.exit(
         run(
             "router",
-            configuration,
+            Reloader(configuration, lambda: load(folder, "sources"), rules.take),
             lambda producer, fail: [
                 make_router(
                     holder,
