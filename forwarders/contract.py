@@ -79,6 +79,10 @@ class Version:
     sunset: date | None = None
 
 
+Way = Literal["static", "oauth_refresh", "service_account"]
+"""How requests are authenticated: by what stands in the settings, or by access tokens that end and are renewed."""
+
+
 @dataclass(frozen=True, slots=True)
 class Contract:
     """The facts of a vendor: everything about a forwarder that is data.
@@ -86,6 +90,7 @@ class Contract:
     `payload` is None where any JSON object will do. `ordered` asks for one user's deliveries in order. `window` is how
     old an event the vendor takes. `dedupe` says which field the vendor tells repeats by, and `dedupe_window` for how
     long: without it a repeat counts twice. `versions` are those of the API that a setting may choose, newest first.
+    `auth` are the ways to authenticate that settings may choose from.
     """
 
     name: str
@@ -102,6 +107,7 @@ class Contract:
     batch_failure: BatchFailure = BatchFailure.WHOLE
     rates: tuple[Rate, ...] = ()
     versions: tuple[Version, ...] = ()
+    auth: tuple[Way, ...] = ("static",)
 
     def complaint(self, payload: Mapping[str, Any]) -> str | None:
         """What the payload model says against a payload, None if nothing; quotes no value."""
@@ -233,6 +239,10 @@ class Forwarder(ABC, Generic[S]):
         """How much one request or write may hold: the contract's limits, unless settings narrow them."""
         return self.contract.limits
 
+    def complaint(self, payload: Mapping[str, Any]) -> str | None:
+        """What is wrong with a payload by the contract's model, or by these settings; None if nothing."""
+        return self.contract.complaint(payload)
+
     @classmethod
     def preset(cls) -> Traversable | None:
         """The vendor's default rules: `presets/NAME.yaml` in the forwarder's package, None when there are none."""
@@ -246,6 +256,13 @@ class HttpForwarder(Forwarder[S]):
 
     def group(self, payload: Mapping[str, Any]) -> Hashable:  # noqa: ARG002
         """What must be equal within one request. By default nothing: any payloads may share one."""
+        return None
+
+    def token_request(self, now: float) -> Request | None:  # noqa: ARG002
+        """What asks for the access token that requests need by now (Unix time), None where the settings suffice.
+
+        `forwarders.oauth` reads the answer, and puts the token into a request.
+        """
         return None
 
     @abstractmethod

@@ -1,0 +1,245 @@
+"""Google Ads' conversions by the Data Manager API, which took the place of the Ads API's uploads."""
+
+import re
+from collections.abc import Hashable, Mapping, Sequence
+from datetime import timedelta
+from typing import Annotated, Any, Final, Literal, Self
+
+from pydantic import Field, model_validator
+from typing_extensions import override
+
+from forwarders import oauth
+from forwarders.contract import (
+    Answer,
+    BatchFailure,
+    Contract,
+    Dead,
+    HttpForwarder,
+    Item,
+    Kind,
+    Limits,
+    Payload,
+    Rate,
+    Request,
+    Result,
+    Settings,
+    Split,
+    Version,
+)
+from forwarders.fields import Currency, Sha256, without_nulls
+from forwarders.oauth import RefreshToken, ServiceAccount
+from forwarders.urls import Endpoint
+
+SCOPE: Final = "https://www.googleapis.com/auth/datamanager"
+EVENT_IN_PATH: Final = re.compile(r"\bevents\[(\d{1,6})\]")
+
+Granted = Literal["CONSENT_GRANTED", "CONSENT_DENIED"]
+AccountId = Annotated[str, Field(pattern="^[0-9]{1,20}$")]
+
+
+class Address(Payload):
+    """A person's address; the names are hashed."""
+
+    givenName: Sha256  # noqa: N815
+    familyName: Sha256  # noqa: N815
+    regionCode: Annotated[str, Field(pattern="^[A-Z]{2}$")]  # noqa: N815
+    postalCode: str  # noqa: N815
+
+
+class UserIdentifier(Payload):
+    """Exactly one of its fields."""
+
+    emailAddress: Sha256 | None = None  # noqa: N815
+    phoneNumber: Sha256 | None = None  # noqa: N815
+    address: Address | None = None
+
+    @model_validator(mode="after")
+    def _check_one(self) -> Self:
+        if len(self.model_dump(exclude_none=True)) != 1:
+            raise ValueError("an identifier is one of emailAddress, phoneNumber and address")
+        return self
+
+
+class UserData(Payload):
+    """Who it was."""
+
+    userIdentifiers: Annotated[list[UserIdentifier], Field(min_length=1, max_length=10)]  # noqa: N815
+
+
+class Device(Payload):
+    """The device that an event came from."""
+
+    userAgent: str | None = None  # noqa: N815
+    ipAddress: str | None = None  # noqa: N815
+
+
+class AdIdentifiers(Payload):
+    """The click that led to it."""
+
+    sessionAttributes: str | None = None  # noqa: N815
+    gclid: str | None = None
+    gbraid: str | None = None
+    wbraid: str | None = None
+    landingPageDeviceInfo: Device | None = None  # noqa: N815
+
+
+class Consent(Payload):
+    """What the person agreed to."""
+
+    adUserData: Granted | None = None  # noqa: N815
+    adPersonalization: Granted | None = None  # noqa: N815
+
+
+class Product(Payload):
+    """One product of an order."""
+
+    merchantProductId: str | None = None  # noqa: N815
+    quantity: int | None = None
+    unitPrice: float | None = None  # noqa: N815
+
+
+class CartData(Payload):
+    """What was bought."""
+
+    merchantId: str | None = None  # noqa: N815
+    merchantFeedLabel: str | None = None  # noqa: N815
+    merchantFeedLanguageCode: str | None = None  # noqa: N815
+    transactionDiscount: float | None = None  # noqa: N815
+    items: list[Product] | None = None
+
+
+class CustomVariable(Payload):
+    """A custom variable of the conversion action."""
+
+    variable: str
+    value: str
+
+
+class GoogleAdsEvent(Payload):
+    """One conversion. `conversion` is a name from the setting `conversions`; all other fields are Google's."""
+
+    conversion: Annotated[str, Field(min_length=1)]
+    transactionId: Annotated[str, Field(min_length=1)] | None = None  # noqa: N815
+    eventTimestamp: str  # noqa: N815
+    currency: Currency | None = None
+    conversionValue: float | None = None  # noqa: N815
+    eventSource: Literal["WEB", "APP", "IN_STORE", "PHONE", "OTHER"] | None = None  # noqa: N815
+    adIdentifiers: AdIdentifiers | None = None  # noqa: N815
+    userData: UserData | None = None  # noqa: N815
+    consent: Consent | None = None
+    eventDeviceInfo: Device | None = None  # noqa: N815
+    cartData: CartData | None = None  # noqa: N815
+    customVariables: list[CustomVariable] | None = None  # noqa: N815
+
+    @model_validator(mode="after")
+    def _check_person(self) -> Self:
+        click = self.adIdentifiers or AdIdentifiers()
+        if not (self.userData or click.gclid or click.gbraid or click.wbraid or click.sessionAttributes):
+            raise ValueError("needs userData, or a gclid, gbraid, wbraid or sessionAttributes in adIdentifiers")
+        if self.conversionValue is not None and self.currency is None:
+            raise ValueError("a conversionValue needs a currency")
+        return self
+
+
+class GoogleAdsSettings(Settings):
+    """How to get in, the account, and its conversion actions."""
+
+    auth: Annotated[RefreshToken | ServiceAccount, Field(discriminator="type")]
+    """A grant with the scope datamanager: `service_account` or `oauth_refresh`."""
+    customer_id: AccountId
+    """The Google Ads account that gets the conversions, without hyphens."""
+    login_customer_id: AccountId | None = None
+    """The manager account by which the credentials have access."""
+    conversions: Annotated[dict[str, Annotated[int, Field(gt=0)]], Field(min_length=1)]
+    """The id of the conversion action for each name that rules use, such as `{PURCHASE: 123456789}`."""
+    validate_only: bool = False
+    """Let Google check the events and not record them."""
+    endpoint: Endpoint = "https://datamanager.googleapis.com"
+    """The address to send to instead of the vendor's own: for tests and proxies."""
+    token_endpoint: Endpoint = "https://oauth2.googleapis.com/token"  # noqa: S105
+    """The address to get access tokens from: for tests and proxies."""
+
+
+class GoogleAds(HttpForwarder[GoogleAdsSettings]):
+    """Google refuses a request whole for one bad event, and names the bad ones.
+
+    A request holds the events of one conversion action. A repeat is known by `transactionId` within an action. What
+    only shows later (an unknown click) is in Google's diagnostics, by the request's id.
+    """
+
+    contract = Contract(
+        name="google_ads",
+        title="Google Ads (Data Manager API)",
+        documentation="https://developers.google.com/data-manager/api/reference/rest/v1/events/ingest",
+        kind=Kind.ADVERTISING,
+        settings=GoogleAdsSettings,
+        payload=GoogleAdsEvent,
+        limits=Limits(items=2000, bytes=4_000_000, item_bytes=100_000),
+        window=timedelta(days=90),
+        dedupe="transactionId",
+        batch_failure=BatchFailure.WHOLE,
+        rates=(Rate(300, seconds=60, per="account"), Rate(100_000, seconds=86_400, per="account")),
+        versions=(Version("v1"),),
+        auth=("oauth_refresh", "service_account"),
+    )
+
+    @override
+    def complaint(self, payload: Mapping[str, Any]) -> str | None:
+        name = payload.get("conversion")
+        if isinstance(name, str) and name not in self.settings.conversions:
+            return f"conversion: the setting `conversions` has none of the names {name[:64]!r}"
+        return super().complaint(payload)
+
+    @override
+    def token_request(self, now: float) -> Request | None:
+        return oauth.token_request(self.settings.auth, self.settings.token_endpoint, now, SCOPE)
+
+    @override
+    def group(self, payload: Mapping[str, Any]) -> Hashable:
+        return str(payload.get("conversion"))
+
+    @override
+    def request(self, items: Sequence[Item]) -> Request:
+        settings = self.settings
+        action = settings.conversions[items[0].payload["conversion"]]
+        destination: dict[str, Any] = {
+            "operatingAccount": {"accountType": "GOOGLE_ADS", "accountId": settings.customer_id},
+            "productDestinationId": str(action),
+        }
+        if settings.login_customer_id:
+            destination["loginAccount"] = {"accountType": "GOOGLE_ADS", "accountId": settings.login_customer_id}
+        body = {
+            "destinations": [destination],
+            "events": [_event(item) for item in items],
+            "encoding": "HEX",
+            "validateOnly": settings.validate_only,
+        }
+        return Request("POST", f"{settings.endpoint}/v1/events:ingest", oauth.headers(settings.auth), body)
+
+    @override
+    def read(self, answer: Answer, items: Sequence[Item]) -> Sequence[Result]:
+        if answer.status == 400 and len(items) > 1:
+            bad = dict(_violations(answer.json))
+            if any(number in bad for number in range(len(items))):
+                return [Dead("refused", bad[n]) if n in bad else Split() for n in range(len(items))]
+        return super().read(answer, items)
+
+
+def _event(item: Item) -> dict[str, Any]:
+    """As Google knows it: without the action's name, which chose the destination, and without what is empty."""
+    event = {"transactionId": item.id, **without_nulls(item.payload)}
+    return {name: value for name, value in event.items() if name != "conversion" and value != {}}
+
+
+def _violations(body: Any) -> list[tuple[int, str]]:
+    """The events that Google complains of, by their place in the request, with the field that is wrong."""
+    error = body.get("error") if isinstance(body, dict) else None
+    details = error.get("details") if isinstance(error, dict) else None
+    found = []
+    for detail in details if isinstance(details, list) else ():
+        violations = detail.get("fieldViolations") if isinstance(detail, dict) else None
+        for violation in violations if isinstance(violations, list) else ():
+            field = violation.get("field") if isinstance(violation, dict) else None
+            if isinstance(field, str) and (match := EVENT_IN_PATH.search(field)):
+                found.append((int(match[1]), field[:200]))
+    return found

@@ -1,0 +1,158 @@
+"""HubSpot: custom events, and contacts."""
+
+from collections.abc import Hashable, Mapping, Sequence
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import Field, model_validator
+from typing_extensions import override
+
+from forwarders import oauth
+from forwarders.contract import (
+    Answer,
+    BatchFailure,
+    Contract,
+    Dead,
+    Delivered,
+    HttpForwarder,
+    Item,
+    Kind,
+    Limits,
+    Payload,
+    Rate,
+    Request,
+    Result,
+    Settings,
+    Version,
+    refused,
+)
+from forwarders.fields import without_nulls
+from forwarders.keys import uuid_key
+from forwarders.oauth import AccessToken, RefreshToken
+from forwarders.urls import Endpoint
+
+PATHS = {
+    "2026-03": ("/events/custom/2026-03/send/batch", "/crm/objects/2026-03/contacts/batch/upsert"),
+    "v3": ("/events/v3/send/batch", "/crm/v3/objects/contacts/batch/upsert"),
+}
+
+Name = Annotated[str, Field(pattern="^[a-z][a-z0-9_]*$", max_length=100)]
+
+
+class HubSpotPayload(Payload):
+    """An event, which has an `eventName`, or a contact, which has an `id`. Values of properties are strings."""
+
+    eventName: Annotated[str, Field(pattern="^[a-z][a-z0-9_]*$")] | None = None  # noqa: N815
+    email: str | None = None
+    utk: str | None = None
+    objectId: str | None = None  # noqa: N815
+    occurredAt: str | None = None  # noqa: N815
+    uuid: str | None = None
+    id: Annotated[str, Field(min_length=1)] | None = None
+    idProperty: str | None = None  # noqa: N815
+    properties: dict[Name, str | None] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _check_kind(self) -> Self:
+        if (self.eventName is None) == (self.id is None):
+            raise ValueError("needs an eventName, for an event, or an id, for a contact")
+        if self.eventName is not None and not (self.email or self.utk or self.objectId):
+            raise ValueError("an event needs an email, utk or objectId")
+        if self.eventName is not None and len(self.properties) > 50:
+            raise ValueError("an event has at most 50 properties")
+        return self
+
+
+class HubSpotSettings(Settings):
+    """An account, and how to get in."""
+
+    auth: Annotated[AccessToken | RefreshToken, Field(discriminator="type")]
+    """A private app's token as `static`, or a public app's `oauth_refresh`."""
+    hub_id: Annotated[int, Field(gt=0)]
+    """The account's id: events are called `pe{hub_id}_{name}`."""
+    api_version: Literal["2026-03", "v3"] = "2026-03"
+    """The version of the API."""
+    endpoint: Endpoint = "https://api.hubapi.com"
+    """The address to send to instead of the vendor's own: for tests and proxies."""
+    token_endpoint: Endpoint = "https://api.hubapi.com/oauth/v3/token"  # noqa: S105
+    """The address to get access tokens from: for tests and proxies."""
+
+
+class HubSpot(HttpForwarder[HubSpotSettings]):
+    """Each event has to be defined in HubSpot first, with its properties, which takes an Enterprise edition.
+
+    Contacts are made or changed by their `idProperty`; of several changes to one contact in a request, later ones go
+    over earlier ones. Events carry a `uuid` that is the same on every attempt; whether HubSpot counts by it is not
+    said, so that a repeat does not count as safe.
+    """
+
+    contract = Contract(
+        name="hubspot",
+        title="HubSpot",
+        documentation="https://developers.hubspot.com/docs/api-reference/latest/events/send-event-data/guide",
+        kind=Kind.CRM,
+        settings=HubSpotSettings,
+        payload=HubSpotPayload,
+        limits=Limits(items=100, bytes=3_000_000, item_bytes=100_000),  # contacts; of events 500
+        ordered=True,
+        batch_failure=BatchFailure.WHOLE,
+        rates=(Rate(100, seconds=10),),
+        versions=(Version("2026-03"), Version("v3")),
+        auth=("static", "oauth_refresh"),
+    )
+
+    @override
+    def token_request(self, now: float) -> Request | None:
+        return oauth.token_request(self.settings.auth, self.settings.token_endpoint, now)
+
+    @override
+    def group(self, payload: Mapping[str, Any]) -> Hashable:
+        return payload.get("eventName") is None
+
+    @override
+    def request(self, items: Sequence[Item]) -> Request:
+        contacts = items[0].payload.get("eventName") is None
+        inputs = _contacts(items) if contacts else [self._event(item) for item in items]
+        path = PATHS[self.settings.api_version][contacts]
+        headers = oauth.headers(self.settings.auth)
+        return Request("POST", f"{self.settings.endpoint}{path}", headers, {"inputs": inputs})
+
+    def _event(self, item: Item) -> dict[str, Any]:
+        event: dict[str, Any] = {"uuid": uuid_key(item.id), "properties": {}, **without_nulls(item.payload)}
+        prefix = f"pe{self.settings.hub_id}_"
+        name = event["eventName"]
+        return {**event, "eventName": name if name.startswith(prefix) else prefix + name}
+
+    @override
+    def read(self, answer: Answer, items: Sequence[Item]) -> Sequence[Result]:
+        if answer.status != 207:
+            return super().read(answer, items)
+        ids = set(_named(answer.json))
+        if any(item.payload.get("id") in ids for item in items):
+            return [Dead("refused") if item.payload.get("id") in ids else Delivered() for item in items]
+        return refused(items, "refused")
+
+
+def _contacts(items: Sequence[Item]) -> list[dict[str, Any]]:
+    """HubSpot refuses a request that names a contact twice."""
+    contacts: dict[tuple[str | None, str], dict[str, Any]] = {}
+    for item in items:
+        contact: dict[str, Any] = without_nulls(item.payload)
+        place = (contact.get("idProperty"), contact["id"])
+        properties = {**contacts.get(place, {}).get("properties", {}), **contact.get("properties", {})}
+        contacts[place] = {**contact, "properties": properties}
+    return list(contacts.values())
+
+
+def _named(body: Any) -> list[str]:
+    """The ids that the errors of a partly refused request name."""
+    errors = body.get("errors") if isinstance(body, dict) else None
+    contexts = [error.get("context") for error in errors if isinstance(error, dict)] if isinstance(errors, list) else []
+    return [
+        value
+        for context in contexts
+        if isinstance(context, dict)
+        for values in context.values()
+        if isinstance(values, list)
+        for value in values
+        if isinstance(value, str)
+    ]

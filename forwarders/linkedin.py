@@ -1,0 +1,185 @@
+"""LinkedIn by its Conversions API."""
+
+from collections.abc import Mapping, Sequence
+from datetime import date, timedelta
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import Field, model_validator
+from typing_extensions import override
+
+from forwarders import oauth
+from forwarders.contract import (
+    Answer,
+    BatchFailure,
+    Contract,
+    Dead,
+    Delivered,
+    HttpForwarder,
+    Item,
+    Kind,
+    Limits,
+    Payload,
+    Rate,
+    Request,
+    Result,
+    Settings,
+    Version,
+    by_status,
+    refused,
+)
+from forwarders.fields import Currency, without_nulls
+from forwarders.keys import uuid_key
+from forwarders.oauth import AccessToken, RefreshToken
+from forwarders.urls import Endpoint
+
+URN = "urn:lla:llaPartnerConversion:"
+
+
+class UserId(Payload):
+    """One identifier that LinkedIn matches a person by."""
+
+    idType: Literal[  # noqa: N815
+        "SHA256_EMAIL",
+        "LINKEDIN_FIRST_PARTY_ADS_TRACKING_UUID",
+        "ACXIOM_ID",
+        "ORACLE_MOAT_ID",
+        "PLAINTEXT_IP_ADDRESS",
+        "SHA256_IP_ADDRESS",
+        "GOOGLE_AID",
+    ]
+    idValue: Annotated[str, Field(min_length=1)]  # noqa: N815
+
+    @model_validator(mode="after")
+    def _check_hash(self) -> Self:
+        if self.idType.startswith("SHA256") and not (len(self.idValue) == 64 and self.idValue.isalnum()):
+            raise ValueError(f"the idValue of {self.idType} is a SHA-256 hash in hex")
+        return self
+
+
+class UserInfo(Payload):
+    """Who it was, in words."""
+
+    firstName: Annotated[str, Field(max_length=35)] | None = None  # noqa: N815
+    lastName: Annotated[str, Field(max_length=35)] | None = None  # noqa: N815
+    companyName: str | None = None  # noqa: N815
+    title: str | None = None
+    countryCode: Annotated[str, Field(pattern="^[A-Z]{2}$")] | None = None  # noqa: N815
+
+
+class User(Payload):
+    """Who it was. LinkedIn wants the list of ids also where it is empty."""
+
+    userIds: list[UserId] = Field(default_factory=list)  # noqa: N815
+    userInfo: UserInfo | None = None  # noqa: N815
+    externalIds: Annotated[list[str], Field(max_length=1)] | None = None  # noqa: N815
+    lead: str | None = None
+
+
+class Money(Payload):
+    """An amount as LinkedIn wants it: a decimal number in a string."""
+
+    currencyCode: Currency  # noqa: N815
+    amount: Annotated[str, Field(pattern=r"^[0-9]+(\.[0-9]+)?$")]
+
+
+class LinkedInEvent(Payload):
+    """One conversion. `conversion` is a name from the setting `conversions`, or the URN of a conversion rule."""
+
+    conversion: Annotated[str, Field(min_length=1)]
+    conversionHappenedAt: Annotated[int, Field(ge=10**12)]  # noqa: N815
+    conversionValue: Money | None = None  # noqa: N815
+    eventId: Annotated[str, Field(min_length=1, max_length=64)] | None = None  # noqa: N815
+    user: User
+
+    @model_validator(mode="after")
+    def _check_user(self) -> Self:
+        user, info = self.user, self.user.userInfo or UserInfo()
+        if not (user.userIds or user.externalIds or user.lead or (info.firstName and info.lastName)):
+            raise ValueError(
+                "user needs an id in userIds, an external id, a lead, or firstName and lastName in userInfo"
+            )
+        return self
+
+
+class LinkedInSettings(Settings):
+    """How to get in, and which conversion rule of the ad account each conversion belongs to."""
+
+    auth: Annotated[AccessToken | RefreshToken, Field(discriminator="type")]
+    """A token with the permission rw_conversions: `static`, or `oauth_refresh`, which renews it."""
+    conversions: Annotated[dict[str, Annotated[int, Field(gt=0)]], Field(min_length=1)]
+    """The id of the conversion rule for each name that rules use, such as `{PURCHASE: 104012}`."""
+    api_version: Annotated[str, Field(pattern="^20[0-9]{2}(0[1-9]|1[0-2])$")] = "202603"
+    """The month of the API's version."""
+    endpoint: Endpoint = "https://api.linkedin.com/rest"
+    """The address to send to instead of the vendor's own: for tests and proxies."""
+    token_endpoint: Endpoint = "https://www.linkedin.com/oauth/v2/accessToken"  # noqa: S105
+    """The address to get access tokens from: for tests and proxies."""
+
+
+class LinkedIn(HttpForwarder[LinkedInSettings]):
+    """LinkedIn answers for each conversion of a request by itself.
+
+    A repeat is known by `eventId` within a conversion rule, also one that the Insight Tag sent under the same id.
+    LinkedIn publishes no rate limit; the one here is the lower of those that others have found.
+    """
+
+    contract = Contract(
+        name="linkedin",
+        title="LinkedIn Conversions API",
+        documentation="https://learn.microsoft.com/en-us/linkedin/marketing/integrations/ads-reporting/conversions-api",
+        kind=Kind.ADVERTISING,
+        settings=LinkedInSettings,
+        payload=LinkedInEvent,
+        limits=Limits(items=5000, bytes=4_000_000, item_bytes=100_000),
+        window=timedelta(days=90),
+        dedupe="eventId",
+        batch_failure=BatchFailure.LISTED,
+        rates=(Rate(300, seconds=60), Rate(300_000, seconds=86_400)),
+        versions=(Version("202603"), Version("202511", date(2026, 11, 16))),
+        auth=("static", "oauth_refresh"),
+    )
+
+    @override
+    def complaint(self, payload: Mapping[str, Any]) -> str | None:
+        name = payload.get("conversion")
+        if isinstance(name, str) and not name.startswith(URN) and name not in self.settings.conversions:
+            return f"conversion: the setting `conversions` has none of the names {name[:64]!r}"
+        return super().complaint(payload)
+
+    @override
+    def token_request(self, now: float) -> Request | None:
+        return oauth.token_request(self.settings.auth, self.settings.token_endpoint, now)
+
+    @override
+    def request(self, items: Sequence[Item]) -> Request:
+        headers = {
+            **oauth.headers(self.settings.auth),
+            "LinkedIn-Version": self.settings.api_version,
+            "X-Restli-Protocol-Version": "2.0.0",
+            "X-RestLi-Method": "BATCH_CREATE",
+        }
+        body = {"elements": [self._element(item) for item in items]}
+        return Request("POST", f"{self.settings.endpoint}/conversionEvents", headers, body)
+
+    def _element(self, item: Item) -> dict[str, Any]:
+        name = item.payload["conversion"]
+        urn = name if name.startswith(URN) else f"{URN}{self.settings.conversions[name]}"
+        event = {"eventId": uuid_key(item.id), **without_nulls(item.payload), "conversion": urn}
+        return {**event, "user": {"userIds": [], **event["user"]}}
+
+    @override
+    def read(self, answer: Answer, items: Sequence[Item]) -> Sequence[Result]:
+        elements = answer.json.get("elements") if isinstance(answer.json, dict) else None
+        if 200 <= answer.status < 300 and isinstance(elements, list) and len(elements) == len(items):
+            return [_result(element, answer) for element in elements]
+        if answer.status == 422:
+            return refused(items, "status_422")
+        return super().read(answer, items)
+
+
+def _result(element: Any, answer: Answer) -> Result:
+    status = element.get("status") if isinstance(element, dict) else None
+    if not isinstance(status, int) or 200 <= status < 300:
+        return Delivered()
+    result = by_status(Answer(status, answer.headers, b""))
+    return Dead("refused", f"status {status}") if isinstance(result, Dead) else result
