@@ -42,7 +42,9 @@ class Broker(BaseModel):
     rebalance_timeout: float = Field(
         60.0, ge=6, description="Seconds that workers have to finish when work is shared out anew."
     )
-    compression: Literal["none", "gzip", "snappy", "lz4", "zstd"] = Field("lz4", description="Compression of records.")
+    compression: Literal["none", "gzip", "snappy", "lz4", "zstd"] = Field(
+        "zstd", description="Compression of records; aiokafka's lz4 costs ten times the CPU of zstd or snappy."
+    )
 
     @model_validator(mode="after")
     def _login_is_whole(self) -> Self:

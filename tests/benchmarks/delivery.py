@@ -1,0 +1,156 @@
+"""Delivery's speed: deliveries per CPU-second of the worker on real Kafka, to a local vendor that answers at once.
+
+    python -m tests.benchmarks.delivery [DELIVERIES]
+
+In batches of 100, then one a request; payload check, outcomes and commits included. The worker has one core, Kafka and
+the vendor the other.
+"""
+
+import asyncio
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import orjson
+
+from forwarders.webhook import Webhook, WebhookSettings
+from streams.broker import Broker, create_topics
+from streams.produce import Producer, Receipt
+from streams.settings import DeliverySettings
+from streams.topics import Delivery, Origin, Topics
+from tests import real_kafka
+from tests.benchmarks import measure
+from tests.benchmarks.events import purchases
+from transforms import read_rules
+from transforms.documents import Document
+
+RULES = Path(__file__).parent / "rules" / "amplitude.yaml"
+TOPICS = Topics(prefix="bench", partitions=3)
+BATCH = 100
+
+
+async def fill(broker: Broker, integration: str, count: int) -> int:
+    """Forward so many mapped orders; returns the size of one record."""
+    rules, mistakes = read_rules(Document.read(RULES))
+    assert rules, mistakes
+    producer = Producer(broker, client_id="fill")
+    await producer.start()
+    receipt = Receipt()
+    value = b""
+    for number, event in enumerate(map(orjson.loads, purchases(0, count))):
+        ((rule, payload),) = rules.apply(event)
+        value = Delivery(
+            event["messageId"], rule, "v1", "track", event["event"], event["timestamp"], event["receivedAt"], "web",
+            Origin(TOPICS.events, number % 3, number // 3), payload,
+        ).encode()  # fmt: skip
+        key = event["userId"].encode()
+        producer.append(TOPICS.forward(integration), number % 3, receipt, key=key, value=value)
+        if not number % 1000:
+            await producer.wait_for_room()
+    await receipt.confirmed(300)
+    await producer.stop()
+    return len(value)
+
+
+class Vendor(asyncio.Protocol):
+    """Answers each request 200 as soon as it is whole."""
+
+    def connection_made(self, transport):
+        self.transport, self.data = transport, b""
+
+    def data_received(self, data):
+        self.data += data
+        while (end := self.data.find(b"\r\n\r\n")) >= 0:
+            length = int(self.data[:end].lower().partition(b"content-length: ")[2].partition(b"\r\n")[0])
+            if len(self.data) < end + 4 + length:
+                return
+            self.data = self.data[end + 4 + length :]
+            self.transport.write(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}")
+
+
+async def sell() -> None:
+    """What the vendor's process runs, until it is killed."""
+    server = await asyncio.get_running_loop().create_server(Vendor, "127.0.0.1", 0)
+    print(server.sockets[0].getsockname()[1], flush=True)
+    await server.serve_forever()
+
+
+async def deliver(bootstrap: str, integration: str, port: str) -> None:
+    """What the measured process runs: one integration's delivery, until it is killed."""
+    from streams.delivery import make_delivery
+    from streams.worker import Worker
+
+    broker = Broker(bootstrap=bootstrap, session_timeout=10, compression="none")
+    producer = Producer(broker, client_id="forwarder")
+    worker = Worker(producer)
+    forwarder = Webhook(
+        WebhookSettings(url=f"http://127.0.0.1:{port}/", batch_size=BATCH if integration == "batches" else 1)
+    )
+    worker.stations = [
+        make_delivery(integration, forwarder, DeliverySettings(), TOPICS, broker, producer, fail=worker.fail, grace=10)
+    ]
+    print("started", flush=True)
+    await worker.run()
+
+
+def committed(broker: Broker, integration: str) -> int:
+    from kafka import KafkaConsumer, TopicPartition
+
+    consumer = KafkaConsumer(
+        **broker.client(), group_id=f"{TOPICS.prefix}.forwarder.{integration}", enable_auto_commit=False
+    )
+    try:
+        return sum(consumer.committed(TopicPartition(TOPICS.forward(integration), n)) or 0 for n in range(3))
+    finally:
+        consumer.close()
+
+
+def measured(broker: Broker, integration: str, count: int, core: int, port: str) -> dict[str, int]:
+    child = measure.start("tests.benchmarks.delivery", "--deliver", broker.bootstrap, integration, port, core=core)
+    assert child.stdout
+    child.stdout.readline()
+    begun, started = measure.cpu(child.pid), time.monotonic()
+    peak = 0.0
+    while (done := committed(broker, integration)) < count:
+        if not done:
+            started = time.monotonic()
+        peak = max(peak, measure.memory(child.pid))
+        assert child.poll() is None, "the worker died"
+        time.sleep(0.3)
+    used, took = measure.cpu(child.pid) - begun, time.monotonic() - started
+    child.terminate()
+    child.wait()
+    return {
+        f"{integration}, deliveries per CPU-second": round(count / used),
+        f"{integration}, deliveries per second": round(count / took),
+        f"{integration}, memory at its peak, MB": round(peak),
+    }
+
+
+def main(count: int) -> None:
+    core, rest = measure.cores()
+    figures: dict[str, int] = {}
+    with tempfile.TemporaryDirectory() as folder, real_kafka.running(Path(folder) / "kafka") as kafka:
+        broker = Broker(bootstrap=kafka.bootstrap)
+        counts = {"batches": count, "singles": count // 5}
+        create_topics(broker, TOPICS.declared(counts), 1)
+        vendor = measure.start("tests.benchmarks.delivery", "--vendor", core=rest)
+        assert vendor.stdout
+        port = vendor.stdout.readline().strip()
+        for integration, deliveries in counts.items():
+            size = asyncio.run(fill(broker, integration, deliveries))
+            print(f"{integration}: {deliveries:,} deliveries of {size} bytes", flush=True)
+            figures |= measured(broker, integration, deliveries, core, port)
+        vendor.kill()
+    print(orjson.dumps(figures, option=orjson.OPT_INDENT_2).decode())
+
+
+if __name__ == "__main__":
+    if sys.argv[1:2] in (["--deliver"], ["--vendor"]):
+        import uvloop
+
+        asyncio.set_event_loop_policy(uvloop.EventLoopPolicy())
+        asyncio.run(sell() if sys.argv[1] == "--vendor" else deliver(*sys.argv[2:5]))
+    else:
+        main(int(sys.argv[1]) if sys.argv[1:] else 200_000)
