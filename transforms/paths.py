@@ -70,7 +70,7 @@ def parse_path(text: str) -> Path:
 @lru_cache(maxsize=20_000)
 def parse_loose_path(text: str) -> Path:
     """A JSONPath with or without `$.`, else Segment's dotted form, in which names may hold spaces."""
-    if text in {"", ".", "$."}:
+    if text in {"", ".", "$", "$."}:
         return Path(())
     dotted = text.removeprefix("$.")
     if _DOTTED.fullmatch(dotted) and not _SPECIAL_NAMES & set(dotted.split()):

@@ -33,6 +33,11 @@ def _value(data):
     return [_value(each) for each in data] if isinstance(data, list) else data
 
 
+def test_the_recorded_cases_are_there():
+    """Where they are demanded, they are read, and none was left out unseen."""
+    assert len(_rows("mapping-kit.jsonl", "transform")) + len(_rows("fql.jsonl", "match")) + len(DIFFERENT) == 286
+
+
 @pytest.mark.parametrize("row", _rows("mapping-kit.jsonl", "transform"))
 def test_mapping(row):
     """A mapping does what Segment's kit does with it."""
