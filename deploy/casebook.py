@@ -1,7 +1,9 @@
 """The tests that stand in rule files and beside them: read, run offline, and compared."""
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from copy import deepcopy
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -9,19 +11,24 @@ from typing import Any
 from pydantic import ValidationError
 
 from deploy.comparison import ABSENT, Difference, compare
-from deploy.configuration import Configuration, ConfigurationError, Integration
-from deploy.files import Case, CaseFile, Expectation
+from deploy.configuration import Configuration, ConfigurationError, Integration, SourceRules
+from deploy.files import Case, CaseFile, Expectation, SourceCase, SourceCaseFile, SourceExpectation
 from deploy.mistakes import Place as Keys
 from deploy.mistakes import find_complaints, hint_at
 from deploy.preview import Prepared, Taken, offline, rehearse
+from streams import events
 from streams.events import EventError
 from streams.gate import held_back
+from streams.sources import Source
 from transforms import RuleError
 from transforms.documents import Document
 from transforms.rules import Rule
-from transforms.tracing import Tracer, calls
+from transforms.tracing import RuleTrace, Tracer, calls
 from transforms.tree import Call, Place, Shape
 from transforms.wording import condition_text
+
+Subject = Integration | SourceRules
+CaseModel = type[CaseFile] | type[SourceCaseFile]
 
 ENDING = ".test.yaml"
 NOW = "2026-01-01T00:00:00Z"
@@ -30,12 +37,12 @@ NOW = "2026-01-01T00:00:00Z"
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One test where it stands: at `keys` of a document, about an integration."""
+    """One test where it stands: at `keys` of a document, about an integration or the rules of a source."""
 
-    integration: Integration
+    subject: Subject
     document: Document
     keys: tuple[str | int, ...]
-    case: Case
+    case: Case | SourceCase
 
     @property
     def name(self) -> str:
@@ -69,11 +76,19 @@ class Result:
 
 @dataclass(slots=True)
 class Coverage:
-    """What of an integration's own file no test reached."""
+    """What of an integration's or source's own file no test reached."""
 
-    integration: Integration
+    subject: Subject
     rules: set[str] = field(default_factory=set)
     directives: set[Place] = field(default_factory=set)
+
+    def add(self, traces: Iterable[RuleTrace]) -> None:
+        """Note what an event reached."""
+        for tried in traces:
+            if tried.matched:
+                self.rules.add(tried.rule.name)
+            if tried.payload:
+                self.directives |= {it.node.place for it in tried.payload.walk() if isinstance(it.node, Call)}
 
     def unreached_rules(self) -> list[Rule]:
         """Rules that took no test's event."""
@@ -85,12 +100,12 @@ class Coverage:
         return [call for place, call in found.items() if place not in self.directives]
 
     def _rules(self) -> list[Rule]:
-        rules = self.integration.rules
+        rules = self.subject.rules
         every = [*rules.rules, rules.otherwise] if rules.otherwise else rules.rules
         return [rule for rule in every if self._own(rule.place)]
 
     def _own(self, place: Place) -> bool:
-        return place.document is self.integration.document
+        return place.document is self.subject.document
 
 
 class Casebook:
@@ -106,34 +121,46 @@ class Casebook:
 
     def run(self) -> Iterator[Result]:
         """Run the tests in their order."""
-        for integration in self._configuration.integrations.values():
-            entries = [entry for entry in self.entries if entry.integration is integration]
-            if entries:
-                bench = Bench(self._configuration, integration)
-                yield from map(bench.run, entries)
+        for bench, entries in self._benches():
+            yield from map(bench.run, entries)
 
     def cover(self) -> Iterator[Coverage]:
-        """What the tests reach, for each integration."""
-        for integration in self._configuration.integrations.values():
-            coverage = Coverage(integration)
-            bench = Bench(self._configuration, integration)
-            for entry in self.entries:
-                if entry.integration is integration:
-                    bench.cover(entry, coverage)
+        """What the tests reach of each file."""
+        for bench, entries in self._benches():
+            coverage = Coverage(bench.subject)
+            for entry in entries:
+                bench.cover(entry, coverage)
             yield coverage
 
+    def _benches(self) -> "Iterator[tuple[Bench | SourceBench, list[Entry]]]":
+        configuration = self._configuration
+        for name, rules in configuration.repairs.items():
+            source = configuration.sources.by_name(name)
+            assert source is not None
+            yield SourceBench(source, rules), [entry for entry in self.entries if entry.subject is rules]
+        for integration in configuration.integrations.values():
+            yield Bench(configuration, integration), [it for it in self.entries if it.subject is integration]
+
     def _read(self) -> Iterator[Entry]:
-        folder = self._configuration.folder / "integrations"
-        for integration in self._configuration.integrations.values():
-            yield from self._entries(integration, integration.document)
-        for path in sorted(folder.glob(f"*{ENDING}")):
+        yield from self._read_kind("sources", self._configuration.repairs, SourceCaseFile)
+        yield from self._read_kind("integrations", self._configuration.integrations, CaseFile)
+
+    def _read_kind(
+        self,
+        kind: str,
+        subjects: Mapping[str, Integration] | Mapping[str, SourceRules],
+        model: CaseModel,
+    ) -> Iterator[Entry]:
+        for subject in subjects.values():
+            yield from self._entries(subject, subject.document, model)
+        for path in sorted((self._configuration.folder / kind).glob(f"*{ENDING}")):
             name = path.name.removesuffix(ENDING)
-            found = self._configuration.integrations.get(name)
-            if found:
-                yield from self._entries(found, self._document(path))
+            if name in subjects:
+                yield from self._entries(subjects[name], self._document(path), model)
             elif self._wanted(path):
-                hint = hint_at(name, sorted(self._configuration.integrations))
-                self._mistakes.append(RuleError(f"no integration is called {name!r}", hint, path=str(path)))
+                what = "source with rules" if kind == "sources" else "integration"
+                hint = hint_at(name, sorted(subjects))
+                self._mistakes.append(RuleError(f"no {what} is called {name!r}", hint, path=str(path)))
 
     def _document(self, path: Path) -> Document | None:
         try:
@@ -142,24 +169,30 @@ class Casebook:
             self._mistakes.append(mistake)
             return None
 
-    def _entries(self, integration: Integration, document: Document | None) -> Iterator[Entry]:
+    def _entries(
+        self,
+        subject: Subject,
+        document: Document | None,
+        model: CaseModel,
+    ) -> Iterator[Entry]:
         if document is None or not self._wanted(Path(document.path)):
             return
-        own = document is integration.document
+        own = document is subject.document
         data = {"tests": document.data.get("tests", [])} if own else document.data or {}
         try:
-            cases = CaseFile.model_validate(data).tests
+            cases: Sequence[Case | SourceCase] = model.model_validate(data).tests
         except ValidationError as error:
-            self._mistakes += [it.within(document) for it in find_complaints(error, CaseFile, (), data)]
+            self._mistakes += [it.within(document) for it in find_complaints(error, model, (), data)]
             return
         for index, case in enumerate(cases):
-            keys = ("tests", index)
-            if case.source and case.source not in self._configuration.source_files:
-                hint = hint_at(case.source, sorted(self._configuration.source_files))
-                self._mistakes.append(
-                    document.error(f"no source is called {case.source!r}", hint, at=(*keys, "source"))
-                )
-            yield Entry(integration, document, keys, case)
+            self._check_source(case, document, index)
+            yield Entry(subject, document, ("tests", index), case)
+
+    def _check_source(self, case: Case | SourceCase, document: Document, index: int) -> None:
+        known = sorted(self._configuration.source_files)
+        if isinstance(case, Case) and case.source and case.source not in known:
+            message, hint = f"no source is called {case.source!r}", hint_at(case.source, known)
+            self._mistakes.append(document.error(message, hint, at=("tests", index, "source")))
 
     def _wanted(self, path: Path) -> bool:
         return not self._only or path.resolve() in self._only
@@ -169,7 +202,8 @@ class Bench:
     """Runs tests of one integration."""
 
     def __init__(self, configuration: Configuration, integration: Integration) -> None:
-        self._integration = integration
+        self.subject = integration
+        self._sources = configuration.sources
         self._route = integration.route(configuration.topics)
         self._forwarder = offline(integration)
         self._tracer = Tracer(integration.rules)
@@ -177,8 +211,9 @@ class Bench:
     def run(self, entry: Entry) -> Result:
         """What a test gives, held against what it expects."""
         case = entry.case
+        assert isinstance(case, Case)
         try:
-            taken = rehearse(self._route, self._forwarder, _prepared(case), case.source)
+            taken = rehearse(self._route, self._forwarder, self._prepared(case))
         except EventError as error:
             taken = [Taken("", "rejected", str(error))]
         results = [each.data() for each in taken]
@@ -190,25 +225,28 @@ class Bench:
 
     def cover(self, entry: Entry, coverage: Coverage) -> None:
         """Note which rules and directives a test's event reaches."""
+        assert isinstance(entry.case, Case)
         try:
-            event = _prepared(entry.case).event
+            prepared = self._prepared(entry.case)
         except EventError:
             return
-        source, sources = entry.case.source, self._route.sources
+        event, source, sources = prepared.event, prepared.source, self._route.sources
         if (source and sources is not None and source not in sources) or held_back(self._route, event):
             return
-        for tried in self._tracer.trace(event):
-            if tried.matched:
-                coverage.rules.add(tried.rule.name)
-            if tried.payload:
-                coverage.directives |= {it.node.place for it in tried.payload.walk() if isinstance(it.node, Call)}
+        if prepared.dropped:
+            return
+        coverage.add(self._tracer.trace(event))
+
+    def _prepared(self, case: Case) -> Prepared:
+        source = self._sources.by_name(case.source) if case.source else None
+        return Prepared.of(case.event, case.now or _NOW, source)
 
     def _line(self, difference: Difference, results: Sequence[Mapping[str, Any]]) -> str | None:
         """Where the rule says what a field of the payload is."""
         number, *keys = difference.place if isinstance(difference.place[0], int) else (0, *difference.place)
         if keys[:1] != ["payload"]:
             return None
-        every = [*self._integration.rules.rules, self._integration.rules.otherwise]
+        every = [*self.subject.rules.rules, self.subject.rules.otherwise]
         rule = next((each for each in every if each and each.name == results[int(number)]["rule"]), None)
         node = rule and rule.shape
         for key in keys[1:]:
@@ -218,7 +256,7 @@ class Bench:
         return _where(node.place) if node else None
 
     def _notes(self, case: Case, results: Sequence[Mapping[str, Any]]) -> Iterator[str]:
-        rules = {rule.name: rule for rule in self._integration.rules.rules}
+        rules = {rule.name: rule for rule in self.subject.rules.rules}
         took = [result["rule"] for result in results if result["rule"] in rules]
         yield from (f"rule {name}, {_where(rules[name].place)}" for name in took)
         yield from (result["reason"] for result in results if result["reason"])
@@ -230,7 +268,7 @@ class Bench:
     def _why_not(self, case: Case, rule: Rule) -> str:
         """Why a rule did not take a test's event."""
         try:
-            event = _prepared(case).event
+            event = self._prepared(case).event
         except EventError:
             return "the event is rejected before it"
         condition = self._tracer.condition(rule.condition, event) if rule.condition else None
@@ -239,21 +277,45 @@ class Bench:
         return f"not true: {'; '.join(condition_text(part.condition) for part in condition.blame())}"
 
 
+class SourceBench:
+    """Runs tests of the rules of one source."""
+
+    def __init__(self, source: Source, rules: SourceRules) -> None:
+        self.subject = rules
+        self._source = source
+        self._tracer = Tracer(rules.rules)
+
+    def run(self, entry: Entry) -> Result:
+        """What a test gives, held against what it expects."""
+        assert isinstance(entry.case, SourceCase)
+        assert self._source.repair is not None
+        result: dict[str, Any] = {"outcome": "kept", "event": None, "reason": ""}
+        try:
+            result["event"] = self._source.repair(events.check(deepcopy(entry.case.event)))
+            if result["event"] is None:
+                result |= {"outcome": "filtered", "reason": "a rule drops it"}
+        except EventError as error:
+            result |= {"outcome": "rejected", "reason": str(error)}
+        differences = list(_compared(entry.case.expect, [result]))
+        return Result(entry, [result], differences, {}, [result["reason"]] if result["reason"] else [])
+
+    def cover(self, entry: Entry, coverage: Coverage) -> None:
+        """Note which rules and directives a test's event reaches."""
+        with suppress(EventError):
+            coverage.add(self._tracer.trace(events.check(deepcopy(entry.case.event))))
+
+
 def _where(place: Place) -> str:
     return f"{place.path}:{place.line}"
-
-
-def _prepared(case: Case) -> Prepared:
-    return Prepared.of(case.event, case.now or _NOW)
 
 
 _NOW = Case.model_validate({"event": {}, "now": NOW}).now
 
 
 def _compared(
-    expect: Expectation | Sequence[Expectation] | None, results: Sequence[Mapping[str, Any]]
+    expect: Expectation | SourceExpectation | Sequence[Expectation] | None, results: Sequence[Mapping[str, Any]]
 ) -> Iterator[Difference]:
-    wanted = [expect] if isinstance(expect, Expectation) else expect
+    wanted = [expect] if isinstance(expect, Expectation | SourceExpectation) else expect
     if wanted is None:
         yield Difference(("expect",), ABSENT, [dict(result) for result in results])
     elif len(wanted) != len(results):
@@ -263,12 +325,12 @@ def _compared(
             yield from _differences(each, result, (number,) if len(wanted) > 1 else ())
 
 
-def _differences(expect: Expectation, result: Mapping[str, Any], at: Keys) -> Iterator[Difference]:
+def _differences(expect: Expectation | SourceExpectation, result: Mapping[str, Any], at: Keys) -> Iterator[Difference]:
     """What is not as expected; what is not said is not compared."""
-    for name in ("outcome", "rule", "reason", "payload"):
+    for name in ("outcome", "rule", "reason", "payload", "event"):
         if name in expect.model_fields_set:
             yield from compare(getattr(expect, name), result[name], (*at, name))
-    if "request" not in expect.model_fields_set:
+    if not isinstance(expect, Expectation) or "request" not in expect.model_fields_set:
         return
     request = result["request"]
     place: Keys = (*at, "request")
@@ -307,7 +369,8 @@ def expected(result: Result) -> Any:
 
 def _expectation(written: Mapping[str, Any], result: Mapping[str, Any]) -> dict[str, Any]:
     if not written:
-        return {key: result[key] for key in (("rule", "payload") if result["request"] else ("outcome", "reason"))}
+        kept = ("event",) if result.get("event") else ("rule", "payload") if result.get("request") else None
+        return {key: result[key] for key in kept or ("outcome", "reason")}
     given = {key: result[key] for key in written}
     if isinstance(written.get("request"), dict) and result["request"]:
         request, keys = result["request"], written["request"]

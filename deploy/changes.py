@@ -11,7 +11,7 @@ from typing import IO, Any, NamedTuple
 
 import orjson
 
-from deploy.comparison import ABSENT, Difference, compare, dotted
+from deploy.comparison import Difference, compare, dotted
 from deploy.configuration import Configuration
 from deploy.preview import AnyForwarder, Prepared, Taken, find_source_of, offline, rehearse
 from streams.events import EventError
@@ -59,15 +59,7 @@ class Change:
             "before": self.before._asdict(),
             "after": self.after._asdict(),
             "line": self.line,
-            "fields": [
-                {"field": each.field}
-                | {
-                    side: value
-                    for side, value in (("before", each.before), ("after", each.after))
-                    if value is not ABSENT
-                }
-                for each in self.differences
-            ],
+            "fields": [each.data() for each in self.differences],
         }
 
 
@@ -126,13 +118,21 @@ class _Version:
     def names(self) -> set[str]:
         return set(self._integrations)
 
-    def take(self, name: str, prepared: Prepared, source: str | None) -> dict[str, Taken]:
+    def prepare(self, event: Any, source: str | None) -> Prepared | EventError:
+        """The event as this version's integrations get it, or why they do not."""
+        try:
+            return Prepared.of(event, _NOW, find_source_of(self._configuration, event, source))
+        except EventError as error:
+            return error
+
+    def take(self, name: str, prepared: Prepared | EventError) -> dict[str, Taken]:
         """What becomes of an event, by rule where all rules may take it; by "" where one does."""
         if name not in self._integrations:
             return {}
+        if isinstance(prepared, EventError):
+            return {"": Taken("", "rejected", str(prepared))}
         route, forwarder = self._integrations[name]
-        source = source or find_source_of(self._configuration, prepared.event)
-        taken = rehearse(route, forwarder, prepared, source)
+        taken = rehearse(route, forwarder, prepared)
         return {"" if route.single else each.rule: each for each in taken}
 
 
@@ -148,12 +148,16 @@ def find_changes(
             continue
         changes.events += 1
         try:
-            prepared = Prepared.of(orjson.loads(line), _NOW)
-        except (orjson.JSONDecodeError, EventError):
+            event = orjson.loads(line)
+        except orjson.JSONDecodeError:
+            changes.rejected += 1
+            continue
+        versions = before.prepare(event, source), after.prepare(event, source)
+        if all(isinstance(each, EventError) for each in versions):
             changes.rejected += 1
             continue
         for name in names:
-            was, becomes = before.take(name, prepared, source), after.take(name, prepared, source)
+            was, becomes = before.take(name, versions[0]), after.take(name, versions[1])
             for rule in {**was, **becomes}:
                 changes.note(name, was.get(rule), becomes.get(rule), number)
     return changes

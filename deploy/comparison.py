@@ -31,6 +31,11 @@ class Difference:
         """The place as text: `payload.items[0].price`."""
         return dotted(self.place)
 
+    def data(self) -> dict[str, Any]:
+        """As JSON data; a side that has no value leaves it out."""
+        sides = {"before": self.before, "after": self.after}
+        return {"field": self.field, **{side: value for side, value in sides.items() if value is not ABSENT}}
+
 
 def dotted(place: Place) -> str:
     """Keys with dots, indexes in brackets."""

@@ -17,6 +17,7 @@ from deploy.payload_check import check_payload
 from deploy.settings import TurnoutSettings, variable
 from forwarders import registry
 from forwarders.contract import Forwarder, Settings
+from streams.repair import Repair, make_repair
 from streams.ruleset import Consent, Route, RuleSet, Sample
 from streams.settings import DeliverySettings
 from streams.sources import Source, Sources
@@ -70,10 +71,19 @@ class Integration:
 
 
 @dataclass(frozen=True, slots=True)
+class SourceRules:
+    """The rules of a source's file."""
+
+    document: Document
+    rules: Rules
+
+
+@dataclass(frozen=True, slots=True)
 class Configuration:
     """A folder without mistakes.
 
-    `version` is a hash of the rule files and their presets. `unset` names the variables that a worker will want;
+    `version` is a hash of the rule files and their presets. `repairs` are the rules of sources that have some, by the
+    source's name. `unset` names the variables that a worker will want;
     `warnings` are about what is probably not meant.
     """
 
@@ -83,6 +93,7 @@ class Configuration:
     sources: Sources
     integrations: Mapping[str, Integration]
     version: str
+    repairs: Mapping[str, SourceRules] = field(default_factory=dict)
     unset: Sequence[Unset] = field(default_factory=tuple)
     warnings: Sequence[RuleError] = field(default_factory=tuple)
 
@@ -114,6 +125,7 @@ class _Reader:
         self.hash = hashlib.sha256()
         self.source_files: dict[str, SourceFile] = {}
         self.source_names: list[str] = []
+        self.repairs: dict[str, SourceRules] = {}
 
     def read(self) -> Configuration:
         if not self.folder.is_dir():
@@ -131,6 +143,7 @@ class _Reader:
             index,
             {integration.name: integration for integration in integrations if integration},
             self.hash.hexdigest()[:12],
+            self.repairs,
             tuple(self.unset),
             tuple(self.warnings),
         )
@@ -191,7 +204,19 @@ class _Reader:
             return None
         self.source_files[file.source] = file
         keys = [key for index, key in enumerate(file.write_keys) if ("write_keys", index) not in unknown]
-        return Source.of(file.source, [key.get_secret_value() for key in keys])
+        return Source.of(file.source, [key.get_secret_value() for key in keys], self._read_repair(document))
+
+    def _read_repair(self, document: Document) -> Repair | None:
+        data = self._keys(document)
+        if not {"map", "rules", "otherwise"} & data.keys():
+            return None
+        self.hash.update(document.hash.encode())
+        rules, mistakes = read_rules(document)
+        self.mistakes += mistakes
+        if rules is None:
+            return None
+        self.repairs[data["source"]] = SourceRules(document, rules)
+        return make_repair(rules, keeps_others="otherwise" not in data)
 
     def _index(self, sources: Sequence[Source], settings: TurnoutSettings | None) -> Sources:
         try:

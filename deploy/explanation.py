@@ -1,17 +1,18 @@
 """What becomes of one event and why, step by step, as JSON data that the terminal or a program can show."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
-from deploy.comparison import dotted
+from deploy.comparison import Difference, compare, dotted
 from deploy.configuration import Configuration, Integration
 from deploy.mistakes import Place as Keys
 from deploy.preview import Prepared, Taken, find_source_of, offline, rehearse
 from streams.events import EventError
 from streams.gate import consents, in_sample, opts_out
 from streams.ruleset import Route
+from transforms.rules import Rules
 from transforms.tracing import ConditionTrace, RuleTrace, Trace, Tracer
 from transforms.tree import MISSING, Call, Items, Place, Read, Shape, Template
 from transforms.wording import condition_text, path_text
@@ -35,6 +36,16 @@ class TriedRule:
     matched: bool
     condition: str | None
     untrue: Sequence[tuple[str, Any]]
+
+    def data(self) -> dict[str, Any]:
+        """As JSON data."""
+        return {
+            "name": self.name,
+            "where": self.where,
+            "matched": self.matched,
+            "condition": self.condition,
+            "untrue": [{"test": test} | _value(found) for test, found in self.untrue],
+        }
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,16 +87,7 @@ class Account:
             "integration": self.integration,
             "path": self.path,
             "steps": [{"step": it.name, "passed": it.passed, "detail": it.detail} for it in self.steps],
-            "rules": [
-                {
-                    "name": it.name,
-                    "where": it.where,
-                    "matched": it.matched,
-                    "condition": it.condition,
-                    "untrue": [{"test": test} | _value(found) for test, found in it.untrue],
-                }
-                for it in self.rules
-            ],
+            "rules": [it.data() for it in self.rules],
             "deliveries": [
                 it.taken.data()
                 | {
@@ -107,21 +109,31 @@ class Account:
 
 
 @dataclass(frozen=True, slots=True)
+class Repair:
+    """What the rules of the source did with the event."""
+
+    rules: Sequence[TriedRule]
+    differences: Sequence[Difference]
+
+    def data(self) -> dict[str, Any]:
+        """As JSON data."""
+        return {"rules": [it.data() for it in self.rules], "fields": [it.data() for it in self.differences]}
+
+
+@dataclass(frozen=True, slots=True)
 class Explanation:
     """The steps before the integrations, and an account for each of them; none where the event is rejected."""
 
     steps: Sequence[Step]
     accounts: Sequence[Account] = field(default_factory=tuple)
-
-    @property
-    def valid(self) -> bool:
-        """Whether it is an event at all."""
-        return all(step.passed for step in self.steps)
+    repair: Repair | None = None
+    rejected: bool = False
 
     def data(self) -> dict[str, Any]:
         """As JSON data."""
         return {
             "steps": [{"step": it.name, "passed": it.passed, "detail": it.detail} for it in self.steps],
+            "repair": self.repair and self.repair.data(),
             "integrations": [account.data() for account in self.accounts],
         }
 
@@ -135,24 +147,42 @@ def explain(
     now: datetime | None = None,
 ) -> Explanation:
     """What becomes of an event. Without a `source` it is found as the router does; where it cannot be, any will do."""
+    found = find_source_of(configuration, event, source)
     try:
-        prepared = Prepared.of(event, now)
+        whole = Prepared.of(event, now)
     except EventError as error:
-        return Explanation([Step("validation", False, f"{error} ({error.code})")])
-    steps = [Step("validation", True, f"a {prepared.event['type']} event")]
-    source = source or find_source_of(configuration, prepared.event)
-    steps.append(Step("source", True, source or "not known here, so taken to be one that each integration takes"))
+        return Explanation([Step("validation", False, f"{error} ({error.code})")], rejected=True)
+    steps = [
+        Step("validation", True, f"a {whole.event['type']} event"),
+        Step("source", True, found.name if found else "not known here, so taken to be one that each integration takes"),
+    ]
+    repair = None
+    if found and found.name in configuration.repairs:
+        try:
+            prepared = Prepared.of(event, now, found)
+        except EventError as error:
+            return Explanation([*steps, Step("repair", False, str(error))], rejected=True)
+        repair = _repair(configuration.repairs[found.name].rules, whole, prepared)
+        steps.append(Step("repair", not prepared.dropped, "dropped" if prepared.dropped else "see below"))
+    else:
+        prepared = replace(whole, source=found.name if found else None)
     chosen = [configuration.integrations[name] for name in integrations or configuration.integrations]
-    return Explanation(steps, [_account(configuration, it, prepared, source) for it in chosen])
+    return Explanation(steps, [_account(configuration, it, prepared) for it in chosen], repair)
 
 
-def _account(configuration: Configuration, integration: Integration, prepared: Prepared, source: str | None) -> Account:
+def _repair(rules: Rules, before: Prepared, after: Prepared) -> Repair:
+    """What a source's rules did."""
+    tried = [_tried(each) for each in Tracer(rules).trace(before.event)]
+    return Repair(tried, [] if after.dropped else list(compare(before.event, after.event)))
+
+
+def _account(configuration: Configuration, integration: Integration, prepared: Prepared) -> Account:
     route = integration.route(configuration.topics)
-    steps = list(_steps(integration, route, prepared, source))
+    steps = list(_steps(integration, route, prepared))
     if integration.state == "draining":
         return Account(integration.name, integration.document.path, steps, (), ())
-    taken = rehearse(route, offline(integration), prepared, source)
-    if not all(step.passed for step in steps):
+    taken = rehearse(route, offline(integration), prepared)
+    if prepared.dropped or not all(step.passed for step in steps):
         return Account(integration.name, integration.document.path, steps, (), [Delivery(each, ()) for each in taken])
     tried = Tracer(integration.rules).trace(prepared.event)
     payloads = {each.rule.name: each.payload for each in tried if each.matched}
@@ -163,8 +193,8 @@ def _account(configuration: Configuration, integration: Integration, prepared: P
     return Account(integration.name, integration.document.path, steps, [_tried(each) for each in tried], deliveries)
 
 
-def _steps(integration: Integration, route: Route, prepared: Prepared, source: str | None) -> Iterator[Step]:
-    event = prepared.event
+def _steps(integration: Integration, route: Route, prepared: Prepared) -> Iterator[Step]:
+    event, source = prepared.event, prepared.source
     if integration.state == "draining":
         yield Step("state", False, "draining: nothing new is taken up")
     if route.sources is not None and source is not None:

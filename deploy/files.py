@@ -11,17 +11,6 @@ from streams.settings import DeliverySettings
 NAME = r"^[a-z0-9][a-z0-9_-]{0,63}$"
 
 
-class SourceFile(BaseModel):
-    """`sources/NAME.yaml`: one place that events come from."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    source: str = Field(pattern=NAME, description="The source's name: that of the file.")
-    write_keys: tuple[SecretStr, ...] = Field(
-        (), description="Keys that clients send with their events, each from the environment: '${NAME}'."
-    )
-
-
 class ConsentFilter(BaseModel):
     """Which consent an event needs."""
 
@@ -105,6 +94,54 @@ class CaseFile(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     tests: tuple[Case, ...] = Field(description="Events, each with what is expected of it.")
+
+
+class SourceExpectation(BaseModel):
+    """What a source's rules are to make of a test's event; only what is said is compared."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    outcome: Literal["kept", "filtered", "rejected"] | None = Field(None, description="Whether it goes on.")
+    event: dict[str, Any] | None = Field(None, description="The event as the integrations get it, whole.")
+    reason: str | None = Field(None, description="Why it does not go on.")
+
+
+class SourceCase(BaseModel):
+    """One test of a source's rules."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: str | None = Field(None, description="What it shows.")
+    event: dict[str, Any] = Field(description="The event.")
+    expect: SourceExpectation | None = Field(None, description="What is expected; `turnout test --update` fills it in.")
+
+
+class SourceCaseFile(BaseModel):
+    """`NAME.test.yaml` beside a source's NAME.yaml."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    tests: tuple[SourceCase, ...] = Field(description="Events, each with what is expected of it.")
+
+
+class SourceFile(BaseModel):
+    """`sources/NAME.yaml`: one place that events come from."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    source: str = Field(pattern=NAME, description="The source's name: that of the file.")
+    write_keys: tuple[SecretStr, ...] = Field(
+        (), description="Keys that clients send with their events, each from the environment: '${NAME}'."
+    )
+    match: Any = Field(None, description="`first` rule that matches mends the event, or `all`, one after the other.")
+    map: Any = Field(None, description="What every rule mends.")
+    rules: Any = Field(
+        None,
+        description="Rules that mend this source's events before the integrations get them, or drop them. A map is "
+        "merged into the event, and null takes a key out.",
+    )
+    otherwise: Any = Field(None, description="`drop`, or a map for events that no rule takes; by default they stay.")
+    tests: tuple[SourceCase, ...] = Field((), description="Events, each with what the rules make of it.")
 
 
 class IntegrationFile(BaseModel):

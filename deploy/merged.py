@@ -107,13 +107,18 @@ def _tree(node: Node) -> _Part:
             return _Part({key: _tree(each) for key, each in entries.items()}, place)
         case Items(items=items):
             return _Part([_tree(each) for each in items], place)
-        case Call(directive=directive, arguments=arguments) if place.keys[-1:] != (directive.name,):
-            # Two maps over each other, of which one is a directive.
+        case Call(directive=directive, arguments=arguments) if _is_merged(node):
             objects = _Part([_tree(each) for each in arguments["objects"]], place)
             return _Part({directive.name: _Part({"objects": objects}, place)}, place)
         case Call(directive=directive):
             return _Part({directive.name: _of(place.document, place.keys)}, place)
     return _of(place.document, place.keys)
+
+
+def _is_merged(node: Call) -> bool:
+    """Whether it stands for two maps over each other, of which one is a directive, and is in no file itself."""
+    objects = node.arguments.get("objects") if node.directive.name == "@merge" else None
+    return isinstance(objects, tuple) and len(objects) == 2 and objects[1].place == node.place
 
 
 def _entry(key: str, part: _Part, indent: int) -> Iterator[Line]:

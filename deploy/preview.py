@@ -21,6 +21,7 @@ from streams import events
 from streams.events import Event, EventError
 from streams.gate import find_source, held_back
 from streams.ruleset import Route
+from streams.sources import Source
 from streams.topics import FORWARDED, Outcome, Topics
 from transforms import DROP, Failure, RuleError, read_rules
 from transforms.documents import Document
@@ -82,23 +83,33 @@ def preview(integration: Mapping[str, Any], event: Mapping[str, Any], now: datet
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """An event as the router has it when it comes to the integrations: checked, with an id and a time."""
+    """An event as the router has it when it comes to the integrations: checked, mended, with an id and a time.
+
+    `source` is None where it is not known; `dropped` says that the source's rules drop the event.
+    """
 
     event: Event
     message_id: str
     time: str
+    source: str | None = None
+    dropped: bool = False
 
     @classmethod
-    def of(cls, event: Any, now: datetime | None = None) -> Self:
+    def of(cls, event: Any, now: datetime | None = None, source: Source | None = None) -> Self:
         """Of a copy of an event; `now` as in `preview`. Raises EventError."""
         checked = events.check(deepcopy(event))
         message_id = events.message_id(checked)
-        return cls(checked, message_id, events.time_of(checked, (now or datetime.now(UTC)).timestamp()))
+        mended = source.repair(checked) if source and source.repair else checked
+        kept = checked if mended is None else mended
+        time = events.time_of(kept, (now or datetime.now(UTC)).timestamp())
+        return cls(kept, message_id, time, source.name if source else None, mended is None)
 
 
-def rehearse(route: Route, forwarder: AnyForwarder, prepared: Prepared, source: str | None = None) -> list[Taken]:
-    """What becomes of an event, at least one thing; a `source` of None is one that the integration takes."""
-    event = prepared.event
+def rehearse(route: Route, forwarder: AnyForwarder, prepared: Prepared) -> list[Taken]:
+    """What becomes of an event, at least one thing; a source that is not known is one that the integration takes."""
+    event, source = prepared.event, prepared.source
+    if prepared.dropped:
+        return [Taken("", Outcome.FILTERED, f"the rules of the source {source} drop it")]
     if source is not None and route.sources is not None and source not in route.sources:
         return [Taken("", Outcome.FILTERED, f"the source {source} is not one of the integration's")]
     if held := held_back(route, event):
@@ -130,10 +141,10 @@ def _take(route: Route, forwarder: AnyForwarder, prepared: Prepared, rule: str, 
     return Taken(rule, FORWARDED, "", payload, request)
 
 
-def find_source_of(configuration: Configuration, event: Event) -> str | None:
-    """The source that an event names by its write key, or the default; None where that cannot be told here."""
+def find_source_of(configuration: Configuration, event: Any, name: str | None = None) -> Source | None:
+    """The source of a name, else the one of an event's write key, else the default; None where that cannot be told."""
     try:
-        return find_source(configuration.sources, None, event)
+        return find_source(configuration.sources, name, event if isinstance(event, dict) else {})
     except EventError:
         return None
 

@@ -9,7 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from deploy.changes import Change, Changes, Side
-from deploy.comparison import ABSENT, shown
+from deploy.comparison import ABSENT, Difference, shown
 from deploy.explanation import Account, Delivery, Explanation, PayloadField, Step, TriedRule
 from deploy.preview import request_data
 from forwarders.contract import Request
@@ -26,6 +26,9 @@ def show_explanation(explanation: Explanation, *, whole: bool) -> None:
     """Print an explanation; `whole` leaves nothing out."""
     console = _console()
     console.print(*_steps(explanation.steps), sep="  ")
+    if explanation.repair:
+        _show_rules(console, [rule for rule in explanation.repair.rules if not rule.matched], whole=whole)
+        _show_differences(console, explanation.repair.differences)
     for account in explanation.accounts:
         console.print()
         _show_account(console, account, whole=whole)
@@ -165,7 +168,11 @@ def _show_change(console: Console, change: Change) -> None:
             (f", first in line {change.line}", "dim"),
         )
     )
-    for each in change.differences:
+    _show_differences(console, change.differences)
+
+
+def _show_differences(console: Console, differences: Sequence[Difference]) -> None:
+    for each in differences:
         console.print(f"  {each.field}")
         console.print(Text(f"    - {shown(each.before)}", "red"))
         console.print(Text(f"    + {shown(each.after)}", "green"))

@@ -6,22 +6,23 @@ from typing import Any
 
 from streams.events import Event, EventError
 from streams.ruleset import Consent, Route, Sample
-from streams.sources import Sources
+from streams.sources import Source, Sources
 from streams.topics import Outcome
 
 
-def find_source(sources: Sources, named: str | None, event: Event) -> str:
-    """The name of an event's source: the one its record names, else by its write key; raises EventError."""
+def find_source(sources: Sources, named: str | None, event: Event) -> Source:
+    """An event's source: the one its record names, else by its write key, else the default; raises EventError."""
+    key = event.get("writeKey")
+    source = None
     if named is not None:
         source = sources.by_name(named)
-    else:
-        key = event.get("writeKey")
-        source = sources.find(key) if isinstance(key, str) else None
-        if key is None and sources.default is not None:
-            return sources.default
+    elif isinstance(key, str):
+        source = sources.find(key)
+    elif key is None and sources.default is not None:
+        source = sources.by_name(sources.default)
     if source is None:
         raise EventError("unknown_source", "", "no source has this name or write key")
-    return source.name
+    return source
 
 
 def held_back(route: Route, event: Event) -> Outcome | None:

@@ -104,13 +104,24 @@ class Router:
             for route in rules.routes:
                 tally.add(route.integration, "", Outcome.DUPLICATE, offset)
             return
+        if source.repair is not None:
+            try:
+                mended = source.repair(event)
+            except EventError as error:
+                self._reject(record, error.code, str(error), named, confirmations)
+                return
+            if mended is None:
+                for route in rules.routes:
+                    tally.add(route.integration, "", Outcome.FILTERED, offset)
+                return
+            event = mended
         at = events.time_of(event, record.timestamp / 1000)
         received = event.get("receivedAt") or events.rfc3339(record.timestamp / 1000)
         origin = Origin(record.topic, record.partition, offset)
         partition = record.partition % self._topics.partitions
         for route in rules.routes:
             integration = route.integration
-            if route.sources is not None and source not in route.sources:
+            if route.sources is not None and source.name not in route.sources:
                 tally.add(integration, "", Outcome.FILTERED, offset)
                 continue
             held = held_back(route, event)
@@ -129,7 +140,7 @@ class Router:
                     event.get("event"),
                     at,
                     received,
-                    source,
+                    source.name,
                     origin,
                     payload,
                 )

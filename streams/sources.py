@@ -5,6 +5,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Self
 
+from streams.repair import Repair
+
 
 def digest(write_key: str) -> bytes:
     """The SHA-256 of a write key: what is kept and looked up, so that no comparison takes time that tells of a key."""
@@ -13,15 +15,16 @@ def digest(write_key: str) -> bytes:
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """An app or site that sends events; `write_keys` are digests, never the keys."""
+    """An app or site that sends events; `write_keys` are digests, never the keys. `repair` mends its events."""
 
     name: str
     write_keys: frozenset[bytes]
+    repair: Repair | None = None
 
     @classmethod
-    def of(cls, name: str, write_keys: Iterable[str]) -> Self:
+    def of(cls, name: str, write_keys: Iterable[str], repair: Repair | None = None) -> Self:
         """A source from its plain write keys."""
-        return cls(name, frozenset(map(digest, write_keys)))
+        return cls(name, frozenset(map(digest, write_keys)), repair)
 
 
 class Sources:

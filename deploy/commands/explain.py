@@ -42,7 +42,7 @@ def explain(
         from deploy.screen import show_explanation
 
         show_explanation(explanation, whole=integration is not None)
-    context.exit(0 if explanation.valid else 1)
+    context.exit(1 if explanation.rejected else 0)
 
 
 def _check(configuration: Configuration, integration: str | None, source: str | None) -> None:

@@ -21,7 +21,7 @@ from deploy.rewriting import replace_value
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON object, for programs.")
 @click.pass_context
 def test(context: click.Context, paths: tuple[Path, ...], update: bool, coverage: bool, as_json: bool) -> None:
-    """Run the tests that stand in rule files, and in NAME.test.yaml beside them.
+    """Run the tests that stand in rule files, also of sources, and in NAME.test.yaml beside them.
 
     PATH is a configuration folder, by default the current one, or files in it. Nothing is sent, and *** stands for each
     secret. Exits with 1 where a test fails.
@@ -92,9 +92,7 @@ def _failure(result: Result) -> str:
 
 def _show_coverage(coverage: Coverage) -> None:
     rules, directives = coverage.unreached_rules(), coverage.unreached_directives()
-    click.echo(
-        f"{coverage.integration.document.path}: " + ("no test reaches" if rules or directives else "all reached")
-    )
+    click.echo(f"{coverage.subject.document.path}: " + ("no test reaches" if rules or directives else "all reached"))
     for rule in rules:
         click.echo(f"  {rule.place.line}: the rule {rule.name}")
     for call in directives:
@@ -110,7 +108,6 @@ def _data(results: Sequence[Result], covered: Sequence[Coverage] | None, updated
             {
                 "path": result.entry.document.path,
                 "line": result.entry.line,
-                "integration": result.entry.integration.name,
                 "name": result.entry.name,
                 "passed": result.passed,
                 "results": result.results,
@@ -134,7 +131,7 @@ def _data(results: Sequence[Result], covered: Sequence[Coverage] | None, updated
     if covered is not None:
         data["coverage"] = [
             {
-                "path": each.integration.document.path,
+                "path": each.subject.document.path,
                 "rules": [{"name": rule.name, "line": rule.place.line} for rule in each.unreached_rules()],
                 "directives": [
                     {"name": call.directive.name, "line": call.place.line} for call in each.unreached_directives()

@@ -249,3 +249,47 @@ def test_rewriting_keeps_text_text():
     }
     for text in ("a:\n  - x: 1\n", "a:\n  - {x: 1, y: 2}\n", "a:\n  - x: 1\n    y:\n      - 2\n\n    # end\n"):
         assert Document.parse(replace_value(text, ("a", 0, "y"), value), "t").data == {"a": [{"x": 1, "y": value}]}
+
+
+SOURCE = """
+source: web
+rules:
+  - {name: rename, when: event = "order_done", map: {event: Order Completed, properties: {old: null}}}
+  - {name: noise, when: event = "Noise", drop: true}
+  - {name: cast, when: event = "Cast", map: {properties: {total: {"@number": $.properties.total}}}}
+"""
+
+
+def test_rules_of_a_source(folder):
+    """A source's tests show the event as the integrations get it, dropped or rejected; coverage counts them too."""
+    Path("sources/web.yaml").write_text(SOURCE.lstrip())
+    write(
+        """
+        - event: {type: track, event: order_done, userId: u, properties: {old: 1, x: 2}}
+          expect: {outcome: kept, event: {type: track, event: Order Completed, userId: u, properties: {x: 2}}}
+        - {event: {type: track, event: Noise, userId: u}, expect: {outcome: filtered}}
+        - {event: {type: track, userId: u}, expect: {outcome: rejected}}
+        - {event: {type: track, event: order_done, userId: 7}}
+        """,
+        "sources/web.test.yaml",
+    )
+    assert [each["passed"] for each in run_json()["tests"]] == [True, True, True, False]
+    assert run("--update")[0] == 0
+    assert run()[1].startswith("4 passed")
+    assert Document.read(Path("sources/web.test.yaml")).data["tests"][3]["expect"] == {
+        "event": {"type": "track", "event": "Order Completed", "userId": "7", "properties": {}}
+    }
+    assert "  5: the rule cast\n  5: @number\n" in run("--coverage", "sources/web.test.yaml")[1]
+
+
+def test_an_integrations_test_goes_through_its_source(folder):
+    """A test that names a source gets its event mended first, or dropped."""
+    Path("sources/web.yaml").write_text(SOURCE.lstrip())
+    write(
+        """
+        - {event: {type: track, event: order_done, userId: u}, source: web, expect: {rule: purchase}}
+        - {event: {type: track, event: order_done, userId: u}, expect: {rule: null}}
+        - {event: {type: track, event: Noise, userId: u}, source: web, expect: {outcome: filtered, rule: null}}
+        """
+    )
+    assert run()[1].startswith("3 passed")

@@ -123,3 +123,17 @@ def test_missing_folder():
     result = CliRunner().invoke(main, ["check", "/nowhere"])
     assert result.output == "/nowhere: there is no such folder\n1 mistake\n"
     assert result.exit_code == 2
+
+
+def test_rules_of_a_source(example):
+    """A source's rules are read, checked and part of the version."""
+    before = read_configuration(example).version
+    path = example / "sources/web.yaml"
+    path.write_text(path.read_text() + 'rules: [{when: event = "a", map: {event: b}}]\n')
+    configuration = read_configuration(example)
+    assert configuration.version != before
+    assert configuration.sources.by_name("web").repair({"type": "track", "event": "a", "userId": "u"})["event"] == "b"
+    assert configuration.sources.by_name("server").repair is None
+    path.write_text(path.read_text() + "otherwise: keep\n")
+    with pytest.raises(ConfigurationError, match="otherwise is drop or a map, not 'keep'"):
+        read_configuration(example)

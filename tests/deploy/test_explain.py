@@ -182,3 +182,19 @@ def test_merged_file_means_the_same(name):
     assert [(rule.name, rule.condition, rule.shape) for rule in again.rules] == [
         (rule.name, rule.condition, rule.shape) for rule in rules.rules
     ]
+
+
+def test_the_rules_of_the_source(example):
+    """What the source's rules did is a step of its own, and the integrations get the mended event."""
+    with Path("sources/web.yaml").open("a") as file:
+        file.write('rules: [{when: event = "done", map: {event: Order Completed}}, {drop: true}]\n')
+    event = json.dumps({**ORDER, "event": "done"})
+    output = CliRunner().invoke(main, ["explain", "--event", "-", "--source", "web", "--json"], input=event).output
+    data = json.loads(output)
+    assert data["steps"][-1] == {"step": "repair", "passed": True, "detail": "see below"}
+    assert data["repair"]["fields"] == [{"field": "event", "before": "done", "after": "Order Completed"}]
+    assert data["integrations"][2]["deliveries"][0]["rule"] == "purchase"
+    code, output = run("--event", "-", "--source", "web", event={**ORDER, "event": "other"})
+    assert "✗ repair: dropped" in output
+    assert output.count("→ filtered: the rules of the source web drop it") == 3
+    assert code == 0

@@ -9,6 +9,7 @@ import pytest
 from streams.broker import Broker
 from streams.gate import held_back
 from streams.produce import Producer, Receipt
+from streams.repair import make_repair
 from streams.router import make_router
 from streams.ruleset import Consent, Holder, Route, RuleSet, Sample
 from streams.settings import RouterSettings
@@ -288,3 +289,31 @@ async def test_new_rules_take_effect_at_a_run_and_name_their_version(bench: Benc
     first, second = await bench.deliveries("two")
     assert (first.rules, second.rules) == ("v1", "v2")
     assert second.payload == {"new": True}
+
+
+async def test_a_source_mends_its_events_before_the_integrations_get_them(broker: Broker, topics: Topics):
+    """Integrations see the mended event; dropped ones are filtered, spoilt ones rejected, each as it came."""
+    text = """
+rules:
+  - {when: event = "order_done", map: {event: Order Completed, timestamp: '2026-01-02T03:04:05Z'}}
+  - {when: event = "Noise", drop: true}
+  - {when: event = "Odd", map: {event: null}}
+"""
+    rules, mistakes = read_rules(Document.parse(text, "web.yaml"))
+    assert rules, mistakes
+    bench = Bench(broker, topics, [route(topics, "one", PURCHASES)])
+    sources = Sources([Source.of("web", [], make_repair(rules, keeps_others=True)), Source.of("server", [])])
+    bench.holder.current = RuleSet("v1", sources, bench.holder.current.routes)
+    odd = orjson.dumps(event(3, event="Odd"))
+    await bench.send(event(1, event="order_done"), event(2, event="Noise"), odd, event(4))
+    await bench.route(event(5, event="order_done"), headers=event_headers("server"))
+    assert [(it.event, it.time, it.id) for it in await bench.deliveries("one")][:1] == [
+        ("Order Completed", "2026-01-02T03:04:05Z", "m1")
+    ]
+    assert await bench.outcomes("one") == {
+        1: "filtered:",
+        4: "filtered:",
+        0: "forwarded:purchase",
+        3: "forwarded:purchase",
+    }
+    assert [(it.reason, it.value) for it in await bench.rejected()] == [("repair", odd)]
