@@ -230,6 +230,8 @@ class Forwarder(ABC, Generic[S]):
     """Base of both kinds of forwarder; made once a process and integration with its checked settings."""
 
     contract: ClassVar[Contract]
+    preset_name: ClassVar[str | None] = None
+    """Whose preset it takes, where several share one; by default its own."""
 
     def __init__(self, settings: S) -> None:
         self.settings = settings
@@ -247,7 +249,7 @@ class Forwarder(ABC, Generic[S]):
     def preset(cls) -> Traversable | None:
         """The vendor's default rules: `presets/NAME.yaml` in the forwarder's package, None when there are none."""
         package = cls.__module__.rpartition(".")[0]
-        preset = files(package or cls.__module__) / "presets" / f"{cls.contract.name}.yaml"
+        preset = files(package or cls.__module__) / "presets" / f"{cls.preset_name or cls.contract.name}.yaml"
         return preset if preset.is_file() else None
 
 
@@ -316,6 +318,14 @@ class WriterForwarder(Forwarder[S]):
 
     async def open(self) -> None:
         """Called once before the first write; repairs what a crash left behind."""
+
+    def cut(self, offset: int, time: str) -> Hashable:  # noqa: ARG002
+        """What must be equal within one write: of records of a partition, a change of it ends a write.
+
+        `offset` is the record's, `time` the item's. A write that is cut holds all records between two changes, however
+        long the second takes to come: repeated, it is the same write. By default writes are cut anywhere.
+        """
+        return None
 
     @abstractmethod
     async def write(self, items: Sequence[Item], coordinates: Coordinates) -> Sequence[Result]:

@@ -1,0 +1,172 @@
+"""A topic of a Kafka: this one or another."""
+
+from collections.abc import Sequence
+from typing import Annotated, Any, Literal
+
+import orjson
+from aiokafka import AIOKafkaProducer
+from aiokafka.errors import (
+    AuthenticationFailedError,
+    IllegalStateError,
+    InvalidTopicError,
+    KafkaError,
+    MessageSizeTooLargeError,
+    SaslAuthenticationFailed,
+    TopicAuthorizationFailedError,
+)
+from aiokafka.helpers import create_ssl_context
+from pydantic import Field
+from typing_extensions import override
+
+from forwarders.auth import Secret
+from forwarders.contract import (
+    Auth,
+    Contract,
+    Coordinates,
+    Dead,
+    Delivered,
+    Item,
+    Kind,
+    Limits,
+    Request,
+    Result,
+    Retry,
+    Settings,
+    Split,
+    WriterForwarder,
+)
+
+REFUSED = (AuthenticationFailedError, SaslAuthenticationFailed, TopicAuthorizationFailedError, InvalidTopicError)
+
+
+class Sasl(Settings):
+    """A user of the Kafka."""
+
+    mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = "SCRAM-SHA-512"
+    """How the password is shown."""
+    username: str
+    """The user."""
+    password: Secret
+    """The password."""
+
+
+class KafkaSettings(Settings):
+    """Which topic, and how to get in."""
+
+    bootstrap: Annotated[str, Field(pattern=r"^[^,\s]+:[0-9]+(,[^,\s]+:[0-9]+)*$")]
+    """Brokers to begin with, as `host:port,host:port`."""
+    topic: Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,249}$")]
+    """The topic; it has to be there."""
+    key: tuple[str, ...] = ("userId", "anonymousId")
+    """The payload's fields of which the first that is there becomes the record's key."""
+    tls: bool = False
+    """Speak TLS."""
+    tls_ca: str | None = None
+    """A file with the authority that signed the brokers' certificates; by default those of the system."""
+    sasl: Sasl | None = None
+    """The user, where the brokers want one."""
+
+
+class Kafka(WriterForwarder[KafkaSettings]):
+    """One payload a record, in JSON, confirmed by all replicas in sync. The header `turnout-id` has the delivery's id.
+
+    What is written and not yet confirmed at a crash is written again: readers that mind tell repeats by the header.
+    """
+
+    contract = Contract(
+        name="kafka",
+        title="Kafka",
+        documentation="https://kafka.apache.org/documentation/",
+        kind=Kind.STORAGE,
+        settings=KafkaSettings,
+        limits=Limits(items=10_000, bytes=16_000_000, item_bytes=1_000_000),
+    )
+
+    def __init__(self, settings: KafkaSettings) -> None:
+        super().__init__(settings)
+        self._producer: AIOKafkaProducer | None = None
+
+    @override
+    async def write(self, items: Sequence[Item], coordinates: Coordinates) -> Sequence[Result]:
+        try:
+            producer = await self._connected()
+            sent = [await self._send(producer, item) for item in items]
+            await producer.flush()
+        except REFUSED:
+            await self._drop()
+            return [Auth()] * len(items)
+        except (KafkaError, IllegalStateError):
+            await self._drop()
+            return [Retry()] * len(items)
+        results = [
+            future if isinstance(future, Dead) else _result(future.exception(), len(items) == 1) for future in sent
+        ]
+        if any(isinstance(result, Retry | Auth) for result in results):
+            await self._drop()
+        return results
+
+    async def _send(self, producer: AIOKafkaProducer, item: Item) -> Any:
+        """The confirmation to come, or why there will be none."""
+        try:
+            return await producer.send(
+                self.settings.topic,
+                orjson.dumps(item.payload),
+                key=self._key(item),
+                headers=[("turnout-id", item.id.encode())],
+            )
+        except MessageSizeTooLargeError:
+            return Dead("too_large")
+
+    @override
+    async def close(self) -> None:
+        await self._drop()
+
+    @override
+    def preview(self, items: Sequence[Item]) -> Request:
+        records = [
+            {"key": key and key.decode(), "headers": {"turnout-id": item.id}, "value": item.payload}
+            for item in items
+            for key in [self._key(item)]
+        ]
+        return Request("WRITE", f"kafka:{self.settings.bootstrap}/{self.settings.topic}", body=records)
+
+    def _key(self, item: Item) -> bytes | None:
+        found = (item.payload.get(name) for name in self.settings.key)
+        return next((str(value).encode() for value in found if isinstance(value, str | int) and value != ""), None)
+
+    async def _connected(self) -> AIOKafkaProducer:
+        if self._producer is None:
+            settings, sasl = self.settings, self.settings.sasl
+            producer = AIOKafkaProducer(
+                bootstrap_servers=settings.bootstrap,
+                client_id="turnout",
+                acks="all",
+                enable_idempotence=True,
+                linger_ms=5,
+                max_batch_size=256_000,
+                max_request_size=1_048_576,
+                request_timeout_ms=30_000,
+                security_protocol=f"{'SASL_' if sasl else ''}{'SSL' if settings.tls else 'PLAINTEXT'}",
+                ssl_context=create_ssl_context(cafile=settings.tls_ca) if settings.tls else None,
+                sasl_mechanism=sasl.mechanism if sasl else "PLAIN",
+                sasl_plain_username=sasl.username if sasl else None,
+                sasl_plain_password=sasl.password.get_secret_value() if sasl else None,
+            )
+            await producer.start()
+            self._producer = producer
+        return self._producer
+
+    async def _drop(self) -> None:
+        """The next write begins with a producer of its own: one that has failed may have lost its place."""
+        producer, self._producer = self._producer, None
+        if producer is not None:
+            await producer.stop()
+
+
+def _result(error: BaseException | None, alone: bool) -> Result:
+    """What became of a record; Kafka refuses all that went in one batch with one that is too large."""
+    if error is None:
+        return Delivered()
+    if isinstance(error, MessageSizeTooLargeError):
+        return Dead("too_large") if alone else Split()
+    return Auth() if isinstance(error, REFUSED) else Retry()

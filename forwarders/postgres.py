@@ -1,0 +1,238 @@
+"""A table of a PostgreSQL database."""
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Annotated, Any, Final
+
+import orjson
+from pydantic import Field
+from typing_extensions import override
+
+from forwarders.auth import Secret
+from forwarders.contract import (
+    Auth,
+    Contract,
+    Coordinates,
+    Dead,
+    Delivered,
+    Item,
+    Kind,
+    Limits,
+    Request,
+    Result,
+    Retry,
+    Settings,
+    WriterForwarder,
+    refused,
+)
+from forwarders.extras import extra
+
+if TYPE_CHECKING:
+    from psycopg import AsyncConnection
+
+ID: Final = "delivery_id"
+COLUMNS: Final = 500
+"""How many columns a table is widened to: PostgreSQL itself ends at 1,600 and less."""
+NAME_BYTES: Final = 63
+"""PostgreSQL cuts longer names, so that two might become one."""
+REFUSING: Final = ("28", "42501")
+"""SQLSTATEs of wrong credentials (a class) and of missing privileges."""
+REFUSED: Final = re.compile(
+    r"authentication failed|role .* does not exist|database .* does not exist|no pg_hba.conf entry"
+)
+"""The same at connect, where the library passes on nothing but the server's words."""
+
+TableName = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_$]{0,62}\.[A-Za-z_][A-Za-z0-9_$]{0,62}$")]
+
+
+class PostgresSettings(Settings):
+    """Which table, and whether it is made and widened as payloads want it."""
+
+    dsn: Secret
+    """Where the database is and how to get in: `postgresql://user:password@host:5432/database?sslmode=verify-full`."""
+    table: TableName = "public.events"
+    """The table with its schema, which has to be there. It needs a column `delivery_id` of type text that is unique."""
+    create: bool = False
+    """Make the table, and a column for each new field of the payloads."""
+
+
+class Postgres(WriterForwarder[PostgresSettings]):
+    """One payload a row: its fields are the columns, and `delivery_id` makes that a repeat changes nothing.
+
+    A row that does not fit the table (a field without a column, a text in a column of numbers) is dead, the others go
+    in. New columns are numeric, boolean, text, or jsonb for all else. Needs the extra `postgres`.
+    """
+
+    contract = Contract(
+        name="postgres",
+        title="PostgreSQL",
+        documentation="https://www.postgresql.org/docs/current/sql-copy.html",
+        kind=Kind.STORAGE,
+        settings=PostgresSettings,
+        limits=Limits(items=5000, bytes=16_000_000, item_bytes=16_000_000),
+        dedupe=ID,
+    )
+    preset_name = "rows"
+
+    def __init__(self, settings: PostgresSettings) -> None:
+        super().__init__(settings)
+        self._idle: list[AsyncConnection[Any]] = []
+        self._columns: frozenset[str] = frozenset()
+
+    @override
+    async def open(self) -> None:
+        with extra("postgres"):
+            import psycopg  # noqa: F401
+
+    @override
+    async def write(self, items: Sequence[Item], coordinates: Coordinates) -> Sequence[Result]:
+        import psycopg
+
+        try:
+            connection = self._idle.pop() if self._idle else await self._connect()
+            try:
+                results = await self._write(connection, items)
+            except (psycopg.DataError, psycopg.IntegrityError) as error:
+                results = refused(items, "row", _described(error))
+            except BaseException:
+                self._columns = frozenset()  # somebody may have changed the table
+                await connection.close()
+                raise
+        except psycopg.Error as error:
+            refuses = (error.sqlstate or "").startswith(REFUSING) or REFUSED.search(str(error))
+            return [Auth() if refuses else Retry()] * len(items)
+        self._idle.append(connection)
+        return results
+
+    @override
+    async def close(self) -> None:
+        while self._idle:
+            await self._idle.pop().close()
+
+    @override
+    def preview(self, items: Sequence[Item]) -> Request:
+        return Request(
+            "WRITE", f"postgres:{self.settings.table}", body=[{**item.payload, ID: item.id} for item in items]
+        )
+
+    async def _connect(self) -> "AsyncConnection[Any]":
+        import psycopg
+
+        dsn = self.settings.dsn.get_secret_value()
+        return await psycopg.AsyncConnection.connect(dsn, connect_timeout=10, application_name="turnout")
+
+    async def _write(self, connection: "AsyncConnection[Any]", items: Sequence[Item]) -> Sequence[Result]:
+        async with connection.transaction():
+            if not all(_fields(item.payload) <= self._columns for item in items):
+                self._columns = await self._look(connection, items)
+            if not self._columns:
+                return [Retry()] * len(items)
+            results = [self._misfit(item.payload) or Delivered() for item in items]
+            fitting = [item for item, result in zip(items, results, strict=True) if isinstance(result, Delivered)]
+            if fitting:
+                await self._copy(connection, fitting)
+        return results
+
+    def _misfit(self, payload: Mapping[str, Any]) -> Dead | None:
+        unknown = sorted(_fields(payload) - self._columns)
+        return Dead("column", f"the table has no column {unknown[0][:NAME_BYTES]!r}") if unknown else None
+
+    async def _look(self, connection: "AsyncConnection[Any]", items: Sequence[Item]) -> frozenset[str]:
+        """The table's columns, once it is as the payloads want it; none if there is no table."""
+        from psycopg import sql
+
+        table = self._table()
+        if self.settings.create:
+            await connection.execute("SELECT pg_advisory_xact_lock(hashtext(%s))", [f"turnout {self.settings.table}"])
+            await connection.execute(
+                sql.SQL(
+                    "CREATE TABLE IF NOT EXISTS {} ({} text PRIMARY KEY, written_at timestamptz NOT NULL DEFAULT now())"
+                ).format(table, sql.Identifier(ID))
+            )
+        columns = await self._read_columns(connection)
+        if self.settings.create:
+            for name, kind in _new_columns(items, columns):
+                add = sql.SQL("ALTER TABLE {} ADD COLUMN IF NOT EXISTS {} {}")
+                await connection.execute(add.format(table, sql.Identifier(name), sql.SQL(kind)))
+                columns |= {name}
+        return columns
+
+    async def _read_columns(self, connection: "AsyncConnection[Any]") -> frozenset[str]:
+        cursor = await connection.execute(
+            "SELECT column_name::text FROM information_schema.columns WHERE table_schema = %s AND table_name = %s",
+            self.settings.table.split("."),
+        )
+        return frozenset([row[0] for row in await cursor.fetchall()])
+
+    async def _copy(self, connection: "AsyncConnection[Any]", items: Sequence[Item]) -> None:
+        from psycopg import sql
+
+        names = sorted({name for item in items for name in _fields(item.payload)})
+        columns = sql.SQL(", ").join(map(sql.Identifier, [ID, *names]))
+        await connection.execute(
+            sql.SQL("CREATE TEMP TABLE staging ON COMMIT DROP AS SELECT {} FROM {} WITH NO DATA").format(
+                columns, self._table()
+            )
+        )
+        async with (
+            connection.cursor() as cursor,
+            cursor.copy(sql.SQL("COPY staging ({}) FROM STDIN").format(columns)) as copy,
+        ):
+            for item in items:
+                await copy.write_row([item.id, *(_text(item.payload.get(name)) for name in names)])
+        await connection.execute(
+            sql.SQL("INSERT INTO {} ({}) SELECT {} FROM staging ON CONFLICT ({}) DO NOTHING").format(
+                self._table(), columns, columns, sql.Identifier(ID)
+            )
+        )
+
+    def _table(self) -> Any:
+        from psycopg import sql
+
+        return sql.Identifier(*self.settings.table.split("."))
+
+
+def _fields(payload: Mapping[str, Any]) -> set[str]:
+    """The columns that a payload needs: null is no value."""
+    return {name for name, value in payload.items() if value is not None and name != ID}
+
+
+def _new_columns(items: Sequence[Item], known: frozenset[str]) -> Iterable[tuple[str, str]]:
+    """The columns that the payloads want besides those that are known, as far as there may be more."""
+    kinds: dict[str, set[str]] = {}
+    for item in items:
+        for name, value in item.payload.items():
+            if (
+                name not in known
+                and value is not None
+                and name
+                and len(name.encode()) <= NAME_BYTES
+                and "\0" not in name
+            ):
+                kinds.setdefault(name, set()).add(_kind(value))
+    room = max(0, COLUMNS - len(known))
+    return [(name, min(found) if len(found) == 1 else "jsonb") for name, found in sorted(kinds.items())[:room]]
+
+
+def _kind(value: Any) -> str:
+    match value:
+        case bool():
+            return "boolean"
+        case int() | float():
+            return "numeric"
+        case str():
+            return "text"
+        case _:
+            return "jsonb"
+
+
+def _text(value: Any) -> str | None:
+    """A value as COPY takes it for a column of any type: text as it is, all else as JSON."""
+    return value if value is None or isinstance(value, str) else orjson.dumps(value).decode()
+
+
+def _described(error: Exception) -> str:
+    """What is wrong with a row, without its values."""
+    diagnosis = getattr(error, "diag", None)
+    column = re.search(r"column (\w+)", getattr(diagnosis, "context", None) or "")
+    return f"{type(error).__name__}{f', column {column[1]}' if column else ''}"

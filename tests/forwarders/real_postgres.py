@@ -1,0 +1,49 @@
+"""A real PostgreSQL for tests: the machine's own binaries, one server in a folder of its own."""
+
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+USER = "turnout"
+
+
+def _binaries() -> Path | None:
+    """The folder of initdb and postgres; Debian keeps it off the PATH."""
+    found = shutil.which("initdb")
+    folders = [Path(found).parent] if found else sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)
+    return next((folder for folder in folders if (folder / "initdb").exists()), None)
+
+
+def why_not() -> str | None:
+    """Why a real PostgreSQL cannot run here, None when it can."""
+    if _binaries() is None:
+        return "real PostgreSQL needs initdb and postgres (Debian: apt-get install postgresql)"
+    if os.geteuid() == 0 and shutil.which("setpriv") is None:
+        return "PostgreSQL does not run as root, and there is no setpriv"
+    return None
+
+
+def _run(arguments: Sequence[str]) -> None:
+    as_user = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"] if os.geteuid() == 0 else []
+    subprocess.run([*as_user, *arguments], check=True, stdout=subprocess.DEVNULL, cwd="/")
+
+
+@contextmanager
+def running(folder: Path) -> Iterator[str]:
+    """A server for the length of a `with`, on a socket in its folder; gives the DSN of its superuser."""
+    binaries = _binaries()
+    assert binaries
+    folder.mkdir()
+    if os.geteuid() == 0:
+        os.chown(folder, 65534, 65534)
+    data, control = folder / "data", [str(binaries / "pg_ctl"), "-s", "-w", "-D", str(folder / "data")]
+    _run([str(binaries / "initdb"), "-D", str(data), "-U", USER, "--auth=trust", "-E", "UTF8", "--no-sync"])
+    options = f"-c listen_addresses= -c unix_socket_directories={folder} -c fsync=off"
+    _run([*control, "-l", str(folder / "log"), "-o", options, "start"])
+    try:
+        yield f"host={folder} user={USER} dbname=postgres"
+    finally:
+        _run([*control, "-m", "immediate", "stop"])

@@ -1,0 +1,180 @@
+"""The postgres forwarder on a real PostgreSQL."""
+# ruff: noqa: S608
+
+import asyncio
+import os
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import psycopg
+import pytest
+from pydantic import SecretStr
+
+from forwarders.contract import Auth, Coordinates, Dead, Delivered, Item, Result, Retry, Split
+from forwarders.postgres import Postgres, PostgresSettings
+from tests.forwarders import real_postgres
+
+PLACE = Coordinates("t", 0, 0, 0)
+
+
+@pytest.fixture(scope="session")
+def dsn() -> Iterator[str]:
+    """A real PostgreSQL, started once; skips where there is none, unless TURNOUT_TESTS_NEED_POSTGRES says otherwise."""
+    reason = real_postgres.why_not()
+    if reason and not os.environ.get("TURNOUT_TESTS_NEED_POSTGRES"):
+        pytest.skip(reason)
+    with tempfile.TemporaryDirectory() as folder:  # short enough for a socket, and not below another user's folder
+        Path(folder).chmod(0o755)
+        with real_postgres.running(Path(folder) / "pg") as address:
+            yield address
+
+
+@pytest.fixture
+def table() -> str:
+    return f"public.t{uuid4().hex[:8]}"
+
+
+def item(number: int, **payload: Any) -> Item:
+    return Item(f"m-{number}", payload, "track", None, "2026-01-02T03:04:05Z")
+
+
+def settings(dsn: str, table: str, **more: Any) -> PostgresSettings:
+    return PostgresSettings(dsn=SecretStr(dsn), table=table, **more)
+
+
+def write(made: PostgresSettings, *batches: Sequence[Item]) -> list[Sequence[Result]]:
+    async def run() -> list[Sequence[Result]]:
+        forwarder = Postgres(made)
+        await forwarder.open()
+        results = [await forwarder.write(batch, PLACE) for batch in batches]
+        await forwarder.close()
+        return results
+
+    return asyncio.run(run())
+
+
+def do(dsn: str, *statements: str) -> None:
+    with psycopg.connect(dsn) as connection:
+        for statement in statements:
+            connection.execute(statement)
+
+
+def rows(dsn: str, query: str) -> list[Any]:
+    with psycopg.connect(dsn) as connection:
+        return connection.execute(query).fetchall()
+
+
+def test_table_is_made_and_widened(dsn: str, table: str) -> None:
+    """With `create`, the table and its columns come from the payloads; numbers, booleans and texts keep their type."""
+    first = [item(1, a=1, b=True, c="x\ty\n\\", d={"e": ["é", None]}, n=None), item(2, a=2.5, big=2**63)]
+    second = [item(3, **{"A b": "new"}, a=3)]
+    assert write(settings(dsn, table, create=True), first, second) == [[Delivered()] * 2, [Delivered()]]
+    assert rows(dsn, f'SELECT delivery_id, a, b, c, d, big, "A b" FROM {table} ORDER BY 1') == [
+        ("m-1", 1, True, "x\ty\n\\", {"e": ["é", None]}, None, None),
+        ("m-2", 2.5, None, None, None, 2**63, None),
+        ("m-3", 3, None, None, None, None, "new"),
+    ]
+
+
+def test_repeat_changes_nothing(dsn: str, table: str) -> None:
+    """A delivery that comes again, in another batch or twice in one, is one row."""
+    made = settings(dsn, table, create=True)
+    batches = [[item(1, a=1), item(2, a=2)], [item(2, a=9), item(3, a=3), item(3, a=9)]]
+    assert write(made, *batches) == [[Delivered()] * 2, [Delivered()] * 3]
+    assert rows(dsn, f"SELECT delivery_id, a FROM {table} ORDER BY 1") == [("m-1", 1), ("m-2", 2), ("m-3", 3)]
+
+
+def test_field_without_column(dsn: str, table: str) -> None:
+    """Without `create`, a row with a field that the table lacks is dead, and the others go in; null is no field."""
+    do(dsn, f"CREATE TABLE {table} (delivery_id text UNIQUE, a int)")
+    (results,) = write(settings(dsn, table), [item(1, a=1), item(2, a=2, other=1), item(3, a=3, other=None)])
+    assert results == [Delivered(), Dead("column", "the table has no column 'other'"), Delivered()]
+    assert rows(dsn, f"SELECT a FROM {table} ORDER BY 1") == [(1,), (3,)]
+
+
+@pytest.mark.parametrize("value", ["many", 2**40, "nul\0", {"n": "\0"}])
+def test_value_that_does_not_fit(dsn: str, table: str, value: Any) -> None:
+    """A batch with a value that its column does not take leaves nothing; alone, the bad row is dead, and not quoted."""
+    kind = "jsonb" if isinstance(value, dict) else "text" if "nul" in str(value) else "int"
+    do(dsn, f"CREATE TABLE {table} (delivery_id text UNIQUE, a {kind})")
+    good = {"text": "1", "jsonb": {}, "int": 1}[kind]
+    batch, alone, after = write(
+        settings(dsn, table), [item(1, a=good), item(2, a=value)], [item(2, a=value)], [item(1, a=good)]
+    )
+    assert batch == [Split(), Split()]
+    assert isinstance(alone[0], Dead)
+    assert alone[0].reason == "row"
+    assert str(value) not in alone[0].detail
+    assert after == [Delivered()]
+    assert rows(dsn, f"SELECT delivery_id FROM {table}") == [("m-1",)]
+
+
+def test_columns_of_any_type(dsn: str, table: str) -> None:
+    """A table of one's own may have any column types that read JSON's texts, and defaults for what is not given."""
+    do(dsn, f"CREATE TABLE {table} (delivery_id text UNIQUE, at timestamptz, day date, kind text DEFAULT 'x')")
+    assert write(settings(dsn, table), [item(1, at="2026-01-02T03:04:05.678Z", day="2026-01-02")]) == [[Delivered()]]
+    assert rows(dsn, f"SELECT at = '2026-01-02 03:04:05.678+00', day::text, kind FROM {table}") == [
+        (True, "2026-01-02", "x")
+    ]
+
+
+def test_missing_table_waits(dsn: str, table: str) -> None:
+    """Where there is no table, nothing is lost: it is tried again."""
+    assert write(settings(dsn, table), [item(1, a=1)]) == [[Retry()]]
+
+
+def test_no_unique_id_waits(dsn: str, table: str) -> None:
+    """A table whose delivery_id is not unique would take repeats twice: nothing is written."""
+    do(dsn, f"CREATE TABLE {table} (delivery_id text, a int)")
+    assert write(settings(dsn, table), [item(1, a=1)]) == [[Retry()]]
+
+
+def test_no_right(dsn: str, table: str) -> None:
+    """A user that may not write, or is not known, is a matter of credentials."""
+    role = f"r{uuid4().hex[:8]}"
+    do(dsn, f"CREATE TABLE {table} (delivery_id text UNIQUE, a int); CREATE ROLE {role} LOGIN")
+    do(dsn, f"GRANT SELECT ON {table} TO {role}")
+    address = dsn.replace("user=turnout", f"user={role}")
+    assert write(settings(address, table), [item(1, a=1)]) == [[Auth()]]
+    assert write(settings(dsn.replace("user=turnout", "user=nobody"), table), [item(1, a=1)]) == [[Auth()]]
+
+
+def test_nobody_there(tmp_path: Path, table: str) -> None:
+    """A server that does not answer costs no delivery."""
+    assert write(settings(f"host={tmp_path} user=turnout dbname=postgres", table), [item(1, a=1)]) == [[Retry()]]
+
+
+def test_lost_connection(dsn: str, table: str) -> None:
+    """A connection that the server ends is one failed attempt; the next has a new one."""
+
+    async def run() -> list[Sequence[Result]]:
+        forwarder = Postgres(settings(dsn, table, create=True))
+        await forwarder.open()
+        results = [await forwarder.write([item(1, a=1)], PLACE)]
+        end = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'turnout'"
+        await asyncio.to_thread(rows, dsn, end)
+        results += [await forwarder.write([item(2, a=2)], PLACE) for _ in range(2)]
+        await forwarder.close()
+        return results
+
+    assert asyncio.run(run()) == [[Delivered()], [Retry()], [Delivered()]]
+    assert rows(dsn, f"SELECT count(*) FROM {table}") == [(2,)]
+
+
+def test_workers_widen_at_once(dsn: str, table: str) -> None:
+    """Workers that meet new fields at the same time make one table of them."""
+
+    async def run() -> None:
+        workers = [Postgres(settings(dsn, table, create=True)) for _ in range(4)]
+        make: Callable[[int, int], Item] = lambda worker, n: item(100 * worker + n, **{f"c{n}": n, f"w{worker}": 1})  # noqa: E731
+        results = await asyncio.gather(
+            *(worker.write([make(w, n)], PLACE) for w, worker in enumerate(workers) for n in range(5))
+        )
+        assert results == [[Delivered()]] * 20
+        await asyncio.gather(*(worker.close() for worker in workers))
+
+    asyncio.run(run())
+    assert rows(dsn, f"SELECT count(*), count(c3), count(w2) FROM {table}") == [(20, 4, 5)]
