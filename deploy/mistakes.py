@@ -83,15 +83,16 @@ def _owners(model: type[BaseModel], place: Place) -> list[type[BaseModel]]:
     owners = [model]
     for step in place:
         fields = [owner.model_fields[step] for owner in owners if isinstance(step, str) and step in owner.model_fields]
-        owners = [found for field in fields for found in _models(field.annotation)] or owners
+        owners = [found for field in fields for found in find_models(field.annotation)] or owners
     return owners
 
 
-def _models(annotation: Any) -> Iterator[type[BaseModel]]:
+def find_models(annotation: Any) -> Iterator[type[BaseModel]]:
+    """The models that a type is or may be, or has in it."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         yield annotation
     for argument in get_args(annotation):
-        yield from _models(argument)
+        yield from find_models(argument)
 
 
 def find_secrets(annotation: Any, data: Any, at: Place = ()) -> Iterator[Place]:

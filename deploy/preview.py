@@ -6,17 +6,17 @@ from collections.abc import Iterator, Mapping
 from copy import deepcopy
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Literal, Self, TypeVar, get_args, get_origin
 
 import orjson
-from pydantic import SecretStr, TypeAdapter, ValidationError
+from pydantic import BaseModel, SecretStr, TypeAdapter, ValidationError
 
 from deploy.configuration import Configuration, ConfigurationError, Integration
 from deploy.environment import UNSET, fill
 from deploy.files import IntegrationFile
-from deploy.mistakes import find_complaints, find_secrets
+from deploy.mistakes import find_complaints, find_models, find_secrets
 from forwarders import registry
-from forwarders.contract import Forwarder, HttpForwarder, Item, Request, Settings, WriterForwarder
+from forwarders.contract import Forwarder, HttpForwarder, Item, Request, WriterForwarder
 from streams import events
 from streams.events import Event, EventError
 from streams.gate import find_source, held_back
@@ -26,6 +26,7 @@ from streams.topics import FORWARDED, Outcome, Topics
 from transforms import DROP, Failure, RuleError, read_rules
 from transforms.documents import Document
 
+M = TypeVar("M", bound=BaseModel)
 AnyForwarder = HttpForwarder[Any] | WriterForwarder[Any]
 
 _NOT_YAML = re.compile("[\x7f-\x9f\u2028\u2029\ufeff\ufffe\uffff]")
@@ -213,7 +214,7 @@ def _texts(data: Any) -> Iterator[Any]:
         yield data
 
 
-def _stand_in(model: type[Settings], data: Mapping[str, Any]) -> Settings:
+def _stand_in(model: type[M], data: Mapping[str, Any]) -> M:
     """Settings in which `***` stands where its variable is not set, though the model would refuse that."""
     values: dict[str, Any] = {}
     for name, value in data.items():
@@ -222,6 +223,23 @@ def _stand_in(model: type[Settings], data: Mapping[str, Any]) -> Settings:
         try:
             values[name] = TypeAdapter(annotation).validate_python(value)
         except ValidationError:
-            secret = () in find_secrets(field.annotation, value)
-            values[name] = SecretStr(value) if secret else value
+            values[name] = _as_it_stands(field.annotation, value)
     return model.model_construct(**values)
+
+
+def _as_it_stands(annotation: Any, value: Any) -> Any:
+    if isinstance(value, dict):
+        fitting = (it for it in find_models(annotation) if value.keys() <= it.model_fields.keys())
+        model = next((it for it in fitting if _is_meant(it, value)), None)
+        return _stand_in(model, value) if model else value
+    return SecretStr(value) if () in find_secrets(annotation, value) else value
+
+
+def _is_meant(model: type[BaseModel], value: Mapping[str, Any]) -> bool:
+    """Whether the fields that tell models of a union apart are this model's."""
+    literals = {name: get_args(it.annotation) for name, it in model.model_fields.items() if _is_literal(it.annotation)}
+    return all(value[name] in options for name, options in literals.items() if name in value)
+
+
+def _is_literal(annotation: Any) -> bool:
+    return get_origin(annotation) is Literal

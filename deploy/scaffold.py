@@ -3,12 +3,12 @@
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args, get_origin
 
 from pydantic.fields import FieldInfo
 
 from deploy.files import NAME as NAME_PATTERN
-from deploy.mistakes import find_secrets
+from deploy.mistakes import find_models, find_secrets
 from deploy.rewriting import on_one_line
 from forwarders.contract import Contract, Forwarder
 
@@ -35,17 +35,33 @@ def integration_file(name: str, forwarder: type[Forwarder[Any]]) -> str:
 def _settings(name: str, contract: Contract) -> Iterator[str]:
     fields = contract.settings.model_fields
     for key, field in sorted(fields.items(), key=lambda item: not item[1].is_required()):
-        variable = f"{name}_{key}".replace("-", "_").upper()
         said = f"  # {' '.join(field.description.split())}" if field.description else ""
         if field.is_required():
-            yield f"  {key}: '${{{variable}}}'{said}"
+            yield f"  {key}: {_required(field.annotation, f'{name}_{key}')}{said}"
         else:
-            yield f"  # {key}: {_default(field, variable)}{said}"
+            yield f"  # {key}: {_default(field, f'{name}_{key}')}{said}"
 
 
-def _default(field: FieldInfo, variable: str) -> str:
+def _required(annotation: Any, name: str) -> str:
+    """A value for a required setting: a variable, where it can be one."""
+    if get_origin(annotation) is Literal:
+        return str(get_args(annotation)[0])
+    if model := next(find_models(annotation), None):
+        required = {key: it.annotation for key, it in model.model_fields.items() if it.is_required()}
+        inner = [f"{key}: {_required(each, f'{name}_{key}')}" for key, each in required.items()]
+        return f"{{{', '.join(inner)}}}"
+    if get_origin(annotation) is dict:
+        return f"{{EXAMPLE: {_variable(name)}}}"
+    return f"[{_variable(name)}]" if get_origin(annotation) in (list, tuple) else _variable(name)
+
+
+def _variable(name: str) -> str:
+    return f"'${{{name.replace('-', '_').upper()}}}'"
+
+
+def _default(field: FieldInfo, name: str) -> str:
     if () in find_secrets(field.annotation, ""):
-        return f"'${{{variable}}}'"
+        return _variable(name)
     value = field.get_default(call_default_factory=True, validated_data={})
     return on_one_line(value) if isinstance(value, str | int | float | bool | None) else "…"
 

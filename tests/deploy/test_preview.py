@@ -58,6 +58,22 @@ def test_variables_come_from_the_environment_or_are_stars(monkeypatch):
     assert request.url.endswith("measurement_id=%2A%2A%2A&api_secret=s3cret")
 
 
+def test_stars_stand_deep_in_settings(monkeypatch):
+    """A variable that is not set may stand in a part of a setting that has several forms."""
+    monkeypatch.delenv("NO_SUCH_KEY", raising=False)
+    data = {
+        "integration": "ads",
+        "forwarder": "google_ads",
+        "settings": {
+            "auth": {"type": "service_account", "client_email": "${NO_SUCH_KEY}", "private_key": "${NO_SUCH_KEY}"},
+            "customer_id": "${NO_SUCH_KEY}",
+            "conversions": {"A": "${NO_SUCH_KEY}"},
+        },
+        "rules": [{"drop": True}],
+    }
+    assert preview(data, TRACK) == []
+
+
 def test_an_event_without_a_time_gets_that_of_now():
     """`now` stands for the time of the event's record, and the event that was given is not changed."""
     event = dict(TRACK)
