@@ -1,7 +1,7 @@
 """Writes the reference of the configuration and the commands from what declares them: python -m deploy.reference."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from types import UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
@@ -13,8 +13,11 @@ from pydantic.fields import FieldInfo
 from deploy.cli import COMMANDS, main
 from deploy.files import IntegrationFile, SourceFile
 from deploy.settings import TurnoutSettings
+from transforms.directives import DIRECTIVES, Directive
+from transforms.documents import Document
 
 DOCS = Path(__file__).parent / "docs"
+PATHS = Path(__file__).parents[1] / "tests" / "cases" / "rules" / "jsonpath.yaml"
 
 NOTICE = "<!-- Written by `python -m deploy.reference`; change the descriptions in the code. -->"
 
@@ -77,6 +80,50 @@ def _command(name: str, command: click.Command, parent: click.Context) -> list[s
     for inner, each in (command.commands if isinstance(command, click.Group) else {}).items():
         parts += _command(inner, each, context)
     return parts
+
+
+def rules() -> str:
+    """The text of rules.md with its tables as they are declared: of directives, and of what a path may have."""
+    text = (DOCS / "rules.md").read_text()
+    return _with_section(_with_section(text, "directives", _directives()), "jsonpath", _paths())
+
+
+def _with_section(text: str, name: str, lines: Iterable[str]) -> str:
+    begin, end = f"<!-- {name} -->\n", f"<!-- /{name} -->"
+    return text[: text.index(begin) + len(begin)] + "\n".join([*lines, ""]) + text[text.index(end) :]
+
+
+def _directives() -> Iterator[str]:
+    yield from ("| directive | arguments | what it gives |", "| --- | --- | --- |")
+    by_emit: dict[str, list[Directive]] = {}
+    for directive in DIRECTIVES.values():
+        by_emit.setdefault(directive.summary, []).append(directive)
+    for same in by_emit.values():
+        first = same[0]
+        names = ", ".join(f"`{each.name}`" for each in same)
+        summary = " ".join(first.summary.split()).replace("|", "\\|")
+        yield f"| {names} | {'; '.join(_arguments(first))} | {summary} |"
+
+
+def _arguments(directive: Directive) -> Iterator[str]:
+    short = directive.short
+    if isinstance(short, tuple):
+        yield f"a list of {' and '.join(short)}"
+    for name, argument in directive.arguments.items():
+        kind = argument.kind if argument.required else f"{argument.kind}, optional"
+        alone = " (or alone)" if name == short and len(directive.arguments) > 1 else ""
+        if len(directive.arguments) == 1 and name == short:
+            yield kind
+        elif not isinstance(short, tuple):
+            yield f"`{name}`: {kind}{alone}"
+
+
+def _paths() -> Iterator[str]:
+    yield from ("| | path | of | |", "| --- | --- | --- | --- |")
+    for row in Document.read(PATHS).data:
+        feature, path = row["feature"].replace("|", "\\|"), row["path"].replace("|", "\\|")
+        verdict = "✓" if "finds" in row else f"refused: {row['refused']}"
+        yield f"| {feature} | ``{path}`` | {row['of']} | {verdict} |"
 
 
 def _help(context: click.Context) -> list[str]:
@@ -148,3 +195,4 @@ if __name__ == "__main__":
     DOCS.mkdir(exist_ok=True)
     (DOCS / "configuration.md").write_text(configuration())
     (DOCS / "commands.md").write_text(commands())
+    (DOCS / "rules.md").write_text(rules())

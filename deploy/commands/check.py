@@ -3,6 +3,7 @@ from pathlib import Path
 
 import click
 
+from deploy.casebook import Casebook
 from deploy.configuration import Configuration, ConfigurationError, read_configuration
 from deploy.mistakes import render, underline
 from transforms import RuleError
@@ -19,6 +20,7 @@ def check(context: click.Context, folder: Path, as_json: bool) -> None:
     """
     try:
         configuration, mistakes = read_configuration(folder), []
+        Casebook(configuration)
     except ConfigurationError as error:
         configuration, mistakes = None, list(error.mistakes)
     if as_json:

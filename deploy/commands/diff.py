@@ -6,7 +6,7 @@ from typing import IO
 
 import click
 
-from deploy.commands.options import load
+from deploy.commands.options import read
 from deploy.failures import Failed
 
 FEW = 20
@@ -34,7 +34,7 @@ def diff(old: Path, new: Path, file: Path, source: str | None, as_json: bool) ->
     from deploy.changes import find_changes, open_lines
     from deploy.screen import show_changes
 
-    configurations = load(old), load(new)
+    configurations = read(old), read(new)
     try:
         with open_lines(file) as (lines, raw):
             changes = find_changes(*configurations, _with_progress(lines, raw, file.stat().st_size), source)

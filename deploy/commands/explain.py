@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from deploy.commands.options import config_option, load
+from deploy.commands.options import config_option, read
 from deploy.configuration import Configuration
 from deploy.mistakes import hint_at
 
@@ -24,7 +24,7 @@ def explain(
     Without an event, show the integration's file with its preset merged in, and where each line comes from. Nothing is
     sent, and *** stands for each secret. Exits with 1 for what is no event.
     """
-    configuration = load(folder)
+    configuration = read(folder)
     _check(configuration, integration, source)
     if file is None:
         if integration is None:

@@ -18,16 +18,21 @@ config_option = click.option(
 )
 
 
+def read(folder: Path) -> Configuration:
+    """The configuration in a folder, for a command that needs no variable; raises Misconfigured with every mistake."""
+    try:
+        return read_configuration(folder)
+    except ConfigurationError as error:
+        raise Misconfigured(error.mistakes) from None
+
+
 def load(folder: Path, *needed: str) -> Configuration:
-    """The configuration in a folder; raises Misconfigured with every mistake.
+    """The configuration in a folder, for a process that works by it; raises Misconfigured with every mistake.
 
     A variable that is not set is one in turnout.yaml and in the files whose path within the folder begins with any of
     `needed`: a process wants no secret but its own.
     """
-    try:
-        configuration = read_configuration(folder)
-    except ConfigurationError as error:
-        raise Misconfigured(error.mistakes) from None
+    configuration = read(folder)
     files = tuple(str(folder / name) for name in ("turnout.yaml", *needed))
     unset = [unset.error for unset in configuration.unset if str(unset.error.path).startswith(files)]
     if unset:

@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from deploy.casebook import Casebook, Coverage, Result, expected
-from deploy.commands.options import load
+from deploy.commands.options import read
 from deploy.comparison import ABSENT, shown
 from deploy.configuration import Configuration, ConfigurationError
 from deploy.failures import Misconfigured
@@ -30,7 +30,7 @@ def test(context: click.Context, paths: tuple[Path, ...], update: bool, coverage
     results: list[Result] = []
     covered: list[Coverage] = []
     for folder, files in _folders(paths or (Path(),)).items():
-        casebook = _casebook(load(folder), files)
+        casebook = _casebook(read(folder), files)
         results += casebook.run()
         if coverage:
             covered += casebook.cover()

@@ -217,6 +217,15 @@ def test_mistakes_in_tests(folder, tests, message):
     code, output = run()
     assert output.splitlines()[0] == message
     assert code == 2
+    assert CliRunner().invoke(main, ["check"]).output.splitlines()[0] == message
+
+
+def test_no_variable_is_needed(folder, monkeypatch):
+    """Tests run where nothing is set, not even what turnout.yaml wants."""
+    Path("turnout.yaml").write_text("broker: {security: SASL_SSL, username: u, password: '${NO_SUCH_PASSWORD}'}\n")
+    monkeypatch.delenv("NO_SUCH_PASSWORD", raising=False)
+    write(f"- {{event: {PURCHASE}, expect: {{rule: purchase}}}}")
+    assert run()[1].startswith("1 passed")
 
 
 def test_a_test_file_without_its_integration(folder):

@@ -6,7 +6,12 @@ from deploy.cli import COMMANDS, main
 
 
 @pytest.mark.parametrize(
-    ("file", "write"), [("configuration.md", reference.configuration), ("commands.md", reference.commands)]
+    ("file", "write"),
+    [
+        ("configuration.md", reference.configuration),
+        ("commands.md", reference.commands),
+        ("rules.md", reference.rules),
+    ],
 )
 def test_reference_is_up_to_date(file, write):
     """What stands in the documentation is what the code declares; `python -m deploy.reference` writes it."""
