@@ -227,7 +227,7 @@ def _fields(trace: Trace, at: Keys) -> Iterator[PayloadField]:
         return
     if isinstance(node, Call) and trace.value is not MISSING:
         items = {key: inner for key, inner in trace.inputs.items() if isinstance(key, int)}
-        if node.directive.name in {"@each", "@arrayPath", "@pluck"} and items:
+        if node.directive.rooted and items:
             for key, inner in items.items():
                 yield from _fields(inner, (*at, key))
             return

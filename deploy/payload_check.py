@@ -26,22 +26,11 @@ from transforms.rules import Rules
 from transforms.tree import MISSING, Call, Constant, Items, Name, Node, Path, Place, Read, Rule, Shape, Template
 from transforms.wording import path_text
 
-_GIVES = {
-    "@number": "number", "@sum": "number", "@integer": "integer", "@count": "integer", "@boolean": "boolean",
-    "@string": "string", "@template": "string", "@hash": "string", "@join": "string", "@replace": "string",
-    "@each": "array", "@arrayPath": "array", "@pluck": "array", "@split": "array",
-    "@merge": "object", "@flatten": "object",
-}  # fmt: skip
-"""The JSON type of what a directive gives, where that is always the same."""
-
 _CHOICES = ("@if", "@default", "@coalesce", "@literal", "@excludeWhenNull")
 """The directives that give one of their values as it is."""
 
 _NOT_SENT = {"@if": ("exists", "blank"), "@lookup": ("key",)}
 """The arguments that decide of the value and are no part of it."""
-
-_NEW_ROOT = {"@each": "shape", "@arrayPath": "shape", "@pluck": "path", "@transform": "mapping"}
-"""The arguments whose paths do not begin at the event."""
 
 PERSONAL = frozenset(
     {"email", "phone", "firstName", "first_name", "lastName", "last_name", "ssn"}
@@ -179,7 +168,7 @@ class _Checker:
     def _kind(node: Call) -> str | None:
         if node.directive.name == "@date":
             return "integer" if str(node.arguments.get("to", "iso")).startswith("unix") else "string"
-        return _GIVES.get(node.directive.name)
+        return node.directive.gives
 
     def _is(self, node: Node, kind: str, annotation: Any, at: Keys) -> bool:
         """Whether the field takes a value of this JSON type."""
@@ -280,7 +269,7 @@ def _reads(node: Node, *, hashed: bool) -> Iterator[tuple[Read, bool]]:
             for each in items:
                 yield from _reads(each, hashed=hashed)
         case Call(directive=directive, arguments=arguments):
-            rooted = arguments.get(_NEW_ROOT.get(directive.name, ""))
+            rooted = arguments.get(directive.rooted) if directive.rooted else None
             for each in _values(node):
                 if each is not rooted:
                     yield from _reads(each, hashed=hashed or directive.name == "@hash")

@@ -32,9 +32,6 @@ from transforms.tree import (
     Template,
 )
 
-_EACH = {"@each": "shape", "@arrayPath": "shape", "@pluck": "path"}
-"""The directives that map items, and the argument whose paths begin at the item."""
-
 
 @dataclass(frozen=True, slots=True)
 class Trace:
@@ -160,8 +157,8 @@ class Tracer:
         name, arguments = node.directive.name, dict(node.arguments)
         tests = tuple(self.condition(each, root) for each in arguments.values() if isinstance(each, Condition))
         inputs: dict[str | int, Trace] = {}
-        if name in _EACH:
-            rooted = arguments.pop(_EACH[name], None)
+        if node.directive.rooted and node.directive.gives == "array":
+            rooted = arguments.pop(node.directive.rooted, None)
             ((source, items),) = self._nodes(arguments, root)
             inputs[source] = items
             if isinstance(rooted, Node) and isinstance(items.value, list | dict):

@@ -22,6 +22,7 @@ def read_path(out: Emitter, path: Node) -> Expr:
 
 @directive(
     "@template",
+    gives="string",
     short="template",
     arguments={"template": TEMPLATE},
 )

@@ -22,6 +22,7 @@ def _cast(out: Emitter, node: Node, function: Callable[..., Any], *types: str) -
 
 @directive(
     "@number",
+    gives="number",
     short="value",
     arguments={"value": VALUE},
 )
@@ -32,6 +33,7 @@ def cast_to_number(out: Emitter, value: Node) -> Expr:
 
 @directive(
     "@integer",
+    gives="integer",
     short="value",
     arguments={"value": VALUE},
 )
@@ -42,6 +44,7 @@ def cast_to_integer(out: Emitter, value: Node) -> Expr:
 
 @directive(
     "@string",
+    gives="string",
     short="value",
     arguments={"value": VALUE},
 )
@@ -52,6 +55,7 @@ def cast_to_string(out: Emitter, value: Node) -> Expr:
 
 @directive(
     "@boolean",
+    gives="boolean",
     short="value",
     arguments={"value": VALUE},
 )
@@ -105,6 +109,7 @@ def _country_code(data: Any) -> str:
 
 @directive(
     "@hash",
+    gives="string",
     short="value",
     arguments={
         "value": VALUE,

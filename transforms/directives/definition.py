@@ -25,7 +25,8 @@ class Directive:
     """A directive.
 
     `short` names the argument that a value without argument names is, or the arguments that a list gives in order.
-    `check` says what is wrong with the parsed arguments together, if anything.
+    `check` says what is wrong with the parsed arguments together, if anything. `gives` is the JSON type of its value
+    where that is always the same. `rooted` names the argument whose paths begin at another value than the directive's.
     """
 
     name: str
@@ -34,6 +35,8 @@ class Directive:
     short: str | tuple[str, ...] | None
     emit: Callable[["Emitter", Mapping[str, Any]], "Expr"]
     check: Callable[[Mapping[str, Any]], str | None] | None = None
+    gives: str | None = None
+    rooted: str | None = None
 
     def parse(self, parser: "Parser", data: Any, place: Place) -> Call:
         """The call that `data`, the directive's value, makes."""
@@ -75,6 +78,8 @@ def directive(
     arguments: Mapping[str, Argument],
     short: str | tuple[str, ...] | None = None,
     check: Callable[[Mapping[str, Any]], str | None] | None = None,
+    gives: str | None = None,
+    rooted: str | None = None,
 ) -> Callable[[Emit], Emit]:
     """Define a directive by the function that writes its code.
 
@@ -86,7 +91,7 @@ def directive(
             return emit(out, **{f"{name}_" if iskeyword(name) else name: each for name, each in parsed.items()})
 
         for name in names:
-            DIRECTIVES[name] = Directive(name, getdoc(emit) or "", arguments, short, write, check)
+            DIRECTIVES[name] = Directive(name, getdoc(emit) or "", arguments, short, write, check, gives, rooted)
         return emit
 
     return define

@@ -10,6 +10,8 @@ from transforms.tree import Node, Shape
 @directive(
     "@each",
     "@arrayPath",
+    gives="array",
+    rooted="shape",
     short=("path", "shape"),
     arguments={"path": PATH, "shape": optional(VALUE)},
 )
@@ -30,6 +32,8 @@ def map_each(out: Emitter, path: Node, shape: Node | None = None) -> Expr:
 
 @directive(
     "@pluck",
+    gives="array",
+    rooted="path",
     short=("value", "path"),
     arguments={"value": VALUE, "path": PATH},
 )
@@ -40,6 +44,7 @@ def pluck(out: Emitter, value: Node, path: Node) -> Expr:
 
 @directive(
     "@sum",
+    gives="number",
     short="value",
     arguments={"value": VALUE},
 )
@@ -50,6 +55,7 @@ def add_up(out: Emitter, value: Node) -> Expr:
 
 @directive(
     "@count",
+    gives="integer",
     short="value",
     arguments={"value": VALUE},
 )

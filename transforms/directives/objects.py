@@ -9,6 +9,7 @@ from transforms.tree import Node
 
 @directive(
     "@flatten",
+    gives="object",
     arguments={"value": VALUE, "separator": optional(text(empty=False)), "omitArrays": optional(FLAG)},
 )
 def flatten(out: Emitter, value: Node, separator: str = ".", *, omitArrays: bool = False) -> Expr:  # noqa: N803
@@ -19,6 +20,7 @@ def flatten(out: Emitter, value: Node, separator: str = ".", *, omitArrays: bool
 
 @directive(
     "@merge",
+    gives="object",
     arguments={"objects": OBJECTS, "direction": optional(choice("left", "right"))},
 )
 def merge(out: Emitter, objects: tuple[Node, ...], direction: str = "right") -> Expr:
@@ -31,6 +33,7 @@ def merge(out: Emitter, objects: tuple[Node, ...], direction: str = "right") -> 
 
 @directive(
     "@transform",
+    rooted="mapping",
     arguments={"apply": PLAIN_OBJECT, "mapping": OBJECT},
 )
 def transform(out: Emitter, apply: Node, mapping: Node) -> Expr:

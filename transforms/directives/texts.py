@@ -61,6 +61,7 @@ def cut_out(out: Emitter, value: Node, start: int = 0, length: int | None = None
 
 @directive(
     "@replace",
+    gives="string",
     arguments={
         "value": VALUE,
         "pattern": text(empty=False),
@@ -113,6 +114,7 @@ def convert_json(out: Emitter, mode: str, value: Node) -> Expr:
 
 @directive(
     "@join",
+    gives="string",
     arguments={"value": VALUE, "separator": optional(text())},
 )
 def join(out: Emitter, value: Node, separator: str = ",") -> Expr:
@@ -122,6 +124,7 @@ def join(out: Emitter, value: Node, separator: str = ",") -> Expr:
 
 @directive(
     "@split",
+    gives="array",
     arguments={"value": VALUE, "separator": text(empty=False)},
 )
 def split(out: Emitter, value: Node, separator: str) -> Expr:
