@@ -5,7 +5,7 @@ from importlib import import_module
 import click
 
 COMMANDS = (
-    *("check", "test", "explain", "diff", "schema", "new"),
+    *("check", "test", "explain", "diff", "schema", "new", "conformance"),
     *("topics", "collector", "router", "forwarder", "simulate", "up"),
 )
 

@@ -162,9 +162,7 @@ def test_merged_file_names_the_origin_of_each_line(example):
     assert origins['    when: type = "page"'].startswith("preset ga4:")
 
 
-@pytest.mark.parametrize(
-    "name", [folder.parent.name for folder in sorted(golden.FOLDER.glob(f"*/{golden.DESCRIPTION}"))]
-)
+@pytest.mark.parametrize("name", golden.NAMES)
 def test_merged_file_means_the_same(name):
     """Read back without the preset, the merged file has the very rules of the file with its preset."""
     own = {

@@ -18,16 +18,16 @@ HOOK = {
     "rules": [{"name": "all", "map": {"user": "$.userId", "at": "$.timestamp"}}],
 }
 GOLDEN = [
-    pytest.param(path.parent.name, written, event, id=f"{path.parent.name}-{path.stem}-{variant}")
-    for folder in sorted(golden.FOLDER.glob(f"*/{golden.DESCRIPTION}"))
-    for path, variant, written, event in golden.cases(folder.parent.name)
+    pytest.param(name, case.written, case.event, id=f"{name}-{case.name}")
+    for name in golden.NAMES
+    for case in golden.of(name).cases
 ]
 
 
 @pytest.mark.parametrize(("name", "written", "event"), GOLDEN)
 def test_preview_is_what_the_forwarder_sends(name, written, event):
     """Through its preset, each forwarder's golden event gives its golden request."""
-    settings = {**golden.description(name)["settings"], **written.get("settings", {})}
+    settings = {**golden.of(name).description["settings"], **written.get("settings", {})}
     requests = preview({"integration": name, "forwarder": name, "preset": name, "settings": settings}, event)
     expected = [written["request"]] if "request" in written else []
     assert [

@@ -1,0 +1,70 @@
+"""A pytest plug-in: a folder that has a forwarder's name and holds a `forwarder.yaml` becomes its tests."""
+
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typing_extensions import override
+
+
+def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> "ForwarderFile | None":
+    """Collect the description of an installed forwarder."""
+    if file_path.name != "forwarder.yaml":
+        return None
+    from forwarders import registry
+
+    if file_path.parent.name not in registry.names():
+        return None
+    return ForwarderFile.from_parent(parent, path=file_path)
+
+
+class ForwarderFile(pytest.File):
+    """All that one forwarder has to hold: a test for each check, and for each outcome that is written down."""
+
+    @override
+    def collect(self) -> Iterable[pytest.Item]:
+        from deploy.conformance.checks import CHECKS, check_case
+        from deploy.conformance.golden import Golden
+        from transforms import RuleError
+
+        golden = Golden(self.path.parent)
+        try:
+            cases = golden.cases
+        except RuleError as error:
+            raise self.CollectError(str(error)) from error
+        for check in CHECKS:
+            yield CheckItem.from_parent(self, name=check.__name__, run=lambda check=check: check(golden))
+        for case in cases:
+            yield CheckItem.from_parent(self, name=case.name, run=lambda case=case: check_case(golden, case))
+
+
+class ProblemsError(Exception):
+    """What a check found."""
+
+
+class CheckItem(pytest.Item):
+    """One check of one forwarder."""
+
+    def __init__(self, *, run: Callable[[], Iterator[str]], **more: Any) -> None:
+        super().__init__(**more)
+        self._run = run
+
+    @override
+    def runtest(self) -> None:
+        problems = list(self._run())
+        if problems:
+            raise ProblemsError("\n".join(problems))
+
+    @override
+    def repr_failure(self, excinfo: pytest.ExceptionInfo[BaseException], style: Any = None) -> Any:
+        """The problems alone; of any other error all."""
+        from transforms import RuleError
+
+        if isinstance(excinfo.value, ProblemsError | RuleError):
+            return str(excinfo.value)
+        return super().repr_failure(excinfo, style)
+
+    @override
+    def reportinfo(self) -> tuple[Path, int, str]:
+        return self.path, 0, f"{self.path.parent.name}: {self.name}"
