@@ -5,7 +5,6 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
@@ -13,13 +12,11 @@ import orjson
 
 from deploy.comparison import Difference, compare, dotted
 from deploy.configuration import Configuration
-from deploy.preview import AnyForwarder, Prepared, Taken, find_source_of, offline, rehearse
+from deploy.offline import AnyForwarder, offline
+from deploy.preview import STANDSTILL, Prepared, Taken, find_source_of, rehearse
 from streams.events import EventError
 from streams.ruleset import Route
 from streams.topics import FORWARDED
-
-_NOW = datetime(2026, 1, 1, tzinfo=UTC)
-"""The time of events that have none, the same for both versions."""
 
 
 class Side(NamedTuple):
@@ -121,7 +118,7 @@ class _Version:
     def prepare(self, event: Any, source: str | None) -> Prepared | EventError:
         """The event as this version's integrations get it, or why they do not."""
         try:
-            return Prepared.of(event, _NOW, find_source_of(self._configuration, event, source))
+            return Prepared.of(event, STANDSTILL, find_source_of(self._configuration, event, source))
         except EventError as error:
             return error
 

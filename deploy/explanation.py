@@ -8,7 +8,8 @@ from typing import Any
 from deploy.comparison import Difference, compare, dotted
 from deploy.configuration import Configuration, Integration
 from deploy.mistakes import Place as Keys
-from deploy.preview import Prepared, Taken, find_source_of, offline, rehearse
+from deploy.offline import offline
+from deploy.preview import Prepared, Taken, find_source_of, rehearse
 from streams.events import EventError
 from streams.gate import consents, in_sample, opts_out
 from streams.ruleset import Route
@@ -62,6 +63,17 @@ class PayloadField:
     reads: Sequence[tuple[str, Any]]
     failed: bool
 
+    def data(self) -> dict[str, Any]:
+        """As JSON data."""
+        return {
+            "field": self.name,
+            **_value(self.value),
+            "directive": self.directive,
+            "where": self.where,
+            "reads": [{"path": path, **_value(value)} for path, value in self.reads],
+            "failed": self.failed,
+        }
+
 
 @dataclass(frozen=True, slots=True)
 class Delivery:
@@ -69,6 +81,10 @@ class Delivery:
 
     taken: Taken
     fields: Sequence[PayloadField]
+
+    def data(self) -> dict[str, Any]:
+        """As JSON data."""
+        return {**self.taken.data(), "fields": [each.data() for each in self.fields]}
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,23 +104,7 @@ class Account:
             "path": self.path,
             "steps": [{"step": it.name, "passed": it.passed, "detail": it.detail} for it in self.steps],
             "rules": [it.data() for it in self.rules],
-            "deliveries": [
-                it.taken.data()
-                | {
-                    "fields": [
-                        {"field": each.name}
-                        | _value(each.value)
-                        | {
-                            "directive": each.directive,
-                            "where": each.where,
-                            "reads": [{"path": path} | _value(value) for path, value in each.reads],
-                            "failed": each.failed,
-                        }
-                        for each in it.fields
-                    ]
-                }
-                for it in self.deliveries
-            ],
+            "deliveries": [it.data() for it in self.deliveries],
         }
 
 

@@ -2,21 +2,21 @@
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from copy import deepcopy
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Annotated, Any, Literal, Self, TypeVar, get_args, get_origin
+from typing import Any, Self
 
 import orjson
-from pydantic import BaseModel, SecretStr, TypeAdapter, ValidationError
+from pydantic import ValidationError
 
-from deploy.configuration import Configuration, ConfigurationError, Integration
-from deploy.environment import UNSET, fill
+from deploy.configuration import Configuration, ConfigurationError
 from deploy.files import IntegrationFile
-from deploy.mistakes import find_complaints, find_models, find_secrets
+from deploy.mistakes import find_complaints
+from deploy.offline import AnyForwarder, make_forwarder
 from forwarders import registry
-from forwarders.contract import Forwarder, HttpForwarder, Item, Request, WriterForwarder
+from forwarders.contract import HttpForwarder, Item, Request
 from streams import events
 from streams.events import Event, EventError
 from streams.gate import find_source, held_back
@@ -26,11 +26,11 @@ from streams.topics import FORWARDED, Outcome, Topics
 from transforms import DROP, Failure, RuleError, read_rules
 from transforms.documents import Document
 
-M = TypeVar("M", bound=BaseModel)
-AnyForwarder = HttpForwarder[Any] | WriterForwarder[Any]
-
 _NOT_YAML = re.compile("[\x7f-\x9f\u2028\u2029\ufeff\ufffe\uffff]")
 """What JSON may hold as it stands and YAML may not."""
+
+STANDSTILL = datetime(2026, 1, 1, tzinfo=UTC)
+"""For an event without a time where the result must be the same every day."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,11 +150,6 @@ def find_source_of(configuration: Configuration, event: Any, name: str | None = 
         return None
 
 
-def offline(integration: Integration) -> AnyForwarder:
-    """An integration's forwarder for tests and explanations: `***` stands for each secret, set or not."""
-    return _make(integration.forwarder, integration.document.data.get("settings", {}), masked=True)
-
-
 def _read(document: Document) -> tuple[Route, AnyForwarder]:
     data = document.data
     try:
@@ -165,7 +160,7 @@ def _read(document: Document) -> tuple[Route, AnyForwarder]:
     except registry.UnknownForwarderError as error:
         raise ConfigurationError([document.error(str(error), at=("forwarder",))]) from None
     try:
-        forwarder = _make(found, data.get("settings", {}), masked=False)
+        forwarder = make_forwarder(found, data.get("settings", {}), masked=False)
     except ValidationError as error:
         complaints = find_complaints(error, found.contract.settings, ("settings",), data.get("settings", {}))
         raise ConfigurationError([it.within(document) for it in complaints]) from None
@@ -180,66 +175,3 @@ def _read(document: Document) -> tuple[Route, AnyForwarder]:
     sample = file.sample.filter if file.sample else None
     topic = Topics().forward(file.integration)
     return Route(file.integration, topic, rules.apply, not rules.match_all, None, consent, sample), forwarder
-
-
-def _make(kind: type[Forwarder[Any]], data: Mapping[str, Any], *, masked: bool) -> AnyForwarder:
-    model = kind.contract.settings
-    filled = fill(data, {})
-    if masked:
-        for place in find_secrets(model, filled):
-            _put(filled, place)
-    try:
-        settings = model.model_validate(filled)
-    except ValidationError:
-        if UNSET not in _texts(filled):
-            raise
-        settings = _stand_in(model, filled)
-    forwarder = kind(settings)
-    assert isinstance(forwarder, HttpForwarder | WriterForwarder)
-    return forwarder
-
-
-def _put(data: Any, place: tuple[str | int, ...]) -> None:
-    *path, last = place
-    for step in path:
-        data = data[step]
-    data[last] = UNSET
-
-
-def _texts(data: Any) -> Iterator[Any]:
-    if isinstance(data, dict | list):
-        for value in data.values() if isinstance(data, dict) else data:
-            yield from _texts(value)
-    else:
-        yield data
-
-
-def _stand_in(model: type[M], data: Mapping[str, Any]) -> M:
-    """Settings in which `***` stands where its variable is not set, though the model would refuse that."""
-    values: dict[str, Any] = {}
-    for name, value in data.items():
-        field = model.model_fields[name]
-        annotation: Any = Annotated[(field.annotation, *field.metadata)] if field.metadata else field.annotation
-        try:
-            values[name] = TypeAdapter(annotation).validate_python(value)
-        except ValidationError:
-            values[name] = _as_it_stands(field.annotation, value)
-    return model.model_construct(**values)
-
-
-def _as_it_stands(annotation: Any, value: Any) -> Any:
-    if isinstance(value, dict):
-        fitting = (it for it in find_models(annotation) if value.keys() <= it.model_fields.keys())
-        model = next((it for it in fitting if _is_meant(it, value)), None)
-        return _stand_in(model, value) if model else value
-    return SecretStr(value) if () in find_secrets(annotation, value) else value
-
-
-def _is_meant(model: type[BaseModel], value: Mapping[str, Any]) -> bool:
-    """Whether the fields that tell models of a union apart are this model's."""
-    literals = {name: get_args(it.annotation) for name, it in model.model_fields.items() if _is_literal(it.annotation)}
-    return all(value[name] in options for name, options in literals.items() if name in value)
-
-
-def _is_literal(annotation: Any) -> bool:
-    return get_origin(annotation) is Literal

@@ -6,7 +6,8 @@ from typing import Any
 
 import click
 
-from deploy.casebook import Casebook, Coverage, Result, expected
+from deploy.bench import Coverage, Result, expected
+from deploy.casebook import Casebook
 from deploy.commands.options import read
 from deploy.comparison import ABSENT, shown
 from deploy.configuration import Configuration, ConfigurationError
