@@ -23,3 +23,8 @@ CONFIGURATION = Gauge("turnout_configuration", "1 for the version of the rules i
 CONFIGURATION_BROKEN = Gauge(
     "turnout_configuration_broken", "1 while the configuration folder has mistakes, and an older one is in force."
 )
+DELIVERY_PAUSED = Gauge(
+    "turnout_delivery_paused",
+    "1 while an integration's breaker is open in this worker: its vendor fails, or refuses the credentials.",
+    ["integration"],
+)

@@ -35,6 +35,10 @@ class Run:
         self.begun = not self.dropped
         return self.begun
 
+    def rest(self) -> None:
+        """Its records wait for a time to come, and no more are fetched until then: leave room for other partitions."""
+        self._progress.excuse(self)
+
     @property
     def finished(self) -> bool:
         """Whether every record is finished."""
@@ -93,6 +97,12 @@ class Progress:
         runs = self._runs[run.tp]
         while runs and runs[0].finished:
             self._committable[run.tp] = runs.popleft().end
+        self._changed.set()
+
+    def excuse(self, run: Run) -> None:
+        """Give an unfinished run's bytes back; called by the run."""
+        self._held -= run.size
+        run.size = 0
         self._changed.set()
 
     def partitions(self) -> list[TP]:

@@ -29,6 +29,29 @@ class DeliverySettings(BaseModel):
         0.5, gt=0, description="Bound of the first back-off in seconds; doubles with each attempt."
     )
     backoff_max: float = Field(60.0, gt=0, description="Highest bound of a back-off in seconds, and of a Retry-After.")
+    max_age: float | None = Field(
+        None,
+        gt=0,
+        description="Seconds after which an event is too old to be sent, and its outcome `expired`; by default what "
+        "the vendor takes, which bounds it too.",
+    )
+    requests_per_second: float | None = Field(
+        None, gt=0, description="Requests in a second by all workers together, besides the rates of the vendor."
+    )
+    breaker_failures: int = Field(
+        10,
+        ge=1,
+        description="Failed requests in a row after which a worker pauses, and asks with one request now and then.",
+    )
+    retry_in_place: float = Field(
+        60.0,
+        ge=0,
+        description="Seconds of back-off after which a delivery that fails while others pass goes to the retry topic.",
+    )
+    retry_delay: float = Field(300.0, gt=0, description="Seconds that a delivery stays in the retry topic each time.")
+    retry_for: float = Field(
+        259_200.0, gt=0, description="Seconds after its first failure at which the retry topic gives a delivery up."
+    )
     ordered: bool | None = Field(
         None, description="Keep each user's events in order; by default what the vendor needs."
     )

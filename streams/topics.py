@@ -20,6 +20,9 @@ VERSION_HEADER = "turnout-version"
 REASON_HEADER = "turnout-reason"
 DETAIL_HEADER = "turnout-detail"
 FROM_HEADER = "turnout-from"
+ATTEMPT_HEADER = "turnout-attempt"
+DUE_HEADER = "turnout-due"
+SINCE_HEADER = "turnout-since"
 
 DAY = 24 * 3600
 
@@ -79,6 +82,10 @@ class Topics:
         """What one integration is to deliver."""
         return f"{self.prefix}.forward.{integration}"
 
+    def retry(self, integration: str) -> str:
+        """What one integration is to deliver later, each after the same delay; the headers say since when and why."""
+        return f"{self.forward(integration)}.retry"
+
     def declared(self, integrations: Iterable[str]) -> list[Topic]:
         """Every topic that this environment needs; dead letters and rejected events are kept four times as long."""
         kept, long = self.retention_days * DAY, 4 * self.retention_days * DAY
@@ -87,7 +94,11 @@ class Topics:
             Topic(self.rejected, self.partitions, long),
             Topic(self.outcomes, self.partitions, kept),
             Topic(self.dead, self.partitions, long),
-            *(Topic(self.forward(name), self.partitions, kept) for name in integrations),
+            *(
+                Topic(topic, self.partitions, kept)
+                for name in integrations
+                for topic in (self.forward(name), self.retry(name))
+            ),
         ]
 
 
@@ -175,6 +186,44 @@ class Delivery(NamedTuple):
             )
         except (KeyError, TypeError) as error:
             raise RecordError(f"a delivery lacks a part: {error}") from error
+
+
+class Retried(NamedTuple):
+    """The headers of a record in a retry topic, whose value is that of the forward topic.
+
+    `attempts` so far; `due` and `since` (the first failure) in seconds since 1970, kept to the millisecond; `reason` a
+    short code.
+    """
+
+    attempts: int
+    due: float
+    since: float
+    reason: str
+
+    def headers(self) -> Headers:
+        """As the record has them."""
+        return [
+            (ATTEMPT_HEADER, b"%d" % self.attempts),
+            (DUE_HEADER, b"%d" % round(self.due * 1000)),
+            (SINCE_HEADER, b"%d" % round(self.since * 1000)),
+            (REASON_HEADER, self.reason.encode()),
+            (VERSION_HEADER, b"%d" % VERSION),
+        ]
+
+    @classmethod
+    def decode(cls, headers: Iterable[tuple[str, bytes]]) -> "Retried":
+        """What a record's headers say; raises RecordError."""
+        check_version(headers)
+        found = dict(headers)
+        try:
+            return cls(
+                int(found[ATTEMPT_HEADER]),
+                int(found[DUE_HEADER]) / 1000,
+                int(found[SINCE_HEADER]) / 1000,
+                found[REASON_HEADER].decode(),
+            )
+        except (KeyError, ValueError) as error:
+            raise RecordError(f"a retried delivery lacks a header: {error}") from error
 
 
 class Outcome(StrEnum):

@@ -5,7 +5,8 @@ when the event is a run and the commit comes from `Progress`. What this override
 tests/streams/test_transport.py holds what it relies on.
 """
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable, Iterator
 from time import monotonic
 from typing import Any, cast
 
@@ -30,6 +31,7 @@ class Consumer(driver.Consumer):
         super().__init__(*args, **kwargs)
         self.progress = self.transport.progress
         self._stop_deadline: float | None = None
+        self._resting: dict[TP, asyncio.TimerHandle] = {}
 
     async def getmany(self, timeout: float) -> AsyncIterator[tuple[TP, ConsumerMessage]]:
         """Yield each partition's fetched records as one message, its value the Run. Waits while the budget is full."""
@@ -86,8 +88,34 @@ class Consumer(driver.Consumer):
     async def on_partitions_revoked(self, revoked: set[TP]) -> None:
         """Let Faust wait and commit, then forget the partitions' runs."""
         await super().on_partitions_revoked(revoked)
+        self._forget_rests(revoked)
         self.progress.drop(revoked)
         self.transport.on_revoked(revoked)
+
+    def rest(self, tp: TP, seconds: float) -> None:
+        """Fetch nothing more of a partition for so long."""
+        timer = self._resting.pop(tp, None)
+        if timer:
+            timer.cancel()
+        self.pause_partitions([tp])
+        self._resting[tp] = asyncio.get_running_loop().call_later(seconds, self._end_rest, tp)
+
+    @property
+    def resting(self) -> Collection[TP]:
+        """The partitions that rest."""
+        return self._resting.keys()
+
+    def _end_rest(self, tp: TP) -> None:
+        del self._resting[tp]
+        self.resume_partitions([tp])
+
+    def _forget_rests(self, revoked: Iterable[TP]) -> None:
+        for tp in revoked:
+            timer = self._resting.pop(tp, None)
+            if timer:
+                timer.cancel()
+        # Faust remembers what is paused beyond the partition's leaving.
+        self._paused_partitions.difference_update(revoked)
 
     def on_buffer_full(self, tp: TP) -> None:
         """Nothing: Faust's buffer counts messages, which here are runs; the budget of `progress` bounds memory."""

@@ -8,7 +8,7 @@ import tempfile
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from time import monotonic
-from typing import Any
+from typing import Any, cast
 
 import faust
 import structlog
@@ -20,7 +20,7 @@ from streams.logs import trouble
 from streams.produce import Producer
 from streams.progress import Progress, Run
 from streams.topics import RECORD_BYTES
-from streams.transport import Transport
+from streams.transport import Consumer, Transport
 
 log = structlog.get_logger()
 
@@ -51,12 +51,13 @@ class Station:
     stopped: Sequence[Callable[[], Awaitable[None]]] = field(default_factory=list)
 
     async def lag(self) -> int:
-        """How many records of our partitions are not finished, by a look at Kafka of its own.
+        """How many records of our partitions are not finished, by a look at Kafka of its own; of those that rest, none.
 
         What the app's consumer knows is no help: one that silently stopped fetching believes to be at the end. Raises
         KafkaError when Kafka does not answer.
         """
-        parts = [TopicPartition(*tp) for tp in self.app.consumer.assignment()]
+        resting = cast("Consumer", self.app.consumer).resting
+        parts = [TopicPartition(*tp) for tp in self.app.consumer.assignment() if tp not in resting]
         if not parts:
             return 0
         consumer = AIOKafkaConsumer(**self.broker.client(), group_id=self.app.conf.id, enable_auto_commit=False)
@@ -82,10 +83,11 @@ def make_station(
     group: str,
     commit_interval: float,
     grace: float,
+    beside: Sequence[str] = (),
     poll_records: int = 500,
     budget: int = 16 * 1024 * 1024,
 ) -> Station:
-    """A Faust app whose one agent hands each run of `topic` to `work`, in the consumer group `group`.
+    """A Faust app whose one agent hands each run of `topic` and of those `beside` it to `work`, in the group `group`.
 
     What can be handled is an outcome; what `work` raises all the same ends the process through `fail`, uncommitted.
     """
@@ -111,7 +113,7 @@ def make_station(
     progress = Progress(budget)
     transport = Transport(app.conf.broker_consumer, app, progress=progress, grace=grace)
     app.transport = transport
-    source = app.topic(topic, value_type=None, value_serializer="raw", acks=False)
+    source = app.topic(topic, *beside, value_type=None, value_serializer="raw", acks=False)
 
     async def agent(runs: Any) -> None:
         async for run in runs:

@@ -2,7 +2,9 @@
 
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
+
+from faust.types import TP
 
 from forwarders.contract import Forwarder
 from streams.broker import Broker
@@ -10,6 +12,7 @@ from streams.delivery.agent import Deliverer
 from streams.produce import Producer
 from streams.settings import DeliverySettings
 from streams.topics import Topics
+from streams.transport import Consumer
 from streams.worker import Station, make_station
 
 __all__ = ["make_delivery"]
@@ -28,18 +31,26 @@ def make_delivery(
     clock: Callable[[], float] = time.time,
 ) -> Station:
     """One integration's delivery as a station of a worker."""
-    deliverer = Deliverer(integration, forwarder, settings, topics, producer, clock)
+    deliverer = Deliverer(integration, forwarder, settings, topics, producer, fail=fail, clock=clock)
+    topic = topics.forward(integration)
     station = make_station(
         f"forwarder-{integration}",
-        topics.forward(integration),
+        topic,
         deliverer.work,
         broker,
         fail=fail,
         group=f"{topics.prefix}.forwarder.{integration}",
         commit_interval=0.2,
         grace=grace,
+        beside=[topics.retry(integration)],
         budget=settings.fetched_bytes,
     )
+
+    def consumer() -> Consumer:
+        return cast("Consumer", station.app.consumer)
+
+    deliverer.rest = lambda tp, seconds: consumer().rest(TP(*tp), seconds)
+    deliverer.share = lambda: sum(tp.topic == topic for tp in consumer().assignment()) / topics.partitions
     station.waits = deliverer.waits
     station.started = [deliverer.start]
     station.stopped = [deliverer.stop]

@@ -2,44 +2,51 @@
 
 import asyncio
 import random
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, NamedTuple
 
+import orjson
 import structlog
-from pydantic import BaseModel, SecretStr
 
 from forwarders.contract import (
-    Answer,
     Auth,
-    Coordinates,
     Dead,
     Delivered,
     Forwarder,
     HttpForwarder,
     Item,
-    Request,
+    Rate,
     Result,
     Retry,
     Split,
     Throttled,
     WriterForwarder,
-    by_status,
 )
-from streams.delivery.client import Client, UnreachableError, UnsendableError
-from streams.delivery.parcels import Batches, Parcel
+from streams.delivery.breaker import Breaker
+from streams.delivery.client import Client
+from streams.delivery.halving import Halving
+from streams.delivery.letters import Letters
+from streams.delivery.parcels import Batches, Parcel, Shelf
+from streams.delivery.preflight import Preflight
+from streams.delivery.rates import Rates
+from streams.delivery.sender import Attempt, Sender
 from streams.delivery.settlement import Settlements
-from streams.events import rfc3339
 from streams.logs import trouble
 from streams.produce import Producer
-from streams.progress import Run
+from streams.progress import TP, Run
 from streams.settings import DeliverySettings
-from streams.topics import DeadLetter, Delivery, NewerFormatError, Outcome, RecordError, Topics
+from streams.topics import Delivery, NewerFormatError, Outcome, RecordError, Retried, Topics
 
 log = structlog.get_logger()
 
-QUOTED_BYTES = 4096
-"""How much of a vendor's answer a dead letter keeps."""
+
+class Bounced(NamedTuple):
+    """What of a batch is left once it is answered: those refused for their company, and whether any was for itself."""
+
+    refused: list[Parcel]
+    dead: bool
+    poisoned: bool
 
 
 class Deliverer:
@@ -47,6 +54,8 @@ class Deliverer:
 
     Unordered, any worker takes the next batch. Ordered, each lane (a hash of the key) has one worker: one batch of it
     is on its way at a time, and a lane holds while its head retries.
+
+    `rest` lets a partition alone for so many seconds; `share` is this process's part of the forward topic.
     """
 
     def __init__(
@@ -56,25 +65,40 @@ class Deliverer:
         settings: DeliverySettings,
         topics: Topics,
         producer: Producer,
+        *,
+        fail: Callable[[str], None],
         clock: Callable[[], float],
     ) -> None:
         contract = forwarder.contract
         self.integration = integration
         self._forwarder = forwarder
         self._settings = settings
-        self._topics = topics
         self._producer = producer
+        self._fail = fail
         self._clock = clock
+        self.rest: Callable[[TP, float], None] = lambda _tp, _seconds: None
+        self.share: Callable[[], float] = lambda: 1.0
         self._ordered = contract.ordered if settings.ordered is None else settings.ordered
-        self._lanes = settings.concurrency if self._ordered or isinstance(forwarder, WriterForwarder) else 1
+        writes = isinstance(forwarder, WriterForwarder)
+        # Their order, or the coordinates of a write, would be lost on the way through another topic.
+        self._may_hand_on = not (self._ordered or writes)
+        self._retry_topic = topics.retry(integration)
+        self._lanes = settings.concurrency if self._ordered or writes else 1
         self._queues: list[asyncio.Queue[list[Parcel]]] = [asyncio.Queue() for _ in range(self._lanes)]
         limits = forwarder.limits
         self._limits = replace(limits, items=min(limits.items, settings.items or limits.items))
+        self._preflight = Preflight(forwarder, self._limits, settings.max_age)
         self._batches = Batches(self._limits, settings.linger, self._enqueue)
+        self._due = Shelf(self._gather)
+        self._aside = Shelf(self._gather)
+        rates = contract.rates
+        if settings.requests_per_second:
+            rates = (*rates, Rate(1, 1 / settings.requests_per_second))
+        self._rates = Rates(rates)
+        self._breaker = Breaker(integration, settings.breaker_failures, settings.backoff_min, settings.backoff_max)
         self._settlements = Settlements(integration, topics, producer)
-        self._client = Client(settings.concurrency, settings.timeout)
-        # The longest first, since one may contain another.
-        self._secrets = sorted(_secrets(forwarder.settings), key=len, reverse=True)
+        self._letters = Letters(integration, forwarder.settings, clock)
+        self._sender = Sender(integration, forwarder, Client(settings.concurrency, settings.timeout))
         self._workers: list[asyncio.Task[None]] = []
         self._busy = 0
         self._at_rest = asyncio.Event()
@@ -83,9 +107,7 @@ class Deliverer:
 
     async def start(self) -> None:
         """Open connections or files, and start the workers."""
-        await self._client.open()
-        if isinstance(self._forwarder, WriterForwarder):
-            await self._forwarder.open()
+        await self._sender.open()
         loop = asyncio.get_running_loop()
         self._workers = [
             loop.create_task(self._take(self._queues[number % self._lanes]))
@@ -97,26 +119,41 @@ class Deliverer:
         for worker in self._workers:
             worker.cancel()
         await asyncio.gather(*self._workers, return_exceptions=True)
-        if isinstance(self._forwarder, WriterForwarder):
-            await self._forwarder.close()
-        await self._client.close()
+        self._breaker.close()
+        await self._sender.close()
 
     def waits(self) -> bool:
-        """Whether a request is on its way or backs off: both are bounded, and no stall."""
-        return self._busy > 0
+        """Whether a request is on its way, backs off or waits for the vendor: all are bounded, and no stall."""
+        return self._busy > 0 or len(self._aside) > 0
 
     async def work(self, run: Run) -> None:
         """Gather a run's deliveries into batches; they finish later, each on its own."""
+        self._rates.share = self.share() or 1.0
+        latest = 0.0
+        now = self._clock()
         for index, record in enumerate(run.records):
             parcel = self._unpack(run, index, record)
-            if parcel is not None:
-                self._batches.add(parcel, self._lane_of(parcel), self._group_of(parcel))
+            if parcel is None:
+                continue
+            # Never longer than the delay, whatever has happened to the clock.
+            wait = min(parcel.due - now, self._settings.retry_delay)
+            if wait > 0:
+                latest = max(latest, wait)
+                self._due.put(parcel, wait)
+            else:
+                self._gather(parcel)
+        if latest:
+            run.rest()
+            self.rest(run.tp, latest)
         await self._producer.wait_for_room()
 
     async def settle(self, patience: float) -> None:
         """The partitions are about to go: begin nothing more, and wait for what is on its way for so many seconds."""
         self._leaving.set()
+        self._breaker.wake()
         self._batches.clear()
+        self._due.clear()
+        self._aside.clear()
         for queue in self._queues:
             while not queue.empty():
                 queue.get_nowait()
@@ -132,28 +169,33 @@ class Deliverer:
         self._leaving.clear()
 
     def _unpack(self, run: Run, index: int, record: Any) -> Parcel | None:
+        retried = None
         try:
+            if run.tp[0] == self._retry_topic:
+                retried = Retried.decode(record.headers)
             delivery = Delivery.decode(record.value)
-            item = Item(delivery.id, delivery.payload, delivery.type, delivery.event, delivery.time)
         except NewerFormatError:
             raise
         except RecordError as error:
             log.error("not a delivery", topic=run.tp[0], partition=run.tp[1], offset=record.offset, error=str(error))  # noqa: TRY400
             run.finish_record(index)
             return None
-        parcel = Parcel(delivery, item, record.key, len(record.value), run, index)
-        problem = self._problem(parcel)
+        item = Item(delivery.id, delivery.payload, delivery.type, delivery.event, delivery.time)
+        size = len(orjson.dumps(delivery.payload))
+        parcel = Parcel(delivery, item, record.key, size, run, index, self._preflight.expiry(delivery.time))
+        if retried:
+            parcel.attempts, parcel.due, parcel.since = retried.attempts, retried.due, retried.since
+        if parcel.expires <= self._clock():
+            self._settlements.settle(parcel, Outcome.EXPIRED)
+            return None
+        problem = self._preflight.problem(delivery.payload, size)
         if problem is not None:
             self._bury(parcel, problem)
             return None
         return parcel
 
-    def _problem(self, parcel: Parcel) -> Dead | None:
-        """What is wrong with a payload, found before it could spoil a batch."""
-        if parcel.size > self._limits.item_bytes + 2048:
-            return Dead("too_large", f"{parcel.size} bytes are more than the vendor takes ({self._limits.item_bytes})")
-        complaint = self._forwarder.contract.complaint(parcel.item.payload)
-        return Dead("payload", complaint) if complaint else None
+    def _gather(self, parcel: Parcel) -> None:
+        self._batches.add(parcel, self._lane_of(parcel), self._group_of(parcel))
 
     def _lane_of(self, parcel: Parcel) -> int:
         if self._lanes == 1:
@@ -175,126 +217,158 @@ class Deliverer:
             self._at_rest.clear()
             try:
                 await self._deliver(parcels)
+            except Exception as error:  # noqa: BLE001  # what is not finished is not committed, and comes again
+                log.error("delivery cannot go on", integration=self.integration, **trouble(error))  # noqa: TRY400
+                self._fail(f"{self.integration}: {type(error).__name__} while delivering")
             finally:
                 self._busy -= 1
                 if not self._busy:
                     self._at_rest.set()
 
     async def _deliver(self, parcels: list[Parcel]) -> None:
-        """Bring a batch to its end: all delivered or dead, or put aside since the partition goes."""
-        attempt = 0
-        while parcels and not self._leaving.is_set():
-            results, request, answer = await self._attempt(parcels)
+        """Bring a batch to its end: all settled or handed on, or put aside since the partition goes."""
+        bounced = await self._bring(parcels)
+        if not bounced.refused:
+            return
+        halving = Halving(bounced.refused, poisoned=bounced.poisoned)
+        while (part := halving.next()) and not self._leaving.is_set():
+            bounced = await self._bring(part)
+            halving.tell(bounced.refused, dead=bounced.dead)
+
+    async def _bring(self, parcels: list[Parcel]) -> Bounced:
+        """Send these together until each is settled, handed on, put aside, or refused for its company."""
+        refused: list[Parcel] = []
+        dead, poisoned = False, True
+        tries, spent = 0, 0.0
+        while parcels and (parcels := await self._admit(parcels)):
+            attempt = await self._sender.send(parcels)
+            self._report(attempt.results)
             again: list[Parcel] = []
-            smaller: list[Parcel] = []
             after: float | None = None
-            for parcel, result in zip(parcels, results, strict=True):
+            throttled = False
+            for parcel, result in zip(parcels, attempt.results, strict=True):
                 parcel.attempts += 1
                 match result:
                     case Delivered():
                         self._settlements.settle(parcel, Outcome.DELIVERED)
                     case Dead():
-                        self._bury(parcel, result, request, answer)
+                        self._bury(parcel, result, attempt)
+                        dead = True
                     case Split() if len(parcels) > 1:
-                        smaller.append(parcel)
+                        refused.append(parcel)
+                        poisoned = attempt.answer is None or attempt.answer.status != 413
                     case Split():
-                        self._bury(parcel, Dead("too_large", "refused as too large on its own"), request, answer)
+                        self._bury(parcel, Dead("too_large", "refused as too large on its own"), attempt)
+                        dead = True
+                    case Throttled(wanted, "user"):
+                        self._pause_user(parcel, wanted, again)
+                        after = max(after or 0.0, wanted or 0.0)
                     case Retry(wanted) | Throttled(wanted):
                         again.append(parcel)
                         after = max(after or 0.0, wanted or 0.0)
+                        throttled = throttled or isinstance(result, Throttled)
                     case Auth():
                         again.append(parcel)
-                        log.error("the vendor refuses the credentials", integration=self.integration)
-            if smaller:
-                half = (len(smaller) + 1) // 2
-                await self._deliver(smaller[:half])
-                await self._deliver(smaller[half:])
             parcels = again
-            if parcels:
-                await self._back_off(attempt, after)
-                attempt += 1
+            if not parcels:
+                break
+            wait = self._backoff(tries, after)
+            tries += 1
+            if throttled:
+                self._rates.pause(wait)
+            elif self._breaker.is_open:
+                # Its pauses are not this batch's doing, and count for none of its time.
+                await self._sleep(wait)
+            elif self._may_hand_on and spent + wait > self._settings.retry_in_place:
+                if len(parcels) > 1 and any(parcel.since is not None for parcel in parcels):
+                    # Failed together, waited, and failed again: perhaps for one among them.
+                    return Bounced(refused + parcels, dead, poisoned)
+                for parcel in parcels:
+                    self._hand_on(parcel, "failing")
+                return Bounced(refused, True, poisoned)
+            else:
+                spent += wait
+                await self._sleep(wait)
+        return Bounced(refused, dead, poisoned)
 
-    async def _attempt(self, parcels: Sequence[Parcel]) -> tuple[Sequence[Result], Request | None, Answer | None]:
-        items = [parcel.item for parcel in parcels]
-        forwarder = self._forwarder
-        if isinstance(forwarder, WriterForwarder):
-            return await self._write(forwarder, parcels, items), None, None
-        assert isinstance(forwarder, HttpForwarder)
-        request: Request | None = None
-        try:
-            request = forwarder.request(items)
-            answer = await self._client.send(request)
-        except UnreachableError as error:
-            log.warning("no answer", integration=self.integration, error=str(error))
-            return [Retry()] * len(items), request, None
-        except UnsendableError as error:
-            return [Dead("request", str(error)) if len(items) == 1 else Split()] * len(items), request, None
-        except Exception as error:  # noqa: BLE001  # a forwarder's mistake costs its delivery, not the worker
-            log.error("the forwarder failed to make a request", integration=self.integration, **trouble(error))  # noqa: TRY400
-            wrong: Result = Dead("forwarder", type(error).__name__) if len(items) == 1 else Split()
-            return [wrong] * len(items), None, None
-        try:
-            results = forwarder.read(answer, items)
-            if len(results) == len(items):
-                return results, request, answer
-            log.error("the forwarder read another number of results", integration=self.integration)
-        except Exception as error:  # noqa: BLE001  # as above: the status says enough
-            log.error("the forwarder failed to read an answer", integration=self.integration, **trouble(error))  # noqa: TRY400
-        return [by_status(answer)] * len(items), request, answer
+    async def _admit(self, parcels: list[Parcel]) -> list[Parcel]:
+        """Wait until these may go out together; without those that are too old by then, or whose user must wait.
 
-    async def _write(
-        self, forwarder: WriterForwarder[Any], parcels: Sequence[Parcel], items: Sequence[Item]
-    ) -> Sequence[Result]:
-        topic, partition = parcels[0].run.tp
-        offsets = [parcel.run.records[parcel.index].offset for parcel in parcels]
-        try:
-            return await forwarder.write(items, Coordinates(topic, partition, offsets[0], offsets[-1]))
-        except Exception as error:  # noqa: BLE001  # a full disk or a lost database: waits, and goes on
-            log.warning("could not write", integration=self.integration, **trouble(error))
-            return [Retry()] * len(items)
+        None are left once the partition goes.
+        """
+        if self._rates.knows_users:
+            parcels = await self._spare_users(parcels)
+        if parcels and (wait := self._rates.wait(len(parcels))):
+            await self._sleep(wait)
+        while parcels and not self._leaving.is_set():
+            if self._preflight.max_age is not None:
+                parcels = self._drop_expired(parcels)
+            if not parcels or self._breaker.admits():
+                return parcels
+            await self._breaker.changed()
+        return []
 
-    async def _back_off(self, attempt: int, after: float | None) -> None:
+    def _drop_expired(self, parcels: list[Parcel]) -> list[Parcel]:
+        now = self._clock()
+        for parcel in parcels:
+            if parcel.expires <= now:
+                self._settlements.settle(parcel, Outcome.EXPIRED)
+        return [parcel for parcel in parcels if parcel.expires > now]
+
+    async def _spare_users(self, parcels: list[Parcel]) -> list[Parcel]:
+        """Those whose users have room; the others wait on the shelf or, where order matters, all wait here."""
+        waits = [self._rates.wait_of_user(parcel.key, counts=not parcel.reserved) for parcel in parcels]
+        for parcel in parcels:
+            parcel.reserved = True
+        if self._ordered:
+            await self._sleep(max(waits))
+            return parcels
+        for parcel, wait in zip(parcels, waits, strict=True):
+            if wait:
+                self._aside.put(parcel, wait)
+        return [parcel for parcel, wait in zip(parcels, waits, strict=True) if not wait]
+
+    def _pause_user(self, parcel: Parcel, wanted: float | None, again: list[Parcel]) -> None:
+        """The vendor takes nothing more of this user for a while: others go on."""
+        wait = self._backoff(0, wanted)
+        self._rates.pause_user(parcel.key, wait)
+        if self._ordered:
+            again.append(parcel)
+        elif self._may_hand_on and (wanted or wait) > self._settings.retry_in_place:
+            self._hand_on(parcel, "throttled")
+        else:
+            self._aside.put(parcel, wait)
+
+    def _report(self, results: Sequence[Result]) -> None:
+        """Tell the breaker what kind of answer this was."""
+        if any(isinstance(result, Auth) for result in results):
+            self._breaker.fail("the vendor refuses the credentials", at_once=True)
+        elif all(isinstance(result, Retry) for result in results):
+            self._breaker.fail("the vendor fails")
+        else:
+            self._breaker.succeed()
+
+    def _backoff(self, tries: int, after: float | None) -> float:
+        """Seconds to wait: full jitter under a bound that doubles, and what the vendor asks for, up to the bound."""
         settings = self._settings
-        bound = min(settings.backoff_max, settings.backoff_min * 2 ** min(attempt, 30))
-        seconds = max(random.uniform(0, bound), min(after or 0.0, settings.backoff_max))  # noqa: S311
+        bound = min(settings.backoff_max, settings.backoff_min * 2 ** min(tries, 30))
+        return max(random.uniform(0, bound), min(after or 0.0, settings.backoff_max))  # noqa: S311
+
+    async def _sleep(self, seconds: float) -> None:
         try:
             await asyncio.wait_for(self._leaving.wait(), seconds)
         except TimeoutError:
             return
 
-    def _bury(self, parcel: Parcel, dead: Dead, request: Request | None = None, answer: Answer | None = None) -> None:
-        letter = DeadLetter(
-            self.integration,
-            parcel.delivery.data(),
-            dead.reason,
-            self._mask(dead.detail),
-            parcel.attempts,
-            rfc3339(self._clock()),
-            self._masked(request) if request else None,
-            {"status": answer.status, "body": answer.body[:QUOTED_BYTES].decode(errors="replace")} if answer else None,
-        )
-        self._settlements.bury(parcel, letter.encode(), dead.reason, self._mask(dead.detail))
+    def _hand_on(self, parcel: Parcel, reason: str) -> None:
+        now = self._clock()
+        since = parcel.since or now
+        if now - since > self._settings.retry_for:
+            self._bury(parcel, Dead("retries", f"failed for {self._settings.retry_for:.0f} s ({reason})"))
+            return
+        due = now + self._settings.retry_delay
+        self._settlements.hand_on(parcel, Retried(parcel.attempts, due, since, reason))
 
-    def _masked(self, request: Request) -> Mapping[str, Any]:
-        return {
-            "method": request.method,
-            "url": self._mask(request.url),
-            "headers": {
-                name: "***" if name.lower() == "authorization" else self._mask(value)
-                for name, value in request.headers.items()
-            },
-        }
-
-    def _mask(self, text: str) -> str:
-        for secret in self._secrets:
-            text = text.replace(secret, "***")
-        return text
-
-
-def _secrets(settings: BaseModel) -> Iterator[str]:
-    """Every secret of a forwarder's settings, wherever it stands."""
-    for _, value in settings:
-        if isinstance(value, SecretStr) and value.get_secret_value():
-            yield value.get_secret_value()
-        elif isinstance(value, BaseModel):
-            yield from _secrets(value)
+    def _bury(self, parcel: Parcel, dead: Dead, attempt: Attempt | None = None) -> None:
+        request, answer = (attempt.request, attempt.answer) if attempt else (None, None)
+        self._settlements.bury(parcel, self._letters.write(parcel, dead, request, answer))

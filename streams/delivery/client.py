@@ -1,15 +1,20 @@
 """HTTP out: one request, with a total time-out, no redirects, and an answer read up to a bound."""
 
 import asyncio
+import socket
+import zlib
 from typing import Any, Final
 
 import aiohttp
 import orjson
 
 from forwarders.contract import Answer, Request
+from forwarders.urls import is_forbidden
 
 ANSWER_BYTES: Final = 1_000_000
-"""How much of an answer is read; what is longer is judged by its status and its beginning."""
+"""How much of an answer is read, and how much it may inflate to; what is longer is judged by its beginning."""
+
+HEADERS: Final = {"User-Agent": "turnout", "Accept-Encoding": "gzip, deflate"}
 
 
 class UnreachableError(Exception):
@@ -30,10 +35,14 @@ class Client:
     async def open(self) -> None:
         """Make the session; to be called inside the event loop."""
         self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=self._connections, ttl_dns_cache=60),
+            connector=aiohttp.TCPConnector(
+                limit=self._connections, ttl_dns_cache=60, socket_factory=_socket_to_an_allowed_address
+            ),
             timeout=aiohttp.ClientTimeout(total=self._timeout),
             cookie_jar=aiohttp.DummyCookieJar(),
-            headers={"User-Agent": "turnout"},
+            headers=HEADERS,
+            # aiohttp inflates whatever comes; here it is bounded.
+            auto_decompress=False,
         )
 
     async def close(self) -> None:
@@ -53,12 +62,23 @@ class Client:
             async with self._session.request(
                 request.method, request.url, data=body, headers=headers, allow_redirects=False
             ) as response:
-                read = await _read(response)
+                read = _inflate(await _read(response), response.headers.get("Content-Encoding", ""))
                 return Answer(response.status, {name.lower(): value for name, value in response.headers.items()}, read)
         except (aiohttp.InvalidURL, ValueError) as error:
             raise UnsendableError(type(error).__name__) from error
         except (aiohttp.ClientError, TimeoutError, asyncio.IncompleteReadError, OSError) as error:
-            raise UnreachableError(type(error).__name__) from error
+            raise UnreachableError(_reason(error)) from error
+
+
+def _socket_to_an_allowed_address(found: Any) -> socket.socket:
+    """A socket for an address that a host has; refused where that is a machine's own metadata service.
+
+    Only here is it known for certain where a name leads, however often it is looked up.
+    """
+    family, kind, protocol, _, address = found
+    if is_forbidden(str(address[0])):
+        raise OSError("the name leads to a link-local or cloud metadata address")
+    return socket.socket(family, kind, protocol)
 
 
 async def _read(response: aiohttp.ClientResponse) -> bytes:
@@ -70,3 +90,25 @@ async def _read(response: aiohttp.ClientResponse) -> bytes:
     if left <= 0:
         response.close()
     return b"".join(parts)
+
+
+def _inflate(body: bytes, encoding: str) -> bytes:
+    """The body as it was before the vendor compressed it, up to the bound; as it came where it is not what it says."""
+    if not encoding or encoding.lower() not in ("gzip", "x-gzip", "deflate"):
+        return body
+    for form in (
+        zlib.MAX_WBITS | 32,
+        -zlib.MAX_WBITS,
+    ):  # gzip or zlib by its head, or, as some send deflate, without one
+        try:
+            return zlib.decompressobj(form).decompress(body, ANSWER_BYTES)
+        except zlib.error:
+            continue
+    return body
+
+
+def _reason(error: BaseException) -> str:
+    """What went wrong, without the URL that aiohttp puts into some of its messages."""
+    if isinstance(error, aiohttp.ClientConnectorError):
+        return f"{type(error).__name__}: {error.os_error}"
+    return type(error).__name__

@@ -1,8 +1,10 @@
 """Deliveries on their way, and the batches they are gathered into."""
 
 import asyncio
+import math
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
+from typing import Any
 
 from forwarders.contract import Item, Limits
 from streams.progress import Run
@@ -11,7 +13,11 @@ from streams.topics import Delivery
 
 @dataclass(slots=True)
 class Parcel:
-    """One delivery from its record to its outcome: what to send, and which record of which run is finished by it."""
+    """One delivery from its record to its outcome: what to send, and which record of which run is finished by it.
+
+    `size` is that of the payload's JSON in bytes. `expires`, `due` and `since` (the first failure, None before the
+    retry topic) are in seconds since 1970. `reserved` says that its user's rate has counted it.
+    """
 
     delivery: Delivery
     item: Item
@@ -19,7 +25,16 @@ class Parcel:
     size: int
     run: Run
     index: int
+    expires: float = math.inf
     attempts: int = 0
+    due: float = 0.0
+    since: float | None = None
+    reserved: bool = False
+
+    @property
+    def record(self) -> Any:
+        """The record that holds the delivery."""
+        return self.run.records[self.index]
 
     def finish(self) -> None:
         """The outcome is confirmed."""
@@ -75,3 +90,28 @@ class Batches:
         if batch.timer:
             batch.timer.cancel()
         self._close(place[0], batch.parcels)
+
+
+class Shelf:
+    """Parcels that wait for a time of their own; `release` gets each when it has come."""
+
+    def __init__(self, release: Callable[[Parcel], None]) -> None:
+        self._release = release
+        self._timers: dict[int, asyncio.TimerHandle] = {}
+
+    def put(self, parcel: Parcel, seconds: float) -> None:
+        """Keep a parcel for so long."""
+        self._timers[id(parcel)] = asyncio.get_running_loop().call_later(seconds, self._take, parcel)
+
+    def clear(self) -> None:
+        """Forget all; their runs are about to go."""
+        for timer in self._timers.values():
+            timer.cancel()
+        self._timers.clear()
+
+    def __len__(self) -> int:
+        return len(self._timers)
+
+    def _take(self, parcel: Parcel) -> None:
+        del self._timers[id(parcel)]
+        self._release(parcel)

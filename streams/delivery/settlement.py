@@ -4,8 +4,8 @@ import asyncio
 
 from streams.delivery.parcels import Parcel
 from streams.ledger import Tally
-from streams.produce import Producer
-from streams.topics import Outcome, Stage, Topics
+from streams.produce import NO_HEADERS, Producer, RecordTooLargeError
+from streams.topics import DeadLetter, Headers, Outcome, Retried, Stage, Topics
 
 
 class _Round:
@@ -60,16 +60,31 @@ class Settlements:
         else:
             tally.add(self._integration, delivery.rule, outcome, offset)
 
-    def bury(self, parcel: Parcel, letter: bytes, reason: str, detail: str) -> None:
+    def bury(self, parcel: Parcel, letter: DeadLetter) -> None:
         """A delivery is dead: keep its letter, and settle it."""
+        try:
+            self._append(parcel, self._topics.dead, letter.encode())
+        except RecordTooLargeError:
+            # Request and answer beside a payload near the bound are more than a record may hold.
+            slim = letter._replace(request=None, answer=None, delivery={**letter.delivery, "payload": {}})
+            self._append(parcel, self._topics.dead, slim.encode())
+        self.settle(parcel, Outcome.DEAD, letter.reason, letter.detail)
+
+    def hand_on(self, parcel: Parcel, retried: Retried) -> None:
+        """A delivery is to be tried again later: keep it in the retry topic. Its outcome is still to come."""
+        value: bytes = parcel.record.value
+        self._append(parcel, self._topics.retry(self._integration), value, retried.headers())
+        self._current().parcels.append(parcel)
+
+    def _append(self, parcel: Parcel, topic: str, value: bytes, headers: Headers = NO_HEADERS) -> None:
         self._producer.append(
-            self._topics.dead,
+            topic,
             parcel.delivery.origin.partition % self._topics.partitions,
             self._current(),
             key=parcel.key,
-            value=letter,
+            value=value,
+            headers=headers,
         )
-        self.settle(parcel, Outcome.DEAD, reason, detail)
 
     async def wait_until_idle(self) -> None:
         """Write what is gathered, and wait until all of it is confirmed."""

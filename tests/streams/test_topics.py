@@ -14,6 +14,7 @@ from streams.topics import (
     Outcomes,
     RecordError,
     Rejected,
+    Retried,
     Span,
     Stage,
     Topics,
@@ -56,8 +57,16 @@ def test_a_rejected_record_keeps_its_value_and_says_where_from():
 
 def test_a_prefix_begins_every_topic():
     """Two environments on one Kafka share no topic."""
-    names = [topic.name for topic in Topics(prefix="staging").declared(["ga4"])]
-    assert names == ["staging.events", "staging.rejected", "staging.outcomes", "staging.dead", "staging.forward.ga4"]
+    names = [topic.name.removeprefix("staging.") for topic in Topics(prefix="staging").declared(["ga4"])]
+    assert names == ["events", "rejected", "outcomes", "dead", "forward.ga4", "forward.ga4.retry"]
+
+
+def test_a_retried_delivery_says_how_often_since_when_and_why():
+    """What stands in the headers comes back, times to the millisecond; a header that lacks is an error."""
+    retried = Retried(3, 1700000000.123, 1699999000.0, "failing")
+    assert Retried.decode(retried.headers()) == retried
+    with pytest.raises(RecordError):
+        Retried.decode(retried.headers()[1:])
 
 
 @given(st.sets(st.integers(0, 300)))

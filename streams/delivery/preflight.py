@@ -1,0 +1,34 @@
+"""What is wrong with a delivery, found before it could spoil a batch: its age, its size, its fields."""
+
+import math
+from datetime import datetime
+from typing import Any
+
+from forwarders.contract import Dead, Forwarder, Limits
+
+
+class Preflight:
+    """Checks deliveries by the vendor's contract; `max_age` in seconds narrows the vendor's window."""
+
+    def __init__(self, forwarder: Forwarder[Any], limits: Limits, max_age: float | None) -> None:
+        self._forwarder = forwarder
+        self._item_bytes = limits.item_bytes
+        window = forwarder.contract.window
+        ages = [age for age in (max_age, window.total_seconds() if window else None) if age is not None]
+        self.max_age = min(ages, default=None)
+
+    def expiry(self, time: str) -> float:
+        """When a delivery of an event of this RFC 3339 time is too old, in seconds since 1970; never is infinity."""
+        if self.max_age is None:
+            return math.inf
+        try:
+            return datetime.fromisoformat(time).timestamp() + self.max_age
+        except (ValueError, OverflowError):
+            return math.inf
+
+    def problem(self, payload: Any, size: int) -> Dead | None:
+        """Why the vendor would never take this payload, of so many bytes of JSON."""
+        if size > self._item_bytes:
+            return Dead("too_large", f"{size} bytes are more than the vendor takes ({self._item_bytes})")
+        complaint = self._forwarder.complaint(payload)
+        return Dead("payload", complaint) if complaint else None

@@ -1,0 +1,108 @@
+"""Rates kept before the vendor has to say 429: by token buckets from the contract, and by the pauses it asks for."""
+
+from collections.abc import Callable, Sequence
+from time import monotonic
+
+from forwarders.contract import Rate
+
+MANY_USERS = 10_000
+"""Users remembered before those are forgotten who wait for nothing."""
+
+
+class Bucket:
+    """Refills with `rate` tokens a second up to `burst`. Who takes more than there are waits, and owes them."""
+
+    __slots__ = ("_at", "_level", "burst", "rate")
+
+    def __init__(self, rate: float, burst: float, now: float) -> None:
+        self.rate, self.burst = rate, burst
+        self._level, self._at = burst, now
+
+    def take(self, tokens: float, now: float) -> float:
+        """Take tokens; returns for how many seconds the taker must wait."""
+        self._level = min(self.burst, self._level + (now - self._at) * self.rate) - tokens
+        self._at = now
+        return max(0.0, -self._level / self.rate)
+
+    def pause(self, until: float) -> None:
+        """Refill with nothing before this time."""
+        self._level = min(self._level, 0.0)
+        self._at = max(self._at, until)
+
+    def idle(self, now: float) -> bool:
+        """Whether nobody waits for it, and it is full."""
+        return self._level + (now - self._at) * self.rate >= self.burst
+
+
+class Rates:
+    """The rates of one integration in one worker.
+
+    `share` is the worker's part of the topic's partitions, and so of the rates that all workers share; those of a user
+    it has whole, since a user is in one partition.
+    """
+
+    def __init__(self, rates: Sequence[Rate], clock: Callable[[], float] = monotonic) -> None:
+        self._clock = clock
+        now = clock()
+        self._shared = [(rate, self._bucket(rate, now)) for rate in rates if rate.per != "user"]
+        self._of_user = [rate for rate in rates if rate.per == "user"]
+        self._users: dict[bytes | None, list[Bucket]] = {}
+        self._paused_until = now
+        self.share = 1.0
+
+    def wait(self, items: int) -> float:
+        """Seconds until a request with so many items may go out; it counts as sent."""
+        now = self._clock()
+        waits = [self._paused_until - now]
+        for rate, bucket in self._shared:
+            bucket.rate, bucket.burst = self._refill(rate) * self.share, max(1.0, self._burst(rate) * self.share)
+            waits.append(bucket.take(items if rate.of == "items" else 1, now))
+        return max(0.0, *waits)
+
+    def pause(self, seconds: float) -> None:
+        """The vendor takes nothing for so long."""
+        self._paused_until = max(self._paused_until, self._clock() + seconds)
+
+    @property
+    def knows_users(self) -> bool:
+        """Whether any user may have to wait."""
+        return bool(self._of_user or self._users)
+
+    def wait_of_user(self, key: bytes | None, *, counts: bool) -> float:
+        """Seconds until this user's next item may go out; with `counts` it counts as sent, else it did already."""
+        now = self._clock()
+        buckets = self._users.get(key)
+        if buckets is None:
+            if not self._of_user:
+                return 0.0
+            buckets = self._add_user(key, now)
+        return max(bucket.take(1.0 if counts else 0.0, now) for bucket in buckets)
+
+    def pause_user(self, key: bytes | None, seconds: float) -> None:
+        """The vendor takes nothing of this user for so long."""
+        now = self._clock()
+        for bucket in self._users.get(key) or self._add_user(key, now):
+            bucket.pause(now + seconds)
+
+    def _add_user(self, key: bytes | None, now: float) -> list[Bucket]:
+        if len(self._users) >= MANY_USERS:
+            self._users = {
+                name: buckets
+                for name, buckets in self._users.items()
+                if not all(bucket.idle(now) for bucket in buckets)
+            }
+        rates = self._of_user or [Rate(1_000_000)]
+        buckets = self._users[key] = [self._bucket(rate, now) for rate in rates]
+        return buckets
+
+    def _bucket(self, rate: Rate, now: float) -> Bucket:
+        return Bucket(self._refill(rate), self._burst(rate), now)
+
+    @staticmethod
+    def _refill(rate: Rate) -> float:
+        return rate.count / rate.seconds
+
+    @staticmethod
+    def _burst(rate: Rate) -> float:
+        # A full bucket on top of its refill is more than the rate; a tenth of it is what a vendor forgives.
+        return max(1.0, rate.count / 10)

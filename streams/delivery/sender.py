@@ -1,0 +1,99 @@
+"""One attempt at a batch: what a forwarder makes of it, sent or written, and read as one result an item."""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import structlog
+
+from forwarders.contract import (
+    Answer,
+    Coordinates,
+    Dead,
+    Forwarder,
+    HttpForwarder,
+    Item,
+    Request,
+    Result,
+    Retry,
+    Split,
+    WriterForwarder,
+    by_status,
+)
+from streams.delivery.client import Client, UnreachableError, UnsendableError
+from streams.delivery.parcels import Parcel
+from streams.logs import trouble
+
+log = structlog.get_logger()
+
+
+class Attempt(NamedTuple):
+    """What came of an attempt: one result an item; request and answer where it came to that."""
+
+    results: Sequence[Result]
+    request: Request | None = None
+    answer: Answer | None = None
+
+
+class Sender:
+    """Brings batches to one integration's vendor; never raises for what a vendor or a forwarder does."""
+
+    def __init__(self, integration: str, forwarder: Forwarder[Any], client: Client) -> None:
+        self._integration, self._forwarder, self._client = integration, forwarder, client
+
+    async def open(self) -> None:
+        """Open connections or files."""
+        await self._client.open()
+        if isinstance(self._forwarder, WriterForwarder):
+            await self._forwarder.open()
+
+    async def close(self) -> None:
+        """Close what was opened."""
+        if isinstance(self._forwarder, WriterForwarder):
+            await self._forwarder.close()
+        await self._client.close()
+
+    async def send(self, parcels: Sequence[Parcel]) -> Attempt:
+        """Make one attempt at these parcels."""
+        items = [parcel.item for parcel in parcels]
+        forwarder = self._forwarder
+        if isinstance(forwarder, WriterForwarder):
+            return Attempt(await self._write(forwarder, parcels, items))
+        assert isinstance(forwarder, HttpForwarder)
+        return await self._ask(forwarder, items)
+
+    async def _ask(self, forwarder: HttpForwarder[Any], items: Sequence[Item]) -> Attempt:
+        request: Request | None = None
+        try:
+            request = forwarder.request(items)
+            answer = await self._client.send(request)
+        except UnreachableError as error:
+            log.warning("no answer", integration=self._integration, error=str(error))
+            return Attempt([Retry()] * len(items), request)
+        except UnsendableError as error:
+            return Attempt(_alone_or_split(items, Dead("request", str(error))), request)
+        except Exception as error:  # noqa: BLE001  # a forwarder's mistake costs its delivery, not the worker
+            log.error("the forwarder failed to make a request", integration=self._integration, **trouble(error))  # noqa: TRY400
+            return Attempt(_alone_or_split(items, Dead("forwarder", type(error).__name__)))
+        try:
+            results = forwarder.read(answer, items)
+            if len(results) == len(items):
+                return Attempt(results, request, answer)
+            log.error("the forwarder read another number of results", integration=self._integration)
+        except Exception as error:  # noqa: BLE001  # as above: the status says enough
+            log.error("the forwarder failed to read an answer", integration=self._integration, **trouble(error))  # noqa: TRY400
+        return Attempt([by_status(answer)] * len(items), request, answer)
+
+    async def _write(
+        self, forwarder: WriterForwarder[Any], parcels: Sequence[Parcel], items: Sequence[Item]
+    ) -> Sequence[Result]:
+        topic, partition = parcels[0].run.tp
+        offsets = [parcel.run.records[parcel.index].offset for parcel in parcels]
+        try:
+            return await forwarder.write(items, Coordinates(topic, partition, offsets[0], offsets[-1]))
+        except Exception as error:  # noqa: BLE001  # a full disk or a lost database: waits, and goes on
+            log.warning("could not write", integration=self._integration, **trouble(error))
+            return [Retry()] * len(items)
+
+
+def _alone_or_split(items: Sequence[Item], dead: Dead) -> Sequence[Result]:
+    return [dead] if len(items) == 1 else [Split()] * len(items)

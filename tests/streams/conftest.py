@@ -1,0 +1,11 @@
+import pytest
+
+from streams.broker import Broker
+from streams.topics import Topics
+from tests.streams.delivering import Bench
+
+
+@pytest.fixture
+def bench(broker: Broker, topics: Topics) -> Bench:
+    """One integration's delivery on the real Kafka."""
+    return Bench(broker, topics)

@@ -1,0 +1,143 @@
+"""What the tests of delivery share: a vendor, and one integration's delivery on the real Kafka."""
+
+import asyncio
+from collections.abc import Sequence
+from contextlib import asynccontextmanager
+from typing import Any
+
+from pydantic import Field, SecretStr
+
+from forwarders.contract import (
+    Answer,
+    Contract,
+    Dead,
+    Delivered,
+    Forwarder,
+    HttpForwarder,
+    Item,
+    Kind,
+    Limits,
+    Payload,
+    Request,
+    Result,
+    Settings,
+    by_status,
+)
+from streams.broker import Broker
+from streams.delivery import make_delivery
+from streams.produce import Producer, Receipt
+from streams.settings import DeliverySettings
+from streams.topics import DeadLetter, Delivery, Headers, Origin, Outcomes, Topics
+from tests.receiver import Got
+from tests.streams.helpers import read
+
+
+class VendorSettings(Settings):
+    url: str
+    token: SecretStr = SecretStr("s3cret")
+
+
+class VendorPayload(Payload):
+    n: int
+    user: str = "u"
+    note: str | None = Field(None, max_length=10)
+
+
+class Vendor(HttpForwarder[VendorSettings]):
+    """A vendor that takes lists, and may answer for each item."""
+
+    contract = Contract(
+        "vendor", "Vendor", "https://example.com", Kind.ANALYTICS, VendorSettings, VendorPayload, Limits(items=10)
+    )
+
+    def group(self, payload):
+        return payload.get("user")
+
+    def request(self, items: Sequence[Item]) -> Request:
+        body = [dict(item.payload) for item in items]
+        url = f"{self.settings.url}?token={self.settings.token.get_secret_value()}"
+        return Request("POST", url, {"Authorization": "Bearer x"}, body)
+
+    def read(self, answer: Answer, items: Sequence[Item]) -> Sequence[Result]:
+        if answer.status == 207:
+            return [
+                Dead("listed") if b"%d" % item.payload["n"] in answer.body.split(b",") else Delivered()
+                for item in items
+            ]
+        return [by_status(answer)] * len(items)
+
+
+class Bench:
+    """One integration's delivery on the real Kafka."""
+
+    def __init__(self, broker: Broker, topics: Topics) -> None:
+        self.broker, self.topics = broker, topics
+        self.failed: list[str] = []
+        self.group = f"{topics.prefix}.forwarder.one"
+
+    async def forward(
+        self, *payloads: dict[str, Any], partition: int = 0, time: str = "t", retried: Headers | None = None
+    ) -> None:
+        """Forward these payloads, or hand them on for a retry with these headers."""
+        topic = self.topics.forward("one") if retried is None else self.topics.retry("one")
+        producer = Producer(self.broker, client_id="send")
+        await producer.start()
+        receipt = Receipt()
+        for payload in payloads:
+            delivery = Delivery(
+                f"m{payload.get('n')}", "r", "v1", "track", "E", time, "t", "web",
+                Origin(self.topics.events, partition, payload.get("n", 0)), payload,
+            )  # fmt: skip
+            key = str(payload.get("user", "u")).encode()
+            producer.append(topic, partition, receipt, key=key, value=delivery.encode(), headers=retried or [])
+        await receipt.confirmed(10)
+        await producer.stop()
+
+    @asynccontextmanager
+    async def running(self, forwarder: Forwarder[Any], *, grace: float = 8, **settings: Any):
+        """The delivery in this process, with short back-offs; fails the test when it fails."""
+        settings = {"backoff_min": 0.01, "backoff_max": 0.05, "linger": 0.02, **settings}
+        producer = Producer(
+            self.broker, client_id="forwarder", on_failure=lambda error: self.failed.append(repr(error))
+        )
+        await producer.start()
+        station = make_delivery(
+            "one", forwarder, DeliverySettings(**settings), self.topics, self.broker, producer,
+            fail=self.failed.append, grace=grace,
+        )  # fmt: skip
+        for step in station.started:
+            await step()
+        await station.app.start()
+        try:
+            yield station
+        finally:
+            await station.app.stop()
+            for step in station.stopped:
+                await step()
+            await producer.stop()
+        assert not self.failed
+
+    async def outcomes(self) -> dict[int, str]:
+        """The outcome of each offset; fails the test where one has two."""
+        found: dict[int, str] = {}
+        for record in await read(self.broker, self.topics.outcomes):
+            for span in Outcomes.decode(record.value).spans:
+                for offset in range(span.first, span.last + 1):
+                    assert found.setdefault(offset, span.outcome) == span.outcome
+        return found
+
+    async def settled(self, count: int) -> dict[int, str]:
+        """The outcomes, once there are so many."""
+        async with asyncio.timeout(20):
+            while len(found := await self.outcomes()) < count:
+                await asyncio.sleep(0.05)
+        return found
+
+    async def dead(self) -> list[DeadLetter]:
+        """The dead letters."""
+        return [DeadLetter.decode(record.value) for record in await read(self.broker, self.topics.dead)]
+
+
+def numbers(got: Sequence[Got]) -> list[list[int]]:
+    """The payloads' numbers, request by request."""
+    return [[payload["n"] for payload in one.body] for one in got]

@@ -1,0 +1,310 @@
+"""What becomes of deliveries that a vendor does not take at once."""
+
+import time
+from datetime import UTC, datetime, timedelta
+from math import log2
+
+import pytest
+from aiohttp import web
+
+from forwarders.contract import Contract, Kind, Limits, Rate, Throttled, refused
+from streams.events import rfc3339
+from streams.metrics import DELIVERY_PAUSED
+from streams.topics import Retried
+from tests.receiver import Got, Receiver, receiving
+from tests.streams.delivering import Bench, Vendor, VendorPayload, VendorSettings, numbers
+from tests.streams.helpers import committed, read, until
+
+pytestmark = pytest.mark.anyio
+
+
+class Whole(Vendor):
+    """A vendor that refuses a batch for one bad item, takes events of the last hour only, and 200 bytes an item."""
+
+    contract = Contract(
+        "whole", "Whole", "https://example.com", Kind.ANALYTICS, VendorSettings, VendorPayload,
+        Limits(items=64, item_bytes=200), window=timedelta(hours=1),
+    )  # fmt: skip
+
+    def read(self, answer, items):
+        return refused(items, "bad") if answer.status == 400 else super().read(answer, items)
+
+
+def make(kind: type[Vendor], vendor: Receiver) -> Vendor:
+    return kind(VendorSettings(url=vendor.url))
+
+
+def ago(seconds: float) -> str:
+    return rfc3339(time.time() - seconds)
+
+
+async def test_an_event_older_than_the_vendors_window_expires(bench: Bench):
+    """Its outcome is `expired`, nothing is sent and nothing is dead; a time without a meaning never expires."""
+    await bench.forward({"n": 0}, time=ago(3700))
+    await bench.forward({"n": 1}, time=ago(3500))
+    await bench.forward({"n": 2}, time="long ago")
+    async with receiving() as vendor, bench.running(make(Whole, vendor)):
+        assert await bench.settled(3) == {0: "expired", 1: "delivered", 2: "delivered"}
+    assert sorted(n for some in numbers(vendor.got) for n in some) == [1, 2]
+    assert not await bench.dead()
+
+
+async def test_max_age_narrows_the_vendors_window(bench: Bench):
+    """An integration may have a shorter one."""
+    await bench.forward({"n": 0}, time=ago(100))
+    await bench.forward({"n": 1}, time=datetime.now(UTC).isoformat())
+    async with receiving() as vendor, bench.running(make(Whole, vendor), max_age=60):
+        assert await bench.settled(2) == {0: "expired", 1: "delivered"}
+
+
+async def test_what_becomes_too_old_while_it_waits_expires(bench: Bench):
+    """An event that the vendor failed to take in time is not sent any more."""
+    await bench.forward({"n": 0}, time=ago(0))
+    async with receiving() as vendor:
+        vendor.answer = lambda _: web.Response(status=500)
+        async with bench.running(make(Vendor, vendor), max_age=1.5):
+            assert await bench.settled(1) == {0: "expired"}
+
+
+async def test_the_size_of_an_item_is_that_of_its_payload(bench: Bench):
+    """What stands around the payload in the record counts for nothing; a byte over the limit is dead unsent."""
+    fits = {"n": 0, "user": "u" * (200 - len('{"n":0,"user":""}'))}
+    await bench.forward(fits, {**fits, "n": 1, "user": fits["user"] + "u"})
+    async with receiving() as vendor, bench.running(make(Whole, vendor)):
+        assert await bench.settled(2) == {0: "delivered", 1: "dead"}
+    (letter,) = await bench.dead()
+    assert (letter.reason, letter.detail) == ("too_large", "201 bytes are more than the vendor takes (200)")
+    assert len(vendor.got) == 1
+
+
+async def test_a_poisoned_batch_costs_few_requests_and_one_dead_letter(bench: Bench):
+    """The bad one is found alone with at most 2·log2 n + 1 requests, every other is delivered once, in order."""
+    await bench.forward(*({"n": n} for n in range(64)))
+    delivered: list[int] = []
+
+    def answer(got: Got) -> web.StreamResponse:
+        some = [item["n"] for item in got.body]
+        if 41 in some:
+            return web.json_response({"error": "41"}, status=400)
+        delivered.extend(some)
+        return web.json_response({})
+
+    async with receiving() as vendor:
+        vendor.answer = answer
+        async with bench.running(make(Whole, vendor)):
+            assert await bench.settled(64) == {**dict.fromkeys(range(64), "delivered"), 41: "dead"}
+    assert len(vendor.got) <= 2 * log2(64) + 1
+    assert delivered == [n for n in range(64) if n != 41]
+    (letter,) = await bench.dead()
+    assert (letter.reason, letter.answer) == ("bad", {"status": 400, "body": '{"error": "41"}'})
+
+
+@pytest.mark.parametrize("status", [401, 403])
+async def test_refused_credentials_pause_the_integration(bench: Bench, status: int):
+    """Nothing is dead and nothing committed; one request at a time probes; mended credentials let all through."""
+    await bench.forward(*({"n": n} for n in range(100)))
+    mended = False
+    async with receiving() as vendor:
+        vendor.answer = lambda _: web.Response(status=200 if mended else status)
+        async with bench.running(make(Vendor, vendor), items=1, concurrency=4, backoff_min=0.2, backoff_max=0.4):
+            await until(lambda: len(vendor.got) >= 4)
+            before = len(vendor.got)
+            await until(lambda: len(vendor.got) >= before + 2)
+            assert DELIVERY_PAUSED.labels("one")._value.get() == 1
+            assert len(vendor.got) < 12
+            assert not await bench.outcomes()
+            mended = True
+            assert await bench.settled(100) == dict.fromkeys(range(100), "delivered")
+            assert DELIVERY_PAUSED.labels("one")._value.get() == 0
+    assert not await bench.dead()
+
+
+async def test_a_failing_vendor_is_probed_and_not_stormed(bench: Bench):
+    """After failures in a row one request at a time goes out; all is delivered when the vendor is back."""
+    await bench.forward(*({"n": n} for n in range(60)))
+    back = False
+    async with receiving() as vendor:
+        vendor.answer = lambda _: web.Response(status=200 if back else 503)
+        settings = {"items": 1, "backoff_min": 0.05, "backoff_max": 0.3, "retry_in_place": 0.1, "breaker_failures": 6}
+        async with bench.running(make(Vendor, vendor), **settings):
+            await until(lambda: DELIVERY_PAUSED.labels("one")._value.get() == 1)
+            vendor.most_open = 0
+            before = len(vendor.got)
+            await until(lambda: len(vendor.got) >= before + 4)
+            assert vendor.most_open <= 1
+            back = True
+            assert await bench.settled(60) == dict.fromkeys(range(60), "delivered")
+    # While the vendor fails for all, its deliveries wait where they are.
+    assert not await read(bench.broker, bench.topics.retry("one"))
+
+
+async def test_what_fails_while_others_pass_takes_the_way_of_the_retry_topic(bench: Bench):
+    """It comes again after the delay, as often as needed, and has one outcome; its neighbours do not wait for it."""
+    await bench.forward(*({"n": n, "user": f"u{n % 2}"} for n in range(20)))
+    passes = 0
+
+    def answer(got: Got) -> web.StreamResponse:
+        nonlocal passes
+        if got.body[0]["user"] == "u1":
+            passes += 1
+            return web.Response(status=500 if passes < 9 else 200)
+        return web.json_response({})
+
+    async with receiving() as vendor:
+        vendor.answer = answer
+        settings = {"retry_in_place": 0.05, "retry_delay": 0.5, "breaker_failures": 1000}
+        async with bench.running(make(Vendor, vendor), **settings):
+            assert await bench.settled(20) == dict.fromkeys(range(20), "delivered")
+    retried = [Retried.decode(record.headers) for record in await read(bench.broker, bench.topics.retry("one"))]
+    assert len(retried) >= 10
+    assert {one.reason for one in retried} == {"failing"}
+    assert min(one.attempts for one in retried) >= 1
+    assert len({one.since for one in retried if one.attempts > 4}) <= len({one.since for one in retried})
+    assert (await committed(bench.broker, bench.group, bench.topics.retry("one")))[0] == len(retried)
+
+
+async def test_a_retry_waits_until_it_is_due_and_holds_nobody_up(bench: Bench):
+    """Deliveries in the retry topic are sent at their time, and new ones pass them by."""
+    due = time.time() + 3
+    await bench.forward({"n": 0}, {"n": 1}, retried=Retried(2, due, due - 5, "failing").headers())
+    at: dict[int, float] = {}
+    async with receiving() as vendor:
+        vendor.note = lambda got: at.update({item["n"]: time.time() for item in got.body})
+        async with bench.running(make(Vendor, vendor)) as station:
+            await until(lambda: bool(station.app.consumer.resting))
+            assert await station.lag() == 0
+            await bench.forward({"n": 2})
+            assert await bench.settled(3) == dict.fromkeys(range(3), "delivered")
+            assert not station.app.consumer.resting
+            await bench.forward({"n": 3}, retried=Retried(2, time.time(), due, "failing").headers())
+            await bench.settled(4)
+    assert at[2] < due - 0.5
+    assert at[0] >= due - 0.01
+    assert at[1] < due + 2
+
+
+async def test_a_delivery_that_fails_for_too_long_is_dead(bench: Bench):
+    """What the retry topic could not mend in its time is a dead letter that counts all attempts."""
+    now = time.time()
+    await bench.forward({"n": 0}, retried=Retried(7, now, now - 100, "failing").headers())
+    async with receiving() as vendor:
+        vendor.answer = lambda _: web.Response(status=500)
+        settings = {"retry_in_place": 0, "retry_for": 60, "breaker_failures": 1000}
+        async with bench.running(make(Vendor, vendor), **settings):
+            assert await bench.settled(1) == {0: "dead"}
+    (letter,) = await bench.dead()
+    assert (letter.reason, letter.attempts) == ("retries", 8)
+
+
+async def test_one_that_always_fails_does_not_keep_its_batch_from_being_delivered(bench: Bench):
+    """A batch that failed, waited and fails again is halved, until only the bad one is left waiting."""
+    now = time.time()
+    await bench.forward(*({"n": n} for n in range(10)), retried=Retried(1, now, now - 1, "failing").headers())
+
+    def answer(got: Got) -> web.StreamResponse:
+        return web.Response(status=500 if 6 in [item["n"] for item in got.body] else 200)
+
+    async with receiving() as vendor:
+        vendor.answer = answer
+        settings = {"retry_in_place": 0, "retry_delay": 60, "breaker_failures": 1000}
+        async with bench.running(make(Vendor, vendor), **settings):
+            assert await bench.settled(9) == {n: "delivered" for n in range(10) if n != 6}
+
+
+async def test_an_ordered_integration_never_uses_the_retry_topic(bench: Bench):
+    """Its lane holds, however long its head fails."""
+    await bench.forward(*({"n": n} for n in range(10)))
+    fails = 12
+
+    def answer(got: Got) -> web.StreamResponse:
+        nonlocal fails
+        fails -= 1
+        return web.Response(status=500 if fails > 0 else 200)
+
+    async with receiving() as vendor:
+        vendor.answer = answer
+        settings = {"ordered": True, "retry_in_place": 0, "breaker_failures": 1000}
+        async with bench.running(make(Vendor, vendor), **settings):
+            await bench.settled(10)
+    assert not await read(bench.broker, bench.topics.retry("one"))
+
+
+async def test_a_throttled_user_waits_and_the_others_do_not(bench: Bench):
+    """A vendor that takes no more of one user pauses that user alone."""
+
+    class ByUser(Vendor):
+        def read(self, answer, items):
+            return [Throttled(1.0, "user")] * len(items) if answer.status == 429 else super().read(answer, items)
+
+    await bench.forward(*({"n": n, "user": f"u{n % 2}"} for n in range(40)))
+    throttled: list[float] = []
+    at: dict[int, float] = {}
+
+    def answer(got: Got) -> web.StreamResponse:
+        now = time.monotonic()
+        if got.body[0]["user"] == "u1" and (not throttled or now < throttled[0] + 0.9):
+            throttled.append(now)
+            return web.Response(status=429)
+        at.update({item["n"]: now for item in got.body})
+        return web.json_response({})
+
+    async with receiving() as vendor:
+        vendor.answer = answer
+        async with bench.running(make(ByUser, vendor), backoff_max=5):
+            assert await bench.settled(40) == dict.fromkeys(range(40), "delivered")
+    assert max(at[n] for n in range(0, 40, 2)) < throttled[0] + 0.9
+    assert min(at[n] for n in range(1, 40, 2)) >= throttled[0] + 0.9
+    assert len(throttled) <= 8
+
+
+async def test_the_vendors_rate_is_kept_before_it_has_to_refuse(bench: Bench):
+    """No more requests go out in a second than the contract says."""
+
+    class Slow(Vendor):
+        contract = Contract(
+            "slow", "Slow", "https://example.com", Kind.ANALYTICS, VendorSettings, VendorPayload, rates=(Rate(20),)
+        )
+
+    await bench.forward(*({"n": n} for n in range(40)))
+    at: list[float] = []
+    async with receiving() as vendor:
+        vendor.note = lambda _: at.append(time.monotonic())
+        async with bench.running(make(Slow, vendor)):
+            await bench.settled(40)
+    assert at[-1] - at[0] >= (40 - 3) / 20
+    assert all(later - at[n] > 0.85 for n, later in enumerate(at[22:]))
+
+
+async def test_a_dead_letter_that_no_record_can_hold_keeps_the_rest(bench: Bench):
+    """A payload near the bound of a record is left out of its letter, and the worker goes on."""
+    await bench.forward({"n": 0, "pad": "x" * 2_000_000}, {"n": 1})
+
+    class Talkative(Whole):
+        contract = Contract(
+            "talkative", "Talkative", "https://example.com", Kind.ANALYTICS, VendorSettings,
+            limits=Limits(bytes=3_000_000, item_bytes=3_000_000),
+        )  # fmt: skip
+
+        def request(self, items):
+            made = super().request(items)
+            return type(made)(made.method, made.url, {"X-Long": "x" * 200_000}, [])
+
+    async with receiving() as vendor:
+        vendor.answer = lambda _: web.json_response({}, status=400)
+        async with bench.running(make(Talkative, vendor)):
+            assert await bench.settled(2) == {0: "dead", 1: "dead"}
+    assert [letter.delivery["payload"].get("n") for letter in await bench.dead()] == [None, 1]
+
+
+async def test_a_mistake_of_ours_ends_the_process_and_loses_nothing(bench: Bench, monkeypatch: pytest.MonkeyPatch):
+    """What no one foresaw ends the worker, uncommitted; it never stops a lane in silence."""
+    await bench.forward({"n": 0})
+    async with receiving() as vendor:
+        context = bench.running(make(Vendor, vendor))
+        await context.__aenter__()
+        monkeypatch.setattr("streams.delivery.agent.Deliverer._report", None)
+        await until(lambda: bool(bench.failed))
+        with pytest.raises(AssertionError):
+            await context.__aexit__(None, None, None)
+    assert bench.failed == ["one: TypeError while delivering"]
+    assert not (await committed(bench.broker, bench.group, bench.topics.forward("one")))[0]
