@@ -59,7 +59,7 @@ def _show_account(console: Console, account: Account, *, whole: bool) -> None:
 
 def _show_rules(console: Console, rules: Sequence[TriedRule], *, whole: bool) -> None:
     """The rules that did not match; those that ask for another type or event say least, and are counted only."""
-    telling = [rule for rule in rules if not all(_asks_for_another(test) for test, _ in rule.untrue)]
+    telling = [rule for rule in rules if not any(_asks_for_another(test) for test, _ in rule.untrue)]
     shown_rules = rules if whole else telling[:FEW_RULES]
     for rule in shown_rules:
         untrue = [f"{test} (it is {shown(_absent(found), 40)})" for test, found in rule.untrue]
@@ -69,7 +69,8 @@ def _show_rules(console: Console, rules: Sequence[TriedRule], *, whole: bool) ->
             )
         )
     if len(rules) > len(shown_rules):
-        console.print(Text(f"  ✗ {len(rules) - len(shown_rules)} more rules did not match", "dim"))
+        more = "more " if shown_rules else ""
+        console.print(Text(f"  ✗ {len(rules) - len(shown_rules)} {more}rules did not match", "dim"))
 
 
 def _asks_for_another(test: str) -> bool:
@@ -95,8 +96,10 @@ def _show_fields(console: Console, fields: Sequence[PayloadField], *, whole: boo
     there = [each for each in fields if each.value is not MISSING or each.failed]
     chosen = there if whole else there[:FEW_FIELDS]
     table = Table(box=None, padding=(0, 2, 0, 0), show_header=False, pad_edge=False)
-    for _ in range(4):
-        table.add_column(no_wrap=True, overflow="ellipsis")
+    names = max((len(each.name or "payload") for each in chosen), default=0)
+    places = max((len(_short(each.where)) for each in chosen), default=0)
+    for width in (min(names + 4, 44), 8, 20, places):
+        table.add_column(no_wrap=True, overflow="ellipsis", min_width=width)
     for each in chosen:
         value = Text("left out", "red") if each.value is MISSING else Text(shown(each.value, 60 if whole else 36))
         origin = Text.assemble(
