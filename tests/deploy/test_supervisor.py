@@ -84,7 +84,7 @@ def test_says_who_ended_and_why():
         bench = Bench()
         children = [
             await bench.start("good", WORK),
-            await bench.start("bad", "import sys; print('first'); sys.exit('turnout: cannot listen')"),
+            await bench.start("bad", "import sys; print('first', flush=True); sys.exit('turnout: cannot listen')"),
         ]
         try:
             with pytest.raises(Failed, match=r"^bad ended with exit code 1: turnout: cannot listen$"):

