@@ -1,6 +1,8 @@
 """Texts of new files."""
 
+import importlib
 import re
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
@@ -13,6 +15,9 @@ from deploy.rewriting import on_one_line
 from forwarders.contract import Contract, Forwarder
 
 NAME = re.compile(NAME_PATTERN)
+FORWARDER_NAME = re.compile("[a-z][a-z0-9_]{0,40}")
+TEMPLATE = Path(__file__).parent / "template"
+"""The package of a forwarder for a vendor called Acme."""
 SCHEMA = Path(".schema", "integration.json")
 """Where the schema lies in a configuration folder."""
 
@@ -80,3 +85,30 @@ def _rules(contract: Contract, *, preset: bool) -> Iterator[str]:
     for key in required or ["user", "event"]:
         path = {"user": "$.userId", "event": "$.event"}.get(key, f"$.properties.{key}")
         yield f"      {key}: {path}"
+
+
+def write_forwarder(name: str, folder: Path) -> None:
+    """Write a package with a forwarder of this name into a new folder; raises OSError."""
+    folder.mkdir(parents=True)
+    title = "".join(part.capitalize() for part in name.split("_"))
+    renamed = {"turnout-acme": f"turnout-{name.replace('_', '-')}", "acme": name, "Acme": title}
+    for source in sorted(TEMPLATE.rglob("*")):
+        if source.is_file() and source.suffix in (".py", ".toml", ".yaml"):
+            target = folder / str(source.relative_to(TEMPLATE)).replace("acme", name)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            text = re.sub("turnout-acme|acme|Acme", lambda match: renamed[match[0]], source.read_text(encoding="utf-8"))
+            target.write_text(text, encoding="utf-8")
+    _write_requests(name, title, folder)
+
+
+def _write_requests(name: str, title: str, folder: Path) -> None:
+    """The golden requests, by the forwarder that has just been written and is not installed yet."""
+    from deploy.conformance.golden import Golden
+
+    sys.path.insert(0, str(folder.resolve()))
+    try:
+        importlib.invalidate_caches()
+        found = getattr(importlib.import_module(f"turnout_{name}.{name}"), title)
+        Golden(folder / "tests" / "requests" / name, found).update()
+    finally:
+        sys.path.remove(str(folder.resolve()))

@@ -15,6 +15,37 @@ def new() -> None:
 
 @new.command()
 @click.argument("name")
+@click.option(
+    "--folder",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="The package's folder, which must not be there; by default turnout-NAME.",
+)
+def forwarder(name: str, folder: Path | None) -> None:
+    """Write a package with a forwarder for a vendor: its module, preset, description and golden requests.
+
+    The package is an example that passes every check; change it to what the vendor documents.
+    """
+    from deploy.scaffold import FORWARDER_NAME, write_forwarder
+    from forwarders import registry
+
+    if not FORWARDER_NAME.fullmatch(name):
+        raise click.BadParameter(f"{name!r} is no name: small letters, digits and _, a letter first")
+    if name in registry.names():
+        raise click.BadParameter(f"there is a forwarder {name!r} already")
+    folder = folder or Path(f"turnout-{name.replace('_', '-')}")
+    try:
+        write_forwarder(name, folder)
+    except FileExistsError:
+        raise Failed(f"{folder} is there already") from None
+    except OSError as error:
+        raise Failed(f"cannot write {error.filename}: {error.strerror}") from error
+    click.echo(f"wrote {folder}; begin with turnout_{name}/{name}.py, and see what it lacks with:")
+    click.echo(f"  cd {folder} && pip install -e '.[dev]' && turnout conformance {name}")
+
+
+@new.command()
+@click.argument("name")
 @click.option("--forwarder", "kind", required=True, help="The forwarder that delivers.")
 @config_option
 def integration(name: str, kind: str, folder: Path) -> None:

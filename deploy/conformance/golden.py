@@ -50,9 +50,9 @@ class Case:
 class Golden:
     """The folder of one forwarder; what is wrong with a file is a RuleError."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, forwarder: type[Forwarder[Any]] | None = None) -> None:
         self.folder, self.name = folder, folder.name
-        self.forwarder = registry.find(folder.name)
+        self.forwarder = forwarder or registry.find(folder.name)
 
     @cached_property
     def description(self) -> Mapping[str, Any]:

@@ -9,9 +9,9 @@ from pathlib import Path
 PLUGIN = Path(__file__).parent / "plugin"
 
 
-def build_wheel(folder: Path) -> Path:
+def build_wheel(folder: Path, package: Path = PLUGIN) -> Path:
     """A wheel of the plug-in as its build backend would make it; that backend would have to be fetched."""
-    project = tomllib.loads((PLUGIN / "pyproject.toml").read_text())["project"]
+    project = tomllib.loads((package / "pyproject.toml").read_text())["project"]
     distribution = project["name"].replace("-", "_")
     info = f"{distribution}-{project['version']}.dist-info"
     entry_points = "".join(
@@ -19,8 +19,8 @@ def build_wheel(folder: Path) -> Path:
         for group, points in project["entry-points"].items()
     )
     files = {
-        path.relative_to(PLUGIN).as_posix(): path.read_text()
-        for path in sorted((PLUGIN / distribution).rglob("*"))
+        path.relative_to(package).as_posix(): path.read_text()
+        for path in sorted((package / distribution).rglob("*"))
         if path.suffix in (".py", ".yaml")
     } | {
         f"{info}/METADATA": f"Metadata-Version: 2.1\nName: {project['name']}\nVersion: {project['version']}\n",
@@ -35,8 +35,8 @@ def build_wheel(folder: Path) -> Path:
     return wheel
 
 
-def install(target: Path) -> None:
-    """Install the plug-in with pip into a folder that a process then has on its PYTHONPATH."""
-    wheel = build_wheel(target.parent)
+def install(target: Path, package: Path = PLUGIN) -> None:
+    """Install the plug-in, or another package, with pip into a folder that a process then has on its PYTHONPATH."""
+    wheel = build_wheel(target.parent, package)
     pip = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-deps", "--no-index"]
     subprocess.run([*pip, "--target", str(target), str(wheel)], check=True)

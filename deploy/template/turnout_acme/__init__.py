@@ -1,0 +1,1 @@
+"""A forwarder for Acme."""
