@@ -21,6 +21,7 @@ from typing_extensions import override
 from forwarders.auth import Secret
 from forwarders.contract import (
     Auth,
+    BatchFailure,
     Contract,
     Coordinates,
     Dead,
@@ -80,6 +81,7 @@ class Kafka(WriterForwarder[KafkaSettings]):
         kind=Kind.STORAGE,
         settings=KafkaSettings,
         limits=Limits(items=10_000, bytes=16_000_000, item_bytes=1_000_000),
+        batch_failure=BatchFailure.LISTED,
     )
 
     def __init__(self, settings: KafkaSettings) -> None:
