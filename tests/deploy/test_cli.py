@@ -103,7 +103,7 @@ def test_topics(example, broker):
     """`topics` shows what is missing or differs, and creates what is missing; workers refuse till then."""
     there = {**DEMO, "TURNOUT_BROKER__BOOTSTRAP": broker.bootstrap, "TURNOUT_CONFIG": str(example)}
     done = turnout("topics", **there)
-    assert (done.returncode, done.stdout.count("missing")) == (1, 7)
+    assert (done.returncode, done.stdout.count("missing")) == (1, 10)
 
     done = turnout("router", **there)
     assert done.returncode == 1
@@ -115,7 +115,7 @@ def test_topics(example, broker):
     assert {"topic": "turnout.forward.ga4", "declared": 4, "there": 4} in json.loads(done.stdout)
 
     done = turnout("topics", TURNOUT_PARTITIONS="5", **there)
-    assert (done.returncode, done.stdout.count("differs")) == (1, 7)
+    assert (done.returncode, done.stdout.count("differs")) == (1, 10)
     done = turnout("collector", TURNOUT_PARTITIONS="5", **there)
     assert done.returncode == 1
     assert "topic turnout.events has 4 partitions, and 5 are declared" in done.stderr
