@@ -16,6 +16,8 @@ ANSWER_BYTES: Final = 1_000_000
 
 HEADERS: Final = {"User-Agent": "turnout", "Accept-Encoding": "gzip, deflate"}
 
+_ANY, _BARE = zlib.MAX_WBITS | 32, -zlib.MAX_WBITS
+
 
 class UnreachableError(Exception):
     """No answer: the connection, the name, TLS or the time-out. The vendor may or may not have got the request."""
@@ -64,6 +66,8 @@ class Client:
             ) as response:
                 read = _inflate(await _read(response), response.headers.get("Content-Encoding", ""))
                 return Answer(response.status, {name.lower(): value for name, value in response.headers.items()}, read)
+        except aiohttp.ClientConnectorCertificateError as error:  # a ValueError too, and mended by the vendor
+            raise UnreachableError(type(error).__name__) from error
         except (aiohttp.InvalidURL, ValueError) as error:
             raise UnsendableError(type(error).__name__) from error
         except (aiohttp.ClientError, TimeoutError, asyncio.IncompleteReadError, OSError) as error:
@@ -94,12 +98,10 @@ async def _read(response: aiohttp.ClientResponse) -> bytes:
 
 def _inflate(body: bytes, encoding: str) -> bytes:
     """The body as it was before the vendor compressed it, up to the bound; as it came where it is not what it says."""
-    if not encoding or encoding.lower() not in ("gzip", "x-gzip", "deflate"):
+    if not encoding:
         return body
-    for form in (
-        zlib.MAX_WBITS | 32,
-        -zlib.MAX_WBITS,
-    ):  # gzip or zlib by its head, or, as some send deflate, without one
+    # By its head it is gzip or zlib; what some send as deflate has none.
+    for form in {"gzip": [_ANY], "x-gzip": [_ANY], "deflate": [_ANY, _BARE]}.get(encoding.lower(), []):
         try:
             return zlib.decompressobj(form).decompress(body, ANSWER_BYTES)
         except zlib.error:
