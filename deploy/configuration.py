@@ -4,6 +4,7 @@ import hashlib
 import os
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -15,6 +16,7 @@ from deploy.files import IntegrationFile, SourceFile
 from deploy.mistakes import WANTS_MORE, Complaint, Place, find_complaints, find_secrets, hint_at
 from deploy.payload_check import check_payload
 from deploy.settings import TurnoutSettings, variable
+from deploy.sunset import find_ending
 from forwarders import registry
 from forwarders.contract import Forwarder, Settings
 from streams.repair import Repair, make_repair
@@ -233,6 +235,10 @@ class _Reader:
         self._check_sources(document, data.get("sources"))
         forwarder = self._find_forwarder(document, data.get("forwarder"))
         settings = self._read_forwarder_settings(document, forwarder, data.get("settings", {})) if forwarder else None
+        if forwarder and (
+            ending := find_ending(document, forwarder.contract, data.get("settings"), datetime.now(UTC).date())
+        ):
+            self.warnings.append(ending)
         rules = self._read_rules(document, forwarder)
         if len(self.mistakes) > before or not (file and forwarder and rules):
             return None
