@@ -5,8 +5,9 @@ from importlib import import_module
 import click
 
 COMMANDS = (
-    *("check", "test", "explain", "diff", "schema", "new", "conformance"),
+    *("check", "test", "explain", "diff", "schema", "new", "conformance", "verify"),
     *("topics", "collector", "router", "forwarder", "simulate", "up"),
+    *("dead", "rejected"),
 )
 
 

@@ -90,7 +90,8 @@ class Contract:
     `payload` is None where any JSON object will do. `ordered` asks for one user's deliveries in order. `window` is how
     old an event the vendor takes. `dedupe` says which field the vendor tells repeats by, and `dedupe_window` for how
     long: without it a repeat counts twice. `versions` are those of the API that a setting may choose, newest first.
-    `auth` are the ways to authenticate that settings may choose from.
+    `auth` are the ways to authenticate that settings may choose from. `validation` is the setting that has the vendor
+    check what it gets and say so: true, or the code of its test tool.
     """
 
     name: str
@@ -108,6 +109,7 @@ class Contract:
     rates: tuple[Rate, ...] = ()
     versions: tuple[Version, ...] = ()
     auth: tuple[Way, ...] = ("static",)
+    validation: str | None = None
 
     def complaint(self, payload: Mapping[str, Any]) -> str | None:
         """What the payload model says against a payload, None if nothing; quotes no value."""

@@ -196,6 +196,7 @@ class Ga4(HttpForwarder[Ga4Settings]):
         limits=Limits(items=25, bytes=129_000, item_bytes=129_000),  # of 130 kB, less what encloses the events
         window=timedelta(hours=72),
         batch_failure=BatchFailure.SILENT,
+        validation="debug",
     )
 
     def __init__(self, settings: Ga4Settings) -> None:

@@ -181,6 +181,7 @@ class GoogleAds(HttpForwarder[GoogleAdsSettings]):
         rates=(Rate(300, seconds=60, per="account"), Rate(100_000, seconds=86_400, per="account")),
         versions=(Version("v1"),),
         auth=("oauth_refresh", "service_account"),
+        validation="validate_only",
     )
 
     @override

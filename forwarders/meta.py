@@ -170,6 +170,7 @@ class Meta(HttpForwarder[MetaSettings]):
         dedupe="event_id",
         dedupe_window=timedelta(hours=48),
         versions=(Version("v26.0"),),
+        validation="test_event_code",
     )
 
     @override

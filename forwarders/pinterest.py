@@ -139,6 +139,7 @@ class Pinterest(HttpForwarder[PinterestSettings]):
         batch_failure=BatchFailure.LISTED,
         rates=(Rate(5000, seconds=60, per="account"),),
         versions=(Version("v5"),),
+        validation="test",
     )
 
     @override

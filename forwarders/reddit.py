@@ -128,6 +128,7 @@ class Reddit(HttpForwarder[RedditSettings]):
         dedupe="metadata.conversion_id",
         rates=(Rate(5000, seconds=60), Rate(250_000, seconds=60, of="items")),
         versions=(Version("v3"),),
+        validation="test_id",
     )
 
     @override

@@ -117,6 +117,7 @@ class Snapchat(HttpForwarder[SnapchatSettings]):
         dedupe="event_id",
         dedupe_window=timedelta(hours=48),
         versions=(Version("v3"),),
+        validation="validate_only",
     )
 
     @override

@@ -143,6 +143,7 @@ class TikTok(HttpForwarder[TikTokSettings]):
         dedupe_window=timedelta(hours=48),
         rates=(Rate(1000), Rate(600_000, seconds=60), Rate(86_400_000, seconds=86_400)),
         versions=(Version("v1.3"),),
+        validation="test_event_code",
     )
 
     @property

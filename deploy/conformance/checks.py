@@ -45,6 +45,8 @@ def contract_is_whole(golden: Golden) -> Iterator[str]:
         yield "contract.payload is no Payload"
     if not 1 <= facts.limits.item_bytes <= facts.limits.bytes or facts.limits.items < 1:
         yield "contract.limits: at least one item fits, and an item is no larger than a request"
+    if facts.validation is not None and facts.validation not in facts.settings.model_fields:
+        yield f"contract.validation names no setting: {facts.validation!r}"
     if golden.forwarder.__doc__ in (None, Forwarder.__doc__, HttpForwarder.__doc__, WriterForwarder.__doc__):
         yield "the forwarder's class has no docstring"
 
