@@ -3,18 +3,22 @@
 import asyncio
 import hashlib
 import signal
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Collection, Coroutine
 from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import structlog
 
-from deploy.configuration import Configuration
+from deploy.configuration import Configuration, Integration
 from deploy.failures import Misconfigured
 from streams.broker import BrokerError, find_mismatches
 from streams.metrics import CONFIGURATION, CONFIGURATION_BROKEN
 from streams.ruleset import Holder
+
+if TYPE_CHECKING:
+    from streams.worker import Station, Worker
 
 log = structlog.get_logger()
 
@@ -123,7 +127,7 @@ class RouterRules:
 
     def take(self, _: Configuration, configuration: Configuration) -> bool:
         """As Take."""
-        waiting = self._waiting(configuration)
+        waiting = without_topics(configuration, configuration.integrations.keys() - self._ready)
         self._ready = configuration.integrations.keys() - waiting
         for name in sorted(waiting - self._said):
             remedy = f"turnout topics --create --config {configuration.folder}"
@@ -132,26 +136,60 @@ class RouterRules:
         self._holder.current = configuration.rule_set(without=waiting)
         return not waiting
 
-    def _waiting(self, configuration: Configuration) -> set[str]:
-        """The integrations that are new and whose topic is not there as it must be."""
-        new = configuration.integrations.keys() - self._ready
-        if not new:
-            return set()
-        names = {configuration.topics.forward(name): name for name in new}
-        declared = [topic for topic in configuration.topics.declared(new) if topic.name in names]
-        try:
-            mismatches = find_mismatches(configuration.settings.broker, declared, 5.0)
-        except BrokerError:
-            return set(new)
-        return {names[mismatch.topic.name] for mismatch in mismatches}
+
+class Deliveries:
+    """Has a forwarder's stations follow the integrations' files; to be made inside the worker's event loop.
+
+    One whose settings have changed is started again alone, one that is gone is stopped, and a new one begins once its
+    topics are there. `names` are those that the process delivers to, or none for all.
+    """
+
+    def __init__(
+        self,
+        worker: "Worker",
+        make: "Callable[[str, Configuration], Station]",
+        configuration: Configuration,
+        names: Collection[str],
+    ) -> None:
+        self._worker, self._make, self._names = worker, make, names
+        self._loop = asyncio.get_running_loop()
+        self._running = {station.name: configuration.integrations[station.name] for station in worker.stations}
+
+    def take(self, _: Configuration, configuration: Configuration) -> bool:
+        """As Take."""
+        wanted = {
+            name: integration
+            for name, integration in configuration.integrations.items()
+            if not self._names or name in self._names
+        }
+        waiting = without_topics(configuration, wanted.keys() - self._running.keys())
+        for name, integration in list(self._running.items()):
+            if name not in wanted or _delivers_otherwise(integration, wanted[name]):
+                self._await(self._worker.remove(name))
+                del self._running[name]
+                log.info("stopped delivering", integration=name)
+        for name in sorted(wanted.keys() - self._running.keys() - waiting):
+            self._await(self._worker.add(self._make(name, configuration)))
+            self._running[name] = wanted[name]
+            log.info("began to deliver", integration=name)
+        return not waiting
+
+    def _await(self, step: Coroutine[Any, Any, None]) -> None:
+        asyncio.run_coroutine_threadsafe(step, self._loop).result()
 
 
-def say_restarts(before: Configuration, after: Configuration) -> bool:
-    """Say which integrations' forwarders must be restarted to work by what their files say now; as Take."""
-    for name in sorted(before.integrations.keys() | after.integrations.keys()):
-        old, new = before.integrations.get(name), after.integrations.get(name)
-        if old is None or new is None:
-            log.warning("restart the forwarder", integration=name, because="it is new" if new else "it is gone")
-        elif (old.forwarder, old.settings, old.delivery) != (new.forwarder, new.settings, new.delivery):
-            log.warning("restart the forwarder", integration=name, because="its settings have changed")
-    return True
+def without_topics(configuration: Configuration, names: Collection[str]) -> set[str]:
+    """Those of these integrations whose topics are not there as they must be; all while Kafka does not answer."""
+    if not names:
+        return set()
+    topics = configuration.topics
+    try:
+        mismatches = find_mismatches(configuration.settings.broker, topics.of_integrations(names), 5.0)
+    except BrokerError:
+        return set(names)
+    lacking = {mismatch.topic.name for mismatch in mismatches}
+    return {name for name in names if lacking & {topic.name for topic in topics.of_integrations([name])}}
+
+
+def _delivers_otherwise(old: Integration, new: Integration) -> bool:
+    return (old.forwarder, old.settings, old.delivery) != (new.forwarder, new.settings, new.delivery)

@@ -8,14 +8,13 @@ from typing import TYPE_CHECKING
 from deploy.configuration import Configuration
 from deploy.failures import Failed
 from deploy.logs import say_ready, set_up
-from deploy.reload import Reloader
+from deploy.reload import Reloader, Take
 from streams.broker import BrokerError, find_mismatches
 
 if TYPE_CHECKING:
-    from streams.produce import Producer
-    from streams.worker import Station
+    from streams.worker import Worker
 
-    MakeStations = Callable[[Producer, Callable[[str], None]], list[Station]]
+    Begin = Callable[[Worker], Take]
 
 
 def prepare(configuration: Configuration) -> None:
@@ -44,12 +43,15 @@ def check_topics(configuration: Configuration, timeout: float = 10.0) -> None:
         raise Failed(f"{'; '.join(map(str, mismatches))} ({remedy})")
 
 
-def run(process: str, reloader: Reloader, make_stations: "MakeStations") -> int:
-    """Run stations in one process until it is told to stop; returns the exit code."""
+def run(process: str, configuration: Configuration, read: Callable[[], Configuration], begin: "Begin") -> int:
+    """Run a worker until it is told to stop; returns the exit code.
+
+    `read` reads the folder again when it has changed. `begin` gives the worker its stations, and says how it takes up
+    what has changed.
+    """
     from streams.produce import Producer
     from streams.worker import Worker
 
-    configuration = reloader.current
     broker, topics = configuration.settings.broker, configuration.topics
 
     async def work() -> int:
@@ -59,8 +61,7 @@ def run(process: str, reloader: Reloader, make_stations: "MakeStations") -> int:
             on_failure=lambda error: worker.fail(f"Kafka did not take a batch: {type(error).__name__}"),
         )
         worker = Worker(producer)
-        worker.stations = make_stations(producer, worker.fail)
-        async with reloader.running():
+        async with Reloader(configuration, read, begin(worker)).running():
             return await worker.run(ready=lambda: say_ready(process, version=configuration.version))
 
     try:

@@ -23,6 +23,7 @@ FROM_HEADER = "turnout-from"
 ATTEMPT_HEADER = "turnout-attempt"
 DUE_HEADER = "turnout-due"
 SINCE_HEADER = "turnout-since"
+HANDLED_HEADER = "turnout-handled"
 
 DAY = 24 * 3600
 
@@ -94,11 +95,15 @@ class Topics:
             Topic(self.rejected, self.partitions, long),
             Topic(self.outcomes, self.partitions, kept),
             Topic(self.dead, self.partitions, long),
-            *(
-                Topic(topic, self.partitions, kept)
-                for name in integrations
-                for topic in (self.forward(name), self.retry(name))
-            ),
+            *self.of_integrations(integrations),
+        ]
+
+    def of_integrations(self, names: Iterable[str]) -> list[Topic]:
+        """The topics that are these integrations' own."""
+        return [
+            Topic(topic, self.partitions, self.retention_days * DAY)
+            for name in names
+            for topic in (self.forward(name), self.retry(name))
         ]
 
 
@@ -397,6 +402,32 @@ class Rejected(NamedTuple):
             )
         except (KeyError, ValueError, TypeError) as error:
             raise RecordError(f"a rejected record lacks a header: {error}") from error
+
+
+class Handled(NamedTuple):
+    """A record without a value in the topics of dead letters and rejected events: what was done about others.
+
+    `how` is `replayed` or `dropped`; `offsets` are of the record's own partition.
+    """
+
+    how: str
+    offsets: Sequence[int]
+
+    def headers(self) -> Headers:
+        """As the record has them."""
+        return [(HANDLED_HEADER, orjson.dumps(tuple(self))), (VERSION_HEADER, b"%d" % VERSION)]
+
+    @classmethod
+    def decode(cls, headers: Iterable[tuple[str, bytes]]) -> "Handled | None":
+        """What a record's headers say, None where the record is something else; raises RecordError."""
+        value = dict(headers).get(HANDLED_HEADER)
+        if value is None:
+            return None
+        check_version(headers)
+        try:
+            return cls(*orjson.loads(value))
+        except (ValueError, TypeError) as error:
+            raise RecordError(f"a note of what was handled cannot be read: {error}") from error
 
 
 def check_version(headers: Iterable[tuple[str, bytes]]) -> None:

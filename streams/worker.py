@@ -42,6 +42,7 @@ def _nobody_waits() -> bool:
 class Station:
     """One Faust app of a worker, its runs, and whether it waits for something declared (a vendor, a back-off)."""
 
+    name: str
     app: faust.App
     broker: Broker
     progress: Progress
@@ -128,7 +129,7 @@ def make_station(
             await asyncio.sleep(0)
 
     app.agent(source, name=name)(agent)
-    return Station(app, broker, progress, transport)
+    return Station(name, app, broker, progress, transport)
 
 
 class Worker:
@@ -139,6 +140,7 @@ class Worker:
         self.stations: list[Station] = []
         self._stalled_after = stalled_after
         self._over: asyncio.Future[str | None] | None = None
+        self._crashes: dict[str, asyncio.Task[None]] = {}
 
     def fail(self, why: str) -> None:
         """End the process with exit code 1; what is not confirmed is not committed, and comes again."""
@@ -156,17 +158,17 @@ class Worker:
         self._over = loop.create_future()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self.stop)
-        tasks: list[asyncio.Task[None]] = []
+        watch: asyncio.Task[None] | None = None
         try:
             await self.producer.start()
             await asyncio.gather(*(self._start_station(station) for station in self.stations))
-            tasks += [loop.create_task(self._notice_crash(station)) for station in self.stations]
-            tasks.append(loop.create_task(self._watch()))
+            watch = loop.create_task(self._watch())
             ready()
             why = await self._over
         finally:
-            for task in tasks:
-                task.cancel()
+            for task in (watch, *self._crashes.values()):
+                if task:
+                    task.cancel()
             await self._stop_all()
         if why is not None:
             log.error("worker ends", reason=why)
@@ -176,6 +178,19 @@ class Worker:
         for step in station.started:
             await step()
         await station.app.start()
+        self._crashes[station.name] = asyncio.get_running_loop().create_task(self._notice_crash(station))
+
+    async def add(self, station: Station) -> None:
+        """Start one more station beside those that run."""
+        await self._start_station(station)
+        self.stations.append(station)
+
+    async def remove(self, name: str) -> None:
+        """Stop one station in order, and forget it; the others are not held up."""
+        for station in [station for station in self.stations if station.name == name]:
+            self.stations.remove(station)
+            self._crashes.pop(name).cancel()
+            await self._stop_station(station)
 
     async def _stop_all(self) -> None:
         await asyncio.gather(*(self._stop_station(station) for station in self.stations))
@@ -198,7 +213,7 @@ class Worker:
     async def _watch(self) -> None:
         while True:
             await asyncio.sleep(min(1.0, self._stalled_after))
-            for station in self.stations:
+            for station in list(self.stations):
                 still = monotonic() - station.progress.moved_at
                 if still > self._stalled_after and not station.waits() and await self._lags(station):
                     self.fail(

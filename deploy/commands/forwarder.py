@@ -1,8 +1,10 @@
+from functools import partial
 from pathlib import Path
 
 import click
 
 from deploy.commands.options import config_option, load
+from deploy.configuration import Configuration
 
 
 @click.command()
@@ -12,7 +14,7 @@ from deploy.commands.options import config_option, load
 def forwarder(context: click.Context, names: tuple[str, ...], folder: Path) -> None:
     """Deliver to these integrations, or to all. Forwarders of an integration share its work."""
     from deploy.mistakes import hint_at
-    from deploy.reload import Reloader, say_restarts
+    from deploy.reload import Deliveries, Take
     from deploy.workers import prepare, run
 
     needed = [f"integrations/{name}.yaml" for name in names] or ["integrations"]
@@ -26,24 +28,23 @@ def forwarder(context: click.Context, names: tuple[str, ...], folder: Path) -> N
     prepare(configuration)
 
     from streams.delivery import make_delivery
+    from streams.worker import Station, Worker
 
-    settings = configuration.settings
-    context.exit(
-        run(
-            "forwarder",
-            Reloader(configuration, lambda: load(folder, *needed), say_restarts),
-            lambda producer, fail: [
-                make_delivery(
-                    name,
-                    integrations[name].make(),
-                    integrations[name].delivery,
-                    settings.topics,
-                    settings.broker,
-                    producer,
-                    fail=fail,
-                    grace=settings.grace,
-                )
-                for name in dict.fromkeys(names) or integrations
-            ],
+    def make(worker: Worker, name: str, configuration: Configuration) -> Station:
+        settings, integration = configuration.settings, configuration.integrations[name]
+        return make_delivery(
+            name,
+            integration.make(),
+            integration.delivery,
+            settings.topics,
+            settings.broker,
+            worker.producer,
+            fail=worker.fail,
+            grace=settings.grace,
         )
-    )
+
+    def begin(worker: Worker) -> Take:
+        worker.stations = [make(worker, name, configuration) for name in dict.fromkeys(names) or integrations]
+        return Deliveries(worker, partial(make, worker), configuration, names).take
+
+    context.exit(run("forwarder", configuration, lambda: load(folder, *needed), begin))

@@ -10,7 +10,7 @@ from deploy.commands.options import config_option, load
 @click.pass_context
 def router(context: click.Context, folder: Path) -> None:
     """Route events to the integrations that want them. Routers share the work."""
-    from deploy.reload import Reloader, RouterRules
+    from deploy.reload import RouterRules, Take
     from deploy.workers import prepare, run
 
     configuration = load(folder, "sources")
@@ -18,24 +18,23 @@ def router(context: click.Context, folder: Path) -> None:
 
     from streams.router import make_router
     from streams.ruleset import Holder
+    from streams.worker import Worker
 
     settings = configuration.settings
     holder = Holder(configuration.rule_set())
-    rules = RouterRules(holder, configuration)
-    context.exit(
-        run(
-            "router",
-            Reloader(configuration, lambda: load(folder, "sources"), rules.take),
-            lambda producer, fail: [
-                make_router(
-                    holder,
-                    settings.topics,
-                    settings.broker,
-                    producer,
-                    settings.router,
-                    fail=fail,
-                    grace=settings.grace,
-                )
-            ],
-        )
-    )
+
+    def begin(worker: Worker) -> Take:
+        worker.stations = [
+            make_router(
+                holder,
+                settings.topics,
+                settings.broker,
+                worker.producer,
+                settings.router,
+                fail=worker.fail,
+                grace=settings.grace,
+            )
+        ]
+        return RouterRules(holder, configuration).take
+
+    context.exit(run("router", configuration, lambda: load(folder, "sources"), begin))

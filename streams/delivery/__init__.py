@@ -34,7 +34,7 @@ def make_delivery(
     deliverer = Deliverer(integration, forwarder, settings, topics, producer, fail=fail, clock=clock)
     topic = topics.forward(integration)
     station = make_station(
-        f"forwarder-{integration}",
+        integration,
         topic,
         deliverer.work,
         broker,

@@ -1,5 +1,6 @@
 """New rules in a running process."""
 
+import asyncio
 import json
 import os
 import shutil
@@ -7,6 +8,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import structlog
@@ -14,7 +16,7 @@ from dotenv import dotenv_values
 
 from deploy import reload
 from deploy.commands.options import load
-from deploy.reload import Reloader, RouterRules, content_hash, say_restarts
+from deploy.reload import Deliveries, Reloader, RouterRules, content_hash
 from streams.broker import BrokerError, Mismatch
 from streams.metrics import CONFIGURATION, CONFIGURATION_BROKEN
 from streams.ruleset import Holder
@@ -153,7 +155,7 @@ def test_a_new_integration_waits_for_its_topic(folder, router, monkeypatch):
     assert {route.integration for route in holder.current.routes} == {"file", "ga4", "webhook"}
     assert payload(holder)["kind"] == "order"
     assert [line["integration"] for line in logs if "waits" in line["event"]] == ["more"]
-    there.append("turnout.forward.more")
+    there += ["turnout.forward.more", "turnout.forward.more.retry"]
     reloader.poll()
     assert {route.integration for route in holder.current.routes} == {"file", "ga4", "more", "webhook"}
 
@@ -170,18 +172,69 @@ def test_turnout_yaml_waits_for_a_restart(folder, router):
     assert {route.topic.split(".")[0] for route in holder.current.routes} == {"turnout"}
 
 
-def test_changed_settings_ask_for_a_restart_of_the_forwarder(folder):
-    """A forwarder's process says which integrations it must be restarted for, and not for rules."""
-    reloader = Reloader(load(folder), lambda: load(folder), say_restarts)
-    edit(folder, "integrations/ga4.yaml", "G-EXAMPLE123", "G-OTHER")
-    edit(folder, "integrations/webhook.yaml", "kind: purchase", "kind: order")
-    (folder / "integrations/file.yaml").unlink()
-    with structlog.testing.capture_logs() as logs:
-        reloader.poll()
-    assert [(line["integration"], line["because"]) for line in logs if "restart" in line["event"]] == [
-        ("file", "it is gone"),
-        ("ga4", "its settings have changed"),
-    ]
+class Stations:
+    """A worker that notes what is started and stopped."""
+
+    def __init__(self, names):
+        self.stations = [SimpleNamespace(name=name) for name in names]
+        self.steps = []
+
+    async def add(self, station):
+        self.steps.append(f"add {station.name} {station.settings}")
+
+    async def remove(self, name):
+        self.steps.append(f"remove {name}")
+
+
+def test_a_forwarders_stations_follow_the_files(folder, monkeypatch):
+    """Changed settings restart that integration alone, a gone one stops, a new one begins once its topics are there."""
+    lacking = ["turnout.forward.more.retry"]
+
+    def mismatches(_, declared, __):
+        return [Mismatch(topic, None) for topic in declared if topic.name in lacking]
+
+    monkeypatch.setattr("deploy.reload.find_mismatches", mismatches)
+
+    def make(name, configuration):
+        return SimpleNamespace(name=name, settings=type(configuration.integrations[name].settings).__name__)
+
+    async def follow():
+        configuration = load(folder)
+        worker = Stations(configuration.integrations)
+        reloader = Reloader(configuration, lambda: load(folder), Deliveries(worker, make, configuration, ()).take)
+        edit(folder, "integrations/ga4.yaml", "G-EXAMPLE123", "G-OTHER")
+        edit(folder, "integrations/webhook.yaml", "kind: purchase", "kind: order")
+        (folder / "integrations/file.yaml").unlink()
+        more = (folder / "integrations/webhook.yaml").read_text().replace("integration: webhook", "integration: more")
+        (folder / "integrations/more.yaml").write_text(more)
+        await asyncio.to_thread(reloader.poll)
+        first = worker.steps.copy()
+        await asyncio.to_thread(reloader.poll)
+        assert worker.steps == first
+        lacking.clear()
+        await asyncio.to_thread(reloader.poll)
+        await asyncio.to_thread(reloader.poll)
+        return first, worker.steps[len(first) :]
+
+    assert asyncio.run(follow()) == (
+        ["remove file", "remove ga4", "add ga4 Ga4Settings"],
+        ["add more WebhookSettings"],
+    )
+
+
+def test_a_forwarder_follows_only_the_integrations_that_it_was_named(folder, monkeypatch):
+    """A process for some integrations leaves the others to others."""
+    monkeypatch.setattr("deploy.reload.find_mismatches", lambda *_: [])
+
+    async def follow():
+        configuration = load(folder)
+        worker = Stations(["ga4"])
+        reloader = Reloader(configuration, lambda: load(folder), Deliveries(worker, None, configuration, ("ga4",)).take)
+        (folder / "integrations/file.yaml").unlink()
+        await asyncio.to_thread(reloader.poll)
+        return worker.steps
+
+    assert asyncio.run(follow()) == []
 
 
 def test_the_hash_is_of_names_and_content(folder):
