@@ -236,3 +236,17 @@ async def test_broken_json_a_null_key_and_a_tombstone_in_the_events_topic(stage:
 
 async def _committed(broker: Broker, group: str, topic: str) -> dict[int, int | None]:
     return await committed(broker, group, topic, 4)
+
+
+async def test_new_settings_while_events_flow(stage: Stage):
+    """A forwarder whose file changes starts that integration again alone: nothing is lost, and nothing comes twice."""
+    stage.start("router")
+    forwarder = await stage.start("forwarder").ready()
+    async with stage.load(batch=20):
+        await flowing(stage, 500)
+        file = stage.folder / "integrations" / "hook.yaml"
+        file.write_text(file.read_text().replace("concurrency: 4", "concurrency: 3"))
+        await stage.until(lambda: "began to deliver" in forwarder.log.read_text())
+        await flowing(stage, len(stage.received) + 500)
+    await stage.verdict()
+    assert forwarder.runs
