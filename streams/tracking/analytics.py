@@ -2,7 +2,9 @@
 
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
+from functools import lru_cache
 from importlib.metadata import PackageNotFoundError, version
+from os import urandom
 from time import time
 from typing import Any
 from uuid import uuid4
@@ -10,8 +12,6 @@ from uuid import uuid4
 from streams.tracking import context, identity, pages
 from streams.tracking.tracker import Tracker
 from streams.tracking.visit import Visit
-
-_DEFAULT_PORTS = {"http": ":80", "https": ":443"}
 
 
 def _library() -> dict[str, str]:
@@ -70,7 +70,7 @@ class Analytics:
     def anonymous_id(self) -> str:
         """The visitor's anonymous id: the cookie's, else one made for this request, and kept in a cookie if allowed."""
         if self._anonymous is None:
-            found = identity.read_id(self.visit.cookies, identity.ANONYMOUS)
+            found = self.visit.cookies.anonymous
             self._given = found is not None
             self._anonymous = found or str(uuid4())
         return self._anonymous
@@ -139,7 +139,9 @@ class Analytics:
         private = identity.keep_private(headers)
         if private is None:
             return ()
-        cookie = identity.set_cookie(anonymous_id, self._tracker.cookie_domain, secure=self.visit.scheme == "https")
+        cookie = identity.set_cookie(
+            anonymous_id, self._tracker.cookie_domain, secure=self.visit.origin.scheme == "https"
+        )
         return [*private, ("Set-Cookie", cookie)]
 
     def read(self, chunk: bytes) -> None:
@@ -180,7 +182,7 @@ class Analytics:
         name = added.get("name") or tracker.ask(tracker.name, visit)
         properties = {
             **page,
-            "host": visit.host,
+            "host": visit.origin.host,
             "query": visit.query,
             **(tracker.ask(tracker.properties, visit) or {}),
             **added.get("properties", {}),
@@ -203,9 +205,9 @@ class Analytics:
         shared = self._shared_context()
         event: dict[str, Any] = {
             "type": kind,
-            "messageId": str(uuid4()),
+            "messageId": f"turnout-{urandom(16).hex()}",
             "anonymousId": self.anonymous_id,
-            "timestamp": datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds"),
+            "timestamp": f"{_second(int(seconds))}.{int(seconds % 1 * 1000):03}Z",
             **body,
             "context": _merged(shared, added) if added else shared,
         }
@@ -214,7 +216,7 @@ class Analytics:
             event["userId"] = user_id
         ids = self._vendor_ids(shared)
         if ids or integrations:
-            event["integrations"] = _with_ids(integrations or {}, ids)
+            event["integrations"] = _with_ids(integrations, ids) if integrations else ids
         self._tracker.send(event)
 
     def _find_user(self) -> str | None:
@@ -223,7 +225,7 @@ class Analytics:
         asked = self._tracker.ask(self._tracker.user, self.visit)
         if asked is not None and asked != "":
             return str(asked)
-        return identity.read_id(self.visit.cookies, identity.USER)
+        return self.visit.cookies.user
 
     def _shared_context(self) -> dict[str, Any]:
         """The context of all of this request's events, made once."""
@@ -233,34 +235,29 @@ class Analytics:
 
     def _make_context(self) -> dict[str, Any]:
         visit = self.visit
-        header = visit.header
-        query = visit.query
-        path = visit.path
+        header = visit.headers.get
+        query, path = visit.query, visit.path
+        ip, scheme, host = visit.origin
         search = f"?{query}" if query else ""
-        scheme = visit.scheme
-        host = visit.host.removesuffix(_DEFAULT_PORTS.get(scheme, " "))
         made: dict[str, Any] = {
             "library": LIBRARY,
             "page": {
                 "url": f"{scheme}://{host}{path}{search}",
                 "path": path,
                 "search": search,
-                "referrer": header("referer"),
+                "referrer": header("referer", ""),
             },
         }
-        language = header("accept-language")
         campaign, clicks = context.campaign_and_clicks(query)
         found = {
-            "ip": visit.ip,
-            "userAgent": header("user-agent"),
-            "userAgentData": context.client_hints(visit),
-            "locale": context.locale(language) if language else None,
+            "ip": ip,
             "campaign": campaign,
             "clickIds": clicks,
-            "cookies": context.vendor_cookies(visit) if self._tracker.vendor_cookies else None,
+            "cookies": visit.cookies.vendors if self._tracker.vendor_cookies else None,
             "consent": {"globalPrivacyControl": True} if header("sec-gpc") == "1" else None,
         }
         made.update({name: value for name, value in found.items() if value})
+        made.update(context.browser(visit.headers))
         more = self._tracker.ask(self._tracker.context, visit)
         return _merged(made, more) if more else made
 
@@ -268,6 +265,11 @@ class Analytics:
         if not self._tracker.vendor_cookies:
             return {}
         return context.vendor_ids(shared.get("cookies", {}), shared.get("clickIds", {}), int(self._time * 1000))
+
+
+@lru_cache(4)
+def _second(seconds: int) -> str:
+    return datetime.fromtimestamp(seconds, UTC).isoformat().removesuffix("+00:00")
 
 
 def _merged(base: Mapping[str, Any], more: Mapping[str, Any]) -> dict[str, Any]:

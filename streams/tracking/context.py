@@ -4,25 +4,22 @@ import re
 from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any
-from urllib.parse import parse_qsl
-
-from streams.tracking.visit import Visit
+from urllib.parse import unquote_plus
 
 CLICK_IDS = frozenset(
     ("gclid", "wbraid", "gbraid", "fbclid", "ttclid", "msclkid", "twclid", "li_fat_id", "ScCid", "epik", "rdt_cid")
 )
 """Parameters by which ad networks know the click that led here."""
 
-VENDOR_COOKIES = {
+_COOKIE_IDS = {
     "_fbp": ("meta", "fbp"),
     "_fbc": ("meta", "fbc"),
     "_ttp": ("tiktok", "ttp"),
     "_scid": ("snapchat", "cookie"),
-    "_ga": ("ga4", "client_id"),
 }
-"""Cookies of vendors' browser tags, and where the presets look for them in the event's `integrations`."""
+"""Where the presets look for the cookies of vendors' browser tags in the event's `integrations`."""
 
-VENDOR_CLICK_IDS = {
+_CLICK_IDS = {
     "ttclid": ("tiktok", "ttclid"),
     "ScCid": ("snapchat", "click_id"),
     "rdt_cid": ("reddit", "click_id"),
@@ -30,8 +27,8 @@ VENDOR_CLICK_IDS = {
 }
 """The click ids that presets look for in the event's `integrations`."""
 
-LONGEST_VALUE = 512
-"""Characters of a cookie or click id that are believed to be one."""
+LONGEST_CLICK_ID = 512
+"""Characters of a click id that are believed to be one."""
 
 _CAMPAIGN = {"campaign": "name"}
 _BRANDS = re.compile(r'"((?:[^"\\]|\\.)*)";\s*v="([^"]*)"')
@@ -47,30 +44,43 @@ _HINTS = {
     "sec-ch-ua-bitness": "bitness",
     "sec-ch-ua-full-version": "uaFullVersion",
 }
+_BROWSER_HEADERS = (
+    "user-agent",
+    "accept-language",
+    "sec-ch-ua",
+    "sec-ch-ua-mobile",
+    "sec-ch-ua-full-version-list",
+    *_HINTS,
+)
 
 
-def client_hints(visit: Visit) -> dict[str, Any] | None:
-    """The client hints as `navigator.userAgentData` has them; None where the browser sends none."""
-    brands = visit.header("sec-ch-ua")
-    if not brands:
-        return None
-    found: dict[str, Any] = {"brands": _brands(brands), "mobile": visit.header("sec-ch-ua-mobile") == "?1"}
-    full = visit.header("sec-ch-ua-full-version-list")
-    if full:
-        found["fullVersionList"] = _brands(full)
-    for header, name in _HINTS.items():
-        value = visit.header(header).strip('"')
-        if value:
-            found[name] = value
+def browser(headers: Mapping[str, str]) -> Mapping[str, Any]:
+    """What the browser says of itself: `userAgent`, `locale`, and the client hints as `navigator.userAgentData`."""
+    return _browser(tuple(map(headers.get, _BROWSER_HEADERS)))
+
+
+# Many visitors have the same browser. What is returned is shared.
+@lru_cache(4096)
+def _browser(values: tuple[str | None, ...]) -> Mapping[str, Any]:
+    user_agent, language, brands, mobile, full_versions, *hints = values
+    found: dict[str, Any] = {}
+    if user_agent:
+        found["userAgent"] = user_agent
+    wanted = locale(language) if language else None
+    if wanted:
+        found["locale"] = wanted
+    if brands:
+        data = found["userAgentData"] = {"brands": _brands(brands), "mobile": mobile == "?1"}
+        data |= {name: hint.strip('"') for name, hint in zip(_HINTS.values(), hints, strict=True) if hint}
+        if full_versions:
+            data["fullVersionList"] = _brands(full_versions)
     return found
 
 
-@lru_cache(1024)
 def _brands(header: str) -> list[dict[str, str]]:
     return [{"brand": brand, "version": version} for brand, version in _BRANDS.findall(header)]
 
 
-@lru_cache(1024)
 def locale(accept_language: str) -> str | None:
     """The language that a visitor wants most, `en-GB`."""
     best, most = None, 0.0
@@ -92,29 +102,21 @@ def campaign_and_clicks(query: str) -> tuple[dict[str, str], dict[str, str]]:
     """
     campaign: dict[str, str] = {}
     clicks: dict[str, str] = {}
-    if "=" not in query:
-        return campaign, clicks
-    try:
-        parameters = parse_qsl(query, max_num_fields=256)
-    except ValueError:
-        return campaign, clicks
-    for name, value in parameters:
+    for parameter in query.split("&"):
+        name, _, value = parameter.partition("=")
+        if not value:
+            continue
         if name.startswith("utm_"):
-            campaign.setdefault(_CAMPAIGN.get(name[4:], name[4:]), value)
-        elif name in CLICK_IDS and len(value) <= LONGEST_VALUE:
-            clicks.setdefault(name, value)
+            campaign.setdefault(_CAMPAIGN.get(name[4:], name[4:]), _decoded(value))
+        elif name in CLICK_IDS and len(value) <= LONGEST_CLICK_ID:
+            clicks.setdefault(name, _decoded(value))
     if "term" in campaign:
         campaign["keyword"] = campaign["term"]
     return campaign, clicks
 
 
-def vendor_cookies(visit: Visit) -> dict[str, str]:
-    """The cookies of vendors' browser tags as they came; of two with a name the first."""
-    found: dict[str, str] = {}
-    for name, value in visit.cookies:
-        if (name in VENDOR_COOKIES or name.startswith("_ga_")) and 0 < len(value) <= LONGEST_VALUE:
-            found.setdefault(name, value)
-    return found
+def _decoded(value: str) -> str:
+    return unquote_plus(value) if "%" in value or "+" in value else value
 
 
 def vendor_ids(cookies: Mapping[str, str], clicks: Mapping[str, str], milliseconds: int) -> dict[str, dict[str, str]]:
@@ -131,11 +133,11 @@ def vendor_ids(cookies: Mapping[str, str], clicks: Mapping[str, str], millisecon
             if match:
                 found.setdefault("ga4", {}).setdefault(field, match[match.lastindex or 0])
         else:
-            integration, field = VENDOR_COOKIES[name]
+            integration, field = _COOKIE_IDS[name]
             found.setdefault(integration, {})[field] = value
     for name, value in clicks.items():
-        if name in VENDOR_CLICK_IDS:
-            integration, field = VENDOR_CLICK_IDS[name]
+        if name in _CLICK_IDS:
+            integration, field = _CLICK_IDS[name]
             found.setdefault(integration, {})[field] = value
     if "fbclid" in clicks and "_fbc" not in cookies:
         found.setdefault("meta", {})["fbc"] = f"fb.1.{milliseconds}.{clicks['fbclid']}"

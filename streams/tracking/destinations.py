@@ -198,6 +198,12 @@ class _KafkaConnection:
 
         given = self._kafka.broker
         broker = Broker(bootstrap=given) if isinstance(given, str) else given
+        milliseconds = int(self._kafka.timeout * 1000)
         return KafkaProducer(
-            **broker.client(), client_id="turnout-tracking", acks="all", enable_idempotence=broker.idempotent
+            **broker.client(),
+            client_id="turnout-tracking",
+            acks="all",
+            enable_idempotence=broker.idempotent,
+            bootstrap_timeout_ms=milliseconds,
+            max_block_ms=milliseconds,
         )

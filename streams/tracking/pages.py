@@ -1,5 +1,6 @@
 """Which responses are pages that a person saw, and their titles."""
 
+import codecs
 import html
 import re
 from collections.abc import Mapping
@@ -39,8 +40,9 @@ def is_bot(user_agent: str) -> bool:
 
 def is_prefetch(visit: Visit) -> bool:
     """Whether a browser or a link preview fetches it before anybody asked to see it."""
+    headers = visit.headers
     for name in _PREFETCH:
-        value = visit.header(name)
+        value = headers.get(name)
         if value and ("prefetch" in value or "preview" in value):
             return True
     return False
@@ -48,17 +50,16 @@ def is_prefetch(visit: Visit) -> bool:
 
 def is_asset(visit: Visit, headers: Mapping[str, str]) -> bool:
     """Whether the response is anything but a document that somebody navigated to."""
-    destination = visit.header("sec-fetch-dest")
-    if destination and destination != "document":
+    kind = headers.get("content-type")
+    if kind is not None and not kind.lower().startswith(DOCUMENTS):
+        return True
+    # A 304 names no type.
+    if kind is None and ("text/html" not in visit.header("accept") or _ASSETS.search(visit.path)):
+        return True
+    if visit.headers.get("sec-fetch-dest", "document") != "document":
         return True
     # Android's web views name their app in this header.
-    if visit.header("x-requested-with") == "XMLHttpRequest":
-        return True
-    kind = headers.get("content-type")
-    if kind is not None:
-        return not kind.lower().startswith(DOCUMENTS)
-    # A 304 names no type.
-    return "text/html" not in visit.header("accept") or _ASSETS.search(visit.path) is not None
+    return visit.headers.get("x-requested-with") == "XMLHttpRequest"
 
 
 def find_title(beginning: bytes, content_type: str) -> str | None:
@@ -70,9 +71,14 @@ def find_title(beginning: bytes, content_type: str) -> str | None:
     end = beginning.find(b"</", begin)
     if start < 0 or not begin or end < 0:
         return None
-    charset = content_type.lower().partition("charset=")[2].strip(" \"'") or "utf-8"
-    try:
-        text = beginning[begin:end].decode(charset, "replace")
-    except LookupError:
-        return None
+    text = beginning[begin:end].decode(_charset(content_type), "replace")
     return " ".join(html.unescape(text).split()) or None
+
+
+@lru_cache(64)
+def _charset(content_type: str) -> str:
+    named = content_type.lower().partition("charset=")[2].partition(";")[0].strip(" \"'")
+    try:
+        return codecs.lookup(named).name
+    except LookupError:
+        return "utf-8"

@@ -57,7 +57,7 @@ class Sender:
         self.counts: Counter[str] = Counter()
         self._queue: deque[Item] = deque()
         self._bytes = 0
-        self._busy = False
+        self._in_flight = 0
         self._flushing = 0
         self._thread: threading.Thread | None = None
         self._logged: dict[str, float] = {}
@@ -96,15 +96,15 @@ class Sender:
             self._flushing += 1
             self._changed.notify_all()
             try:
-                return self._changed.wait_for(lambda: not self._queue and not self._busy, timeout)
+                return self._changed.wait_for(lambda: not self._queue and not self._in_flight, timeout)
             finally:
                 self._flushing -= 1
 
     def finish(self, timeout: float) -> None:
-        """Flush at the process's end, and count what is left as lost."""
+        """Flush at the process's end, and count what is not confirmed by then as lost."""
         if not self.flush(timeout):
             with self._changed:
-                left = len(self._queue)
+                left = len(self._queue) + self._in_flight
                 self._queue.clear()
                 self._bytes = 0
             self.drop("exit", left, "the process ends")
@@ -125,8 +125,9 @@ class Sender:
                 log.error("on_drop raised %s", type(error).__name__)  # noqa: TRY400
 
     def _count(self, what: str, count: int) -> None:
-        with self._changed:
-            self.counts[what] += count
+        if count:
+            with self._changed:
+                self.counts[what] += count
 
     def _run(self) -> None:
         connection = self._destination.open()
@@ -136,11 +137,10 @@ class Sender:
     def _take(self) -> Sequence[Item]:
         """The next events, once there are enough of them or the oldest has waited long enough."""
         with self._changed:
-            self._busy = False
+            self._in_flight = 0
             self._changed.notify_all()
             self._changed.wait_for(lambda: self._queue)
             self._changed.wait_for(lambda: len(self._queue) >= self._batch_events or self._flushing, self._interval)
-            self._busy = True
             items: list[Item] = []
             size = 0
             while self._queue and len(items) < self._batch_events and size + len(self._queue[0].value) <= BATCH_BYTES:
@@ -148,6 +148,7 @@ class Sender:
                 items.append(item)
                 size += len(item.value)
             self._bytes -= size
+            self._in_flight = len(items)
             return items
 
     def _deliver(self, connection: Connection, items: Sequence[Item]) -> None:

@@ -2,13 +2,25 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, MutableMapping
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import quote
 
+from streams.tracking.identity import Cookies, read_cookies
 from streams.tracking.proxies import Resolve
 
 # What a browser leaves as it is in the path of a URL.
 _PATH_SAFE = "/:@!$&'()*+,;=~"
+
+
+class Origin(NamedTuple):
+    """Where a request comes from, and how the visitor's browser names the site.
+
+    `ip` is None where there is none; `host` has the port where the browser shows one.
+    """
+
+    ip: str | None
+    scheme: str
+    host: str
 
 
 class Visit(ABC):
@@ -18,18 +30,15 @@ class Visit(ABC):
     framework's own request where that is known (Django), else None.
     """
 
-    __slots__ = ("_cookies", "_resolve", "_resolved", "raw", "request")
+    __slots__ = ("_cookies", "_headers", "_origin", "_resolve", "raw", "request")
 
     def __init__(self, raw: MutableMapping[str, Any], resolve: Resolve) -> None:
         self.raw = raw
         self.request: Any = None
         self._resolve = resolve
-        self._resolved: tuple[str | None, bool] | None = None
-        self._cookies: list[tuple[str, str]] | None = None
-
-    @abstractmethod
-    def header(self, name: str) -> str:
-        """A header by its name in lower case: empty where it is missing, joined where it stands repeatedly."""
+        self._headers: Mapping[str, str] | None = None
+        self._origin: Origin | None = None
+        self._cookies: Cookies | None = None
 
     @property
     @abstractmethod
@@ -46,66 +55,70 @@ class Visit(ABC):
     def query(self) -> str:
         """The query string without its question mark."""
 
-    @property
     @abstractmethod
-    def peer(self) -> str:
+    def _read_headers(self) -> Mapping[str, str]: ...
+
+    @abstractmethod
+    def _peer(self) -> str:
         """The address that the connection comes from; empty for a Unix socket."""
 
-    @property
     @abstractmethod
     def _scheme(self) -> str: ...
 
     @property
-    def ip(self) -> str | None:
-        """The visitor's address: the peer's, or what trusted proxies forwarded."""
-        return self._address()[0]
+    def headers(self) -> Mapping[str, str]:
+        """The headers by name in lower case; one that stands repeatedly is joined by commas, cookies by semicolons."""
+        if self._headers is None:
+            self._headers = self._read_headers()
+        return self._headers
+
+    def header(self, name: str) -> str:
+        """A header by its name in lower case; empty where it is missing."""
+        return self.headers.get(name, "")
 
     @property
-    def scheme(self) -> str:
-        """`http` or `https`, as the visitor's browser has it."""
-        forwarded = self._forwarded("x-forwarded-proto").lower()
-        return forwarded if forwarded in ("http", "https") else self._scheme
-
-    @property
-    def host(self) -> str:
-        """The host, with the port where it is not the scheme's own."""
-        return self._forwarded("x-forwarded-host") or self.header("host")
-
-    @property
-    def cookies(self) -> list[tuple[str, str]]:
-        """Every cookie's name and value as they came, repeated names included."""
+    def cookies(self) -> Cookies:
+        """What the cookies tell."""
         if self._cookies is None:
-            parts = (part.partition("=") for part in self.header("cookie").split(";"))
-            self._cookies = [(name.strip(), value.strip()) for name, there, value in parts if there]
+            self._cookies = read_cookies(self.header("cookie"))
         return self._cookies
 
     def cookie(self, name: str) -> str | None:
         """The first cookie of that name, as it came."""
-        return next((value for found, value in self.cookies if found == name), None)
+        for part in self.header("cookie").split(";"):
+            found, there, value = part.strip().partition("=")
+            if there and found == name:
+                return value
+        return None
 
-    def _forwarded(self, header: str) -> str:
-        return self.header(header).partition(",")[0].strip() if self._address()[1] else ""
+    @property
+    def origin(self) -> Origin:
+        """The visitor's address, scheme and host: the connection's own, or what trusted proxies forwarded."""
+        if self._origin is None:
+            self._origin = self._find_origin()
+        return self._origin
 
-    def _address(self) -> tuple[str | None, bool]:
-        if self._resolved is None:
-            self._resolved = self._resolve(self.peer, self.header("x-forwarded-for"))
-        return self._resolved
+    @property
+    def ip(self) -> str | None:
+        """The visitor's address."""
+        return self.origin.ip
+
+    def _find_origin(self) -> Origin:
+        headers = self.headers
+        scheme, host = self._scheme(), headers.get("host", "")
+        ip, trusted = self._resolve(self._peer(), headers.get("x-forwarded-for", ""))
+        if trusted:
+            forwarded = headers.get("x-forwarded-proto", "").partition(",")[0].strip().lower()
+            if forwarded in ("http", "https"):
+                scheme = forwarded
+            host = headers.get("x-forwarded-host", "").partition(",")[0].strip() or host
+        return Origin(ip, scheme, host.removesuffix(":443" if scheme == "https" else ":80"))
 
 
 class AsgiVisit(Visit):
     """A request by its ASGI scope."""
 
-    __slots__ = ("_headers",)
-
-    def __init__(self, raw: MutableMapping[str, Any], resolve: Resolve) -> None:
-        super().__init__(raw, resolve)
-        self._headers: Mapping[str, str] | None = None
-
-    def header(self, name: str) -> str:
-        """A header by its name in lower case."""
-        if self._headers is None:
-            self._headers = _join(self.raw["headers"])
-        return self._headers.get(name, "")
+    __slots__ = ()
 
     @property
     def method(self) -> str:
@@ -127,13 +140,21 @@ class AsgiVisit(Visit):
         query: bytes = self.raw["query_string"]
         return query.decode("latin-1")
 
-    @property
-    def peer(self) -> str:
-        """The address that the connection comes from."""
+    def _read_headers(self) -> Mapping[str, str]:
+        raw: list[tuple[bytes, bytes]] = list(self.raw["headers"])
+        headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in raw}
+        if len(headers) < len(raw):
+            # HTTP/2 splits the cookies over several headers.
+            for name in headers:
+                joint = b"; " if name == "cookie" else b", "
+                values = [value for found, value in raw if found == name.encode("latin-1")]
+                headers[name] = joint.join(values).decode("latin-1")
+        return headers
+
+    def _peer(self) -> str:
         client: tuple[str, int] | None = self.raw.get("client")
         return client[0] if client else ""
 
-    @property
     def _scheme(self) -> str:
         scheme: str = self.raw.get("scheme", "http")
         return scheme
@@ -143,11 +164,6 @@ class WsgiVisit(Visit):
     """A request by its WSGI environ."""
 
     __slots__ = ()
-
-    def header(self, name: str) -> str:
-        """A header by its name in lower case."""
-        value: str = self.raw.get("HTTP_" + name.upper().replace("-", "_"), "")
-        return value
 
     @property
     def method(self) -> str:
@@ -167,29 +183,15 @@ class WsgiVisit(Visit):
         query: str = self.raw.get("QUERY_STRING", "")
         return query
 
-    @property
-    def peer(self) -> str:
-        """The address that the connection comes from."""
+    def _read_headers(self) -> Mapping[str, str]:
+        headers = {key[5:].lower().replace("_", "-"): value for key, value in self.raw.items() if key[:5] == "HTTP_"}
+        headers.setdefault("host", self.raw.get("SERVER_NAME", ""))
+        return headers
+
+    def _peer(self) -> str:
         peer: str = self.raw.get("REMOTE_ADDR", "")
         return peer
 
-    @property
-    def host(self) -> str:
-        """The host, with the port where it is not the scheme's own."""
-        return super().host or self.raw.get("SERVER_NAME", "")
-
-    @property
     def _scheme(self) -> str:
         scheme: str = self.raw.get("wsgi.url_scheme", "http")
         return scheme
-
-
-def _join(headers: list[tuple[bytes, bytes]]) -> Mapping[str, str]:
-    joined: dict[str, str] = {}
-    for raw_name, raw_value in headers:
-        name, value = raw_name.decode("latin-1"), raw_value.decode("latin-1")
-        if name in joined:
-            # HTTP/2 splits the cookies over several headers.
-            value = joined[name] + ("; " if name == "cookie" else ", ") + value
-        joined[name] = value
-    return joined

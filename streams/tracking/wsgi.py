@@ -58,6 +58,8 @@ class _Body:
                 self._body.close()
         finally:
             _finish(self._analytics)
+            # Each holds the other, and would be left to the garbage collector.
+            self._analytics.visit.raw.pop(WSGI_KEY, None)
 
 
 def _start(analytics: Analytics, status: str, headers: Iterable[tuple[str, str]]) -> Sequence[tuple[str, str]]:

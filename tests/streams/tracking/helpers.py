@@ -38,6 +38,7 @@ class FakeCollector:
         self.answers: list[tuple[int, Mapping[str, str], str]] = []
         self.held = threading.Event()
         self.held.set()
+        self.closed = 0
         self.url = ""
 
     @property
@@ -52,12 +53,13 @@ class FakeCollector:
 
 
 @contextmanager
-def collecting() -> Iterator[FakeCollector]:
-    """A running collector."""
+def collecting(idle: float | None = None) -> Iterator[FakeCollector]:
+    """A running collector, which closes connections that lie idle for so many seconds."""
     fake = FakeCollector()
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
+        timeout = idle
 
         def do_POST(self):
             body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
@@ -70,6 +72,10 @@ def collecting() -> Iterator[FakeCollector]:
                 self.send_header(name, value)
             self.end_headers()
             self.wfile.write(text.encode())
+
+        def finish(self):
+            super().finish()
+            fake.closed += 1
 
         def log_message(self, *_: Any):
             """Nothing to standard error."""
