@@ -11,8 +11,10 @@ PORT = 8099
 def simulate(port: int, quiet: bool) -> None:
     """Stand for the vendors: take any request, keep the last 1,000, and show them.
 
-    GET /_requests gives what came. POST /_script takes faults to answer with: a JSON list of
-    {path, status, headers, body, delay, times}.
+    Each vendor's API is held to its limits, rates and time window, and answers as the vendor does. GET /_requests gives
+    what came, GET /_counts how many deliveries and which of them twice. POST /_script takes faults to answer with: a
+    JSON list of {path, status, headers, body, delay, times, poison}; deliveries that hold the text `poison` are refused
+    as that vendor refuses them.
     """
     from rich.console import Console
 

@@ -18,6 +18,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from deploy.simulator.playing import Playing
 from deploy.simulator.vendors import Reply, Seen, find_vendor
 from streams.events import rfc3339
 
@@ -36,6 +37,7 @@ class Fault(BaseModel):
     body: Any = Field(None, description="JSON data, or a string as it stands.")
     delay: float = Field(0, ge=0, description="Seconds until the answer.")
     times: int | None = Field(1, ge=1, description="How many requests it is for; null for all from now on.")
+    poison: str | None = Field(None, min_length=1, description="The vendor refuses the deliveries that hold this text.")
 
 
 _SCRIPT = TypeAdapter(list[Fault])
@@ -45,10 +47,18 @@ class Simulator:
     """Takes requests at any path. `app` is the ASGI app; `show` is called with each request and its reply.
 
     `GET /_requests` gives what came, oldest first, with `?path=` only what begins so; `DELETE /_requests` forgets it.
-    `POST /_script` adds faults, a JSON list; `DELETE /_script` takes them back.
+    `POST /_script` adds faults, a JSON list; `DELETE /_script` takes them back. `GET /_counts` says of each vendor how
+    many deliveries it took, and which came more than once.
     """
 
-    def __init__(self, *, kept: int = KEPT, show: Callable[[Seen, Reply], None] = lambda _, __: None) -> None:
+    def __init__(
+        self,
+        *,
+        kept: int = KEPT,
+        show: Callable[[Seen, Reply], None] = lambda _, __: None,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._playing = Playing(clock)
         self._seen: deque[Seen] = deque(maxlen=kept)
         self._count = 0
         self._faults: list[Fault] = []
@@ -57,6 +67,7 @@ class Simulator:
             routes=[
                 Route("/_requests", self._list, methods=["GET"]),
                 Route("/_requests", self._forget, methods=["DELETE"]),
+                Route("/_counts", self._show_counts, methods=["GET"]),
                 Route("/_script", self._add_faults, methods=["POST"]),
                 Route("/_script", self._drop_faults, methods=["DELETE"]),
                 Route("/{path:path}", self._take, methods=METHODS),
@@ -79,11 +90,12 @@ class Simulator:
         )
         self._seen.append(seen)
         fault = self._next_fault(path)
-        reply = vendor.answer(seen)
         if fault is not None:
             await asyncio.sleep(fault.delay)
-            if fault.status is not None:
-                reply = Reply(fault.status, fault.body, fault.headers)
+        if fault is not None and fault.status is not None:
+            reply = Reply(fault.status, fault.body, fault.headers)
+        else:
+            reply = self._playing.answer(vendor, seen, fault.poison if fault is not None else None)
         self._show(seen, reply)
         return _response(reply)
 
@@ -101,7 +113,11 @@ class Simulator:
 
     async def _forget(self, _: Request) -> Response:
         self._seen.clear()
+        self._playing.forget()
         return Response(status_code=204)
+
+    async def _show_counts(self, _: Request) -> Response:
+        return _response(Reply(200, self._playing.counts()))
 
     async def _add_faults(self, request: Request) -> Response:
         try:

@@ -1,5 +1,9 @@
-"""How each vendor answers a request that is right. A vendor is found by the longest prefix of the path."""
+"""What each vendor answers, and where in a request its deliveries, their time and their idempotency keys stand.
 
+Limits, rates and time windows are those of the forwarder's contract; here is only what the vendor itself says.
+"""
+
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -28,38 +32,177 @@ class Reply:
     headers: Mapping[str, str] = field(default_factory=dict)
 
 
+Items = Sequence[Any]
+Refuse = Callable[[Items, Sequence[int]], Reply]
+"""The answer to a request with these items, of which those at these places are bad."""
+
+
+def _whole(status: int, body: Any) -> Refuse:
+    """All are refused for one, and the answer does not tell which."""
+    return lambda _items, _bad: Reply(status, body)
+
+
 @dataclass(frozen=True, slots=True)
 class Vendor:
-    """One vendor: where its API lies, and what it answers."""
+    """One vendor's API: `path` is a regular expression, the others are dotted places.
+
+    `items` is where the deliveries stand in the body: "" for a body that is a list, None for one that is a delivery.
+    `time` and `key` are places in an item; a time is RFC 3339, or a number in `unit`s of a second.
+    """
 
     name: str
-    prefixes: Sequence[str]
-    answer: Callable[[Seen], Reply]
+    path: str
+    accept: Callable[[Items], Reply]
+    refuse: Refuse = field(default=_whole(400, {"error": "invalid"}))
+    items: str | None = None
+    key: str | None = None
+    time: str | None = None
+    unit: float = 1.0
+    throttled: Reply = field(default=Reply(429, {"error": "too many requests"}, {"retry-after": "1"}))
+    forwarder: str | None = None
+
+    @property
+    def contract_of(self) -> str:
+        """The forwarder whose contract holds here."""
+        return self.forwarder or self.name
 
 
-def _accepted(_: Seen) -> Reply:
-    return Reply(200, {})
+def _ok(body: Any, status: int = 200) -> Callable[[Items], Reply]:
+    return lambda _items: Reply(status, body)
 
 
-def _no_content(_: Seen) -> Reply:
-    return Reply(204)
+def _tiktok(code: int, message: str) -> Reply:
+    return Reply(200, {"code": code, "message": message, "request_id": "simulated", "data": {}})
 
 
-def _no_complaints(_: Seen) -> Reply:
-    return Reply(200, {"validationMessages": []})
+def _pinterest(items: Items, bad: Sequence[int] = ()) -> Reply:
+    events = [
+        {"status": "failed", "error_message": "invalid"} if number in bad else {"status": "processed"}
+        for number in range(len(items))
+    ]
+    processed = {"num_events_received": len(items), "num_events_processed": len(items) - len(bad), "events": events}
+    return Reply(422 if len(bad) == len(items) else 200, processed)
 
 
-ANY = Vendor("webhook", ["/"], _accepted)
+def _linkedin(items: Items, bad: Sequence[int] = ()) -> Reply:
+    return Reply(200, {"elements": [{"status": 400 if number in bad else 201} for number in range(len(items))]})
+
+
+def _google(_: Items, bad: Sequence[int]) -> Reply:
+    violations = [
+        {"field": f"events.events[{number}].event_timestamp", "description": "invalid", "reason": "INVALID_ARGUMENT"}
+        for number in bad
+    ]
+    details = [{"@type": "type.googleapis.com/google.rpc.BadRequest", "fieldViolations": violations}]
+    return Reply(400, {"error": {"code": 400, "status": "INVALID_ARGUMENT", "details": details}})
+
+
+def _amplitude(_: Items, bad: Sequence[int]) -> Reply:
+    fields = {"events_with_invalid_fields": {"time": list(bad)}}
+    return Reply(400, {"code": 400, "error": "Invalid field values on some events", **fields})
+
+
+def _mixpanel(items: Items, bad: Sequence[int]) -> Reply:
+    failed = [{"index": number, "field": "properties.time", "message": "invalid"} for number in bad]
+    return Reply(400, {"code": 400, "num_records_imported": len(items) - len(bad), "failed_records": failed})
+
+
+def _customerio(_: Items, bad: Sequence[int]) -> Reply:
+    return Reply(207, {"errors": [{"batch_index": n, "reason": "invalid", "field": "name"} for n in bad]})
+
+
+def _braze(_: Items, bad: Sequence[int]) -> Reply:
+    errors = [{"type": "invalid", "input_array": "events", "index": number} for number in bad]
+    return Reply(201, {"message": "success", "errors": errors})
+
+
+def _iterable(items: Items, bad: Sequence[int]) -> Reply:
+    emails = [items[number].get("email") for number in bad]
+    ids = [items[number].get("userId") for number in bad if not items[number].get("email")]
+    failed = {"invalidEmails": [each for each in emails if each], "invalidUserIds": [each for each in ids if each]}
+    return Reply(200, {"successCount": len(items) - len(bad), "failCount": len(bad), "failedUpdates": failed})
+
+
+META_ERROR = {"error": {"message": "Invalid parameter", "type": "OAuthException", "code": 100}}
+KLAVIYO_ERROR = {"errors": [{"status": 400, "code": "invalid", "source": {"pointer": "/data"}}]}
+HUBSPOT_ERROR = {"status": "error", "category": "VALIDATION_ERROR", "message": "invalid"}
+HUBSPOT_CONTACTS = {"status": "COMPLETE", "results": []}
+ITERABLE_OK = {"successCount": 1, "failCount": 0}
+TOKEN = {"access_token": "simulated", "token_type": "Bearer", "expires_in": 3600}
+
+ANY = Vendor("webhook", "/.*", _ok({}))
 
 VENDORS = (
+    Vendor("ga4", "/mp/collect", _ok(None, 204), items="events"),
+    Vendor("ga4 debug", "/debug/mp/collect", _ok({"validationMessages": []}), items="events", forwarder="ga4"),
+    Vendor(
+        "meta", r"/v\d+\.0/\d+/events", lambda items: Reply(200, {"events_received": len(items), "messages": []}),
+        _whole(400, META_ERROR), items="data", key="event_id", time="event_time",
+        throttled=Reply(400, {"error": {"code": 80004, "message": "too many calls"}}),
+    ),
+    Vendor(
+        "tiktok", "/open_api/v1.3/event/track/", lambda _: _tiktok(0, "OK"), lambda _, __: _tiktok(40002, "invalid"),
+        items="data", key="event_id", time="event_time", throttled=_tiktok(40100, "too many requests"),
+    ),
+    Vendor(
+        "pinterest", r"/v5/ad_accounts/\w+/events", _pinterest, _pinterest,
+        items="data", key="event_id", time="event_time",
+    ),
+    Vendor(
+        "snapchat", "/v3/[^/]+/events(/validate)?", _ok({"status": "SUCCESS"}), _whole(400, {"status": "FAILED"}),
+        items="data", key="event_id", time="event_time",
+    ),
+    Vendor(
+        "reddit", r"/api/v3/pixels/\w+/conversion_events", _ok({"data": {"message": "processed"}}),
+        items="data.events", key="metadata.conversion_id", time="event_at", unit=1e3,
+    ),
+    Vendor(
+        "linkedin", "(/rest)?/conversionEvents", _linkedin, _linkedin,
+        items="elements", key="eventId", time="conversionHappenedAt", unit=1e3,
+    ),
+    Vendor(
+        "google_ads", "/v1/events:ingest", _ok({"requestId": "simulated"}), _google,
+        items="events", key="transactionId", time="eventTimestamp",
+    ),
+    Vendor(
+        "amplitude", "/(2/httpapi|batch)", lambda items: Reply(200, {"code": 200, "events_ingested": len(items)}),
+        _amplitude, items="events", key="insert_id", time="time", unit=1e3,
+    ),
+    Vendor(
+        "mixpanel", "/import", lambda items: Reply(200, {"code": 200, "num_records_imported": len(items)}),
+        _mixpanel, items="", key="properties.$insert_id",
+    ),
+    Vendor(
+        "mixpanel profiles", "/(engage|groups)", _ok({"status": 1, "error": None}),
+        _whole(200, {"status": 0, "error": "invalid"}), items="", forwarder="mixpanel",
+    ),
+    Vendor("posthog", "/batch/", _ok({"status": "Ok"}), items="batch", key="uuid"),
+    Vendor("braze", "/users/track", _ok({"message": "success"}, 201), _braze, items="events"),
+    Vendor(
+        "klaviyo", "/api/(events|profile-import)", _ok(None, 202), _whole(400, KLAVIYO_ERROR),
+        key="data.attributes.unique_id",
+    ),
+    Vendor(
+        "hubspot", "/events/(custom/2026-03|v3)/send/batch", _ok(None, 204), _whole(400, HUBSPOT_ERROR),
+        items="inputs", key="uuid",
+    ),
+    Vendor(
+        "hubspot contacts", "/crm/(objects/2026-03|v3/objects)/contacts/batch/upsert", _ok(HUBSPOT_CONTACTS),
+        _whole(400, HUBSPOT_ERROR), items="inputs", forwarder="hubspot",
+    ),
+    Vendor("customerio", "/api/v2/batch", _ok({}), _customerio, items="batch", key="id"),
+    Vendor("iterable", "/api/events/trackBulk", _ok(ITERABLE_OK), _iterable, items="events", key="id"),
+    Vendor("iterable users", "/api/users/bulkUpdate", _ok(ITERABLE_OK), _iterable, items="users", forwarder="iterable"),
+    Vendor(
+        "iterable purchases", "/api/commerce/trackPurchase", _ok({"code": "Success"}), key="id", forwarder="iterable",
+    ),
+    Vendor("segment", "/v1/batch", _ok({"success": True}), items="batch", key="messageId"),
+    Vendor("slack", "/services/.+", _ok("ok"), _whole(400, "invalid_payload")),
+    Vendor("token", "(/oauth)?(/v[23])?/(token|accessToken)", _ok(TOKEN), forwarder="webhook"),
     ANY,
-    Vendor("ga4", ["/mp/collect"], _no_content),
-    Vendor("ga4 debug", ["/debug/mp/collect"], _no_complaints),
-)
-
-_BY_PREFIX = sorted(((prefix, vendor) for vendor in VENDORS for prefix in vendor.prefixes), key=lambda it: -len(it[0]))
+)  # fmt: skip
 
 
 def find_vendor(path: str) -> Vendor:
-    """The vendor whose API has this path."""
-    return next((vendor for prefix, vendor in _BY_PREFIX if path.startswith(prefix)), ANY)
+    """The vendor whose API has this path; a webhook's is any."""
+    return next(vendor for vendor in VENDORS if re.fullmatch(vendor.path, path))

@@ -12,7 +12,7 @@ import uvicorn
 
 from deploy.failures import listen
 from deploy.simulator.server import Simulator
-from deploy.simulator.vendors import VENDORS, find_vendor
+from deploy.simulator.vendors import find_vendor
 
 
 @contextmanager
@@ -49,10 +49,10 @@ def test_answers_as_the_vendor(url, path, status, body):
     assert (answer.status_code, answer.content) == (status, body)
 
 
-def test_longest_prefix_wins():
-    """A vendor's path is found below another's."""
+def test_vendor_is_found_by_path():
+    """A path of a vendor's API is that vendor's, any other a webhook's."""
     assert find_vendor("/debug/mp/collect").name == "ga4 debug"
-    assert {find_vendor(prefix).name for vendor in VENDORS for prefix in vendor.prefixes} == {it.name for it in VENDORS}
+    assert find_vendor("/hook").name == "webhook"
 
 
 def test_keeps_requests(url):
@@ -95,6 +95,17 @@ def test_fault_for_good(url):
     assert {requests.post(f"{url}/hook", timeout=5).status_code for _ in range(3)} == {503}
     requests.delete(f"{url}/_script", timeout=5)
     assert requests.post(f"{url}/hook", timeout=5).status_code == 200
+
+
+def test_poison(url):
+    """A delivery that holds the text of a fault is refused as its vendor does, and the others are counted."""
+    body = {"elements": [{"eventId": "e-1", "user": {"lead": "bad"}}, {"eventId": "e-2"}]}
+    requests.post(f"{url}/_script", json=[{"path": "/rest", "poison": "bad", "times": None}], timeout=5)
+    for _ in range(2):
+        answer = requests.post(f"{url}/rest/conversionEvents", json=body, timeout=5)
+        assert answer.json() == {"elements": [{"status": 400}, {"status": 201}]}
+    counts = {"deliveries": 2, "keys": 1, "repeated": {"e-2": 2}}
+    assert requests.get(f"{url}/_counts", timeout=5).json() == {"linkedin": counts}
 
 
 def test_delay(url):

@@ -37,7 +37,8 @@ def folder(tmp_path, vendor, monkeypatch):
         "meta": "{pixel_id: '1', access_token: '${SECRET}', endpoint: URL}",
         "webhook": "{url: URL}",
         "google_ads": "{auth: {type: oauth_refresh, client_id: c, client_secret: '${SECRET}', "
-        "refresh_token: '${SECRET}'}, customer_id: '1', conversions: {PURCHASE: 7}, endpoint: URL, token_endpoint: URL/token}",
+        "refresh_token: '${SECRET}'}, customer_id: '1', conversions: {PURCHASE: 7}, "
+        "endpoint: URL, token_endpoint: URL/token}",
     }.items():
         text = f"integration: {name}\nforwarder: {name}\npreset: {name}\nsettings: {settings.replace('URL', vendor)}\n"
         (tmp_path / f"integrations/{name}.yaml").write_text(text)

@@ -1,0 +1,117 @@
+"""Plays the vendors: holds requests to the limits, rates and time windows of the contracts, and counts deliveries."""
+
+import time
+from collections import Counter, deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from datetime import datetime
+from typing import Any, Final
+
+import orjson
+
+from deploy.simulator.vendors import ANY, Reply, Seen, Vendor
+from forwarders import registry
+from forwarders.contract import BatchFailure, Contract, Rate
+
+COUNTED: Final = 1_000_000
+"""How many keys are counted; with more, the count begins anew."""
+
+
+class Playing:
+    """What the vendors know of the requests so far: how many in which time, and which deliveries came how often."""
+
+    def __init__(self, clock: Callable[[], float] = time.time) -> None:
+        self._clock = clock
+        self._recent: dict[tuple[str, Rate], deque[tuple[float, int]]] = {}
+        self._counts: dict[str, Counter[str]] = {}
+
+    def answer(self, vendor: Vendor, seen: Seen, poison: str | None = None) -> Reply:
+        """What the vendor answers; items that hold the text `poison` are bad ones."""
+        if vendor is ANY:
+            self._count(vendor.name, [seen.headers.get("idempotency-key")])
+            return vendor.accept([])
+        contract = registry.find(vendor.contract_of).contract
+        items = list(_items(vendor, seen.body))
+        if len(items) > contract.limits.items or _size(seen.body) > 2 * contract.limits.bytes:
+            return Reply(413, {"error": "the request is too large"})
+        if not self._within_rates(contract, len(items)):
+            return vendor.throttled
+        bad = [number for number, item in enumerate(items) if self._is_bad(vendor, contract, item, poison)]
+        taken = items
+        if bad:
+            listed = contract.batch_failure is BatchFailure.LISTED
+            taken = [item for number, item in enumerate(items) if number not in bad] if listed else []
+        self._count(vendor.name, [_at(item, vendor.key) if vendor.key else None for item in taken])
+        return vendor.refuse(items, bad) if bad else vendor.accept(items)
+
+    def counts(self) -> dict[str, dict[str, Any]]:
+        """Of each vendor: how many deliveries it took, under how many keys, and the keys that came more than once."""
+        return {
+            vendor: {
+                "deliveries": counter.total(),
+                "keys": len(counter),
+                "repeated": {key: count for key, count in counter.items() if count > 1},
+            }
+            for vendor, counter in self._counts.items()
+        }
+
+    def forget(self) -> None:
+        """Begin to count anew."""
+        self._counts.clear()
+        self._recent.clear()
+
+    def _count(self, vendor: str, keys: Sequence[Any]) -> None:
+        counter = self._counts.setdefault(vendor, Counter())
+        if len(counter) > COUNTED:
+            counter.clear()
+        counter.update(str(key) for key in keys if key is not None)
+
+    def _is_bad(self, vendor: Vendor, contract: Contract, item: Any, poison: str | None) -> bool:
+        if poison is not None and poison.encode() in orjson.dumps(item):
+            return True
+        at = _time(vendor, item)
+        return contract.window is not None and at is not None and at < self._clock() - contract.window.total_seconds()
+
+    def _within_rates(self, contract: Contract, items: int) -> bool:
+        """Whether the request is within all rates; only then it counts."""
+        now, rows = self._clock(), []
+        for rate in contract.rates:
+            recent = self._recent.setdefault((contract.name, rate), deque())
+            while recent and recent[0][0] <= now - rate.seconds:
+                recent.popleft()
+            weight = items if rate.of == "items" else 1
+            if recent and sum(each for _, each in recent) + weight > rate.count:
+                return False
+            rows.append((recent, weight))
+        for recent, weight in rows:
+            recent.append((now, weight))
+        return True
+
+
+def _items(vendor: Vendor, body: Any) -> Iterator[Any]:
+    if vendor.items is None:
+        yield body
+        return
+    found = _at(body, vendor.items) if vendor.items else body
+    if not isinstance(found, list) and vendor.name == "braze" and isinstance(body, Mapping):
+        found = next((value for value in body.values() if isinstance(value, list)), [])
+    yield from found if isinstance(found, list) else ()
+
+
+def _at(data: Any, place: str) -> Any:
+    for step in place.split("."):
+        data = data.get(step) if isinstance(data, Mapping) else None
+    return data
+
+
+def _time(vendor: Vendor, item: Any) -> float | None:
+    value = _at(item, vendor.time) if vendor.time else None
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return value / vendor.unit
+    try:
+        return datetime.fromisoformat(value).timestamp() if isinstance(value, str) else None
+    except ValueError:
+        return None
+
+
+def _size(body: Any) -> int:
+    return len(body.encode()) if isinstance(body, str) else len(orjson.dumps(body))

@@ -1,0 +1,110 @@
+"""The simulator plays each vendor so that its forwarder reads what it means."""
+
+from datetime import datetime
+from urllib.parse import parse_qsl, urlsplit
+
+import orjson
+import pytest
+
+from deploy.simulator.playing import Playing
+from deploy.simulator.vendors import Seen, find_vendor
+from forwarders.contract import Answer, BatchFailure, Dead, Delivered, HttpForwarder, Item, Split, Throttled
+from tests.forwarders import golden
+
+HTTP = [name for name in golden.NAMES if issubclass(golden.of(name).forwarder, HttpForwarder)]
+SILENT = {"ga4", "webhook", "clickhouse", "slack", "rudderstack"}
+"""They answer alike to good and bad, take one at a time, or have another's API."""
+NOW = datetime.fromisoformat("2026-01-02T04:00:00Z").timestamp()
+
+
+def contract(name):
+    return golden.of(name).forwarder.contract
+
+
+def send(playing, name, items, poison=None):
+    """What the forwarder reads from the simulator's answer to its request with these items."""
+    forwarder = golden.of(name).make()
+    request = forwarder.request(items)
+    url = urlsplit(request.url)
+    body = request.body if isinstance(request.body, bytes) else orjson.dumps(request.body)
+    data = orjson.loads(body) if request.body is not None and body[:1] in b"[{" and b"\n" not in body else body.decode()
+    headers = {key.lower(): value for key, value in request.headers.items()}
+    seen = Seen(1, "", "", request.method, url.path, dict(parse_qsl(url.query)), headers, data)
+    reply = playing.answer(find_vendor(url.path), seen, poison)
+    content = reply.body.encode() if isinstance(reply.body, str) else orjson.dumps(reply.body)
+    return list(forwarder.read(Answer(reply.status, reply.headers, content if reply.body is not None else b""), items))
+
+
+ID = "6f1c2a9e-3b44-4c1d-9a57-0d2f5e8b7c11"
+
+
+def orders(name):
+    """The delivery of an order, and two more that differ in their ids and numbers; iterable's also in the person."""
+    (case,) = (each for each in golden.of(name).cases if each.name == "order-completed-everything")
+    for n in range(3):
+        payload = (
+            orjson.dumps(case.written["payload"]).decode().replace("O-1001", f"O-{n}").replace(ID, ID[:-1] + str(n))
+        )
+        person = {"email": f"O-{n}"} if name == "iterable" else {}  # it lists people, and not deliveries
+        yield Item(
+            ID[:-1] + str(n), {**orjson.loads(payload), **person}, "track", "Order Completed", case.event["timestamp"]
+        )
+
+
+@pytest.mark.parametrize("name", HTTP)
+def test_golden_requests_are_taken(name):
+    """Every golden request, in its time, is taken."""
+    for delivery in golden.of(name).deliveries():
+        assert send(Playing(lambda: NOW), name, [delivery]) == [Delivered()], delivery.event
+
+
+@pytest.mark.parametrize("name", [name for name in HTTP if contract(name).window and name not in SILENT])
+def test_too_old(name):
+    """What is older than the vendor's window is refused."""
+    window = contract(name).window.total_seconds()
+    (result,) = send(Playing(lambda: NOW + window), name, golden.of(name).deliveries()[:1])
+    assert isinstance(result, Dead)
+
+
+@pytest.mark.parametrize("name", [each for each in HTTP if each not in SILENT and contract(each).limits.items > 1])
+def test_poison(name):
+    """A bad one among good ones is refused as the vendor does it: listed, or all as a whole. Alone it is dead."""
+    items, forwarder = list(orders(name)), golden.of(name).make()
+    text = items[1].id if items[1].id in str(forwarder.request(items[1:2]).body) and name != "iterable" else 'O-1"'
+    batch = items if len({forwarder.group(item.payload) for item in items}) == 1 else items[1:2]
+    results = send(Playing(lambda: NOW), name, batch, text)
+    if len(results) == 3:
+        listed = contract(name).batch_failure is BatchFailure.LISTED
+        assert isinstance(results[1], Dead if listed or name == "google_ads" else Split)
+        assert not any(isinstance(result, Dead) for result in (results[0], results[2]))
+    assert isinstance(send(Playing(lambda: NOW), name, items[1:2], text)[0], Dead)
+
+
+@pytest.mark.parametrize("name", ["meta", "tiktok", "linkedin", "hubspot", "reddit"])
+def test_too_many(name):
+    """More items than a request may hold are refused as too large."""
+    count = contract(name).limits.items + 1
+    assert set(send(Playing(lambda: NOW), name, golden.of(name).deliveries()[:1] * count)) == {Split()}
+
+
+@pytest.mark.parametrize("name", ["tiktok", "linkedin", "hubspot", "google_ads", "klaviyo"])
+def test_rates(name):
+    """What is above the contract's rate is throttled, until its time is over."""
+    now = [NOW]
+    rate = contract(name).rates[0]
+    playing, items = Playing(lambda: now[0]), golden.of(name).deliveries()[:1]
+    for _ in range(rate.count):
+        assert send(playing, name, items) == [Delivered()]
+    assert isinstance(send(playing, name, items)[0], Throttled)
+    now[0] += rate.seconds
+    assert send(playing, name, items) == [Delivered()]
+
+
+def test_counts():
+    """Deliveries that were taken are counted by their keys, and what came twice is named."""
+    playing = Playing(lambda: NOW)
+    first, second, third = orders("linkedin")
+    send(playing, "linkedin", [first, second])
+    assert playing.counts() == {"linkedin": {"deliveries": 2, "keys": 2, "repeated": {}}}
+    send(playing, "linkedin", [first, third], third.id)
+    assert playing.counts() == {"linkedin": {"deliveries": 3, "keys": 2, "repeated": {first.id: 2}}}
