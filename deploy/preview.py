@@ -130,7 +130,7 @@ def _take(route: Route, forwarder: AnyForwarder, prepared: Prepared, rule: str, 
         return Taken(rule, Outcome.FILTERED, "the rule drops it" if rule else "no rule takes it")
     if isinstance(payload, Failure):
         return Taken(rule, Outcome.DEAD, f"{payload.path}:{payload.line}:{payload.column}: {payload.error}")
-    if complaint := forwarder.contract.complaint(payload):
+    if complaint := forwarder.complaint(payload):
         return Taken(rule, Outcome.DEAD, f"payload: {complaint}", payload)
     name, kind = prepared.event.get("event"), prepared.event["type"]
     item_id = prepared.message_id if route.single else f"{prepared.message_id}:{rule}"

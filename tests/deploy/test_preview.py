@@ -136,3 +136,16 @@ def test_any_text_may_stand_in_the_data():
     text = "\x7f\x85\u2028\ufeff😀\x01"
     (request,) = preview({**HOOK, "rules": [{"map": {"a": {"@literal": text}}}]}, TRACK)
     assert request.body.decode().startswith('{"a":"')
+
+
+def test_settings_may_refuse_a_payload():
+    """What only these settings cannot send is dead, as in delivery."""
+    ads = {
+        "integration": "ads",
+        "forwarder": "linkedin",
+        "preset": "linkedin",
+        "settings": {"auth": {"type": "static", "access_token": "t"}, "conversions": {"PURCHASE": 1}},
+    }
+    event = {**TRACK, "context": {"traits": {"email": "ada@example.com"}}}
+    assert preview(ads, event) == []
+    assert len(preview({**ads, "settings": {**ads["settings"], "conversions": {"SIGN_UP": 1}}}, event)) == 1
