@@ -1,0 +1,122 @@
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from deploy.commands import choosing
+from deploy.commands.choosing import PLACE, json_option, yes_option
+from deploy.commands.options import config_option, load
+from deploy.configuration import Configuration
+
+if TYPE_CHECKING:
+    from deploy.kept import Keep, Kept
+    from streams.topics import DeadLetter
+
+integration_option = click.option("--integration", metavar="NAME", help="Those of this integration.")
+rule_option = click.option("--rule", metavar="NAME", help="Those of this rule.")
+
+
+@click.group()
+def dead() -> None:
+    """List dead letters, show one, send them again, or drop them.
+
+    A dead letter is a delivery that its vendor will never take. What was replayed or dropped is not listed again.
+    """
+
+
+@dead.command("list")
+@integration_option
+@rule_option
+@choosing.choosing
+@click.option("--limit", default=20, show_default=True, help="How many to show one by one.")
+@json_option
+def list_(folder: Path, places: Any, limit: int, as_json: bool, **options: Any) -> None:
+    """Count dead letters by integration, reason and rule, and show the last of them."""
+    with choosing.failing():
+        found = _keep(load(folder)).find(choosing.choice(places, **options))
+        choosing.show_list(found, _row, limit, ["integration", "reason", "rule"], as_json=as_json)
+
+
+@dead.command()
+@click.argument("place", type=PLACE)
+@config_option
+def show(folder: Path, place: tuple[int, int]) -> None:
+    """Print one dead letter whole: the delivery, the request (secrets masked) and the vendor's answer."""
+    with choosing.failing():
+        choosing.show_one(_keep(load(folder)).find(choosing.choice([place])), _data, place)
+
+
+@dead.command()
+@integration_option
+@rule_option
+@choosing.choosing
+@click.option("--as-was", is_flag=True, help="Send the payload it died with, instead of mapping its event anew.")
+@yes_option
+@json_option
+def replay(folder: Path, places: Any, as_was: bool, yes: bool, as_json: bool, **options: Any) -> None:
+    """Send dead letters again, their events mapped by today's rules.
+
+    They go to their integrations with the id that they had. Exits with 1 where some cannot be sent.
+    """
+    from deploy.kept import Again
+    from deploy.replay import replay_as_was, replay_through_rules
+
+    configuration = load(folder, "sources")
+    broker, topic = configuration.settings.broker, configuration.topics.dead
+    chosen, keep = choosing.choice(places, **options), _keep(configuration)
+    send = replay_as_was if as_was else replay_through_rules
+    with choosing.failing():
+        count = choosing.count_first(keep.find(chosen), "dead letters", "Replay", yes=yes)
+        with Again(broker, topic) as again, choosing.progressing(count) as advance:
+            report = send(configuration, again, keep.find(chosen), advance)
+    if not choosing.show_report(report, as_json=as_json):
+        raise click.exceptions.Exit(1)
+
+
+@dead.command()
+@integration_option
+@rule_option
+@choosing.choosing
+@yes_option
+@json_option
+def drop(folder: Path, places: Any, yes: bool, as_json: bool, **options: Any) -> None:
+    """Note dead letters as done with. They stay in Kafka until their time is over."""
+    from deploy.kept import Again
+    from deploy.kept import drop as drop_all
+
+    configuration = load(folder)
+    chosen, keep = choosing.choice(places, **options), _keep(configuration)
+    with choosing.failing():
+        count = choosing.count_first(keep.find(chosen), "dead letters", "Drop", yes=yes)
+        with (
+            Again(configuration.settings.broker, configuration.topics.dead) as again,
+            choosing.progressing(count) as advance,
+        ):
+            dropped = drop_all(again, keep.find(chosen), advance)
+    choosing.show_report(Counter({"dropped": dropped}), as_json=as_json)
+
+
+def _keep(configuration: Configuration) -> "Keep[DeadLetter]":
+    from deploy.kept import Keep
+    from streams.topics import DeadLetter
+
+    return Keep(
+        configuration.settings.broker, configuration.topics.dead, lambda record: DeadLetter.decode(record.value)
+    )
+
+
+def _row(kept: "Kept[DeadLetter]") -> dict[str, Any]:
+    letter = kept.letter
+    return {
+        "place": f"{kept.partition}:{kept.offset}",
+        "died": letter.died,
+        "integration": letter.integration,
+        "rule": letter.delivery["rule"],
+        "reason": letter.reason,
+        "detail": letter.detail,
+    }
+
+
+def _data(kept: "Kept[DeadLetter]") -> dict[str, Any]:
+    return {"place": f"{kept.partition}:{kept.offset}", **kept.letter._asdict()}

@@ -1,0 +1,229 @@
+"""What the topics of dead letters and of rejected events keep: read, chosen, sent again, and noted as handled."""
+
+from collections import defaultdict
+from collections.abc import Callable, Collection, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any, Generic, NamedTuple, Self, TypeVar
+
+from kafka import KafkaConsumer, KafkaProducer, TopicPartition
+from kafka.errors import KafkaError
+
+from streams.broker import Broker, BrokerError
+from streams.topics import DeadLetter, Handled, Headers, Origin, RecordError, Rejected
+
+T = TypeVar("T")
+Letter = TypeVar("Letter", DeadLetter, Rejected)
+Place = tuple[int, int]
+"""Partition and offset."""
+
+NOTED_AT_ONCE = 500
+"""How many are sent again before they are noted as handled: what a crash in between would repeat."""
+
+NEAR = 2_000
+"""Records that are rather read over than jumped."""
+
+
+class Kept(NamedTuple, Generic[Letter]):
+    """One of them: where it lies, when it came (seconds since 1970), and what it is."""
+
+    partition: int
+    offset: int
+    at: float
+    key: bytes | None
+    letter: Letter
+
+    @property
+    def place(self) -> Place:
+        """Partition and offset."""
+        return self.partition, self.offset
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """Which of them; None means any. Times are seconds since 1970; `user` is the event's key."""
+
+    integration: str | None = None
+    reason: str | None = None
+    rule: str | None = None
+    user: str | None = None
+    since: float | None = None
+    until: float | None = None
+    places: Collection[Place] = ()
+
+    def takes(self, kept: "Kept[Any]") -> bool:
+        """Whether this is one of them."""
+        letter = kept.letter
+        if isinstance(letter, DeadLetter):
+            if self.integration is not None and letter.integration != self.integration:
+                return False
+            if self.rule is not None and letter.delivery.get("rule") != self.rule:
+                return False
+        return (
+            (self.reason is None or letter.reason == self.reason)
+            and (self.user is None or kept.key == self.user.encode())
+            and (self.since is None or kept.at >= self.since)
+            and (self.until is None or kept.at < self.until)
+            and (not self.places or kept.place in self.places)
+        )
+
+
+class Keep(Generic[Letter]):
+    """One of the two topics, as it stands now. Blocking; raises BrokerError."""
+
+    def __init__(self, broker: Broker, topic: str, decode: Callable[[Any], Letter]) -> None:
+        self._broker, self._topic = broker, topic
+        self._decode: Callable[[Any], Letter] = decode
+
+    def find(self, choice: Choice) -> Iterator[Kept[Letter]]:
+        """Those of the choice that nobody has handled, by partition and offset. What cannot be read is passed over."""
+        handled = {
+            (record.partition, offset) for record in self._records() for offset in _handled(record.headers).offsets
+        }
+        for record in self._records():
+            if record.value is None or (record.partition, record.offset) in handled:
+                continue
+            try:
+                letter = self._decode(record)
+            except RecordError:
+                continue
+            kept = Kept(record.partition, record.offset, record.timestamp / 1000, record.key, letter)
+            if choice.takes(kept):
+                yield kept
+
+    def _records(self) -> Iterator[Any]:
+        with consuming(self._broker) as consumer:
+            numbers = consumer.partitions_for_topic(self._topic) or ()
+            for part in (TopicPartition(self._topic, number) for number in sorted(numbers)):
+                consumer.assign([part])
+                end = consumer.end_offsets([part])[part]
+                consumer.seek_to_beginning(part)
+                while consumer.position(part) < end:
+                    for record in consumer.poll(timeout_ms=500).get(part, ()):
+                        if record.offset < end:
+                            yield record
+
+
+class Events:
+    """The events topic, read at chosen places. Blocking; raises BrokerError."""
+
+    def __init__(self, broker: Broker) -> None:
+        self._broker = broker
+
+    def at(self, origins: Iterable[Origin]) -> dict[Origin, Any]:
+        """The records at these places; without those that Kafka no longer keeps."""
+        wanted: dict[TopicPartition, list[int]] = defaultdict(list)
+        for origin in sorted(set(origins)):
+            wanted[TopicPartition(origin.topic, origin.partition)].append(origin.offset)
+        found: dict[Origin, Any] = {}
+        with consuming(self._broker) as consumer:
+            for part, offsets in wanted.items():
+                consumer.assign([part])
+                begin, end = consumer.beginning_offsets([part])[part], consumer.end_offsets([part])[part]
+                left = [offset for offset in offsets if begin <= offset < end]
+                position = -NEAR - 1
+                while left:
+                    if not position <= left[0] <= position + NEAR:
+                        position = left[0]
+                        consumer.seek(part, position)
+                    for record in consumer.poll(timeout_ms=500).get(part, ()):
+                        position = record.offset + 1
+                        if left and record.offset == left[0]:
+                            found[Origin(part.topic, part.partition, left.pop(0))] = record
+                        while left and left[0] < position:
+                            left.pop(0)
+        return found
+
+
+class Again:
+    """Sends records again, and notes what they were made of as handled. Blocking; raises BrokerError."""
+
+    def __init__(self, broker: Broker, keep: str) -> None:
+        self._keep = keep
+        self._broker = broker
+        self._sent: list[Any] = []
+
+    def __enter__(self) -> Self:
+        with _speaking(self._broker):
+            self._producer = KafkaProducer(
+                **self._broker.client(), acks="all", enable_idempotence=self._broker.idempotent, linger_ms=5
+            )
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._producer.close(timeout=10)
+
+    def send(
+        self, topic: str, key: bytes | None, value: bytes, partition: int | None = None, headers: Headers | None = None
+    ) -> None:
+        """One record; confirmed when `note` returns."""
+        with _speaking(self._broker):
+            self._sent.append(
+                self._producer.send(topic, value=value, key=key, partition=partition, headers=headers or [])
+            )
+
+    def note(self, how: str, places: Iterable[Place]) -> None:
+        """Wait until all that was sent is confirmed, then write down that these are handled."""
+        self._confirm()
+        by_partition: dict[int, list[int]] = defaultdict(list)
+        for partition, offset in places:
+            by_partition[partition].append(offset)
+        for partition, offsets in by_partition.items():
+            for some in portions(offsets):
+                headers = Handled(how, some).headers()
+                with _speaking(self._broker):
+                    self._sent.append(
+                        self._producer.send(self._keep, key=b"handled", partition=partition, headers=headers)
+                    )
+        self._confirm()
+
+    def _confirm(self) -> None:
+        with _speaking(self._broker):
+            self._producer.flush()
+            for future in self._sent:
+                future.get(timeout=30)
+        self._sent.clear()
+
+
+def drop(again: Again, kept: Iterable[Kept[Any]], advance: Callable[[int], object]) -> int:
+    """Note these as handled and do nothing else; returns how many."""
+    count = 0
+    for some in portions(kept):
+        again.note("dropped", [one.place for one in some])
+        advance(len(some))
+        count += len(some)
+    return count
+
+
+def portions(things: Iterable[T]) -> Iterator[list[T]]:
+    """So many at a time as are noted as handled at once."""
+    rest = iter(things)
+    while some := list(islice(rest, NOTED_AT_ONCE)):
+        yield some
+
+
+def _handled(headers: Iterable[tuple[str, bytes]]) -> Handled:
+    try:
+        return Handled.decode(headers) or Handled("", ())
+    except RecordError:
+        return Handled("", ())
+
+
+@contextmanager
+def consuming(broker: Broker) -> Iterator[Any]:
+    """A consumer for the length of a `with`."""
+    with _speaking(broker):
+        consumer = KafkaConsumer(**broker.client(), enable_auto_commit=False)
+        try:
+            yield consumer
+        finally:
+            consumer.close()
+
+
+@contextmanager
+def _speaking(broker: Broker) -> Iterator[None]:
+    try:
+        yield
+    except (KafkaError, OSError) as error:
+        raise BrokerError(f"Kafka at {broker.bootstrap}: {type(error).__name__}: {error}".splitlines()[0]) from error

@@ -1,0 +1,203 @@
+import asyncio
+import json
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+from click.testing import CliRunner
+
+from deploy.cli import main
+from streams.broker import Broker
+from streams.produce import Producer, Receipt
+from streams.topics import DeadLetter, Delivery, Origin, Topics, event_headers, rejected_headers
+from tests.streams.helpers import read
+
+FILES = {
+    "turnout.yaml": "prefix: {prefix}\nbroker: {{bootstrap: '{bootstrap}'}}\npartitions: 3\nreplication: 1\n",
+    "sources/web.yaml": "source: web\n",
+    "integrations/one.yaml": """
+integration: one
+forwarder: webhook
+settings: {{url: 'https://example.com/'}}
+rules:
+  - {{name: bought, when: 'event = "Bought"', map: {{total: $.properties.total, by: today}}}}
+otherwise: drop
+""",
+}
+
+
+class Stage:
+    """A configuration folder, its topics on a real Kafka, and the command line."""
+
+    def __init__(self, folder: Path, broker: Broker, topics: Topics) -> None:
+        self.folder, self.broker, self.topics = folder, broker, topics
+        for name, text in FILES.items():
+            path = folder / name
+            path.parent.mkdir(exist_ok=True, parents=True)
+            path.write_text(text.format(prefix=topics.prefix, bootstrap=broker.bootstrap))
+
+    def write(self, *records: dict[str, Any]) -> None:
+        async def send() -> None:
+            producer = Producer(self.broker, client_id="test")
+            await producer.start()
+            receipt = Receipt()
+            for record in records:
+                producer.append(waiter=receipt, **record)
+            await receipt.confirmed(10)
+            await producer.stop()
+
+        asyncio.run(send())
+
+    def forwarded(self, integration: str = "one") -> list[Any]:
+        return asyncio.run(read(self.broker, self.topics.forward(integration)))
+
+    def events(self) -> list[Any]:
+        return asyncio.run(read(self.broker, self.topics.events))
+
+    def event(self, n: int, **fields: Any) -> dict[str, Any]:
+        return {
+            "type": "track", "event": "Bought", "userId": f"u{n}", "messageId": f"m{n}",
+            "timestamp": "2026-01-02T03:04:05Z", "receivedAt": "r", "properties": {"total": n}, **fields,
+        }  # fmt: skip
+
+    def die(self, n: int, *, event: dict[str, Any] | None = None, payload: Any = None, reason: str = "bad") -> None:
+        """An event that lies at offset `n` of partition 0, and its dead letter."""
+        delivery = Delivery(
+            f"m{n}", "old", "v0", "track", "Bought", "t", "r", "web", Origin(self.topics.events, 0, n),
+            {"total": n, "by": "then"} if payload is None else payload,
+        )  # fmt: skip
+        letter = DeadLetter("one", delivery.data(), reason, f"detail {n}", 2, "2026-01-02T03:04:05Z")
+        self.write(
+            {
+                "topic": self.topics.events, "partition": 0, "key": b"u%d" % n,
+                "value": orjson.dumps(event or self.event(n)), "headers": event_headers("web"),
+            },
+            {"topic": self.topics.dead, "partition": n % 3, "key": b"u%d" % n, "value": letter.encode()},
+        )  # fmt: skip
+
+    def reject(self, value: bytes, reason: str, source: str = "web") -> None:
+        origin = Origin(self.topics.events, 1, 9)
+        headers = rejected_headers(reason, "because", source, origin)
+        self.write({"topic": self.topics.rejected, "partition": 1, "key": b"u", "value": value, "headers": headers})
+
+    def run(self, *arguments: str, code: int = 0, **more: Any) -> str:
+        result = CliRunner().invoke(main, [*arguments, "--config", str(self.folder)], **more)
+        assert result.exit_code == code, result.output
+        return result.stdout
+
+    def listed(self, kind: str, *options: str) -> list[dict[str, Any]]:
+        return [json.loads(line) for line in self.run(kind, "list", "--json", *options).splitlines()]
+
+
+@pytest.fixture
+def stage(broker: Broker, topics: Topics, tmp_path: Path) -> Stage:
+    return Stage(tmp_path, broker, topics)
+
+
+def test_dead_letters_are_listed_counted_and_chosen(stage: Stage):
+    """By integration, reason and rule; each filter narrows; one is shown whole; a wrong place or time is wrong use."""
+    for n in range(5):
+        stage.die(n, reason="bad" if n % 2 else "payload")
+    text = stage.run("dead", "list")
+    assert "3  one" in text
+    assert "payload" in text
+    assert len(stage.listed("dead")) == 5
+    assert {it["detail"] for it in stage.listed("dead", "--reason", "bad")} == {"detail 1", "detail 3"}
+    assert {it["detail"] for it in stage.listed("dead", "--user", "u2")} == {"detail 2"}
+    assert stage.listed("dead", "--integration", "two") == []
+    assert stage.listed("dead", "--rule", "new") == []
+    assert len(stage.listed("dead", "--since", "2020-01-01", "--rule", "old")) == 5
+    assert stage.listed("dead", "--until", "2020-01-01T00:00Z") == []
+    (place,) = [it["place"] for it in stage.listed("dead", "--user", "u4")]
+    shown = json.loads(stage.run("dead", "show", place))
+    assert shown["delivery"]["payload"] == {"total": 4, "by": "then"}
+    stage.run("dead", "show", "2:99", code=1)
+    stage.run("dead", "show", "there", code=2)
+    stage.run("dead", "list", "--since", "yesterday", code=2)
+
+
+def test_a_replay_maps_the_events_by_todays_rules(stage: Stage):
+    """Payload and rule are of today, the id and the event's coordinates the old ones; it is done once."""
+    for n in range(4):
+        stage.die(n, event=stage.event(n, event="Other") if n == 3 else None)
+    assert json.loads(stage.run("dead", "replay", "--yes", "--json")) == {"replayed": 3, "dropped by today's rules": 1}
+    forwarded = [(record.partition, record.key, Delivery.decode(record.value)) for record in stage.forwarded()]
+    assert [(partition, key) for partition, key, _ in forwarded] == [(0, b"u0"), (0, b"u1"), (0, b"u2")]
+    for n, (_, _, delivery) in enumerate(forwarded):
+        assert (delivery.id, delivery.rule, delivery.payload) == (f"m{n}", "bought", {"total": n, "by": "today"})
+        assert delivery.origin == Origin(stage.topics.events, 0, n)
+    assert stage.listed("dead") == []
+    stage.run("dead", "replay", "--yes")
+    assert len(stage.forwarded()) == 3
+
+
+def test_a_replay_as_it_was(stage: Stage):
+    """With --as-was the old payload goes out again; one that has none is left, and the command says so."""
+    stage.die(0)
+    stage.die(1, payload={})
+    assert json.loads(stage.run("dead", "replay", "--as-was", "--yes", "--json", code=1)) == {
+        "replayed": 1,
+        "without a payload": 1,
+    }
+    (record,) = stage.forwarded()
+    assert Delivery.decode(record.value).payload == {"total": 0, "by": "then"}
+    assert [it["detail"] for it in stage.listed("dead")] == ["detail 1"]
+
+
+def test_an_event_that_kafka_no_longer_keeps_is_left(stage: Stage):
+    """Today's rules cannot map what is gone."""
+    stage.die(7)
+    report = json.loads(stage.run("dead", "replay", "--yes", "--json", code=1))
+    assert report == {"its event is no longer kept": 1}
+
+
+def test_a_drop_asks_first(stage: Stage):
+    """Without --yes it says how many, and does nothing at a no; dropped ones are not listed again."""
+    stage.die(0)
+    stage.die(1)
+    result = CliRunner().invoke(main, ["dead", "drop", "--user", "u0", "--config", str(stage.folder)], input="n\n")
+    assert result.exit_code == 1
+    assert "Drop 1 dead letters?" in result.output
+    assert len(stage.listed("dead")) == 2
+    stage.run("dead", "drop", "--user", "u0", input="y\n")
+    assert [it["detail"] for it in stage.listed("dead")] == ["detail 1"]
+    assert stage.forwarded() == []
+
+
+def test_rejected_events_go_back_mended_by_a_rule_file(stage: Stage):
+    """They keep their messageId or get the one they would have had; what is still no event is left, byte for byte."""
+    nameless = {"type": "track", "userId": "u", "messageId": "m1", "properties": {"n": 1}}
+    idless = {"type": "track", "userId": "u", "properties": {"n": 2}}
+    stage.reject(orjson.dumps(nameless), "missing")
+    stage.reject(orjson.dumps(idless), "missing")
+    stage.reject(b"{", "json")
+    assert [it["reason"] for it in stage.listed("rejected")] == ["missing", "missing", "json"]
+    (place,) = [it["place"] for it in stage.listed("rejected", "--reason", "json")]
+    assert json.loads(stage.run("rejected", "show", place))["event"] == "{"
+    rules = stage.folder / "mend.yaml"
+    rules.write_text("rules: [{name: name, when: 'type = \"track\"', map: {event: Bought}}]\n")
+    report = json.loads(stage.run("rejected", "replay", "--rules", str(rules), "--yes", "--json", code=1))
+    assert report == {"replayed": 2, "still rejected (json)": 1}
+    first, second = (orjson.loads(record.value) for record in stage.events())
+    assert first == {**nameless, "event": "Bought"}
+    assert second.pop("messageId").startswith("turnout-")
+    assert second == {**idless, "event": "Bought"}
+    assert [it["reason"] for it in stage.listed("rejected")] == ["json"]
+
+
+def test_a_repair_that_is_no_rule_file_is_a_mistake_with_its_line(stage: Stage):
+    """It is refused before anything is sent."""
+    stage.reject(b"{}", "type")
+    rules = stage.folder / "mend.yaml"
+    rules.write_text("rules: [{name: name, wen: x}]\n")
+    stage.run("rejected", "replay", "--rules", str(rules), "--yes", code=2)
+    assert stage.events() == []
+
+
+def test_a_broker_that_does_not_answer_is_one_line(tmp_path: Path):
+    """Exit code 1, and no traceback."""
+    stage = Stage(tmp_path, Broker(bootstrap="127.0.0.1:1"), Topics(prefix="none", partitions=3))
+    result = CliRunner().invoke(main, ["dead", "list", "--config", str(stage.folder)])
+    assert result.exit_code == 1
+    assert len(result.stderr.splitlines()) == 1
