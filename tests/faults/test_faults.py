@@ -2,6 +2,7 @@
 
 import asyncio
 import signal
+import time
 from pathlib import Path
 
 import orjson
@@ -10,13 +11,13 @@ from aiohttp import web
 
 from streams.broker import Broker
 from tests import real_kafka
-from tests.faults.harness import Stage, staged
+from tests.faults.harness import Process, Stage, staged
 from tests.receiver import Got
 from tests.streams.helpers import committed
 
 pytestmark = [pytest.mark.anyio, pytest.mark.kafka, pytest.mark.fault]
 
-ROUTER_COMMIT, FORWARDER_COMMIT = 1.0, 0.2
+FORWARDER_COMMIT = 0.2
 
 
 @pytest.fixture
@@ -29,6 +30,12 @@ async def flowing(stage: Stage, beyond: int = 0) -> None:
     await stage.until(lambda: len(stage.received) > beyond, 60)
 
 
+async def kill_router(stage: Stage, router: Process) -> None:
+    at = time.time()
+    await router.end(signal.SIGKILL)
+    await stage.allow_for_rerouting(at)
+
+
 async def test_kill_of_the_router_in_the_middle_of_load(stage: Stage):
     """A kill -9 of a router loses nothing, and repeats no more than since its last commit."""
     router = stage.start("router")
@@ -36,9 +43,8 @@ async def test_kill_of_the_router_in_the_middle_of_load(stage: Stage):
     async with stage.load():
         for _ in range(3):
             await flowing(stage, len(stage.received) + 1000)
-            stage.allow_for_kill(ROUTER_COMMIT)
-            await router.end(signal.SIGKILL)
-            router = stage.start("router")
+            await kill_router(stage, router)
+            router = await stage.start("router").ready()
     await stage.verdict()
 
 
@@ -103,8 +109,10 @@ async def test_workers_that_join_and_leave_every_five_seconds(stage: Stage):
             if turn % 4 < 2:
                 # A clean leave repeats nothing, but the join may, where work outlasted the rebalance.
                 assert await joined.end(signal.SIGTERM, seconds=15) == 0
+            elif kind == "router":
+                await kill_router(stage, joined)
             else:
-                stage.allow_for_kill(ROUTER_COMMIT if kind == "router" else FORWARDER_COMMIT)
+                stage.allow_for_kill(FORWARDER_COMMIT)
                 await joined.end(signal.SIGKILL)
             await flowing(stage, len(stage.received))
     await stage.verdict()
@@ -135,10 +143,12 @@ async def test_the_broker_is_killed_and_comes_back_with_its_data(tmp_path: Path)
             async with stage.load(batch=20):
                 await flowing(stage, 500)
                 # Commits wait for the broker too, so all since the last one may come again.
-                stage.allow_for_kill(ROUTER_COMMIT)
+                stage.allow_for_kill(FORWARDER_COMMIT)
+                at = time.time()
                 await asyncio.to_thread(kafka.kill)
                 await asyncio.sleep(8)
                 await asyncio.to_thread(kafka.start)
+                await stage.allow_for_rerouting(at)
                 await flowing(stage, len(stage.received) + 500)
             await stage.verdict()
             assert all(process.runs for process in stage.processes[1:])
