@@ -61,6 +61,7 @@ class Integration:
     sample: Sample | None
     state: Literal["active", "draining"]
     delivery: DeliverySettings
+    mode: Literal["live", "shadow"] = "live"
 
     def make(self) -> Forwarder[Any]:
         """The forwarder with its settings."""
@@ -206,7 +207,7 @@ class _Reader:
             return None
         self.source_files[file.source] = file
         keys = [key for index, key in enumerate(file.write_keys) if ("write_keys", index) not in unknown]
-        return Source.of(file.source, [key.get_secret_value() for key in keys], self._read_repair(document))
+        return Source.of(file.source, [key.get_secret_value() for key in keys], self._read_repair(document), file.origins)
 
     def _read_repair(self, document: Document) -> Repair | None:
         data = self._keys(document)
@@ -253,6 +254,7 @@ class _Reader:
             file.sample.filter if file.sample else None,
             file.state,
             file.delivery,
+            file.mode,
         )
 
     def _check_name(self, document: Document, key: str) -> None:

@@ -1,13 +1,15 @@
 """What may stand in the file of a source and in the file of an integration."""
 
 from datetime import datetime
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, model_validator
 
 from streams.ruleset import Consent, Sample
 from streams.settings import DeliverySettings
+from streams.sources import ANY_ORIGIN
 
+ORIGIN = r"^(\*|https?://(\*\.)?[a-z0-9.-]+(:[0-9]+)?)$"
 NAME = r"^[a-z0-9][a-z0-9_-]{0,63}$"
 
 
@@ -133,6 +135,11 @@ class SourceFile(BaseModel):
     write_keys: tuple[SecretStr, ...] = Field(
         (), description="Keys that clients send with their events, each from the environment: '${NAME}'."
     )
+    origins: tuple[Annotated[str, Field(pattern=ORIGIN)], ...] = Field(
+        ANY_ORIGIN,
+        description="Origins of the pages that may send with these keys, `https://shop.example.com` or "
+        "`https://*.example.com`; by default any.",
+    )
     match: Any = Field(None, description="`first` rule that matches mends the event, or `all`, one after the other.")
     map: Any = Field(None, description="What every rule mends.")
     rules: Any = Field(
@@ -159,6 +166,9 @@ class IntegrationFile(BaseModel):
     preset: str | None = Field(None, description="Take the rules that this forwarder brings along as a base.")
     state: Literal["active", "draining"] = Field(
         "active", description="`draining`: what is waiting is still delivered, and nothing new is taken up."
+    )
+    mode: Literal["live", "shadow"] = Field(
+        "live", description="`shadow`: events are mapped and checked, and nothing is sent; their outcome is `filtered`."
     )
     sources: tuple[str, ...] | None = Field(
         None, min_length=1, description="Sources whose events are forwarded; by default all."

@@ -1,8 +1,10 @@
 """Where events come from: each source has a name and the write keys that its senders show."""
 
 import hashlib
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Self
 
 from streams.repair import Repair
@@ -13,18 +15,40 @@ def digest(write_key: str) -> bytes:
     return hashlib.sha256(write_key.encode(errors="surrogatepass")).digest()
 
 
+ANY_ORIGIN = ("*",)
+
+
 @dataclass(frozen=True, slots=True)
 class Source:
-    """An app or site that sends events; `write_keys` are digests, never the keys. `repair` mends its events."""
+    """An app or site that sends events; `write_keys` are digests, never the keys. `repair` mends its events.
+
+    `origins` are those whose pages may send: `https://shop.example.com`, `https://*.example.com`, or `*` for any.
+    """
 
     name: str
     write_keys: frozenset[bytes]
     repair: Repair | None = None
+    origins: tuple[str, ...] = ANY_ORIGIN
 
     @classmethod
-    def of(cls, name: str, write_keys: Iterable[str], repair: Repair | None = None) -> Self:
+    def of(
+        cls,
+        name: str,
+        write_keys: Iterable[str],
+        repair: Repair | None = None,
+        origins: Iterable[str] = ANY_ORIGIN,
+    ) -> Self:
         """A source from its plain write keys."""
-        return cls(name, frozenset(map(digest, write_keys)), repair)
+        return cls(name, frozenset(map(digest, write_keys)), repair, tuple(origins))
+
+    def admits(self, origin: str) -> bool:
+        """Whether a page of this origin may send with the source's write keys."""
+        return self.origins == ANY_ORIGIN or _matches(self.origins, origin)
+
+
+@lru_cache(4096)
+def _matches(origins: tuple[str, ...], origin: str) -> bool:
+    return any(re.fullmatch(re.escape(one).replace(r"\*", r"[^/:@]+"), origin) or one == "*" for one in origins)
 
 
 class Sources:
@@ -49,6 +73,10 @@ class Sources:
     def find(self, write_key: str) -> Source | None:
         """The source that a write key belongs to."""
         return self._by_key.get(digest(write_key))
+
+    def admits(self, origin: str) -> bool:
+        """Whether pages of this origin may send as any of the sources: all that a preflight, without a key, can ask."""
+        return any(source.admits(origin) for source in self._by_name.values())
 
     def by_name(self, name: str) -> Source | None:
         """The source of that name."""

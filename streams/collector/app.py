@@ -16,8 +16,9 @@ from starlette.types import Receive, Scope, Send
 
 from streams import events, metrics
 from streams.broker import BrokerError
-from streams.collector import intake
+from streams.collector import browsers, intake, pixel
 from streams.collector.body import DisconnectedError, read_body
+from streams.collector.browsers import Headers
 from streams.collector.errors import RequestError
 from streams.collector.settings import CollectorSettings
 from streams.logs import trouble
@@ -31,8 +32,16 @@ READY_TIMEOUT = 2.0
 """Seconds that Kafka has to answer when /ready asks."""
 
 BATCH = "batch"
-PATHS = {f"/v1/{kind}": kind for kind in (BATCH, *events.TYPES)}
-"""The paths that take events; they go around Starlette's routing, which costs too much of a small request."""
+METRICS = "metrics"
+_KINDS = (BATCH, *events.TYPES)
+PATHS = {
+    **{f"/v1/{kind}": kind for kind in _KINDS},
+    **{f"/v1/{kind[0]}": kind for kind in (*_KINDS, METRICS)},
+    **pixel.PATHS,
+}
+"""The paths that take events, and their short forms, which browsers' clients use; they go around Starlette's routing,
+which costs too much of a small request.
+"""
 
 _SUCCESS = b'{"success":true}'
 _FAILED = RequestError(500, "internal", "the collector failed; its log says where")
@@ -54,7 +63,11 @@ class App:
         self._intake = intake.Intake(settings, topics, producer)
         self._read_bytes = 0
         self._other = Starlette(
-            routes=[Route("/health", _answer_health), Route("/ready", self._answer_ready)],
+            routes=[
+                Route("/health", _answer_health),
+                Route("/ready", self._answer_ready),
+                Route("/v1/projects/{write_key}/settings", self._answer_settings),
+            ],
             exception_handlers={HTTPException: _answer_http_error},
         )
         self._other.router.redirect_slashes = False
@@ -67,9 +80,17 @@ class App:
             await self._other(scope, receive, send)
             return
         started = perf_counter()
+        asked = dict(scope["headers"])
+        origin = asked.get(b"origin")
+        if origin is not None and scope["method"] == "OPTIONS":
+            await self._answer_preflight(origin, asked)(scope, receive, send)
+            return
         headers: Headers = ()
         try:
-            status, body = 200, await self._take(kind, scope, receive)
+            if scope["path"] in pixel.PATHS:
+                status, body = 200, await self._take_pixel(kind, scope, asked)
+            else:
+                status, body = 200, await self._take(kind, scope["method"], asked, receive)
         except DisconnectedError:
             return
         except RequestError as error:
@@ -79,12 +100,18 @@ class App:
             status, body = 500, _FAILED.body
         if status != 200:
             metrics.COLLECTOR_ERRORS.labels(status).inc()
+        if origin is not None and self._sources().admits(origin.decode("latin-1")):
+            headers += browsers.allow(origin)
+        content_type = b"application/json"
+        if scope["path"] in pixel.PATHS:
+            content_type, body = b"image/gif", pixel.GIF
+            headers += pixel.HEADERS
         await send(
             {
                 "type": "http.response.start",
                 "status": status,
                 "headers": [
-                    (b"content-type", b"application/json"),
+                    (b"content-type", content_type),
                     (b"content-length", b"%d" % len(body)),
                     *headers,
                 ],
@@ -93,24 +120,27 @@ class App:
         await send({"type": "http.response.body", "body": body})
         metrics.COLLECTOR_SECONDS.observe(perf_counter() - started)
 
-    async def _take(self, kind: str, scope: Scope, receive: Receive) -> bytes:
+    async def _take(self, kind: str, method: str, headers: Mapping[bytes, bytes], receive: Receive) -> bytes:
         """Take what a request brings; returns the answer's JSON, or raises RequestError."""
-        if scope["method"] != "POST":
+        if method != "POST":
             raise RequestError(405, "method_not_allowed", "events are sent by POST", ((b"allow", b"POST"),))
-        headers = dict(scope["headers"])
+        if kind == METRICS:
+            return _SUCCESS  # of the client's own working: nothing that anybody here would read
         source = self._find_source(headers)
         raw = await self._read(headers, receive)
         body = intake.parse(raw, by_event=source is not None)
         if source is None:
             source = self._find_by_key(body.get("writeKey"))
+        _check_origin(source, headers)
         receipt = Receipt()
         received = events.rfc3339(time())
+        anonymous = _anonymous_id(headers)
         refused: list[intake.Refused] = []
         if kind == BATCH:
-            taken, refused = self._intake.take_batch(raw, body, source, received, receipt)
+            taken, refused = self._intake.take_batch(raw, body, source, received, receipt, anonymous)
         else:
             taken = 1
-            self._intake.take_event(body, kind, source, received, receipt)
+            self._intake.take_event(body, kind, source, received, receipt, anonymous)
         await self._confirm(receipt)
         metrics.COLLECTOR_ACCEPTED.labels(source.name).inc(taken)
         if not refused:
@@ -118,6 +148,26 @@ class App:
         for event in refused:
             metrics.COLLECTOR_REFUSED.labels(event.code).inc()
         return orjson.dumps({"success": True, "rejected": [event.answer() for event in refused]})
+
+    async def _take_pixel(self, kind: str, scope: Scope, headers: Mapping[bytes, bytes]) -> bytes:
+        """Take the event that a picture's address brings; raises RequestError. The picture is shown all the same."""
+        if scope["method"] not in ("GET", "HEAD"):
+            raise RequestError(405, "method_not_allowed", "a pixel is fetched by GET", ((b"allow", b"GET"),))
+        event = pixel.read_event(scope["query_string"], headers)
+        source = self._find_by_key(event.pop("writeKey", None))
+        if scope["method"] == "GET":
+            receipt = Receipt()
+            self._intake.take_event(event, kind, source, events.rfc3339(time()), receipt)
+            await self._confirm(receipt)
+            metrics.COLLECTOR_ACCEPTED.labels(source.name).inc()
+        return pixel.GIF
+
+    def _answer_preflight(self, origin: bytes, headers: Mapping[bytes, bytes]) -> Response:
+        if not self._sources().admits(origin.decode("latin-1")):
+            return Response(_forbidden_origin().body, 403, media_type="application/json")
+        answer = Response(status_code=204)
+        answer.raw_headers += browsers.allow_request(origin, headers)
+        return answer
 
     def _find_source(self, headers: Mapping[bytes, bytes]) -> Source | None:
         """The source of the write key in Basic authorization; None when there is none."""
@@ -157,13 +207,47 @@ class App:
         except (BrokerError, TimeoutError):
             raise RequestError(503, "unconfirmed", "Kafka has not confirmed the events; send again", _RETRY) from None
 
+    async def _answer_settings(self, request: Request) -> Response:
+        write_key = request.path_params["write_key"]
+        try:
+            source = self._find_by_key(write_key)
+            headers = {name: value for name, value in request.scope["headers"] if name == b"origin"}
+            _check_origin(source, headers)
+        except RequestError as error:
+            return Response(error.body, 404 if error.status == 401 else error.status, media_type="application/json")
+        forwarded = request.headers.get("x-forwarded-proto", "")
+        scheme = forwarded if forwarded in ("http", "https") else request.scope["scheme"]
+        content = browsers.client_settings(write_key, request.headers.get("host", ""), scheme)
+        origin = headers.get(b"origin")
+        answer = _answer(200, content, {"cache-control": "private, max-age=120"})
+        answer.raw_headers += browsers.allow(origin) if origin else ()
+        return answer
+
     async def _answer_ready(self, _request: Request) -> Response:
         if await self._producer.reachable(READY_TIMEOUT):
             return _answer(200, {"status": "ready"})
         return _answer(503, {"code": "not_ready", "message": "Kafka does not answer"})
 
 
-Headers = tuple[tuple[bytes, bytes], ...]
+def _check_origin(source: Source, headers: Mapping[bytes, bytes]) -> None:
+    origin = headers.get(b"origin")
+    if origin is not None and not source.admits(origin.decode("latin-1")):
+        raise _forbidden_origin()
+
+
+def _anonymous_id(headers: Mapping[bytes, bytes]) -> str | None:
+    """The id in the header that RudderStack's browser client sends, in base64, beside its events."""
+    given = headers.get(b"anonymousid")
+    if given is None:
+        return None
+    try:
+        return base64.b64decode(given, validate=True).decode()
+    except ValueError:
+        return given.decode("latin-1")
+
+
+def _forbidden_origin() -> RequestError:
+    return RequestError(403, "origin", "the source takes nothing from pages of this origin")
 
 
 def _unauthorized() -> RequestError:

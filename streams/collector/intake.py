@@ -47,10 +47,13 @@ class _Shared:
     context: Mapping[str, Any] | None = None
     integrations: Mapping[str, Any] | None = None
     kind: str | None = None
+    anonymous: str | None = None
 
     def merge_into(self, event: dict[str, Any]) -> None:
         if self.kind is not None and event.get("type") is None:
             event["type"] = self.kind
+        if self.anonymous and event.get("anonymousId") is None and event.get("userId") is None:
+            event["anonymousId"] = self.anonymous
         if self.context:
             _merge(event, "context", self.context)
         if self.integrations:
@@ -80,15 +83,32 @@ class Intake:
         self._partition = make_partitioner(topics.partitions)
         self._rejected_partition = 0
 
-    def take_event(self, event: dict[str, Any], kind: str, source: Source, received: str, waiter: Waiter) -> None:
-        """Append the one event of a request to /v1/`kind`; raises RequestError when it is none."""
+    def take_event(
+        self,
+        event: dict[str, Any],
+        kind: str,
+        source: Source,
+        received: str,
+        waiter: Waiter,
+        anonymous: str | None = None,
+    ) -> None:
+        """Append the one event of a request to /v1/`kind`; raises RequestError when it is none.
+
+        `anonymous` is the anonymousId of an event that names nobody, here and in a batch.
+        """
         try:
-            self._take(event, _Shared(received, event_headers(source.name), kind=kind), waiter)
+            self._take(event, _Shared(received, event_headers(source.name), kind=kind, anonymous=anonymous), waiter)
         except EventError as error:
             raise RequestError(400, error.code, str(error)) from None
 
     def take_batch(
-        self, raw: bytes, body: dict[str, Any], source: Source, received: str, waiter: Waiter
+        self,
+        raw: bytes,
+        body: dict[str, Any],
+        source: Source,
+        received: str,
+        waiter: Waiter,
+        anonymous: str | None = None,
     ) -> tuple[int, list[Refused]]:
         """Append the events of a batch, and what is none to `rejected` as it stands in `raw`.
 
@@ -96,7 +116,12 @@ class Intake:
         """
         batch = self._check_batch(raw, body)
         shared = _Shared(
-            received, event_headers(source.name), body.get("sentAt"), body.get("context"), body.get("integrations")
+            received,
+            event_headers(source.name),
+            body.get("sentAt"),
+            body.get("context"),
+            body.get("integrations"),
+            anonymous=anonymous,
         )
         refused = []
         for index, event in enumerate(batch):
