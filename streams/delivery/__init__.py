@@ -28,10 +28,11 @@ def make_delivery(
     *,
     fail: Callable[[str], None],
     grace: float,
+    shadow: bool = False,
     clock: Callable[[], float] = time.time,
 ) -> Station:
-    """One integration's delivery as a station of a worker."""
-    deliverer = Deliverer(integration, forwarder, settings, topics, producer, fail=fail, clock=clock)
+    """One integration's delivery as a station of a worker; with `shadow` it sends nothing."""
+    deliverer = Deliverer(integration, forwarder, settings, topics, producer, fail=fail, clock=clock, shadow=shadow)
     topic = topics.forward(integration)
     station = make_station(
         integration,

@@ -55,6 +55,7 @@ class Deliverer:
     Unordered, any worker takes the next batch. Ordered, each lane (a hash of the key) has one worker: one batch of it
     is on its way at a time, and a lane holds while its head retries.
 
+    With `shadow` nothing is sent: the outcome is `filtered`, with a reason for what the vendor would never have taken.
     `rest` lets a partition alone for so many seconds; `share` is this process's part of the forward topic.
     """
 
@@ -68,6 +69,7 @@ class Deliverer:
         *,
         fail: Callable[[str], None],
         clock: Callable[[], float],
+        shadow: bool = False,
     ) -> None:
         contract = forwarder.contract
         self.integration = integration
@@ -75,6 +77,7 @@ class Deliverer:
         self._settings = settings
         self._producer = producer
         self._fail = fail
+        self._shadow = shadow
         self._clock = clock
         self.rest: Callable[[TP, float], None] = lambda _tp, _seconds: None
         self.share: Callable[[], float] = lambda: 1.0
@@ -189,6 +192,10 @@ class Deliverer:
             self._settlements.settle(parcel, Outcome.EXPIRED)
             return None
         problem = self._preflight.problem(delivery.payload, size)
+        if self._shadow:
+            detail = f"{problem.reason}: {self._letters.mask(problem.detail)}" if problem else ""
+            self._settlements.settle(parcel, Outcome.FILTERED, "shadow" if problem else "", detail)
+            return None
         if problem is not None:
             self._bury(parcel, problem)
             return None

@@ -94,7 +94,7 @@ class Bench:
         await producer.stop()
 
     @asynccontextmanager
-    async def running(self, forwarder: Forwarder[Any], *, grace: float = 8, **settings: Any):
+    async def running(self, forwarder: Forwarder[Any], *, grace: float = 8, shadow: bool = False, **settings: Any):
         """The delivery in this process, with short back-offs; fails the test when it fails."""
         settings = {"backoff_min": 0.01, "backoff_max": 0.05, "linger": 0.02, **settings}
         producer = Producer(
@@ -103,7 +103,7 @@ class Bench:
         await producer.start()
         station = make_delivery(
             "one", forwarder, DeliverySettings(**settings), self.topics, self.broker, producer,
-            fail=self.failed.append, grace=grace,
+            fail=self.failed.append, grace=grace, shadow=shadow,
         )  # fmt: skip
         for step in station.started:
             await step()

@@ -16,9 +16,10 @@ from forwarders.contract import (
     Retry,
     WriterForwarder,
 )
+from streams.topics import Outcomes
 from tests.receiver import Got, receiving
 from tests.streams.delivering import Bench, Vendor, VendorSettings, numbers
-from tests.streams.helpers import committed
+from tests.streams.helpers import committed, read
 
 pytestmark = pytest.mark.anyio
 
@@ -249,3 +250,19 @@ async def test_an_answer_without_end_is_cut(bench: Bench):
         vendor.answer = endless
         async with bench.running(Vendor(VendorSettings(url=vendor.url))):
             assert await bench.settled(1) == {0: "delivered"}
+
+
+async def test_in_shadow_nothing_is_sent_and_all_is_recorded(bench: Bench):
+    """Every delivery is filtered, one that the vendor would refuse by name; there is no request and no dead letter."""
+    await bench.forward({"n": 0}, {"n": 1, "note": "longer than ten"}, {"n": 2})
+    async with receiving() as vendor, bench.running(Vendor(VendorSettings(url=vendor.url)), shadow=True):
+        assert await bench.settled(3) == dict.fromkeys(range(3), "filtered")
+    assert not vendor.got
+    assert not await bench.dead()
+    (named,) = [
+        named
+        for record in await read(bench.broker, bench.topics.outcomes)
+        for named in Outcomes.decode(record.value).named
+    ]
+    assert (named.offset, named.reason) == (1, "shadow")
+    assert named.detail.startswith("payload: note: ")
