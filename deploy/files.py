@@ -170,9 +170,6 @@ class IntegrationFile(BaseModel):
     mode: Literal["live", "shadow"] = Field(
         "live", description="`shadow`: events are mapped and checked, and nothing is sent; their outcome is `filtered`."
     )
-    mode: Literal["live", "shadow"] = Field(
-        "live", description="`shadow`: events are mapped and checked, and nothing is sent; their outcome is `filtered`."
-    )
     sources: tuple[str, ...] | None = Field(
         None, min_length=1, description="Sources whose events are forwarded; by default all."
     )

@@ -192,4 +192,5 @@ def without_topics(configuration: Configuration, names: Collection[str]) -> set[
 
 
 def _delivers_otherwise(old: Integration, new: Integration) -> bool:
-    return (old.forwarder, old.settings, old.delivery) != (new.forwarder, new.settings, new.delivery)
+    before, after = ((it.forwarder, it.settings, it.delivery, it.mode) for it in (old, new))
+    return before != after

@@ -41,6 +41,7 @@ def forwarder(context: click.Context, names: tuple[str, ...], folder: Path) -> N
             worker.producer,
             fail=worker.fail,
             grace=settings.grace,
+            shadow=integration.mode == "shadow",
         )
 
     def begin(worker: Worker) -> Take:
