@@ -248,16 +248,19 @@ class Analytics:
                 "referrer": header("referer", ""),
             },
         }
-        campaign, clicks = context.campaign_and_clicks(query)
-        found = {
-            "ip": ip,
-            "campaign": campaign,
-            "clickIds": clicks,
-            "cookies": visit.cookies.vendors if self._tracker.vendor_cookies else None,
-            "consent": {"globalPrivacyControl": True} if header("sec-gpc") == "1" else None,
-        }
-        made.update({name: value for name, value in found.items() if value})
         made.update(context.browser(visit.headers))
+        if ip:
+            made["ip"] = ip
+        if query:
+            campaign, clicks = context.campaign_and_clicks(query)
+            if campaign:
+                made["campaign"] = campaign
+            if clicks:
+                made["clickIds"] = clicks
+        if self._tracker.vendor_cookies and visit.cookies.vendors:
+            made["cookies"] = visit.cookies.vendors
+        if header("sec-gpc") == "1":
+            made["consent"] = {"globalPrivacyControl": True}
         more = self._tracker.ask(self._tracker.context, visit)
         return _merged(made, more) if more else made
 
