@@ -207,7 +207,9 @@ class _Reader:
             return None
         self.source_files[file.source] = file
         keys = [key for index, key in enumerate(file.write_keys) if ("write_keys", index) not in unknown]
-        return Source.of(file.source, [key.get_secret_value() for key in keys], self._read_repair(document), file.origins)
+        return Source.of(
+            file.source, [key.get_secret_value() for key in keys], self._read_repair(document), file.origins
+        )
 
     def _read_repair(self, document: Document) -> Repair | None:
         data = self._keys(document)
