@@ -1,8 +1,6 @@
 """The breaker of one integration: leaves a vendor alone that fails or refuses the credentials, and probes it."""
 
 import asyncio
-from collections.abc import Callable
-from time import monotonic
 
 import structlog
 
@@ -24,14 +22,13 @@ class Breaker:
         failures: int,
         shortest: float,
         longest: float,
-        clock: Callable[[], float] = monotonic,
     ) -> None:
-        self._integration, self._bound, self._clock = integration, failures, clock
+        self._integration, self._bound = integration, failures
         self._shortest, self._longest = shortest, longest
         self._failures = 0
         self._pauses = 0
         self._probing = False
-        self._probe_at = 0.0
+        self._may_probe = False
         self._timer: asyncio.TimerHandle | None = None
         self._change = asyncio.Event()
         self.is_open = False
@@ -42,8 +39,9 @@ class Breaker:
         """Whether a request may go out now. While open, True makes the caller the probe, who must report."""
         if not self.is_open:
             return True
-        if self._probing or self._clock() < self._probe_at:
+        if not self._may_probe:
             return False
+        self._may_probe = False
         self._probing = True
         return True
 
@@ -63,6 +61,7 @@ class Breaker:
         if self.is_open and self._probing:
             self.is_open = self._probing = False
             self._pauses = 0
+            self.close()
             self._gauge.set(0)
             log.info("delivery goes on", integration=self._integration)
             self.wake()
@@ -87,7 +86,11 @@ class Breaker:
     def _pause(self) -> None:
         seconds = min(self._longest, self._shortest * 2 ** min(self._pauses, 30))
         self._pauses += 1
-        self._probing = False
-        self._probe_at = self._clock() + seconds
+        self._probing = self._may_probe = False
         self.close()
-        self._timer = asyncio.get_running_loop().call_later(seconds, self.wake)
+        self._timer = asyncio.get_running_loop().call_later(seconds, self._end_pause)
+
+    def _end_pause(self) -> None:
+        # That the timer has fired is what counts: by the clock it may be a little early, and nobody would wake again.
+        self._may_probe = True
+        self.wake()

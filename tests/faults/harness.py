@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -100,7 +100,9 @@ class Process:
 class Stage:
     """Everything that a fault happens to."""
 
-    def __init__(self, kafka: Kafka, folder: Path, receiver: Receiver, timeout: float) -> None:
+    def __init__(
+        self, kafka: Kafka, folder: Path, receiver: Receiver, timeout: float, others: Mapping[str, Receiver]
+    ) -> None:
         self.kafka, self.folder, self.vendor = kafka, folder, receiver
         self.broker = Broker(bootstrap=kafka.bootstrap, session_timeout=6, rebalance_timeout=10)
         self.topics = Topics(prefix=f"f{time.monotonic_ns()}", partitions=4)
@@ -111,12 +113,17 @@ class Stage:
         self.bound = 0
         self.processes: list[Process] = []
         self._sent = 0
+        vendors = {"hook": receiver, **others}
+        self.integrations = list(vendors)
         for name, text in {
             "turnout.yaml": SETTINGS.format(prefix=self.topics.prefix, bootstrap=kafka.bootstrap, port=self.port),
             "sources/web.yaml": SOURCE,
-            "integrations/hook.yaml": INTEGRATION.format(
-                name="hook", url=receiver.url, items=ITEMS, concurrency=CONCURRENCY, timeout=timeout
-            ),
+            **{
+                f"integrations/{name}.yaml": INTEGRATION.format(
+                    name=name, url=vendor.url, items=ITEMS, concurrency=CONCURRENCY, timeout=timeout
+                )
+                for name, vendor in vendors.items()
+            },
         }.items():
             path = folder / name
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -237,7 +244,7 @@ class Stage:
         (fresh,) = await self.send(1)
         await self.until(lambda: fresh in self.received, 60)
         async with asyncio.timeout(60):
-            while (findings := await oracle.find(self.broker, self.topics)).unsettled(["hook"]):
+            while (findings := await oracle.find(self.broker, self.topics)).unsettled(self.integrations):
                 await asyncio.sleep(0.5)
         got = set(self.received)
         lost = [
@@ -256,10 +263,15 @@ class Stage:
 
 
 @asynccontextmanager
-async def staged(kafka: Kafka, folder: Path, timeout: float = 5) -> AsyncIterator[Stage]:
-    """A stage with its topics made and the collector serving; every process is killed at the end."""
+async def staged(
+    kafka: Kafka, folder: Path, timeout: float = 5, others: Mapping[str, Receiver] | None = None
+) -> AsyncIterator[Stage]:
+    """A stage with its topics made and the collector serving; every process is killed at the end.
+
+    `others` are integrations beside `hook`, by name, each with its vendor.
+    """
     async with receiving() as receiver:
-        stage = Stage(kafka, folder, receiver, timeout)
+        stage = Stage(kafka, folder, receiver, timeout, others or {})
         receiver.note = stage.receive
         assert await stage.start("topics", "--create").end(0) == 0, stage.processes[-1].log.read_text()
         stage.start("collector")
