@@ -170,7 +170,7 @@ async def test_a_vendor_that_answers_500_for_a_while(stage: Stage):
     async with stage.load():
         await flowing(stage, 500)
         failing.set()
-        await stage.until(lambda: failed > 20)
+        await stage.until(lambda: failed > 8)
         failing.clear()
     await stage.verdict()
 
