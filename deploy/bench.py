@@ -12,11 +12,12 @@ from deploy.configuration import Configuration, Integration, SourceRules
 from deploy.files import Case, Expectation, SourceCase, SourceExpectation
 from deploy.mistakes import Place as Keys
 from deploy.offline import offline
-from deploy.preview import STANDSTILL, Prepared, Taken, rehearse
+from deploy.preview import STANDSTILL, Prepared, Taken, held_reason, rehearse
 from streams import events
 from streams.events import EventError
 from streams.gate import held_back
 from streams.sources import Source
+from streams.steps import Held, take
 from transforms.documents import Document
 from transforms.rules import Rule
 from transforms.tracing import RuleTrace, Tracer, calls
@@ -134,7 +135,7 @@ class Bench:
         event, source, sources = prepared.event, prepared.source, self._route.sources
         if (source and sources is not None and source not in sources) or held_back(self._route, event):
             return
-        if prepared.dropped:
+        if prepared.held:
             return
         coverage.add(self._tracer.trace(event))
 
@@ -189,12 +190,13 @@ class SourceBench:
     def run(self, entry: Entry) -> Result:
         """What a test gives, held against what it expects."""
         assert isinstance(entry.case, SourceCase)
-        assert self._source.repair is not None
         result: dict[str, Any] = {"outcome": "kept", "event": None, "reason": ""}
         try:
-            result["event"] = self._source.repair(events.check(deepcopy(entry.case.event)))
-            if result["event"] is None:
-                result |= {"outcome": "filtered", "reason": "a rule drops it"}
+            taken = take(self._source.steps, events.check(deepcopy(entry.case.event)), lambda _reason, _detail: None)
+            if isinstance(taken, Held):
+                result |= {"outcome": str(taken.outcome), "reason": held_reason(taken)}
+            else:
+                result["event"] = taken
         except EventError as error:
             result |= {"outcome": "rejected", "reason": str(error)}
         differences = list(_compared(entry.case.expect, [result]))

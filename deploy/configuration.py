@@ -19,10 +19,11 @@ from deploy.settings import TurnoutSettings, variable
 from deploy.sunset import find_ending
 from forwarders import registry
 from forwarders.contract import Forwarder, Settings
-from streams.repair import Repair, make_repair
+from streams.repair import Repair
 from streams.ruleset import Consent, Route, RuleSet, Sample
 from streams.settings import DeliverySettings
 from streams.sources import Source, Sources
+from streams.steps import Step
 from streams.topics import Topics
 from transforms import RuleError
 from transforms.documents import Document
@@ -208,8 +209,13 @@ class _Reader:
         self.source_files[file.source] = file
         keys = [key for index, key in enumerate(file.write_keys) if ("write_keys", index) not in unknown]
         return Source.of(
-            file.source, [key.get_secret_value() for key in keys], self._read_repair(document), file.origins
+            file.source, [key.get_secret_value() for key in keys], self._read_steps(document), file.origins
         )
+
+    def _read_steps(self, document: Document) -> Iterator[Step]:
+        """What the source's events go through, in this order."""
+        if repair := self._read_repair(document):
+            yield repair
 
     def _read_repair(self, document: Document) -> Repair | None:
         data = self._keys(document)
@@ -221,7 +227,7 @@ class _Reader:
         if rules is None:
             return None
         self.repairs[data["source"]] = SourceRules(document, rules)
-        return make_repair(rules, keeps_others="otherwise" not in data)
+        return Repair(rules, keeps_others="otherwise" not in data)
 
     def _index(self, sources: Sequence[Source], settings: TurnoutSettings | None) -> Sources:
         try:

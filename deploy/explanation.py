@@ -1,6 +1,7 @@
 """What becomes of one event and why, step by step, as JSON data that the terminal or a program can show."""
 
 from collections.abc import Iterator, Sequence
+from copy import deepcopy
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
@@ -9,11 +10,13 @@ from deploy.comparison import Difference, compare, dotted
 from deploy.configuration import Configuration, Integration
 from deploy.mistakes import Place as Keys
 from deploy.offline import offline
-from deploy.preview import Prepared, Taken, find_source_of, rehearse
-from streams.events import EventError
+from deploy.preview import Prepared, Taken, find_source_of, held_reason, rehearse
+from streams.events import Event, EventError
 from streams.gate import consents, in_sample, opts_out
+from streams.repair import Repair
 from streams.ruleset import Route
-from transforms.rules import Rules
+from streams.steps import Held, Note
+from streams.steps import Step as SourceStep
 from transforms.tracing import ConditionTrace, RuleTrace, Trace, Tracer
 from transforms.tree import MISSING, Call, Items, Place, Read, Shape, Template
 from transforms.wording import condition_text, path_text
@@ -21,11 +24,22 @@ from transforms.wording import condition_text, path_text
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """A test that the event passed, or not."""
+    """A test that the event passed, or not; `rules` are those it tried, `differences` what it made of the event."""
 
     name: str
     passed: bool
     detail: str
+    rules: Sequence["TriedRule"] = ()
+    differences: Sequence[Difference] = ()
+
+    def data(self) -> dict[str, Any]:
+        """As JSON data."""
+        data: dict[str, Any] = {"step": self.name, "passed": self.passed, "detail": self.detail}
+        if self.rules:
+            data["rules"] = [it.data() for it in self.rules]
+        if self.differences:
+            data["fields"] = [it.data() for it in self.differences]
+        return data
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,22 +116,10 @@ class Account:
         return {
             "integration": self.integration,
             "path": self.path,
-            "steps": [{"step": it.name, "passed": it.passed, "detail": it.detail} for it in self.steps],
+            "steps": [it.data() for it in self.steps],
             "rules": [it.data() for it in self.rules],
             "deliveries": [it.data() for it in self.deliveries],
         }
-
-
-@dataclass(frozen=True, slots=True)
-class Repair:
-    """What the rules of the source did with the event."""
-
-    rules: Sequence[TriedRule]
-    differences: Sequence[Difference]
-
-    def data(self) -> dict[str, Any]:
-        """As JSON data."""
-        return {"rules": [it.data() for it in self.rules], "fields": [it.data() for it in self.differences]}
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,14 +128,12 @@ class Explanation:
 
     steps: Sequence[Step]
     accounts: Sequence[Account] = field(default_factory=tuple)
-    repair: Repair | None = None
     rejected: bool = False
 
     def data(self) -> dict[str, Any]:
         """As JSON data."""
         return {
-            "steps": [{"step": it.name, "passed": it.passed, "detail": it.detail} for it in self.steps],
-            "repair": self.repair and self.repair.data(),
+            "steps": [it.data() for it in self.steps],
             "integrations": [account.data() for account in self.accounts],
         }
 
@@ -156,24 +156,47 @@ def explain(
         Step("validation", True, f"a {whole.event['type']} event"),
         Step("source", True, found.name if found else "not known here, so taken to be one that each integration takes"),
     ]
-    repair = None
-    if found and found.name in configuration.repairs:
-        try:
-            prepared = Prepared.of(event, now, found)
-        except EventError as error:
-            return Explanation([*steps, Step("repair", False, str(error))], rejected=True)
-        repair = _repair(configuration.repairs[found.name].rules, whole, prepared)
-        steps.append(Step("repair", not prepared.dropped, "dropped" if prepared.dropped else "see below"))
-    else:
-        prepared = replace(whole, source=found.name if found else None)
+    try:
+        watched = found and replace(found, steps=tuple(_Watched(step, steps) for step in found.steps))
+        prepared = Prepared.of(event, now, watched)
+    except EventError:
+        return Explanation(steps, rejected=True)
     chosen = [configuration.integrations[name] for name in integrations or configuration.integrations]
-    return Explanation(steps, [_account(configuration, it, prepared) for it in chosen], repair)
+    return Explanation(steps, [_account(configuration, it, prepared) for it in chosen])
 
 
-def _repair(rules: Rules, before: Prepared, after: Prepared) -> Repair:
-    """What a source's rules did."""
-    tried = [_tried(each) for each in Tracer(rules).trace(before.event)]
-    return Repair(tried, [] if after.dropped else list(compare(before.event, after.event)))
+class _Watched:
+    """A step of the source that leaves an account of what it did in `seen`."""
+
+    def __init__(self, step: SourceStep, seen: list[Step]) -> None:
+        self.name = step.name
+        self._step, self._seen = step, seen
+
+    def __call__(self, event: Event, note: Note, /) -> Event | Held:
+        """As the step."""
+        before = deepcopy(event)
+        remarks: list[str] = []
+
+        def remark(reason: str, detail: str) -> None:
+            remarks.append(f"{reason}: {detail}")
+            note(reason, detail)
+
+        tried: list[TriedRule] = []
+        if isinstance(self._step, Repair):
+            tried = [_tried(each) for each in Tracer(self._step.rules).trace(before)]
+        try:
+            taken = self._step(event, remark)
+        except EventError as error:
+            self._seen.append(Step(self.name, False, str(error), tried))
+            raise
+        if isinstance(taken, Held):
+            detail = f"{taken.outcome}: {held_reason(taken)}"
+            self._seen.append(Step(self.name, False, "; ".join([detail, *remarks]), tried))
+            return taken
+        differences = list(compare(before, taken))
+        detail = "; ".join(remarks) or ("see below" if differences else "nothing to change")
+        self._seen.append(Step(self.name, True, detail, tried, differences))
+        return taken
 
 
 def _account(configuration: Configuration, integration: Integration, prepared: Prepared) -> Account:
@@ -182,7 +205,7 @@ def _account(configuration: Configuration, integration: Integration, prepared: P
     if integration.state == "draining":
         return Account(integration.name, integration.document.path, steps, (), ())
     taken = rehearse(route, offline(integration), prepared)
-    if prepared.dropped or not all(step.passed for step in steps):
+    if prepared.held or not all(step.passed for step in steps):
         return Account(integration.name, integration.document.path, steps, (), [Delivery(each, ()) for each in taken])
     tried = Tracer(integration.rules).trace(prepared.event)
     payloads = {each.rule.name: each.payload for each in tried if each.matched}

@@ -22,6 +22,7 @@ from streams.events import Event, EventError
 from streams.gate import find_source, held_back
 from streams.ruleset import Route
 from streams.sources import Source
+from streams.steps import Held, take
 from streams.topics import FORWARDED, Outcome, Topics
 from transforms import DROP, Failure, RuleError, read_rules
 from transforms.documents import Document
@@ -86,36 +87,42 @@ def preview(integration: Mapping[str, Any], event: Mapping[str, Any], now: datet
 class Prepared:
     """An event as the router has it when it comes to the integrations: checked, mended, with an id and a time.
 
-    `source` is None where it is not known; `dropped` says that the source's rules drop the event.
+    `source` is None where it is not known; `held` says why the event goes no further than a step of the source.
     """
 
     event: Event
     message_id: str
     time: str
     source: str | None = None
-    dropped: bool = False
+    held: Held | None = None
 
     @classmethod
     def of(cls, event: Any, now: datetime | None = None, source: Source | None = None) -> Self:
         """Of a copy of an event; `now` as in `preview`. Raises EventError."""
         checked = events.check(deepcopy(event))
         message_id = events.message_id(checked)
-        mended = source.repair(checked) if source and source.repair else checked
-        kept = checked if mended is None else mended
+        taken = take(source.steps, checked, lambda _reason, _detail: None) if source else checked
+        held = taken if isinstance(taken, Held) else None
+        kept = checked if isinstance(taken, Held) else taken
         time = events.time_of(kept, (now or datetime.now(UTC)).timestamp())
-        return cls(kept, message_id, time, source.name if source else None, mended is None)
+        return cls(kept, message_id, time, source.name if source else None, held)
 
 
 def rehearse(route: Route, forwarder: AnyForwarder, prepared: Prepared) -> list[Taken]:
     """What becomes of an event, at least one thing; a source that is not known is one that the integration takes."""
     event, source = prepared.event, prepared.source
-    if prepared.dropped:
-        return [Taken("", Outcome.FILTERED, f"the rules of the source {source} drop it")]
+    if held := prepared.held:
+        return [Taken("", held.outcome, held_reason(held))]
     if source is not None and route.sources is not None and source not in route.sources:
         return [Taken("", Outcome.FILTERED, f"the source {source} is not one of the integration's")]
-    if held := held_back(route, event):
-        return [Taken("", held, _WHY[held])]
+    if outcome := held_back(route, event):
+        return [Taken("", outcome, _WHY[outcome])]
     return [_take(route, forwarder, prepared, rule, payload) for rule, payload in route.apply(event)]
+
+
+def held_reason(held: Held) -> str:
+    """Why a step of the source holds an event, in words."""
+    return ": ".join(filter(None, (held.reason, held.detail))) or "the source's rules drop it"
 
 
 _WHY = {

@@ -81,7 +81,7 @@ def _map_again(configuration: Configuration, again: Again, kept: "Kept[DeadLette
         prepared = Prepared.of(event, datetime.fromtimestamp(timestamp / 1000, UTC), source)
     except EventError as error:
         return f"rejected today ({error.code})"
-    if prepared.dropped or held_back(route, prepared.event):
+    if prepared.held or held_back(route, prepared.event):
         return DROPPED
     made = 0
     for rule, payload in route.apply(prepared.event):

@@ -26,9 +26,11 @@ def show_explanation(explanation: Explanation, *, whole: bool) -> None:
     """Print an explanation; `whole` leaves nothing out."""
     console = _console()
     console.print(*_steps(explanation.steps), sep="  ")
-    if explanation.repair:
-        _show_rules(console, [rule for rule in explanation.repair.rules if not rule.matched], whole=whole)
-        _show_differences(console, explanation.repair.differences)
+    for step in explanation.steps:
+        if step.rules or step.differences:
+            console.print(Text(f"{step.name}:", "dim"))
+        _show_rules(console, [rule for rule in step.rules if not rule.matched], whole=whole)
+        _show_differences(console, step.differences)
     for account in explanation.accounts:
         console.print()
         _show_account(console, account, whole=whole)

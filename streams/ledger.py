@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from itertools import islice
 
-from streams.topics import Named, Outcomes, Span, Stage, intervals
+from streams.topics import NOTED, Named, Outcomes, Span, Stage, intervals
 
 SPANS_A_RECORD = 20_000
 """How many intervals one record may hold; more go into several, far below the size that a record may have."""
@@ -32,6 +32,17 @@ class Tally:
         self.add(integration, rule, outcome, offset)
         self._named.append(Named(integration, rule, outcome, offset, reason, detail))
 
+    def record(self, integration: str, rule: str, outcome: str, offset: int, reason: str, detail: str) -> None:
+        """As `name` where there is a reason, else as `add`."""
+        if reason:
+            self.name(integration, rule, outcome, offset, reason, detail)
+        else:
+            self.add(integration, rule, outcome, offset)
+
+    def note(self, offset: int, reason: str, detail: str) -> None:
+        """A remark on an event, whatever becomes of it."""
+        self._named.append(Named("", "", NOTED, offset, reason, detail))
+
     def records(self) -> Iterator[Outcomes]:
         """The records to write; none when nothing was added."""
         spans = (
@@ -40,6 +51,6 @@ class Tally:
             for first, last in intervals(sorted(offsets))
         )
         named = self._named
-        while some := list(islice(spans, SPANS_A_RECORD)):
+        while (some := list(islice(spans, SPANS_A_RECORD))) or named:
             yield Outcomes(self._stage, self._topic, self._partition, self._rules, some, named)
             named = []

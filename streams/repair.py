@@ -1,28 +1,35 @@
 """A source's rules: what is mended in its events before the integrations get them."""
 
-from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 from streams import events
 from streams.events import Event, EventError
+from streams.steps import Held, Note
+from streams.topics import Outcome
 from transforms import DROP, Failure, Rules
 
-Repair = Callable[[Event], Event | None]
-"""A checked event to a mended copy, the event itself, or None where it is dropped; raises EventError."""
+DROPPED = Held(Outcome.FILTERED)
 
 
-def make_repair(rules: Rules, *, keeps_others: bool) -> Repair:
-    """The repair that rules are: what a rule maps to is a JSON merge patch of the event (RFC 7396).
+@dataclass(frozen=True, slots=True)
+class Repair:
+    """The step that rules are: what a rule maps to is a JSON merge patch of the event (RFC 7396).
 
     Objects are merged at any depth, null takes a key out, and where all rules may match, the patches follow each other.
     `keeps_others`: an event that no rule takes stays as it is, else it is dropped.
     """
 
-    def repair(event: Event) -> Event | None:
+    rules: Rules
+    keeps_others: bool
+    name = "repair"
+
+    def __call__(self, event: Event, _note: Note, /) -> Event | Held:
+        """A mended copy of the event, or the event itself; raises EventError."""
         mended = event
-        for rule, patch in rules.apply(event):
+        for rule, patch in self.rules.apply(event):
             if patch is DROP:
-                return event if not rule and keeps_others else None
+                return event if not rule and self.keeps_others else DROPPED
             if isinstance(patch, Failure):
                 where = f"{patch.path}:{patch.line}:{patch.column}"
                 raise EventError("repair", "", f"the rule {rule} of the source: {where}: {patch.error}")
@@ -31,8 +38,6 @@ def make_repair(rules: Rules, *, keeps_others: bool) -> Repair:
             return events.check(mended)
         except EventError as error:
             raise EventError("repair", error.field, f"after the source's rules: {error}") from None
-
-    return repair
 
 
 def merge(event: Event, patch: Event) -> Event:

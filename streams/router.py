@@ -14,6 +14,7 @@ from streams.produce import Producer, RecordTooLargeError
 from streams.progress import Run
 from streams.ruleset import Holder, RuleSet
 from streams.settings import RouterSettings
+from streams.steps import Held, take
 from streams.topics import (
     FORWARDED,
     DeadLetter,
@@ -104,17 +105,17 @@ class Router:
             for route in rules.routes:
                 tally.add(route.integration, "", Outcome.DUPLICATE, offset)
             return
-        if source.repair is not None:
+        if source.steps:
             try:
-                mended = source.repair(event)
+                taken = take(source.steps, event, lambda reason, detail: tally.note(offset, reason, detail))
             except EventError as error:
                 self._reject(record, error.code, str(error), named, confirmations)
                 return
-            if mended is None:
+            if isinstance(taken, Held):
                 for route in rules.routes:
-                    tally.add(route.integration, "", Outcome.FILTERED, offset)
+                    tally.record(route.integration, "", taken.outcome, offset, taken.reason, taken.detail)
                 return
-            event = mended
+            event = taken
         at = events.time_of(event, record.timestamp / 1000)
         received = event.get("receivedAt") or events.rfc3339(record.timestamp / 1000)
         origin = Origin(record.topic, record.partition, offset)

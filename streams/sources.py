@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Self
 
-from streams.repair import Repair
+from streams.steps import Step
 
 
 def digest(write_key: str) -> bytes:
@@ -20,14 +20,14 @@ ANY_ORIGIN = ("*",)
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """An app or site that sends events; `write_keys` are digests, never the keys. `repair` mends its events.
+    """An app or site that sends events; `write_keys` are digests, never the keys. Its events take `steps`.
 
     `origins` are those whose pages may send: `https://shop.example.com`, `https://*.example.com`, or `*` for any.
     """
 
     name: str
     write_keys: frozenset[bytes]
-    repair: Repair | None = None
+    steps: tuple[Step, ...] = ()
     origins: tuple[str, ...] = ANY_ORIGIN
 
     @classmethod
@@ -35,11 +35,11 @@ class Source:
         cls,
         name: str,
         write_keys: Iterable[str],
-        repair: Repair | None = None,
+        steps: Iterable[Step] = (),
         origins: Iterable[str] = ANY_ORIGIN,
     ) -> Self:
         """A source from its plain write keys."""
-        return cls(name, frozenset(map(digest, write_keys)), repair, tuple(origins))
+        return cls(name, frozenset(map(digest, write_keys)), tuple(steps), tuple(origins))
 
     def admits(self, origin: str) -> bool:
         """Whether a page of this origin may send with the source's write keys."""

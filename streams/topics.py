@@ -249,6 +249,9 @@ class Outcome(StrEnum):
 FORWARDED = "forwarded"
 """Not an outcome yet: the router has handed the delivery on. Any outcome is stronger."""
 
+NOTED = "noted"
+"""No outcome: a remark on an event, which stands by name with neither integration nor rule."""
+
 
 class Stage(StrEnum):
     """Who wrote an outcome record."""
@@ -271,7 +274,7 @@ class Span(NamedTuple):
 
 
 class Named(NamedTuple):
-    """One offset whose outcome needs a reason: a short code, and a detail without personal data."""
+    """One offset whose outcome needs a reason, or NOTED: a short code, and a detail without personal data."""
 
     integration: str
     rule: str

@@ -132,8 +132,9 @@ def test_rules_of_a_source(example):
     path.write_text(path.read_text() + 'rules: [{when: event = "a", map: {event: b}}]\n')
     configuration = read_configuration(example)
     assert configuration.version != before
-    assert configuration.sources.by_name("web").repair({"type": "track", "event": "a", "userId": "u"})["event"] == "b"
-    assert configuration.sources.by_name("server").repair is None
+    (repair,) = configuration.sources.by_name("web").steps
+    assert repair({"type": "track", "event": "a", "userId": "u"}, lambda *_: None)["event"] == "b"
+    assert not configuration.sources.by_name("server").steps
     path.write_text(path.read_text() + "otherwise: keep\n")
     with pytest.raises(ConfigurationError, match="otherwise is drop or a map, not 'keep'"):
         read_configuration(example)

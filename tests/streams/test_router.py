@@ -9,7 +9,7 @@ import pytest
 from streams.broker import Broker
 from streams.gate import held_back
 from streams.produce import Producer, Receipt
-from streams.repair import make_repair
+from streams.repair import Repair
 from streams.router import make_router
 from streams.ruleset import Consent, Holder, Route, RuleSet, Sample
 from streams.settings import RouterSettings
@@ -302,7 +302,7 @@ rules:
     rules, mistakes = read_rules(Document.parse(text, "web.yaml"))
     assert rules, mistakes
     bench = Bench(broker, topics, [route(topics, "one", PURCHASES)])
-    sources = Sources([Source.of("web", [], make_repair(rules, keeps_others=True)), Source.of("server", [])])
+    sources = Sources([Source.of("web", [], [Repair(rules, keeps_others=True)]), Source.of("server", [])])
     bench.holder.current = RuleSet("v1", sources, bench.holder.current.routes)
     odd = orjson.dumps(event(3, event="Odd"))
     await bench.send(event(1, event="order_done"), event(2, event="Noise"), odd, event(4))
