@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import click
 
-from deploy.mistakes import render
+from deploy.config.mistakes import render
 from transforms import RuleError
 
 

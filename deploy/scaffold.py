@@ -9,9 +9,9 @@ from typing import Any, Literal, get_args, get_origin
 
 from pydantic.fields import FieldInfo
 
-from deploy.files import NAME as NAME_PATTERN
-from deploy.mistakes import find_models, find_secrets
-from deploy.rewriting import on_one_line
+from deploy.config.files import NAME as NAME_PATTERN
+from deploy.config.mistakes import find_models, find_secrets
+from deploy.rehearsal.rewriting import on_one_line
 from forwarders.contract import Contract, Forwarder
 
 NAME = re.compile(NAME_PATTERN)

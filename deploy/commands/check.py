@@ -3,9 +3,9 @@ from pathlib import Path
 
 import click
 
-from deploy.casebook import Casebook
-from deploy.configuration import Configuration, ConfigurationError, read_configuration
-from deploy.mistakes import render, underline
+from deploy.config.configuration import Configuration, ConfigurationError, read_configuration
+from deploy.config.mistakes import render, underline
+from deploy.rehearsal.casebook import Casebook
 from transforms import RuleError
 
 

@@ -15,7 +15,7 @@ from deploy.commands.options import config_option
 from deploy.failures import Failed
 
 if TYPE_CHECKING:
-    from deploy.kept import Choice, Kept
+    from deploy.recovery.kept import Choice, Kept
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -64,7 +64,7 @@ def choosing(command: F) -> F:
 
 def choice(places: Sequence[tuple[int, int]], **options: Any) -> "Choice":
     """The choice that the options make."""
-    from deploy.kept import Choice
+    from deploy.recovery.kept import Choice
 
     return replace(Choice(places=frozenset(places)), **options)
 

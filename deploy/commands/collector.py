@@ -13,9 +13,9 @@ def collector(context: click.Context, folder: Path) -> None:
     import asyncio
 
     from deploy.failures import Failed
-    from deploy.logs import say_ready
-    from deploy.reload import Reloader
-    from deploy.workers import prepare
+    from deploy.processes.logs import say_ready
+    from deploy.processes.reload import Reloader
+    from deploy.processes.workers import prepare
     from streams.broker import BrokerError
 
     configuration = load(folder, "sources")

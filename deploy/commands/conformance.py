@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from deploy.mistakes import hint_at
+from deploy.config.mistakes import hint_at
 
 if TYPE_CHECKING:
     from deploy.conformance.golden import Golden

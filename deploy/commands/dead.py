@@ -7,10 +7,10 @@ import click
 from deploy.commands import choosing
 from deploy.commands.choosing import PLACE, json_option, yes_option
 from deploy.commands.options import config_option, load
-from deploy.configuration import Configuration
+from deploy.config.configuration import Configuration
 
 if TYPE_CHECKING:
-    from deploy.kept import Keep, Kept
+    from deploy.recovery.kept import Keep, Kept
     from streams.topics import DeadLetter
 
 integration_option = click.option("--integration", metavar="NAME", help="Those of this integration.")
@@ -59,8 +59,8 @@ def replay(folder: Path, places: Any, as_was: bool, yes: bool, as_json: bool, **
 
     They go to their integrations with the id that they had. Exits with 1 where some cannot be sent.
     """
-    from deploy.kept import Again
-    from deploy.replay import replay_as_was, replay_through_rules
+    from deploy.recovery.kept import Again
+    from deploy.recovery.replay import replay_as_was, replay_through_rules
 
     configuration = load(folder, "sources")
     broker, topic = configuration.settings.broker, configuration.topics.dead
@@ -82,8 +82,8 @@ def replay(folder: Path, places: Any, as_was: bool, yes: bool, as_json: bool, **
 @json_option
 def drop(folder: Path, places: Any, yes: bool, as_json: bool, **options: Any) -> None:
     """Note dead letters as done with. They stay in Kafka until their time is over."""
-    from deploy.kept import Again
-    from deploy.kept import drop as drop_all
+    from deploy.recovery.kept import Again
+    from deploy.recovery.kept import drop as drop_all
 
     configuration = load(folder)
     chosen, keep = choosing.choice(places, **options), _keep(configuration)
@@ -98,7 +98,7 @@ def drop(folder: Path, places: Any, yes: bool, as_json: bool, **options: Any) ->
 
 
 def _keep(configuration: Configuration) -> "Keep[DeadLetter]":
-    from deploy.kept import Keep
+    from deploy.recovery.kept import Keep
     from streams.topics import DeadLetter
 
     return Keep(

@@ -31,8 +31,8 @@ def diff(old: Path, new: Path, file: Path, source: str | None, as_json: bool) ->
     Counts by integration and rule, then the changed payloads field by field, with an example of each: first what is no
     longer forwarded, then what changes most often. Nothing is sent.
     """
-    from deploy.changes import find_changes, open_lines
-    from deploy.screen import show_changes
+    from deploy.rehearsal.changes import find_changes, open_lines
+    from deploy.rehearsal.screen import show_changes
 
     configurations = read(old), read(new)
     try:

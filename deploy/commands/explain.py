@@ -5,8 +5,8 @@ from pathlib import Path
 import click
 
 from deploy.commands.options import config_option, read
-from deploy.configuration import Configuration
-from deploy.mistakes import hint_at
+from deploy.config.configuration import Configuration
+from deploy.config.mistakes import hint_at
 
 
 @click.command()
@@ -32,14 +32,14 @@ def explain(
         _show_merged(configuration, integration, as_json)
         return
 
-    from deploy.explanation import explain as explain_event
+    from deploy.rehearsal.explanation import explain as explain_event
 
     chosen = [integration] if integration else []
     explanation = explain_event(configuration, _read(file), integrations=chosen, source=source)
     if as_json:
         click.echo(json.dumps(explanation.data(), indent=2, ensure_ascii=False))
     else:
-        from deploy.screen import show_explanation
+        from deploy.rehearsal.screen import show_explanation
 
         show_explanation(explanation, whole=integration is not None)
     context.exit(1 if explanation.rejected else 0)
@@ -64,7 +64,7 @@ def _read(file: str) -> object:
 
 
 def _show_merged(configuration: Configuration, name: str, as_json: bool) -> None:
-    from deploy.merged import merge
+    from deploy.rehearsal.merged import merge
 
     lines = merge(configuration.integrations[name])
     if as_json:

@@ -4,7 +4,7 @@ from pathlib import Path
 import click
 
 from deploy.commands.options import config_option, load
-from deploy.configuration import Configuration
+from deploy.config.configuration import Configuration
 
 
 @click.command()
@@ -13,9 +13,9 @@ from deploy.configuration import Configuration
 @click.pass_context
 def forwarder(context: click.Context, names: tuple[str, ...], folder: Path) -> None:
     """Deliver to these integrations, or to all. Forwarders of an integration share its work."""
-    from deploy.mistakes import hint_at
-    from deploy.reload import Deliveries, Take
-    from deploy.workers import prepare, run
+    from deploy.config.mistakes import hint_at
+    from deploy.processes.reload import Deliveries, Take
+    from deploy.processes.workers import prepare, run
 
     needed = [f"integrations/{name}.yaml" for name in names] or ["integrations"]
     configuration = load(folder, *needed)

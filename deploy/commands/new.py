@@ -4,8 +4,8 @@ from pathlib import Path
 import click
 
 from deploy.commands.options import config_option
+from deploy.config.mistakes import hint_at
 from deploy.failures import Failed
-from deploy.mistakes import hint_at
 
 
 @click.group()
@@ -53,8 +53,8 @@ def integration(name: str, kind: str, folder: Path) -> None:
 
     Its first line lets editors with yaml-language-server complete and check the file.
     """
+    from deploy.config.schema import integration_schema
     from deploy.scaffold import NAME, SCHEMA, integration_file
-    from deploy.schema import integration_schema
     from forwarders import registry
 
     if not NAME.fullmatch(name):

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from deploy.configuration import Configuration, ConfigurationError, read_configuration
+from deploy.config.configuration import Configuration, ConfigurationError, read_configuration
 from deploy.failures import Misconfigured
 
 config_option = click.option(

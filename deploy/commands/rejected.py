@@ -6,11 +6,11 @@ import click
 from deploy.commands import choosing
 from deploy.commands.choosing import PLACE, json_option, yes_option
 from deploy.commands.options import config_option, load
-from deploy.configuration import Configuration
+from deploy.config.configuration import Configuration
 from deploy.failures import Misconfigured
 
 if TYPE_CHECKING:
-    from deploy.kept import Keep, Kept
+    from deploy.recovery.kept import Keep, Kept
     from streams.topics import Rejected
     from transforms import Rules
 
@@ -68,8 +68,8 @@ def replay(
 
     What is still no event is left. Exits with 1 where some are.
     """
-    from deploy.kept import Again
-    from deploy.replay import replay_rejected
+    from deploy.recovery.kept import Again
+    from deploy.recovery.replay import replay_rejected
 
     configuration = load(folder)
     if source is not None and source not in configuration.source_files:
@@ -101,7 +101,7 @@ def _read_rules(file: Path) -> "Rules":
 
 
 def _keep(configuration: Configuration) -> "Keep[Rejected]":
-    from deploy.kept import Keep
+    from deploy.recovery.kept import Keep
     from streams.topics import Rejected
 
     return Keep(

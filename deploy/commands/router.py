@@ -10,8 +10,8 @@ from deploy.commands.options import config_option, load
 @click.pass_context
 def router(context: click.Context, folder: Path) -> None:
     """Route events to the integrations that want them. Routers share the work."""
-    from deploy.reload import RouterRules, Take
-    from deploy.workers import prepare, run
+    from deploy.processes.reload import RouterRules, Take
+    from deploy.processes.workers import prepare, run
 
     configuration = load(folder, "sources")
     prepare(configuration)

@@ -13,6 +13,6 @@ def schema(kind: str) -> None:
     Editors complete and check YAML by it: `turnout new integration` writes it beside the files, and into each new file
     the line that names it.
     """
-    from deploy.schema import SCHEMAS
+    from deploy.config.schema import SCHEMAS
 
     click.echo(json.dumps(SCHEMAS[kind](), indent=2))

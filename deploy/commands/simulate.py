@@ -19,7 +19,7 @@ def simulate(port: int, quiet: bool) -> None:
     from rich.console import Console
 
     from deploy.failures import listen
-    from deploy.logs import say_ready, set_up
+    from deploy.processes.logs import say_ready, set_up
     from deploy.simulator.server import Simulator, serve
     from deploy.simulator.vendors import Reply, Seen
 

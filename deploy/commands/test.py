@@ -6,13 +6,13 @@ from typing import Any
 
 import click
 
-from deploy.bench import Coverage, Result, expected
-from deploy.casebook import Casebook
 from deploy.commands.options import read
-from deploy.comparison import ABSENT, shown
-from deploy.configuration import Configuration, ConfigurationError
+from deploy.config.configuration import Configuration, ConfigurationError
 from deploy.failures import Misconfigured
-from deploy.rewriting import replace_value
+from deploy.rehearsal.bench import Coverage, Result, expected
+from deploy.rehearsal.casebook import Casebook
+from deploy.rehearsal.comparison import ABSENT, shown
+from deploy.rehearsal.rewriting import replace_value
 
 
 @click.command()

@@ -20,7 +20,7 @@ def up(context: click.Context, folder: Path) -> None:
     from dotenv import dotenv_values
 
     from deploy.commands.options import load
-    from deploy.local import run
+    from deploy.processes.local import run
 
     if load(folder).settings.embedded:
         for name, value in dotenv_values(folder / "demo.env").items():

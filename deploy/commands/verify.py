@@ -6,7 +6,7 @@ from pathlib import Path
 import click
 
 from deploy.commands.options import config_option, load
-from deploy.mistakes import hint_at
+from deploy.config.mistakes import hint_at
 
 
 @click.command()
@@ -24,8 +24,8 @@ def verify(context: click.Context, integration: str, file: str, code: str | None
     is sent.
     """
     from deploy.failures import Failed
-    from deploy.verification import UnverifiableError
-    from deploy.verification import verify as ask
+    from deploy.rehearsal.verification import UnverifiableError
+    from deploy.rehearsal.verification import verify as ask
     from forwarders.contract import Delivered
 
     configuration = load(folder, f"integrations/{integration}.yaml")

@@ -11,7 +11,7 @@ from click.testing import CliRunner
 from deploy.cli import main
 from deploy.conformance.checks import CHECKS
 from deploy.conformance.golden import EVENTS
-from deploy.reference import DOCS
+from deploy.pages.reference import DOCS
 from deploy.scaffold import TEMPLATE
 from tests.forwarders import plugin_install
 

@@ -1,0 +1,1 @@
+"""Reads, checks and describes a configuration folder."""

@@ -1,0 +1,384 @@
+"""Reads a configuration folder: turnout.yaml, sources/*.yaml, integrations/*.yaml."""
+
+import hashlib
+import os
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+from pydantic import BaseModel, ValidationError
+from pydantic_settings import SettingsError
+
+from deploy.config.environment import REFERENCE, fill, find_texts, is_reference
+from deploy.config.files import IntegrationFile, SourceFile
+from deploy.config.mistakes import WANTS_MORE, Complaint, Place, find_complaints, find_secrets, hint_at
+from deploy.config.payload_check import check_payload
+from deploy.config.settings import TurnoutSettings, variable
+from deploy.config.sunset import find_ending
+from forwarders import registry
+from forwarders.contract import Forwarder, Settings
+from streams.repair import Repair
+from streams.ruleset import Consent, Route, RuleSet, Sample
+from streams.settings import DeliverySettings
+from streams.sources import Source, Sources
+from streams.steps import Step
+from streams.topics import Topics
+from transforms import RuleError
+from transforms.documents import Document
+from transforms.rules import Rules, read_rules
+
+Model = TypeVar("Model", bound=BaseModel)
+
+
+class ConfigurationError(Exception):
+    """A folder that cannot be used; `mistakes` are all of them, in the order of the files."""
+
+    def __init__(self, mistakes: Sequence[RuleError]) -> None:
+        super().__init__("\n".join(map(str, mistakes)))
+        self.mistakes = mistakes
+
+
+@dataclass(frozen=True, slots=True)
+class Unset:
+    """An environment variable that a file names and that is not set."""
+
+    variable: str
+    error: RuleError
+
+
+@dataclass(frozen=True, slots=True)
+class Integration:
+    """One integration's file, read and checked. `settings` may be None where a variable that it names is not set."""
+
+    document: Document
+    name: str
+    forwarder: type[Forwarder[Any]]
+    settings: Settings | None
+    rules: Rules
+    sources: frozenset[str] | None
+    consent: Consent | None
+    sample: Sample | None
+    state: Literal["active", "draining"]
+    delivery: DeliverySettings
+    mode: Literal["live", "shadow"] = "live"
+
+    def make(self) -> Forwarder[Any]:
+        """The forwarder with its settings."""
+        return self.forwarder(self.settings)
+
+    def route(self, topics: Topics) -> Route:
+        """The integration as the router sees it."""
+        topic, single = topics.forward(self.name), not self.rules.match_all
+        return Route(self.name, topic, self.rules.apply, single, self.sources, self.consent, self.sample)
+
+
+@dataclass(frozen=True, slots=True)
+class SourceRules:
+    """The rules of a source's file."""
+
+    document: Document
+    rules: Rules
+
+
+@dataclass(frozen=True, slots=True)
+class Configuration:
+    """A folder without mistakes.
+
+    `version` is a hash of the rule files and their presets. `repairs` are the rules of sources that have some, by the
+    source's name. `unset` names the variables that a worker will want;
+    `warnings` are about what is probably not meant.
+    """
+
+    folder: Path
+    settings: TurnoutSettings
+    source_files: Mapping[str, SourceFile]
+    sources: Sources
+    integrations: Mapping[str, Integration]
+    version: str
+    repairs: Mapping[str, SourceRules] = field(default_factory=dict)
+    unset: Sequence[Unset] = field(default_factory=tuple)
+    warnings: Sequence[RuleError] = field(default_factory=tuple)
+
+    @property
+    def topics(self) -> Topics:
+        """The topics of this environment."""
+        return self.settings.topics
+
+    def rule_set(self, without: Collection[str] = ()) -> RuleSet:
+        """What the router works by; an integration that is draining, or one of `without`, has no route."""
+        active = [it for it in self.integrations.values() if it.state == "active" and it.name not in without]
+        routes = [it.route(self.topics) for it in active]
+        return RuleSet(self.version, self.sources, tuple(routes))
+
+
+def read_configuration(folder: Path) -> Configuration:
+    """Read and check a folder; raises ConfigurationError with every mistake in it."""
+    return _Reader(folder).read()
+
+
+class _Reader:
+    """Reads one folder, and gathers its mistakes."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.mistakes: list[RuleError] = []
+        self.unset: list[Unset] = []
+        self.warnings: list[RuleError] = []
+        self.hash = hashlib.sha256()
+        self.source_files: dict[str, SourceFile] = {}
+        self.source_names: list[str] = []
+        self.repairs: dict[str, SourceRules] = {}
+
+    def read(self) -> Configuration:
+        if not self.folder.is_dir():
+            raise ConfigurationError([RuleError("there is no such folder", path=str(self.folder))])
+        settings = self._read_settings()
+        sources = [self._read_source(document) for document in self._documents("sources")]
+        integrations = [self._read_integration(document) for document in self._documents("integrations")]
+        index = self._index([source for source in sources if source], settings)
+        if self.mistakes or settings is None:
+            raise ConfigurationError(self._sorted_mistakes())
+        return Configuration(
+            self.folder,
+            settings,
+            self.source_files,
+            index,
+            {integration.name: integration for integration in integrations if integration},
+            self.hash.hexdigest()[:12],
+            self.repairs,
+            tuple(self.unset),
+            tuple(self.warnings),
+        )
+
+    def _sorted_mistakes(self) -> list[RuleError]:
+        """By line and column, and the files in the order they were read in."""
+        files = list(dict.fromkeys(mistake.path for mistake in self.mistakes))
+        return sorted(self.mistakes, key=lambda it: (files.index(it.path), it.line or 0, it.column or 0))
+
+    def _documents(self, kind: str) -> Iterator[Document]:
+        """The YAML files of a folder in the order of their names; what tests a file (`*.test.yaml`) is none of them."""
+        for path in sorted((self.folder / kind).glob("*")):
+            if path.suffix == ".yml":
+                self.mistakes.append(RuleError("is not read", "name it .yaml", path=str(path)))
+            elif path.suffix == ".yaml" and not path.name.endswith(".test.yaml"):
+                try:
+                    document = Document.read(path)
+                    self._keys(document)
+                except RuleError as mistake:
+                    self.mistakes.append(mistake)
+                else:
+                    yield document
+
+    def _keys(self, document: Document) -> dict[str, Any]:
+        if document.data is None:
+            return {}
+        if not isinstance(document.data, dict):
+            raise document.error("the file is not a mapping", "write `key: value` lines")
+        return document.data
+
+    def _read_settings(self) -> TurnoutSettings | None:
+        try:
+            document = Document.read(self.folder / "turnout.yaml")
+            # A key with all its lines commented out means its defaults.
+            data = {key: value for key, value in self._keys(document).items() if value is not None}
+        except RuleError as mistake:
+            self.mistakes.append(mistake)
+            return None
+        data, unknown = self._fill(document, TurnoutSettings, data)
+        try:
+            return TurnoutSettings(**data)
+        except SettingsError as error:
+            self.mistakes.append(RuleError(f"cannot be read: {error.__cause__ or error}", path="environment"))
+        except ValidationError as error:
+            for complaint in find_complaints(error, TurnoutSettings):
+                if complaint.place not in unknown:
+                    self.mistakes.append(_from_environment(complaint) or complaint.within(document))
+        return None
+
+    def _read_source(self, document: Document) -> Source | None:
+        self._check_name(document, "source")
+        data, unknown = self._fill(document, SourceFile, self._keys(document))
+        file = self._validate(document, SourceFile, data, (), unknown)
+        name = document.data and document.data.get("source")
+        if isinstance(name, str):
+            self.source_names.append(name)
+        if file is None:
+            return None
+        self.source_files[file.source] = file
+        keys = [key for index, key in enumerate(file.write_keys) if ("write_keys", index) not in unknown]
+        return Source.of(
+            file.source, [key.get_secret_value() for key in keys], self._read_steps(document), file.origins
+        )
+
+    def _read_steps(self, document: Document) -> Iterator[Step]:
+        """What the source's events go through, in this order."""
+        if repair := self._read_repair(document):
+            yield repair
+
+    def _read_repair(self, document: Document) -> Repair | None:
+        data = self._keys(document)
+        if not {"map", "rules", "otherwise"} & data.keys():
+            return None
+        self.hash.update(document.hash.encode())
+        rules, mistakes = read_rules(document)
+        self.mistakes += mistakes
+        if rules is None:
+            return None
+        self.repairs[data["source"]] = SourceRules(document, rules)
+        return Repair(rules, keeps_others="otherwise" not in data)
+
+    def _index(self, sources: Sequence[Source], settings: TurnoutSettings | None) -> Sources:
+        try:
+            return Sources(sources, settings.default_source if settings else None)
+        except ValueError as error:
+            self.mistakes.append(RuleError(str(error), path=str(self.folder / "sources")))
+            return Sources()
+
+    def _read_integration(self, document: Document) -> Integration | None:
+        before = len(self.mistakes)
+        data = self._keys(document)
+        self._check_name(document, "integration")
+        file = self._validate(document, IntegrationFile, data)
+        self._check_sources(document, data.get("sources"))
+        forwarder = self._find_forwarder(document, data.get("forwarder"))
+        settings = self._read_forwarder_settings(document, forwarder, data.get("settings", {})) if forwarder else None
+        if forwarder and (
+            ending := find_ending(document, forwarder.contract, data.get("settings"), datetime.now(UTC).date())
+        ):
+            self.warnings.append(ending)
+        rules = self._read_rules(document, forwarder)
+        if len(self.mistakes) > before or not (file and forwarder and rules):
+            return None
+        return Integration(
+            document,
+            file.integration,
+            forwarder,
+            settings,
+            rules,
+            frozenset(file.sources) if file.sources else None,
+            file.consent.filter if file.consent else None,
+            file.sample.filter if file.sample else None,
+            file.state,
+            file.delivery,
+            file.mode,
+        )
+
+    def _check_name(self, document: Document, key: str) -> None:
+        stem = Path(document.path).stem
+        name = self._keys(document).get(key)
+        if isinstance(name, str) and name != stem:
+            self.mistakes.append(
+                document.error(f"{key}: the name {name!r} is not that of the file", f"write {stem!r}", at=(key,))
+            )
+
+    def _check_sources(self, document: Document, names: object) -> None:
+        for index, name in enumerate(names if isinstance(names, list) else ()):
+            if isinstance(name, str) and name not in self.source_names:
+                hint = hint_at(name, self.source_names)
+                self.mistakes.append(document.error(f"no source is called {name!r}", hint, at=("sources", index)))
+
+    def _find_forwarder(self, document: Document, name: object) -> type[Forwarder[Any]] | None:
+        try:
+            return registry.find(name) if isinstance(name, str) else None
+        except registry.UnknownForwarderError as error:
+            self.mistakes.append(document.error(str(error), at=("forwarder",)))
+            return None
+
+    def _read_forwarder_settings(
+        self, document: Document, forwarder: type[Forwarder[Any]], data: object
+    ) -> Settings | None:
+        model = forwarder.contract.settings
+        filled, unknown = self._fill(document, model, data, ("settings",))
+        return self._validate(document, model, filled, ("settings",), unknown) if isinstance(filled, dict) else None
+
+    def _read_rules(self, document: Document, forwarder: type[Forwarder[Any]] | None) -> Rules | None:
+        preset = self._find_preset(document, forwarder)
+        for rule_file in (document, preset) if preset else (document,):
+            self.hash.update(rule_file.hash.encode())
+        if not {"preset", "rules", "otherwise"} & self._keys(document).keys():
+            self.mistakes.append(document.error("nothing says what to send", "write `rules:`, or take a `preset:`"))
+        rules, mistakes = read_rules(document, preset=preset)
+        self.mistakes += mistakes
+        if rules and forwarder:
+            findings = check_payload(rules, forwarder.contract)
+            self.mistakes += findings.mistakes
+            self.warnings += findings.warnings
+        return rules
+
+    def _find_preset(self, document: Document, forwarder: type[Forwarder[Any]] | None) -> Document | None:
+        name = self._keys(document).get("preset")
+        if not (forwarder and isinstance(name, str)):
+            return None
+        found = forwarder.preset()
+        if name == forwarder.contract.name and found is not None:
+            try:
+                return Document.parse(found.read_bytes(), str(found))
+            except RuleError as mistake:
+                self.mistakes.append(mistake)
+                return None
+        hint = f"write {forwarder.contract.name!r}" if found else f"{forwarder.contract.name} brings none along"
+        self.mistakes.append(document.error(f"no preset {name!r} for this forwarder", hint, at=("preset",)))
+        return None
+
+    def _fill(self, document: Document, model: type[BaseModel], data: Any, at: Place = ()) -> tuple[Any, set[Place]]:
+        """The data at `at` with its variables replaced, and the places whose real value is not known.
+
+        A secret must come from a variable. In a forwarder's settings anything may, elsewhere only a secret.
+        """
+        unknown: set[Place] = set()
+        texts = dict(find_texts(data, at))
+        secrets = set(find_secrets(model, data, at))
+        for place in secrets:
+            if not is_reference(texts.get(place)):
+                *_, key = [step for step in place if isinstance(step, str)]
+                name = f"{Path(document.path).stem}_{key}".replace("-", "_").upper()
+                hint = f"set it in the environment, and write '${{{name}}}'"
+                self.mistakes.append(document.error(f"{_dotted(place)}: a secret is written out", hint, at=place))
+                unknown.add(place)
+        for place in texts.keys() - secrets:
+            if REFERENCE.search(texts[place]) and not (at and is_reference(texts[place])):
+                hint = "it is where it is the whole value" if at else "only secrets are"
+                if model is TurnoutSettings:
+                    hint = f"set {variable(place)} in the environment"
+                self.mistakes.append(document.error(f"{_dotted(place)}: `${{…}}` is not replaced here", hint, at=place))
+                unknown.add(place)
+        unset: dict[Place, str] = {}
+        filled = fill(data, unset, at)
+        self.unset += [
+            Unset(name, document.error(f"the environment variable {name} is not set", at=place))
+            for place, name in unset.items()
+        ]
+        return filled, unknown | unset.keys()
+
+    def _validate(
+        self, document: Document, model: type[Model], data: Any, at: Place = (), unknown: Collection[Place] = ()
+    ) -> Model | None:
+        """The data as a model, None when that complains. About a value that is not known, few complaints count."""
+        try:
+            return model.model_validate(data)
+        except ValidationError as error:
+            for complaint in find_complaints(error, model, at, data):
+                if complaint.kind in WANTS_MORE or not any(_touch(complaint.place, place) for place in unknown):
+                    self.mistakes.append(complaint.within(document))
+            return None
+
+
+def _dotted(place: Place) -> str:
+    return ".".join(map(str, place))
+
+
+def _touch(one: Place, other: Place) -> bool:
+    """Whether one place lies within the other."""
+    shorter = min(len(one), len(other))
+    return one[:shorter] == other[:shorter]
+
+
+def _from_environment(complaint: Complaint) -> RuleError | None:
+    """The complaint as one about an environment variable, where the value came from there."""
+    for length in range(len(complaint.place), 0, -1):
+        name = variable(complaint.place[:length])
+        if name in os.environ:
+            return RuleError(complaint.message, complaint.hint, path=name)
+    return None

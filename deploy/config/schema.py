@@ -1,0 +1,164 @@
+"""JSON Schema of the configuration's files, for editors: they complete keys by it, and underline what is wrong."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from pydantic import BaseModel
+
+from deploy.config.environment import REFERENCE
+from deploy.config.files import IntegrationFile, SourceFile
+from deploy.config.settings import TurnoutSettings
+from forwarders import registry
+from forwarders.contract import Contract
+from transforms.directives import DIRECTIVES, Directive
+
+Schema = dict[str, Any]
+
+_DIALECT = "http://json-schema.org/draft-07/schema#"
+_REFERENCE = {"type": "string", "pattern": f"^{REFERENCE.pattern}$", "description": "From the environment."}
+_SCALARS = ("string", "integer", "number", "boolean")
+_DIRECTIVE = {"$ref": "#/definitions/directive"}
+_REMOVE = {"type": "object", "properties": {"@remove": {"const": True}}, "required": ["@remove"]}
+_CONDITION = {
+    "type": "string",
+    "description": 'When the rule takes an event: `type = "track" and event in ["A", "B"] and exists(userId)`.',
+}
+
+
+def integration_schema() -> Schema:
+    """Of integrations/*.yaml: with `forwarder` come its settings and the fields of its payload."""
+    schema = _of_model(IntegrationFile)
+    contracts = [registry.find(name).contract for name in registry.names()]
+    for contract in contracts:
+        schema["definitions"] |= _definitions(contract)
+    schema["definitions"]["directive"] = _directive_schema()
+    properties = schema["properties"]
+    properties["forwarder"]["enum"] = [contract.name for contract in contracts]
+    properties |= _rule_properties({"$ref": "#/definitions/map"})
+    schema["definitions"]["map"] = {"type": "object"}
+    schema["allOf"] = [_branch(contract) for contract in contracts]
+    return schema
+
+
+def source_schema() -> Schema:
+    """Of sources/*.yaml."""
+    return _of_model(SourceFile)
+
+
+def turnout_schema() -> Schema:
+    """Of turnout.yaml."""
+    return _of_model(TurnoutSettings)
+
+
+SCHEMAS: Mapping[str, Callable[[], Schema]] = {
+    "integration": integration_schema,
+    "source": source_schema,
+    "turnout": turnout_schema,
+}
+
+
+def _of_model(model: type[BaseModel]) -> Schema:
+    schema = model.model_json_schema(ref_template="#/definitions/{model}")
+    schema["definitions"] = schema.pop("$defs", {})
+    return {"$schema": _DIALECT, **_with_references(schema, everywhere=False)}
+
+
+def _branch(contract: Contract) -> Schema:
+    """What holds where the forwarder is this one."""
+    payload = {"$ref": f"#/definitions/{contract.name}.map"} if contract.payload else {"type": "object"}
+    properties: Schema = {"settings": {"$ref": f"#/definitions/{contract.name}.settings"}}
+    properties |= _rule_properties(payload)
+    description = f"{contract.title}: {contract.documentation}"
+    properties["preset"] = {"const": contract.name, "description": f"The rules that come with {contract.title}."}
+    return {
+        "if": {"properties": {"forwarder": {"const": contract.name}}, "required": ["forwarder"]},
+        "then": {"description": description, "properties": properties},
+    }
+
+
+def _rule_properties(payload: Schema) -> Schema:
+    rule = {
+        "type": "object",
+        "additionalProperties": False,
+        "properties": {
+            "name": {"type": "string", "description": "Names the rule in outcomes and metrics."},
+            "when": _CONDITION,
+            "map": payload | {"description": "What is sent."},
+            "drop": {"type": "boolean", "description": "Send nothing."},
+        },
+    }
+    return {
+        "match": {"enum": ["first", "all"], "description": "`first` rule that matches takes the event, or `all`."},
+        "map": payload | {"description": "Fields that the payload of every rule gets."},
+        "rules": {"type": "array", "items": rule, "description": "The rules, tried in their order."},
+        "otherwise": {
+            "anyOf": [{"const": "drop"}, payload],
+            "description": "`drop`, or a map for events that no rule takes.",
+        },
+    }
+
+
+def _definitions(contract: Contract) -> Schema:
+    """A forwarder's settings and the map of its payload, under its name."""
+    template = f"#/definitions/{contract.name}.{{model}}"
+    settings = contract.settings.model_json_schema(ref_template=template)
+    written = {**settings.pop("$defs", {}), "settings": settings}
+    found = {f"{contract.name}.{name}": _with_references(it, everywhere=True) for name, it in written.items()}
+    if contract.payload:
+        payload = contract.payload.model_json_schema(ref_template=template)
+        for name, each in payload.pop("$defs", {}).items():
+            found[f"{contract.name}.{name}"] = _mapped(each)
+        found[f"{contract.name}.map"] = _mapped(payload)
+    return found
+
+
+def _with_references(schema: Any, *, everywhere: bool) -> Any:
+    """The schema of what is written in a file: a secret is `${NAME}`; `everywhere` any text or number may be one."""
+    if isinstance(schema, list):
+        return [_with_references(each, everywhere=everywhere) for each in schema]
+    if not isinstance(schema, dict):
+        return schema
+    said = {key: schema[key] for key in ("title", "description", "default") if key in schema}
+    if schema.get("writeOnly"):
+        return said | _REFERENCE
+    if everywhere and schema.get("type") in _SCALARS and "const" not in schema:
+        return said | {"anyOf": [{key: schema[key] for key in schema.keys() - said.keys()}, _REFERENCE]}
+    return {key: _with_references(value, everywhere=everywhere) for key, value in schema.items()}
+
+
+def _mapped(schema: Schema) -> Schema:
+    """The schema of a map that makes what this schema describes: anywhere a path, a template or a directive will do."""
+    if "$ref" in schema:
+        return schema
+    said: Schema = {key: schema[key] for key in ("title", "description") if key in schema}
+    other: list[Schema] = [_DIRECTIVE, _REMOVE, {"type": ["string", "null"]}]
+    if "properties" in schema:
+        inner = {key: _mapped(value) for key, value in schema["properties"].items()}
+        more = schema.get("additionalProperties", True)
+        return said | {"anyOf": [{"type": "object", "properties": inner, "additionalProperties": more}, *other]}
+    if schema.get("type") == "array":
+        return said | {"anyOf": [{"type": "array", "items": _mapped(schema.get("items", {}))}, *other]}
+    options = schema.get("anyOf", [])
+    mapped = [_mapped(option) for option in options if option.get("type") != "null"]
+    if any("anyOf" in option or "$ref" in option for option in mapped):
+        return said | {"anyOf": [*mapped, *other]}
+    if not {schema.get("type"), *(option.get("type") for option in options)} & {*_SCALARS}:
+        return said
+    values = next((option["enum"] for option in (schema, *options) if "enum" in option), None)
+    scalar: Schema = {"type": [*_SCALARS, "null"]} | ({"examples": values} if values else {})
+    return said | {"anyOf": [scalar, _DIRECTIVE, _REMOVE]}
+
+
+def _directive_schema() -> Schema:
+    return {
+        "type": "object",
+        "properties": {name: _directive(directive) for name, directive in DIRECTIVES.items()},
+        "additionalProperties": False,
+        "minProperties": 1,
+        "maxProperties": 1,
+    }
+
+
+def _directive(directive: Directive) -> Schema:
+    arguments = {name: {"description": argument.kind} for name, argument in directive.arguments.items()}
+    return {"description": directive.summary, "properties": arguments}

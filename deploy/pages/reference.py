@@ -1,0 +1,198 @@
+"""Writes the reference of configuration and commands from what declares them: python -m deploy.pages.reference."""
+
+import json
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from types import UnionType
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
+
+import click
+from pydantic import BaseModel, SecretStr
+from pydantic.fields import FieldInfo
+
+from deploy.cli import COMMANDS, main
+from deploy.config.files import IntegrationFile, SourceFile
+from deploy.config.settings import TurnoutSettings
+from transforms.directives import DIRECTIVES, Directive
+from transforms.documents import Document
+
+DOCS = Path(__file__).parents[1] / "docs"
+PATHS = Path(__file__).parents[2] / "tests" / "cases" / "rules" / "jsonpath.yaml"
+
+NOTICE = "<!-- Written by `python -m deploy.pages.reference`; change the descriptions in the code. -->"
+
+CONFIGURATION = f"""{NOTICE}
+# Configuration
+
+A configuration folder holds `turnout.yaml`, a file for each source in `sources/`, and one for each integration in
+`integrations/`. `deploy/example` is one that runs as it is. `turnout check DIR` finds every mistake in a folder; every
+other command checks first.
+
+A value `'${{NAME}}'` comes from the environment. It must be the whole value, and may stand in a forwarder's settings,
+and in place of any secret. A secret that is written out is refused. A process wants only the variables of the files it
+needs: the collector and the router those of the sources, a forwarder those of its integrations.
+"""
+
+TURNOUT = """
+## turnout.yaml
+
+Any key may come from the environment, which wins over the file: `TURNOUT_PARTITIONS` is `partitions`,
+`TURNOUT_BROKER__BOOTSTRAP` is `broker.bootstrap`.
+"""
+
+SOURCE = """
+## sources/NAME.yaml
+"""
+
+INTEGRATION = """
+## integrations/NAME.yaml
+
+What a forwarder takes as `settings` is its own.
+"""
+
+COMMANDS_TITLE = f"""{NOTICE}
+# Commands
+"""
+
+
+def configuration() -> str:
+    """The text of configuration.md."""
+    parts = [CONFIGURATION]
+    for title, model in ((TURNOUT, TurnoutSettings), (SOURCE, SourceFile), (INTEGRATION, IntegrationFile)):
+        parts += [title, "| key | value | default | |", "| --- | --- | --- | --- |", *_rows(model)]
+    return "\n".join(parts) + "\n"
+
+
+def commands() -> str:
+    """The text of commands.md."""
+    group = main.make_context("turnout", [], terminal_width=100, resilient_parsing=True)
+    parts = [COMMANDS_TITLE, *_help(group)]
+    for name in COMMANDS:
+        command = main.get_command(group, name)
+        if command is not None:
+            parts += _command(name, command, group)
+    return "\n".join(parts) + "\n"
+
+
+def _command(name: str, command: click.Command, parent: click.Context) -> list[str]:
+    context = command.make_context(name, [], parent, resilient_parsing=True)
+    parts = ["", f"## {context.command_path}", "", *_help(context)]
+    for inner, each in (command.commands if isinstance(command, click.Group) else {}).items():
+        parts += _command(inner, each, context)
+    return parts
+
+
+def rules() -> str:
+    """The text of rules.md with its tables as they are declared: of directives, and of what a path may have."""
+    text = (DOCS / "rules.md").read_text()
+    return _with_section(_with_section(text, "directives", _directives()), "jsonpath", _paths())
+
+
+def _with_section(text: str, name: str, lines: Iterable[str]) -> str:
+    begin, end = f"<!-- {name} -->\n", f"<!-- /{name} -->"
+    return text[: text.index(begin) + len(begin)] + "\n".join([*lines, ""]) + text[text.index(end) :]
+
+
+def _directives() -> Iterator[str]:
+    yield from ("| directive | arguments | what it gives |", "| --- | --- | --- |")
+    by_emit: dict[str, list[Directive]] = {}
+    for directive in DIRECTIVES.values():
+        by_emit.setdefault(directive.summary, []).append(directive)
+    for same in by_emit.values():
+        first = same[0]
+        names = ", ".join(f"`{each.name}`" for each in same)
+        summary = " ".join(first.summary.split()).replace("|", "\\|")
+        yield f"| {names} | {'; '.join(_arguments(first))} | {summary} |"
+
+
+def _arguments(directive: Directive) -> Iterator[str]:
+    short = directive.short
+    if isinstance(short, tuple):
+        yield f"a list of {' and '.join(short)}"
+    for name, argument in directive.arguments.items():
+        kind = argument.kind if argument.required else f"{argument.kind}, optional"
+        alone = " (or alone)" if name == short and len(directive.arguments) > 1 else ""
+        if len(directive.arguments) == 1 and name == short:
+            yield kind
+        elif not isinstance(short, tuple):
+            yield f"`{name}`: {kind}{alone}"
+
+
+def _paths() -> Iterator[str]:
+    yield from ("| | path | of | |", "| --- | --- | --- | --- |")
+    for row in Document.read(PATHS).data:
+        feature, path = row["feature"].replace("|", "\\|"), row["path"].replace("|", "\\|")
+        verdict = "✓" if "finds" in row else f"refused: {row['refused']}"
+        yield f"| {feature} | ``{path}`` | {row['of']} | {verdict} |"
+
+
+def _help(context: click.Context) -> list[str]:
+    return ["```", context.get_help(), "```"]
+
+
+def _rows(model: type[BaseModel], prefix: str = "") -> Iterator[str]:
+    for name, field in model.model_fields.items():
+        key = f"{prefix}{name}"
+        nested = _model(field.annotation)
+        if nested is None:
+            yield f"| `{key}` | {_type(field)} | {_default(field)} | {field.description} |"
+        else:
+            yield f"| `{key}` | mapping | {'' if field.default is None else 'as below'} | {field.description} |"
+            yield from _rows(nested, f"{key}.")
+
+
+def _model(annotation: Any) -> type[BaseModel] | None:
+    for part in (annotation, *get_args(annotation)):
+        if isinstance(part, type) and issubclass(part, BaseModel):
+            return part
+    return None
+
+
+_WORDS = {
+    bool: "`true` or `false`",
+    dict: "mapping",
+    float: "number",
+    int: "whole number",
+    Path: "path",
+    SecretStr: "secret",
+    str: "text",
+}
+
+_BOUNDS = {"ge": "at least {}", "gt": "above {}", "le": "at most {}", "lt": "below {}"}
+
+
+def _type(field: FieldInfo) -> str:
+    bounds = [
+        words.format(f"{bound:,}")
+        for each in field.metadata
+        for name, words in _BOUNDS.items()
+        if (bound := getattr(each, name, None)) is not None
+    ]
+    return ", ".join([_word(field.annotation), *bounds])
+
+
+def _word(annotation: Any) -> str:
+    origin, arguments = get_origin(annotation), get_args(annotation)
+    if origin is Annotated:
+        return _word(arguments[0])
+    if origin is Literal:
+        return " or ".join(f"`{argument}`" for argument in arguments)
+    if origin in (Union, UnionType):
+        return " or ".join(_word(argument) for argument in arguments if argument is not type(None))
+    if origin in (list, tuple):
+        return f"list, each {_word(arguments[0])}"
+    return _WORDS.get(origin or annotation, "as in the rules")
+
+
+def _default(field: FieldInfo) -> str:
+    if field.is_required():
+        return "required"
+    value = field.get_default(call_default_factory=True, validated_data={})
+    return "" if value in (None, (), {}) else f"`{json.dumps(value)}`"
+
+
+if __name__ == "__main__":
+    DOCS.mkdir(exist_ok=True)
+    (DOCS / "configuration.md").write_text(configuration())
+    (DOCS / "commands.md").write_text(commands())
+    (DOCS / "rules.md").write_text(rules())

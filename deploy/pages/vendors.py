@@ -1,0 +1,217 @@
+"""Writes a page for each of Turnout's own forwarders from its contract: python -m deploy.pages.vendors."""
+
+from collections.abc import Iterator, Mapping
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel
+
+from forwarders import registry
+from forwarders.contract import BatchFailure, Contract, Forwarder, HttpForwarder, Rate, Way
+
+FOLDER = Path(__file__).parents[1] / "docs" / "vendors"
+
+NOTICE = "<!-- Written by `python -m deploy.pages.vendors`; change the forwarder. -->"
+
+FAILURES: Mapping[BatchFailure, str] = {
+    BatchFailure.WHOLE: "refused as a whole; it is halved until the bad one is alone",
+    BatchFailure.LISTED: "taken without the bad ones, which the answer lists",
+    BatchFailure.SILENT: "not told of by the vendor",
+}
+
+WAYS: Mapping[Way, str] = {
+    "static": "credentials in the settings",
+    "oauth_refresh": "a refresh token (`auth: {type: oauth_refresh, …}`)",
+    "service_account": "a service account (`auth: {type: service_account, …}`)",
+}
+
+BOUNDS = {
+    "minimum": "at least {}",
+    "maximum": "at most {}",
+    "exclusiveMinimum": "above {}",
+    "exclusiveMaximum": "below {}",
+    "minLength": "{} characters or more",
+    "maxLength": "{} characters or less",
+    "minItems": "{} items or more",
+    "maxItems": "{} items or less",
+    "pattern": "`{}`",
+}
+
+
+def own() -> list[str]:
+    """The names of the forwarders that come with Turnout."""
+    return [name for name in registry.names() if registry.find(name).__module__.startswith("forwarders.")]
+
+
+def page(name: str) -> str:
+    """The text of a forwarder's page."""
+    forwarder = registry.find(name)
+    contract = forwarder.contract
+    about = " ".join((forwarder.__doc__ or "").split("\n\n")[0].split())
+    more = [" ".join(part.split()) for part in (forwarder.__doc__ or "").split("\n\n")[1:]]
+    lines = [NOTICE, f"# {contract.title}: `forwarder: {name}`", "", about]
+    lines += [line for part in more if part for line in ("", part)]
+    lines += ["", f"The vendor's documentation: <{contract.documentation}>", "", "| | |", "| --- | --- |"]
+    lines += [f"| {title} | {said} |" for title, said in _facts(forwarder)]
+    lines += ["", "## Settings", "", "| key | value | default | |", "| --- | --- | --- | --- |"]
+    lines += dict.fromkeys(
+        f"| `{key}` | {_word(schema)} | {_default(schema, needed)} | {_said(schema)} |"
+        for key, schema, needed in _fields(contract.settings)
+    )
+    lines += ["", "## Payload", ""]
+    if contract.payload is None:
+        lines.append("Any JSON object.")
+    else:
+        lines += ["| field | value | |", "| --- | --- | --- |"]
+        lines += dict.fromkeys(
+            f"| `{key}` | {_word(schema)} | {'required' if needed else ''} |"
+            for key, schema, needed in _fields(contract.payload)
+        )
+    if forwarder.preset():
+        lines += [
+            "",
+            "## Preset",
+            "",
+            f"`preset: {name}` has the rules that `turnout explain` shows merged with yours.",
+        ]
+    return "\n".join(lines) + "\n"
+
+
+def index() -> str:
+    """The text of the list of all pages."""
+    lines = [NOTICE, "# Vendors", "", "| forwarder | | kind |", "| --- | --- | --- |"]
+    for name in own():
+        contract = registry.find(name).contract
+        lines.append(f"| [`{name}`]({name}.md) | {contract.title} | {contract.kind.value} |")
+    return "\n".join(lines) + "\n"
+
+
+def _facts(forwarder: type[Forwarder[Any]]) -> Iterator[tuple[str, str]]:
+    contract = forwarder.contract
+    limits = contract.limits
+    yield "kind of vendor", contract.kind.value
+    unit = "request" if issubclass(forwarder, HttpForwarder) else "write"
+    yield (
+        f"a {unit}",
+        f"up to {limits.items:,} deliveries, {_bytes(limits.bytes)}; one up to {_bytes(limits.item_bytes)}",
+    )
+    if contract.rates:
+        yield "rates", "; ".join(map(_rate, contract.rates))
+    if limits.items > 1:
+        yield "a batch with a bad one is", FAILURES[contract.batch_failure]
+    yield "order", "of one user's deliveries is kept" if contract.ordered else "is not kept"
+    yield "events may be", f"up to {_span(contract.window)} old" if contract.window else "of any age"
+    yield "repeats", _repeats(contract)
+    yield "authenticates by", " or ".join(WAYS[way] for way in contract.auth)
+    if contract.validation:
+        yield "can be tried out", f"by `turnout verify`, which sets `{contract.validation}`"
+    if contract.versions:
+        yield "versions of the API", "; ".join(_version(contract))
+
+
+def _repeats(contract: Contract) -> str:
+    if contract.dedupe is None:
+        return "count twice: `turnout replay` wants `--force`"
+    within = f" within {_span(contract.dedupe_window)}" if contract.dedupe_window else ""
+    return f"are told by `{contract.dedupe}`{within}"
+
+
+def _version(contract: Contract) -> Iterator[str]:
+    for version in contract.versions:
+        yield version.name + (f" (ends on {version.sunset:%d %B %Y})" if version.sunset else "")
+
+
+def _rate(rate: Rate) -> str:
+    per = {1.0: "second", 60: "minute", 3600: "hour", 86_400: "day"}.get(rate.seconds, f"{rate.seconds:g} seconds")
+    return f"{rate.count:,} {rate.of} a {per} for each {rate.per}"
+
+
+def _span(span: timedelta) -> str:
+    hours = span.total_seconds() / 3600
+    return f"{hours:g} hours" if hours <= 72 else f"{hours / 24:g} days"
+
+
+def _bytes(count: int) -> str:
+    return f"{count / 1e6:g} MB" if count >= 1e6 else f"{count / 1e3:g} KB"
+
+
+def _fields(model: type[BaseModel]) -> Iterator[tuple[str, dict[str, Any], bool]]:
+    """Each field of a model and of those within it: its place, schema, and whether its owner has to have it."""
+    schema = model.model_json_schema(by_alias=True)
+    yield from _walk(schema, schema.get("$defs", {}), "")
+
+
+def _walk(schema: dict[str, Any], models: dict[str, Any], prefix: str) -> Iterator[tuple[str, dict[str, Any], bool]]:
+    for name, field in schema.get("properties", {}).items():
+        yield f"{prefix}{name}", field, name in schema.get("required", ())
+        for reference, inside in dict(_references(field)).items():
+            yield from _walk(models[reference.rpartition("/")[2]], models, f"{prefix}{name}{inside}.")
+
+
+def _references(schema: dict[str, Any], inside: str = "") -> Iterator[tuple[str, str]]:
+    """The models that a value may be of, each with `[]` where it is in a list."""
+    if "$ref" in schema:
+        yield schema["$ref"], inside
+    for option in (*schema.get("anyOf", ()), *schema.get("oneOf", ())):
+        yield from _references(option, inside)
+    if isinstance(schema.get("items"), dict):
+        yield from _references(schema["items"], f"{inside}[]")
+
+
+def _word(schema: dict[str, Any]) -> str:
+    """What a value has to be."""
+    options = [each for each in (*schema.get("anyOf", ()), *schema.get("oneOf", ())) if each.get("type") != "null"]
+    if options:
+        return " or ".join(dict.fromkeys(map(_word, options)))
+    if "const" in schema:
+        return f"`{schema['const']}`"
+    if "enum" in schema:
+        return " or ".join(f"`{value}`" for value in schema["enum"])
+    if schema.get("writeOnly"):
+        return "secret"
+    match schema.get("type"):
+        case "array":
+            base = f"list, each {_word(schema.get('items', {}))}"
+        case "string":
+            base = "text"
+        case "integer":
+            base = "whole number"
+        case "number":
+            base = "number"
+        case "boolean":
+            base = "`true` or `false`"
+        case "object":
+            base = "mapping"
+        case _:
+            base = "mapping" if "$ref" in schema else "any JSON"
+    bounds = [
+        "not empty"
+        if key.startswith("min") and key != "minimum" and schema[key] == 1
+        else words.format(_shown(schema[key]))
+        for key, words in BOUNDS.items()
+        if key in schema
+    ]
+    return ", ".join([base, *bounds])
+
+
+def _said(schema: dict[str, Any]) -> str:
+    return " ".join(schema.get("description", "").split())
+
+
+def _shown(bound: Any) -> str:
+    return f"{bound:,}" if isinstance(bound, int) else str(bound).replace("|", "\\|")
+
+
+def _default(schema: dict[str, Any], needed: bool) -> str:
+    if needed:
+        return "required"
+    value = schema.get("default")
+    return "" if value in (None, [], {}) else f"`{str(value).lower() if isinstance(value, bool) else value}`"
+
+
+if __name__ == "__main__":
+    FOLDER.mkdir(parents=True, exist_ok=True)
+    (FOLDER / "index.md").write_text(index())
+    for own_name in own():
+        (FOLDER / f"{own_name}.md").write_text(page(own_name))

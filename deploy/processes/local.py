@@ -1,0 +1,125 @@
+"""All of Turnout on one machine: what `turnout up` does."""
+
+import asyncio
+import os
+import signal
+import socket
+import sys
+from collections.abc import Mapping
+from contextlib import suppress
+from typing import Any
+
+from deploy.config.configuration import Configuration
+from deploy.failures import Failed, listen
+from deploy.processes import embedded
+from deploy.processes.supervisor import Child, Supervisor
+from deploy.processes.terminal import Terminal
+from deploy.processes.watch import Trail, Watch
+from deploy.processes.workers import check_topics
+from streams.broker import Broker, BrokerError, create_topics
+
+READY_TIMEOUT = 30.0
+"""Seconds that each stage of the start may take."""
+
+BROKER_TIMEOUT = 5.0
+"""Seconds that the broker has to answer about topics; a stop must wait for them."""
+
+GRACE = "3"
+"""Seconds that each worker gets to stop in order, so that all have stopped within 10."""
+
+
+async def run(configuration: Configuration) -> int:
+    """Start all, show events until SIGINT or SIGTERM, stop all; returns the exit code."""
+    terminal = Terminal(configuration)
+    supervisor = Supervisor(terminal.complain)
+    stopping = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, stopping.set)
+    work = asyncio.create_task(_work(configuration, supervisor, terminal))
+    stopped = asyncio.create_task(stopping.wait())
+    try:
+        await asyncio.wait([work, stopped], return_when=asyncio.FIRST_COMPLETED)
+        if work.done():
+            await work
+        terminal.say("stopping")
+    except BrokerError as error:
+        raise Failed(str(error)) from error
+    finally:
+        work.cancel()
+        stopped.cancel()
+        await asyncio.gather(work, stopped, return_exceptions=True)
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.remove_signal_handler(number)
+            loop.add_signal_handler(number, supervisor.kill)
+        await supervisor.stop()
+    return 0
+
+
+async def _work(configuration: Configuration, supervisor: Supervisor, terminal: Terminal) -> None:
+    """Start all and show events; raises Failed when a child ends."""
+    settings = configuration.settings
+    _refuse_busy_ports(configuration)
+    environment = {**os.environ, "TURNOUT_GRACE": GRACE}
+
+    async def start(command: str, *arguments: str) -> Child:
+        return await supervisor.start(command, [sys.executable, "-m", "deploy.cli", command, *arguments], environment)
+
+    terminal.say(f"starting what {configuration.folder} says")
+    if settings.embedded:
+        await _start_broker(settings.broker, supervisor)
+        declared = configuration.topics.declared(configuration.integrations)
+        await asyncio.to_thread(create_topics, settings.broker, declared, settings.replication, BROKER_TIMEOUT)
+    else:
+        await asyncio.to_thread(check_topics, configuration, BROKER_TIMEOUT)
+    commands: list[tuple[str, ...]] = [
+        (command, "--config", str(configuration.folder)) for command in ("forwarder", "router", "collector")
+    ]
+    if settings.simulator_port:
+        commands.insert(0, ("simulate", "--quiet", "--port", str(settings.simulator_port)))
+    children = [await start(*command) for command in commands]
+    trail = Trail(configuration.topics, configuration.integrations)
+    watch = Watch(settings.broker, configuration.topics, trail)
+    tasks: list[asyncio.Task[Any]] = []
+    try:
+        await watch.start()
+        await supervisor.until_ready(children, READY_TIMEOUT)
+        terminal.welcome(_url(children[-1].facts))
+        watching = asyncio.create_task(watch.run(terminal.tell, terminal.tell_rejected))
+        ended = asyncio.create_task(supervisor.until_one_ends())
+        tasks = [watching, ended]
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        raise Failed(ended.result().obituary() if ended.done() else f"cannot watch: {watching.exception()}")
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await watch.stop()
+
+
+def _url(facts: Mapping[str, Any]) -> str:
+    """Where this machine reaches the collector that said so when it was ready."""
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(facts["host"], facts["host"])
+    return f"http://[{host}]:{facts['port']}" if ":" in host else f"http://{host}:{facts['port']}"
+
+
+def _refuse_busy_ports(configuration: Configuration) -> None:
+    settings = configuration.settings
+    listen(settings.collector.host, settings.collector.port).close()
+    if settings.simulator_port:
+        listen("127.0.0.1", settings.simulator_port).close()
+    if settings.embedded:
+        listen(*embedded.address(settings.broker)).close()
+
+
+async def _start_broker(broker: Broker, supervisor: Supervisor) -> None:
+    child = await supervisor.start("broker", embedded.command(broker), os.environ)
+    address = embedded.address(broker)
+    for _ in range(int(READY_TIMEOUT * 20)):
+        if child.process.returncode is not None:
+            raise Failed(child.obituary())
+        with suppress(OSError):
+            await asyncio.to_thread(lambda: socket.create_connection(address, 1).close())
+            return
+        await asyncio.sleep(0.05)
+    raise Failed(f"the embedded broker does not answer on port {address[1]}")

@@ -1,0 +1,181 @@
+"""Watches events on their way, and says in words what each integration got, or why not."""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from time import monotonic
+from typing import Any
+
+import orjson
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.errors import KafkaError
+
+from deploy.config.configuration import Integration
+from streams.broker import Broker, BrokerError
+from streams.topics import FORWARDED, SOURCE_HEADER, Delivery, Outcome, Outcomes, RecordError, Rejected, Topics
+
+PATIENCE = 3.0
+"""Seconds after which an event is shown although some integration has not answered yet."""
+
+OPEN_EVENTS = 1000
+"""Events whose outcomes are waited for; of those beyond, the oldest are forgotten."""
+
+Coordinates = tuple[int, int]
+"""Partition and offset in the events topic."""
+
+
+@dataclass
+class Fate:
+    """What became of an event for one integration and rule."""
+
+    integration: str
+    rule: str
+    outcome: str
+    reason: str = ""
+    payload: Mapping[str, Any] | None = None
+
+
+@dataclass
+class Seen:
+    """What is known by now of an event; `event` is None as long as only others spoke of it."""
+
+    source: str = ""
+    event: Mapping[str, Any] | None = None
+    since: float = field(default_factory=monotonic)
+    fates: dict[tuple[str, str], Fate] = field(default_factory=dict)
+    told: set[tuple[str, str]] = field(default_factory=set)
+    is_told: bool = False
+    is_rejected: bool = False
+
+    def pending(self, integrations: Iterable[str]) -> list[str]:
+        """The integrations that have not answered."""
+        known = {integration for integration, _ in self.fates}
+        waiting = {fate.integration for fate in self.fates.values() if fate.outcome == FORWARDED}
+        return [name for name in integrations if name not in known or name in waiting]
+
+    def news(self) -> list[Fate]:
+        """The outcomes that have not been told."""
+        return [fate for key, fate in self.fates.items() if fate.outcome != FORWARDED and key not in self.told]
+
+
+News = tuple[Seen, Sequence[Fate], Sequence[str]]
+"""An event, what is newly known to have become of it, and the integrations that have not answered yet."""
+
+
+class Trail:
+    """Puts together what the events, forward, outcomes and rejected topics say of an event, in any order."""
+
+    def __init__(self, topics: Topics, integrations: Mapping[str, Integration]) -> None:
+        self._topics = topics
+        self._active = [name for name, integration in integrations.items() if integration.state == "active"]
+        self._seen: dict[Coordinates, Seen] = {}
+        self._rejected: list[Rejected] = []
+        self.names = [topics.events, topics.rejected, topics.outcomes, *map(topics.forward, integrations)]
+
+    def news(self, now: float) -> Iterator[News]:
+        """What is to be told now (monotonic): an event when all have answered or after PATIENCE, then the rest."""
+        for coordinates, seen in list(self._seen.items()):
+            if seen.event is None:
+                continue
+            if seen.is_rejected:
+                del self._seen[coordinates]
+                continue
+            pending, news = seen.pending(self._active), seen.news()
+            if not pending or (now - seen.since > PATIENCE and (news or not seen.is_told)):
+                yield seen, news, pending
+                seen.told |= {(fate.integration, fate.rule) for fate in news}
+                seen.is_told = True
+            if not pending:
+                del self._seen[coordinates]
+
+    def rejected(self) -> list[Rejected]:
+        """What was rejected since it was last asked."""
+        rejected, self._rejected = self._rejected, []
+        return rejected
+
+    def read(self, topic: str, record: Any) -> None:
+        """Take in a record; one that cannot be read is passed over."""
+        try:
+            if topic == self._topics.events:
+                self._read_event(record)
+            elif topic == self._topics.rejected:
+                self._read_rejected(Rejected.decode(record.key, record.value, record.headers))
+            elif topic == self._topics.outcomes:
+                self._read_outcomes(Outcomes.decode(record.value))
+            else:
+                delivery = Delivery.decode(record.value)
+                name = topic.removeprefix(self._topics.forward(""))
+                self._note(delivery.origin[1:], Fate(name, delivery.rule, FORWARDED, payload=delivery.payload))
+        except RecordError:
+            return
+
+    def _read_event(self, record: Any) -> None:
+        try:
+            event = orjson.loads(record.value or b"")
+        except orjson.JSONDecodeError:
+            return
+        if isinstance(event, dict):
+            seen = self._of((record.partition, record.offset))
+            seen.event = event
+            seen.source = dict(record.headers).get(SOURCE_HEADER, b"").decode(errors="replace")
+
+    def _read_rejected(self, rejected: Rejected) -> None:
+        if rejected.origin is not None:
+            self._of(rejected.origin[1:]).is_rejected = True
+        self._rejected.append(rejected)
+
+    def _read_outcomes(self, outcomes: Outcomes) -> None:
+        reasons = {(it.integration, it.rule, it.offset): it for it in outcomes.named}
+        for span in outcomes.spans:
+            # More than is kept open is not worth unfolding.
+            for offset in range(max(span.first, span.last - OPEN_EVENTS + 1), span.last + 1):
+                named = reasons.get((span.integration, span.rule, offset))
+                reason = ": ".join(filter(None, [named.reason, named.detail])) if named else ""
+                self._note((outcomes.partition, offset), Fate(span.integration, span.rule, span.outcome, reason))
+
+    def _note(self, coordinates: Coordinates, fate: Fate) -> None:
+        fates = self._of(coordinates).fates
+        known = fates.setdefault((fate.integration, fate.rule), fate)
+        known.payload = known.payload or fate.payload
+        if fate.outcome != FORWARDED and known.outcome != Outcome.DELIVERED:
+            known.outcome, known.reason = fate.outcome, fate.reason
+
+    def _of(self, coordinates: Coordinates) -> Seen:
+        seen = self._seen.setdefault(coordinates, Seen())
+        if len(self._seen) > OPEN_EVENTS:
+            del self._seen[next(iter(self._seen))]
+        return seen
+
+
+class Watch:
+    """Follows the topics of a trail from their present ends on."""
+
+    def __init__(self, broker: Broker, topics: Topics, trail: Trail) -> None:
+        self._trail = trail
+        self._parts = [TopicPartition(name, number) for name in trail.names for number in range(topics.partitions)]
+        self._consumer = AIOKafkaConsumer(**broker.client(), enable_auto_commit=False)
+
+    async def start(self) -> None:
+        """Connect, and stand at the end of the topics; raises BrokerError."""
+        try:
+            await self._consumer.start()
+            self._consumer.assign(self._parts)
+            await self._consumer.seek_to_end(*self._parts)
+            for part in self._parts:
+                await self._consumer.position(part)
+        except KafkaError as error:
+            raise BrokerError(f"cannot watch the topics: {error}".splitlines()[0]) from error
+
+    async def run(self, tell: Callable[[News], None], tell_rejected: Callable[[Rejected], None]) -> None:
+        """Tell of events until cancelled."""
+        while True:
+            for tp, records in (await self._consumer.getmany(timeout_ms=200)).items():
+                for record in records:
+                    self._trail.read(tp.topic, record)
+            for rejected in self._trail.rejected():
+                tell_rejected(rejected)
+            for news in self._trail.news(monotonic()):
+                tell(news)
+
+    async def stop(self) -> None:
+        """Disconnect."""
+        await self._consumer.stop()

@@ -1,0 +1,70 @@
+"""How a worker process begins and runs."""
+
+import asyncio
+from collections.abc import Callable
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+from deploy.config.configuration import Configuration
+from deploy.failures import Failed
+from deploy.processes.logs import say_ready, set_up
+from deploy.processes.reload import Reloader, Take
+from streams.broker import BrokerError, find_mismatches
+
+if TYPE_CHECKING:
+    from streams.worker import Worker
+
+    Begin = Callable[[Worker], Take]
+
+
+def prepare(configuration: Configuration) -> None:
+    """Set up logs and the event loop, and look at the topics; raises Failed where they are not as they must be."""
+    set_up()
+    with suppress(ImportError):
+        import uvloop
+
+        # Faust takes its loop from the policy when it is imported.
+        asyncio.set_event_loop_policy(uvloop.EventLoopPolicy())
+    check_topics(configuration)
+
+
+def check_topics(configuration: Configuration, timeout: float = 10.0) -> None:
+    """Raise Failed unless the broker has each topic as it is declared, and says so within `timeout` seconds."""
+    declared = configuration.topics.declared(configuration.integrations)
+    try:
+        mismatches = find_mismatches(configuration.settings.broker, declared, timeout)
+    except BrokerError as error:
+        raise Failed(str(error)) from error
+    if mismatches:
+        folder = configuration.folder
+        remedy = f"create them with: turnout topics --create --config {folder}"
+        if any(mismatch.partitions is not None for mismatch in mismatches):
+            remedy = f"see: turnout topics --config {folder}"
+        raise Failed(f"{'; '.join(map(str, mismatches))} ({remedy})")
+
+
+def run(process: str, configuration: Configuration, read: Callable[[], Configuration], begin: "Begin") -> int:
+    """Run a worker until it is told to stop; returns the exit code.
+
+    `read` reads the folder again when it has changed. `begin` gives the worker its stations, and says how it takes up
+    what has changed.
+    """
+    from streams.produce import Producer
+    from streams.worker import Worker
+
+    broker, topics = configuration.settings.broker, configuration.topics
+
+    async def work() -> int:
+        producer = Producer(
+            broker,
+            client_id=f"{topics.prefix}.{process}",
+            on_failure=lambda error: worker.fail(f"Kafka did not take a batch: {type(error).__name__}"),
+        )
+        worker = Worker(producer)
+        async with Reloader(configuration, read, begin(worker)).running():
+            return await worker.run(ready=lambda: say_ready(process, version=configuration.version))
+
+    try:
+        return asyncio.run(work())
+    except BrokerError as error:
+        raise Failed(str(error)) from error

@@ -1,0 +1,1 @@
+"""What died or was rejected, and the past: listed, and sent again."""

@@ -1,0 +1,190 @@
+"""Explanations and changes for people, on a terminal."""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from deploy.rehearsal.changes import Change, Changes, Side
+from deploy.rehearsal.comparison import ABSENT, Difference, shown
+from deploy.rehearsal.explanation import Account, Delivery, Explanation, PayloadField, Step, TriedRule
+from deploy.rehearsal.preview import request_data
+from forwarders.contract import Request
+from streams.topics import FORWARDED
+from transforms.tree import MISSING
+
+FEW_RULES, FEW_FIELDS = 3, 14
+"""How much is shown of an integration where it is not the only one."""
+
+_MARKS = {True: ("✓", "green"), False: ("✗", "red")}
+
+
+def show_explanation(explanation: Explanation, *, whole: bool) -> None:
+    """Print an explanation; `whole` leaves nothing out."""
+    console = _console()
+    console.print(*_steps(explanation.steps), sep="  ")
+    for step in explanation.steps:
+        if step.rules or step.differences:
+            console.print(Text(f"{step.name}:", "dim"))
+        _show_rules(console, [rule for rule in step.rules if not rule.matched], whole=whole)
+        _show_differences(console, step.differences)
+    for account in explanation.accounts:
+        console.print()
+        _show_account(console, account, whole=whole)
+
+
+def _console() -> Console:
+    console = Console(highlight=False, soft_wrap=True)
+    if not console.is_terminal:
+        console.width = 120
+    return console
+
+
+def _steps(steps: Sequence[Step]) -> Iterator[Text]:
+    for step in steps:
+        mark, style = _MARKS[step.passed]
+        yield Text.assemble((f"{mark} {step.name}", style), f": {step.detail}")
+
+
+def _show_account(console: Console, account: Account, *, whole: bool) -> None:
+    console.print(Text.assemble((account.integration, "bold"), (f"  {account.path}", "dim")))
+    if account.steps:
+        console.print(Text("  "), *_steps(account.steps), sep="  ")
+    _show_rules(console, [rule for rule in account.rules if not rule.matched], whole=whole)
+    where = {rule.name: rule.where for rule in account.rules}
+    for delivery in account.deliveries:
+        _show_delivery(console, delivery, where, whole=whole)
+
+
+def _show_rules(console: Console, rules: Sequence[TriedRule], *, whole: bool) -> None:
+    """The rules that did not match; those that ask for another type or event say least, and are counted only."""
+    telling = [rule for rule in rules if not any(_asks_for_another(test) for test, _ in rule.untrue)]
+    shown_rules = rules if whole else telling[:FEW_RULES]
+    for rule in shown_rules:
+        untrue = [f"{test} (it is {shown(_absent(found), 40)})" for test, found in rule.untrue]
+        console.print(
+            Text.assemble(
+                ("  ✗ ", "red"), f"{rule.name}: not {'; not '.join(untrue)}", (f"  {_short(rule.where)}", "dim")
+            )
+        )
+    if len(rules) > len(shown_rules):
+        more = "more " if shown_rules else ""
+        console.print(Text(f"  ✗ {len(rules) - len(shown_rules)} {more}rules did not match", "dim"))
+
+
+def _asks_for_another(test: str) -> bool:
+    return test.startswith(("type ", "event "))
+
+
+def _show_delivery(console: Console, delivery: Delivery, where: dict[str, str], *, whole: bool) -> None:
+    taken = delivery.taken
+    style = "green" if taken.outcome == FORWARDED else "yellow" if taken.outcome != "dead" else "red"
+    by = f" by {taken.rule}" if taken.rule else ""
+    reason = f": {taken.reason}" if taken.reason else ""
+    console.print(
+        Text.assemble(
+            (f"  → {taken.outcome}{by}", f"bold {style}"), reason, (f"  {_short(where.get(taken.rule, ''))}", "dim")
+        )
+    )
+    _show_fields(console, delivery.fields, whole=whole)
+    if taken.request:
+        _show_request(console, taken.request, whole=whole)
+
+
+def _show_fields(console: Console, fields: Sequence[PayloadField], *, whole: bool) -> None:
+    there = [each for each in fields if each.value is not MISSING or each.failed]
+    chosen = there if whole else there[:FEW_FIELDS]
+    table = Table(box=None, padding=(0, 2, 0, 0), show_header=False, pad_edge=False)
+    names = max((len(each.name or "payload") for each in chosen), default=0)
+    places = max((len(_short(each.where)) for each in chosen), default=0)
+    for width in (min(names + 4, 44), 8, 20, places):
+        table.add_column(no_wrap=True, overflow="ellipsis", min_width=width)
+    for each in chosen:
+        value = Text("left out", "red") if each.value is MISSING else Text(shown(each.value, 60 if whole else 36))
+        origin = Text.assemble(
+            (f"{each.directive or 'constant'} ", "cyan"),
+            ", ".join(f"{path} = {shown(_absent(found), 40)}" for path, found in each.reads[: 6 if whole else 2]),
+            (" failed" if each.failed else "", "red"),
+        )
+        table.add_row(Text(f"    {each.name or 'payload'}"), value, origin, Text(_short(each.where), "dim"))
+    if chosen:
+        console.print(table)
+    if len(there) > len(chosen):
+        console.print(Text(f"    {len(there) - len(chosen)} more fields (name the integration to see them)", "dim"))
+    left_out = [each.name for each in fields if each.value is MISSING and not each.failed]
+    if left_out:
+        console.print(Text(f"    not in the event: {', '.join(left_out)}", "dim"))
+
+
+def _show_request(console: Console, request: Request, *, whole: bool) -> None:
+    data = request_data(request)
+    console.print(Text.assemble((f"  {data['method']} ", "bold"), data["url"]))
+    for name, value in data["headers"].items():
+        console.print(Text(f"    {name}: {value}", "dim"))
+    if whole:
+        console.print_json(data=data["body"])
+    else:
+        console.print(Text(f"    {shown(data['body'], 150)}"))
+
+
+def _short(where: str) -> str:
+    """A file and line without the folders."""
+    path = Path(where)
+    return f"preset {path.name}" if path.parent.name == "presets" else path.name
+
+
+def _absent(value: Any) -> Any:
+    return ABSENT if value is MISSING else value
+
+
+def show_changes(changes: Changes, few: int) -> None:
+    """Print what differs between two versions of the rules, `few` changes at most."""
+    console = _console()
+    table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False)
+    for title, justify in (("integration", "left"), ("rule", "left"), ("same", "right"), ("changed", "right")):
+        table.add_column(title, justify="right" if justify == "right" else "left")
+    for integration, rule in changes.rules():
+        changed = changes.changed[integration, rule]
+        table.add_row(
+            integration,
+            rule or "none",
+            f"{changes.same[integration, rule]:,}",
+            Text(f"{changed:,}", "red" if changed else ""),
+        )
+    console.print(table)
+    console.print(f"{changes.events:,} events" + (f", {changes.rejected:,} rejected" if changes.rejected else ""))
+    groups = changes.groups
+    for change in groups[:few]:
+        _show_change(console, change)
+    if len(groups) > few:
+        console.print(f"\n{len(groups) - few} more kinds of change (--json has all)")
+
+
+def _show_change(console: Console, change: Change) -> None:
+    console.print()
+    sides = list(dict.fromkeys(_side(side) for side in (change.before, change.after)))
+    console.print(
+        Text.assemble(
+            (f"{change.integration}: {' → '.join(sides)}", "bold"),
+            f"  {change.count:,} event{'' if change.count == 1 else 's'}",
+            (f", first in line {change.line}", "dim"),
+        )
+    )
+    _show_differences(console, change.differences)
+
+
+def _show_differences(console: Console, differences: Sequence[Difference]) -> None:
+    for each in differences:
+        console.print(f"  {each.field}")
+        console.print(Text(f"    - {shown(each.before)}", "red"))
+        console.print(Text(f"    + {shown(each.after)}", "green"))
+
+
+def _side(side: Side) -> str:
+    if not side.outcome:
+        return "nothing"
+    by = f" by {side.rule}" if side.rule else ""
+    return f"{side.outcome}{by}" + (f" ({side.reason})" if side.reason else "")

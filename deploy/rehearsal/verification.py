@@ -1,0 +1,137 @@
+"""Sends what an integration makes of an event to the vendor's validation endpoint, and reads what the vendor says."""
+
+import re
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from deploy.config.configuration import Configuration, Integration
+from deploy.rehearsal.explanation import PayloadField, explain
+from deploy.rehearsal.preview import Prepared
+from forwarders.contract import Answer, Auth, Dead, Delivered, Forwarder, HttpForwarder, Item, Request, Result, Retry
+from forwarders.oauth import authorize, read_token
+from streams.delivery.client import Client, UnreachableError, UnsendableError
+from streams.topics import FORWARDED
+
+SECONDS: Final = 30.0
+
+
+class UnverifiableError(Exception):
+    """The vendor has nothing that only checks, or more has to be known to use it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What the vendor says of one delivery: `result` and its status, None and a reason where nothing was sent.
+
+    `lines` are the fields of the payload that the vendor names, and where the rules make them.
+    """
+
+    rule: str
+    result: Result | None
+    reason: str = ""
+    status: int | None = None
+    answer: Any = None
+    lines: Sequence[tuple[str, str]] = field(default_factory=tuple)
+
+    def data(self) -> dict[str, Any]:
+        """As JSON data."""
+        return {
+            "rule": self.rule or None,
+            "taken": isinstance(self.result, Delivered),
+            "result": self.result and type(self.result).__name__.lower(),
+            "reason": self.reason,
+            "status": self.status,
+            "answer": self.answer,
+            "lines": [{"field": name, "where": where} for name, where in self.lines],
+        }
+
+
+def checking(integration: Integration, code: str | None) -> HttpForwarder[Any]:
+    """The integration's forwarder, set so that the vendor checks what it gets; raises UnverifiableError."""
+    contract = integration.forwarder.contract
+    name, settings = contract.validation, integration.settings
+    if name is None or settings is None:
+        raise UnverifiableError(f"{contract.title} has no endpoint that only checks: see `turnout explain`")
+    boolean = contract.settings.model_fields[name].annotation is bool
+    value = True if boolean else code or getattr(settings, name)
+    if not value:
+        raise UnverifiableError(f"{contract.title} wants the code of its test tool: give --code, or set {name}")
+    forwarder: Forwarder[Any] = integration.forwarder(settings.model_copy(update={name: value}))
+    assert isinstance(forwarder, HttpForwarder)
+    return forwarder
+
+
+async def verify(configuration: Configuration, name: str, event: Any, code: str | None = None) -> list[Verdict]:
+    """What the vendor says of each delivery that an integration makes of an event; raises UnverifiableError."""
+    forwarder = checking(configuration.integrations[name], code)
+    explanation = explain(configuration, event, integrations=[name])
+    if explanation.rejected:
+        raise UnverifiableError(f"this is no event: {explanation.steps[-1].detail}")
+    prepared, client = Prepared.of(event), Client(1, SECONDS)
+    await client.open()
+    try:
+        verdicts = []
+        for delivery in explanation.accounts[0].deliveries:
+            taken = delivery.taken
+            if taken.payload is None or taken.outcome != FORWARDED:
+                verdicts.append(Verdict(taken.rule, None, taken.reason or str(taken.outcome)))
+                continue
+            kind, event_name = prepared.event["type"], prepared.event.get("event")
+            item = Item(prepared.message_id, taken.payload, kind, event_name, prepared.time)
+            verdicts.append(await _ask(client, forwarder, taken.rule, item, delivery.fields))
+        return verdicts
+    finally:
+        await client.close()
+
+
+async def _ask(
+    client: Client, forwarder: HttpForwarder[Any], rule: str, item: Item, fields: Sequence[PayloadField]
+) -> Verdict:
+    try:
+        request = await _authorized(client, forwarder, forwarder.request([item]))
+        if not isinstance(request, Request):
+            return Verdict(rule, request, "the vendor gives no access token")
+        answer = await client.send(request)
+    except (UnreachableError, UnsendableError) as error:
+        return Verdict(rule, Retry(), f"no answer: {error}")
+    (result,) = forwarder.read(answer, [item])
+    said = _said(answer)
+    lines = () if isinstance(result, Delivered) else tuple(_lines(said, fields))
+    reason = f"{result.reason} {result.detail}".strip() if isinstance(result, Dead) else ""
+    return Verdict(rule, result, reason, answer.status, said, lines)
+
+
+async def _authorized(client: Client, forwarder: HttpForwarder[Any], request: Request) -> Request | Auth | Retry:
+    now = time.time()
+    asking = forwarder.token_request(now)
+    if asking is None:
+        return request
+    token = read_token(await client.send(asking), now)
+    return token if isinstance(token, Auth | Retry) else authorize(request, token)
+
+
+def _said(answer: Answer) -> Any:
+    return answer.json if answer.json is not None else answer.body[:4096].decode(errors="replace")
+
+
+def _lines(said: Any, fields: Sequence[PayloadField]) -> Iterator[tuple[str, str]]:
+    """The fields that the vendor's words name, by their whole place or its last step, however it spells them."""
+    words = {_plain(word) for text in _texts(said) for word in re.findall(r"[\w$.\[\]-]+", text)}
+    steps = {_plain(step) for word in words for step in re.split(r"[.\[\]]+", word)}
+    for each in fields:
+        if _plain(each.name) in words or _plain(re.split(r"[.\[\]]+", each.name.rstrip("]"))[-1]) in steps:
+            yield each.name, each.where
+
+
+def _plain(word: str) -> str:
+    return word.replace("_", "").lower()
+
+
+def _texts(said: Any) -> Iterator[str]:
+    if isinstance(said, str):
+        yield said
+    elif isinstance(said, Mapping | list):
+        for value in said.values() if isinstance(said, Mapping) else said:
+            yield from _texts(value)

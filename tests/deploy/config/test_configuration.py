@@ -1,0 +1,140 @@
+import shutil
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+from dotenv import dotenv_values
+
+from deploy.cli import main
+from deploy.config.configuration import ConfigurationError, read_configuration
+
+CASES = sorted(path.parent for path in Path("tests/cases/configuration").resolve().glob("*/expected.txt"))
+EXAMPLE = Path("deploy/example").resolve()
+
+
+@pytest.fixture(autouse=True)
+def _bare_environment(monkeypatch):
+    for name in ("WEB_WRITE_KEY", "SERVER_WRITE_KEY", "WEBHOOK_TOKEN", "GA4_API_SECRET", "HOOK_TOKEN", "HOOK_URL"):
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture
+def example(tmp_path):
+    """A copy of the example's folder."""
+    return shutil.copytree(EXAMPLE, tmp_path / "example")
+
+
+def set_all(monkeypatch):
+    for name, value in dotenv_values(EXAMPLE / "demo.env").items():
+        monkeypatch.setenv(name, value)
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+def test_mistakes(case, monkeypatch):
+    """Each broken folder gives exactly the mistakes that are written down beside it, and exit code 2."""
+    monkeypatch.chdir(case)
+    for name, value in dotenv_values("environment.env").items():
+        monkeypatch.setenv(name, value)
+    result = CliRunner().invoke(main, ["check"])
+    assert result.output == (case / "expected.txt").read_text()
+    assert result.exit_code == 2
+
+
+def test_example_without_environment(example):
+    """The example has no mistakes, and says which variables its workers will want."""
+    configuration = read_configuration(example)
+    assert {unset.variable for unset in configuration.unset} == set(dotenv_values(EXAMPLE / "demo.env"))
+
+
+def test_secrets_come_from_the_environment(example, monkeypatch):
+    """`${NAME}` is replaced in settings and write keys, and no secret shows in what is printed."""
+    set_all(monkeypatch)
+    configuration = read_configuration(example)
+    assert not configuration.unset
+    assert configuration.sources.find("demo-web").name == "web"
+    assert configuration.integrations["ga4"].settings.api_secret.get_secret_value() == "demo-secret"
+    assert not any(value in repr(configuration) for value in dotenv_values(EXAMPLE / "demo.env").values())
+
+
+def test_unset_write_key_opens_nothing(example):
+    """A write key whose variable is not set lets nobody in, whatever stands for it."""
+    sources = read_configuration(example).sources
+    assert sources.find("***") is None
+    assert sources.find("") is None
+
+
+def test_environment_wins_over_the_file(example, monkeypatch):
+    """A variable TURNOUT_… stands for a key of turnout.yaml, also of a nested one, and leaves its neighbours."""
+    monkeypatch.setenv("TURNOUT_COLLECTOR__PORT", "9000")
+    monkeypatch.setenv("TURNOUT_PARTITIONS", "2")
+    settings = read_configuration(example).settings
+    assert (settings.collector.port, settings.collector.host, settings.partitions) == (9000, "127.0.0.1", 2)
+
+
+def test_embedded_broker_is_told_apart(example):
+    """With the embedded broker idempotence is off, and without it on."""
+    assert not read_configuration(example).settings.broker.idempotent
+    text = (example / "turnout.yaml").read_text()
+    (example / "turnout.yaml").write_text(text.replace("embedded: true", "embedded: false"))
+    assert read_configuration(example).settings.broker.idempotent
+
+
+def test_shared_write_key(example, monkeypatch):
+    """Two sources with one write key are refused by name, and the key is not shown."""
+    set_all(monkeypatch)
+    monkeypatch.setenv("WEB_WRITE_KEY", "demo-server")
+    with pytest.raises(ConfigurationError) as caught:
+        read_configuration(example)
+    assert "sources server and web share a write key" in str(caught.value)
+    assert "demo-server" not in str(caught.value)
+
+
+def test_unknown_default_source(example, monkeypatch):
+    """A default source that no file declares is refused."""
+    monkeypatch.setenv("TURNOUT_DEFAULT_SOURCE", "sever")
+    with pytest.raises(ConfigurationError, match="the default source sever is not declared"):
+        read_configuration(example)
+
+
+@pytest.mark.parametrize(("file", "changes"), [("integrations/webhook.yaml", True), ("sources/web.yaml", False)])
+def test_version_is_that_of_the_rules(example, file, changes):
+    """The version changes with a rule file and with nothing else, and has 12 digits."""
+    before = read_configuration(example).version
+    with (example / file).open("a") as appended:
+        appended.write("# a word more\n")
+    after = read_configuration(example).version
+    assert (after != before) is changes
+    assert len(after) == 12
+
+
+def test_draining_integration_has_no_route(example):
+    """An integration that is draining keeps its topic and gets nothing new."""
+    with (example / "integrations/webhook.yaml").open("a") as file:
+        file.write("state: draining\n")
+    configuration = read_configuration(example)
+    assert "webhook" not in {route.integration for route in configuration.rule_set().routes}
+    assert configuration.topics.forward("webhook") in {
+        topic.name for topic in configuration.topics.declared(configuration.integrations)
+    }
+
+
+def test_missing_folder():
+    """A folder that does not exist is one mistake."""
+    result = CliRunner().invoke(main, ["check", "/nowhere"])
+    assert result.output == "/nowhere: there is no such folder\n1 mistake\n"
+    assert result.exit_code == 2
+
+
+def test_rules_of_a_source(example):
+    """A source's rules are read, checked and part of the version."""
+    before = read_configuration(example).version
+    path = example / "sources/web.yaml"
+    path.write_text(path.read_text() + 'rules: [{when: event = "a", map: {event: b}}]\n')
+    configuration = read_configuration(example)
+    assert configuration.version != before
+    (repair,) = configuration.sources.by_name("web").steps
+    assert repair({"type": "track", "event": "a", "userId": "u"}, lambda *_: None)["event"] == "b"
+    assert not configuration.sources.by_name("server").steps
+    path.write_text(path.read_text() + "otherwise: keep\n")
+    with pytest.raises(ConfigurationError, match="otherwise is drop or a map, not 'keep'"):
+        read_configuration(example)

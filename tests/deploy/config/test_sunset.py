@@ -1,0 +1,61 @@
+"""Versions of vendors' APIs that end are warned of in time."""
+
+from dataclasses import replace
+from datetime import date
+
+import pytest
+
+from deploy.config.configuration import read_configuration
+from deploy.config.sunset import find_ending
+from forwarders.contract import Version
+from forwarders.linkedin import LinkedIn
+from transforms.documents import Document
+
+CONTRACT = replace(
+    LinkedIn.contract,
+    versions=(Version("202609", date(2027, 9, 15)), Version("202603", date(2027, 3, 15)), Version("202601")),
+)
+WRITTEN = Document.parse("forwarder: linkedin\nsettings:\n  api_version: '202603'\n", "ads.yaml")
+DEFAULT = Document.parse("forwarder: linkedin\nsettings: {}\n", "ads.yaml")
+
+
+@pytest.mark.parametrize(
+    ("today", "says"),
+    [
+        (date(2027, 1, 13), None),
+        (date(2027, 1, 14), "ends on 2027-03-15 (write '202609')"),
+        (date(2027, 3, 14), "ends on 2027-03-15 (write '202609')"),
+        (date(2027, 3, 15), "ended on 2027-03-15 (write '202609')"),
+    ],
+)
+def test_sixty_days_ahead(today, says):
+    """The warning comes 60 days ahead, at the line of the version, and names the newest one."""
+    warning = find_ending(WRITTEN, CONTRACT, WRITTEN.data["settings"], today)
+    expected = says and f"ads.yaml:3:16: settings.api_version: version 202603 of LinkedIn Conversions API {says}"
+    assert (warning and str(warning)) == expected
+
+
+def test_version_by_default():
+    """A version that no file names is warned of at the forwarder."""
+    warning = find_ending(DEFAULT, CONTRACT, {}, date(2027, 3, 1))
+    assert str(warning).startswith("ads.yaml:1:12: settings.api_version: version 202603 of LinkedIn")
+
+
+@pytest.mark.parametrize("version", ["202601", "203001"])
+def test_no_end_is_known(version):
+    """A version whose end is not published, or which the contract does not know, is not warned of."""
+    assert find_ending(DEFAULT, CONTRACT, {"api_version": version}, date(2030, 1, 1)) is None
+
+
+def test_check_warns(tmp_path):
+    """A folder with an integration on an old version is without mistakes, and has a warning."""
+    (tmp_path / "integrations").mkdir()
+    (tmp_path / "turnout.yaml").write_text("{}\n")
+    (tmp_path / "integrations/ads.yaml").write_text(
+        "integration: ads\nforwarder: linkedin\npreset: linkedin\n"
+        "settings: {auth: {type: static, access_token: '${T}'}, conversions: {PURCHASE: 1}, api_version: '202511'}\n"
+    )
+    warnings = [str(warning) for warning in read_configuration(tmp_path).warnings]
+    assert any(
+        "version 202511 of LinkedIn Conversions API ended on 2026-11-16 (write '202603')" in it for it in warnings
+    )

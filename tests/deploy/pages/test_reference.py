@@ -1,0 +1,31 @@
+import pytest
+from click.testing import CliRunner
+
+from deploy.cli import COMMANDS, main
+from deploy.pages import reference
+
+
+@pytest.mark.parametrize(
+    ("file", "write"),
+    [
+        ("configuration.md", reference.configuration),
+        ("commands.md", reference.commands),
+        ("rules.md", reference.rules),
+    ],
+)
+def test_reference_is_up_to_date(file, write):
+    """What stands in the documentation is what the code declares; `python -m deploy.pages.reference` writes it."""
+    assert (reference.DOCS / file).read_text() == write()
+
+
+def test_every_key_is_described():
+    """No setting is without a description."""
+    assert "| None |" not in reference.configuration()
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help(command):
+    """Each command loads, and explains itself and its options."""
+    result = CliRunner().invoke(main, [command, "--help"])
+    assert result.exit_code == 0
+    assert result.output.startswith(f"Usage: main {command}")

@@ -1,0 +1,199 @@
+"""`turnout explain`: what becomes of an event and why, and an integration's file with its preset merged in."""
+
+import json
+import shutil
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from click.testing import CliRunner
+
+from deploy.cli import main
+from deploy.rehearsal.merged import merge
+from forwarders import registry
+from tests.forwarders import golden
+from transforms import read_rules
+from transforms.documents import Document
+
+EXAMPLE = Path("deploy/example").resolve()
+ORDER = {
+    "type": "track",
+    "event": "Order Completed",
+    "userId": "u-1",
+    "messageId": "m-1",
+    "timestamp": "2026-01-02T03:04:05.000Z",
+    "properties": {"order_id": "o-1", "total": "much", "products": [{"sku": "s-1"}]},
+}
+
+
+@pytest.fixture
+def example(tmp_path, monkeypatch):
+    """A copy of the example's folder, which is the current one."""
+    folder = shutil.copytree(EXAMPLE, tmp_path / "example")
+    monkeypatch.chdir(folder)
+    return folder
+
+
+def run(*arguments, event=ORDER):
+    result = CliRunner().invoke(main, ["explain", *arguments], input=json.dumps(event))
+    return result.exit_code, result.output
+
+
+def explained(*arguments, event=ORDER):
+    code, output = run("--event", "-", "--json", *arguments, event=event)
+    assert code == 0, output
+    data = json.loads(output)
+    return {each["integration"]: each for each in data["integrations"]}
+
+
+def test_fields_say_where_they_come_from(example):
+    """Each field has its directive, its line, and the event's paths with what they held."""
+    (delivery,) = explained("webhook")["webhook"]["deliveries"]
+    fields = {each["field"]: each for each in delivery["fields"]}
+    assert fields["user"] == {
+        "field": "user",
+        "value": "u-1",
+        "directive": "@default",
+        "where": "integrations/webhook.yaml:14",
+        "reads": [{"path": "$.userId", "value": "u-1"}],
+        "failed": False,
+    }
+    assert fields["lines[0].sku"]["reads"] == [{"path": "$.sku", "value": "s-1"}]
+    assert fields["kind"]["directive"] is None
+    assert "value" not in fields["email"]
+
+
+def test_a_cast_that_failed_is_marked(example):
+    """A value that could not be cast is left out of the payload, and the field says that it failed."""
+    (delivery,) = explained("webhook")["webhook"]["deliveries"]
+    failed = [each for each in delivery["fields"] if each["failed"]]
+    assert [(each["field"], each["reads"]) for each in failed] == [
+        ("total", [{"path": "$.properties.total", "value": "much"}])
+    ]
+    assert "total" not in delivery["payload"]
+
+
+def test_rules_that_did_not_match_say_why(example):
+    """Of each rule that was tried the untrue parts of its condition are named, with what the event had."""
+    account = explained("webhook", event={**ORDER, "event": "Signed Up"})["webhook"]
+    assert [(each["name"], each["matched"]) for each in account["rules"]] == [("purchase", False), ("sign-up", True)]
+    assert account["rules"][0]["untrue"] == [{"test": 'event = "Order Completed"', "value": "Signed Up"}]
+    assert account["rules"][0]["condition"] == 'type = "track" and event = "Order Completed"'
+
+
+def test_the_request_is_shown_without_secrets(example, monkeypatch):
+    """The request is that of `preview`, with stars for each secret, set or not."""
+    monkeypatch.setenv("WEBHOOK_TOKEN", "s3cret")
+    (delivery,) = explained("webhook")["webhook"]["deliveries"]
+    assert delivery["request"]["headers"]["Authorization"] == "Bearer ***"
+    assert delivery["request"]["body"] == delivery["payload"]
+
+
+def test_steps_before_the_rules(example):
+    """Opt-out, consent, sample and source each are a step, and the first that stops the event is its outcome."""
+    path = Path("integrations/ga4.yaml")
+    path.write_text(path.read_text() + "consent: {all: [ads], assume: granted}\nsample: {rate: 0}\n")
+    account = explained("ga4", "--source", "web", event={**ORDER, "integrations": {"All": True}})["ga4"]
+    assert [(each["step"], each["passed"]) for each in account["steps"]] == [
+        ("source", True),
+        ("opt-out", True),
+        ("consent", True),
+        ("sample", False),
+    ]
+    assert [each["outcome"] for each in account["deliveries"]] == ["sampled"]
+    assert account["rules"] == []
+
+
+def test_the_source_decides(example):
+    """An event of another source is filtered, and one whose source is not known is taken to be the right one."""
+    assert explained("--source", "server")["ga4"]["deliveries"][0]["outcome"] == "filtered"
+    assert explained("--source", "web")["ga4"]["deliveries"][0]["outcome"] == "forwarded"
+    assert explained(event={**ORDER, "writeKey": "no such"})["ga4"]["deliveries"][0]["outcome"] == "forwarded"
+
+
+def test_draining_takes_nothing(example):
+    """An integration that is draining makes nothing of an event, and says so."""
+    path = Path("integrations/webhook.yaml")
+    path.write_text(path.read_text() + "state: draining\n")
+    account = explained("webhook")["webhook"]
+    assert (account["deliveries"], account["steps"][0]["detail"]) == ([], "draining: nothing new is taken up")
+
+
+def test_what_is_no_event(example):
+    """An event that the router would reject says what is wrong with it, and gives exit code 1."""
+    code, output = run("--event", "-", event={"type": "track", "userId": "u"})
+    assert code == 1
+    assert output == "✗ validation: event: is missing (missing)\n"
+
+
+def test_for_people(example):
+    """On the terminal the explanation fits a screen: outcome, rule and line, fields, and the request."""
+    code, output = run("--event", "-", "--source", "web")
+    assert code == 0
+    assert "→ forwarded by purchase  webhook.yaml:10" in output
+    assert 'total left out @number $.properties.total = "much" failed' in " ".join(output.split())
+    assert "POST http://127.0.0.1:8099/hooks/sales" in output
+    assert len(output.splitlines()) < 70
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["webhok", "--event", "-"], "no integration is called 'webhok' (did you mean 'webhook'?)"),
+        (["--source", "wep", "--event", "-"], "no source is called 'wep' (did you mean 'web'?)"),
+        (["--event", "none.json"], "cannot read none.json: No such file or directory"),
+        (["--event", "turnout.yaml"], "turnout.yaml is not JSON"),
+        ([], "name an integration, or give an --event"),
+    ],
+)
+def test_wrong_use(example, arguments, message):
+    """What cannot be explained is wrong use: one line, exit code 2."""
+    code, output = run(*arguments)
+    assert code == 2
+    assert message in output
+
+
+def test_merged_file_names_the_origin_of_each_line(example):
+    """The merged file has the preset's rules, with the file's own before them, and the origin beside each line."""
+    code, output = run("ga4")
+    assert code == 0
+    origins = {text.rstrip(): origin for text, origin in (line.rsplit("  # ", 1) for line in output.splitlines())}
+    assert origins["    drop: true"] == "integrations/ga4.yaml:17"
+    assert origins['    when: type = "page"'].startswith("preset ga4:")
+
+
+@pytest.mark.parametrize("name", golden.NAMES)
+def test_merged_file_means_the_same(name):
+    """Read back without the preset, the merged file has the very rules of the file with its preset."""
+    own = {
+        "integration": "one", "forwarder": name, "preset": name, "settings": {},
+        "map": {"extra": {"@default": ["$.a", 1]}, "user_data": {"@remove": True}},
+        "rules": [{"name": "own", "when": 'event = "Own"', "map": {"a": ["$.b", {"c": "{{d}}"}]}}],
+    }  # fmt: skip
+    document = Document.parse(json.dumps(own), "one.yaml")
+    preset = registry.find(name).preset()
+    rules, mistakes = read_rules(document, preset=Document.parse(preset.read_bytes(), "preset.yaml"))
+    assert not mistakes
+    text = "\n".join(line.text for line in merge(SimpleNamespace(document=document, rules=rules)))
+    again, mistakes = read_rules(Document.parse(text, "merged.yaml"))
+    assert not mistakes
+    assert [(rule.name, rule.condition, rule.shape) for rule in again.rules] == [
+        (rule.name, rule.condition, rule.shape) for rule in rules.rules
+    ]
+
+
+def test_the_rules_of_the_source(example):
+    """What the source's rules did is a step of its own, and the integrations get the mended event."""
+    with Path("sources/web.yaml").open("a") as file:
+        file.write('rules: [{when: event = "done", map: {event: Order Completed}}, {drop: true}]\n')
+    event = json.dumps({**ORDER, "event": "done"})
+    output = CliRunner().invoke(main, ["explain", "--event", "-", "--source", "web", "--json"], input=event).output
+    data = json.loads(output)
+    step = data["steps"][-1]
+    assert (step["step"], step["passed"]) == ("repair", True)
+    assert step["fields"] == [{"field": "event", "before": "done", "after": "Order Completed"}]
+    assert data["integrations"][2]["deliveries"][0]["rule"] == "purchase"
+    code, output = run("--event", "-", "--source", "web", event={**ORDER, "event": "other"})
+    assert "✗ repair: filtered: the source's rules drop it" in output
+    assert output.count("→ filtered: the source's rules drop it") == 3
+    assert code == 0
