@@ -11,6 +11,10 @@ COLLECTOR_REFUSED = Counter(
 COLLECTOR_ERRORS = Counter(
     "turnout_collector_request_errors", "Requests answered with an error, by HTTP status.", ["status"]
 )
+COLLECTOR_DISABLED = Counter(
+    "turnout_collector_disabled_requests", "Requests with a disabled write key, or to a disabled source.", ["source"]
+)
+COLLECTOR_THROTTLED = Counter("turnout_collector_throttled_requests", "Requests over a source's rates.", ["source"])
 COLLECTOR_SECONDS = Histogram(
     "turnout_collector_request_seconds",
     "Seconds from a request's head to its answer.",

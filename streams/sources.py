@@ -5,8 +5,10 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Self
+from typing import Any, Literal, Self
 
+from streams.admission import Kinds
+from streams.collector.settings import SourceLimits
 from streams.steps import Step
 
 
@@ -16,19 +18,27 @@ def digest(write_key: str) -> bytes:
 
 
 ANY_ORIGIN = ("*",)
+NO_LIMITS = SourceLimits()
 
 
 @dataclass(frozen=True, slots=True)
 class Source:
     """An app or site that sends events; `write_keys` are digests, never the keys. Its events take `steps`.
 
-    `origins` are those whose pages may send: `https://shop.example.com`, `https://*.example.com`, or `*` for any.
+    With `disabled_keys` nothing can be sent, and with no key where the source is `disabled`. `origins` are those whose
+    pages may send: `https://shop.example.com`, `https://*.example.com`, or `*` for any. `assume` is what an event
+    without consent information means; None leaves that to the integration.
     """
 
     name: str
     write_keys: frozenset[bytes]
     steps: tuple[Step, ...] = ()
     origins: tuple[str, ...] = ANY_ORIGIN
+    disabled_keys: frozenset[bytes] = frozenset()
+    disabled: bool = False
+    kinds: Kinds | None = None
+    limits: SourceLimits = NO_LIMITS
+    assume: Literal["granted", "denied"] | None = None
 
     @classmethod
     def of(
@@ -37,9 +47,19 @@ class Source:
         write_keys: Iterable[str],
         steps: Iterable[Step] = (),
         origins: Iterable[str] = ANY_ORIGIN,
+        *,
+        disabled_keys: Iterable[str] = (),
+        **options: Any,
     ) -> Self:
-        """A source from its plain write keys."""
-        return cls(name, frozenset(map(digest, write_keys)), tuple(steps), tuple(origins))
+        """A source from its plain write keys; `options` are the other fields."""
+        return cls(
+            name,
+            frozenset(map(digest, write_keys)),
+            tuple(steps),
+            tuple(origins),
+            frozenset(map(digest, disabled_keys)),
+            **options,
+        )
 
     def admits(self, origin: str) -> bool:
         """Whether a page of this origin may send with the source's write keys."""
@@ -58,14 +78,18 @@ class Sources:
         """Raises ValueError where two sources share a name or a write key, or the default is none of them."""
         self._by_name: dict[str, Source] = {}
         self._by_key: dict[bytes, Source] = {}
+        self._by_disabled_key: dict[bytes, Source] = {}
         for source in sources:
             if source.name in self._by_name:
                 raise ValueError(f"two sources are named {source.name}")
             self._by_name[source.name] = source
-            for key in source.write_keys:
-                holder = self._by_key.setdefault(key, source)
-                if holder is not source:
+            for key in (*source.write_keys, *source.disabled_keys):
+                holder = self._by_key.get(key) or self._by_disabled_key.get(key)
+                if holder is source:
+                    raise ValueError(f"a write key of the source {source.name} is disabled, too")
+                if holder is not None:
                     raise ValueError(f"sources {holder.name} and {source.name} share a write key")
+                (self._by_key if key in source.write_keys else self._by_disabled_key)[key] = source
         if default is not None and default not in self._by_name:
             raise ValueError(f"the default source {default} is not declared")
         self.default = default
@@ -73,6 +97,10 @@ class Sources:
     def find(self, write_key: str) -> Source | None:
         """The source that a write key belongs to."""
         return self._by_key.get(digest(write_key))
+
+    def find_disabled(self, write_key: str) -> Source | None:
+        """The source that has disabled a write key."""
+        return self._by_disabled_key.get(digest(write_key))
 
     def admits(self, origin: str) -> bool:
         """Whether pages of this origin may send as any of the sources: all that a preflight, without a key, can ask."""

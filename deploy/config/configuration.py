@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, SecretStr, ValidationError
 from pydantic_settings import SettingsError
 
 from deploy.config.environment import REFERENCE, fill, find_texts, is_reference
@@ -19,6 +19,7 @@ from deploy.config.settings import TurnoutSettings, variable
 from deploy.config.sunset import find_ending
 from forwarders import registry
 from forwarders.contract import Forwarder, Settings
+from streams.admission import DefaultContext, Kinds
 from streams.repair import Repair
 from streams.ruleset import Consent, Route, RuleSet, Sample
 from streams.settings import DeliverySettings
@@ -30,6 +31,9 @@ from transforms.documents import Document
 from transforms.rules import Rules, read_rules
 
 Model = TypeVar("Model", bound=BaseModel)
+
+_OF_THE_COLLECTOR = {"source", "write_keys", "disabled_keys", "state", "origins", "limits", "tests"}
+"""Keys of a source's file that change nothing of what becomes of an event once it was taken."""
 
 
 class ConfigurationError(Exception):
@@ -207,13 +211,27 @@ class _Reader:
         if file is None:
             return None
         self.source_files[file.source] = file
-        keys = [key for index, key in enumerate(file.write_keys) if ("write_keys", index) not in unknown]
+        if self._keys(document).keys() - _OF_THE_COLLECTOR:
+            self.hash.update(document.hash.encode())
+        kinds = Kinds(frozenset(file.kinds)) if file.kinds else None
         return Source.of(
-            file.source, [key.get_secret_value() for key in keys], self._read_steps(document), file.origins
+            file.source,
+            _known(file.write_keys, "write_keys", unknown),
+            self._read_steps(document, file, kinds),
+            file.origins,
+            disabled_keys=_known(file.disabled_keys, "disabled_keys", unknown),
+            disabled=file.state == "disabled",
+            kinds=kinds,
+            limits=file.limits,
+            assume=file.consent.assume if file.consent else None,
         )
 
-    def _read_steps(self, document: Document) -> Iterator[Step]:
+    def _read_steps(self, document: Document, file: SourceFile, kinds: Kinds | None) -> Iterator[Step]:
         """What the source's events go through, in this order."""
+        if kinds:
+            yield kinds
+        if file.context:
+            yield DefaultContext(file.context)
         if repair := self._read_repair(document):
             yield repair
 
@@ -221,7 +239,6 @@ class _Reader:
         data = self._keys(document)
         if not {"map", "rules", "otherwise"} & data.keys():
             return None
-        self.hash.update(document.hash.encode())
         rules, mistakes = read_rules(document)
         self.mistakes += mistakes
         if rules is None:
@@ -363,6 +380,11 @@ class _Reader:
                 if complaint.kind in WANTS_MORE or not any(_touch(complaint.place, place) for place in unknown):
                     self.mistakes.append(complaint.within(document))
             return None
+
+
+def _known(keys: Sequence[SecretStr], name: str, unknown: Collection[Place]) -> Iterator[str]:
+    """The keys whose variables are set."""
+    return (key.get_secret_value() for index, key in enumerate(keys) if (name, index) not in unknown)
 
 
 def _dotted(place: Place) -> str:

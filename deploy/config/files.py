@@ -5,11 +5,13 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, model_validator
 
+from streams.collector.settings import SourceLimits
 from streams.ruleset import Consent, Sample
 from streams.settings import DeliverySettings
 from streams.sources import ANY_ORIGIN
 
 ORIGIN = r"^(\*|https?://(\*\.)?[a-z0-9.-]+(:[0-9]+)?)$"
+Kind = Literal["track", "page", "screen", "identify", "group", "alias"]
 NAME = r"^[a-z0-9][a-z0-9_-]{0,63}$"
 
 
@@ -126,6 +128,17 @@ class SourceCaseFile(BaseModel):
     tests: tuple[SourceCase, ...] = Field(description="Events, each with what is expected of it.")
 
 
+class SourceConsent(BaseModel):
+    """What is known of the consent of a source's users."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    assume: Literal["granted", "denied"] = Field(
+        description="What an event of this source that says nothing about consent counts as, whatever the integration "
+        "assumes."
+    )
+
+
 class SourceFile(BaseModel):
     """`sources/NAME.yaml`: one place that events come from."""
 
@@ -135,11 +148,25 @@ class SourceFile(BaseModel):
     write_keys: tuple[SecretStr, ...] = Field(
         (), description="Keys that clients send with their events, each from the environment: '${NAME}'."
     )
+    disabled_keys: tuple[SecretStr, ...] = Field(
+        (), description="Keys that were valid once: who still sends with one gets a 401 that says so, and is counted."
+    )
+    state: Literal["active", "disabled"] = Field(
+        "active", description="`disabled`: the collector answers 404 to whoever sends with any of the keys."
+    )
     origins: tuple[Annotated[str, Field(pattern=ORIGIN)], ...] = Field(
         ANY_ORIGIN,
         description="Origins of the pages that may send with these keys, `https://shop.example.com` or "
         "`https://*.example.com`; by default any.",
     )
+    kinds: tuple[Kind, ...] | None = Field(
+        None, min_length=1, description="The types of events that are taken; by default all."
+    )
+    context: dict[str, Any] = Field(
+        default_factory=dict, description="What each event's `context` gets where the event says nothing of it."
+    )
+    consent: SourceConsent | None = Field(None, description="What is known of its users' consent.")
+    limits: SourceLimits = Field(default_factory=SourceLimits, description="How much may be sent.")
     match: Any = Field(None, description="`first` rule that matches mends the event, or `all`, one after the other.")
     map: Any = Field(None, description="What every rule mends.")
     rules: Any = Field(

@@ -3,7 +3,7 @@
 import base64
 from collections.abc import Callable, Mapping
 from time import perf_counter, time
-from typing import Any
+from typing import Any, NamedTuple
 
 import orjson
 import structlog
@@ -21,10 +21,12 @@ from streams.collector.body import DisconnectedError, read_body
 from streams.collector.browsers import Headers
 from streams.collector.errors import RequestError
 from streams.collector.settings import CollectorSettings
+from streams.collector.throttle import Allowance, Throttle
 from streams.logs import trouble
 from streams.produce import Producer, Receipt
-from streams.sources import Source, Sources
+from streams.sources import Source, Sources, digest
 from streams.topics import Topics
+from streams.tracking.proxies import make_resolve
 
 log = structlog.get_logger()
 
@@ -51,6 +53,13 @@ _CODES = {404: "not_found", 405: "method_not_allowed"}
 _RETRY = ((b"retry-after", b"5"),)
 
 
+class Sender(NamedTuple):
+    """Whose a request is, by its write key, and what that key may still send."""
+
+    source: Source
+    allowance: Allowance
+
+
 class App:
     """An ASGI app. It answers 200 only when Kafka has confirmed every record of the request."""
 
@@ -61,6 +70,8 @@ class App:
         self._sources = sources
         self._producer = producer
         self._intake = intake.Intake(settings, topics, producer)
+        self._throttle = Throttle()
+        self._resolve = make_resolve(settings.trusted_proxies)
         self._read_bytes = 0
         self._other = Starlette(
             routes=[
@@ -90,7 +101,7 @@ class App:
             if scope["path"] in pixel.PATHS:
                 status, body = 200, await self._take_pixel(kind, scope, asked)
             else:
-                status, body = 200, await self._take(kind, scope["method"], asked, receive)
+                status, body = 200, await self._take(kind, scope, asked, receive)
         except DisconnectedError:
             return
         except RequestError as error:
@@ -120,27 +131,36 @@ class App:
         await send({"type": "http.response.body", "body": body})
         metrics.COLLECTOR_SECONDS.observe(perf_counter() - started)
 
-    async def _take(self, kind: str, method: str, headers: Mapping[bytes, bytes], receive: Receive) -> bytes:
+    async def _take(self, kind: str, scope: Scope, headers: Mapping[bytes, bytes], receive: Receive) -> bytes:
         """Take what a request brings; returns the answer's JSON, or raises RequestError."""
-        if method != "POST":
+        if scope["method"] != "POST":
             raise RequestError(405, "method_not_allowed", "events are sent by POST", ((b"allow", b"POST"),))
         if kind == METRICS:
             return _SUCCESS  # of the client's own working: nothing that anybody here would read
-        source = self._find_source(headers)
+        sender = self._find_sender(headers)
         raw = await self._read(headers, receive)
-        body = intake.parse(raw, by_event=source is not None)
-        if source is None:
-            source = self._find_by_key(body.get("writeKey"))
+        body = intake.parse(raw, by_event=sender is not None)
+        if sender is None:
+            sender = self._admit(body.get("writeKey"))
+        source = sender.source
         _check_origin(source, headers)
         receipt = Receipt()
-        received = events.rfc3339(time())
-        anonymous = _anonymous_id(headers)
+        sending = intake.Sending(
+            source,
+            events.rfc3339(time()),
+            receipt,
+            _anonymous_id(headers),
+            self._visitor(scope) if b"origin" in headers else None,
+        )
         refused: list[intake.Refused] = []
         if kind == BATCH:
-            taken, refused = self._intake.take_batch(raw, body, source, received, receipt, anonymous)
+            batch = self._intake.check_batch(raw, body, source)
+            sender.allowance.take_events(len(batch))
+            taken, refused = self._intake.take_batch(raw, body, batch, sending)
         else:
             taken = 1
-            self._intake.take_event(body, kind, source, received, receipt, anonymous)
+            sender.allowance.take_events(1)
+            self._intake.take_event(body, kind, sending)
         await self._confirm(receipt)
         metrics.COLLECTOR_ACCEPTED.labels(source.name).inc(taken)
         if not refused:
@@ -154,12 +174,14 @@ class App:
         if scope["method"] not in ("GET", "HEAD"):
             raise RequestError(405, "method_not_allowed", "a pixel is fetched by GET", ((b"allow", b"GET"),))
         event = pixel.read_event(scope["query_string"], headers)
-        source = self._find_by_key(event.pop("writeKey", None))
+        sender = self._admit(event.pop("writeKey", None))
         if scope["method"] == "GET":
             receipt = Receipt()
-            self._intake.take_event(event, kind, source, events.rfc3339(time()), receipt)
+            sender.allowance.take_events(1)
+            sending = intake.Sending(sender.source, events.rfc3339(time()), receipt, address=self._visitor(scope))
+            self._intake.take_event(event, kind, sending)
             await self._confirm(receipt)
-            metrics.COLLECTOR_ACCEPTED.labels(source.name).inc()
+            metrics.COLLECTOR_ACCEPTED.labels(sender.source.name).inc()
         return pixel.GIF
 
     def _answer_preflight(self, origin: bytes, headers: Mapping[bytes, bytes]) -> Response:
@@ -169,8 +191,14 @@ class App:
         answer.raw_headers += browsers.allow_request(origin, headers)
         return answer
 
-    def _find_source(self, headers: Mapping[bytes, bytes]) -> Source | None:
-        """The source of the write key in Basic authorization; None when there is none."""
+    def _visitor(self, scope: Scope) -> str | None:
+        """The address that a browser's request comes from, by the word of trusted proxies."""
+        forwarded = b",".join(value for name, value in scope["headers"] if name == b"x-forwarded-for")
+        client = scope.get("client")
+        return self._resolve(client[0] if client else "", forwarded.decode("latin-1"))[0]
+
+    def _find_sender(self, headers: Mapping[bytes, bytes]) -> Sender | None:
+        """The sender by the write key in Basic authorization; None when there is none."""
         scheme, _, credentials = headers.get(b"authorization", b"").partition(b" ")
         if scheme.lower() != b"basic":
             return None
@@ -178,12 +206,27 @@ class App:
             write_key = base64.b64decode(credentials).partition(b":")[0].decode()
         except ValueError:
             raise _unauthorized() from None
-        return self._find_by_key(write_key) if write_key else None
+        return self._admit(write_key) if write_key else None
 
-    def _find_by_key(self, write_key: object) -> Source:
-        source = self._sources().find(write_key) if isinstance(write_key, str) else None
+    def _admit(self, write_key: object) -> Sender:
+        """The sender of a write key, whose request is counted; raises RequestError where nobody may send with it."""
+        source = self._find_source(write_key)
+        assert isinstance(write_key, str)  # of what else there is no source
+        allowance = self._throttle.find(digest(write_key), source)
+        allowance.take_request()
+        return Sender(source, allowance)
+
+    def _find_source(self, write_key: object) -> Source:
+        sources = self._sources()
+        source = sources.find(write_key) if isinstance(write_key, str) else None
         if source is None:
+            if isinstance(write_key, str) and (holder := sources.find_disabled(write_key)):
+                metrics.COLLECTOR_DISABLED.labels(holder.name).inc()
+                raise RequestError(401, "key_disabled", "the write key is disabled")
             raise _unauthorized()
+        if source.disabled:
+            metrics.COLLECTOR_DISABLED.labels(source.name).inc()
+            raise RequestError(404, "source_disabled", "the source is disabled")
         return source
 
     async def _read(self, headers: Mapping[bytes, bytes], receive: Receive) -> bytes:
@@ -210,7 +253,7 @@ class App:
     async def _answer_settings(self, request: Request) -> Response:
         write_key = request.path_params["write_key"]
         try:
-            source = self._find_by_key(write_key)
+            source = self._find_source(write_key)
             headers = {name: value for name, value in request.scope["headers"] if name == b"origin"}
             _check_origin(source, headers)
         except RequestError as error:

@@ -38,6 +38,24 @@ class Refused:
 
 
 @dataclass(frozen=True, slots=True)
+class Sending:
+    """A request's events: whose they are, when they came, what waits for them to be confirmed.
+
+    `anonymous` is the anonymousId of those that name nobody, `address` the `context.ip` of those that have none.
+    """
+
+    source: Source
+    received: str
+    receipt: Waiter
+    anonymous: str | None = None
+    address: str | None = None
+
+    def context(self, batch: Mapping[str, Any] | None = None) -> Mapping[str, Any] | None:
+        """The context that the events share: the batch's, and the address."""
+        return {"ip": self.address, **(batch or {})} if self.address else batch
+
+
+@dataclass(frozen=True, slots=True)
 class _Shared:
     """What the events of one request have in common. An event's own keys win, but for `receivedAt`."""
 
@@ -83,90 +101,73 @@ class Intake:
         self._partition = make_partitioner(topics.partitions)
         self._rejected_partition = 0
 
-    def take_event(
-        self,
-        event: dict[str, Any],
-        kind: str,
-        source: Source,
-        received: str,
-        waiter: Waiter,
-        anonymous: str | None = None,
-    ) -> None:
-        """Append the one event of a request to /v1/`kind`; raises RequestError when it is none.
-
-        `anonymous` is the anonymousId of an event that names nobody, here and in a batch.
-        """
+    def take_event(self, event: dict[str, Any], kind: str, sending: Sending) -> None:
+        """Append the one event of a request to /v1/`kind`; raises RequestError when it is none."""
+        headers = event_headers(sending.source.name)
+        shared = _Shared(sending.received, headers, context=sending.context(), kind=kind, anonymous=sending.anonymous)
         try:
-            self._take(event, _Shared(received, event_headers(source.name), kind=kind, anonymous=anonymous), waiter)
+            self._take(event, shared, sending)
         except EventError as error:
             raise RequestError(400, error.code, str(error)) from None
 
     def take_batch(
-        self,
-        raw: bytes,
-        body: dict[str, Any],
-        source: Source,
-        received: str,
-        waiter: Waiter,
-        anonymous: str | None = None,
+        self, raw: bytes, body: dict[str, Any], batch: list[Any], sending: Sending
     ) -> tuple[int, list[Refused]]:
-        """Append the events of a batch, and what is none to `rejected` as it stands in `raw`.
+        """Append the events of a checked batch, and what is none to `rejected` as it stands in `raw`.
 
-        Returns how many events were taken, and those refused. Raises RequestError when the batch itself is none.
+        Returns how many events were taken, and those refused.
         """
-        batch = self._check_batch(raw, body)
         shared = _Shared(
-            received,
-            event_headers(source.name),
+            sending.received,
+            event_headers(sending.source.name),
             body.get("sentAt"),
-            body.get("context"),
+            sending.context(body.get("context")),
             body.get("integrations"),
-            anonymous=anonymous,
+            anonymous=sending.anonymous,
         )
         refused = []
         for index, event in enumerate(batch):
             try:
-                self._take(event, shared, waiter)
+                self._take(event, shared, sending)
             except EventError as error:
                 refused.append(Refused(index, _message_id(event), error.code, str(error)))
         if refused:
-            self._reject(raw, refused, source, waiter)
+            self._reject(raw, refused, sending)
         return len(batch) - len(refused), refused
 
-    def _take(self, event: Any, shared: _Shared, waiter: Waiter) -> None:
+    def _take(self, event: Any, shared: _Shared, sending: Sending) -> None:
         if isinstance(event, EventError):
             raise event
         if isinstance(event, dict):
             shared.merge_into(event)
         events.check(event)
+        source = sending.source
+        if source.kinds:
+            source.kinds.check(event)
         try:
             value = orjson.dumps(event)
         except TypeError:
             # orjson reads 1,024 levels, and writes 254.
             raise EventError("too_deep", "", "nested too deeply") from None
-        if len(value) > self._largest:
-            raise self._too_large()
+        largest = min(self._largest, (source.limits.event_bytes or self._largest) + ADDED_BYTES)
+        if len(value) > largest:
+            raise _too_large(largest - ADDED_BYTES)
         key = events.key(event)
         try:
             self._producer.append(
-                self._events, self._partition(key), waiter, key=key, value=value, headers=shared.headers
+                self._events, self._partition(key), sending.receipt, key=key, value=value, headers=shared.headers
             )
         except RecordTooLargeError:
-            raise self._too_large() from None
+            raise _too_large(largest - ADDED_BYTES) from None
 
-    def _too_large(self) -> EventError:
-        return EventError("too_large", "", f"the event is over {self._settings.event_bytes} bytes")
-
-    def _check_batch(self, raw: bytes, body: Mapping[str, Any]) -> list[Any]:
+    def check_batch(self, raw: bytes, body: Mapping[str, Any], source: Source) -> list[Any]:
+        """The events of a batch; raises RequestError when it is none, or over a limit."""
         batch = body.get("batch")
         if not isinstance(batch, list):
             raise RequestError(400, "no_batch", "batch: must be a list of events")
-        if len(batch) > self._settings.batch_events:
-            raise RequestError(
-                400,
-                "too_many_events",
-                f"batch: {len(batch)} events, and at most {self._settings.batch_events} are taken",
-            )
+        most = min(self._settings.batch_events, source.limits.batch_events or self._settings.batch_events)
+        if len(batch) > most:
+            raise RequestError(400, "too_many_events", f"batch: {len(batch)} events, and at most {most} are taken")
         grown = len(raw)
         for name in ("context", "integrations"):
             shared = body.get(name)
@@ -182,18 +183,23 @@ class Intake:
             )
         return batch
 
-    def _reject(self, raw: bytes, refused: Sequence[Refused], source: Source, waiter: Waiter) -> None:
+    def _reject(self, raw: bytes, refused: Sequence[Refused], sending: Sending) -> None:
         texts = slices.elements(slices.members(raw)["batch"])
         self._rejected_partition = (self._rejected_partition + 1) % self._topics.partitions
         for event in refused:
-            headers = rejected_headers(event.code, event.message, source.name)
+            headers = rejected_headers(event.code, event.message, sending.source.name)
             text = texts[event.index]
             try:
                 self._producer.append(
-                    self._topics.rejected, self._rejected_partition, waiter, key=None, value=text, headers=headers
+                    self._topics.rejected,
+                    self._rejected_partition,
+                    sending.receipt,
+                    key=None,
+                    value=text,
+                    headers=headers,
                 )
             except RecordTooLargeError:
-                log.warning("a refused event is too large to keep", source=source.name, bytes=len(text))
+                log.warning("a refused event is too large to keep", source=sending.source.name, bytes=len(text))
 
 
 def parse(raw: bytes, *, by_event: bool) -> dict[str, Any]:
@@ -228,6 +234,10 @@ def _parse_event(text: bytes) -> Any:
         return orjson.loads(text)
     except orjson.JSONDecodeError as error:
         return EventError("json", "", f"not JSON: {error}")
+
+
+def _too_large(bytes_: int) -> EventError:
+    return EventError("too_large", "", f"the event is over {bytes_} bytes")
 
 
 def _message_id(event: Any) -> str | None:

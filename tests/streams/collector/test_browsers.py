@@ -191,7 +191,7 @@ async def test_a_pixel_takes_an_event_and_is_a_picture(collector: Collector, pro
         "event": "Mail Opened",
         "userId": "u",
         "properties": {"mail": {"id": "7"}, "x": "é"},
-        "context": {"userAgent": "Mail/1.0"},
+        "context": {"ip": "127.0.0.1", "userAgent": "Mail/1.0"},
     }
 
 
