@@ -321,14 +321,6 @@ class WriterForwarder(Forwarder[S]):
     async def open(self) -> None:
         """Called once before the first write; repairs what a crash left behind."""
 
-    def cut(self, offset: int, time: str) -> Hashable:  # noqa: ARG002
-        """What must be equal within one write: of records of a partition, a change of it ends a write.
-
-        `offset` is the record's, `time` the item's. A write that is cut holds all records between two changes, however
-        long the second takes to come: repeated, it is the same write. By default writes are cut anywhere.
-        """
-        return None
-
     @abstractmethod
     async def write(self, items: Sequence[Item], coordinates: Coordinates) -> Sequence[Result]:
         """Write the items so that they outlive this process; one result an item, in their order."""
@@ -339,3 +331,19 @@ class WriterForwarder(Forwarder[S]):
 
     async def close(self) -> None:
         """Called once after the last write."""
+
+
+class ObjectForwarder(WriterForwarder[S]):
+    """A destination of whole objects. Each write is one, and a repeated write has to take the place of the first.
+
+    It holds what the records between two cuts of a partition came to, however long the second cut takes to come, and
+    its coordinates are those of all these records. What is wrong with one item is `Dead`; all others share one result,
+    and `Split` is none of them. The contract's `limits.bytes` bound an object by the size of its records.
+    """
+
+    @abstractmethod
+    def cut(self, offset: int, time: float) -> Hashable:
+        """What is equal for all records of an object: where it changes from one record to the next, an object ends.
+
+        `offset` and `time` (when it came into Kafka, in seconds since 1970) are the record's.
+        """

@@ -3,7 +3,7 @@
 import asyncio
 import gzip
 from collections.abc import Hashable, Sequence
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 from urllib.parse import quote
 
@@ -20,11 +20,11 @@ from forwarders.contract import (
     Item,
     Kind,
     Limits,
+    ObjectForwarder,
     Request,
     Result,
     Retry,
     Settings,
-    WriterForwarder,
 )
 from forwarders.extras import extra
 from forwarders.urls import Endpoint
@@ -80,11 +80,19 @@ class ObjectStorageSettings(Settings):
     records: Annotated[int, Field(ge=1, le=1_000_000)] = 10_000
     """An object ends before each offset that this divides."""
     interval: Annotated[int, Field(ge=1)] | None = None
-    """An object ends also where the events' time comes into another interval of so many seconds."""
+    """An object ends also where the records' time in Kafka comes into another interval of so many seconds."""
 
 
-class ObjectStorage(WriterForwarder[ObjectStorageSettings]):
+class ObjectStorage(ObjectForwarder[ObjectStorageSettings]):
     """Objects are cut by the records alone and named `TOPIC/PARTITION/FIRST-LAST`: one that is repeated is overwritten.
+
+    So a forwarder that is killed leaves no row twice and loses none. What a killed router forwards again is another row
+    with the same `delivery_id`.
+
+    Until its object ends, a record waits on this machine's disk, in a file without a name below `delivery.spool`, and
+    is not committed: the group's lag counts it. Neither the clock nor a batch size ends an object, but the next record
+    does, so without traffic the last one stays open. After a restart or a rebalance it is read from Kafka again, which
+    has to keep records for longer than it takes to fill an object. At most two objects are in memory at once.
 
     Each payload is a row, with its `delivery_id`. In Parquet a column is boolean, int64, double or string; where values
     differ in type, and where they are objects or lists, it holds JSON as text. Needs the extra `object-storage`.
@@ -115,10 +123,9 @@ class ObjectStorage(WriterForwarder[ObjectStorageSettings]):
         self._store = from_url(self.settings.url, **_options(self.settings))
 
     @override
-    def cut(self, offset: int, time: str) -> Hashable:
+    def cut(self, offset: int, time: float) -> Hashable:
         interval = self.settings.interval
-        second = datetime.fromisoformat(time).timestamp() if interval else 0
-        return offset // self.settings.records, int(second // interval) if interval else 0
+        return offset // self.settings.records, time // interval if interval else 0
 
     @override
     async def write(self, items: Sequence[Item], coordinates: Coordinates) -> Sequence[Result]:

@@ -4,9 +4,19 @@ import asyncio
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from time import monotonic
-from typing import Any
+from typing import Any, Protocol
 
 TP = tuple[str, int]
+
+
+class Commits(Protocol):
+    """Says what may be committed."""
+
+    def partitions(self) -> list[TP]:
+        """The partitions of which anything is known."""
+
+    def committable(self, tp: TP) -> int | None:
+        """The offset up to which all of a partition is finished, None while nothing is known of it."""
 
 
 class Run:

@@ -1,5 +1,7 @@
 """Settings of the worker processes, as they stand in turnout.yaml."""
 
+from pathlib import Path
+
 from pydantic import BaseModel, ConfigDict, Field
 
 
@@ -57,4 +59,8 @@ class DeliverySettings(BaseModel):
     )
     fetched_bytes: int = Field(
         16 * 1024 * 1024, ge=1024 * 1024, description="Bytes of deliveries fetched and not finished; bounds the memory."
+    )
+    spool: Path = Field(
+        Path("/var/tmp"),  # noqa: S108  # files without a name: nobody can guess, find or keep them
+        description="Folder on this machine's disk where records wait until their object ends; for storage of objects.",
     )

@@ -14,7 +14,7 @@ from faust.transport.drivers import aiokafka as driver
 from faust.types import TP, ConsumerMessage
 
 from streams import connections
-from streams.progress import Progress
+from streams.progress import Commits, Progress
 
 connections.mend()
 
@@ -23,7 +23,7 @@ SHAVED = 2.0
 
 
 class Consumer(driver.Consumer):
-    """A consumer that yields runs, and commits what `progress` says."""
+    """A consumer that yields runs, and commits what the transport's `commits` says."""
 
     transport: "Transport"
 
@@ -70,10 +70,12 @@ class Consumer(driver.Consumer):
         )
 
     def _filter_tps_with_pending_acks(self, topics: Any = None) -> Iterator[TP]:
-        return (TP(*tp) for tp in self.progress.partitions() if topics is None or tp in topics or tp[0] in topics)
+        return (
+            TP(*tp) for tp in self.transport.commits.partitions() if topics is None or tp in topics or tp[0] in topics
+        )
 
     def _new_offset(self, tp: TP) -> int | None:
-        return self.progress.committable(tp)
+        return self.transport.commits.committable(tp)
 
     async def wait_empty(self) -> None:
         """Wait for the begun runs while the rebalance or the stop leaves time, then commit. Faust's waits for ever."""
@@ -131,7 +133,8 @@ class Transport(driver.Transport):
     """The transport of an app whose agent works on runs.
 
     `grace` is how many seconds a stop may take. `settle` brings begun runs to an end within as many seconds as it is
-    given, since the partitions are about to go; `on_revoked` hears which have gone.
+    given, since the partitions are about to go; `on_revoked` hears which have gone. `commits` says what may be
+    committed: what `progress` does, unless what finished runs led to is kept elsewhere for a while.
     """
 
     Consumer = Consumer
@@ -139,6 +142,7 @@ class Transport(driver.Transport):
     def __init__(self, *args: Any, progress: Progress, grace: float = 25.0, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.progress = progress
+        self.commits: Commits = progress
         self.grace = grace
         self.settle: Callable[[float], Awaitable[object]] = progress.wait_until_settled
         self.on_revoked: Callable[[Iterable[TP]], object] = lambda _: None

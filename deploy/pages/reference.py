@@ -188,7 +188,7 @@ def _default(field: FieldInfo) -> str:
     if field.is_required():
         return "required"
     value = field.get_default(call_default_factory=True, validated_data={})
-    return "" if value in (None, (), {}) else f"`{json.dumps(value)}`"
+    return "" if value in (None, (), {}) else f"`{json.dumps(value, default=str)}`"
 
 
 if __name__ == "__main__":

@@ -57,4 +57,6 @@ def make_delivery(
     station.stopped = [deliverer.stop]
     station.transport.settle = deliverer.settle
     station.transport.on_revoked = deliverer.resume
+    if deliverer.objects is not None:
+        station.transport.commits = deliverer.objects
     return station

@@ -2,7 +2,7 @@
 
 import asyncio
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -16,6 +16,7 @@ from forwarders.contract import (
     Forwarder,
     HttpForwarder,
     Item,
+    ObjectForwarder,
     Rate,
     Result,
     Retry,
@@ -27,6 +28,7 @@ from streams.delivery.breaker import Breaker
 from streams.delivery.client import Client
 from streams.delivery.halving import Halving
 from streams.delivery.letters import Letters
+from streams.delivery.objects import Objects, StoredObject
 from streams.delivery.parcels import Batches, Parcel, Shelf
 from streams.delivery.preflight import Preflight
 from streams.delivery.rates import Rates
@@ -39,6 +41,12 @@ from streams.settings import DeliverySettings
 from streams.topics import Delivery, NewerFormatError, Outcome, RecordError, Retried, Topics
 
 log = structlog.get_logger()
+
+OBJECTS_AT_ONCE = 2
+"""How many objects are in memory at most: one is encoded while another is on its way. As many more wait on disk."""
+
+BREATH = 500
+"""Records of an object after which others have their turn."""
 
 
 class Bounced(NamedTuple):
@@ -54,6 +62,8 @@ class Deliverer:
 
     Unordered, any worker takes the next batch. Ordered, each lane (a hash of the key) has one worker: one batch of it
     is on its way at a time, and a lane holds while its head retries.
+
+    Where the vendor takes whole objects, records wait on disk until theirs has ended, and are unpacked only then.
 
     With `shadow` nothing is sent: the outcome is `filtered`, with a reason for what the vendor would never have taken.
     `rest` lets a partition alone for so many seconds; `share` is this process's part of the forward topic.
@@ -86,10 +96,19 @@ class Deliverer:
         # Their order, or the coordinates of a write, would be lost on the way through another topic.
         self._may_hand_on = not (self._ordered or writes)
         self._retry_topic = topics.retry(integration)
-        self._lanes = settings.concurrency if self._ordered or writes else 1
-        self._queues: list[asyncio.Queue[list[Parcel]]] = [asyncio.Queue() for _ in range(self._lanes)]
         limits = forwarder.limits
         self._limits = replace(limits, items=min(limits.items, settings.items or limits.items))
+        self.objects: Objects | None = None
+        self._concurrency = settings.concurrency
+        self._lanes = self._concurrency if self._ordered or writes else 1
+        waiting = 0
+        if isinstance(forwarder, ObjectForwarder) and not shadow:
+            self.objects = Objects(forwarder.cut, limits.bytes, settings.spool)
+            self._concurrency = waiting = min(self._concurrency, OBJECTS_AT_ONCE)
+            self._lanes = 1
+        self._queues: list[asyncio.Queue[list[Parcel] | StoredObject]] = [
+            asyncio.Queue(waiting) for _ in range(self._lanes)
+        ]
         self._preflight = Preflight(forwarder, self._limits, settings.max_age)
         self._batches = Batches(self._limits, settings.linger, self._enqueue)
         self._due = Shelf(self._gather)
@@ -110,11 +129,12 @@ class Deliverer:
 
     async def start(self) -> None:
         """Open connections or files, and start the workers."""
+        if self.objects is not None:
+            self._settings.spool.mkdir(parents=True, exist_ok=True)
         await self._sender.open()
         loop = asyncio.get_running_loop()
         self._workers = [
-            loop.create_task(self._take(self._queues[number % self._lanes]))
-            for number in range(self._settings.concurrency)
+            loop.create_task(self._take(self._queues[number % self._lanes])) for number in range(self._concurrency)
         ]
 
     async def stop(self) -> None:
@@ -132,6 +152,9 @@ class Deliverer:
     async def work(self, run: Run) -> None:
         """Gather a run's deliveries into batches; they finish later, each on its own."""
         self._rates.share = self.share() or 1.0
+        if self.objects is not None:
+            await self._spool(run, self.objects)
+            return
         latest = 0.0
         now = self._clock()
         for index, record in enumerate(run.records):
@@ -167,14 +190,40 @@ class Deliverer:
         except TimeoutError:
             log.warning("left with requests on their way, which will be repeated", integration=self.integration)
 
-    def resume(self, _: object = None) -> None:
+    def resume(self, revoked: Iterable[TP]) -> None:
         """The partitions have gone, with all that was put aside; from here on deliveries are new ones."""
+        if self.objects is not None:
+            self.objects.drop(revoked)
         self._leaving.clear()
 
-    def _unpack(self, run: Run, index: int, record: Any) -> Parcel | None:
+    async def _spool(self, run: Run, objects: Objects) -> None:
+        """Put a run's records on disk, and the objects that end with them into the queue, as soon as it has room."""
+        for record in run.records:
+            ended = objects.put(run.tp, record)
+            if ended is not None:
+                await self._queues[0].put(ended)
+                if self._leaving.is_set() or run.dropped:
+                    return
+        run.finish()
+
+    async def _open(self, ended: StoredObject) -> list[Parcel]:
+        """The parcels of an object; none once its partition goes."""
+        parcels: list[Parcel] = []
+        if ended.dropped:
+            return parcels
+        for index, record in enumerate(ended.load()):
+            if self._leaving.is_set() or ended.dropped:
+                return []
+            if parcel := self._unpack(ended, index, record):
+                parcels.append(parcel)
+            if index % BREATH == 0:
+                await asyncio.sleep(0)
+        return parcels
+
+    def _unpack(self, run: Run | StoredObject, index: int, record: Any) -> Parcel | None:
         retried = None
         try:
-            if run.tp[0] == self._retry_topic:
+            if run.tp[0] == self._retry_topic and isinstance(run, Run):
                 retried = Retried.decode(record.headers)
             delivery = Delivery.decode(record.value)
         except NewerFormatError:
@@ -217,13 +266,13 @@ class Deliverer:
     def _enqueue(self, lane: int, parcels: list[Parcel]) -> None:
         self._queues[lane].put_nowait(parcels)
 
-    async def _take(self, queue: "asyncio.Queue[list[Parcel]]") -> None:
+    async def _take(self, queue: "asyncio.Queue[list[Parcel] | StoredObject]") -> None:
         while True:
-            parcels = await queue.get()
+            batch = await queue.get()
             self._busy += 1
             self._at_rest.clear()
             try:
-                await self._deliver(parcels)
+                await self._deliver(await self._open(batch) if isinstance(batch, StoredObject) else batch)
             except Exception as error:  # noqa: BLE001  # what is not finished is not committed, and comes again
                 log.error("delivery cannot go on", integration=self.integration, **trouble(error))  # noqa: TRY400
                 self._fail(f"{self.integration}: {type(error).__name__} while delivering")

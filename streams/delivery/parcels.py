@@ -7,13 +7,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from forwarders.contract import Item, Limits
+from streams.delivery.objects import StoredObject
 from streams.progress import Run
 from streams.topics import Delivery
 
 
 @dataclass(slots=True)
 class Parcel:
-    """One delivery from its record to its outcome: what to send, and which record of which run is finished by it.
+    """One delivery from its record to its outcome: what to send, and which record of what is finished by it.
 
     `size` is that of the payload's JSON in bytes. `expires`, `due` and `since` (the first failure, None before the
     retry topic) are in seconds since 1970. `reserved` says that its user's rate has counted it.
@@ -23,7 +24,7 @@ class Parcel:
     item: Item
     key: bytes | None
     size: int
-    run: Run
+    run: Run | StoredObject
     index: int
     expires: float = math.inf
     attempts: int = 0

@@ -20,6 +20,7 @@ from forwarders.contract import (
     by_status,
 )
 from streams.delivery.client import Client, UnreachableError, UnsendableError
+from streams.delivery.objects import StoredObject
 from streams.delivery.parcels import Parcel
 from streams.logs import trouble
 
@@ -86,10 +87,13 @@ class Sender:
     async def _write(
         self, forwarder: WriterForwarder[Any], parcels: Sequence[Parcel], items: Sequence[Item]
     ) -> Sequence[Result]:
-        topic, partition = parcels[0].run.tp
-        offsets = [parcel.run.records[parcel.index].offset for parcel in parcels]
+        run = parcels[0].run
+        if isinstance(run, StoredObject):
+            place = run.coordinates
+        else:
+            place = Coordinates(*run.tp, parcels[0].record.offset, parcels[-1].record.offset)
         try:
-            return await forwarder.write(items, Coordinates(topic, partition, offsets[0], offsets[-1]))
+            return await forwarder.write(items, place)
         except Exception as error:  # noqa: BLE001  # a full disk or a lost database: waits, and goes on
             log.warning("could not write", integration=self._integration, **trouble(error))
             return [Retry()] * len(items)

@@ -148,13 +148,12 @@ def test_nobody_there() -> None:
 def test_cut_by_offset() -> None:
     """An object ends before each multiple of `records`, whatever the time."""
     forwarder = ObjectStorage(ObjectStorageSettings(url="s3://bucket", records=100))
-    cuts = [forwarder.cut(offset, "2026-01-02T03:04:05Z") for offset in (0, 99, 100, 199, 200)]
+    cuts = [forwarder.cut(offset, 7.0 * offset) for offset in (0, 99, 100, 199, 200)]
     assert [cuts[n] == cuts[n + 1] for n in range(4)] == [True, False, True, False]
 
 
 def test_cut_by_time() -> None:
-    """With an interval, an object ends also where the events' time comes into another one."""
+    """With an interval, an object ends also where the records' time comes into another one."""
     forwarder = ObjectStorage(ObjectStorageSettings(url="s3://bucket", interval=3600))
-    times = ["2026-01-02T03:00:00Z", "2026-01-02T03:59:59.999Z", "2026-01-02T04:00:00Z", "2026-01-02T06:30:00+02:00"]
-    cuts = [forwarder.cut(5, time) for time in times]
+    cuts = [forwarder.cut(5, time) for time in (7200.0, 10799.999, 10800.0, 14399.0)]
     assert [cuts[n] == cuts[n + 1] for n in range(3)] == [True, False, True]

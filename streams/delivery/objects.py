@@ -1,0 +1,113 @@
+"""Objects of storage: each holds all records of a partition between two cuts, which the records alone decide on."""
+
+from collections import deque
+from collections.abc import Callable, Hashable, Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from forwarders.contract import Coordinates
+from streams.delivery.spool import Spool, Spooled
+from streams.progress import TP
+
+
+class StoredObject:
+    """One object: its records wait on disk, are taken from there once it has ended, and are finished one by one."""
+
+    __slots__ = ("_left", "_objects", "cut", "dropped", "first", "last", "records", "size", "spool", "time", "tp")
+
+    def __init__(self, objects: "Objects", tp: TP, spool: Spool, first: int, time: float, cut: Hashable) -> None:
+        self.tp = tp
+        self.spool = spool
+        self.first = self.last = first
+        self.time, self.cut = time, cut
+        self.size = 0
+        self.records: Sequence[Spooled] = ()
+        self.dropped = False
+        self._objects = objects
+        self._left = 0
+
+    @property
+    def coordinates(self) -> Coordinates:
+        """Where its records lie."""
+        return Coordinates(*self.tp, self.first, self.last)
+
+    @property
+    def finished(self) -> bool:
+        """Whether it has ended, and every record is finished."""
+        return bool(self.records) and not self._left
+
+    def put(self, record: Any, size: int) -> None:
+        """One more record, of so many bytes."""
+        self.spool.put(record)
+        self.last = record.offset
+        self.size += size
+
+    def load(self) -> Sequence[Spooled]:
+        """Take the records from disk."""
+        self.records = self.spool.take()
+        self._left = len(self.records)
+        return self.records
+
+    def finish_record(self, _: int) -> None:
+        """All that one record led to is confirmed; to be called once for each."""
+        self._left -= 1
+        if not self._left:
+            self._objects.move_on(self.tp)
+
+
+class Objects:
+    """The objects of one integration's partitions that are not written yet, the last one of each partition still open.
+
+    An object ends where `cut(offset, time)` changes, or before it would hold more than `most_bytes`. The time is the
+    record's in Kafka, in seconds since 1970, or that of an earlier record in the object where that is higher: several
+    routers' clocks, or a queue of theirs, do not make small objects at each change of the interval. So an object that
+    begins at the same offset ends at the same offset, whenever its records come; and a partition's offsets are
+    committed only up to where an object that is not finished begins.
+    """
+
+    def __init__(self, cut: Callable[[int, float], Hashable], most_bytes: int, folder: Path) -> None:
+        self._cut, self._most_bytes, self._folder = cut, most_bytes, folder
+        self._unfinished: dict[TP, deque[StoredObject]] = {}
+
+    def put(self, tp: TP, record: Any) -> StoredObject | None:
+        """Put a record into the open object of its partition; returns the object that ended before it, if one did."""
+        size = len(record.value or b"") + len(record.key or b"")
+        time = (record.timestamp or 0) / 1000
+        objects = self._unfinished.get(tp)
+        if objects is None:
+            objects = self._unfinished[tp] = deque()
+        ended = None
+        if objects:
+            last = objects[-1]
+            last.time = max(last.time, time)
+            if last.size + size <= self._most_bytes and self._cut(record.offset, last.time) == last.cut:
+                last.put(record, size)
+                return None
+            ended = last
+        offset = record.offset
+        begun = StoredObject(self, tp, Spool(self._folder), offset, time, self._cut(offset, time))
+        objects.append(begun)
+        begun.put(record, size)
+        return ended
+
+    def move_on(self, tp: TP) -> None:
+        """Forget what is finished, up to the first that is not; called by the objects."""
+        objects = self._unfinished.get(tp, deque())
+        while objects and objects[0].finished:
+            objects.popleft()
+
+    def partitions(self) -> list[TP]:
+        """The partitions of which anything was put in."""
+        return list(self._unfinished)
+
+    def committable(self, tp: TP) -> int | None:
+        """Where the first unfinished object of a partition begins, None while there is none. Changes nothing."""
+        objects = self._unfinished.get(tp)
+        return objects[0].first if objects else None
+
+    def drop(self, tps: Iterable[TP]) -> None:
+        """These partitions are no longer ours: forget their objects, finished or not."""
+        for tp in tps:
+            for each in self._unfinished.pop(tp, ()):
+                each.dropped = True
+                each.spool.close()

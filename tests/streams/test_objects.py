@@ -1,0 +1,275 @@
+"""Objects of storage: cut by the records alone, committed when written, waiting on disk until then."""
+
+import asyncio
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from forwarders.contract import (
+    Contract,
+    Coordinates,
+    Dead,
+    Delivered,
+    Item,
+    Kind,
+    Limits,
+    ObjectForwarder,
+    Result,
+    Retry,
+    Settings,
+)
+from streams.delivery.objects import Objects, StoredObject
+from streams.delivery.spool import Spool
+from tests.streams.delivering import Bench
+from tests.streams.helpers import committed, until
+
+TP = ("forward", 0)
+LATER = "2999-01-01T00:00:00Z"
+
+
+@dataclass
+class Record:
+    offset: int
+    timestamp: int | None = 0
+    key: bytes | None = b"k"
+    value: bytes | None = b"v"
+
+
+def extents(objects: Sequence[StoredObject]) -> list[tuple[int, int]]:
+    return [(each.first, each.last) for each in objects]
+
+
+def put_all(objects: Objects, records: Sequence[Record]) -> list[StoredObject]:
+    """The objects that ended."""
+    return [ended for record in records if (ended := objects.put(TP, record))]
+
+
+@given(st.lists(st.tuples(st.none() | st.binary(), st.none() | st.binary(), st.integers(0, 2**60))))
+def test_spool_gives_back_what_was_put_in(tmp_path_factory, kept):
+    """Offsets, keys and values come back in their order, none and empty told apart."""
+    spool = Spool(tmp_path_factory.getbasetemp())
+    for key, value, offset in kept:
+        spool.put(Record(offset, key=key, value=value))
+    assert [(key, value, offset) for offset, key, value in spool.take()] == kept
+
+
+def test_spool_has_no_name(tmp_path: Path):
+    """Nothing of it is left in the folder for another process to find, whatever happens to this one."""
+    spool = Spool(tmp_path)
+    spool.put(Record(1))
+    assert list(tmp_path.iterdir()) == []
+
+
+RECORDS = st.lists(st.tuples(st.integers(0, 3000), st.integers(0, 60)), min_size=1, max_size=60).map(
+    lambda made: [Record(7 + n, time, value=b"x" * size) for n, (time, size) in enumerate(made)]
+)
+
+
+@given(RECORDS, st.data())
+def test_cuts_are_the_same_from_whichever_commit_they_begin(tmp_path_factory, records, data):
+    """Begun again from what was committed after any number of objects, the rest of them are the same."""
+
+    def cut(offset: int, time: float) -> Hashable:
+        return offset // 10, int(time)
+
+    folder = tmp_path_factory.getbasetemp()
+    objects = Objects(cut, 300, folder)
+    ended = put_all(objects, records)
+    open_one = objects.committable(TP)
+    whole = extents(ended)
+    if ended:
+        written = data.draw(st.integers(0, len(ended)))
+        for each in ended[:written]:
+            for index in range(len(each.load())):
+                each.finish_record(index)
+        open_one = objects.committable(TP)
+        assert open_one == (ended[written].first if written < len(ended) else ended[-1].last + 1)
+        again = Objects(cut, 300, folder)
+        assert extents(put_all(again, [record for record in records if record.offset >= open_one])) == whole[written:]
+        again.drop([TP])
+    objects.drop([TP])
+
+
+def test_earlier_times_end_no_object(tmp_path: Path):
+    """A record a little earlier than the one before, as from another router, makes no small object at the border."""
+    objects = Objects(lambda _, time: time // 10, 1000, tmp_path)
+    times = [8000, 9999, 10001, 9998, 10002, 19999, 20000]
+    ended = put_all(objects, [Record(n, time) for n, time in enumerate(times)])
+    assert extents(ended) == [(0, 1), (2, 5)]
+
+
+def test_objects_end_by_size(tmp_path: Path):
+    """An object ends before it would hold more bytes than it may; a record larger than that is one alone."""
+    objects = Objects(lambda *_: 0, 100, tmp_path)
+    sizes = [49, 49, 1, 500, 1]
+    assert extents(put_all(objects, [Record(n, value=b"x" * size) for n, size in enumerate(sizes)])) == [
+        (0, 1), (2, 2), (3, 3)
+    ]  # fmt: skip
+
+
+def test_commit_waits_for_the_whole_of_the_first_object(tmp_path: Path):
+    """Part of an object, and objects behind one that is not finished, move no commit."""
+    objects = Objects(lambda offset, _: offset // 2, 1000, tmp_path)
+    first, second = put_all(objects, [Record(n) for n in range(5)])
+    for each in (first, second):
+        each.load()
+    second.finish_record(0)
+    second.finish_record(1)
+    first.finish_record(1)
+    assert objects.committable(TP) == 0
+    first.finish_record(0)
+    assert objects.committable(TP) == 4
+
+
+class StoreSettings(Settings):
+    records: int = 10
+
+
+class Store(ObjectForwarder[StoreSettings]):
+    """Keeps each write under its coordinates; a payload with a `bad` is dead."""
+
+    contract = Contract("store", "Store", "https://example.com", Kind.STORAGE, StoreSettings, limits=Limits(100, 10**8))
+
+    def __init__(self, settings: StoreSettings) -> None:
+        super().__init__(settings)
+        self.objects: dict[tuple[int, int, int], list[int]] = {}
+        self.answers: list[Result] = []
+        self.admits = asyncio.Event()
+        self.admits.set()
+        self.writing = 0
+
+    def cut(self, offset: int, time: float) -> Hashable:  # noqa: ARG002
+        return offset // self.settings.records
+
+    async def write(self, items: Sequence[Item], coordinates: Coordinates) -> Sequence[Result]:
+        self.writing += 1
+        await self.admits.wait()
+        self.writing -= 1
+        if self.answers:
+            return [self.answers.pop(0)] * len(items)
+        place = (coordinates.partition, coordinates.first, coordinates.last)
+        self.objects[place] = [item.payload["n"] for item in items if not item.payload.get("bad")]
+        return [Dead("bad") if item.payload.get("bad") else Delivered() for item in items]
+
+
+async def committed_to(bench: Bench, offset: int, partition: int = 0) -> None:
+    """Wait until the group has committed this offset."""
+    async with asyncio.timeout(20):
+        while (await committed(bench.broker, bench.group, bench.topics.forward("one")))[partition] != offset:
+            await asyncio.sleep(0.05)
+
+
+@pytest.mark.anyio
+async def test_objects_end_by_their_records_and_not_by_linger_or_items(bench: Bench, tmp_path: Path):
+    """Whole objects are written however the records come; what is behind the last cut waits, uncommitted."""
+    store = Store(StoreSettings())
+    async with bench.running(store, linger=0, items=3, spool=tmp_path / "spool"):
+        for begin in range(0, 25, 5):
+            await bench.forward(*({"n": n} for n in range(begin, begin + 5)))
+        await bench.settled(20)
+        await committed_to(bench, 20)
+    assert store.objects == {(0, 0, 9): list(range(10)), (0, 10, 19): list(range(10, 20))}
+    async with bench.running(store, spool=tmp_path / "spool"):
+        await bench.forward(*({"n": n} for n in range(25, 31)))
+        await bench.settled(30)
+        await committed_to(bench, 30)
+    assert store.objects[0, 20, 29] == list(range(20, 30))
+
+
+@pytest.mark.anyio
+async def test_what_is_no_row_leaves_the_object_its_name(bench: Bench, tmp_path: Path):
+    """Dead and expired deliveries, also at an object's ends, are settled with it; the name tells of all its records."""
+    store = Store(StoreSettings())
+    async with bench.running(store, max_age=60, spool=tmp_path):
+        await bench.forward({"n": 0}, {"n": 1, "bad": True}, time="2020-01-01T00:00:00Z")
+        await bench.forward({"n": 2, "bad": True}, *({"n": n} for n in range(3, 11)), time=LATER)
+        outcomes = await bench.settled(10)
+        await committed_to(bench, 10)
+    assert store.objects == {(0, 0, 9): list(range(3, 10))}
+    assert outcomes == {0: "expired", 1: "expired", 2: "dead", **dict.fromkeys(range(3, 10), "delivered")}
+    assert [letter.reason for letter in await bench.dead()] == ["bad"]
+
+
+@pytest.mark.anyio
+async def test_an_object_of_nothing_but_expired_deliveries_is_passed(bench: Bench, tmp_path: Path):
+    """Nothing is written, and the partition goes on."""
+    store = Store(StoreSettings())
+    async with bench.running(store, max_age=60, spool=tmp_path):
+        await bench.forward(*({"n": n} for n in range(10)), time="2020-01-01T00:00:00Z")
+        await bench.forward(*({"n": n} for n in range(10, 21)), time=LATER)
+        await committed_to(bench, 20)
+    assert list(store.objects) == [(0, 10, 19)]
+
+
+@pytest.mark.anyio
+async def test_a_store_that_fails_gets_the_same_object_again(bench: Bench, tmp_path: Path):
+    """Tried again in place, whole and under the same name; nothing goes to the retry topic."""
+    store = Store(StoreSettings())
+    store.answers = [Retry(), Retry()]
+    async with bench.running(store, spool=tmp_path, retry_in_place=0):
+        await bench.forward(*({"n": n} for n in range(11)))
+        await bench.settled(10)
+    assert store.objects == {(0, 0, 9): list(range(10))}
+
+
+@pytest.mark.anyio
+async def test_what_waits_counts_against_no_budget_until_objects_pile_up(bench: Bench, tmp_path: Path):
+    """Far more than the budget waits on disk for its object; a store that hangs stops the fetching behind a few."""
+    store = Store(StoreSettings(records=4000))
+    padding = "x" * 1000
+    async with bench.running(store, spool=tmp_path, fetched_bytes=1024 * 1024) as station:
+        for begin in range(0, 3900, 300):
+            await bench.forward(*({"n": n, "p": padding} for n in range(begin, begin + 300)))
+        group, topic = bench.group, bench.topics.forward("one")
+        await until(lambda: station.progress.committable((topic, 0)) == 3900)
+        assert station.progress.held == 0
+        assert (await committed(bench.broker, group, topic))[0] in (None, 0)
+    store.settings = StoreSettings(records=100)
+    store.admits.clear()
+    async with bench.running(store, spool=tmp_path, fetched_bytes=1024 * 1024) as station:
+        await until(lambda: store.writing == 2)
+        await until(lambda: station.progress.held > 1024 * 1024)
+        assert station.waits()
+        assert (station.progress.committable((topic, 0)) or 0) <= 1000
+        store.admits.set()
+        await bench.settled(3800)
+
+
+@pytest.mark.anyio
+async def test_an_open_object_is_no_stall(bench: Bench, tmp_path: Path):
+    """What waits for its object is no lag in the eyes of the watchdog, which would end the worker for it."""
+    async with bench.running(Store(StoreSettings()), spool=tmp_path) as station:
+        await bench.forward(*({"n": n} for n in range(5)))
+        await until(lambda: station.progress.committable((bench.topics.forward("one"), 0)) == 5)
+        assert await station.lag() == 0
+        assert not station.waits()
+
+
+@pytest.mark.anyio
+async def test_shadow_writes_nothing_and_waits_for_nothing(bench: Bench, tmp_path: Path):
+    """In shadow mode each delivery is settled when it comes."""
+    store = Store(StoreSettings())
+    async with bench.running(store, shadow=True, spool=tmp_path):
+        await bench.forward(*({"n": n} for n in range(5)))
+        assert await bench.settled(5) == dict.fromkeys(range(5), "filtered")
+    assert store.objects == {}
+
+
+@pytest.mark.anyio
+async def test_a_stop_while_the_store_hangs_leaves_the_object_to_the_next(bench: Bench, tmp_path: Path):
+    """The worker leaves in its grace, nothing of the object is committed, and the next one writes it."""
+    store = Store(StoreSettings())
+    store.admits.clear()
+    async with bench.running(store, spool=tmp_path, grace=3):
+        await bench.forward(*({"n": n} for n in range(95)))
+        await until(lambda: store.writing == 2)
+    store.admits.set()
+    other = Store(StoreSettings())
+    async with bench.running(other, spool=tmp_path):
+        await bench.settled(90)
+        await committed_to(bench, 90)
+    assert other.objects == {(0, at, at + 9): list(range(at, at + 10)) for at in range(0, 90, 10)}
