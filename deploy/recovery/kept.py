@@ -2,16 +2,15 @@
 
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
-from typing import Any, Generic, NamedTuple, Self, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar
 
-from kafka import KafkaConsumer, KafkaProducer, TopicPartition
-from kafka.errors import KafkaError
+from kafka import TopicPartition
 
-from streams.broker import Broker, BrokerError
-from streams.topics import DeadLetter, Handled, Headers, Origin, RecordError, Rejected
+from deploy.records import Sending, consuming
+from streams.broker import Broker
+from streams.topics import DeadLetter, Handled, Origin, RecordError, Rejected
 
 T = TypeVar("T")
 Letter = TypeVar("Letter", DeadLetter, Rejected)
@@ -136,54 +135,23 @@ class Events:
         return found
 
 
-class Again:
+class Again(Sending):
     """Sends records again, and notes what they were made of as handled. Blocking; raises BrokerError."""
 
     def __init__(self, broker: Broker, keep: str) -> None:
+        super().__init__(broker)
         self._keep = keep
-        self._broker = broker
-        self._sent: list[Any] = []
-
-    def __enter__(self) -> Self:
-        with _speaking(self._broker):
-            self._producer = KafkaProducer(
-                **self._broker.client(), acks="all", enable_idempotence=self._broker.idempotent, linger_ms=5
-            )
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._producer.close(timeout=10)
-
-    def send(
-        self, topic: str, key: bytes | None, value: bytes, partition: int | None = None, headers: Headers | None = None
-    ) -> None:
-        """One record; confirmed when `note` returns."""
-        with _speaking(self._broker):
-            self._sent.append(
-                self._producer.send(topic, value=value, key=key, partition=partition, headers=headers or [])
-            )
 
     def note(self, how: str, places: Iterable[Place]) -> None:
         """Wait until all that was sent is confirmed, then write down that these are handled."""
-        self._confirm()
+        self.confirm()
         by_partition: dict[int, list[int]] = defaultdict(list)
         for partition, offset in places:
             by_partition[partition].append(offset)
         for partition, offsets in by_partition.items():
             for some in portions(offsets):
-                headers = Handled(how, some).headers()
-                with _speaking(self._broker):
-                    self._sent.append(
-                        self._producer.send(self._keep, key=b"handled", partition=partition, headers=headers)
-                    )
-        self._confirm()
-
-    def _confirm(self) -> None:
-        with _speaking(self._broker):
-            self._producer.flush()
-            for future in self._sent:
-                future.get(timeout=30)
-        self._sent.clear()
+                self.send(self._keep, b"handled", None, partition, Handled(how, some).headers())
+        self.confirm()
 
 
 def drop(again: Again, kept: Iterable[Kept[Any]], advance: Callable[[int], object]) -> int:
@@ -208,22 +176,3 @@ def _handled(headers: Iterable[tuple[str, bytes]]) -> Handled:
         return Handled.decode(headers) or Handled("", ())
     except RecordError:
         return Handled("", ())
-
-
-@contextmanager
-def consuming(broker: Broker) -> Iterator[Any]:
-    """A consumer for the length of a `with`."""
-    with _speaking(broker):
-        consumer = KafkaConsumer(**broker.client(), enable_auto_commit=False)
-        try:
-            yield consumer
-        finally:
-            consumer.close()
-
-
-@contextmanager
-def _speaking(broker: Broker) -> Iterator[None]:
-    try:
-        yield
-    except (KafkaError, OSError) as error:
-        raise BrokerError(f"Kafka at {broker.bootstrap}: {type(error).__name__}: {error}".splitlines()[0]) from error

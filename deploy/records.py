@@ -1,0 +1,79 @@
+"""Kafka for commands: records read and sent with kafka-python. Blocking; what goes wrong is a BrokerError."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, Self
+
+from kafka import KafkaConsumer, KafkaProducer
+from kafka.errors import KafkaError
+
+from streams.broker import Broker, BrokerError
+from streams.produce import HEADROOM, RecordTooLargeError
+from streams.topics import RECORD_BYTES, Headers
+
+
+class Sending:
+    """A producer for the length of a `with`; what was sent is confirmed when `confirm` returns."""
+
+    def __init__(self, broker: Broker) -> None:
+        self._broker = broker
+        self._sent: list[Any] = []
+
+    def __enter__(self) -> Self:
+        with speaking(self._broker):
+            self._producer = KafkaProducer(
+                **self._broker.client(),
+                acks="all",
+                enable_idempotence=self._broker.idempotent,
+                linger_ms=5,
+                max_request_size=RECORD_BYTES,
+            )
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._producer.close(timeout=10)
+
+    def send(
+        self,
+        topic: str,
+        key: bytes | None,
+        value: bytes | None,
+        partition: int | None = None,
+        headers: Headers | None = None,
+    ) -> None:
+        """One record; raises RecordTooLargeError, and then nothing is sent."""
+        size = len(value or b"") + len(key or b"") + HEADROOM
+        if size > RECORD_BYTES:
+            raise RecordTooLargeError(f"a record of {size - HEADROOM} bytes is over the limit of {RECORD_BYTES}")
+        with speaking(self._broker):
+            self._sent.append(
+                self._producer.send(topic, value=value, key=key, partition=partition, headers=headers or [])
+            )
+
+    def confirm(self) -> None:
+        """Wait until Kafka has all that was sent."""
+        with speaking(self._broker):
+            self._producer.flush()
+            for future in self._sent:
+                future.get(timeout=30)
+        self._sent.clear()
+
+
+@contextmanager
+def consuming(broker: Broker, group: str | None = None) -> Iterator[Any]:
+    """A consumer for the length of a `with`, of a group where it is to remember how far it came."""
+    with speaking(broker):
+        consumer = KafkaConsumer(**broker.client(), group_id=group, enable_auto_commit=False)
+        try:
+            yield consumer
+        finally:
+            consumer.close()
+
+
+@contextmanager
+def speaking(broker: Broker) -> Iterator[None]:
+    """Kafka's errors within as BrokerError."""
+    try:
+        yield
+    except (KafkaError, OSError) as error:
+        raise BrokerError(f"Kafka at {broker.bootstrap}: {type(error).__name__}: {error}".splitlines()[0]) from error
