@@ -7,7 +7,7 @@ import click
 COMMANDS = (
     *("check", "test", "explain", "diff", "schema", "new", "conformance", "verify"),
     *("topics", "collector", "router", "forwarder", "simulate", "up"),
-    *("dead", "rejected"),
+    *("dead", "rejected", "replay"),
 )
 
 

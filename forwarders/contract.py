@@ -89,7 +89,8 @@ class Contract:
 
     `payload` is None where any JSON object will do. `ordered` asks for one user's deliveries in order. `window` is how
     old an event the vendor takes. `dedupe` says which field the vendor tells repeats by, and `dedupe_window` for how
-    long: without it a repeat counts twice. `versions` are those of the API that a setting may choose, newest first.
+    long: without it a repeat counts twice. `dedupe_doubt` says why what is replayed may count twice in spite of it.
+    `versions` are those of the API that a setting may choose, newest first.
     `auth` are the ways to authenticate that settings may choose from. `validation` is the setting that has the vendor
     check what it gets and say so: true, or the code of its test tool.
     """
@@ -105,11 +106,17 @@ class Contract:
     window: timedelta | None = None
     dedupe: str | None = None
     dedupe_window: timedelta | None = None
+    dedupe_doubt: str | None = None
     batch_failure: BatchFailure = BatchFailure.WHOLE
     rates: tuple[Rate, ...] = ()
     versions: tuple[Version, ...] = ()
     auth: tuple[Way, ...] = ("static",)
     validation: str | None = None
+
+    def oldest(self, max_age: float | None = None) -> timedelta | None:
+        """How old an event may be: the window, or so many seconds if those are fewer; None where nothing bounds it."""
+        ages = [self.window, None if max_age is None else timedelta(seconds=max_age)]
+        return min((age for age in ages if age is not None), default=None)
 
     def complaint(self, payload: Mapping[str, Any]) -> str | None:
         """What the payload model says against a payload, None if nothing; quotes no value."""

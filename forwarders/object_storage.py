@@ -106,6 +106,7 @@ class ObjectStorage(ObjectForwarder[ObjectStorageSettings]):
         settings=ObjectStorageSettings,
         limits=Limits(items=1_000_000, bytes=256_000_000, item_bytes=16_000_000),
         dedupe="the object's name",
+        dedupe_doubt="a replay makes objects of its own",
     )
     preset_name = "rows"
 

@@ -53,6 +53,7 @@ class PostHog(HttpForwarder[PostHogSettings]):
         payload=PostHogEvent,
         limits=Limits(items=100, bytes=10_000_000, item_bytes=900_000),
         dedupe="uuid",
+        dedupe_doubt="it does not guarantee that",
     )
 
     @override

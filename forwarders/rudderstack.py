@@ -33,6 +33,7 @@ class RudderStack(HttpForwarder[RudderStackSettings]):
         limits=Limits(items=2500, bytes=3_500_000, item_bytes=3_500_000),  # of 4,000 KB
         dedupe="messageId",
         dedupe_window=timedelta(hours=1),
+        dedupe_doubt="its deduplication is off by default",
     )
 
     @override

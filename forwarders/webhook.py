@@ -45,6 +45,7 @@ class Webhook(HttpForwarder[WebhookSettings]):
         kind=Kind.STORAGE,
         settings=WebhookSettings,
         dedupe="Idempotency-Key",
+        dedupe_doubt="whether the endpoint heeds the key is its own matter",
     )
 
     @property

@@ -4,7 +4,7 @@ An event is a repeat only of one with a *lower* offset; otherwise our own redeli
 The window goes with its partition, and is read back from the topic when the partition comes.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import Any
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
@@ -49,6 +49,15 @@ class Window:
             self._old, self._young = self._young, {}
         return False
 
+    def remember(self, record: Any) -> None:
+        """Take in a record of the events topic that is not to be routed (again); one that is no event counts not."""
+        try:
+            event = events.parse(record.value or b"")
+        except events.EventError:
+            return
+        named = source_of(record.headers) or event.get("writeKey", "")
+        self.repeats(named, events.message_id(event), record.offset)
+
 
 class Windows:
     """The windows of the partitions that a router holds."""
@@ -83,19 +92,8 @@ class Windows:
             first = (await consumer.beginning_offsets([tp]))[tp]
             consumer.seek(tp, max(first, end - self._size))
             while await consumer.position(tp) < end:
-                for records in (await consumer.getmany(timeout_ms=1000)).values():
-                    self._remember(window, records, end)
+                for record in (await consumer.getmany(timeout_ms=1000)).get(tp, ()):
+                    if record.offset < end:
+                        window.remember(record)
         finally:
             await consumer.stop()
-
-    @staticmethod
-    def _remember(window: Window, records: Sequence[Any], end: int) -> None:
-        for record in records:
-            if record.offset >= end or record.value is None:
-                continue
-            try:
-                event = events.parse(record.value)
-            except events.EventError:
-                continue
-            named = source_of(record.headers) or event.get("writeKey", "")
-            window.repeats(named, events.message_id(event), record.offset)

@@ -44,6 +44,8 @@ class _Time(click.ParamType):
 
 
 PLACE = _Place()
+TIME = _Time()
+"""A day or a time, in the machine's zone where it has none, as seconds since 1970."""
 
 
 def choosing(command: F) -> F:
@@ -53,8 +55,8 @@ def choosing(command: F) -> F:
             click.argument("places", nargs=-1, type=PLACE),
             click.option("--reason", metavar="CODE", help="Those with this reason."),
             click.option("--user", metavar="ID", help="Those of this userId, or anonymousId where there is none."),
-            click.option("--since", type=_Time(), help="Those that came at this time or later."),
-            click.option("--until", type=_Time(), help="Those that came before this time."),
+            click.option("--since", type=TIME, help="Those that came at this time or later."),
+            click.option("--until", type=TIME, help="Those that came before this time."),
             config_option,
         )
     ):

@@ -1,12 +1,12 @@
 """Writes a page for each of Turnout's own forwarders from its contract: python -m deploy.pages.vendors."""
 
 from collections.abc import Iterator, Mapping
-from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel
 
+from deploy.spans import in_words
 from forwarders import registry
 from forwarders.contract import BatchFailure, Contract, Forwarder, HttpForwarder, Rate, Way
 
@@ -101,7 +101,7 @@ def _facts(forwarder: type[Forwarder[Any]]) -> Iterator[tuple[str, str]]:
     if limits.items > 1:
         yield "a batch with a bad one is", FAILURES[contract.batch_failure]
     yield "order", "of one user's deliveries is kept" if contract.ordered else "is not kept"
-    yield "events may be", f"up to {_span(contract.window)} old" if contract.window else "of any age"
+    yield "events may be", f"up to {in_words(contract.window)} old" if contract.window else "of any age"
     yield "repeats", _repeats(contract)
     yield "authenticates by", " or ".join(WAYS[way] for way in contract.auth)
     if contract.validation:
@@ -113,8 +113,9 @@ def _facts(forwarder: type[Forwarder[Any]]) -> Iterator[tuple[str, str]]:
 def _repeats(contract: Contract) -> str:
     if contract.dedupe is None:
         return "count twice: `turnout replay` wants `--force`"
-    within = f" within {_span(contract.dedupe_window)}" if contract.dedupe_window else ""
-    return f"are told by `{contract.dedupe}`{within}"
+    within = f" within {in_words(contract.dedupe_window)}" if contract.dedupe_window else ""
+    doubt = f"; {contract.dedupe_doubt}: `turnout replay` wants `--force`" if contract.dedupe_doubt else ""
+    return f"are told by `{contract.dedupe}`{within}{doubt}"
 
 
 def _version(contract: Contract) -> Iterator[str]:
@@ -125,11 +126,6 @@ def _version(contract: Contract) -> Iterator[str]:
 def _rate(rate: Rate) -> str:
     per = {1.0: "second", 60: "minute", 3600: "hour", 86_400: "day"}.get(rate.seconds, f"{rate.seconds:g} seconds")
     return f"{rate.count:,} {rate.of} a {per} for each {rate.per}"
-
-
-def _span(span: timedelta) -> str:
-    hours = span.total_seconds() / 3600
-    return f"{hours:g} hours" if hours <= 72 else f"{hours / 24:g} days"
 
 
 def _bytes(count: int) -> str:

@@ -8,7 +8,7 @@ from typing import Any, Generic, NamedTuple, TypeVar
 
 from kafka import TopicPartition
 
-from deploy.records import Sending, consuming
+from deploy.recovery.records import Sending, consuming, poll
 from streams.broker import Broker
 from streams.topics import DeadLetter, Handled, Origin, RecordError, Rejected
 
@@ -99,7 +99,7 @@ class Keep(Generic[Letter]):
                 end = consumer.end_offsets([part])[part]
                 consumer.seek_to_beginning(part)
                 while consumer.position(part) < end:
-                    for record in consumer.poll(timeout_ms=500).get(part, ()):
+                    for record in poll(consumer, self._broker).get(part, ()):
                         if record.offset < end:
                             yield record
 
@@ -126,7 +126,7 @@ class Events:
                     if not position <= left[0] <= position + NEAR:
                         position = left[0]
                         consumer.seek(part, position)
-                    for record in consumer.poll(timeout_ms=500).get(part, ()):
+                    for record in poll(consumer, self._broker).get(part, ()):
                         position = record.offset + 1
                         if left and record.offset == left[0]:
                             found[Origin(part.topic, part.partition, left.pop(0))] = record

@@ -1,20 +1,18 @@
 """Sends again what died or was rejected: through today's rules, as it was, or repaired."""
 
 from collections import Counter
-from collections.abc import Callable, Iterable
-from datetime import UTC, datetime
+from collections.abc import Callable, Iterable, Sequence
 
 import orjson
 
 from deploy.config.configuration import Configuration
 from deploy.recovery.kept import Again, Events, Kept, portions
-from deploy.rehearsal.preview import Prepared
+from deploy.recovery.remapping import REJECTED, Mapped, Remapper
 from streams import events
-from streams.dedupe import source_of
 from streams.events import EventError
-from streams.gate import find_source, held_back
+from streams.produce import RecordTooLargeError
 from streams.repair import merge
-from streams.topics import DeadLetter, Delivery, Origin, Rejected, event_headers
+from streams.topics import DeadLetter, Delivery, Origin, Outcome, Rejected, event_headers
 from transforms import DROP, Failure, Rules
 
 Advance = Callable[[int], object]
@@ -47,6 +45,7 @@ def replay_through_rules(
     """Map the events of dead letters by today's rules, and send what comes out; what they drop is handled with it."""
     report: Report = Counter()
     source_events = Events(configuration.settings.broker)
+    mappers = {name: Remapper(configuration, name) for name in configuration.integrations}
     for some in portions(dead):
         records = source_events.at(Origin(*kept.letter.delivery["from"]) for kept in some)
         done = []
@@ -54,7 +53,8 @@ def replay_through_rules(
             left = _cannot(configuration, kept.letter)
             if left is None:
                 record = records.get(Origin(*kept.letter.delivery["from"]))
-                left = _map_again(configuration, again, kept, record) if record else "its event is no longer kept"
+                mapped = mappers[kept.letter.integration].map(record) if record else None
+                left = _send_mapped(configuration, again, kept, mapped) if mapped else "its event is no longer kept"
             if left is None or left == DROPPED:
                 done.append(kept.place)
             report[left or "replayed"] += 1
@@ -70,41 +70,26 @@ def _cannot(configuration: Configuration, letter: DeadLetter) -> str | None:
     return None if letter.integration in configuration.integrations else "its integration is gone"
 
 
-def _map_again(configuration: Configuration, again: Again, kept: "Kept[DeadLetter]", record: object) -> str | None:
-    """Send what today's rules make of an event; returns why nothing was sent."""
-    letter = kept.letter
-    route = configuration.integrations[letter.integration].route(configuration.topics)
-    value, headers, timestamp = (getattr(record, name) for name in ("value", "headers", "timestamp"))
-    try:
-        event = events.parse(value)
-        source = find_source(configuration.sources, source_of(headers), event)
-        prepared = Prepared.of(event, datetime.fromtimestamp(timestamp / 1000, UTC), source)
-    except EventError as error:
-        return f"rejected today ({error.code})"
-    if prepared.held or held_back(route, prepared.event):
-        return DROPPED
-    made = 0
-    for rule, payload in route.apply(prepared.event):
-        # Where all rules may match, the others have outcomes of their own.
-        if payload is DROP or (not route.single and rule != letter.delivery["rule"]):
-            continue
-        if isinstance(payload, Failure):
-            return f"cannot be mapped at {payload.path}:{payload.line}:{payload.column}"
-        delivery = Delivery(
-            prepared.message_id if route.single else f"{prepared.message_id}:{rule}",
-            rule,
-            configuration.version,
-            prepared.event["type"],
-            prepared.event.get("event"),
-            prepared.time,
-            letter.delivery["received"],
-            source.name,
-            Origin(*letter.delivery["from"]),
-            payload,
-        )
-        _send(configuration, again, kept, delivery)
-        made += 1
-    return None if made else DROPPED
+def _send_mapped(
+    configuration: Configuration, again: Again, kept: "Kept[DeadLetter]", mapped: Sequence[Mapped]
+) -> str | None:
+    """Send what today's rules made of a dead letter's event; returns why nothing was sent."""
+    if not configuration.integrations[kept.letter.integration].route(configuration.topics).single:
+        # The other rules have outcomes of their own.
+        mapped = [each for each in mapped if each.rule in ("", kept.letter.delivery["rule"])]
+    left = next((f"{each.outcome} again ({each.reason})" for each in mapped if each.outcome in STILL_BAD), None)
+    sent = 0
+    for each in mapped:
+        if each.delivery is not None:
+            try:
+                _send(configuration, again, kept, each.delivery)
+                sent += 1
+            except RecordTooLargeError:
+                left = "too large for a record"
+    return None if sent else left or DROPPED
+
+
+STILL_BAD = {REJECTED, Outcome.DEAD, Outcome.EXPIRED}
 
 
 def _send(configuration: Configuration, again: Again, kept: "Kept[DeadLetter]", delivery: Delivery) -> None:
@@ -130,7 +115,7 @@ def replay_rejected(
         done = []
         for kept in some:
             try:
-                value = _mend(kept.letter, repair)
+                key, value = _mend(kept.letter, repair)
             except EventError as error:
                 report[f"still rejected ({error.code})"] += 1
                 continue
@@ -138,7 +123,7 @@ def replay_rejected(
             origin = kept.letter.origin
             again.send(
                 configuration.topics.events,
-                kept.key or _key(value),
+                kept.key or key,
                 value,
                 origin.partition if origin else None,
                 event_headers(name) if name else None,
@@ -150,7 +135,8 @@ def replay_rejected(
     return report
 
 
-def _mend(letter: Rejected, repair: Rules | None) -> bytes:
+def _mend(letter: Rejected, repair: Rules | None) -> tuple[bytes, bytes]:
+    """The key and value of the event's record; raises EventError where it is still none."""
     try:
         event = orjson.loads(letter.value or b"")
     except orjson.JSONDecodeError as error:
@@ -163,11 +149,7 @@ def _mend(letter: Rejected, repair: Rules | None) -> bytes:
             raise EventError("repair", "", patch.error)
         if patch is not DROP:
             mended = merge(mended, patch)
-    events.check(dict(mended))
-    mended = {**mended, "messageId": mended.get("messageId") or events.message_id(event)}
-    return orjson.dumps(mended)
-
-
-def _key(value: bytes) -> bytes:
-    event = orjson.loads(value)
-    return str(event.get("userId") or event["anonymousId"]).encode()
+    checked = events.check(dict(mended))
+    return events.key(checked), orjson.dumps(
+        {**mended, "messageId": mended.get("messageId") or events.message_id(event)}
+    )

@@ -13,9 +13,8 @@ class Preflight:
     def __init__(self, forwarder: Forwarder[Any], limits: Limits, max_age: float | None) -> None:
         self._forwarder = forwarder
         self._item_bytes = limits.item_bytes
-        window = forwarder.contract.window
-        ages = [age for age in (max_age, window.total_seconds() if window else None) if age is not None]
-        self.max_age = min(ages, default=None)
+        oldest = forwarder.contract.oldest(max_age)
+        self.max_age = None if oldest is None else oldest.total_seconds()
 
     def expiry(self, time: str) -> float:
         """When a delivery of an event of this RFC 3339 time is too old, in seconds since 1970; never is infinity."""

@@ -1,98 +1,13 @@
-import asyncio
 import json
 from pathlib import Path
-from typing import Any
 
 import orjson
-import pytest
 from click.testing import CliRunner
 
 from deploy.cli import main
 from streams.broker import Broker
-from streams.produce import Producer, Receipt
-from streams.topics import DeadLetter, Delivery, Origin, Topics, event_headers, rejected_headers
-from tests.streams.helpers import read
-
-FILES = {
-    "turnout.yaml": "prefix: {prefix}\nbroker: {{bootstrap: '{bootstrap}'}}\npartitions: 3\nreplication: 1\n",
-    "sources/web.yaml": "source: web\n",
-    "integrations/one.yaml": """
-integration: one
-forwarder: webhook
-settings: {{url: 'https://example.com/'}}
-rules:
-  - {{name: bought, when: 'event = "Bought"', map: {{total: $.properties.total, by: today}}}}
-otherwise: drop
-""",
-}
-
-
-class Stage:
-    """A configuration folder, its topics on a real Kafka, and the command line."""
-
-    def __init__(self, folder: Path, broker: Broker, topics: Topics) -> None:
-        self.folder, self.broker, self.topics = folder, broker, topics
-        for name, text in FILES.items():
-            path = folder / name
-            path.parent.mkdir(exist_ok=True, parents=True)
-            path.write_text(text.format(prefix=topics.prefix, bootstrap=broker.bootstrap))
-
-    def write(self, *records: dict[str, Any]) -> None:
-        async def send() -> None:
-            producer = Producer(self.broker, client_id="test")
-            await producer.start()
-            receipt = Receipt()
-            for record in records:
-                producer.append(waiter=receipt, **record)
-            await receipt.confirmed(10)
-            await producer.stop()
-
-        asyncio.run(send())
-
-    def forwarded(self, integration: str = "one") -> list[Any]:
-        return asyncio.run(read(self.broker, self.topics.forward(integration)))
-
-    def events(self) -> list[Any]:
-        return asyncio.run(read(self.broker, self.topics.events))
-
-    def event(self, n: int, **fields: Any) -> dict[str, Any]:
-        return {
-            "type": "track", "event": "Bought", "userId": f"u{n}", "messageId": f"m{n}",
-            "timestamp": "2026-01-02T03:04:05Z", "receivedAt": "r", "properties": {"total": n}, **fields,
-        }  # fmt: skip
-
-    def die(self, n: int, *, event: dict[str, Any] | None = None, payload: Any = None, reason: str = "bad") -> None:
-        """An event that lies at offset `n` of partition 0, and its dead letter."""
-        delivery = Delivery(
-            f"m{n}", "old", "v0", "track", "Bought", "t", "r", "web", Origin(self.topics.events, 0, n),
-            {"total": n, "by": "then"} if payload is None else payload,
-        )  # fmt: skip
-        letter = DeadLetter("one", delivery.data(), reason, f"detail {n}", 2, "2026-01-02T03:04:05Z")
-        self.write(
-            {
-                "topic": self.topics.events, "partition": 0, "key": b"u%d" % n,
-                "value": orjson.dumps(event or self.event(n)), "headers": event_headers("web"),
-            },
-            {"topic": self.topics.dead, "partition": n % 3, "key": b"u%d" % n, "value": letter.encode()},
-        )  # fmt: skip
-
-    def reject(self, value: bytes, reason: str, source: str = "web") -> None:
-        origin = Origin(self.topics.events, 1, 9)
-        headers = rejected_headers(reason, "because", source, origin)
-        self.write({"topic": self.topics.rejected, "partition": 1, "key": b"u", "value": value, "headers": headers})
-
-    def run(self, *arguments: str, code: int = 0, **more: Any) -> str:
-        result = CliRunner().invoke(main, [*arguments, "--config", str(self.folder)], **more)
-        assert result.exit_code == code, result.output
-        return result.stdout
-
-    def listed(self, kind: str, *options: str) -> list[dict[str, Any]]:
-        return [json.loads(line) for line in self.run(kind, "list", "--json", *options).splitlines()]
-
-
-@pytest.fixture
-def stage(broker: Broker, topics: Topics, tmp_path: Path) -> Stage:
-    return Stage(tmp_path, broker, topics)
+from streams.topics import Delivery, Origin, Topics
+from tests.deploy.recovery.stage import Stage
 
 
 def test_dead_letters_are_listed_counted_and_chosen(stage: Stage):

@@ -1,5 +1,6 @@
 """Kafka for commands: records read and sent with kafka-python. Blocking; what goes wrong is a BrokerError."""
 
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Self
@@ -10,6 +11,12 @@ from kafka.errors import KafkaError
 from streams.broker import Broker, BrokerError
 from streams.produce import HEADROOM, RecordTooLargeError
 from streams.topics import RECORD_BYTES, Headers
+
+BOOTSTRAP_MS = 10_000
+"""How long a Kafka that was not there at the start is waited for."""
+
+PATIENCE = 60.0
+"""Seconds without a record where there must be one, after which Kafka counts as away."""
 
 
 class Sending:
@@ -27,6 +34,7 @@ class Sending:
                 enable_idempotence=self._broker.idempotent,
                 linger_ms=5,
                 max_request_size=RECORD_BYTES,
+                bootstrap_timeout_ms=BOOTSTRAP_MS,
             )
         return self
 
@@ -63,11 +71,28 @@ class Sending:
 def consuming(broker: Broker, group: str | None = None) -> Iterator[Any]:
     """A consumer for the length of a `with`, of a group where it is to remember how far it came."""
     with speaking(broker):
-        consumer = KafkaConsumer(**broker.client(), group_id=group, enable_auto_commit=False)
+        consumer = KafkaConsumer(
+            **broker.client(), group_id=group, enable_auto_commit=False, bootstrap_timeout_ms=BOOTSTRAP_MS
+        )
         try:
             yield consumer
         finally:
             consumer.close()
+
+
+def poll(consumer: Any, broker: Broker, most: int | None = None) -> dict[Any, list[Any]]:
+    """The next records of the partitions that the consumer has, by partition, `most` of them.
+
+    Waits until some come or a place without records is passed; raises BrokerError where nothing moves for long.
+    """
+    deadline = time.monotonic() + PATIENCE
+    before = [consumer.position(part) for part in consumer.assignment()]
+    while True:
+        found: dict[Any, list[Any]] = consumer.poll(timeout_ms=500, max_records=most)
+        if found or before != [consumer.position(part) for part in consumer.assignment()]:
+            return found
+        if time.monotonic() > deadline:
+            raise BrokerError(f"Kafka at {broker.bootstrap}: no record came for {PATIENCE:.0f} seconds")
 
 
 @contextmanager

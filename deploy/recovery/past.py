@@ -1,0 +1,235 @@
+"""Sends the past again: the events of a stretch of time, mapped by today's rules, for one integration."""
+
+import hashlib
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack, nullcontext
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Any, Self
+
+import orjson
+from kafka import TopicPartition
+from kafka.structs import OffsetAndMetadata
+
+from deploy.config.configuration import Configuration, Integration
+from deploy.recovery.records import Sending, consuming, poll, speaking
+from deploy.recovery.remapping import REJECTED, Mapped, Remapper
+from deploy.spans import in_words
+from streams.dedupe import Window
+from streams.events import Event
+from streams.produce import RecordTooLargeError
+from streams.topics import FORWARDED, Outcome
+
+READ_AT_ONCE = 500
+"""Records after which it is noted how far a replay came: what a kill in between repeats."""
+
+Stopped = Callable[[float], bool]
+"""Waits so many seconds for the word to stop; whether it came."""
+
+
+@dataclass(frozen=True, slots=True)
+class Past:
+    """What is to be sent again: what came from `since` until before `until`, in seconds since 1970.
+
+    `events` are names of track events, and types of other calls; none means all.
+    """
+
+    integration: str
+    since: float
+    until: float
+    events: frozenset[str] = frozenset()
+
+    def group(self, prefix: str) -> str:
+        """The consumer group that remembers how far the replay came: of the same past always the same."""
+        what = orjson.dumps([self.since, self.until, sorted(self.events)])
+        return f"{prefix}.replay.{self.integration}.{hashlib.sha256(what).hexdigest()[:12]}"
+
+    def wants(self, event: Event) -> bool:
+        """Whether the event is one of `events`."""
+        return not self.events or (event.get("event") or event["type"]) in self.events
+
+
+def find_objections(integration: Integration, past: Past, now: float) -> list[str]:
+    """Why the vendor would count some twice, or not take some, if they were sent again at `now`."""
+    contract = integration.forwarder.contract
+    if integration.mode == "shadow":
+        return []
+    found = []
+    age = timedelta(seconds=now - past.since)
+    if contract.dedupe is None:
+        found.append(f"{contract.title} cannot tell repeats: what it got before counts twice")
+    elif contract.dedupe_doubt:
+        found.append(f"{contract.title} may count twice what it got before: {contract.dedupe_doubt}")
+    elif contract.dedupe_window and age > contract.dedupe_window:
+        window = in_words(contract.dedupe_window)
+        found.append(
+            f"{contract.title} tells repeats for {window}, and this is up to {in_words(age)} old: what it got before"
+            " counts twice"
+        )
+    oldest = contract.oldest(integration.delivery.max_age)
+    if oldest is not None and age > oldest:
+        found.append(
+            f"{contract.title} gets no events older than {in_words(oldest)}, and these are up to {in_words(age)} old:"
+            " older ones are left out"
+        )
+    return found
+
+
+@dataclass
+class Stretch:
+    """The past in one partition: offsets from `first` to before `end`; what is before `at` has been sent."""
+
+    first: int
+    end: int
+    at: int
+
+
+@dataclass
+class Report:
+    """How many events were read, and what became of them: counts by outcome, rule and reason."""
+
+    read: int = 0
+    finished: bool = False
+    outcomes: Counter[tuple[str, str, str]] = field(default_factory=Counter)
+
+    @property
+    def sent(self) -> int:
+        """How many deliveries were sent, or would be."""
+        return self._count(FORWARDED)
+
+    @property
+    def failed(self) -> int:
+        """How many events and deliveries the rules wanted, and could not make."""
+        return self._count(REJECTED, Outcome.DEAD)
+
+    def data(self) -> dict[str, Any]:
+        """As JSON data."""
+        rows = [
+            {"outcome": outcome, "rule": rule or None, "reason": reason, "count": count}
+            for (outcome, rule, reason), count in self.outcomes.most_common()
+        ]
+        return {"read": self.read, "sent": self.sent, "finished": self.finished, "outcomes": rows}
+
+    def _count(self, *outcomes: str) -> int:
+        return sum(count for (outcome, _, _), count in self.outcomes.items() if outcome in outcomes)
+
+
+class Replay:
+    """One replay, for the length of a `with`. Blocking; raises BrokerError.
+
+    Kafka remembers how far it came, as the offsets of a consumer group: a replay of the same past goes on there, unless
+    it begins `anew`.
+    """
+
+    def __init__(self, configuration: Configuration, past: Past, *, anew: bool = False) -> None:
+        self._configuration, self._past, self._anew = configuration, past, anew
+        self._broker, self._topics = configuration.settings.broker, configuration.topics
+        self._stretches: dict[TopicPartition, Stretch] = {}
+
+    def __enter__(self) -> Self:
+        self._open = ExitStack()
+        self._consumer = self._open.enter_context(consuming(self._broker, self._past.group(self._topics.prefix)))
+        with speaking(self._broker):
+            numbers = self._consumer.partitions_for_topic(self._topics.events) or ()
+            parts = [TopicPartition(self._topics.events, number) for number in sorted(numbers)]
+            self._consumer.assign(parts)
+            self._stretches = self._find(parts)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._open.close()
+
+    @property
+    def total(self) -> int:
+        """How many events came in that time, wanted or not."""
+        return sum(stretch.end - stretch.first for stretch in self._stretches.values())
+
+    @property
+    def done(self) -> int:
+        """How many of them it has been through."""
+        return sum(stretch.at - stretch.first for stretch in self._stretches.values())
+
+    def run(self, *, rate: float, advance: Callable[[int], object], stopped: Stopped, dry: bool = False) -> Report:
+        """Send what is left, at most `rate` deliveries a second (0: as fast as it goes); `dry` sends nothing."""
+        with speaking(self._broker), nullcontext() if dry else Sending(self._broker) as sending:
+            return self._run(sending, rate, advance, stopped)
+
+    def _find(self, parts: list[TopicPartition]) -> dict[TopicPartition, Stretch]:
+        begins, ends = self._consumer.beginning_offsets(parts), self._consumer.end_offsets(parts)
+        since, until = self._offsets_at(self._past.since, parts), self._offsets_at(self._past.until, parts)
+        found = {}
+        for part in parts:
+            end = until.get(part, ends[part])
+            first = max(begins[part], min(since.get(part, end), end))
+            noted = None if self._anew else self._consumer.committed(part)
+            found[part] = Stretch(first, end, min(max(first, noted or first), end))
+        return found
+
+    def _offsets_at(self, at: float, parts: list[TopicPartition]) -> dict[TopicPartition, int]:
+        found = self._consumer.offsets_for_times(dict.fromkeys(parts, round(at * 1000)))
+        return {part: entry.offset for part, entry in found.items() if entry is not None}
+
+    def _run(
+        self, sending: Sending | None, rate: float, advance: Callable[[int], object], stopped: Stopped
+    ) -> Report:  # fmt: skip
+        report = Report()
+        mapper = Remapper(self._configuration, self._past.integration, wants=self._past.wants)
+        left = {part: stretch for part, stretch in self._stretches.items() if stretch.at < stretch.end}
+        windows = self._read_back(left)
+        most = min(READ_AT_ONCE, max(1, int(rate))) if rate else READ_AT_ONCE
+        ahead, began = 0.0, time.monotonic()
+        while left and not stopped(ahead):
+            before = self.done
+            for part, records in poll(self._consumer, self._broker, most).items():
+                stretch = self._stretches[part]
+                for record in records:
+                    if record.offset < stretch.at:
+                        windows[part].remember(record)
+                    elif record.offset < stretch.end:
+                        report.read += 1
+                        for mapped in mapper.map(record, windows[part]):
+                            outcome, reason = self._send(mapped, record.key, sending)
+                            report.outcomes[outcome, mapped.rule, reason] += 1
+            if sending:
+                sending.confirm()
+            self._note(left, remember=sending is not None)
+            advance(self.done - before)
+            left = {part: stretch for part, stretch in left.items() if stretch.at < stretch.end}
+            ahead = report.sent / rate - (time.monotonic() - began) if rate else 0.0
+        report.finished = not left
+        return report
+
+    def _read_back(self, left: Mapping[TopicPartition, Stretch]) -> dict[TopicPartition, Window]:
+        """Begin so far before what is left that repeats of earlier events are known."""
+        size = self._configuration.settings.router.dedupe_window
+        begins = self._consumer.beginning_offsets(list(left)) if left else {}
+        self._consumer.assign(list(left))
+        for part, stretch in left.items():
+            self._consumer.seek(part, max(begins[part], stretch.at - size))
+        return {part: Window(size) for part in left}
+
+    def _send(self, mapped: Mapped, key: bytes | None, sending: Sending | None) -> tuple[str, str]:
+        """Send what was mapped, if anything; returns its outcome and why."""
+        if mapped.delivery is None or sending is None:
+            return mapped.outcome, mapped.reason
+        partition = mapped.delivery.origin.partition % self._topics.partitions
+        try:
+            sending.send(self._topics.forward(self._past.integration), key, mapped.delivery.encode(), partition)
+        except RecordTooLargeError:
+            return Outcome.DEAD, "too large for a record"
+        return mapped.outcome, mapped.reason
+
+    def _note(self, left: Mapping[TopicPartition, Stretch], *, remember: bool) -> None:
+        """Take down how far each partition came; a part that came to its end is read no further."""
+        moved = {}
+        for part, stretch in left.items():
+            at = min(self._consumer.position(part), stretch.end)
+            if at > stretch.at:
+                stretch.at = at
+                moved[part] = OffsetAndMetadata(at, "", -1)
+            if at == stretch.end:
+                self._consumer.pause(part)
+        if moved and remember:
+            self._consumer.commit(moved)

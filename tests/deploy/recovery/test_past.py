@@ -1,0 +1,201 @@
+import json
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+import requests
+
+from deploy.simulator.server import Simulator
+from streams.topics import Delivery, Origin
+from tests.deploy.recovery.stage import Stage
+from tests.deploy.simulator.test_simulator import serving
+from tests.streams.helpers import until
+
+DAY = ("--from", "2026-01-02T00:00Z", "--to", "2026-01-03T00:00Z")
+
+
+def replay(stage: Stage, *options: str, code: int = 0) -> dict[str, Any]:
+    """What the command reports; of two that are given the last option counts."""
+    common = ("--integration", "one", *DAY, "--force", "--yes", "--json", "--rate", "0")
+    return json.loads(stage.run("replay", *common, *options, code=code) or "null")
+
+
+def test_events_of_a_time_go_out_by_todays_rules_under_their_ids(stage: Stage):
+    """Only those of the time, by today's payload; id, key, partition and coordinates are those of the event."""
+    stage.arrive(0, 1, 2, at="2026-01-01T23:59:59.999Z")
+    stage.arrive(3, 4, 5, at="2026-01-02T00:00:00Z")
+    stage.arrive(6, 7, 8, at="2026-01-03T00:00:00Z")
+    report = replay(stage)
+    assert (report["read"], report["sent"], report["finished"]) == (3, 3, True)
+    forwarded = sorted(stage.forwarded(), key=lambda record: record.partition)
+    assert [(record.partition, record.key) for record in forwarded] == [(0, b"u3"), (1, b"u4"), (2, b"u5")]
+    for n, delivery in enumerate((Delivery.decode(record.value) for record in forwarded), start=3):
+        assert (delivery.id, delivery.rule, delivery.payload) == (f"m{n}", "bought", {"total": n, "by": "today"})
+        assert (delivery.origin, delivery.received) == (Origin(stage.topics.events, n % 3, 1), "r")
+
+
+def test_every_event_is_accounted_for(stage: Stage):
+    """What rules drop, what came before, what is none and what cannot be mapped is counted, and nothing of it sent."""
+    rules = stage.folder / "integrations" / "one.yaml"
+    fails = "  - {name: fails, when: 'event = \"Fails\"', map: {'@path': $.properties.total}}\n"
+    rules.write_text(rules.read_text().replace("otherwise: drop", f"{fails}otherwise: drop"))
+    stage.arrive(0, 3)
+    stage.arrive(3)
+    stage.arrive(6, event="Other")
+    stage.arrive(9, event="Fails")
+    stage.arrive(12, type="nonsense")
+    stage.arrive(15, integrations={"one": False})
+    report = replay(stage, code=1)
+    found = {(row["outcome"], row["rule"]): row["count"] for row in report["outcomes"]}
+    assert found == {
+        ("forwarded", "bought"): 2,
+        ("duplicate", None): 1,
+        ("filtered", None): 1,
+        ("dead", "fails"): 1,
+        ("rejected", None): 1,
+        ("opted_out", None): 1,
+    }
+    assert report["read"] == 7
+    assert [Delivery.decode(record.value).id for record in stage.forwarded()] == ["m0", "m3"]
+
+
+def test_a_repeat_of_an_event_before_the_time_is_one(stage: Stage):
+    """The window of messageIds reaches back beyond the beginning."""
+    stage.arrive(0, at="2026-01-01T12:00Z")
+    stage.arrive(0, 3)
+    assert [row["outcome"] for row in replay(stage)["outcomes"]] == ["duplicate", "forwarded"]
+    assert [Delivery.decode(record.value).id for record in stage.forwarded()] == ["m3"]
+
+
+def test_events_are_chosen_by_name(stage: Stage):
+    """Track events by their names, other calls by their types."""
+    stage.arrive(0)
+    stage.arrive(3, event="Other")
+    stage.arrive(6, type="page", event=None, name="Home")
+    assert replay(stage, "--event", "Other", "--event", "page")["outcomes"][0]["count"] == 2
+    assert replay(stage, "--event", "Bought")["sent"] == 1
+    assert len(stage.forwarded()) == 1
+
+
+def test_a_dry_run_sends_nothing_and_is_not_remembered(stage: Stage):
+    """It says the same as the run, needs no --force, and leaves the run to do."""
+    stage.arrive(*range(5))
+    common = ("--integration", "one", *DAY, "--json")
+    rehearsed = json.loads(stage.run("replay", *common, "--dry-run"))
+    assert stage.forwarded() == []
+    assert replay(stage) == rehearsed
+    assert len(stage.forwarded()) == 5
+
+
+def test_a_replay_that_is_done_is_not_done_twice(stage: Stage):
+    """The same command sends nothing more, unless it is to begin anew; a new event in another time is no matter."""
+    stage.arrive(*range(5))
+    assert replay(stage)["sent"] == 5
+    stage.arrive(9, at="2026-01-05T00:00Z")
+    assert replay(stage) is None
+    assert len(stage.forwarded()) == 5
+    assert replay(stage, "--again")["sent"] == 5
+    assert len(stage.forwarded()) == 10
+
+
+def test_it_asks_first(stage: Stage):
+    """With the number of events; a no sends nothing."""
+    stage.arrive(*range(4))
+    common = ("--integration", "one", *DAY, "--force")
+    assert "Replay 4 events to one?" in stage.run("replay", *common, code=1, input="n\n", output="stderr")
+    assert stage.forwarded() == []
+
+
+@pytest.mark.parametrize(
+    ("forwarder", "age", "said"),
+    [
+        ("ga4", timedelta(hours=1), "cannot tell repeats"),
+        ("webhook", timedelta(hours=1), "whether the endpoint heeds the key"),
+        ("meta", timedelta(hours=1), None),
+        ("meta", timedelta(hours=60), "tells repeats for 48 hours, and this is up to 60 hours old"),
+        ("meta", timedelta(days=8), "gets no events older than 7 days, and these are up to 8 days old"),
+        ("klaviyo", timedelta(days=300), None),
+    ],
+)
+def test_what_the_vendor_would_count_twice_wants_force(stage: Stage, forwarder: str, age: timedelta, said: str | None):
+    """By its key, the time that it tells repeats for, and how old an event it takes; --force sends all the same."""
+    settings = {
+        "ga4": {"measurement_id": "G-1", "api_secret": "${S}"},
+        "webhook": {"url": "https://example.com/"},
+        "meta": {"pixel_id": "1", "access_token": "${S}"},
+        "klaviyo": {"api_key": "${S}"},
+    }
+    stage.configure({"forwarder": forwarder, "settings": settings[forwarder], "rules": [], "otherwise": "drop"})
+    now = datetime.now(UTC)
+    times = ("--from", (now - age).isoformat(), "--to", (now - age + timedelta(minutes=1)).isoformat())
+    common = ("--integration", "one", *times, "--yes")
+    output = stage.run("replay", *common, code=2 if said else 0, output="stderr")
+    assert (said or "no events came") in output
+    assert "no events came" in stage.run("replay", *common, "--force", output="stderr")
+
+
+def test_what_the_vendor_takes_no_more_is_left_out(stage: Stage):
+    """An event older than the integration's max_age is counted, and no delivery that would expire is made."""
+    stage.configure({"delivery": {"max_age": 3600}})
+    stage.arrive(0)
+    (row,) = replay(stage)["outcomes"]
+    assert (row["outcome"], row["count"]) == ("expired", 1)
+    assert stage.forwarded() == []
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ("--integration", "three"),
+        ("--from", "2026-01-04"),
+        ("--to", "2999-01-01"),
+        ("--from", "yesterday"),
+    ],
+)
+def test_wrong_use(stage: Stage, options: tuple[str, ...]):
+    """An integration that is none, a time that ends before it begins or has not come: exit code 2."""
+    replay(stage, *options, code=2)
+
+
+@contextmanager
+def process(stage: Stage, *arguments: str) -> Iterator["subprocess.Popen[str]"]:
+    """One of Turnout's processes, for the length of a `with`."""
+    command = [sys.executable, "-c", "from deploy.cli import main; main()", *arguments, "--config", str(stage.folder)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as running:
+        try:
+            yield running
+        finally:
+            running.kill()
+
+
+@pytest.mark.anyio
+async def test_stopped_and_resumed_every_event_reaches_the_vendor_as_often_as_asked(stage: Stage):
+    """Stopped by Ctrl-C in the middle and gone on with: once each. Begun anew: twice each, under the same keys."""
+    stage.arrive(*range(300))
+    with serving(Simulator()) as url, process(stage, "forwarder"):
+        stage.configure({"settings": {"url": url}})
+
+        def counts() -> dict[str, Any]:
+            return requests.get(f"{url}/_counts", timeout=5).json().get("webhook", {"deliveries": 0})
+
+        common = ("replay", "--integration", "one", *DAY, "--force", "--yes", "--json")
+        with process(stage, *common, "--rate", "100") as first:
+            await until(lambda: counts()["deliveries"] > 20)
+            first.send_signal(signal.SIGINT)
+            report = json.loads(first.communicate(timeout=20)[0])
+            assert first.returncode == 1
+        assert 0 < report["sent"] < 300
+        assert not report["finished"]
+        rest = replay(stage)
+        assert rest["sent"] == 300 - report["sent"]
+        await until(lambda: counts()["deliveries"] == 300)
+        assert (counts()["keys"], counts()["repeated"]) == (300, {})
+        replay(stage, "--again")
+        await until(lambda: counts()["deliveries"] == 600)
+        assert set(counts()["repeated"].values()) == {2}
+        assert counts()["keys"] == 300
