@@ -10,6 +10,7 @@ from typing import Any, Literal, Self
 from streams.admission import Kinds
 from streams.collector.settings import SourceLimits
 from streams.steps import Step
+from streams.webhooks import Webhook
 
 
 def digest(write_key: str) -> bytes:
@@ -27,7 +28,7 @@ class Source:
 
     With `disabled_keys` nothing can be sent, and with no key where the source is `disabled`. `origins` are those whose
     pages may send: `https://shop.example.com`, `https://*.example.com`, or `*` for any. `assume` is what an event
-    without consent information means; None leaves that to the integration.
+    without consent information means; None leaves that to the integration. Where it has a `webhook`, others post to it.
     """
 
     name: str
@@ -39,6 +40,7 @@ class Source:
     kinds: Kinds | None = None
     limits: SourceLimits = NO_LIMITS
     assume: Literal["granted", "denied"] | None = None
+    webhook: Webhook | None = None
 
     @classmethod
     def of(
@@ -75,10 +77,11 @@ class Sources:
     """The sources in force. `default` names the source of Kafka records that name none; None rejects those."""
 
     def __init__(self, sources: Iterable[Source] = (), default: str | None = None) -> None:
-        """Raises ValueError where two sources share a name or a write key, or the default is none of them."""
+        """Raises ValueError where two sources share a name, a write key or a path, or the default is none of them."""
         self._by_name: dict[str, Source] = {}
         self._by_key: dict[bytes, Source] = {}
         self._by_disabled_key: dict[bytes, Source] = {}
+        self._by_path: dict[str, Source] = {}
         for source in sources:
             if source.name in self._by_name:
                 raise ValueError(f"two sources are named {source.name}")
@@ -90,6 +93,10 @@ class Sources:
                 if holder is not None:
                     raise ValueError(f"sources {holder.name} and {source.name} share a write key")
                 (self._by_key if key in source.write_keys else self._by_disabled_key)[key] = source
+            if source.webhook is not None:
+                holder = self._by_path.setdefault(source.webhook.path, source)
+                if holder is not source:
+                    raise ValueError(f"the webhooks of {holder.name} and {source.name} share a path")
         if default is not None and default not in self._by_name:
             raise ValueError(f"the default source {default} is not declared")
         self.default = default
@@ -101,6 +108,10 @@ class Sources:
     def find_disabled(self, write_key: str) -> Source | None:
         """The source that has disabled a write key."""
         return self._by_disabled_key.get(digest(write_key))
+
+    def by_path(self, path: str) -> Source | None:
+        """The source whose webhook is at this path."""
+        return self._by_path.get(path)
 
     def admits(self, origin: str) -> bool:
         """Whether pages of this origin may send as any of the sources: all that a preflight, without a key, can ask."""

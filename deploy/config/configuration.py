@@ -20,12 +20,15 @@ from deploy.config.sunset import find_ending
 from forwarders import registry
 from forwarders.contract import Forwarder, Settings
 from streams.admission import DefaultContext, Kinds
+from streams.collector.settings import WEBHOOKS
+from streams.collector.signatures import make_verify
 from streams.repair import Repair
 from streams.ruleset import Consent, Route, RuleSet, Sample
 from streams.settings import DeliverySettings
 from streams.sources import Source, Sources
 from streams.steps import Step
 from streams.topics import Topics
+from streams.webhooks import Webhook
 from transforms import RuleError
 from transforms.documents import Document
 from transforms.rules import Rules, read_rules
@@ -91,8 +94,8 @@ class Configuration:
     """A folder without mistakes.
 
     `version` is a hash of the rule files and their presets. `repairs` are the rules of sources that have some, by the
-    source's name. `unset` names the variables that a worker will want;
-    `warnings` are about what is probably not meant.
+    source's name: what mends their events, or makes them of a webhook's deliveries. `unset` names the variables that a
+    worker will want; `warnings` are about what is probably not meant.
     """
 
     folder: Path
@@ -214,37 +217,65 @@ class _Reader:
         if self._keys(document).keys() - _OF_THE_COLLECTOR:
             self.hash.update(document.hash.encode())
         kinds = Kinds(frozenset(file.kinds)) if file.kinds else None
+        rules = self._read_source_rules(document)
         return Source.of(
             file.source,
             _known(file.write_keys, "write_keys", unknown),
-            self._read_steps(document, file, kinds),
+            self._make_steps(document, file, kinds, rules),
             file.origins,
             disabled_keys=_known(file.disabled_keys, "disabled_keys", unknown),
             disabled=file.state == "disabled",
             kinds=kinds,
             limits=file.limits,
             assume=file.consent.assume if file.consent else None,
+            webhook=self._make_webhook(document, file, rules, unknown),
         )
 
-    def _read_steps(self, document: Document, file: SourceFile, kinds: Kinds | None) -> Iterator[Step]:
-        """What the source's events go through, in this order."""
-        if kinds:
-            yield kinds
-        if file.context:
-            yield DefaultContext(file.context)
-        if repair := self._read_repair(document):
-            yield repair
-
-    def _read_repair(self, document: Document) -> Repair | None:
+    def _read_source_rules(self, document: Document) -> Rules | None:
         data = self._keys(document)
         if not {"map", "rules", "otherwise"} & data.keys():
             return None
         rules, mistakes = read_rules(document)
         self.mistakes += mistakes
+        if rules is not None:
+            self.repairs[data["source"]] = SourceRules(document, rules)
+        return rules
+
+    def _make_steps(
+        self, document: Document, file: SourceFile, kinds: Kinds | None, rules: Rules | None
+    ) -> Iterator[Step]:
+        """What the source's events go through, in this order."""
+        if kinds:
+            yield kinds
+        if file.context:
+            yield DefaultContext(file.context)
+        if rules and not file.webhook:
+            yield Repair(rules, keeps_others="otherwise" not in self._keys(document))
+
+    def _make_webhook(
+        self, document: Document, file: SourceFile, rules: Rules | None, unknown: Collection[Place]
+    ) -> Webhook | None:
+        settings = file.webhook
+        if settings is None:
+            return None
+        if not {"rules", "otherwise"} & self._keys(document).keys():
+            self.mistakes.append(document.error("nothing says which events to make", "write `rules:`", at=("webhook",)))
+        if settings.signature is None and not file.write_keys:
+            hint = "give its `signature`, or the source `write_keys`"
+            self.mistakes.append(document.error("webhook: anybody could post here", hint, at=("webhook",)))
+        path = settings.path or WEBHOOKS + file.source
         if rules is None:
             return None
-        self.repairs[data["source"]] = SourceRules(document, rules)
-        return Repair(rules, keeps_others="otherwise" not in data)
+        if settings.signature is None:
+            return Webhook(path, rules)
+        place = ("webhook", "signature", "secret")
+        try:
+            verify = make_verify(settings.signature) if place not in unknown else _never
+        except ValueError:
+            hint = "after `whsec_` it is base64"
+            self.mistakes.append(document.error(f"{_dotted(place)}: is not what the scheme wants", hint, at=place))
+            return None
+        return Webhook(path, rules, verify, settings.signature.header_name)
 
     def _index(self, sources: Sequence[Source], settings: TurnoutSettings | None) -> Sources:
         try:
@@ -380,6 +411,11 @@ class _Reader:
                 if complaint.kind in WANTS_MORE or not any(_touch(complaint.place, place) for place in unknown):
                     self.mistakes.append(complaint.within(document))
             return None
+
+
+def _never(_body: bytes, _headers: Mapping[bytes, bytes], _now: float) -> bool:
+    """The check of signatures whose secret is not set."""
+    return False
 
 
 def _known(keys: Sequence[SecretStr], name: str, unknown: Collection[Place]) -> Iterator[str]:

@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, model_validator
 
-from streams.collector.settings import SourceLimits
+from streams.collector.settings import SourceLimits, WebhookSettings
 from streams.ruleset import Consent, Sample
 from streams.settings import DeliverySettings
 from streams.sources import ANY_ORIGIN
@@ -116,8 +116,10 @@ class SourceCase(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     name: str | None = Field(None, description="What it shows.")
-    event: dict[str, Any] = Field(description="The event.")
-    expect: SourceExpectation | None = Field(None, description="What is expected; `turnout test --update` fills it in.")
+    event: dict[str, Any] = Field(description="The event; of a webhook's source `headers`, in lower case, and `body`.")
+    expect: tuple[SourceExpectation, ...] | SourceExpectation | None = Field(
+        None, description="A list where a webhook makes several events; `turnout test --update` fills it in."
+    )
 
 
 class SourceCaseFile(BaseModel):
@@ -167,6 +169,11 @@ class SourceFile(BaseModel):
     )
     consent: SourceConsent | None = Field(None, description="What is known of its users' consent.")
     limits: SourceLimits = Field(default_factory=SourceLimits, description="How much may be sent.")
+    webhook: WebhookSettings | None = Field(
+        None,
+        description="Have others post here in a form of their own. The rules make whole events of `$.headers` and "
+        "`$.body`, instead of mending events.",
+    )
     match: Any = Field(None, description="`first` rule that matches mends the event, or `all`, one after the other.")
     map: Any = Field(None, description="What every rule mends.")
     rules: Any = Field(

@@ -14,7 +14,7 @@ from deploy.rehearsal.comparison import ABSENT, Difference, compare
 from deploy.rehearsal.offline import offline
 from deploy.rehearsal.preview import STANDSTILL, Prepared, Taken, held_reason, rehearse
 from streams import events
-from streams.events import EventError
+from streams.events import Event, EventError
 from streams.gate import held_back
 from streams.sources import Source
 from streams.steps import Held, take
@@ -190,22 +190,36 @@ class SourceBench:
     def run(self, entry: Entry) -> Result:
         """What a test gives, held against what it expects."""
         assert isinstance(entry.case, SourceCase)
+        results = [self._take(event) for event in self._events(entry.case)]
+        differences = list(_compared(entry.case.expect, results))
+        return Result(entry, results, differences, {}, [it["reason"] for it in results if it["reason"]])
+
+    def _events(self, case: SourceCase) -> Iterator[Event | EventError | None]:
+        """The test's event, or what the webhook makes of it; None where it makes nothing."""
+        if self._source.webhook is None:
+            yield deepcopy(case.event)
+        else:
+            yield from (made.event for made in self._source.webhook.make(deepcopy(case.event)))
+
+    def _take(self, event: Event | EventError | None) -> dict[str, Any]:
         result: dict[str, Any] = {"outcome": "kept", "event": None, "reason": ""}
+        if event is None:
+            return result | {"outcome": "filtered", "reason": "no rule makes an event of it"}
         try:
-            taken = take(self._source.steps, events.check(deepcopy(entry.case.event)), lambda _reason, _detail: None)
-            if isinstance(taken, Held):
-                result |= {"outcome": str(taken.outcome), "reason": held_reason(taken)}
-            else:
-                result["event"] = taken
+            if isinstance(event, EventError):
+                raise event
+            taken = take(self._source.steps, events.check(event), lambda _reason, _detail: None)
         except EventError as error:
-            result |= {"outcome": "rejected", "reason": str(error)}
-        differences = list(_compared(entry.case.expect, [result]))
-        return Result(entry, [result], differences, {}, [result["reason"]] if result["reason"] else [])
+            return result | {"outcome": "rejected", "reason": str(error)}
+        if isinstance(taken, Held):
+            return result | {"outcome": str(taken.outcome), "reason": held_reason(taken)}
+        return result | {"event": taken}
 
     def cover(self, entry: Entry, coverage: Coverage) -> None:
         """Note which rules and directives a test's event reaches."""
+        event = deepcopy(entry.case.event)
         with suppress(EventError):
-            coverage.add(self._tracer.trace(events.check(deepcopy(entry.case.event))))
+            coverage.add(self._tracer.trace(event if self._source.webhook else events.check(event)))
 
 
 def _where(place: Place) -> str:
@@ -213,7 +227,8 @@ def _where(place: Place) -> str:
 
 
 def _compared(
-    expect: Expectation | SourceExpectation | Sequence[Expectation] | None, results: Sequence[Mapping[str, Any]]
+    expect: Expectation | SourceExpectation | Sequence[Expectation | SourceExpectation] | None,
+    results: Sequence[Mapping[str, Any]],
 ) -> Iterator[Difference]:
     wanted = [expect] if isinstance(expect, Expectation | SourceExpectation) else expect
     if wanted is None:

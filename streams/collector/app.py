@@ -1,9 +1,9 @@
 """The collector's ASGI app: whose a request is, when it is refused, how it is answered."""
 
 import base64
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from time import perf_counter, time
-from typing import Any, NamedTuple
+from typing import Any
 
 import orjson
 import structlog
@@ -20,13 +20,12 @@ from streams.collector import browsers, intake, pixel
 from streams.collector.body import DisconnectedError, read_body
 from streams.collector.browsers import Headers
 from streams.collector.errors import RequestError
+from streams.collector.senders import Senders, check_origin, forbidden_origin
 from streams.collector.settings import CollectorSettings
-from streams.collector.throttle import Allowance, Throttle
 from streams.logs import trouble
 from streams.produce import Producer, Receipt
-from streams.sources import Source, Sources, digest
+from streams.sources import Source, Sources
 from streams.topics import Topics
-from streams.tracking.proxies import make_resolve
 
 log = structlog.get_logger()
 
@@ -53,13 +52,6 @@ _CODES = {404: "not_found", 405: "method_not_allowed"}
 _RETRY = ((b"retry-after", b"5"),)
 
 
-class Sender(NamedTuple):
-    """Whose a request is, by its write key, and what that key may still send."""
-
-    source: Source
-    allowance: Allowance
-
-
 class App:
     """An ASGI app. It answers 200 only when Kafka has confirmed every record of the request."""
 
@@ -70,8 +62,7 @@ class App:
         self._sources = sources
         self._producer = producer
         self._intake = intake.Intake(settings, topics, producer)
-        self._throttle = Throttle()
-        self._resolve = make_resolve(settings.trusted_proxies)
+        self._senders = Senders(settings, sources)
         self._read_bytes = 0
         self._other = Starlette(
             routes=[
@@ -87,7 +78,8 @@ class App:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
         kind = PATHS.get(scope["path"])
-        if kind is None:
+        hook = self._sources().by_path(scope["path"]) if kind is None else None
+        if kind is None and hook is None:
             await self._other(scope, receive, send)
             return
         started = perf_counter()
@@ -98,10 +90,7 @@ class App:
             return
         headers: Headers = ()
         try:
-            if scope["path"] in pixel.PATHS:
-                status, body = 200, await self._take_pixel(kind, scope, asked)
-            else:
-                status, body = 200, await self._take(kind, scope, asked, receive)
+            status, body = 200, await self._take_any(kind, hook, scope, asked, receive)
         except DisconnectedError:
             return
         except RequestError as error:
@@ -111,7 +100,7 @@ class App:
             status, body = 500, _FAILED.body
         if status != 200:
             metrics.COLLECTOR_ERRORS.labels(status).inc()
-        if origin is not None and self._sources().admits(origin.decode("latin-1")):
+        if origin is not None and self._senders.admits(origin):
             headers += browsers.allow(origin)
         content_type = b"application/json"
         if scope["path"] in pixel.PATHS:
@@ -131,26 +120,36 @@ class App:
         await send({"type": "http.response.body", "body": body})
         metrics.COLLECTOR_SECONDS.observe(perf_counter() - started)
 
+    async def _take_any(
+        self, kind: str | None, hook: Source | None, scope: Scope, headers: Mapping[bytes, bytes], receive: Receive
+    ) -> bytes:
+        if hook is not None:
+            return await self._take_webhook(hook, scope["method"], headers, receive)
+        assert kind is not None  # what is none of both was routed elsewhere
+        if scope["path"] in pixel.PATHS:
+            return await self._take_pixel(kind, scope, headers)
+        return await self._take(kind, scope, headers, receive)
+
     async def _take(self, kind: str, scope: Scope, headers: Mapping[bytes, bytes], receive: Receive) -> bytes:
         """Take what a request brings; returns the answer's JSON, or raises RequestError."""
         if scope["method"] != "POST":
             raise RequestError(405, "method_not_allowed", "events are sent by POST", ((b"allow", b"POST"),))
         if kind == METRICS:
             return _SUCCESS  # of the client's own working: nothing that anybody here would read
-        sender = self._find_sender(headers)
+        sender = self._senders.by_authorization(headers)
         raw = await self._read(headers, receive)
         body = intake.parse(raw, by_event=sender is not None)
         if sender is None:
-            sender = self._admit(body.get("writeKey"))
+            sender = self._senders.by_key(body.get("writeKey"))
         source = sender.source
-        _check_origin(source, headers)
+        check_origin(source, headers)
         receipt = Receipt()
         sending = intake.Sending(
             source,
             events.rfc3339(time()),
             receipt,
             _anonymous_id(headers),
-            self._visitor(scope) if b"origin" in headers else None,
+            self._senders.visitor(scope) if b"origin" in headers else None,
         )
         refused: list[intake.Refused] = []
         if kind == BATCH:
@@ -162,72 +161,53 @@ class App:
             sender.allowance.take_events(1)
             self._intake.take_event(body, kind, sending)
         await self._confirm(receipt)
-        metrics.COLLECTOR_ACCEPTED.labels(source.name).inc(taken)
-        if not refused:
-            return _SUCCESS
-        for event in refused:
-            metrics.COLLECTOR_REFUSED.labels(event.code).inc()
-        return orjson.dumps({"success": True, "rejected": [event.answer() for event in refused]})
+        return _answer_taken(source, taken, refused)
+
+    async def _take_webhook(
+        self, source: Source, method: str, headers: Mapping[bytes, bytes], receive: Receive
+    ) -> bytes:
+        """Take what a webhook's sender posts; returns the answer's JSON, or raises RequestError."""
+        if method != "POST":
+            raise RequestError(405, "method_not_allowed", "deliveries are sent by POST", ((b"allow", b"POST"),))
+        sender = self._senders.by_webhook(source, headers)
+        check_origin(source, headers)
+        raw = await self._read(headers, receive)
+        webhook = source.webhook
+        assert webhook is not None
+        if webhook.verify is not None and not webhook.verify(raw, headers, time()):
+            raise RequestError(401, "bad_signature", "the signature is missing, wrong or too old")
+        deliveries = intake.read_deliveries(raw, webhook.headers_of(headers), self._settings.batch_events)
+        made = [list(webhook.make(orjson.loads(delivery))) for delivery in deliveries]
+        sender.allowance.take_events(sum(map(len, made)))
+        receipt = Receipt()
+        sending = intake.Sending(source, events.rfc3339(time()), receipt)
+        taken, refused = self._intake.take_deliveries(deliveries, made, sending)
+        await self._confirm(receipt)
+        return _answer_taken(source, taken, refused)
 
     async def _take_pixel(self, kind: str, scope: Scope, headers: Mapping[bytes, bytes]) -> bytes:
         """Take the event that a picture's address brings; raises RequestError. The picture is shown all the same."""
         if scope["method"] not in ("GET", "HEAD"):
             raise RequestError(405, "method_not_allowed", "a pixel is fetched by GET", ((b"allow", b"GET"),))
         event = pixel.read_event(scope["query_string"], headers)
-        sender = self._admit(event.pop("writeKey", None))
+        sender = self._senders.by_key(event.pop("writeKey", None))
         if scope["method"] == "GET":
             receipt = Receipt()
             sender.allowance.take_events(1)
-            sending = intake.Sending(sender.source, events.rfc3339(time()), receipt, address=self._visitor(scope))
+            sending = intake.Sending(
+                sender.source, events.rfc3339(time()), receipt, address=self._senders.visitor(scope)
+            )
             self._intake.take_event(event, kind, sending)
             await self._confirm(receipt)
             metrics.COLLECTOR_ACCEPTED.labels(sender.source.name).inc()
         return pixel.GIF
 
     def _answer_preflight(self, origin: bytes, headers: Mapping[bytes, bytes]) -> Response:
-        if not self._sources().admits(origin.decode("latin-1")):
-            return Response(_forbidden_origin().body, 403, media_type="application/json")
+        if not self._senders.admits(origin):
+            return Response(forbidden_origin().body, 403, media_type="application/json")
         answer = Response(status_code=204)
         answer.raw_headers += browsers.allow_request(origin, headers)
         return answer
-
-    def _visitor(self, scope: Scope) -> str | None:
-        """The address that a browser's request comes from, by the word of trusted proxies."""
-        forwarded = b",".join(value for name, value in scope["headers"] if name == b"x-forwarded-for")
-        client = scope.get("client")
-        return self._resolve(client[0] if client else "", forwarded.decode("latin-1"))[0]
-
-    def _find_sender(self, headers: Mapping[bytes, bytes]) -> Sender | None:
-        """The sender by the write key in Basic authorization; None when there is none."""
-        scheme, _, credentials = headers.get(b"authorization", b"").partition(b" ")
-        if scheme.lower() != b"basic":
-            return None
-        try:
-            write_key = base64.b64decode(credentials).partition(b":")[0].decode()
-        except ValueError:
-            raise _unauthorized() from None
-        return self._admit(write_key) if write_key else None
-
-    def _admit(self, write_key: object) -> Sender:
-        """The sender of a write key, whose request is counted; raises RequestError where nobody may send with it."""
-        source = self._find_source(write_key)
-        assert isinstance(write_key, str)  # of what else there is no source
-        allowance = self._throttle.find(digest(write_key), source)
-        allowance.take_request()
-        return Sender(source, allowance)
-
-    def _find_source(self, write_key: object) -> Source:
-        sources = self._sources()
-        source = sources.find(write_key) if isinstance(write_key, str) else None
-        if source is None:
-            if isinstance(write_key, str) and (holder := sources.find_disabled(write_key)):
-                metrics.COLLECTOR_DISABLED.labels(holder.name).inc()
-                raise RequestError(401, "key_disabled", "the write key is disabled")
-            raise _unauthorized()
-        if source.disabled:
-            metrics.COLLECTOR_DISABLED.labels(source.name).inc()
-            raise RequestError(404, "source_disabled", "the source is disabled")
-        return source
 
     async def _read(self, headers: Mapping[bytes, bytes], receive: Receive) -> bytes:
         held = 0
@@ -253,9 +233,9 @@ class App:
     async def _answer_settings(self, request: Request) -> Response:
         write_key = request.path_params["write_key"]
         try:
-            source = self._find_source(write_key)
+            source = self._senders.find_source(write_key)
             headers = {name: value for name, value in request.scope["headers"] if name == b"origin"}
-            _check_origin(source, headers)
+            check_origin(source, headers)
         except RequestError as error:
             return Response(error.body, 404 if error.status == 401 else error.status, media_type="application/json")
         forwarded = request.headers.get("x-forwarded-proto", "")
@@ -272,10 +252,13 @@ class App:
         return _answer(503, {"code": "not_ready", "message": "Kafka does not answer"})
 
 
-def _check_origin(source: Source, headers: Mapping[bytes, bytes]) -> None:
-    origin = headers.get(b"origin")
-    if origin is not None and not source.admits(origin.decode("latin-1")):
-        raise _forbidden_origin()
+def _answer_taken(source: Source, taken: int, refused: Sequence[intake.Refused]) -> bytes:
+    metrics.COLLECTOR_ACCEPTED.labels(source.name).inc(taken)
+    if not refused:
+        return _SUCCESS
+    for event in refused:
+        metrics.COLLECTOR_REFUSED.labels(event.code).inc()
+    return orjson.dumps({"success": True, "rejected": [event.answer() for event in refused]})
 
 
 def _anonymous_id(headers: Mapping[bytes, bytes]) -> str | None:
@@ -287,14 +270,6 @@ def _anonymous_id(headers: Mapping[bytes, bytes]) -> str | None:
         return base64.b64decode(given, validate=True).decode()
     except ValueError:
         return given.decode("latin-1")
-
-
-def _forbidden_origin() -> RequestError:
-    return RequestError(403, "origin", "the source takes nothing from pages of this origin")
-
-
-def _unauthorized() -> RequestError:
-    return RequestError(401, "unauthorized", "the write key is missing or not known")
 
 
 def _answer(status: int, content: Mapping[str, Any], headers: Mapping[str, str] | None = None) -> Response:

@@ -1,6 +1,6 @@
 """From a request's JSON to records: parsed, merged, checked, appended to the producer."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +16,7 @@ from streams.events import EventError
 from streams.produce import Producer, RecordTooLargeError, Waiter
 from streams.sources import Source
 from streams.topics import Headers, Topics, event_headers, rejected_headers
+from streams.webhooks import Made
 
 log = structlog.get_logger()
 
@@ -132,8 +133,32 @@ class Intake:
             except EventError as error:
                 refused.append(Refused(index, _message_id(event), error.code, str(error)))
         if refused:
-            self._reject(raw, refused, sending)
+            texts = slices.elements(slices.members(raw)["batch"])
+            self._keep(texts, refused, sending)
         return len(batch) - len(refused), refused
+
+    def take_deliveries(
+        self, deliveries: Sequence[bytes], made: Sequence[Sequence[Made]], sending: Sending
+    ) -> tuple[int, list[Refused]]:
+        """Append the events made of a webhook's deliveries, and to `rejected` the deliveries of which one is none.
+
+        Returns how many events were taken, and those refused, by the index of their delivery.
+        """
+        shared = _Shared(sending.received, event_headers(sending.source.name))
+        taken = 0
+        refused: dict[int, Refused] = {}
+        for index, events_ in enumerate(made):
+            for each in events_:
+                if each.event is None:
+                    continue
+                try:
+                    self._take(each.event, shared, sending)
+                    taken += 1
+                except EventError as error:
+                    refused[index] = Refused(index, _message_id(each.event), error.code, str(error))
+        if refused:
+            self._keep({index: deliveries[index] for index in refused}, refused.values(), sending)
+        return taken, list(refused.values())
 
     def _take(self, event: Any, shared: _Shared, sending: Sending) -> None:
         if isinstance(event, EventError):
@@ -183,8 +208,8 @@ class Intake:
             )
         return batch
 
-    def _reject(self, raw: bytes, refused: Sequence[Refused], sending: Sending) -> None:
-        texts = slices.elements(slices.members(raw)["batch"])
+    def _keep(self, texts: Sequence[bytes] | Mapping[int, bytes], refused: Iterable[Refused], sending: Sending) -> None:
+        """Append what was refused to `rejected`; `texts` are what came, by their index."""
         self._rejected_partition = (self._rejected_partition + 1) % self._topics.partitions
         for event in refused:
             headers = rejected_headers(event.code, event.message, sending.source.name)
@@ -200,6 +225,19 @@ class Intake:
                 )
             except RecordTooLargeError:
                 log.warning("a refused event is too large to keep", source=sending.source.name, bytes=len(text))
+
+
+def read_deliveries(raw: bytes, headers: Mapping[str, str], most: int) -> list[bytes]:
+    """The deliveries in a webhook's body, as JSON: one, or of a list each item, at most `most`; raises RequestError."""
+    try:
+        body = orjson.loads(raw)
+    except orjson.JSONDecodeError as error:
+        raise RequestError(400, "json", f"the body is not JSON: {error}") from None
+    parts = slices.elements(raw) if isinstance(body, list) else [raw]
+    if len(parts) > most:
+        raise RequestError(400, "too_many_events", f"{len(parts)} deliveries, and at most {most} are taken")
+    named = orjson.dumps(headers)
+    return [b'{"headers":%b,"body":%b}' % (named, part) for part in parts]
 
 
 def parse(raw: bytes, *, by_event: bool) -> dict[str, Any]:

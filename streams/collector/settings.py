@@ -1,8 +1,11 @@
-"""Settings of the collector, and the limits that a source may have of its own."""
+"""Settings of the collector, and what a source may say of its limits and its webhook."""
 
 from ipaddress import ip_network
+from typing import Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
+
+WEBHOOKS = "/v1/webhook/"
 
 
 class CollectorSettings(BaseModel):
@@ -71,3 +74,63 @@ class SourceLimits(BaseModel):
         "many the next ones wait for.",
     )
     burst: float = Field(10.0, gt=0, description="Seconds of both rates that may come at once after a pause.")
+
+
+SIGNATURE_HEADERS = {
+    "github": "X-Hub-Signature-256",
+    "stripe": "Stripe-Signature",
+    "standard-webhooks": "webhook-signature",
+}
+
+
+class SignatureSettings(BaseModel):
+    """The key `webhook.signature` of a source's file."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    scheme: Literal["github", "stripe", "standard-webhooks", "hmac-sha256"] = Field(
+        description="How the sender signs: as GitHub, as Stripe, by standardwebhooks.com (Svix and others), or with a "
+        "header that holds the HMAC of the body and nothing else."
+    )
+    secret: SecretStr = Field(description="The secret shared with the sender, from the environment: '${NAME}'.")
+    header: str | None = Field(
+        None, min_length=1, description="The header with the signature; by default the scheme's own."
+    )
+    encoding: Literal["hex", "base64"] = Field("hex", description="How `hmac-sha256` is written.")
+    prefix: str = Field("", description="What stands before the signature of `hmac-sha256`.")
+    tolerance: float = Field(
+        300.0, gt=0, description="Seconds that a signature with a time (Stripe, standardwebhooks.com) is good for."
+    )
+
+    @model_validator(mode="after")
+    def _names_its_header(self) -> Self:
+        if self.header is None and self.scheme not in SIGNATURE_HEADERS:
+            raise ValueError("give the `header` that holds the signature")
+        return self
+
+    @property
+    def header_name(self) -> str:
+        """The header with the signature."""
+        return self.header or SIGNATURE_HEADERS[self.scheme]
+
+
+class WebhookSettings(BaseModel):
+    """The key `webhook` of a source's file."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    path: str | None = Field(
+        None,
+        pattern=r"^(/[A-Za-z0-9._~-]+)+$",
+        description="Where deliveries are posted; by default `/v1/webhook/` and the source's name.",
+    )
+    signature: SignatureSettings | None = Field(
+        None, description="How deliveries are signed; by default the sender shows a write key by Basic authorization."
+    )
+
+    @field_validator("path")
+    @classmethod
+    def _is_free(cls, path: str | None) -> str | None:
+        if path and (path in ("/health", "/ready") or (path.startswith("/v1/") and not path.startswith(WEBHOOKS))):
+            raise ValueError(f"is the collector's own: choose one without /v1/, or below {WEBHOOKS}")
+        return path

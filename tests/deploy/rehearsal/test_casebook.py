@@ -302,3 +302,28 @@ def test_an_integrations_test_goes_through_its_source(folder):
         """
     )
     assert run()[1].startswith("3 passed")
+
+
+def test_a_webhooks_rules(folder):
+    """Each event that a delivery becomes is a result of its own; what the rules cannot map is rejected."""
+    Path("sources/hook.yaml").write_text(
+        "source: hook\nwrite_keys: ['${HOOK_TOKEN}']\nwebhook: {}\ncontext: {via: hook}\nmatch: all\n"
+        "rules:\n"
+        "  - {name: who, map: {type: identify, userId: $.body.user, messageId: $.body.id}}\n"
+        "  - {name: what, when: exists(body.event), map: {type: track, userId: $.body.user, event: $.body.event}}\n"
+    )
+    write(
+        """
+        - event: {headers: {}, body: {id: d, user: u, event: x}}
+          expect:
+            - event: {type: identify, userId: u, messageId: 'd:who', context: {via: hook}}
+            - event: {type: track, userId: u, event: x, context: {via: hook}}
+        - event: {body: {}}
+          expect: {outcome: rejected, reason: 'userId: neither userId nor anonymousId is there'}
+        """,
+        "sources/hook.test.yaml",
+    )
+    code, output = run("--coverage")
+    assert "2 passed, 0 failed" in output, output
+    assert "sources/hook.yaml: all reached" in output
+    assert code == 0
