@@ -198,7 +198,7 @@ class Delivered:
 
 @dataclass(frozen=True, slots=True)
 class Retry:
-    """Try again, after so many seconds if the vendor said how many."""
+    """Try again, after so many seconds if the vendor said how many: 0 is at once."""
 
     after: float | None = None
 

@@ -3,15 +3,17 @@
 import re
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from deploy.config.configuration import Configuration, Integration
 from deploy.rehearsal.explanation import PayloadField, explain
 from deploy.rehearsal.preview import Prepared
-from forwarders.contract import Answer, Auth, Dead, Delivered, Forwarder, HttpForwarder, Item, Request, Result, Retry
-from forwarders.oauth import authorize, read_token
+from forwarders.contract import Dead, Delivered, Forwarder, HttpForwarder, Item, Result, Retry
+from forwarders.oauth import authorize
 from streams.delivery.client import Client, UnreachableError, UnsendableError
+from streams.delivery.masking import Mask
+from streams.delivery.tokens import NoTokenError, Tokens
 from streams.topics import FORWARDED
 
 SECONDS: Final = 30.0
@@ -69,8 +71,8 @@ async def verify(configuration: Configuration, name: str, event: Any, code: str 
     explanation = explain(configuration, event, integrations=[name])
     if explanation.rejected:
         raise UnverifiableError(f"this is no event: {explanation.steps[-1].detail}")
-    prepared, client = Prepared.of(event), Client(1, SECONDS)
-    await client.open()
+    prepared, asking = Prepared.of(event), _Asking(name, forwarder)
+    await asking.client.open()
     try:
         verdicts = []
         for delivery in explanation.accounts[0].deliveries:
@@ -80,40 +82,37 @@ async def verify(configuration: Configuration, name: str, event: Any, code: str 
                 continue
             kind, event_name = prepared.event["type"], prepared.event.get("event")
             item = Item(prepared.message_id, taken.payload, kind, event_name, prepared.time)
-            verdicts.append(await _ask(client, forwarder, taken.rule, item, delivery.fields))
+            verdicts.append(await asking.ask(taken.rule, item, delivery.fields))
         return verdicts
     finally:
-        await client.close()
+        await asking.client.close()
 
 
-async def _ask(
-    client: Client, forwarder: HttpForwarder[Any], rule: str, item: Item, fields: Sequence[PayloadField]
-) -> Verdict:
-    try:
-        request = await _authorized(client, forwarder, forwarder.request([item]))
-        if not isinstance(request, Request):
-            return Verdict(rule, request, "the vendor gives no access token")
-        answer = await client.send(request)
-    except (UnreachableError, UnsendableError) as error:
-        return Verdict(rule, Retry(), f"no answer: {error}")
-    (result,) = forwarder.read(answer, [item])
-    said = _said(answer)
-    lines = () if isinstance(result, Delivered) else tuple(_lines(said, fields))
-    reason = f"{result.reason} {result.detail}".strip() if isinstance(result, Dead) else ""
-    return Verdict(rule, result, reason, answer.status, said, lines)
+class _Asking:
+    """One vendor, asked as delivery would."""
 
+    def __init__(self, name: str, forwarder: HttpForwarder[Any]) -> None:
+        self._forwarder = forwarder
+        self._mask = Mask(forwarder.settings)
+        self.client = Client(1, SECONDS)
+        self._tokens = Tokens(name, forwarder, self.client, clock=time.time, learn=self._mask.learn)
 
-async def _authorized(client: Client, forwarder: HttpForwarder[Any], request: Request) -> Request | Auth | Retry:
-    now = time.time()
-    asking = forwarder.token_request(now)
-    if asking is None:
-        return request
-    token = read_token(await client.send(asking), now)
-    return token if isinstance(token, Auth | Retry) else authorize(request, token)
-
-
-def _said(answer: Answer) -> Any:
-    return answer.json if answer.json is not None else answer.body[:4096].decode(errors="replace")
+    async def ask(self, rule: str, item: Item, fields: Sequence[PayloadField]) -> Verdict:
+        """What the vendor says of one delivery."""
+        try:
+            token = await self._tokens.get()
+            request = self._forwarder.request([item])
+            answer = await self.client.send(authorize(request, token) if token else request)
+        except NoTokenError as error:
+            return Verdict(rule, error.result, f"without an access token: {error}")
+        except (UnreachableError, UnsendableError) as error:
+            return Verdict(rule, Retry(), f"no answer: {error}")
+        (result,) = self._forwarder.read(answer, [item])
+        answer = replace(answer, body=self._mask(answer.body.decode(errors="replace")).encode())
+        said = answer.json if answer.json is not None else answer.body[:4096].decode(errors="replace")
+        lines = () if isinstance(result, Delivered) else tuple(_lines(said, fields))
+        reason = f"{result.reason} {result.detail}".strip() if isinstance(result, Dead) else ""
+        return Verdict(rule, result, reason, answer.status, said, lines)
 
 
 def _lines(said: Any, fields: Sequence[PayloadField]) -> Iterator[tuple[str, str]]:

@@ -8,7 +8,8 @@ from typing import Any, Final
 
 import orjson
 
-from deploy.simulator.vendors import ANY, Reply, Seen, Vendor
+from deploy.simulator.tokens import REFUSED, Tokens
+from deploy.simulator.vendors import ANY, TOKEN, Reply, Seen, Vendor
 from forwarders import registry
 from forwarders.contract import BatchFailure, Contract, Rate
 
@@ -21,6 +22,7 @@ class Playing:
 
     def __init__(self, clock: Callable[[], float] = time.time) -> None:
         self._clock = clock
+        self._tokens = Tokens(clock)
         self._recent: dict[tuple[str, Rate], deque[tuple[float, int]]] = {}
         self._counts: dict[str, Counter[str]] = {}
 
@@ -29,7 +31,11 @@ class Playing:
         if vendor is ANY:
             self._count(vendor.name, [seen.headers.get("idempotency-key")])
             return vendor.accept([])
+        if vendor is TOKEN:
+            return self._tokens.issue(seen.body)
         contract = registry.find(vendor.contract_of).contract
+        if self._tokens.refuses(contract, seen.headers):
+            return REFUSED
         items = list(_items(vendor, seen.body))
         if len(items) > contract.limits.items or _size(seen.body) > 2 * contract.limits.bytes:
             return Reply(413, {"error": "the request is too large"})

@@ -128,9 +128,10 @@ KLAVIYO_ERROR = {"errors": [{"status": 400, "code": "invalid", "source": {"point
 HUBSPOT_ERROR = {"status": "error", "category": "VALIDATION_ERROR", "message": "invalid"}
 HUBSPOT_CONTACTS = {"status": "COMPLETE", "results": []}
 ITERABLE_OK = {"successCount": 1, "failCount": 0}
-TOKEN = {"access_token": "simulated", "token_type": "Bearer", "expires_in": 3600}
 
 ANY = Vendor("webhook", "/.*", _ok({}))
+TOKEN = Vendor("token", "(/oauth)?(/v[23])?/(token|accessToken)", _ok({}), forwarder="webhook")
+"""The token endpoint of any vendor; what it answers is for `deploy.simulator.tokens` to say."""
 
 VENDORS = (
     Vendor("ga4", "/mp/collect", _ok(None, 204), items="events"),
@@ -198,7 +199,7 @@ VENDORS = (
     ),
     Vendor("segment", "/v1/batch", _ok({"success": True}), items="batch", key="messageId"),
     Vendor("slack", "/services/.+", _ok("ok"), _whole(400, "invalid_payload")),
-    Vendor("token", "(/oauth)?(/v[23])?/(token|accessToken)", _ok(TOKEN), forwarder="webhook"),
+    TOKEN,
     ANY,
 )  # fmt: skip
 

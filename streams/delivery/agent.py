@@ -2,7 +2,7 @@
 
 import asyncio
 import random
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -18,7 +18,6 @@ from forwarders.contract import (
     Item,
     ObjectForwarder,
     Rate,
-    Result,
     Retry,
     Split,
     Throttled,
@@ -28,12 +27,14 @@ from streams.delivery.breaker import Breaker
 from streams.delivery.client import Client
 from streams.delivery.halving import Halving
 from streams.delivery.letters import Letters
+from streams.delivery.masking import Mask
 from streams.delivery.objects import Objects, StoredObject
 from streams.delivery.parcels import Batches, Parcel, Shelf
 from streams.delivery.preflight import Preflight
 from streams.delivery.rates import Rates
 from streams.delivery.sender import Attempt, Sender
 from streams.delivery.settlement import Settlements
+from streams.delivery.tokens import Tokens
 from streams.logs import trouble
 from streams.produce import Producer
 from streams.progress import TP, Run
@@ -119,8 +120,11 @@ class Deliverer:
         self._rates = Rates(rates)
         self._breaker = Breaker(integration, settings.breaker_failures, settings.backoff_min, settings.backoff_max)
         self._settlements = Settlements(integration, topics, producer)
-        self._letters = Letters(integration, forwarder.settings, clock)
-        self._sender = Sender(integration, forwarder, Client(settings.concurrency, settings.timeout))
+        self._mask = Mask(forwarder.settings)
+        self._letters = Letters(integration, self._mask, clock)
+        client = Client(settings.concurrency, settings.timeout)
+        tokens = Tokens(integration, forwarder, client, clock=clock, learn=self._mask.learn)
+        self._sender = Sender(integration, forwarder, client, tokens)
         self._workers: list[asyncio.Task[None]] = []
         self._busy = 0
         self._at_rest = asyncio.Event()
@@ -242,7 +246,7 @@ class Deliverer:
             return None
         problem = self._preflight.problem(delivery.payload, size)
         if self._shadow:
-            detail = f"{problem.reason}: {self._letters.mask(problem.detail)}" if problem else ""
+            detail = f"{problem.reason}: {self._mask(problem.detail)}" if problem else ""
             self._settlements.settle(parcel, Outcome.FILTERED, "shadow" if problem else "", detail)
             return None
         if problem is not None:
@@ -298,9 +302,9 @@ class Deliverer:
         tries, spent = 0, 0.0
         while parcels and (parcels := await self._admit(parcels)):
             attempt = await self._sender.send(parcels)
-            self._report(attempt.results)
+            self._report(attempt)
             again: list[Parcel] = []
-            after: float | None = None
+            asked: list[float | None] = []
             throttled = False
             for parcel, result in zip(parcels, attempt.results, strict=True):
                 parcel.attempts += 1
@@ -316,19 +320,21 @@ class Deliverer:
                     case Split():
                         self._bury(parcel, Dead("too_large", "refused as too large on its own"), attempt)
                         dead = True
-                    case Throttled(wanted, "user"):
-                        self._pause_user(parcel, wanted, again)
-                        after = max(after or 0.0, wanted or 0.0)
+                    case Throttled(wanted, "user") if self._pause_user(parcel, wanted):
+                        pass
                     case Retry(wanted) | Throttled(wanted):
                         again.append(parcel)
-                        after = max(after or 0.0, wanted or 0.0)
-                        throttled = throttled or isinstance(result, Throttled)
+                        asked.append(wanted)
+                        throttled |= isinstance(result, Throttled) and result.scope != "user"
                     case Auth():
                         again.append(parcel)
+                        asked.append(None)
+            if len(again) < len(parcels):
+                tries = 0
             parcels = again
             if not parcels:
                 break
-            wait = self._backoff(tries, after)
+            wait = self._backoff(tries, *asked)
             tries += 1
             if throttled:
                 self._rates.pause(wait)
@@ -384,31 +390,38 @@ class Deliverer:
                 self._aside.put(parcel, wait)
         return [parcel for parcel, wait in zip(parcels, waits, strict=True) if not wait]
 
-    def _pause_user(self, parcel: Parcel, wanted: float | None, again: list[Parcel]) -> None:
-        """The vendor takes nothing more of this user for a while: others go on."""
+    def _pause_user(self, parcel: Parcel, wanted: float | None) -> bool:
+        """The vendor takes nothing more of this user for a while; whether the parcel is seen to, and others go on."""
         wait = self._backoff(0, wanted)
         self._rates.pause_user(parcel.key, wait)
         if self._ordered:
-            again.append(parcel)
-        elif self._may_hand_on and (wanted or wait) > self._settings.retry_in_place:
+            return False
+        if self._may_hand_on and (wanted or wait) > self._settings.retry_in_place:
             self._hand_on(parcel, "throttled")
         else:
             self._aside.put(parcel, wait)
+        return True
 
-    def _report(self, results: Sequence[Result]) -> None:
+    def _report(self, attempt: Attempt) -> None:
         """Tell the breaker what kind of answer this was."""
-        if any(isinstance(result, Auth) for result in results):
-            self._breaker.fail("the vendor refuses the credentials", at_once=True)
-        elif all(isinstance(result, Retry) for result in results):
-            self._breaker.fail("the vendor fails")
+        if any(isinstance(result, Auth) for result in attempt.results):
+            self._breaker.fail(attempt.why or "the vendor refuses the credentials", at_once=True)
+        elif all(isinstance(result, Retry) for result in attempt.results):
+            self._breaker.fail(attempt.why or "the vendor fails")
         else:
             self._breaker.succeed()
 
-    def _backoff(self, tries: int, after: float | None) -> float:
-        """Seconds to wait: full jitter under a bound that doubles, and what the vendor asks for, up to the bound."""
+    def _backoff(self, tries: int, *asked: float | None) -> float:
+        """Seconds to wait: full jitter under a bound that doubles, and what the vendor asks for, up to the bound.
+
+        Where it asks for 0 seconds the first try is at once.
+        """
+        if not tries and all(seconds == 0 for seconds in asked):
+            return 0.0
         settings = self._settings
         bound = min(settings.backoff_max, settings.backoff_min * 2 ** min(tries, 30))
-        return max(random.uniform(0, bound), min(after or 0.0, settings.backoff_max))  # noqa: S311
+        longest = max(seconds or 0.0 for seconds in asked)
+        return max(random.uniform(0, bound), min(longest, settings.backoff_max))  # noqa: S311
 
     async def _sleep(self, seconds: float) -> None:
         try:

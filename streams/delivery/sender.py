@@ -7,6 +7,7 @@ import structlog
 
 from forwarders.contract import (
     Answer,
+    Auth,
     Coordinates,
     Dead,
     Forwarder,
@@ -19,27 +20,30 @@ from forwarders.contract import (
     WriterForwarder,
     by_status,
 )
+from forwarders.oauth import authorize
 from streams.delivery.client import Client, UnreachableError, UnsendableError
 from streams.delivery.objects import StoredObject
 from streams.delivery.parcels import Parcel
+from streams.delivery.tokens import NoTokenError, Tokens
 from streams.logs import trouble
 
 log = structlog.get_logger()
 
 
 class Attempt(NamedTuple):
-    """What came of an attempt: one result an item; request and answer where it came to that."""
+    """What came of an attempt: one result an item; request and answer where it came to that, else perhaps why not."""
 
     results: Sequence[Result]
     request: Request | None = None
     answer: Answer | None = None
+    why: str = ""
 
 
 class Sender:
     """Brings batches to one integration's vendor; never raises for what a vendor or a forwarder does."""
 
-    def __init__(self, integration: str, forwarder: Forwarder[Any], client: Client) -> None:
-        self._integration, self._forwarder, self._client = integration, forwarder, client
+    def __init__(self, integration: str, forwarder: Forwarder[Any], client: Client, tokens: Tokens) -> None:
+        self._integration, self._forwarder, self._client, self._tokens = integration, forwarder, client, tokens
 
     async def open(self) -> None:
         """Open connections or files."""
@@ -51,6 +55,7 @@ class Sender:
         """Close what was opened."""
         if isinstance(self._forwarder, WriterForwarder):
             await self._forwarder.close()
+        await self._tokens.close()
         await self._client.close()
 
     async def send(self, parcels: Sequence[Parcel]) -> Attempt:
@@ -63,18 +68,37 @@ class Sender:
         return await self._ask(forwarder, items)
 
     async def _ask(self, forwarder: HttpForwarder[Any], items: Sequence[Item]) -> Attempt:
-        request: Request | None = None
         try:
             request = forwarder.request(items)
+        except Exception as error:  # noqa: BLE001  # a forwarder's mistake costs its delivery, not the worker
+            log.error("the forwarder failed to make a request", integration=self._integration, **trouble(error))  # noqa: TRY400
+            return Attempt(_alone_or_split(items, Dead("forwarder", type(error).__name__)))
+        try:
+            return await self._authenticate(forwarder, request, items)
+        except NoTokenError as error:
+            return Attempt([error.result] * len(items), why=str(error))
+
+    async def _authenticate(self, forwarder: HttpForwarder[Any], request: Request, items: Sequence[Item]) -> Attempt:
+        """Send with the access token that the vendor wants, if it wants one; raises NoTokenError."""
+        token = await self._tokens.get()
+        if token is None:
+            return await self._exchange(forwarder, request, items)
+        attempt = await self._exchange(forwarder, authorize(request, token), items)
+        if all(isinstance(result, Auth) for result in attempt.results):
+            # It may have been withdrawn before its end, and another may pass.
+            self._tokens.drop(token)
+            if fresh := await self._tokens.get():
+                return await self._exchange(forwarder, authorize(request, fresh), items)
+        return attempt
+
+    async def _exchange(self, forwarder: HttpForwarder[Any], request: Request, items: Sequence[Item]) -> Attempt:
+        try:
             answer = await self._client.send(request)
         except UnreachableError as error:
             log.warning("no answer", integration=self._integration, error=str(error))
             return Attempt([Retry()] * len(items), request)
         except UnsendableError as error:
             return Attempt(_alone_or_split(items, Dead("request", str(error))), request)
-        except Exception as error:  # noqa: BLE001  # a forwarder's mistake costs its delivery, not the worker
-            log.error("the forwarder failed to make a request", integration=self._integration, **trouble(error))  # noqa: TRY400
-            return Attempt(_alone_or_split(items, Dead("forwarder", type(error).__name__)))
         try:
             results = forwarder.read(answer, items)
             if len(results) == len(items):

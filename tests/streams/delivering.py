@@ -83,10 +83,11 @@ class Bench:
         producer = Producer(self.broker, client_id="send")
         await producer.start()
         receipt = Receipt()
-        for payload in payloads:
+        for number, payload in enumerate(payloads):
+            n = payload.get("n", number)
             delivery = Delivery(
-                f"m{payload.get('n')}", "r", "v1", "track", "E", time, "t", "web",
-                Origin(self.topics.events, partition, payload.get("n", 0)), payload,
+                f"m{n}", "r", "v1", "track", "E", time, "t", "web",
+                Origin(self.topics.events, partition, n), payload,
             )  # fmt: skip
             key = str(payload.get("user", "u")).encode()
             producer.append(topic, partition, receipt, key=key, value=delivery.encode(), headers=retried or [])

@@ -2,12 +2,14 @@
 
 import time
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 from math import log2
+from unittest.mock import patch
 
 import pytest
 from aiohttp import web
 
-from forwarders.contract import Contract, Kind, Limits, Rate, Throttled, refused
+from forwarders.contract import Contract, Dead, Kind, Limits, Rate, Retry, Throttled, refused
 from streams.events import rfc3339
 from streams.metrics import DELIVERY_PAUSED
 from streams.topics import Retried
@@ -308,3 +310,34 @@ async def test_a_mistake_of_ours_ends_the_process_and_loses_nothing(bench: Bench
             await context.__aexit__(None, None, None)
     assert bench.failed == ["one: TypeError while delivering"]
     assert not (await committed(bench.broker, bench.group, bench.topics.forward("one")))[0]
+
+
+async def test_those_beside_a_bad_or_a_throttled_one_go_out_again_at_once(bench: Bench):
+    """0 seconds are none: neither a back-off nor another's pause holds them up; where all fail there is a back-off."""
+
+    class Listing(Vendor):
+        def group(self, payload):  # noqa: ARG002
+            return None
+
+        def read(self, answer, items):
+            if answer.status == 200:
+                return super().read(answer, items)
+            own = {"bad": Dead("listed"), "much": Throttled(60.0, "user")}
+            return [own.get(item.payload["user"], Retry(0.0)) for item in items]
+
+    users = ["u", "bad", "u", "much", "u"]
+    await bench.forward(*({"n": n, "user": user} for n, user in enumerate(users)))
+    at: list[float] = []
+
+    def answer(got: Got) -> web.StreamResponse:
+        at.append(time.monotonic())
+        return web.Response(status=400 if len(at) < 4 else 200)
+
+    async with receiving() as vendor:
+        vendor.answer = answer
+        settings = {"backoff_min": 0.25, "backoff_max": 60.0, "breaker_failures": 1000}
+        with patch("random.uniform", lambda _low, high: high):
+            async with bench.running(make(Listing, vendor), **settings):
+                assert await bench.settled(4) == {0: "delivered", 1: "dead", 2: "delivered", 4: "delivered"}
+    assert numbers(vendor.got) == [[0, 1, 2, 3, 4], [0, 2, 4], [0, 2, 4], [0, 2, 4]]
+    assert [round(2 * (later - earlier)) for earlier, later in pairwise(at)] == [0, 1, 2]

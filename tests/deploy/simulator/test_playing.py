@@ -9,6 +9,7 @@ import pytest
 from deploy.simulator.playing import Playing
 from deploy.simulator.vendors import Seen, find_vendor
 from forwarders.contract import Answer, BatchFailure, Dead, Delivered, HttpForwarder, Item, Split, Throttled
+from forwarders.oauth import Token, authorize, read_token
 from tests.forwarders import golden
 
 HTTP = [name for name in golden.NAMES if issubclass(golden.of(name).forwarder, HttpForwarder)]
@@ -25,14 +26,23 @@ def send(playing, name, items, poison=None):
     """What the forwarder reads from the simulator's answer to its request with these items."""
     forwarder = golden.of(name).make()
     request = forwarder.request(items)
+    if (asking := forwarder.token_request(NOW)) is not None:
+        token = read_token(Answer(200, {}, orjson.dumps(take(playing, asking).body)), NOW)
+        assert isinstance(token, Token)
+        request = authorize(request, token)
+    reply = take(playing, request, poison)
+    content = reply.body.encode() if isinstance(reply.body, str) else orjson.dumps(reply.body)
+    return list(forwarder.read(Answer(reply.status, reply.headers, content if reply.body is not None else b""), items))
+
+
+def take(playing, request, poison=None):
+    """What the simulator answers to a request."""
     url = urlsplit(request.url)
     body = request.body if isinstance(request.body, bytes) else orjson.dumps(request.body)
     data = orjson.loads(body) if request.body is not None and body[:1] in b"[{" and b"\n" not in body else body.decode()
     headers = {key.lower(): value for key, value in request.headers.items()}
     seen = Seen(1, "", "", request.method, url.path, dict(parse_qsl(url.query)), headers, data)
-    reply = playing.answer(find_vendor(url.path), seen, poison)
-    content = reply.body.encode() if isinstance(reply.body, str) else orjson.dumps(reply.body)
-    return list(forwarder.read(Answer(reply.status, reply.headers, content if reply.body is not None else b""), items))
+    return playing.answer(find_vendor(url.path), seen, poison)
 
 
 ID = "6f1c2a9e-3b44-4c1d-9a57-0d2f5e8b7c11"

@@ -102,7 +102,8 @@ def test_poison(url):
     body = {"elements": [{"eventId": "e-1", "user": {"lead": "bad"}}, {"eventId": "e-2"}]}
     requests.post(f"{url}/_script", json=[{"path": "/rest", "poison": "bad", "times": None}], timeout=5)
     for _ in range(2):
-        answer = requests.post(f"{url}/rest/conversionEvents", json=body, timeout=5)
+        headers = {"Authorization": "Bearer t0ken"}
+        answer = requests.post(f"{url}/rest/conversionEvents", json=body, headers=headers, timeout=5)
         assert answer.json() == {"elements": [{"status": 400}, {"status": 201}]}
     counts = {"deliveries": 2, "keys": 1, "repeated": {"e-2": 2}}
     assert requests.get(f"{url}/_counts", timeout=5).json() == {"linkedin": counts}

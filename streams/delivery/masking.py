@@ -1,0 +1,84 @@
+"""Secrets out of texts that are kept or shown, in every form that a request or a vendor's answer may give them."""
+
+import re
+from base64 import b64encode
+from collections import deque
+from collections.abc import Iterator, Mapping
+from typing import Any, Final
+from urllib.parse import quote, quote_plus
+
+import orjson
+from pydantic import BaseModel, SecretStr
+
+LEARNT: Final = 8
+"""How many secrets that come and go (access tokens) are remembered; each is good for a request or two more."""
+
+CORE: Final = 6
+"""The shortest stretch of base64 that counts as a secret's: shorter ones stand in many a text by chance."""
+
+
+class Mask:
+    """Puts *** for the secrets of `settings`, and for those learnt later, as they are and encoded.
+
+    Encoded is: as JSON, in a URL (percent-encoded by either rule, in either case), and in base64, alone or within
+    something longer, as a user's password is.
+    """
+
+    def __init__(self, settings: BaseModel) -> None:
+        self._settled = frozenset(form for secret in _secrets(settings) for form in _forms(secret))
+        self._learnt: deque[frozenset[str]] = deque(maxlen=LEARNT)
+        self._pattern = self._compile()
+
+    def learn(self, secret: str) -> None:
+        """One more secret."""
+        forms = frozenset(_forms(secret))
+        if forms not in self._learnt:
+            self._learnt.append(forms)
+            self._pattern = self._compile()
+
+    def __call__(self, text: str) -> str:
+        """The text with *** for each secret."""
+        return self._pattern.sub("***", text) if self._pattern else text
+
+    def _compile(self) -> re.Pattern[str] | None:
+        # The longest first, since one may contain another.
+        forms = sorted(self._settled.union(*self._learnt), key=len, reverse=True)
+        return re.compile("|".join(map(re.escape, forms))) if forms else None
+
+
+def _secrets(value: Any) -> Iterator[str]:
+    """Every secret of a forwarder's settings, wherever it stands."""
+    match value:
+        case SecretStr():
+            if secret := value.get_secret_value():
+                yield secret
+        case BaseModel():
+            for _, each in value:
+                yield from _secrets(each)
+        case Mapping():
+            yield from _secrets(list(value.values()))
+        case list() | tuple():
+            for each in value:
+                yield from _secrets(each)
+
+
+def _forms(secret: str) -> Iterator[str]:
+    yield secret
+    yield orjson.dumps(secret).decode()[1:-1]
+    for encoded in (quote(secret), quote(secret, safe=""), quote_plus(secret)):
+        yield encoded
+        yield re.sub("%[0-9A-F]{2}", lambda match: match[0].lower(), encoded)
+    for core in _base64_cores(secret.encode()):
+        yield core
+        yield core.replace("+", "-").replace("/", "_")
+
+
+def _base64_cores(secret: bytes) -> Iterator[str]:
+    """What base64 makes of a secret, without the digits at its ends that its neighbours have a part in.
+
+    Three bytes are four digits, so there are three ways in which a secret may lie.
+    """
+    for before in range(3):
+        first, last = -(-before * 8 // 6), (before + len(secret)) * 8 // 6
+        if last - first >= CORE:
+            yield b64encode(bytes(before) + secret).decode()[first:last]

@@ -1,0 +1,81 @@
+"""Secrets are masked in each form that a request or an answer may give them."""
+
+import re
+from base64 import b64encode, urlsafe_b64encode
+from urllib.parse import quote, quote_plus
+
+import orjson
+import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
+from pydantic import BaseModel, SecretStr
+
+from streams.delivery.masking import LEARNT, Mask
+
+
+class Inner(BaseModel):
+    token: SecretStr
+
+
+class Settings(BaseModel):
+    url: str = "https://example.com"
+    key: SecretStr = SecretStr("")
+    inner: Inner | None = None
+    headers: dict[str, SecretStr] = {}
+    more: list[Inner] = []
+
+
+ENCODINGS = {
+    "plain": str,
+    "json": lambda text: orjson.dumps(text).decode()[1:-1],
+    "quote": quote,
+    "quote all": lambda text: quote(text, safe=""),
+    "quote in lower case": lambda text: re.sub("%..", lambda match: match[0].lower(), quote(text, safe="")),
+    "quote_plus": quote_plus,
+}
+
+
+@pytest.mark.parametrize("encoding", ENCODINGS)
+def test_encoded(encoding: str):
+    """Nothing of it is left, and what stands around it is."""
+    secret = 'p+/= "ä\n\\key'
+    text = f"before {ENCODINGS[encoding](secret)} behind"
+    assert Mask(Settings(key=SecretStr(secret)))(text) == "before *** behind"
+
+
+@given(st.text(min_size=8).filter(lambda text: text.isprintable()), st.binary(max_size=12), st.binary(max_size=12))
+def test_base64(secret: str, before: bytes, behind: bytes):
+    """Wherever in encoded data it lies, at most the digits that it shares with its neighbours are left."""
+    mask = Mask(Settings(key=SecretStr(secret)))
+    for encode in (b64encode, urlsafe_b64encode):
+        text = encode(before + secret.encode() + behind).decode()
+        assume("*" not in text)
+        masked = mask(text)
+        assert "***" in masked
+        assert len(masked.replace("***", "")) <= len(b64encode(before)) + len(b64encode(behind)) + 4
+
+
+def test_wherever_it_stands():
+    """In a model within the settings, a mapping and a list; the longest first where one holds another."""
+    settings = Settings(
+        key=SecretStr("abc"),
+        inner=Inner(token=SecretStr("abcdef")),
+        headers={"X": SecretStr("h1dden")},
+        more=[Inner(token=SecretStr("l1sted"))],
+    )
+    assert Mask(settings)("abc abcdef h1dden l1sted https://example.com") == "*** *** *** *** https://example.com"
+
+
+def test_without_secrets():
+    """A text stays as it is, and an empty secret is none."""
+    assert Mask(Settings())("text") == "text"
+
+
+def test_learnt():
+    """Secrets that come later are masked, and forgotten after some more; those of the settings never."""
+    mask = Mask(Settings(key=SecretStr("settled")))
+    mask.learn("first")
+    assert mask("settled first") == "*** ***"
+    for n in range(LEARNT):
+        mask.learn(f"learnt-{n}.")
+    assert mask("settled first learnt-0.") == "*** first ***"
