@@ -5,7 +5,7 @@ from importlib import import_module
 import click
 
 COMMANDS = (
-    *("check", "test", "explain", "diff", "schema", "new", "conformance", "verify"),
+    *("check", "test", "explain", "diff", "schema", "new", "conformance", "verify", "authorize"),
     *("topics", "collector", "router", "forwarder", "simulate", "up"),
     *("dead", "rejected", "replay"),
 )

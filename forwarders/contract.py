@@ -84,6 +84,18 @@ Way = Literal["static", "oauth_refresh", "service_account"]
 
 
 @dataclass(frozen=True, slots=True)
+class Authorization:
+    """The page where somebody lets an app in, and gets it a refresh token (RFC 6749, section 4.1.1).
+
+    `scope` is what the app asks to be allowed, separated by spaces; `more` are parameters that only this vendor wants.
+    """
+
+    url: str
+    scope: str
+    more: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
 class Contract:
     """The facts of a vendor: everything about a forwarder that is data.
 
@@ -91,7 +103,8 @@ class Contract:
     old an event the vendor takes. `dedupe` says which field the vendor tells repeats by, and `dedupe_window` for how
     long: without it a repeat counts twice. `dedupe_doubt` says why what is replayed may count twice in spite of it.
     `versions` are those of the API that a setting may choose, newest first.
-    `auth` are the ways to authenticate that settings may choose from. `validation` is the setting that has the vendor
+    `auth` are the ways to authenticate that settings may choose from, `authorization` is where a refresh token is got.
+    `validation` is the setting that has the vendor
     check what it gets and say so: true, or the code of its test tool.
     """
 
@@ -111,6 +124,7 @@ class Contract:
     rates: tuple[Rate, ...] = ()
     versions: tuple[Version, ...] = ()
     auth: tuple[Way, ...] = ("static",)
+    authorization: Authorization | None = None
     validation: str | None = None
 
     def oldest(self, max_age: float | None = None) -> timedelta | None:

@@ -11,6 +11,7 @@ from typing_extensions import override
 from forwarders import oauth
 from forwarders.contract import (
     Answer,
+    Authorization,
     BatchFailure,
     Contract,
     Dead,
@@ -181,6 +182,9 @@ class GoogleAds(HttpForwarder[GoogleAdsSettings]):
         rates=(Rate(300, seconds=60, per="account"), Rate(100_000, seconds=86_400, per="account")),
         versions=(Version("v1"),),
         auth=("oauth_refresh", "service_account"),
+        authorization=Authorization(
+            "https://accounts.google.com/o/oauth2/v2/auth", SCOPE, {"access_type": "offline", "prompt": "consent"}
+        ),
         validation="validate_only",
     )
 

@@ -9,6 +9,7 @@ from typing_extensions import override
 from forwarders import oauth
 from forwarders.contract import (
     Answer,
+    Authorization,
     BatchFailure,
     Contract,
     Dead,
@@ -98,6 +99,10 @@ class HubSpot(HttpForwarder[HubSpotSettings]):
         rates=(Rate(100, seconds=10),),
         versions=(Version("2026-03"), Version("v3")),
         auth=("static", "oauth_refresh"),
+        authorization=Authorization(
+            "https://app.hubspot.com/oauth/authorize",
+            "oauth crm.objects.contacts.write analytics.behavioral_events.send",
+        ),
     )
 
     @override

@@ -10,6 +10,7 @@ from typing_extensions import override
 from forwarders import oauth
 from forwarders.contract import (
     Answer,
+    Authorization,
     BatchFailure,
     Contract,
     Dead,
@@ -137,6 +138,7 @@ class LinkedIn(HttpForwarder[LinkedInSettings]):
         rates=(Rate(300, seconds=60), Rate(300_000, seconds=86_400)),
         versions=(Version("202603"), Version("202511", date(2026, 11, 16))),
         auth=("static", "oauth_refresh"),
+        authorization=Authorization("https://www.linkedin.com/oauth/v2/authorization", "rw_conversions r_ads"),
     )
 
     @override

@@ -8,12 +8,12 @@ A forwarder gives the request for a token (`HttpForwarder.token_request`); whoev
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Annotated, Final, Literal
-from urllib.parse import urlencode
+from urllib.parse import parse_qsl, quote, urlencode
 
 from pydantic import AfterValidator, Field
 
 from forwarders.auth import HeaderSecret, Secret
-from forwarders.contract import Answer, Auth, Request, Retry, Settings
+from forwarders.contract import Answer, Auth, Authorization, Request, Retry, Settings
 from forwarders.extras import extra
 
 ASSERTION_SECONDS: Final = 3600
@@ -96,6 +96,35 @@ def token_request(credentials: AccessToken | Grant, url: str, now: float, scope:
             return None
     form_type = {"Content-Type": "application/x-www-form-urlencoded"}
     return Request("POST", url, form_type, urlencode(form).encode())
+
+
+def refreshes(request: Request) -> bool:
+    """Whether a token request is by a refresh token, which somebody can get anew on the vendor's page."""
+    return _form(request).get("grant_type") == "refresh_token"
+
+
+def authorization_url(authorization: Authorization, grant: Request, redirect: str, state: str) -> str:
+    """The page to open in a browser; `grant` is a token request, which has the app's id."""
+    query = {
+        **authorization.more,
+        "response_type": "code",
+        "client_id": _form(grant)["client_id"],
+        "redirect_uri": redirect,
+        "scope": authorization.scope,
+        "state": state,
+    }
+    return f"{authorization.url}?{urlencode(query, quote_via=quote)}"
+
+
+def code_request(grant: Request, code: str, redirect: str) -> Request:
+    """What asks for a refresh token with the code that the page gave (RFC 6749, section 4.1.3), instead of `grant`."""
+    app = {name: value for name, value in _form(grant).items() if name in ("client_id", "client_secret")}
+    form = {"grant_type": "authorization_code", "code": code, "redirect_uri": redirect, **app}
+    return replace(grant, body=urlencode(form).encode())
+
+
+def _form(request: Request) -> dict[str, str]:
+    return dict(parse_qsl(request.body.decode()))
 
 
 def _assertion(account: ServiceAccount, audience: str, now: float, scope: str) -> str:

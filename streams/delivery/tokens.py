@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from forwarders.contract import Answer, Auth, Forwarder, HttpForwarder, Retry
-from forwarders.oauth import Token, read_token
+from forwarders.oauth import Token, read_token, refreshes
 from streams.delivery.client import Client, UnreachableError, UnsendableError
 
 CODE = re.compile("[A-Za-z_]{1,64}")
@@ -84,7 +84,9 @@ class Tokens:
                 self._learn(token.value)
                 return token
             case Auth() as refused:
-                repair = f"mend it with `turnout authorize {self._integration}`"
+                repair = "mend the service account in its settings"
+                if refreshes(request):
+                    repair = f"mend it with `turnout authorize {self._integration}`"
                 raise NoTokenError(refused, f"the vendor refuses the grant ({_code(answer)}): {repair}")
             case Retry() as later:
                 raise NoTokenError(later, f"the token endpoint answers {answer.status}")
