@@ -4,7 +4,7 @@ from pathlib import Path
 import click
 
 from deploy.commands.options import config_option, load, read
-from deploy.mistakes import hint_at
+from deploy.config.mistakes import hint_at
 
 PORT = 8098
 
@@ -22,7 +22,7 @@ def authorize(integration: str, port: int, folder: Path) -> None:
     """
     from deploy.authorization import NotAuthorizedError
     from deploy.authorization import authorize as get_token
-    from deploy.environment import REFERENCE
+    from deploy.config.environment import REFERENCE
     from deploy.failures import Failed
 
     configuration = read(folder)

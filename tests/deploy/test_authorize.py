@@ -9,7 +9,7 @@ from click.testing import CliRunner
 
 from deploy.cli import main
 from deploy.simulator.server import Simulator
-from tests.deploy.test_simulator import serving
+from tests.deploy.simulator.test_simulator import serving
 from tests.real_kafka import free_port
 
 REFRESH = "{type: oauth_refresh, client_id: c-1, client_secret: '${SECRET}', refresh_token: '${REFRESH}'}"
