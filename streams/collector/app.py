@@ -150,6 +150,7 @@ class App:
             receipt,
             _anonymous_id(headers),
             self._senders.visitor(scope) if b"origin" in headers else None,
+            _asks_for_privacy(headers),
         )
         refused: list[intake.Refused] = []
         if kind == BATCH:
@@ -195,7 +196,11 @@ class App:
             receipt = Receipt()
             sender.allowance.take_events(1)
             sending = intake.Sending(
-                sender.source, events.rfc3339(time()), receipt, address=self._senders.visitor(scope)
+                sender.source,
+                events.rfc3339(time()),
+                receipt,
+                address=self._senders.visitor(scope),
+                gpc=_asks_for_privacy(headers),
             )
             self._intake.take_event(event, kind, sending)
             await self._confirm(receipt)
@@ -270,6 +275,11 @@ def _anonymous_id(headers: Mapping[bytes, bytes]) -> str | None:
         return base64.b64decode(given, validate=True).decode()
     except ValueError:
         return given.decode("latin-1")
+
+
+def _asks_for_privacy(headers: Mapping[bytes, bytes]) -> bool:
+    """Whether a request has Global Privacy Control on."""
+    return headers.get(b"sec-gpc") == b"1"
 
 
 def _answer(status: int, content: Mapping[str, Any], headers: Mapping[str, str] | None = None) -> Response:

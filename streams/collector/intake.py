@@ -20,8 +20,8 @@ from streams.webhooks import Made
 
 log = structlog.get_logger()
 
-ADDED_BYTES = 128
-"""What `sentAt` and `receivedAt` add to an event; a sender that keeps the limit cannot know of them."""
+ADDED_BYTES = 192
+"""What `sentAt`, `receivedAt` and Global Privacy Control add to an event; who keeps the limit cannot know of them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +42,8 @@ class Refused:
 class Sending:
     """A request's events: whose they are, when they came, what waits for them to be confirmed.
 
-    `anonymous` is the anonymousId of those that name nobody, `address` the `context.ip` of those that have none.
+    `anonymous` is the anonymousId of those that name nobody, `address` the `context.ip` of those that have none,
+    `gpc` that the request has Global Privacy Control on.
     """
 
     source: Source
@@ -50,6 +51,7 @@ class Sending:
     receipt: Waiter
     anonymous: str | None = None
     address: str | None = None
+    gpc: bool = False
 
     def context(self, batch: Mapping[str, Any] | None = None) -> Mapping[str, Any] | None:
         """The context that the events share: the batch's, and the address."""
@@ -67,6 +69,7 @@ class _Shared:
     integrations: Mapping[str, Any] | None = None
     kind: str | None = None
     anonymous: str | None = None
+    gpc: bool = False
 
     def merge_into(self, event: dict[str, Any]) -> None:
         if self.kind is not None and event.get("type") is None:
@@ -77,6 +80,8 @@ class _Shared:
             _merge(event, "context", self.context)
         if self.integrations:
             _merge(event, "integrations", self.integrations)
+        if self.gpc:
+            _keep_gpc(event)
         if self.sent is not None and event.get("sentAt") is None:
             event["sentAt"] = self.sent
         event["receivedAt"] = self.received
@@ -88,6 +93,15 @@ def _merge(event: dict[str, Any], name: str, shared: Mapping[str, Any]) -> None:
         event[name] = shared
     elif isinstance(own, dict):
         event[name] = {**shared, **own}
+
+
+def _keep_gpc(event: dict[str, Any]) -> None:
+    """Keep a request's Global Privacy Control where consent is read; what is no context stays, to be refused."""
+    context = event.get("context")
+    if context is None or isinstance(context, dict):
+        consent = (context or {}).get("consent")
+        told = {**(consent if isinstance(consent, dict) else {}), "globalPrivacyControl": True}
+        event["context"] = {**(context or {}), "consent": told}
 
 
 class Intake:
@@ -105,7 +119,14 @@ class Intake:
     def take_event(self, event: dict[str, Any], kind: str, sending: Sending) -> None:
         """Append the one event of a request to /v1/`kind`; raises RequestError when it is none."""
         headers = event_headers(sending.source.name)
-        shared = _Shared(sending.received, headers, context=sending.context(), kind=kind, anonymous=sending.anonymous)
+        shared = _Shared(
+            sending.received,
+            headers,
+            context=sending.context(),
+            kind=kind,
+            anonymous=sending.anonymous,
+            gpc=sending.gpc,
+        )
         try:
             self._take(event, shared, sending)
         except EventError as error:
@@ -125,6 +146,7 @@ class Intake:
             sending.context(body.get("context")),
             body.get("integrations"),
             anonymous=sending.anonymous,
+            gpc=sending.gpc,
         )
         refused = []
         for index, event in enumerate(batch):
