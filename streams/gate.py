@@ -1,12 +1,11 @@
 """What decides of an event before any rule does: its source, the sender's opt-out, consent, and the sample."""
 
-from collections.abc import Mapping
 from hashlib import blake2b
-from typing import Any
 
 from streams.events import Event, EventError
-from streams.ruleset import Consent, Route, Sample
+from streams.ruleset import Route, Sample
 from streams.sources import Source, Sources
+from streams.steps import Held
 from streams.topics import Outcome
 
 
@@ -25,32 +24,26 @@ def find_source(sources: Sources, named: str | None, event: Event) -> Source:
     return source
 
 
-def held_back(route: Route, event: Event) -> Outcome | None:
-    """Why an integration is not to have an event whatever its rules say."""
+def held_back(route: Route, event: Event, source: Source | None) -> Held | None:
+    """Why an integration is not to have an event whatever its rules say; `source` is None where it is not known."""
     if event.get("integrations") and opts_out(route.integration, event):
-        return Outcome.OPTED_OUT
-    if route.consent is not None and not consents(route.consent, event):
-        return Outcome.CONSENT
+        return _OPTED_OUT
+    if route.consent is not None:
+        lacking = route.consent.lacking(event, source.assume if source else None)
+        if lacking:
+            return Held(Outcome.CONSENT, detail=lacking)
     if route.sample is not None and not in_sample(route.sample, event):
-        return Outcome.SAMPLED
+        return _SAMPLED
     return None
+
+
+_OPTED_OUT, _SAMPLED = Held(Outcome.OPTED_OUT), Held(Outcome.SAMPLED)
 
 
 def opts_out(integration: str, event: Event) -> bool:
     """Whether the event's `integrations` says no, by the integration's name or by `All`."""
     integrations = event.get("integrations") or {}
     return integrations.get(integration, integrations.get("All", True)) is False
-
-
-def consents(consent: Consent, event: Event) -> bool:
-    """Whether the event's consent has what is wanted."""
-    given: Any = event
-    for step in ("context", "consent", "categoryPreferences"):
-        given = given.get(step) if isinstance(given, Mapping) else None
-    if not isinstance(given, Mapping):
-        return consent.assume == "granted"
-    quantifier = all if consent.match == "all" else any
-    return quantifier(given.get(category) is True for category in consent.categories)
 
 
 def in_sample(sample: Sample, event: Event) -> bool:

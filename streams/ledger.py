@@ -16,12 +16,12 @@ class Tally:
 
     def __init__(self, stage: Stage, topic: str, partition: int, rules: str) -> None:
         self._stage, self._topic, self._partition, self._rules = stage, topic, partition, rules
-        self._offsets: dict[tuple[str, str, str], list[int]] = {}
+        self._offsets: dict[tuple[str, str, str, str], list[int]] = {}
         self._named: list[Named] = []
 
-    def add(self, integration: str, rule: str, outcome: str, offset: int) -> None:
-        """One offset has this outcome."""
-        place = (integration, rule, outcome)
+    def add(self, integration: str, rule: str, outcome: str, offset: int, detail: str = "") -> None:
+        """One offset has this outcome, with a detail where few are different: each has intervals of its own."""
+        place = (integration, rule, outcome, detail)
         offsets = self._offsets.get(place)
         if offsets is None:
             offsets = self._offsets[place] = []
@@ -46,8 +46,8 @@ class Tally:
     def records(self) -> Iterator[Outcomes]:
         """The records to write; none when nothing was added."""
         spans = (
-            Span(*place, first, last)
-            for place, offsets in self._offsets.items()
+            Span(integration, rule, outcome, first, last, detail)
+            for (integration, rule, outcome, detail), offsets in self._offsets.items()
             for first, last in intervals(sorted(offsets))
         )
         named = self._named

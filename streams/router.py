@@ -125,9 +125,9 @@ class Router:
             if route.sources is not None and source.name not in route.sources:
                 tally.add(integration, "", Outcome.FILTERED, offset)
                 continue
-            held = held_back(route, event)
+            held = held_back(route, event, source)
             if held is not None:
-                tally.add(integration, "", held, offset)
+                tally.add(integration, "", held.outcome, offset, held.detail)
                 continue
             for rule, payload in route.apply(event):
                 if payload is DROP:

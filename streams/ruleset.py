@@ -2,21 +2,13 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any
 
+from streams.consent import Consent
 from streams.sources import Sources
 
 Apply = Callable[[Any], Sequence[tuple[str, Any]]]
 """Compiled rules: an event to (rule, payload) for each rule that took it; see transforms.rules."""
-
-
-@dataclass(frozen=True, slots=True)
-class Consent:
-    """Which categories must be granted, all or any of them; `assume` is what no information means."""
-
-    categories: tuple[str, ...]
-    match: Literal["all", "any"] = "all"
-    assume: Literal["granted", "denied"] = "denied"
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,10 +5,11 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, Literal, Self
+from typing import Any, Self
 
 from streams.admission import Kinds
 from streams.collector.settings import SourceLimits
+from streams.consent import Assumption
 from streams.steps import Step
 from streams.webhooks import Webhook
 
@@ -39,7 +40,7 @@ class Source:
     disabled: bool = False
     kinds: Kinds | None = None
     limits: SourceLimits = NO_LIMITS
-    assume: Literal["granted", "denied"] | None = None
+    assume: Assumption | None = None
     webhook: Webhook | None = None
 
     @classmethod

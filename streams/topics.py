@@ -263,7 +263,8 @@ class Stage(StrEnum):
 class Span(NamedTuple):
     """Offsets of one source partition that share an outcome, for one integration and rule.
 
-    `rule` is empty where no rule was involved. Both ends are included.
+    `rule` is empty where no rule was involved. Both ends are included. `detail` is what they share besides: the
+    categories of consent that they lack.
     """
 
     integration: str
@@ -271,6 +272,7 @@ class Span(NamedTuple):
     outcome: str
     first: int
     last: int
+    detail: str = ""
 
 
 class Named(NamedTuple):
@@ -299,17 +301,18 @@ class Outcomes(NamedTuple):
     named: Sequence[Named] = ()
 
     def encode(self) -> bytes:
-        """The record's value: spans grouped by integration, rule and outcome; an offset alone stands as a number."""
-        groups: dict[tuple[str, str, str], list[Any]] = {}
-        for integration, rule, outcome, first, last in self.spans:
-            groups.setdefault((integration, rule, outcome), []).append(first if first == last else (first, last))
+        """The record's value: spans grouped by all but their ends; an offset alone stands as a number."""
+        groups: dict[tuple[str, ...], list[Any]] = {}
+        for integration, rule, outcome, first, last, detail in self.spans:
+            group = (integration, rule, outcome, detail) if detail else (integration, rule, outcome)
+            groups.setdefault(group, []).append(first if first == last else (first, last))
         return orjson.dumps(
             {
                 "v": VERSION,
                 "stage": self.stage,
                 "from": (self.topic, self.partition),
                 "rules": self.rules,
-                "spans": [(*group, spans) for group, spans in groups.items()],
+                "spans": [(*group[:3], spans, *group[3:]) for group, spans in groups.items()],
                 "named": [tuple(named) for named in self.named],
             }
         )
@@ -326,8 +329,8 @@ class Outcomes(NamedTuple):
                 partition,
                 data["rules"],
                 [
-                    Span(integration, rule, outcome, *(span if isinstance(span, list) else (span, span)))
-                    for integration, rule, outcome, spans in data["spans"]
+                    Span(integration, rule, outcome, *(span if isinstance(span, list) else (span, span)), *detail)
+                    for integration, rule, outcome, spans, *detail in data["spans"]
                     for span in spans
                 ],
                 [Named(*named) for named in data["named"]],

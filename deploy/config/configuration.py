@@ -22,8 +22,9 @@ from forwarders.contract import Forwarder, Settings
 from streams.admission import DefaultContext, Kinds
 from streams.collector.settings import WEBHOOKS
 from streams.collector.signatures import make_verify
+from streams.consent import Consent, ConsentSettings
 from streams.repair import Repair
-from streams.ruleset import Consent, Route, RuleSet, Sample
+from streams.ruleset import Route, RuleSet, Sample
 from streams.settings import DeliverySettings
 from streams.sources import Source, Sources
 from streams.steps import Step
@@ -143,7 +144,8 @@ class _Reader:
             raise ConfigurationError([RuleError("there is no such folder", path=str(self.folder))])
         settings = self._read_settings()
         sources = [self._read_source(document) for document in self._documents("sources")]
-        integrations = [self._read_integration(document) for document in self._documents("integrations")]
+        consent = settings.consent if settings else ConsentSettings()
+        integrations = [self._read_integration(document, consent) for document in self._documents("integrations")]
         index = self._index([source for source in sources if source], settings)
         if self.mistakes or settings is None:
             raise ConfigurationError(self._sorted_mistakes())
@@ -284,7 +286,7 @@ class _Reader:
             self.mistakes.append(RuleError(str(error), path=str(self.folder / "sources")))
             return Sources()
 
-    def _read_integration(self, document: Document) -> Integration | None:
+    def _read_integration(self, document: Document, consent: ConsentSettings) -> Integration | None:
         before = len(self.mistakes)
         data = self._keys(document)
         self._check_name(document, "integration")
@@ -306,7 +308,7 @@ class _Reader:
             settings,
             rules,
             frozenset(file.sources) if file.sources else None,
-            file.consent.filter if file.consent else None,
+            file.consent.filter(consent) if file.consent else None,
             file.sample.filter if file.sample else None,
             file.state,
             file.delivery,

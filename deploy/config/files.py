@@ -6,7 +6,8 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, model_validator
 
 from streams.collector.settings import SourceLimits, WebhookSettings
-from streams.ruleset import Consent, Sample
+from streams.consent import Assumption, Consent, ConsentSettings
+from streams.ruleset import Sample
 from streams.settings import DeliverySettings
 from streams.sources import ANY_ORIGIN
 
@@ -22,8 +23,8 @@ class ConsentFilter(BaseModel):
 
     all: tuple[str, ...] | None = Field(None, min_length=1, description="Categories that must all be granted.")
     any: tuple[str, ...] | None = Field(None, min_length=1, description="Categories of which one must be granted.")
-    assume: Literal["granted", "denied"] = Field(
-        "denied", description="What an event that says nothing about consent counts as."
+    assume: Assumption = Field(
+        "denied", description="What an event that says nothing about consent counts as, unless its source says so."
     )
 
     @model_validator(mode="after")
@@ -32,10 +33,10 @@ class ConsentFilter(BaseModel):
             raise ValueError("give either `all` or `any`, a list of categories")
         return self
 
-    @property
-    def filter(self) -> Consent:
+    def filter(self, settings: ConsentSettings) -> Consent:
         """As the router reads it."""
-        return Consent(self.all or self.any or (), "all" if self.all else "any", self.assume)
+        categories = tuple(map(settings.category, self.all or self.any or ()))
+        return Consent(categories, "all" if self.all else "any", self.assume)
 
 
 class SampleFilter(BaseModel):
@@ -135,7 +136,7 @@ class SourceConsent(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    assume: Literal["granted", "denied"] = Field(
+    assume: Assumption = Field(
         description="What an event of this source that says nothing about consent counts as, whatever the integration "
         "assumes."
     )

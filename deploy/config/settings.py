@@ -7,6 +7,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 
 from streams.broker import Broker
 from streams.collector.settings import CollectorSettings
+from streams.consent import ConsentSettings
 from streams.settings import RouterSettings
 from streams.topics import Topics
 
@@ -45,6 +46,9 @@ class TurnoutSettings(BaseSettings):
         None, description="Source of records in the events topic that name neither a source nor a write key."
     )
     collector: CollectorSettings = Field(default_factory=CollectorSettings, description="The HTTP entrance.")
+    consent: ConsentSettings = Field(
+        default_factory=ConsentSettings, description="What the signals of consent say that name no categories."
+    )
     router: RouterSettings = Field(default_factory=RouterSettings, description="From events to deliveries.")
     grace: float = Field(25.0, ge=3, description="Seconds that a process may take to stop in order.")
     simulator_port: int | None = Field(

@@ -1,7 +1,7 @@
 """Writes the reference of configuration and commands from what declares them: python -m deploy.pages.reference."""
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from types import UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
@@ -138,7 +138,8 @@ def _rows(model: type[BaseModel], prefix: str = "") -> Iterator[str]:
             yield f"| `{key}` | {_type(field)} | {_default(field)} | {field.description} |"
         else:
             yield f"| `{key}` | mapping | {'' if field.default is None else 'as below'} | {field.description} |"
-            yield from _rows(nested, f"{key}.")
+            named = get_origin(field.annotation) in (dict, Mapping)
+            yield from _rows(nested, f"{key}.NAME." if named else f"{key}.")
 
 
 def _model(annotation: Any) -> type[BaseModel] | None:

@@ -129,7 +129,7 @@ class Trail:
             # More than is kept open is not worth unfolding.
             for offset in range(max(span.first, span.last - OPEN_EVENTS + 1), span.last + 1):
                 named = reasons.get((span.integration, span.rule, offset))
-                reason = ": ".join(filter(None, [named.reason, named.detail])) if named else ""
+                reason = ": ".join(filter(None, [named.reason, named.detail])) if named else span.detail
                 self._note((outcomes.partition, offset), Fate(span.integration, span.rule, span.outcome, reason))
 
     def _note(self, coordinates: Coordinates, fate: Fate) -> None:

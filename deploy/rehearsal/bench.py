@@ -133,9 +133,9 @@ class Bench:
         except EventError:
             return
         event, source, sources = prepared.event, prepared.source, self._route.sources
-        if (source and sources is not None and source not in sources) or held_back(self._route, event):
+        if prepared.held or held_back(self._route, event, source):
             return
-        if prepared.held:
+        if source and sources is not None and source.name not in sources:
             return
         coverage.add(self._tracer.trace(event))
 

@@ -11,8 +11,9 @@ from deploy.config.mistakes import Place as Keys
 from deploy.rehearsal.comparison import Difference, compare, dotted
 from deploy.rehearsal.offline import offline
 from deploy.rehearsal.preview import Prepared, Taken, find_source_of, held_reason, rehearse
+from streams.consent import Assumption, Consent
 from streams.events import Event, EventError
-from streams.gate import consents, in_sample, opts_out
+from streams.gate import in_sample, opts_out
 from streams.repair import Repair
 from streams.ruleset import Route
 from streams.steps import Held, Note
@@ -221,15 +222,21 @@ def _steps(integration: Integration, route: Route, prepared: Prepared) -> Iterat
     if integration.state == "draining":
         yield Step("state", False, "draining: nothing new is taken up")
     if route.sources is not None and source is not None:
-        yield Step("source", source in route.sources, f"of {', '.join(sorted(route.sources))}")
+        yield Step("source", source.name in route.sources, f"of {', '.join(sorted(route.sources))}")
     if event.get("integrations"):
         opted_out = opts_out(route.integration, event)
         yield Step("opt-out", not opted_out, f"the event's integrations say {'no' if opted_out else 'yes'}")
-    if route.consent:
-        wanted = f"{route.consent.match} of {', '.join(route.consent.categories)}"
-        yield Step("consent", consents(route.consent, event), f"{wanted}; without information {route.consent.assume}")
+    if consent := route.consent:
+        yield _consent_step(consent, event, (source and source.assume) or consent.assume)
     if route.sample:
         yield Step("sample", in_sample(route.sample, event), f"{route.sample.rate:.0%} by {route.sample.by}")
+
+
+def _consent_step(consent: Consent, event: Event, assume: Assumption) -> Step:
+    lacking = consent.lacking(event, assume)
+    wanted = f"{consent.match} of {', '.join(category.name for category in consent.categories)}"
+    found = f"{lacking} not granted" if lacking else "granted"
+    return Step("consent", not lacking, f"{wanted}: {found}; without information {assume}")
 
 
 def _tried(tried: RuleTrace) -> TriedRule:

@@ -18,6 +18,7 @@ from deploy.rehearsal.offline import AnyForwarder, make_forwarder
 from forwarders import registry
 from forwarders.contract import HttpForwarder, Item, Request
 from streams import events
+from streams.consent import ConsentSettings
 from streams.events import Event, EventError
 from streams.gate import find_source, held_back
 from streams.ruleset import Route
@@ -93,7 +94,7 @@ class Prepared:
     event: Event
     message_id: str
     time: str
-    source: str | None = None
+    source: Source | None = None
     held: Held | None = None
 
     @classmethod
@@ -105,7 +106,7 @@ class Prepared:
         held = taken if isinstance(taken, Held) else None
         kept = checked if isinstance(taken, Held) else taken
         time = events.time_of(kept, (now or datetime.now(UTC)).timestamp())
-        return cls(kept, message_id, time, source.name if source else None, held)
+        return cls(kept, message_id, time, source, held)
 
 
 def rehearse(route: Route, forwarder: AnyForwarder, prepared: Prepared) -> list[Taken]:
@@ -113,10 +114,10 @@ def rehearse(route: Route, forwarder: AnyForwarder, prepared: Prepared) -> list[
     event, source = prepared.event, prepared.source
     if held := prepared.held:
         return [Taken("", held.outcome, held_reason(held))]
-    if source is not None and route.sources is not None and source not in route.sources:
-        return [Taken("", Outcome.FILTERED, f"the source {source} is not one of the integration's")]
-    if outcome := held_back(route, event):
-        return [Taken("", outcome, _WHY[outcome])]
+    if source is not None and route.sources is not None and source.name not in route.sources:
+        return [Taken("", Outcome.FILTERED, f"the source {source.name} is not one of the integration's")]
+    if held := held_back(route, event, source):
+        return [Taken("", held.outcome, ": ".join(filter(None, (_WHY[held.outcome], held.detail))))]
     return [_take(route, forwarder, prepared, rule, payload) for rule, payload in route.apply(event)]
 
 
@@ -178,7 +179,7 @@ def _read(document: Document) -> tuple[Route, AnyForwarder]:
     rules, mistakes = read_rules(document, preset=preset)
     if rules is None:
         raise ConfigurationError(mistakes)
-    consent = file.consent.filter if file.consent else None
+    consent = file.consent.filter(ConsentSettings()) if file.consent else None
     sample = file.sample.filter if file.sample else None
     topic = Topics().forward(file.integration)
     return Route(file.integration, topic, rules.apply, not rules.match_all, None, consent, sample), forwarder

@@ -7,14 +7,15 @@ import orjson
 import pytest
 
 from streams.broker import Broker
+from streams.consent import Category, Consent
 from streams.gate import held_back
 from streams.produce import Producer, Receipt
 from streams.repair import Repair
 from streams.router import make_router
-from streams.ruleset import Consent, Holder, Route, RuleSet, Sample
+from streams.ruleset import Holder, Route, RuleSet, Sample
 from streams.settings import RouterSettings
 from streams.sources import Source, Sources
-from streams.topics import DeadLetter, Delivery, Headers, Origin, Outcomes, Rejected, Topics, event_headers
+from streams.topics import DeadLetter, Delivery, Headers, Origin, Outcomes, Rejected, Span, Topics, event_headers
 from tests.streams.helpers import committed, read, until
 from transforms import read_rules
 from transforms.documents import Document
@@ -29,6 +30,7 @@ rules:
   - {name: heartbeat, when: 'event = "Heartbeat"', drop: true}
 """
 EVERYTHING = "otherwise: {event: $}"
+ADS = {"consent": {"categoryPreferences": {"ads": True}}}
 
 
 def route(topics: Topics, integration: str, text: str, **options: Any) -> Route:
@@ -46,7 +48,12 @@ class Bench:
 
     def __init__(self, broker: Broker, topics: Topics, routes: Sequence[Route]) -> None:
         self.broker, self.topics = broker, topics
-        sources = Sources([Source.of("web", ["key-of-web"]), Source.of("server", [])], default=None)
+        declared = [
+            Source.of("web", ["key-of-web"]),
+            Source.of("server", []),
+            Source.of("trusting", [], assume="granted"),
+        ]
+        sources = Sources(declared)
         self.holder = Holder(RuleSet("v1", sources, routes))
         self.failed: list[str] = []
         self.sent = 0
@@ -244,23 +251,29 @@ async def test_every_rule_that_matches_delivers_where_the_file_says_all(broker: 
         ({}, {"integrations": {"One": False}}, None),
         ({"sample": Sample(0.0)}, {}, "sampled"),
         ({"sample": Sample(1.0)}, {}, None),
-        ({"consent": Consent(("ads",))}, {}, "consent"),
-        ({"consent": Consent(("ads",), assume="granted")}, {}, None),
-        (
-            {"consent": Consent(("ads", "stats"))},
-            {"context": {"consent": {"categoryPreferences": {"ads": True}}}},
-            "consent",
-        ),
-        (
-            {"consent": Consent(("ads", "stats"), "any")},
-            {"context": {"consent": {"categoryPreferences": {"ads": True}}}},
-            None,
-        ),
+        ({"consent": Consent((Category("ads"),))}, {}, "consent"),
+        ({"consent": Consent((Category("ads"),))}, {"context": ADS}, None),
     ],
 )
 def test_what_holds_an_event_back_is_its_outcome(options: dict[str, Any], fields: dict[str, Any], outcome: str | None):
     """Opt-out, sampling and consent each leave their own outcome; None lets the event through."""
-    assert held_back(Route("one", "t.forward.one", lambda _: [], **options), event(0, **fields)) == outcome
+    held = held_back(Route("one", "t.forward.one", lambda _: [], **options), event(0, **fields), None)
+    assert (held and held.outcome) == outcome
+
+
+async def test_what_lacks_consent_says_which(broker: Broker, topics: Topics):
+    """The categories that events lack stand in their outcomes' intervals; a source's assumption is its own."""
+    wants = Consent((Category("ads"), Category("stats")))
+    bench = Bench(broker, topics, [route(topics, "one", EVERYTHING, consent=wants)])
+    await bench.send(event(0), event(1), event(2, context=ADS), headers=event_headers("web"))
+    await bench.route(event(3), event(4, context=ADS), headers=event_headers("trusting"))
+    (record,) = await read(broker, topics.outcomes)
+    assert Outcomes.decode(record.value).spans == [
+        Span("one", "", "consent", 0, 1, "ads and stats"),
+        Span("one", "", "consent", 2, 2, "stats"),
+        Span("one", "", "consent", 4, 4, "stats"),
+        Span("one", "otherwise", "forwarded", 3, 3),
+    ]
 
 
 async def test_an_integration_gets_events_of_its_own_sources_only(broker: Broker, topics: Topics):

@@ -104,6 +104,26 @@ def test_steps_before_the_rules(example):
     assert account["rules"] == []
 
 
+def test_consent_says_what_is_lacking(example):
+    """By the settings of turnout.yaml and the word of the event's source, which stands before the integration's."""
+    for name, text in {
+        "integrations/ga4.yaml": "consent: {all: [ads, stats], assume: granted}\n",
+        "turnout.yaml": "consent: {gpc_denies: [ads]}\n",
+        "sources/server.yaml": "consent: {assume: denied}\n",
+    }.items():
+        with Path(name).open("a") as file:
+            file.write(text)
+    event = {**ORDER, "context": {"consent": {"globalPrivacyControl": True}}}
+    for source, detail in {
+        "web": "all of ads, stats: ads not granted; without information granted",
+        "server": "all of ads, stats: ads and stats not granted; without information denied",
+    }.items():
+        (step,) = [
+            it for it in explained("ga4", "--source", source, event=event)["ga4"]["steps"] if it["step"] == "consent"
+        ]
+        assert (step["passed"], step["detail"]) == (False, detail)
+
+
 def test_the_source_decides(example):
     """An event of another source is filtered, and one whose source is not known is taken to be the right one."""
     assert explained("--source", "server")["ga4"]["deliveries"][0]["outcome"] == "filtered"
