@@ -14,7 +14,8 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from tests.transforms.segment import CACHE, command
+from tests import npm
+from tests.transforms.segment import HERE
 from transforms import compile_mapping, read_rules
 from transforms.documents import Document
 
@@ -185,7 +186,7 @@ def for_segment(mapping: Any) -> Any:
 
 def segment_rate() -> float | None:
     """Mappings a second of Segment's engine on Node; None where there is no Node."""
-    found = command(Path(__file__).with_name("segment.js"))
+    found = npm.command(Path(__file__).with_name("segment.js"), HERE)
     if found is None:
         return None
     question = json.dumps({"mapping": for_segment(MAPPING), "event": EVENT})
@@ -199,8 +200,8 @@ def bloblang_rate() -> float | None:
     go, folder = shutil.which("go"), Path(__file__).with_name("bloblang")
     if go is None:
         return None
-    CACHE.mkdir(parents=True, exist_ok=True)
-    program = CACHE / "bloblang"
+    npm.CACHE.mkdir(parents=True, exist_ok=True)
+    program = npm.CACHE / "bloblang"
     subprocess.run([go, "build", "-o", str(program), "."], cwd=folder, check=True, capture_output=True)
     question = json.dumps({"mapping": (folder / "purchase.blobl").read_text(), "event": EVENT})
     one = os.environ | {"GOMAXPROCS": "1"}

@@ -22,14 +22,15 @@ import pytest
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
-from tests.transforms.segment import HERE, command
+from tests import npm
+from tests.transforms.segment import HERE
 from transforms import MISSING, compile_condition, compile_mapping
 
 
 @pytest.fixture(scope="session")
 def segment():
     """A function that asks Segment's engine."""
-    found = command(HERE / "engine.js")
+    found = npm.command(HERE / "engine.js", HERE)
     if found is None and not os.environ.get("CI"):
         pytest.skip("Segment's engine needs node and npm")
     arguments, environment = found

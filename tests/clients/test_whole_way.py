@@ -1,10 +1,6 @@
 """What users have: an SDK of Segment's, and a forwarder of their own, over the whole way."""
 
-import os
-import shutil
-import subprocess
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 import segment.analytics.client as segment
@@ -17,14 +13,6 @@ integration: acme
 forwarder: acme
 preset: acme
 settings: {token: '${ACME_TOKEN}', endpoint: 'http://127.0.0.1:8099/acme'}
-"""
-NODE = """
-const { Analytics } = require('@segment/analytics-node')
-const analytics = new Analytics({ writeKey: 'demo-web', host: process.argv[2] })
-analytics.on('error', (error) => { console.error(error); process.exitCode = 1 })
-analytics.track({ userId: 'node', event: 'Order Completed', properties: { order_id: 'ünï 😀', total: 1.5 } })
-analytics.page({ anonymousId: 'node', name: 'Home' })
-analytics.closeAndFlush()
 """
 
 
@@ -76,15 +64,3 @@ def test_segments_python_sdk_and_a_forwarder_from_a_package_of_ones_own(up: Up):
     assert order["body"]["text"] == "Order A-1 for 9.50"
     (acme, *_) = (it for it in up.at_vendors() if it["path"] == "/acme/events")
     assert acme["headers"]["authorization"] == "Bearer acme-token"
-
-
-def test_segments_node_sdk(up: Up, tmp_path: Path):
-    """The Node SDK, told host and write key, delivers too."""
-    if shutil.which("npm") is None and not os.environ.get("TURNOUT_TESTS_NEED_KAFKA"):
-        pytest.skip("the SDK for Node needs npm on the PATH")
-    install = ["npm", "install", "--silent", "--no-audit", "--no-fund", "@segment/analytics-node@3.1.0"]
-    subprocess.run(install, cwd=tmp_path, check=True, stdin=subprocess.DEVNULL)
-    (tmp_path / "send.js").write_text(NODE)
-    subprocess.run(["node", "send.js", f"http://127.0.0.1:{up.ports['8080']}"], cwd=tmp_path, check=True)
-    up.until(lambda: len(at_acme(up, "node")) == 2)
-    assert sorted(at_acme(up, "node")) == ["Order Completed", "page"]

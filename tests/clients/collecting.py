@@ -1,0 +1,88 @@
+"""A collector for SDKs: the process that users run, before an embedded broker."""
+
+import asyncio
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from streams.broker import Broker, create_topics
+from streams.topics import Topics
+from tests import tansu
+from tests.real_kafka import free_port
+from tests.streams.helpers import read
+from tests.streams.tracking.helpers import until
+
+KEY = "demo-key"
+EVENT_BYTES = 4096
+BODY_BYTES = 16 * 1024
+TOPICS = Topics("clients", partitions=1)
+
+
+class Collector:
+    """A running `turnout collector`, whose bounds are so low that SDKs meet them; it listens on `port`."""
+
+    def __init__(self, broker: Broker, folder: Path, settings: Mapping[str, Any]) -> None:
+        self.port = free_port()
+        self._broker = broker
+        limits = {"event_bytes": EVENT_BYTES, "body_bytes": BODY_BYTES}
+        document = {
+            "prefix": TOPICS.prefix,
+            "partitions": TOPICS.partitions,
+            "broker": {"bootstrap": broker.bootstrap, "idempotent": False},
+            "collector": {"host": "127.0.0.1", "port": self.port, **limits, **settings},
+        }
+        (folder / "sources").mkdir(parents=True)
+        (folder / "turnout.yaml").write_text(json.dumps(document))
+        (folder / "sources" / "shop.yaml").write_text("source: shop\nwrite_keys: ['${KEY}']\n")
+        self._log = folder / "log"
+        with self._log.open("w") as log:
+            self._process = subprocess.Popen(
+                [Path(sys.executable).parent / "turnout", "collector", "--config", folder],
+                env={"PATH": os.environ["PATH"], "KEY": KEY},
+                stdout=log,
+                stderr=subprocess.STDOUT,
+            )
+
+    def wait_until_ready(self) -> None:
+        """Wait until it takes events."""
+
+        def ready() -> bool:
+            assert self._process.poll() is None, self._log.read_text()
+            return '"ready"' in self._log.read_text()
+
+        until(ready, 30)
+
+    def events(self, user: str) -> list[dict[str, Any]]:
+        """What it took of one user, whose id is in each event as userId or anonymousId."""
+        return [event for event in self._read(TOPICS.events) if user in (event.get("userId"), event.get("anonymousId"))]
+
+    def rejected(self, user: str) -> list[dict[str, Any]]:
+        """What it kept of a user's events that it refused."""
+        return [event for event in self._read(TOPICS.rejected) if event.get("userId") == user]
+
+    def _read(self, topic: str) -> list[dict[str, Any]]:
+        records = asyncio.run(read(self._broker, topic, TOPICS.partitions))
+        return [json.loads(record.value) for record in records]
+
+    def close(self) -> None:
+        """Stop it, and see that it ends well."""
+        self._process.terminate()
+        assert self._process.wait(20) == 0, self._log.read_text()
+
+
+@contextmanager
+def collecting(folder: Path, **settings: Any) -> Iterator[Collector]:
+    """A running collector with these settings besides."""
+    with tansu.running() as broker:
+        create_topics(broker, TOPICS.declared([]), replication=1)
+        collector = Collector(broker, folder / "configuration", settings)
+        try:
+            collector.wait_until_ready()
+            yield collector
+        finally:
+            collector.close()

@@ -1,0 +1,22 @@
+"""A collector for all tests of this room, and a proxy before it for each."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.clients.collecting import Collector, collecting
+from tests.clients.proxy import Proxy, proxying
+
+
+@pytest.fixture(scope="session")
+def collector(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Collector]:
+    """A running collector."""
+    with collecting(tmp_path_factory.mktemp("collector")) as running:
+        yield running
+
+
+@pytest.fixture
+def proxy(collector: Collector) -> Iterator[Proxy]:
+    """A proxy before the collector."""
+    with proxying(collector.port) as running:
+        yield running

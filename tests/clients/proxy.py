@@ -1,0 +1,106 @@
+"""What stands between an SDK and the collector in production: passes requests on, or answers as it is told."""
+
+import gzip
+import json
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from http.client import HTTPConnection
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Passed:
+    """A request and its answer: `at` in seconds, `body` the request's JSON."""
+
+    at: float
+    method: str
+    path: str
+    status: int
+    headers: Mapping[str, str]
+    body: Any
+
+
+@dataclass
+class Proxy:
+    """A running proxy; answers requests that bring events with `faults`, (status, headers), while there are any."""
+
+    port: int = 0
+    faults: list[tuple[int, dict[str, str]]] = field(default_factory=list)
+    passed: list[Passed] = field(default_factory=list)
+
+    @property
+    def events(self) -> list[Passed]:
+        """The requests that brought events."""
+        return [one for one in self.passed if one.method == "POST"]
+
+
+@contextmanager
+def proxying(collector: int) -> Iterator[Proxy]:
+    """A proxy in front of the collector on this port."""
+    proxy = Proxy()
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def handle_any(self) -> None:
+            at = time.monotonic()
+            body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+            if self.command == "POST" and proxy.faults:
+                status, headers = proxy.faults.pop(0)
+                headers = headers | self.readable_by_pages()
+                answer = b'{"code":"fault","message":"as the test wants it"}'
+            else:
+                status, headers, answer = self.ask(body)
+            proxy.passed.append(Passed(at, self.command, self.path, status, dict(self.headers), self.read(body)))
+            self.send_response(status)
+            for name, value in headers.items():
+                self.send_header(name, value)
+            if status != 204:
+                self.send_header("Content-Length", str(len(answer)))
+            self.end_headers()
+            self.wfile.write(answer)
+
+        do_GET = do_POST = do_OPTIONS = handle_any  # noqa: N815
+
+        def readable_by_pages(self) -> dict[str, str]:
+            origin = self.headers.get("Origin")
+            if not origin:
+                return {}
+            return {
+                "Access-Control-Allow-Origin": origin,
+                "Access-Control-Allow-Credentials": "true",
+                "Access-Control-Expose-Headers": "Retry-After",
+            }
+
+        def ask(self, body: bytes) -> tuple[int, dict[str, str], bytes]:
+            connection = HTTPConnection("127.0.0.1", collector, timeout=20)
+            connection.request(self.command, self.path, body or None, dict(self.headers))
+            response = connection.getresponse()
+            headers = {name: value for name, value in response.headers.items() if name.lower() != "content-length"}
+            try:
+                return response.status, headers, response.read()
+            finally:
+                connection.close()
+
+        def read(self, body: bytes) -> Any:
+            if self.headers.get("Content-Encoding") == "gzip":
+                body = gzip.decompress(body)
+            return json.loads(body) if body else None
+
+        def log_message(self, *_: Any) -> None:
+            """Nothing to standard error."""
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        server.daemon_threads = True
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)
+        thread.start()
+        proxy.port = server.server_port
+        try:
+            yield proxy
+        finally:
+            server.shutdown()
+            thread.join()

@@ -1,0 +1,100 @@
+"""The SDKs that the documentation has an example of, each told the collector's address and a write key as it shows."""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests import npm
+
+SDKS = Path(__file__).parent / "sdks"
+DOCUMENT = (Path(__file__).parents[2] / "deploy" / "docs" / "sources.md").read_text()
+EXAMPLES = {
+    name: (language, text)
+    for language, text, name in re.findall(r"```(\w+)\n((?:#|//|<!--) ([a-z-]+)(?: -->)?\n.*?)```", DOCUMENT, re.DOTALL)
+}
+"""The page's examples by the name in their first line: language and text."""
+
+NEEDED = "TURNOUT_TESTS_NEED_SDKS"
+"""The variable that has these tests fail, and not be skipped, where a language is missing."""
+
+
+@dataclass(frozen=True)
+class Sdk:
+    """An SDK for servers: its folder in sdks/, which is also its example's name, and what it makes of answers.
+
+    `waits`: does it wait as long as Retry-After says? `gives_up`: does it send what was refused only once?
+    """
+
+    name: str
+    waits: bool = True
+    gives_up: bool = True
+
+
+def example(name: str, address: str) -> str:
+    """An example of the page, for a collector at this address."""
+    return EXAMPLES[name][1].replace("https://events.example.com", address)
+
+
+def missing(what: str) -> None:
+    """Skip a test for want of a language or browser, or fail it where it must run."""
+    if os.environ.get(NEEDED):
+        pytest.fail(f"{what} is missing")
+    pytest.skip(f"{what} is missing")
+
+
+class Run:
+    """A program that makes calls through an SDK, begun."""
+
+    def __init__(self, name: str, address: str, key: str, calls: Sequence[Mapping[str, Any]], folder: Path) -> None:
+        language, _ = EXAMPLES[name]
+        command, environment = _PREPARE[language](name, example(name, address), folder)
+        (folder / "calls.json").write_text(json.dumps(calls))
+        self._process = subprocess.Popen(
+            command,
+            cwd=folder,
+            env=environment | {"TURNOUT_WRITE_KEY": key},
+            stdin=subprocess.PIPE,
+        )
+
+    def end(self) -> None:
+        """Wait for its end, which Go's client wants to be told of."""
+        self._process.communicate(timeout=60)
+
+    def kill(self) -> None:
+        """End it if it has not."""
+        self._process.kill()
+        self._process.communicate()
+
+
+def _prepare_python(name: str, example: str, folder: Path) -> tuple[list[str], Mapping[str, str]]:
+    (folder / "send.py").write_text(example + (SDKS / name / "send.py").read_text())
+    return [sys.executable, "send.py"], os.environ
+
+
+def _prepare_node(name: str, example: str, folder: Path) -> tuple[list[str], Mapping[str, str]]:
+    script = folder / "send.js"
+    script.write_text(example + (SDKS / name / "send.js").read_text())
+    found = npm.command(script, SDKS)
+    return found or missing("npm")  # type: ignore[return-value]
+
+
+def _prepare_go(name: str, example: str, folder: Path) -> tuple[list[str], Mapping[str, str]]:
+    go = shutil.which("go")
+    if go is None:
+        missing("go")
+    shutil.copytree(SDKS / name, folder, dirs_exist_ok=True)
+    (folder / "client.go").write_text(example)
+    subprocess.run([go, "build", "-o", "send", "."], cwd=folder, check=True, capture_output=True)
+    return ["./send"], os.environ
+
+
+_PREPARE = {"python": _prepare_python, "js": _prepare_node, "go": _prepare_go}

@@ -1,0 +1,135 @@
+"""SDKs for servers, pointed at the collector by its address and a write key alone."""
+
+import json
+from collections.abc import Callable, Iterator
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import pytest
+
+from tests.clients.collecting import BODY_BYTES, EVENT_BYTES, KEY, Collector
+from tests.clients.proxy import Proxy
+from tests.clients.sdk import Run, Sdk
+from tests.streams.tracking.helpers import until
+
+ALL = [
+    Sdk("segment-python"),
+    Sdk("rudderstack-python", waits=False),
+    Sdk("segment-node"),
+    Sdk("segment-node-old", waits=False),
+    Sdk("rudderstack-node"),
+    Sdk("segment-go", waits=False, gives_up=False),
+]
+TEXT = "ünï \u202e\u0000 日本語 😀"
+Begin = Callable[..., Run]
+
+
+@pytest.fixture(params=ALL, ids=[sdk.name for sdk in ALL])
+def sdk(request: pytest.FixtureRequest) -> Sdk:
+    """Each SDK."""
+    return request.param
+
+
+@pytest.fixture
+def user() -> str:
+    """A user of the test's own."""
+    return f"user-{uuid4()}"
+
+
+@pytest.fixture
+def begin(sdk: Sdk, proxy: Proxy, tmp_path: Path) -> Iterator[Begin]:
+    """Begins a program that makes these calls through the SDK; it has ended when the test is over."""
+    begun = []
+
+    def begin(*calls: dict[str, Any], key: str = KEY) -> Run:
+        run = Run(sdk.name, f"http://127.0.0.1:{proxy.port}", key, calls, tmp_path)
+        begun.append(run)
+        return run
+
+    yield begin
+    for run in begun:
+        run.kill()
+
+
+def track(user: str, **properties: Any) -> dict[str, Any]:
+    return {"type": "track", "userId": user, "event": "Order Completed", "properties": properties}
+
+
+def test_all_kinds_of_events_arrive_as_they_were_sent(user: str, begin: Begin, collector: Collector):
+    """Each of the six calls is in the topic once, with letters beyond ASCII as they were."""
+    traits = {"name": TEXT, "plan": "pro"}
+    begin(
+        {"type": "identify", "userId": user, "traits": traits},
+        track(user, text=TEXT, total=59.9, products=[{"sku": "B-7", "tags": [TEXT, None, True]}]),
+        {"type": "page", "userId": user, "name": TEXT, "properties": {"url": "https://shop.example.com/é?q=ü"}},
+        {"type": "screen", "userId": user, "name": "Main", "properties": {"depth": 3}},
+        {"type": "group", "userId": user, "groupId": "g-1", "traits": traits},
+        {"type": "alias", "userId": user, "previousId": "before"},
+    ).end()
+    taken = {event["type"]: event for event in collector.events(user)}
+    assert len(taken) == len(collector.events(user)) == 6
+    assert {event["userId"] for event in taken.values()} == {user}
+    identify = taken["identify"]
+    assert (identify.get("traits") or identify["context"]["traits"]) == traits
+    assert taken["track"]["event"] == "Order Completed"
+    assert taken["track"]["properties"] == {
+        "text": TEXT,
+        "total": 59.9,
+        "products": [{"sku": "B-7", "tags": [TEXT, None, True]}],
+    }
+    assert taken["page"]["name"] == TEXT
+    assert taken["page"]["properties"]["url"] == "https://shop.example.com/é?q=ü"
+    assert (taken["screen"]["name"], taken["screen"]["properties"]["depth"]) == ("Main", 3)
+    assert (taken["group"]["groupId"], taken["group"]["traits"]) == ("g-1", traits)
+    assert taken["alias"]["previousId"] == "before"
+    assert len({event["messageId"] for event in taken.values()}) == 6
+    assert all(event["sentAt"] and (event.get("timestamp") or event["originalTimestamp"]) for event in taken.values())
+
+
+def test_what_the_collector_could_not_take_is_sent_again(
+    sdk: Sdk, user: str, begin: Begin, proxy: Proxy, collector: Collector
+):
+    """After 500 and 429 the same event comes a third time, as late as Retry-After says where the SDK reads that."""
+    proxy.faults += [(500, {}), (429, {"Retry-After": "2"})]
+    run = begin(track(user))
+    until(lambda: collector.events(user), 30)
+    run.end()
+    first, second, third = proxy.events
+    assert [one.status for one in proxy.events] == [500, 429, 200]
+    assert (third.at - second.at >= 2) == sdk.waits
+    assert len({one.body["batch"][0]["messageId"] for one in (first, second, third)}) == 1
+    assert len(collector.events(user)) == 1
+
+
+@pytest.mark.parametrize(("status", "key"), [(413, KEY), (401, "wrong")], ids=["too-large", "wrong-key"])
+def test_a_refused_batch_is_no_storm(
+    status: int, key: str, sdk: Sdk, user: str, begin: Begin, proxy: Proxy, collector: Collector
+):
+    """A batch that the collector refuses is given up, or tried again ever more slowly."""
+    large = "x" * (EVENT_BYTES // 2)
+    run = begin(*(track(user, text=large) for _ in range(BODY_BYTES // len(large) + 1)), key=key)
+
+    def refused() -> list[float]:
+        return [one.at for one in proxy.events if one.status == status]
+
+    until(lambda: len(refused()) >= (1 if sdk.gives_up else 4), 30)
+    run.end()
+    if sdk.gives_up:
+        # rudder-sdk-node sends its first event alone.
+        assert len(refused()) <= 2
+        assert len(proxy.events) == len({json.dumps(one.body["batch"]) for one in proxy.events})
+    else:
+        gaps = [later - earlier for earlier, later in pairwise(refused())]
+        assert gaps == sorted(gaps)
+
+
+def test_a_refused_event_holds_up_none_of_its_batch(user: str, begin: Begin, proxy: Proxy, collector: Collector):
+    """The batch is taken in one request, and what is refused of it is kept in the rejected topic."""
+    run = begin(track(user, n=1), track(user, n=2, text="x" * EVENT_BYTES), track(user, n=3))
+    until(lambda: len(collector.events(user)) == 2, 30)
+    run.end()
+    assert {one.status for one in proxy.events} == {200}
+    assert sorted(event["properties"]["n"] for event in collector.events(user)) == [1, 3]
+    assert [event["properties"]["n"] for event in collector.rejected(user)] == [2]
