@@ -11,6 +11,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from streams import events, topics
 from streams.broker import Broker
+from streams.events import Event
 from streams.progress import TP
 
 
@@ -20,6 +21,21 @@ def source_of(headers: Iterable[tuple[str, bytes]]) -> str | None:
         if name == topics.SOURCE_HEADER:
             return value.decode(errors="replace")
     return None
+
+
+def sender_of(headers: Iterable[tuple[str, bytes]], event: Event) -> str:
+    """What a messageId is unique within: a source, and of what was rejected and is sent again only that.
+
+    So what is sent again repeats neither the event that was rejected, nor lets itself be sent twice.
+    """
+    source, replay = "", ""
+    for name, value in headers:
+        if name == topics.SOURCE_HEADER:
+            source = value.decode(errors="replace")
+        elif name == topics.REPLAY_HEADER:
+            replay = value.decode(errors="replace")
+    source = source or event.get("writeKey", "")
+    return f"{source} {replay}" if replay else source
 
 
 class Window:
@@ -55,8 +71,7 @@ class Window:
             event = events.parse(record.value or b"")
         except events.EventError:
             return
-        named = source_of(record.headers) or event.get("writeKey", "")
-        self.repeats(named, events.message_id(event), record.offset)
+        self.repeats(sender_of(record.headers, event), events.message_id(event), record.offset)
 
 
 class Windows:

@@ -32,3 +32,9 @@ DELIVERY_PAUSED = Gauge(
     "1 while an integration's breaker is open in this worker: its vendor fails, or refuses the credentials.",
     ["integration"],
 )
+PLAN_VIOLATIONS = Counter(
+    "turnout_plan_violations",
+    "What was not as a tracking plan has it, by plan, the plan's event and the rule: a keyword of JSON Schema, "
+    "`unplanned_event` or `unplanned_property`.",
+    ["plan", "event", "rule"],
+)

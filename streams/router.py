@@ -6,7 +6,7 @@ from typing import Any
 
 from streams import events
 from streams.broker import Broker
-from streams.dedupe import Window, Windows, source_of
+from streams.dedupe import Window, Windows, sender_of, source_of
 from streams.events import EventError
 from streams.gate import find_source, held_back
 from streams.ledger import Tally
@@ -17,6 +17,7 @@ from streams.settings import RouterSettings
 from streams.steps import Held, take
 from streams.topics import (
     FORWARDED,
+    QUARANTINED_REASON,
     DeadLetter,
     Delivery,
     Origin,
@@ -101,7 +102,7 @@ class Router:
             self._reject(record, "format", str(error), named, confirmations)
             return
         message_id = events.message_id(event)
-        if window.repeats(named or event.get("writeKey", ""), message_id, offset):
+        if window.repeats(sender_of(record.headers, event), message_id, offset):
             for route in rules.routes:
                 tally.add(route.integration, "", Outcome.DUPLICATE, offset)
             return
@@ -114,6 +115,8 @@ class Router:
             if isinstance(taken, Held):
                 for route in rules.routes:
                     tally.record(route.integration, "", taken.outcome, offset, taken.reason, taken.detail)
+                if taken.outcome is Outcome.QUARANTINED:
+                    self._reject(record, QUARANTINED_REASON, taken.detail, named, confirmations)
                 return
             event = taken
         at = events.time_of(event, record.timestamp / 1000)

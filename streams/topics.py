@@ -24,6 +24,10 @@ ATTEMPT_HEADER = "turnout-attempt"
 DUE_HEADER = "turnout-due"
 SINCE_HEADER = "turnout-since"
 HANDLED_HEADER = "turnout-handled"
+REPLAY_HEADER = "turnout-replay"
+
+QUARANTINED_REASON = "quarantined"
+"""The reason of a rejected record that is an event of the outcome `quarantined`."""
 
 DAY = 24 * 3600
 
@@ -124,6 +128,11 @@ class NewerFormatError(RecordError):
 def event_headers(source: str) -> Headers:
     """The headers of an event's record."""
     return [(SOURCE_HEADER, source.encode()), (VERSION_HEADER, b"%d" % VERSION)]
+
+
+def replay_header(partition: int, offset: int) -> tuple[str, bytes]:
+    """What marks an event that was rejected and is sent again: where it lies in the rejected topic."""
+    return REPLAY_HEADER, b"%d:%d" % (partition, offset)
 
 
 class Origin(NamedTuple):

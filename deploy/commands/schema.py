@@ -2,7 +2,7 @@ import json
 
 import click
 
-KINDS = ("integration", "source", "turnout")
+KINDS = ("integration", "source", "plan", "turnout")
 
 
 @click.command()

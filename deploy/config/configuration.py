@@ -15,6 +15,7 @@ from deploy.config.environment import REFERENCE, fill, find_texts, is_reference
 from deploy.config.files import IntegrationFile, SourceFile
 from deploy.config.mistakes import WANTS_MORE, Complaint, Place, find_complaints, find_secrets, hint_at
 from deploy.config.payload_check import check_payload
+from deploy.config.plan_check import check_plan
 from deploy.config.settings import TurnoutSettings, variable
 from deploy.config.sunset import find_ending
 from forwarders import registry
@@ -23,6 +24,7 @@ from streams.admission import DefaultContext, Kinds
 from streams.collector.settings import WEBHOOKS
 from streams.collector.signatures import make_verify
 from streams.consent import Consent, ConsentSettings
+from streams.plans import Plan, PlanStep
 from streams.repair import Repair
 from streams.ruleset import Route, RuleSet, Sample
 from streams.settings import DeliverySettings
@@ -84,19 +86,18 @@ class Integration:
 
 @dataclass(frozen=True, slots=True)
 class SourceRules:
-    """The rules of a source's file."""
+    """A source's file with its rules; None where it has none."""
 
     document: Document
-    rules: Rules
+    rules: Rules | None
 
 
 @dataclass(frozen=True, slots=True)
 class Configuration:
     """A folder without mistakes.
 
-    `version` is a hash of the rule files and their presets. `repairs` are the rules of sources that have some, by the
-    source's name: what mends their events, or makes them of a webhook's deliveries. `unset` names the variables that a
-    worker will want; `warnings` are about what is probably not meant.
+    `version` is a hash of the rule files, their presets and the plans. `source_rules` has each source's file, by the
+    source's name. `unset` names the variables that a worker will want; `warnings` are about what is probably not meant.
     """
 
     folder: Path
@@ -105,7 +106,7 @@ class Configuration:
     sources: Sources
     integrations: Mapping[str, Integration]
     version: str
-    repairs: Mapping[str, SourceRules] = field(default_factory=dict)
+    source_rules: Mapping[str, SourceRules] = field(default_factory=dict)
     unset: Sequence[Unset] = field(default_factory=tuple)
     warnings: Sequence[RuleError] = field(default_factory=tuple)
 
@@ -137,12 +138,15 @@ class _Reader:
         self.hash = hashlib.sha256()
         self.source_files: dict[str, SourceFile] = {}
         self.source_names: list[str] = []
-        self.repairs: dict[str, SourceRules] = {}
+        self.source_rules: dict[str, SourceRules] = {}
+        self.plans: dict[str, PlanStep | None] = {}
 
     def read(self) -> Configuration:
         if not self.folder.is_dir():
             raise ConfigurationError([RuleError("there is no such folder", path=str(self.folder))])
         settings = self._read_settings()
+        for document in self._documents("plans"):
+            self._read_plan(document)
         sources = [self._read_source(document) for document in self._documents("sources")]
         consent = settings.consent if settings else ConsentSettings()
         integrations = [self._read_integration(document, consent) for document in self._documents("integrations")]
@@ -156,7 +160,7 @@ class _Reader:
             index,
             {integration.name: integration for integration in integrations if integration},
             self.hash.hexdigest()[:12],
-            self.repairs,
+            self.source_rules,
             tuple(self.unset),
             tuple(self.warnings),
         )
@@ -216,6 +220,7 @@ class _Reader:
         if file is None:
             return None
         self.source_files[file.source] = file
+        self.source_rules[file.source] = SourceRules(document, None)
         if self._keys(document).keys() - _OF_THE_COLLECTOR:
             self.hash.update(document.hash.encode())
         kinds = Kinds(frozenset(file.kinds)) if file.kinds else None
@@ -240,7 +245,7 @@ class _Reader:
         rules, mistakes = read_rules(document)
         self.mistakes += mistakes
         if rules is not None:
-            self.repairs[data["source"]] = SourceRules(document, rules)
+            self.source_rules[data["source"]] = SourceRules(document, rules)
         return rules
 
     def _make_steps(
@@ -253,6 +258,8 @@ class _Reader:
             yield DefaultContext(file.context)
         if rules and not file.webhook:
             yield Repair(rules, keeps_others="otherwise" not in self._keys(document))
+        if plan := self._find_plan(document, file.plan):
+            yield plan
 
     def _make_webhook(
         self, document: Document, file: SourceFile, rules: Rules | None, unknown: Collection[Place]
@@ -278,6 +285,24 @@ class _Reader:
             self.mistakes.append(document.error(f"{_dotted(place)}: is not what the scheme wants", hint, at=place))
             return None
         return Webhook(path, rules, verify, settings.signature.header_name)
+
+    def _read_plan(self, document: Document) -> None:
+        """A plan; None stands for one with mistakes, so that no source complains of it too."""
+        self.hash.update(document.hash.encode())
+        self._check_name(document, "plan")
+        data = self._keys(document)
+        plan = self._validate(document, Plan, data)
+        mistakes = list(check_plan(document, plan)) if plan else []
+        self.mistakes += mistakes
+        self.plans[str(data.get("plan"))] = PlanStep(plan) if plan and not mistakes else None
+
+    def _find_plan(self, document: Document, name: str | None) -> PlanStep | None:
+        if name is None:
+            return None
+        if name not in self.plans:
+            hint = hint_at(name, sorted(self.plans))
+            self.mistakes.append(document.error(f"no plan is called {name!r}", hint, at=("plan",)))
+        return self.plans.get(name)
 
     def _index(self, sources: Sequence[Source], settings: TurnoutSettings | None) -> Sources:
         try:

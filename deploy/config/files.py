@@ -64,14 +64,17 @@ class ExpectedRequest(BaseModel):
     body: Any = Field(None, description="The body: JSON, or text.")
 
 
+Decision = Literal[
+    "forwarded", "filtered", "opted_out", "consent", "sampled", "suppressed", "quarantined", "dead", "rejected"
+]
+
+
 class Expectation(BaseModel):
     """What is to become of a test's event; only what is said is compared."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    outcome: Literal["forwarded", "filtered", "opted_out", "consent", "sampled", "dead", "rejected"] | None = Field(
-        None, description="What the router decides; `forwarded` where there is a request."
-    )
+    outcome: Decision | None = Field(None, description="What the router decides; `forwarded` where there is a request.")
     rule: str | None = Field(None, description="The rule that takes the event; null where none does.")
     payload: Any = Field(None, description="The payload, whole.")
     request: ExpectedRequest | None = Field(None, description="The request.")
@@ -102,17 +105,20 @@ class CaseFile(BaseModel):
 
 
 class SourceExpectation(BaseModel):
-    """What a source's rules are to make of a test's event; only what is said is compared."""
+    """What a source is to make of a test's event; only what is said is compared."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    outcome: Literal["kept", "filtered", "rejected"] | None = Field(None, description="Whether it goes on.")
+    outcome: Literal["kept", "filtered", "suppressed", "quarantined", "rejected"] | None = Field(
+        None, description="Whether it goes on."
+    )
     event: dict[str, Any] | None = Field(None, description="The event as the integrations get it, whole.")
     reason: str | None = Field(None, description="Why it does not go on.")
+    notes: list[str] | None = Field(None, description="What is noted of it, each `REASON: DETAIL`.")
 
 
 class SourceCase(BaseModel):
-    """One test of a source's rules."""
+    """One test of what a source makes of its events."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -175,6 +181,7 @@ class SourceFile(BaseModel):
         description="Have others post here in a form of their own. The rules make whole events of `$.headers` and "
         "`$.body`, instead of mending events.",
     )
+    plan: str | None = Field(None, description="The tracking plan that its events are held against: `plans/NAME.yaml`.")
     match: Any = Field(None, description="`first` rule that matches mends the event, or `all`, one after the other.")
     map: Any = Field(None, description="What every rule mends.")
     rules: Any = Field(
@@ -183,7 +190,7 @@ class SourceFile(BaseModel):
         "merged into the event, and null takes a key out.",
     )
     otherwise: Any = Field(None, description="`drop`, or a map for events that no rule takes; by default they stay.")
-    tests: tuple[SourceCase, ...] = Field((), description="Events, each with what the rules make of it.")
+    tests: tuple[SourceCase, ...] = Field((), description="Events, each with what the source makes of it.")
 
 
 class IntegrationFile(BaseModel):

@@ -10,6 +10,8 @@ from deploy.config.files import IntegrationFile, SourceFile
 from deploy.config.settings import TurnoutSettings
 from forwarders import registry
 from forwarders.contract import Contract
+from streams.plans import Plan, schemas
+from streams.plans.model import PARTS
 from transforms.directives import DIRECTIVES, Directive
 
 Schema = dict[str, Any]
@@ -45,6 +47,18 @@ def source_schema() -> Schema:
     return _of_model(SourceFile)
 
 
+def plan_schema() -> Schema:
+    """Of plans/*.yaml."""
+    schema = _of_model(Plan)
+    schema["definitions"]["schema"] = _json_schema()
+    inner = {"$ref": "#/definitions/schema"}
+    schema["properties"]["definitions"]["additionalProperties"] = inner
+    for part in PARTS:
+        written = schema["definitions"]["PlannedEvent"]["properties"][part]
+        schema["definitions"]["PlannedEvent"]["properties"][part] = written | {"anyOf": [inner, {"type": "null"}]}
+    return schema
+
+
 def turnout_schema() -> Schema:
     """Of turnout.yaml."""
     return _of_model(TurnoutSettings)
@@ -53,8 +67,28 @@ def turnout_schema() -> Schema:
 SCHEMAS: Mapping[str, Callable[[], Schema]] = {
     "integration": integration_schema,
     "source": source_schema,
+    "plan": plan_schema,
     "turnout": turnout_schema,
 }
+
+
+def _json_schema() -> Schema:
+    """Of the JSON Schemas in a plan."""
+    inner = {"$ref": "#/definitions/schema"}
+    types = {"enum": list(schemas.TYPES)}
+    properties: Schema = dict.fromkeys(schemas.PLAIN, True)
+    properties |= dict.fromkeys(schemas.ONE, inner)
+    properties |= {key: {"type": "array", "items": inner} for key in schemas.SEVERAL}
+    properties |= {key: {"type": "object", "additionalProperties": inner} for key in schemas.NAMED}
+    properties["type"] = {"anyOf": [types, {"type": "array", "items": types}]}
+    properties["format"] = {"enum": list(schemas.FORMATS)}
+    return {
+        "type": ["object", "boolean"],
+        "description": "JSON Schema, draft 2020-12.",
+        "properties": properties,
+        "patternProperties": {"^x-": True},
+        "additionalProperties": False,
+    }
 
 
 def _of_model(model: type[BaseModel]) -> Schema:

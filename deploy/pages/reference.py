@@ -13,6 +13,7 @@ from pydantic.fields import FieldInfo
 from deploy.cli import COMMANDS, main
 from deploy.config.files import IntegrationFile, SourceFile
 from deploy.config.settings import TurnoutSettings
+from streams.plans.model import Plan, Schema
 from transforms.directives import DIRECTIVES, Directive
 from transforms.documents import Document
 
@@ -24,9 +25,9 @@ NOTICE = "<!-- Written by `python -m deploy.pages.reference`; change the descrip
 CONFIGURATION = f"""{NOTICE}
 # Configuration
 
-A configuration folder holds `turnout.yaml`, a file for each source in `sources/`, and one for each integration in
-`integrations/`. `deploy/example` is one that runs as it is. `turnout check DIR` finds every mistake in a folder; every
-other command checks first.
+A configuration folder holds `turnout.yaml`, a file for each source in `sources/`, one for each integration in
+`integrations/`, and one for each tracking plan in `plans/`. `deploy/example` is one that runs as it is. `turnout check
+DIR` finds every mistake in a folder; every other command checks first.
 
 A value `'${{NAME}}'` comes from the environment. It must be the whole value, and may stand in a forwarder's settings,
 and in place of any secret. A secret that is written out is refused. A process wants only the variables of the files it
@@ -50,6 +51,12 @@ INTEGRATION = """
 What a forwarder takes as `settings` is its own.
 """
 
+PLAN = """
+## plans/NAME.yaml
+
+What a plan does is in [tracking plans](plans.md).
+"""
+
 COMMANDS_TITLE = f"""{NOTICE}
 # Commands
 """
@@ -58,7 +65,12 @@ COMMANDS_TITLE = f"""{NOTICE}
 def configuration() -> str:
     """The text of configuration.md."""
     parts = [CONFIGURATION]
-    for title, model in ((TURNOUT, TurnoutSettings), (SOURCE, SourceFile), (INTEGRATION, IntegrationFile)):
+    for title, model in (
+        (TURNOUT, TurnoutSettings),
+        (SOURCE, SourceFile),
+        (INTEGRATION, IntegrationFile),
+        (PLAN, Plan),
+    ):
         parts += [title, "| key | value | default | |", "| --- | --- | --- | --- |", *_rows(model)]
     return "\n".join(parts) + "\n"
 
@@ -174,6 +186,8 @@ def _type(field: FieldInfo) -> str:
 
 def _word(annotation: Any) -> str:
     origin, arguments = get_origin(annotation), get_args(annotation)
+    if annotation == Schema:
+        return "JSON Schema"
     if origin is Annotated:
         return _word(arguments[0])
     if origin is Literal:

@@ -6,6 +6,7 @@ import signal
 from collections.abc import AsyncIterator, Callable, Collection, Coroutine
 from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -110,7 +111,8 @@ class Reloader:
 def content_hash(folder: Path) -> bytes:
     """A hash of the names and the content of a configuration folder's files."""
     digest = hashlib.sha256()
-    for path in (folder / "turnout.yaml", *sorted(folder.glob("sources/*")), *sorted(folder.glob("integrations/*"))):
+    inner = (sorted(folder.glob(f"{kind}/*")) for kind in ("plans", "sources", "integrations"))
+    for path in (folder / "turnout.yaml", *chain.from_iterable(inner)):
         with suppress(OSError):
             content = path.read_bytes()
             digest.update(f"{path.relative_to(folder)}\0{len(content)}\0".encode() + content)

@@ -11,7 +11,7 @@ from rich.text import Text
 
 from deploy.config.configuration import Configuration
 from deploy.processes.watch import Fate, News, Seen
-from streams.topics import Outcome, Rejected
+from streams.topics import QUARANTINED_REASON, Outcome, Rejected
 
 SHOWN_A_SECOND = 20
 """Events; of more only the number is shown."""
@@ -71,6 +71,8 @@ class Terminal:
             f"  user {event.get('userId') or event.get('anonymousId')}  from {seen.source or 'its write key'}",
         )
         self._console.print(title)
+        for note in () if seen.is_told else seen.notes:
+            self._console.print(Text.assemble(("  noted", "yellow"), f"  {note}"), no_wrap=True, overflow="ellipsis")
         rows = [
             (fate.integration, fate.outcome, fate.rule, self._explain(fate, seen))
             for fate in sorted(fates, key=lambda it: it.integration)
@@ -86,9 +88,10 @@ class Terminal:
             self._console.print(line, no_wrap=True, overflow="ellipsis")
 
     def tell_rejected(self, rejected: Rejected) -> None:
-        """Print why an event is none."""
+        """Print why an event is none, or is kept aside."""
         if self._has_room():
-            self._console.print(Text.assemble(("rejected", "red"), f"  {rejected.detail}"))
+            how = rejected.reason if rejected.reason == QUARANTINED_REASON else "rejected"
+            self._console.print(Text.assemble((how, "red"), f"  {rejected.detail}"))
             value = (rejected.value or b"").decode(errors="replace")
             self._console.print(Text(f"  {value}"), no_wrap=True, overflow="ellipsis")
 

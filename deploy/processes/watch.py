@@ -11,7 +11,7 @@ from aiokafka.errors import KafkaError
 
 from deploy.config.configuration import Integration
 from streams.broker import Broker, BrokerError
-from streams.topics import FORWARDED, SOURCE_HEADER, Delivery, Outcome, Outcomes, RecordError, Rejected, Topics
+from streams.topics import FORWARDED, NOTED, SOURCE_HEADER, Delivery, Outcome, Outcomes, RecordError, Rejected, Topics
 
 PATIENCE = 3.0
 """Seconds after which an event is shown although some integration has not answered yet."""
@@ -36,12 +36,13 @@ class Fate:
 
 @dataclass
 class Seen:
-    """What is known by now of an event; `event` is None as long as only others spoke of it."""
+    """What is known by now of an event; `event` is None as long as only others spoke of it, `notes` are remarks."""
 
     source: str = ""
     event: Mapping[str, Any] | None = None
     since: float = field(default_factory=monotonic)
     fates: dict[tuple[str, str], Fate] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
     told: set[tuple[str, str]] = field(default_factory=set)
     is_told: bool = False
     is_rejected: bool = False
@@ -124,6 +125,9 @@ class Trail:
         self._rejected.append(rejected)
 
     def _read_outcomes(self, outcomes: Outcomes) -> None:
+        for it in outcomes.named:
+            if it.outcome == NOTED:
+                self._of((outcomes.partition, it.offset)).notes.append(f"{it.reason}: {it.detail}")
         reasons = {(it.integration, it.rule, it.offset): it for it in outcomes.named}
         for span in outcomes.spans:
             # More than is kept open is not worth unfolding.

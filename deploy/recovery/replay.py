@@ -8,11 +8,21 @@ import orjson
 from deploy.config.configuration import Configuration
 from deploy.recovery.kept import Again, Events, Kept, portions
 from deploy.recovery.remapping import REJECTED, Mapped, Remapper
+from deploy.rehearsal.preview import Prepared, find_source_of
 from streams import events
 from streams.events import EventError
 from streams.produce import RecordTooLargeError
 from streams.repair import merge
-from streams.topics import DeadLetter, Delivery, Origin, Outcome, Rejected, event_headers
+from streams.topics import (
+    QUARANTINED_REASON,
+    DeadLetter,
+    Delivery,
+    Origin,
+    Outcome,
+    Rejected,
+    event_headers,
+    replay_header,
+)
 from transforms import DROP, Failure, Rules
 
 Advance = Callable[[int], object]
@@ -108,25 +118,25 @@ def replay_rejected(
 ) -> Report:
     """Send rejected events to the events topic again, where `repair` has mended them: a JSON merge patch of the event.
 
-    They keep the messageId that they had, or would have got. What is still no event is left.
+    They keep the messageId that they had, or would have got. What would be rejected or quarantined again is left.
     """
     report: Report = Counter()
     for some in portions(rejected):
         done = []
         for kept in some:
+            name = source or kept.letter.source
             try:
-                key, value = _mend(kept.letter, repair)
+                key, value = _mend(configuration, kept.letter, repair, name)
             except EventError as error:
                 report[f"still rejected ({error.code})"] += 1
                 continue
-            name = source or kept.letter.source
             origin = kept.letter.origin
             again.send(
                 configuration.topics.events,
                 kept.key or key,
                 value,
                 origin.partition if origin else None,
-                event_headers(name) if name else None,
+                [*(event_headers(name) if name else ()), replay_header(*kept.place)],
             )
             done.append(kept.place)
             report["replayed"] += 1
@@ -135,8 +145,8 @@ def replay_rejected(
     return report
 
 
-def _mend(letter: Rejected, repair: Rules | None) -> tuple[bytes, bytes]:
-    """The key and value of the event's record; raises EventError where it is still none."""
+def _mend(configuration: Configuration, letter: Rejected, repair: Rules | None, source: str) -> tuple[bytes, bytes]:
+    """The key and value of the event's record; raises EventError where it would be rejected or quarantined again."""
     try:
         event = orjson.loads(letter.value or b"")
     except orjson.JSONDecodeError as error:
@@ -149,7 +159,9 @@ def _mend(letter: Rejected, repair: Rules | None) -> tuple[bytes, bytes]:
             raise EventError("repair", "", patch.error)
         if patch is not DROP:
             mended = merge(mended, patch)
-    checked = events.check(dict(mended))
-    return events.key(checked), orjson.dumps(
+    prepared = Prepared.of(mended, source=find_source_of(configuration, mended, source or None))
+    if prepared.held and prepared.held.outcome is Outcome.QUARANTINED:
+        raise EventError(QUARANTINED_REASON, "", prepared.held.detail)
+    return events.key(events.check(dict(mended))), orjson.dumps(
         {**mended, "messageId": mended.get("messageId") or events.message_id(event)}
     )

@@ -93,6 +93,8 @@ class Coverage:
 
     def _rules(self) -> list[Rule]:
         rules = self.subject.rules
+        if rules is None:
+            return []
         every = [*rules.rules, rules.otherwise] if rules.otherwise else rules.rules
         return [rule for rule in every if self._own(rule.place)]
 
@@ -180,12 +182,12 @@ class Bench:
 
 
 class SourceBench:
-    """Runs tests of the rules of one source."""
+    """Runs tests of what one source takes its events through."""
 
     def __init__(self, source: Source, rules: SourceRules) -> None:
         self.subject = rules
         self._source = source
-        self._tracer = Tracer(rules.rules)
+        self._tracer = Tracer(rules.rules) if rules.rules else None
 
     def run(self, entry: Entry) -> Result:
         """What a test gives, held against what it expects."""
@@ -202,13 +204,18 @@ class SourceBench:
             yield from (made.event for made in self._source.webhook.make(deepcopy(case.event)))
 
     def _take(self, event: Event | EventError | None) -> dict[str, Any]:
-        result: dict[str, Any] = {"outcome": "kept", "event": None, "reason": ""}
+        notes: list[str] = []
+        result: dict[str, Any] = {"outcome": "kept", "event": None, "reason": "", "notes": notes}
+
+        def note(reason: str, detail: str) -> None:
+            notes.append(f"{reason}: {detail}")
+
         if event is None:
             return result | {"outcome": "filtered", "reason": "no rule makes an event of it"}
         try:
             if isinstance(event, EventError):
                 raise event
-            taken = take(self._source.steps, events.check(event), lambda _reason, _detail: None)
+            taken = take(self._source.steps, events.check(event), note)
         except EventError as error:
             return result | {"outcome": "rejected", "reason": str(error)}
         if isinstance(taken, Held):
@@ -217,6 +224,8 @@ class SourceBench:
 
     def cover(self, entry: Entry, coverage: Coverage) -> None:
         """Note which rules and directives a test's event reaches."""
+        if self._tracer is None:
+            return
         event = deepcopy(entry.case.event)
         with suppress(EventError):
             coverage.add(self._tracer.trace(event if self._source.webhook else events.check(event)))
@@ -242,7 +251,7 @@ def _compared(
 
 def _differences(expect: Expectation | SourceExpectation, result: Mapping[str, Any], at: Keys) -> Iterator[Difference]:
     """What is not as expected; what is not said is not compared."""
-    for name in ("outcome", "rule", "reason", "payload", "event"):
+    for name in ("outcome", "rule", "reason", "payload", "event", "notes"):
         if name in expect.model_fields_set:
             yield from compare(getattr(expect, name), result[name], (*at, name))
     if not isinstance(expect, Expectation) or "request" not in expect.model_fields_set:

@@ -36,6 +36,8 @@ class Casebook:
     def cover(self) -> Iterator[Coverage]:
         """What the tests reach of each file."""
         for bench, entries in self._benches():
+            if bench.subject.rules is None:
+                continue
             coverage = Coverage(bench.subject)
             for entry in entries:
                 bench.cover(entry, coverage)
@@ -43,7 +45,7 @@ class Casebook:
 
     def _benches(self) -> "Iterator[tuple[Bench | SourceBench, list[Entry]]]":
         configuration = self._configuration
-        for name, rules in configuration.repairs.items():
+        for name, rules in configuration.source_rules.items():
             source = configuration.sources.by_name(name)
             assert source is not None
             yield SourceBench(source, rules), [entry for entry in self.entries if entry.subject is rules]
@@ -51,7 +53,7 @@ class Casebook:
             yield Bench(configuration, integration), [it for it in self.entries if it.subject is integration]
 
     def _read(self) -> Iterator[Entry]:
-        yield from self._read_kind("sources", self._configuration.repairs, SourceCaseFile)
+        yield from self._read_kind("sources", self._configuration.source_rules, SourceCaseFile)
         yield from self._read_kind("integrations", self._configuration.integrations, CaseFile)
 
     def _read_kind(
@@ -67,9 +69,10 @@ class Casebook:
             if name in subjects:
                 yield from self._entries(subjects[name], self._document(path), model)
             elif self._wanted(path):
-                what = "source with rules" if kind == "sources" else "integration"
                 hint = hint_at(name, sorted(subjects))
-                self._mistakes.append(RuleError(f"no {what} is called {name!r}", hint, path=str(path)))
+                self._mistakes.append(
+                    RuleError(f"no {kind.removesuffix('s')} is called {name!r}", hint, path=str(path))
+                )
 
     def _document(self, path: Path) -> Document | None:
         try:

@@ -9,13 +9,26 @@ import pytest
 from streams.broker import Broker
 from streams.consent import Category, Consent
 from streams.gate import held_back
+from streams.plans import Plan, PlanStep
 from streams.produce import Producer, Receipt
 from streams.repair import Repair
 from streams.router import make_router
 from streams.ruleset import Holder, Route, RuleSet, Sample
 from streams.settings import RouterSettings
 from streams.sources import Source, Sources
-from streams.topics import DeadLetter, Delivery, Headers, Origin, Outcomes, Rejected, Span, Topics, event_headers
+from streams.topics import (
+    DeadLetter,
+    Delivery,
+    Headers,
+    Named,
+    Origin,
+    Outcomes,
+    Rejected,
+    Span,
+    Topics,
+    event_headers,
+    replay_header,
+)
 from tests.streams.helpers import committed, read, until
 from transforms import read_rules
 from transforms.documents import Document
@@ -330,3 +343,39 @@ rules:
         3: "forwarded:purchase",
     }
     assert [(it.reason, it.value) for it in await bench.rejected()] == [("repair", odd)]
+
+
+async def test_quarantined_events_are_kept_and_may_be_sent_again(bench: Bench):
+    """The outcome says so for every integration; sent again as mended it is no repeat, but is one the second time."""
+    plan = Plan.model_validate(
+        {
+            "plan": "shop",
+            "on_violation": "quarantine",
+            "events": [{"event": "Order Completed", "properties": {"required": ["revenue"]}}],
+        }
+    )
+    web = Source.of("web", [], [PlanStep(plan)])
+    bench.holder.current = RuleSet("v1", Sources([web]), bench.holder.current.routes)
+    await bench.send(event(0))
+    mended, headers = event(0, properties={"revenue": 9}), [*event_headers("web"), replay_header(0, 0)]
+    await bench.send(mended, mended, headers=headers)
+    await bench.route(event(0))
+    (rejected,) = await bench.rejected()
+    detail = "shop: Order Completed: $.properties.revenue required"
+    assert (rejected.reason, rejected.detail, rejected.source) == ("quarantined", detail, "web")
+    assert orjson.loads(rejected.value or b"") == event(0)
+    assert [delivery.id for delivery in await bench.deliveries("one")] == ["m0"]
+    assert await bench.outcomes("one") == {0: "quarantined:", 1: "forwarded:purchase", 2: "duplicate:", 3: "duplicate:"}
+
+
+async def test_what_a_plan_notes_stands_with_the_outcomes(bench: Bench):
+    """A violation that only warns is a remark by offset, and the event goes on."""
+    plan = Plan.model_validate({"plan": "shop", "events": [{"event": "Other"}]})
+    web = Source.of("web", [], [PlanStep(plan)])
+    bench.holder.current = RuleSet("v1", Sources([web]), bench.holder.current.routes)
+    await bench.route(event(0))
+    (record,) = await read(bench.broker, bench.topics.outcomes)
+    assert list(Outcomes.decode(record.value).named) == [
+        Named("", "", "noted", 0, "plan", "shop: track: unplanned_event")
+    ]
+    assert len(await bench.deliveries("one")) == 1

@@ -96,9 +96,12 @@ def test_unknown_default_source(example, monkeypatch):
         read_configuration(example)
 
 
-@pytest.mark.parametrize(("file", "changes"), [("integrations/webhook.yaml", True), ("sources/web.yaml", False)])
+@pytest.mark.parametrize(
+    ("file", "changes"),
+    [("integrations/webhook.yaml", True), ("plans/shop.yaml", True), ("sources/server.yaml", False)],
+)
 def test_version_is_that_of_the_rules(example, file, changes):
-    """The version changes with a rule file and with nothing else, and has 12 digits."""
+    """The version changes with a file of rules or plans and with nothing else, and has 12 digits."""
     before = read_configuration(example).version
     with (example / file).open("a") as appended:
         appended.write("# a word more\n")
@@ -128,13 +131,12 @@ def test_missing_folder():
 def test_rules_of_a_source(example):
     """A source's rules are read, checked and part of the version."""
     before = read_configuration(example).version
-    path = example / "sources/web.yaml"
+    path = example / "sources/server.yaml"
     path.write_text(path.read_text() + 'rules: [{when: event = "a", map: {event: b}}]\n')
     configuration = read_configuration(example)
     assert configuration.version != before
-    (repair,) = configuration.sources.by_name("web").steps
+    (repair,) = configuration.sources.by_name("server").steps
     assert repair({"type": "track", "event": "a", "userId": "u"}, lambda *_: None)["event"] == "b"
-    assert not configuration.sources.by_name("server").steps
     path.write_text(path.read_text() + "otherwise: keep\n")
     with pytest.raises(ConfigurationError, match="otherwise is drop or a map, not 'keep'"):
         read_configuration(example)

@@ -245,7 +245,9 @@ def test_the_hash_is_of_names_and_content(folder):
     (folder / "sources/server.yaml").rename(folder / "sources/servers.yaml")
     second = content_hash(folder)
     (folder / "integrations/table.yaml").write_text("a: b\n")
-    assert len({first, second, content_hash(folder)}) == 3
+    third = content_hash(folder)
+    (folder / "plans/other.yaml").write_text("a: b\n")
+    assert len({first, second, third, content_hash(folder)}) == 4
 
 
 @pytest.fixture(scope="module")

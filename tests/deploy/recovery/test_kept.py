@@ -116,3 +116,25 @@ def test_a_broker_that_does_not_answer_is_one_line(tmp_path: Path):
     result = CliRunner().invoke(main, ["dead", "list", "--config", str(stage.folder)])
     assert result.exit_code == 1
     assert len(result.stderr.splitlines()) == 1
+
+
+def test_quarantined_events_go_back_when_the_plan_lets_them_pass(stage: Stage):
+    """What the plan still holds is left; what it lets pass, or a rule file mends, is sent, marked as sent again."""
+    (stage.folder / "plans").mkdir()
+    (stage.folder / "sources/web.yaml").write_text("source: web\nplan: shop\n")
+
+    def plan(required: str) -> None:
+        text = f"on_violation: quarantine\nevents: [{{event: Bought, properties: {{required: [{required}]}}}}]\n"
+        (stage.folder / "plans/shop.yaml").write_text(f"plan: shop\n{text}")
+
+    plan("total, currency")
+    stage.reject(orjson.dumps(stage.event(1)), "quarantined")
+    report = json.loads(stage.run("rejected", "replay", "--yes", "--json", code=1))
+    assert report == {"still rejected (quarantined)": 1}
+    plan("total")
+    (place,) = [it["place"] for it in stage.listed("rejected")]
+    assert json.loads(stage.run("rejected", "replay", "--yes", "--json")) == {"replayed": 1}
+    (record,) = stage.events()
+    assert orjson.loads(record.value) == stage.event(1)
+    assert dict(record.headers)["turnout-replay"] == place.encode()
+    assert stage.listed("rejected") == []

@@ -327,3 +327,33 @@ def test_a_webhooks_rules(folder):
     assert "2 passed, 0 failed" in output, output
     assert "sources/hook.yaml: all reached" in output
     assert code == 0
+
+
+def test_the_plan_of_a_source(folder):
+    """A source's tests show what its plan notes, omits, quarantines and rejects."""
+    Path("plans").mkdir()
+    plan = """
+        plan: s
+        on_violation: omit
+        unplanned_events: reject
+        events:
+          - {event: A, properties: {properties: {n: {type: integer}}}}
+          - {event: B, on_violation: quarantine, properties: {required: [n]}}
+        """
+    Path("plans/s.yaml").write_text(textwrap.dedent(plan).lstrip())
+    Path("sources/web.yaml").write_text("source: web\nplan: s\n")
+    write(
+        """
+        - event: {type: track, event: A, userId: u, properties: {n: x}}
+          expect:
+            event: {type: track, event: A, userId: u, properties: {}}
+            notes: ["plan: s: A: $.properties.n type"]
+        - event: {type: track, event: B, userId: u}
+          expect: {outcome: quarantined, reason: "plan: s: B: $.properties.n required"}
+        - event: {type: track, event: C, userId: u}
+          expect: {outcome: rejected, reason: "s: track: unplanned_event"}
+        - {event: {type: track, event: A, userId: u}, expect: {notes: ["plan: s: A: $.properties.n type"]}}
+        """,
+        "sources/web.test.yaml",
+    )
+    assert [each["passed"] for each in run_json()["tests"]] == [True, True, True, False]

@@ -204,16 +204,30 @@ def test_merged_file_means_the_same(name):
 
 def test_the_rules_of_the_source(example):
     """What the source's rules did is a step of its own, and the integrations get the mended event."""
-    with Path("sources/web.yaml").open("a") as file:
+    with Path("sources/server.yaml").open("a") as file:
         file.write('rules: [{when: event = "done", map: {event: Order Completed}}, {drop: true}]\n')
     event = json.dumps({**ORDER, "event": "done"})
-    output = CliRunner().invoke(main, ["explain", "--event", "-", "--source", "web", "--json"], input=event).output
+    output = CliRunner().invoke(main, ["explain", "--event", "-", "--source", "server", "--json"], input=event).output
     data = json.loads(output)
     step = data["steps"][-1]
     assert (step["step"], step["passed"]) == ("repair", True)
     assert step["fields"] == [{"field": "event", "before": "done", "after": "Order Completed"}]
     assert data["integrations"][2]["deliveries"][0]["rule"] == "purchase"
-    code, output = run("--event", "-", "--source", "web", event={**ORDER, "event": "other"})
+    code, output = run("--event", "-", "--source", "server", event={**ORDER, "event": "other"})
     assert "✗ repair: filtered: the source's rules drop it" in output
     assert output.count("→ filtered: the source's rules drop it") == 3
+    assert code == 0
+
+
+def test_the_plan_of_the_source(example):
+    """What the plan finds is a step of its own, with paths and no values; what it takes out is shown as a change."""
+    traits = {"email": "Ann", "name": "Ann"}
+    code, output = run("--event", "-", "--source", "web", event={"type": "identify", "userId": "u", "traits": traits})
+    assert "✓ plan: plan: shop: identify: $.traits.email format" in output
+    assert "traits.email" in output.split("plan:\n")[1]
+    assert code == 0
+    plan = Path("plans/shop.yaml")
+    plan.write_text(plan.read_text().replace("unplanned_events: warn", "unplanned_events: quarantine"))
+    code, output = run("--event", "-", "--source", "web", event={**ORDER, "event": "other"})
+    assert "✗ plan: quarantined: plan: shop: track: unplanned_event" in output
     assert code == 0

@@ -1,0 +1,32 @@
+"""What is wrong with a tracking plan that its model does not see: each with its line and column."""
+
+from collections.abc import Iterator
+
+from deploy.config.mistakes import Place, hint_at
+from streams.plans import Plan
+from streams.plans.schemas import find_mistakes
+from transforms import RuleError
+from transforms.documents import Document
+
+
+def check_plan(document: Document, plan: Plan) -> Iterator[RuleError]:
+    """The mistakes in a plan's schemas, and entries that no event comes to."""
+    for name, schema in plan.definitions.items():
+        yield from _check_schema(document, plan, schema, ("definitions", name))
+    first: dict[tuple[str, str | None], int] = {}
+    for index, planned in enumerate(plan.events):
+        at: Place = ("events", index)
+        before = first.setdefault((planned.type, planned.event or planned.name), index)
+        if before != index:
+            line = document.where("events", before)[0]
+            yield document.error(f"the event {planned.label} is planned twice, first on line {line}", at=at)
+        for part, schema in planned.schemas.items():
+            yield from _check_schema(document, plan, schema, (*at, part))
+
+
+def _check_schema(document: Document, plan: Plan, schema: object, at: Place) -> Iterator[RuleError]:
+    for mistake in find_mistakes(schema, plan.definitions):
+        place = (*at, *mistake.place)
+        hint = mistake.hint or (hint_at(mistake.given, mistake.known) if mistake.known else None)
+        where = document.where_key if mistake.of_key else document.where
+        yield RuleError(mistake.message, hint, *where(*place), document.path)
