@@ -2,7 +2,8 @@
 
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Final
 
@@ -17,6 +18,25 @@ COUNTED: Final = 1_000_000
 """How many keys are counted; with more, the count begins anew."""
 
 
+@dataclass
+class Tally:
+    """One vendor's count by idempotency key: how many requests, what they brought, and what was taken how often."""
+
+    requests: int = 0
+    brought: set[str] = field(default_factory=set)
+    taken: Counter[str] = field(default_factory=Counter)
+
+    def data(self) -> dict[str, Any]:
+        """As JSON data: `repeated` are keys taken more than once, `missing` those that came and were never taken."""
+        return {
+            "requests": self.requests,
+            "deliveries": self.taken.total(),
+            "keys": len(self.taken),
+            "repeated": {key: count for key, count in self.taken.items() if count > 1},
+            "missing": sorted(self.brought - self.taken.keys()),
+        }
+
+
 class Playing:
     """What the vendors know of the requests so far: how many in which time, and which deliveries came how often."""
 
@@ -24,52 +44,55 @@ class Playing:
         self._clock = clock
         self._tokens = Tokens(clock)
         self._recent: dict[tuple[str, Rate], deque[tuple[float, int]]] = {}
-        self._counts: dict[str, Counter[str]] = {}
+        self._tallies: dict[str, Tally] = {}
+
+    def turn_away(self, vendor: Vendor, seen: Seen) -> None:
+        """Count a request of which nothing is taken, whatever is answered."""
+        tally = self._tally(vendor)
+        tally.requests += 1
+        tally.brought.update(filter(None, _keys(vendor, seen, list(_items(vendor, seen.body)))))
 
     def answer(self, vendor: Vendor, seen: Seen, poison: str | None = None) -> Reply:
         """What the vendor answers; items that hold the text `poison` are bad ones."""
+        self.turn_away(vendor, seen)
+        items = list(_items(vendor, seen.body))
+        keys = _keys(vendor, seen, items)
         if vendor is ANY:
-            self._count(vendor.name, [seen.headers.get("idempotency-key")])
+            self._take(vendor, keys)
             return vendor.accept([])
         if vendor is TOKEN:
             return self._tokens.issue(seen.body)
         contract = registry.find(vendor.contract_of).contract
         if self._tokens.refuses(contract, seen.headers):
             return REFUSED
-        items = list(_items(vendor, seen.body))
         if len(items) > contract.limits.items or _size(seen.body) > 2 * contract.limits.bytes:
             return Reply(413, {"error": "the request is too large"})
         if not self._within_rates(contract, len(items)):
             return vendor.throttled
         bad = [number for number, item in enumerate(items) if self._is_bad(vendor, contract, item, poison)]
-        taken = items
         if bad:
             listed = contract.batch_failure is BatchFailure.LISTED
-            taken = [item for number, item in enumerate(items) if number not in bad] if listed else []
-        self._count(vendor.name, [_at(item, vendor.key) if vendor.key else None for item in taken])
+            keys = [key for number, key in enumerate(keys) if number not in bad] if listed else []
+        self._take(vendor, keys)
         return vendor.refuse(items, bad) if bad else vendor.accept(items)
 
     def counts(self) -> dict[str, dict[str, Any]]:
-        """Of each vendor: how many deliveries it took, under how many keys, and the keys that came more than once."""
-        return {
-            vendor: {
-                "deliveries": counter.total(),
-                "keys": len(counter),
-                "repeated": {key: count for key, count in counter.items() if count > 1},
-            }
-            for vendor, counter in self._counts.items()
-        }
+        """The tally of each vendor that got a request."""
+        return {vendor: tally.data() for vendor, tally in self._tallies.items()}
 
     def forget(self) -> None:
         """Begin to count anew."""
-        self._counts.clear()
+        self._tallies.clear()
         self._recent.clear()
 
-    def _count(self, vendor: str, keys: Sequence[Any]) -> None:
-        counter = self._counts.setdefault(vendor, Counter())
-        if len(counter) > COUNTED:
-            counter.clear()
-        counter.update(str(key) for key in keys if key is not None)
+    def _tally(self, vendor: Vendor) -> Tally:
+        tally = self._tallies.get(vendor.name)
+        if tally is None or len(tally.brought) > COUNTED:
+            tally = self._tallies[vendor.name] = Tally()
+        return tally
+
+    def _take(self, vendor: Vendor, keys: Iterable[str | None]) -> None:
+        self._tally(vendor).taken.update(key for key in keys if key is not None)
 
     def _is_bad(self, vendor: Vendor, contract: Contract, item: Any, poison: str | None) -> bool:
         if poison is not None and poison.encode() in orjson.dumps(item):
@@ -101,6 +124,14 @@ def _items(vendor: Vendor, body: Any) -> Iterator[Any]:
     if not isinstance(found, list) and vendor.name == "braze" and isinstance(body, Mapping):
         found = next((value for value in body.values() if isinstance(value, list)), [])
     yield from found if isinstance(found, list) else ()
+
+
+def _keys(vendor: Vendor, seen: Seen, items: Sequence[Any]) -> list[str | None]:
+    """The idempotency key of each item, None where it has none."""
+    if vendor is ANY:
+        return [seen.headers.get("idempotency-key")]
+    found = [_at(item, vendor.key) if vendor.key else None for item in items]
+    return [None if key is None else str(key) for key in found]
 
 
 def _at(data: Any, place: str) -> Any:

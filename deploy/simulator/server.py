@@ -2,66 +2,54 @@
 
 import asyncio
 import gzip
+import logging
 import socket
 import time
 import zlib
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict
 from typing import Any
 
 import orjson
 import uvicorn
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import ValidationError
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
+from starlette.types import ASGIApp
 
+from deploy.simulator.faults import EXPIRED, SCRIPT, UNTAKEN, Fault, Protocol, spoilt
 from deploy.simulator.playing import Playing
 from deploy.simulator.vendors import Reply, Seen, find_vendor
 from streams.events import rfc3339
 
 KEPT = 1000
+NO_FAULT = Fault()
 METHODS = ["GET", "POST", "PUT", "PATCH", "DELETE"]
 
 
-class Fault(BaseModel):
-    """An answer for the next requests whose path begins with `path`, instead of the vendor's own."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    path: str = Field("/", description="Beginning of the path.")
-    status: int | None = Field(None, ge=100, le=599, description="Status to answer with; by default the vendor's own.")
-    headers: dict[str, str] = Field(default_factory=dict, description="Headers of the answer.")
-    body: Any = Field(None, description="JSON data, or a string as it stands.")
-    delay: float = Field(0, ge=0, description="Seconds until the answer.")
-    times: int | None = Field(1, ge=1, description="How many requests it is for; null for all from now on.")
-    poison: str | None = Field(None, min_length=1, description="The vendor refuses the deliveries that hold this text.")
-
-
-_SCRIPT = TypeAdapter(list[Fault])
-
-
 class Simulator:
-    """Takes requests at any path. `app` is the ASGI app; `show` is called with each request and its reply.
+    """Takes requests at any path. `show` is called with each request and its reply; `script` are the first faults.
 
     `GET /_requests` gives what came, oldest first, with `?path=` only what begins so; `DELETE /_requests` forgets it.
-    `POST /_script` adds faults, a JSON list; `DELETE /_script` takes them back. `GET /_counts` says of each vendor how
-    many deliveries it took, and which came more than once.
+    `POST /_script` adds faults, a JSON list; `DELETE /_script` takes them back. `GET /_counts` says of each vendor what
+    it took by idempotency key, what of that more than once, and what it never took.
     """
 
     def __init__(
         self,
         *,
         kept: int = KEPT,
+        script: Iterable[Fault] = (),
         show: Callable[[Seen, Reply], None] = lambda _, __: None,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._playing = Playing(clock)
         self._seen: deque[Seen] = deque(maxlen=kept)
         self._count = 0
-        self._faults: list[Fault] = []
+        self._faults = [fault.model_copy() for fault in script]
         self._show = show
         self.app = Starlette(
             routes=[
@@ -74,7 +62,11 @@ class Simulator:
             ]
         )
 
-    async def _take(self, request: Request) -> Response:
+    def counts(self) -> dict[str, dict[str, Any]]:
+        """What each vendor took, as `GET /_counts` gives it."""
+        return self._playing.counts()
+
+    async def _take(self, request: Request) -> ASGIApp:
         self._count += 1
         path = request.url.path
         vendor = find_vendor(path)
@@ -89,15 +81,15 @@ class Simulator:
             _decode(await request.body(), request.headers.get("content-encoding")),
         )
         self._seen.append(seen)
-        fault = self._next_fault(path)
-        if fault is not None:
-            await asyncio.sleep(fault.delay)
-        if fault is not None and fault.status is not None:
-            reply = Reply(fault.status, fault.body, fault.headers)
+        fault = self._next_fault(path) or NO_FAULT
+        await asyncio.sleep(fault.delay)
+        if fault.status is not None or fault.wrong in UNTAKEN:
+            self._playing.turn_away(vendor, seen)
+            reply = Reply(fault.status or 0, fault.body, fault.headers)
         else:
-            reply = self._playing.answer(vendor, seen, fault.poison if fault is not None else None)
+            reply = self._playing.answer(vendor, seen, fault.poison)
         self._show(seen, reply)
-        return _response(reply)
+        return spoilt(_response(reply), fault.wrong) if fault.wrong else _response(reply)
 
     def _next_fault(self, path: str) -> Fault | None:
         fault = next((fault for fault in self._faults if path.startswith(fault.path)), None)
@@ -117,11 +109,11 @@ class Simulator:
         return Response(status_code=204)
 
     async def _show_counts(self, _: Request) -> Response:
-        return _response(Reply(200, self._playing.counts()))
+        return _response(Reply(200, self.counts()))
 
     async def _add_faults(self, request: Request) -> Response:
         try:
-            self._faults += _SCRIPT.validate_json(await request.body())
+            self._faults += SCRIPT.validate_json(await request.body())
         except ValidationError as error:
             problems = error.errors(include_url=False, include_context=False, include_input=False)
             return _response(Reply(400, {"code": "script", "message": str(error), "problems": problems}))
@@ -152,7 +144,20 @@ def _response(reply: Reply) -> Response:
     return Response(orjson.dumps(reply.body), reply.status, {"content-type": "application/json", **dict(reply.headers)})
 
 
-async def serve(simulator: Simulator, listener: socket.socket) -> None:
-    """Answer on a listening socket until SIGTERM or SIGINT."""
-    config = uvicorn.Config(simulator.app, log_config=None, access_log=False, timeout_graceful_shutdown=1)
-    await uvicorn.Server(config).serve([listener])
+def config(simulator: Simulator, *, expired: bool = False) -> uvicorn.Config:
+    """How it is served; `expired`: over TLS, with a certificate whose time is over."""
+    return uvicorn.Config(
+        simulator.app,
+        http=Protocol,
+        log_config=None,
+        # Connections that end in the middle are what it is for.
+        log_level=logging.CRITICAL,
+        access_log=False,
+        timeout_graceful_shutdown=1,
+        ssl_certfile=EXPIRED if expired else None,
+    )
+
+
+async def serve(simulator: Simulator, listener: socket.socket, *, expired: bool = False) -> None:
+    """Answer on a listening socket until SIGTERM or SIGINT; `expired` as in `config`."""
+    await uvicorn.Server(config(simulator, expired=expired)).serve([listener])

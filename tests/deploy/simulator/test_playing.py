@@ -111,10 +111,12 @@ def test_rates(name):
 
 
 def test_counts():
-    """Deliveries that were taken are counted by their keys, and what came twice is named."""
+    """Deliveries are counted by their keys; what was taken twice is named, and what came and was never taken."""
     playing = Playing(lambda: NOW)
     first, second, third = orders("linkedin")
     send(playing, "linkedin", [first, second])
-    assert playing.counts() == {"linkedin": {"deliveries": 2, "keys": 2, "repeated": {}}}
+    assert playing.counts() == {"linkedin": {"requests": 1, "deliveries": 2, "keys": 2, "repeated": {}, "missing": []}}
     send(playing, "linkedin", [first, third], third.id)
-    assert playing.counts() == {"linkedin": {"deliveries": 3, "keys": 2, "repeated": {first.id: 2}}}
+    assert playing.counts() == {
+        "linkedin": {"requests": 2, "deliveries": 3, "keys": 2, "repeated": {first.id: 2}, "missing": [third.id]}
+    }

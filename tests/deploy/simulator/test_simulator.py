@@ -1,7 +1,12 @@
 import asyncio
 import gzip
+import json
+import signal
+import subprocess
+import sys
 import threading
 import time
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -9,21 +14,27 @@ import orjson
 import pytest
 import requests
 import uvicorn
+from click.testing import CliRunner
+from requests.adapters import HTTPAdapter
+from urllib3.util import Retry
 
+from deploy.cli import main
 from deploy.failures import listen
-from deploy.simulator.server import Simulator
+from deploy.simulator.faults import EXPIRED
+from deploy.simulator.server import Simulator, config
 from deploy.simulator.vendors import find_vendor
+from tests.real_kafka import free_port
 
 
 @contextmanager
-def serving(simulator: Simulator) -> Iterator[str]:
+def serving(simulator: Simulator, *, expired: bool = False) -> Iterator[str]:
     """The simulator on a port of its own, for the length of a `with`; gives its address."""
     with listen("127.0.0.1", 0) as listener:
-        server = uvicorn.Server(uvicorn.Config(simulator.app, log_config=None))
+        server = uvicorn.Server(config(simulator, expired=expired))
         thread = threading.Thread(target=asyncio.run, args=(server.serve([listener]),))
         thread.start()
         try:
-            yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+            yield f"http{'s' if expired else ''}://127.0.0.1:{listener.getsockname()[1]}"
         finally:
             server.should_exit = True
             thread.join()
@@ -105,7 +116,7 @@ def test_poison(url):
         headers = {"Authorization": "Bearer t0ken"}
         answer = requests.post(f"{url}/rest/conversionEvents", json=body, headers=headers, timeout=5)
         assert answer.json() == {"elements": [{"status": 400}, {"status": 201}]}
-    counts = {"deliveries": 2, "keys": 1, "repeated": {"e-2": 2}}
+    counts = {"requests": 2, "deliveries": 2, "keys": 1, "repeated": {"e-2": 2}, "missing": ["e-1"]}
     assert requests.get(f"{url}/_counts", timeout=5).json() == {"linkedin": counts}
 
 
@@ -123,3 +134,86 @@ def test_wrong_script(url, script):
     answer = requests.post(f"{url}/_script", data=script, timeout=5)
     assert (answer.status_code, answer.json()["code"]) == (400, "script")
     assert requests.post(f"{url}/hook", timeout=5).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("wrong", "error", "taken"),
+    [
+        ("reset", requests.ConnectionError, 0),
+        ("lost", requests.ConnectionError, 1),
+        ("truncated", requests.exceptions.ChunkedEncodingError, 1),
+        ("silent", requests.ReadTimeout, 0),
+        ("slow", requests.ConnectionError, 1),
+    ],
+)
+def test_an_answer_that_goes_wrong(url, wrong, error, taken):
+    """The client has an error, and the counts say whether the vendor took it; the next request is as ever."""
+    requests.post(f"{url}/_script", json=[{"path": "/hook", "wrong": wrong}], timeout=5)
+    headers = {"Idempotency-Key": "k"}
+    with pytest.raises(error):
+        requests.post(f"{url}/hook", headers=headers, timeout=0.5)
+    counts = requests.get(f"{url}/_counts", timeout=5).json()["webhook"]
+    assert (counts["deliveries"], counts["missing"]) == (taken, [] if taken else ["k"])
+    assert requests.post(f"{url}/hook", headers=headers, timeout=5).json() == {}
+    counts = requests.get(f"{url}/_counts", timeout=5).json()["webhook"]
+    assert (counts["requests"], counts["repeated"], counts["missing"]) == (2, {"k": 2} if taken else {}, [])
+
+
+def test_a_huge_answer(url):
+    """It goes on and on, with the vendor's status."""
+    requests.post(f"{url}/_script", json=[{"wrong": "huge"}], timeout=5)
+    with requests.post(f"{url}/hook", timeout=5, stream=True) as answer:
+        assert answer.status_code == 200
+        assert len(answer.raw.read(8 << 20)) == 8 << 20
+
+
+def test_a_gzip_bomb(url):
+    """A few bytes inflate to as many as one cares to take."""
+    requests.post(f"{url}/_script", json=[{"wrong": "bomb"}], timeout=5)
+    with requests.post(f"{url}/hook", timeout=5, stream=True) as answer:
+        assert answer.headers["content-encoding"] == "gzip"
+        packed = answer.raw.read(64 << 10, decode_content=False)
+    assert zlib.decompressobj(zlib.MAX_WBITS | 16).decompress(packed, 32 << 20) == bytes(32 << 20)
+
+
+def test_an_expired_certificate():
+    """Who verifies is refused for the date, even where the certificate itself is trusted."""
+    with serving(Simulator(), expired=True) as url, pytest.raises(requests.exceptions.SSLError, match="expired"):
+        requests.post(f"{url}/hook", timeout=5, verify=str(EXPIRED))
+
+
+def test_faults_from_the_command_line(tmp_path):
+    """Those of --fault, then those of the file; the counts come at the end as JSON."""
+    script = tmp_path / "script.yaml"
+    script.write_text("- {path: /hook, status: 503, times: 1}\n")
+    port = free_port()
+    command = [
+        *(sys.executable, "-c", "from deploy.cli import main; main()", "simulate", "--port", str(port), "--quiet"),
+        *("--json", "--fault", "{path: /hook, wrong: lost}", "--script", str(script)),
+    ]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
+        answers = []
+        retrying = requests.Session()
+        retrying.mount("http://", HTTPAdapter(max_retries=Retry(connect=50, backoff_factor=0.1, read=0, status=0)))
+        retrying.get(f"http://127.0.0.1:{port}/_requests", timeout=5)
+        for _ in range(3):
+            try:
+                answer = requests.post(f"http://127.0.0.1:{port}/hook", headers={"Idempotency-Key": "k"}, timeout=5)
+                answers.append(answer.status_code)
+            except requests.ConnectionError:
+                answers.append(None)
+        process.send_signal(signal.SIGINT)
+        counts = json.loads(process.communicate(timeout=10)[0])
+    assert answers == [None, 503, 200]
+    assert counts["webhook"] == {"requests": 3, "deliveries": 2, "keys": 1, "repeated": {"k": 2}, "missing": []}
+
+
+@pytest.mark.parametrize(
+    ("fault", "said"),
+    [("{stauts: 500}", "0.stauts: Extra inputs"), ("{wrong: lots}", "0.wrong"), ("[", "not YAML"), ("5", "list")],
+)
+def test_a_fault_that_is_none(fault, said):
+    """It is wrong use, with the key that is wrong."""
+    result = CliRunner().invoke(main, ["simulate", "--fault", fault])
+    assert result.exit_code == 2
+    assert said in result.output
