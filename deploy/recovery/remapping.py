@@ -9,7 +9,7 @@ from deploy.config.configuration import Configuration
 from deploy.rehearsal.offline import offline
 from deploy.rehearsal.preview import Prepared, rehearse
 from streams import events
-from streams.dedupe import Window, source_of
+from streams.dedupe import Window, sender_of, source_of
 from streams.delivery.preflight import Preflight
 from streams.events import Event, EventError
 from streams.gate import find_source
@@ -58,7 +58,7 @@ class Remapper:
             check_version(record.headers)
             event = events.parse(record.value)
             repeats = window is not None and window.repeats(
-                named or event.get("writeKey", ""), events.message_id(event), record.offset
+                sender_of(record.headers, event), events.message_id(event), record.offset
             )
             source = find_source(self._configuration.sources, named, event)
             prepared = Prepared.of(event, at, source)
