@@ -2,7 +2,7 @@
 
 import ssl
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -118,25 +118,43 @@ class Mismatch:
         return f"topic {self.topic.name} has {self.partitions} partitions, and {self.topic.partitions} are declared"
 
 
+def find_partitions(broker: Broker, topics: Iterable[Topic], timeout: float = 10.0) -> dict[str, int]:
+    """How many partitions each of these topics has at the broker, by name, without those that are not there.
+
+    Blocking. Raises BrokerError when it does not answer within `timeout` seconds.
+    """
+    with _Admin(broker, timeout) as admin:
+        return _partitions(admin, topics)
+
+
 def find_mismatches(broker: Broker, topics: Sequence[Topic], timeout: float = 10.0) -> list[Mismatch]:
     """Hold the declared topics against the broker's; blocking.
 
     Raises BrokerError when it does not answer within `timeout` seconds.
     """
-    with _Admin(broker, timeout) as admin:
-        return _mismatches(admin, topics)
+    return compare_topics(topics, find_partitions(broker, topics, timeout))
+
+
+def compare_topics(topics: Iterable[Topic], there: Mapping[str, int]) -> list[Mismatch]:
+    """Hold the declared topics against the partitions of those that are there."""
+    return [
+        Mismatch(topic, there.get(topic.name))
+        for topic in topics
+        if topic.name not in there or topic.partitions not in (None, there[topic.name])
+    ]
 
 
 def create_topics(broker: Broker, topics: Sequence[Topic], replication: int, timeout: float = 10.0) -> None:
     """Create these topics, and wait until the broker shows them; one that is there already is left as it is.
 
-    Blocking. Raises BrokerError.
+    Those of others are theirs to create. Blocking. Raises BrokerError.
     """
     from kafka.admin import NewTopic
     from kafka.errors import TopicAlreadyExistsError
 
     # One copy may be away and records are still taken, yet what is confirmed stands on more than one disk.
     safe = {"min.insync.replicas": str(max(1, replication - 1))}
+    topics = [topic for topic in topics if topic.partitions is not None]
     with _Admin(broker, timeout) as admin:
         for topic in topics:
             config = {**topic.config, **safe}
@@ -146,19 +164,18 @@ def create_topics(broker: Broker, topics: Sequence[Topic], replication: int, tim
                 continue
         deadline = time.monotonic() + timeout
         # Kafka answers before all of its nodes know of the topic.
-        while any(lacks.partitions is None for lacks in _mismatches(admin, topics)):
+        while len(_partitions(admin, topics)) < len(topics):
             if time.monotonic() > deadline:
                 raise BrokerError(f"Kafka at {broker.bootstrap} does not show the topics that it created")
             time.sleep(0.05)
 
 
-def _mismatches(admin: Any, topics: Sequence[Topic]) -> list[Mismatch]:
-    there = {
+def _partitions(admin: Any, topics: Iterable[Topic]) -> dict[str, int]:
+    return {
         found["name"]: len(found["partitions"])
         for found in admin.describe_topics([topic.name for topic in topics])
         if not found.get("error_code")
     }
-    return [Mismatch(topic, there.get(topic.name)) for topic in topics if there.get(topic.name) != topic.partitions]
 
 
 class _Admin:

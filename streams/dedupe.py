@@ -77,8 +77,8 @@ class Window:
 class Windows:
     """The windows of the partitions that a router holds."""
 
-    def __init__(self, broker: Broker, topic: str, size: int, client_id: str) -> None:
-        self._broker, self._topic, self._size, self._client_id = broker, topic, size, client_id
+    def __init__(self, broker: Broker, size: int, client_id: str) -> None:
+        self._broker, self._size, self._client_id = broker, size, client_id
         self._windows: dict[TP, Window] = {}
 
     async def of(self, tp: TP, offset: int) -> Window:
@@ -87,7 +87,7 @@ class Windows:
         if window is None:
             window = Window(self._size)
             if self._size and offset:
-                await self._read_back(window, tp[1], offset)
+                await self._read_back(window, TopicPartition(*tp), offset)
             self._windows[tp] = window
         return window
 
@@ -96,11 +96,10 @@ class Windows:
         for tp in tps:
             self._windows.pop(tp, None)
 
-    async def _read_back(self, window: Window, partition: int, end: int) -> None:
+    async def _read_back(self, window: Window, tp: TopicPartition, end: int) -> None:
         consumer = AIOKafkaConsumer(
             **self._broker.client(), client_id=self._client_id, group_id=None, enable_auto_commit=False
         )
-        tp = TopicPartition(self._topic, partition)
         await consumer.start()
         try:
             consumer.assign([tp])

@@ -90,7 +90,8 @@ class Router:
             for route in rules.routes:
                 tally.name(route.integration, "", Outcome.FILTERED, offset, "tombstone")
             return
-        named = source_of(record.headers)
+        owner = rules.sources.by_topic(record.topic)
+        named = owner.name if owner else source_of(record.headers)
         try:
             check_version(record.headers)
             event = events.parse(record.value)
@@ -211,9 +212,9 @@ def make_router(
     grace: float,
     clock: Callable[[], float] = time.time,
 ) -> Station:
-    """The router as a station of a worker."""
+    """The router as a station of a worker. It reads the topics of the sources that are in force when it is made."""
     group = f"{topics.prefix}.router"
-    windows = Windows(broker, topics.events, settings.dedupe_window, group)
+    windows = Windows(broker, settings.dedupe_window, group)
     router = Router(holder, topics, producer, windows, clock)
     station = make_station(
         "router",
@@ -224,6 +225,7 @@ def make_router(
         group=group,
         commit_interval=1.0,
         grace=grace,
+        beside=holder.current.sources.topics,
         budget=settings.fetched_bytes,
     )
 

@@ -2,7 +2,7 @@
 
 import hashlib
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Self
@@ -30,6 +30,7 @@ class Source:
     With `disabled_keys` nothing can be sent, and with no key where the source is `disabled`. `origins` are those whose
     pages may send: `https://shop.example.com`, `https://*.example.com`, or `*` for any. `assume` is what an event
     without consent information means; None leaves that to the integration. Where it has a `webhook`, others post to it.
+    All that lies in its `topics` is its own.
     """
 
     name: str
@@ -42,6 +43,7 @@ class Source:
     limits: SourceLimits = NO_LIMITS
     assume: Assumption | None = None
     webhook: Webhook | None = None
+    topics: tuple[str, ...] = ()
 
     @classmethod
     def of(
@@ -78,11 +80,15 @@ class Sources:
     """The sources in force. `default` names the source of Kafka records that name none; None rejects those."""
 
     def __init__(self, sources: Iterable[Source] = (), default: str | None = None) -> None:
-        """Raises ValueError where two sources share a name, a write key or a path, or the default is none of them."""
+        """Raises ValueError where two sources share a name, a write key, a path or a topic.
+
+        And where the default is none of them.
+        """
         self._by_name: dict[str, Source] = {}
         self._by_key: dict[bytes, Source] = {}
         self._by_disabled_key: dict[bytes, Source] = {}
         self._by_path: dict[str, Source] = {}
+        self._by_topic: dict[str, Source] = {}
         for source in sources:
             if source.name in self._by_name:
                 raise ValueError(f"two sources are named {source.name}")
@@ -98,6 +104,10 @@ class Sources:
                 holder = self._by_path.setdefault(source.webhook.path, source)
                 if holder is not source:
                     raise ValueError(f"the webhooks of {holder.name} and {source.name} share a path")
+            for topic in source.topics:
+                holder = self._by_topic.setdefault(topic, source)
+                if holder is not source:
+                    raise ValueError(f"sources {holder.name} and {source.name} share the topic {topic}")
         if default is not None and default not in self._by_name:
             raise ValueError(f"the default source {default} is not declared")
         self.default = default
@@ -109,6 +119,15 @@ class Sources:
     def find_disabled(self, write_key: str) -> Source | None:
         """The source that has disabled a write key."""
         return self._by_disabled_key.get(digest(write_key))
+
+    def by_topic(self, topic: str) -> Source | None:
+        """The source whose own a topic is, whatever its records say."""
+        return self._by_topic.get(topic)
+
+    @property
+    def topics(self) -> Sequence[str]:
+        """The topics of others that sources read, in a constant order."""
+        return sorted(self._by_topic)
 
     def by_path(self, path: str) -> Source | None:
         """The source whose webhook is at this path."""

@@ -39,11 +39,14 @@ Headers = list[tuple[str, bytes]]
 
 @dataclass(frozen=True, slots=True)
 class Topic:
-    """A topic as declared: `name` with the prefix, retention in seconds."""
+    """A topic as declared: `name` with the prefix, retention in seconds.
+
+    One that is another's, which a source reads, must be there with any number of partitions: None.
+    """
 
     name: str
-    partitions: int
-    retention: int
+    partitions: int | None
+    retention: int = 0
 
     @property
     def config(self) -> dict[str, str]:
@@ -91,8 +94,11 @@ class Topics:
         """What one integration is to deliver later, each after the same delay; the headers say since when and why."""
         return f"{self.forward(integration)}.retry"
 
-    def declared(self, integrations: Iterable[str]) -> list[Topic]:
-        """Every topic that this environment needs; dead letters and rejected events are kept four times as long."""
+    def declared(self, integrations: Iterable[str], read: Iterable[str] = ()) -> list[Topic]:
+        """Every topic that this environment needs; dead letters and rejected events are kept four times as long.
+
+        `read` are topics of others that sources read.
+        """
         kept, long = self.retention_days * DAY, 4 * self.retention_days * DAY
         return [
             Topic(self.events, self.partitions, kept),
@@ -100,6 +106,7 @@ class Topics:
             Topic(self.outcomes, self.partitions, kept),
             Topic(self.dead, self.partitions, long),
             *self.of_integrations(integrations),
+            *(Topic(topic, None) for topic in read),
         ]
 
     def of_integrations(self, names: Iterable[str]) -> list[Topic]:

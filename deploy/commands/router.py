@@ -10,6 +10,8 @@ from deploy.commands.options import config_option, load
 @click.pass_context
 def router(context: click.Context, folder: Path) -> None:
     """Route events to the integrations that want them. Routers share the work."""
+    import asyncio
+
     from deploy.processes.reload import RouterRules, Take
     from deploy.processes.workers import prepare, run
 
@@ -18,14 +20,14 @@ def router(context: click.Context, folder: Path) -> None:
 
     from streams.router import make_router
     from streams.ruleset import Holder
-    from streams.worker import Worker
+    from streams.worker import Station, Worker
 
     settings = configuration.settings
     holder = Holder(configuration.rule_set())
 
     def begin(worker: Worker) -> Take:
-        worker.stations = [
-            make_router(
+        def make() -> Station:
+            return make_router(
                 holder,
                 settings.topics,
                 settings.broker,
@@ -34,7 +36,13 @@ def router(context: click.Context, folder: Path) -> None:
                 fail=worker.fail,
                 grace=settings.grace,
             )
-        ]
-        return RouterRules(holder, configuration).take
+
+        def restart() -> None:
+            for step in (worker.remove("router"), worker.add(make())):
+                asyncio.run_coroutine_threadsafe(step, loop).result()
+
+        loop = asyncio.get_running_loop()
+        worker.stations = [make()]
+        return RouterRules(holder, configuration, restart).take
 
     context.exit(run("router", configuration, lambda: load(folder, "sources"), begin))

@@ -1,4 +1,5 @@
 import json
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 import click
@@ -16,46 +17,39 @@ from streams.topics import Topic
 def topics(context: click.Context, folder: Path, create: bool, as_json: bool) -> None:
     """Show the topics that are declared against what the broker has.
 
-    Exits with 1 where one is missing or has another number of partitions; the workers refuse to run then.
+    Exits with 1 where one is missing or has another number of partitions; the workers refuse to run then. Topics of
+    others that a source reads may have any number, and are not created.
     """
     configuration = load(folder)
 
-    from streams.broker import BrokerError, create_topics, find_mismatches
+    from streams.broker import BrokerError, compare_topics, create_topics, find_partitions
 
     broker = configuration.settings.broker
-    declared = configuration.topics.declared(configuration.integrations)
+    declared = configuration.declared
     try:
-        found = find_mismatches(broker, declared)
+        there = find_partitions(broker, declared)
         if create:
-            create_topics(
-                broker, [it.topic for it in found if it.partitions is None], configuration.settings.replication
-            )
-            found = find_mismatches(broker, declared)
+            missing = [topic for topic in declared if topic.name not in there]
+            create_topics(broker, missing, configuration.settings.replication)
+            there = find_partitions(broker, declared)
     except BrokerError as error:
         raise Failed(str(error)) from error
-    there = {it.topic.name: it.partitions for it in found}
-    rows = [(topic, there.get(topic.name, topic.partitions)) for topic in declared]
+    wrong = {mismatch.topic.name for mismatch in compare_topics(declared, there)}
     if as_json:
-        click.echo(
-            json.dumps(
-                [
-                    {"topic": topic.name, "declared": topic.partitions, "there": partitions}
-                    for topic, partitions in rows
-                ],
-                indent=2,
-            )
-        )
+        rows = [{"topic": it.name, "declared": it.partitions, "there": there.get(it.name)} for it in declared]
+        click.echo(json.dumps(rows, indent=2))
     else:
-        _show(rows)
-    context.exit(1 if found else 0)
+        _show(declared, there, wrong)
+    context.exit(1 if wrong else 0)
 
 
-def _show(rows: list[tuple[Topic, int | None]]) -> None:
+def _show(declared: Sequence[Topic], there: Mapping[str, int], wrong: Collection[str]) -> None:
     from rich.console import Console
     from rich.table import Table
 
     table = Table("topic", "declared", "there", "", box=None)
-    for topic, partitions in rows:
-        verdict = "missing" if partitions is None else "" if partitions == topic.partitions else "differs"
-        table.add_row(topic.name, str(topic.partitions), "-" if partitions is None else str(partitions), verdict)
+    for topic in declared:
+        verdict = "" if topic.name not in wrong else "differs" if topic.name in there else "missing"
+        expected = "any" if topic.partitions is None else str(topic.partitions)
+        table.add_row(topic.name, expected, str(there.get(topic.name, "-")), verdict)
     Console(highlight=False).print(table)

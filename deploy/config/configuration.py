@@ -30,7 +30,7 @@ from streams.ruleset import Route, RuleSet, Sample
 from streams.settings import DeliverySettings
 from streams.sources import Source, Sources
 from streams.steps import Step
-from streams.topics import Topics
+from streams.topics import Topic, Topics
 from streams.webhooks import Webhook
 from transforms import RuleError
 from transforms.documents import Document
@@ -114,6 +114,11 @@ class Configuration:
     def topics(self) -> Topics:
         """The topics of this environment."""
         return self.settings.topics
+
+    @property
+    def declared(self) -> Sequence[Topic]:
+        """Every topic that this folder needs."""
+        return self.topics.declared(self.integrations, self.sources.topics)
 
     def rule_set(self, without: Collection[str] = ()) -> RuleSet:
         """What the router works by; an integration that is draining, or one of `without`, has no route."""
@@ -236,6 +241,7 @@ class _Reader:
             limits=file.limits,
             assume=file.consent.assume if file.consent else None,
             webhook=self._make_webhook(document, file, rules, unknown),
+            topics=file.topics,
         )
 
     def _read_source_rules(self, document: Document) -> Rules | None:
@@ -305,6 +311,13 @@ class _Reader:
         return self.plans.get(name)
 
     def _index(self, sources: Sequence[Source], settings: TurnoutSettings | None) -> Sources:
+        own = f"{settings.prefix}." if settings else ""
+        for source in sources:
+            for index, topic in enumerate(source.topics):
+                if own and topic.startswith(own):
+                    document = self.source_rules[source.name].document
+                    message = f"topics.{index}: {topic} would be one of Turnout's own, which begin with {own}"
+                    self.mistakes.append(document.error(message, at=("topics", index)))
         try:
             return Sources(sources, settings.default_source if settings else None)
         except ValueError as error:

@@ -13,6 +13,7 @@ from streams.sources import ANY_ORIGIN
 
 ORIGIN = r"^(\*|https?://(\*\.)?[a-z0-9.-]+(:[0-9]+)?)$"
 Kind = Literal["track", "page", "screen", "identify", "group", "alias"]
+TOPIC = r"^[A-Za-z0-9._-]{1,249}$"
 NAME = r"^[a-z0-9][a-z0-9_-]{0,63}$"
 
 
@@ -176,6 +177,11 @@ class SourceFile(BaseModel):
     )
     consent: SourceConsent | None = Field(None, description="What is known of its users' consent.")
     limits: SourceLimits = Field(default_factory=SourceLimits, description="How much may be sent.")
+    topics: tuple[Annotated[str, Field(pattern=TOPIC)], ...] = Field(
+        (),
+        description="Kafka topics of others whose records are this source's events, one a record; they must be there. "
+        "What writes to `PREFIX.events` need not be named.",
+    )
     webhook: WebhookSettings | None = Field(
         None,
         description="Have others post here in a form of their own. The rules make whole events of `$.headers` and "

@@ -68,7 +68,7 @@ async def _work(configuration: Configuration, supervisor: Supervisor, terminal: 
     terminal.say(f"starting what {configuration.folder} says")
     if settings.embedded:
         await _start_broker(settings.broker, supervisor)
-        declared = configuration.topics.declared(configuration.integrations)
+        declared = configuration.declared
         await asyncio.to_thread(create_topics, settings.broker, declared, settings.replication, BROKER_TIMEOUT)
     else:
         await asyncio.to_thread(check_topics, configuration, BROKER_TIMEOUT)

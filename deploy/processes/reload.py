@@ -3,7 +3,7 @@
 import asyncio
 import hashlib
 import signal
-from collections.abc import AsyncIterator, Callable, Collection, Coroutine
+from collections.abc import AsyncIterator, Callable, Collection, Coroutine, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 from itertools import chain
@@ -17,6 +17,7 @@ from deploy.failures import Misconfigured
 from streams.broker import BrokerError, find_mismatches
 from streams.metrics import CONFIGURATION, CONFIGURATION_BROKEN
 from streams.ruleset import Holder
+from streams.topics import Topic
 
 if TYPE_CHECKING:
     from streams.worker import Station, Worker
@@ -120,12 +121,19 @@ def content_hash(folder: Path) -> bytes:
 
 
 class RouterRules:
-    """Puts new rules into a router's holder; a new integration has a route once its topic is there."""
+    """Puts new rules into a router's holder; a new integration has a route once its topic is there.
 
-    def __init__(self, holder: Holder, configuration: Configuration) -> None:
-        self._holder = holder
+    `restart` starts the router's station again, which is asked for when sources read other topics than before.
+    """
+
+    def __init__(
+        self, holder: Holder, configuration: Configuration, restart: Callable[[], object] = lambda: None
+    ) -> None:
+        self._holder, self._restart = holder, restart
+        self._reads = configuration.sources.topics
         self._ready = set(configuration.integrations)
         self._said: set[str] = set()
+        self._said_topics: set[str] = set()
 
     def take(self, _: Configuration, configuration: Configuration) -> bool:
         """As Take."""
@@ -136,7 +144,22 @@ class RouterRules:
             log.warning("a new integration waits for its topic", integration=name, remedy=remedy)
         self._said = waiting
         self._holder.current = configuration.rule_set(without=waiting)
-        return not waiting
+        return self._read_from(configuration) and not waiting
+
+    def _read_from(self, configuration: Configuration) -> bool:
+        """Have the router read the topics of sources; False while one is not there."""
+        reads = configuration.sources.topics
+        if reads != self._reads:
+            topics = [topic for topic in configuration.declared if topic.name in reads]
+            lacking = _lacking(configuration, topics)
+            for name in sorted(lacking - self._said_topics):
+                log.warning("a topic that a source reads is not there", topic=name)
+            self._said_topics = lacking
+            if lacking:
+                return False
+            self._restart()
+            self._reads = reads
+        return True
 
 
 class Deliveries:
@@ -182,15 +205,20 @@ class Deliveries:
 
 def without_topics(configuration: Configuration, names: Collection[str]) -> set[str]:
     """Those of these integrations whose topics are not there as they must be; all while Kafka does not answer."""
-    if not names:
-        return set()
     topics = configuration.topics
-    try:
-        mismatches = find_mismatches(configuration.settings.broker, topics.of_integrations(names), 5.0)
-    except BrokerError:
-        return set(names)
-    lacking = {mismatch.topic.name for mismatch in mismatches}
+    lacking = _lacking(configuration, topics.of_integrations(names))
     return {name for name in names if lacking & {topic.name for topic in topics.of_integrations([name])}}
+
+
+def _lacking(configuration: Configuration, topics: Sequence[Topic]) -> set[str]:
+    """The names of those topics that are not there as they must be; of all while Kafka does not answer."""
+    if not topics:
+        return set()
+    try:
+        mismatches = find_mismatches(configuration.settings.broker, topics, 5.0)
+    except BrokerError:
+        return {topic.name for topic in topics}
+    return {mismatch.topic.name for mismatch in mismatches}
 
 
 def _delivers_otherwise(old: Integration, new: Integration) -> bool:

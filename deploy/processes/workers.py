@@ -30,7 +30,7 @@ def prepare(configuration: Configuration) -> None:
 
 def check_topics(configuration: Configuration, timeout: float = 10.0) -> None:
     """Raise Failed unless the broker has each topic as it is declared, and says so within `timeout` seconds."""
-    declared = configuration.topics.declared(configuration.integrations)
+    declared = configuration.declared
     try:
         mismatches = find_mismatches(configuration.settings.broker, declared, timeout)
     except BrokerError as error:

@@ -132,8 +132,11 @@ class Replay:
         self._open = ExitStack()
         self._consumer = self._open.enter_context(consuming(self._broker, self._past.group(self._topics.prefix)))
         with speaking(self._broker):
-            numbers = self._consumer.partitions_for_topic(self._topics.events) or ()
-            parts = [TopicPartition(self._topics.events, number) for number in sorted(numbers)]
+            parts = [
+                TopicPartition(topic, number)
+                for topic in (self._topics.events, *self._configuration.sources.topics)
+                for number in sorted(self._consumer.partitions_for_topic(topic) or ())
+            ]
             self._consumer.assign(parts)
             self._stretches = self._find(parts)
         return self

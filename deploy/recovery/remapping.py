@@ -52,7 +52,8 @@ class Remapper:
         """What becomes of a record; nothing where it is not wanted. Repeats are those that `window` knows."""
         if record.value is None:
             return []
-        named = source_of(record.headers)
+        owner = self._configuration.sources.by_topic(record.topic)
+        named = owner.name if owner else source_of(record.headers)
         at = datetime.fromtimestamp(record.timestamp / 1000, UTC)
         try:
             check_version(record.headers)

@@ -121,6 +121,7 @@ def replay_rejected(
     They keep the messageId that they had, or would have got. What would be rejected or quarantined again is left.
     """
     report: Report = Counter()
+    own = configuration.topics.events
     for some in portions(rejected):
         done = []
         for kept in some:
@@ -130,9 +131,10 @@ def replay_rejected(
             except EventError as error:
                 report[f"still rejected ({error.code})"] += 1
                 continue
-            origin = kept.letter.origin
+            # Another's topic may have other partitions than ours.
+            origin = kept.letter.origin if kept.letter.origin and kept.letter.origin.topic == own else None
             again.send(
-                configuration.topics.events,
+                own,
                 kept.key or key,
                 value,
                 origin.partition if origin else None,

@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 from dotenv import dotenv_values
 
+from streams.broker import create_topics
+from streams.topics import Topic
 from tests import tansu
 
 EXAMPLE = Path("deploy/example").resolve()
@@ -119,6 +121,20 @@ def test_topics(example, broker):
     done = turnout("collector", TURNOUT_PARTITIONS="5", **there)
     assert done.returncode == 1
     assert "topic turnout.events has 4 partitions, and 5 are declared" in done.stderr
+
+
+def test_topics_of_others(example, broker):
+    """`topics` says that one which a source reads is missing, does not create it, and takes any number of partitions."""
+    with (example / "sources/server.yaml").open("a") as file:
+        file.write("topics: [shop.orders]\n")
+    there = {**DEMO, "TURNOUT_BROKER__BOOTSTRAP": broker.bootstrap, "TURNOUT_PREFIX": "others"}
+    there["TURNOUT_CONFIG"] = str(example)
+    done = turnout("topics", "--create", **there)
+    assert (done.returncode, done.stdout.count("missing")) == (1, 1)
+    create_topics(broker, [Topic("shop.orders", 7, 86400)], replication=1)
+    done = turnout("topics", "--json", **there)
+    assert done.returncode == 0
+    assert {"topic": "shop.orders", "declared": None, "there": 7} in json.loads(done.stdout)
 
 
 def test_silent_broker(example):

@@ -32,6 +32,11 @@ def test_no_write_key_can_be_read_from_the_sources():
         ([WEB, Source.of("app", ["k2"])], None, "sources web and app share a write key"),
         ([WEB, Source.of("app", [], disabled_keys=["k2"])], None, "sources web and app share a write key"),
         ([Source.of("app", ["k9"], disabled_keys=["k9"])], None, "a write key of the source app is disabled, too"),
+        (
+            [Source.of("a", [], topics=("t",)), Source.of("b", [], topics=("t", "u"))],
+            None,
+            "sources a and b share the topic t",
+        ),
         ([WEB], "app", "the default source app is not declared"),
     ],
 )

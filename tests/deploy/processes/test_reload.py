@@ -284,3 +284,33 @@ def wait_for(process, event):
         if line.startswith("{") and (said := json.loads(line))["event"] == event:
             return said
     raise AssertionError(f"the process ended and never said: {event}")
+
+
+def test_a_router_reads_the_new_topics_of_sources(folder, monkeypatch):
+    """It starts again once they are there, and once for each change; rules do not wait for it."""
+    there = []
+    monkeypatch.setattr(reload, "find_mismatches", lambda _, topics, __: [it for it in map(lacking, topics) if it])
+
+    def lacking(topic):
+        return None if topic.name in there else Mismatch(topic, None)
+
+    configuration = load(folder)
+    holder = Holder(configuration.rule_set())
+    restarts = []
+    rules = RouterRules(holder, configuration, lambda: restarts.append(holder.current.sources.topics))
+    reloader = Reloader(configuration, lambda: load(folder, "sources"), rules.take)
+    edit(folder, "sources/server.yaml", "source: server", "source: server\ntopics: [shop.orders]")
+    with structlog.testing.capture_logs() as logs:
+        reloader.poll()
+        reloader.poll()
+    assert [line["topic"] for line in logs if "is not there" in line["event"]] == ["shop.orders"]
+    assert (holder.current.sources.topics, restarts) == (["shop.orders"], [])
+    there.append("shop.orders")
+    reloader.poll()
+    reloader.poll()
+    edit(folder, "integrations/webhook.yaml", "kind: purchase", "kind: order")
+    reloader.poll()
+    assert restarts == [["shop.orders"]]
+    edit(folder, "sources/server.yaml", "topics: [shop.orders]", "topics: []")
+    reloader.poll()
+    assert restarts == [["shop.orders"], []]

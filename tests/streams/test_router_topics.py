@@ -1,0 +1,124 @@
+"""Sources that read topics of others, whose partitions are not ours."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from uuid import uuid4
+
+import orjson
+import pytest
+
+from streams.broker import Broker, create_topics
+from streams.produce import Producer, Receipt
+from streams.router import make_router
+from streams.ruleset import Holder, RuleSet
+from streams.settings import RouterSettings
+from streams.sources import Source, Sources
+from streams.topics import Delivery, Origin, Outcomes, Topic, Topics, event_headers
+from streams.worker import Station
+from tests.streams.helpers import committed, read, until
+from tests.streams.test_router import EVERYTHING, Bench, event, route
+
+pytestmark = pytest.mark.anyio
+
+PARTITIONS = 5
+
+
+@pytest.fixture
+def theirs(broker: Broker) -> str:
+    """A topic of another system, with more partitions than ours."""
+    name = f"shop.orders.{uuid4().hex[:8]}"
+    create_topics(broker, [Topic(name, PARTITIONS, 86400)], replication=1)
+    return name
+
+
+@pytest.fixture
+def bench(broker: Broker, topics: Topics, theirs: str) -> Bench:
+    """A router that reads it for the source `orders`."""
+    bench = Bench(broker, topics, [route(topics, "two", EVERYTHING)])
+    sources = Sources([Source.of("web", ["key-of-web"]), Source.of("orders", [], topics=(theirs,))])
+    bench.holder = Holder(RuleSet("v1", sources, bench.holder.current.routes))
+    return bench
+
+
+async def produce(bench: Bench, topic: str, partition: int, *values: object, source: str | None = None) -> None:
+    """Send records as another system does: with nothing of ours, or with a header that claims a source."""
+    producer = Producer(bench.broker, client_id="theirs")
+    await producer.start()
+    receipt = Receipt()
+    headers = event_headers(source) if source else []
+    for value in values:
+        producer.append(topic, partition, receipt, key=b"u", value=orjson.dumps(value), headers=headers)
+    await receipt.confirmed(10)
+    await producer.stop()
+    bench.sent += len(values)
+
+
+async def test_a_topic_of_others_belongs_to_its_source(bench: Bench, theirs: str):
+    """Whatever its records claim; partitions above ours are routed, and outcomes and commits name the topic."""
+    await produce(bench, theirs, 4, event(0), event(1, writeKey="key-of-web"))
+    await produce(bench, theirs, 4, event(2), source="web")
+    await bench.send(event(0))
+    async with bench.running():
+        pass
+    found = {delivery.origin: delivery for delivery in await bench.deliveries("two")}
+    assert {origin: delivery.source for origin, delivery in found.items()} == {
+        **{Origin(theirs, 4, offset): "orders" for offset in range(3)},
+        Origin(bench.topics.events, 0, 0): "web",
+    }
+    outcomes = [Outcomes.decode(it.value) for it in await read(bench.broker, bench.topics.outcomes)]
+    assert {(it.topic, it.partition) for it in outcomes} == {(theirs, 4), (bench.topics.events, 0)}
+    partitions = {
+        Delivery.decode(it.value).origin.topic: it.partition
+        for it in await read(bench.broker, bench.topics.forward("two"))
+    }
+    assert partitions == {theirs: 4 % bench.topics.partitions, bench.topics.events: 0}
+    assert (await committed(bench.broker, f"{bench.topics.prefix}.router", theirs, PARTITIONS))[4] == 3
+
+
+async def test_repeats_and_bad_records_of_others_are_found(bench: Bench, theirs: str):
+    """A messageId that came before, also before a restart; what is no event is kept with its coordinates."""
+    await produce(bench, theirs, 3, event(0), event(0), {"type": "x"})
+    async with bench.running():
+        pass
+    await produce(bench, theirs, 3, event(0), event(1))
+    async with bench.running():
+        pass
+    assert [delivery.id for delivery in await bench.deliveries("two")] == ["m0", "m1"]
+    (rejected,) = await bench.rejected()
+    assert (rejected.source, rejected.origin, rejected.reason) == ("orders", Origin(theirs, 3, 2), "type")
+
+
+async def test_routers_share_topics_of_different_partitions(bench: Bench, theirs: str):
+    """Two of them have every partition of both between them, each once, and both have some."""
+    async with worker(bench) as one, worker(bench) as other:
+        for partition in range(PARTITIONS):
+            await produce(bench, theirs, partition, *(event(100 * partition + n) for n in range(20)))
+        await bench.send(*(event(1000 + n) for n in range(20)))
+        await until(lambda: done(one) + done(other) == bench.sent)
+        assigned = [set(station.app.consumer.assignment()) for station in (one, other)]
+    assert all(assigned)
+    assert not assigned[0] & assigned[1]
+    assert len(assigned[0] | assigned[1]) == PARTITIONS + bench.topics.partitions
+    ids = [delivery.id for delivery in await bench.deliveries("two")]
+    assert len(ids) == len(set(ids)) == bench.sent
+
+
+@asynccontextmanager
+async def worker(bench: Bench) -> AsyncIterator[Station]:
+    """One of several routers."""
+    producer = Producer(bench.broker, client_id="router")
+    await producer.start()
+    station = make_router(
+        bench.holder, bench.topics, bench.broker, producer, RouterSettings(), fail=bench.failed.append, grace=5
+    )
+    await station.app.start()
+    try:
+        yield station
+    finally:
+        await station.app.stop()
+        await producer.stop()
+
+
+def done(station: Station) -> int:
+    """How many records a router has finished."""
+    return sum(station.progress.committable(tp) or 0 for tp in station.progress.partitions())
