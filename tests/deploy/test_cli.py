@@ -124,7 +124,7 @@ def test_topics(example, broker):
 
 
 def test_topics_of_others(example, broker):
-    """`topics` says that one which a source reads is missing, does not create it, and takes any number of partitions."""
+    """`topics` says that one which a source reads is missing, creates it not, and takes any number of partitions."""
     with (example / "sources/server.yaml").open("a") as file:
         file.write("topics: [shop.orders]\n")
     there = {**DEMO, "TURNOUT_BROKER__BOOTSTRAP": broker.bootstrap, "TURNOUT_PREFIX": "others"}
