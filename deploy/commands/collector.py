@@ -29,7 +29,10 @@ def collector(context: click.Context, folder: Path) -> None:
     async def serve() -> int:
         reloader = Reloader(configuration, lambda: load(folder, "sources"))
         producer = Producer(settings.broker, client_id=f"{settings.prefix}.collector")
-        server = Collector(settings.collector, lambda: reloader.current.sources, settings.topics, producer)
+        try:
+            server = Collector(settings.collector, lambda: reloader.current.sources, settings.topics, producer)
+        except OSError as error:
+            raise Failed(f"collector.client.file: {error.strerror}: {error.filename}") from error
         async with reloader.running():
             return await server.serve(lambda: say_ready("collector", host=server.address[0], port=server.address[1]))
 

@@ -4,6 +4,7 @@ import base64
 from collections.abc import Callable, Mapping, Sequence
 from time import perf_counter, time
 from typing import Any
+from urllib.parse import parse_qs
 
 import orjson
 import structlog
@@ -20,7 +21,8 @@ from streams.collector import browsers, intake, pixel
 from streams.collector.body import DisconnectedError, read_body
 from streams.collector.browsers import Headers
 from streams.collector.errors import RequestError
-from streams.collector.senders import Senders, check_origin, forbidden_origin
+from streams.collector.first_party import Script, renew_ids
+from streams.collector.senders import Senders, check_origin
 from streams.collector.settings import CollectorSettings
 from streams.logs import trouble
 from streams.produce import Producer, Receipt
@@ -38,10 +40,11 @@ _KINDS = (BATCH, *events.TYPES)
 PATHS = {
     **{f"/v1/{kind}": kind for kind in _KINDS},
     **{f"/v1/{kind[0]}": kind for kind in (*_KINDS, METRICS)},
+    "/beacon/v1/batch": BATCH,
     **pixel.PATHS,
 }
-"""The paths that take events, and their short forms, which browsers' clients use; they go around Starlette's routing,
-which costs too much of a small request.
+"""The paths that take events, their short forms, which browsers' clients use, and where RudderStack's client sends its
+beacons; they go around Starlette's routing, which costs too much of a small request.
 """
 
 _SUCCESS = b'{"success":true}'
@@ -68,7 +71,8 @@ class App:
             routes=[
                 Route("/health", _answer_health),
                 Route("/ready", self._answer_ready),
-                Route("/v1/projects/{write_key}/settings", self._answer_settings),
+                *browsers.routes(self._senders, cookies=settings.cookie_domain is not None),
+                *([Route(settings.client.path, Script(settings.client.file).answer)] if settings.client else []),
             ],
             exception_handlers={HTTPException: _answer_http_error},
         )
@@ -86,7 +90,7 @@ class App:
         asked = dict(scope["headers"])
         origin = asked.get(b"origin")
         if origin is not None and scope["method"] == "OPTIONS":
-            await self._answer_preflight(origin, asked)(scope, receive, send)
+            await browsers.answer_preflight(self._senders, origin, asked)(scope, receive, send)
             return
         headers: Headers = ()
         try:
@@ -102,6 +106,9 @@ class App:
             metrics.COLLECTOR_ERRORS.labels(status).inc()
         if origin is not None and self._senders.admits(origin):
             headers += browsers.allow(origin)
+            if status == 200 and self._settings.cookie_domain:
+                secure = browsers.scheme(scope, asked) == "https"
+                headers += renew_ids(asked, self._settings.cookie_domain, secure=secure)
         content_type = b"application/json"
         if scope["path"] in pixel.PATHS:
             content_type, body = b"image/gif", pixel.GIF
@@ -140,7 +147,7 @@ class App:
         raw = await self._read(headers, receive)
         body = intake.parse(raw, by_event=sender is not None)
         if sender is None:
-            sender = self._senders.by_key(body.get("writeKey"))
+            sender = self._senders.by_key(body.get("writeKey") or _key_in_query(scope))
         source = sender.source
         check_origin(source, headers)
         receipt = Receipt()
@@ -207,13 +214,6 @@ class App:
             metrics.COLLECTOR_ACCEPTED.labels(sender.source.name).inc()
         return pixel.GIF
 
-    def _answer_preflight(self, origin: bytes, headers: Mapping[bytes, bytes]) -> Response:
-        if not self._senders.admits(origin):
-            return Response(forbidden_origin().body, 403, media_type="application/json")
-        answer = Response(status_code=204)
-        answer.raw_headers += browsers.allow_request(origin, headers)
-        return answer
-
     async def _read(self, headers: Mapping[bytes, bytes], receive: Receive) -> bytes:
         held = 0
 
@@ -235,22 +235,6 @@ class App:
         except (BrokerError, TimeoutError):
             raise RequestError(503, "unconfirmed", "Kafka has not confirmed the events; send again", _RETRY) from None
 
-    async def _answer_settings(self, request: Request) -> Response:
-        write_key = request.path_params["write_key"]
-        try:
-            source = self._senders.find_source(write_key)
-            headers = {name: value for name, value in request.scope["headers"] if name == b"origin"}
-            check_origin(source, headers)
-        except RequestError as error:
-            return Response(error.body, 404 if error.status == 401 else error.status, media_type="application/json")
-        forwarded = request.headers.get("x-forwarded-proto", "")
-        scheme = forwarded if forwarded in ("http", "https") else request.scope["scheme"]
-        content = browsers.client_settings(write_key, request.headers.get("host", ""), scheme)
-        origin = headers.get(b"origin")
-        answer = _answer(200, content, {"cache-control": "private, max-age=120"})
-        answer.raw_headers += browsers.allow(origin) if origin else ()
-        return answer
-
     async def _answer_ready(self, _request: Request) -> Response:
         if await self._producer.reachable(READY_TIMEOUT):
             return _answer(200, {"status": "ready"})
@@ -264,6 +248,13 @@ def _answer_taken(source: Source, taken: int, refused: Sequence[intake.Refused])
     for event in refused:
         metrics.COLLECTOR_REFUSED.labels(event.code).inc()
     return orjson.dumps({"success": True, "rejected": [event.answer() for event in refused]})
+
+
+def _key_in_query(scope: Scope) -> str | None:
+    """The write key where a beacon of RudderStack's has it, which can have no header."""
+    query: bytes = scope["query_string"]
+    found = parse_qs(query.decode("latin-1")).get("writeKey")
+    return found[0] if found else None
 
 
 def _anonymous_id(headers: Mapping[bytes, bytes]) -> str | None:

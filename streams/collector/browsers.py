@@ -1,7 +1,17 @@
 """What browsers want of a collector beside taking events: cross-origin answers, and the settings of the client."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
+
+import orjson
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+from starlette.types import Scope
+
+from streams.collector.errors import RequestError
+from streams.collector.senders import Senders, check_origin, forbidden_origin
+from streams.sources import Source
 
 Headers = tuple[tuple[bytes, bytes], ...]
 
@@ -17,6 +27,7 @@ def allow(origin: bytes) -> Headers:
     return (
         (b"access-control-allow-origin", origin),
         (b"access-control-allow-credentials", b"true"),
+        (b"access-control-expose-headers", b"Retry-After"),
         (b"vary", b"Origin"),
     )
 
@@ -32,10 +43,11 @@ def allow_request(origin: bytes, headers: Mapping[bytes, bytes]) -> Headers:
     )
 
 
-def client_settings(write_key: str, host: str, scheme: str) -> dict[str, Any]:
+def client_settings(write_key: str, host: str, scheme: str, *, cookies: bool) -> dict[str, Any]:
     """What analytics.js asks its settings host for: send to this host, everything, and no metrics of its own.
 
-    `apiHost` and `protocol` stand for themselves, since the client would send to Segment without them.
+    `apiHost` and `protocol` stand for themselves, since the client would send to Segment without them. With `cookies`
+    it sends the site's cookies along, to a host that is not the page's own, too.
     """
     everything = {"__default": {"enabled": True, "integrations": {}}}
     return {
@@ -48,6 +60,7 @@ def client_settings(write_key: str, host: str, scheme: str) -> dict[str, Any]:
                 "addBundledMetadata": True,
                 "maybeBundledConfigIds": {},
                 "versionSettings": {"version": "4.4.7", "componentTypes": ["browser"]},
+                "deliveryStrategy": {"config": {"credentials": "include"}} if cookies else {},
             }
         },
         "plan": {"track": everything, "identify": everything, "group": everything},
@@ -59,3 +72,75 @@ def client_settings(write_key: str, host: str, scheme: str) -> dict[str, Any]:
         "legacyVideoPluginsEnabled": False,
         "remotePlugins": [],
     }
+
+
+def source_config(source: str, write_key: str) -> dict[str, Any]:
+    """What RudderStack's browser client asks its `configUrl` for: no destinations, no reports of its own working."""
+    off = {"enabled": False}
+    return {
+        "source": {
+            "id": source,
+            "name": source,
+            "writeKey": write_key,
+            "enabled": True,
+            "workspaceId": "turnout",
+            "config": {"statsCollection": {"errors": off, "metrics": off}},
+            "connections": [],
+            "destinations": [],
+            "dataplanes": {},
+        }
+    }
+
+
+def scheme(scope: Scope, headers: Mapping[bytes, bytes]) -> str:
+    """The scheme that the browser knows; who ends TLS before the collector says so."""
+    forwarded = headers.get(b"x-forwarded-proto", b"").decode("latin-1")
+    own: str = scope["scheme"]
+    return forwarded if forwarded in ("http", "https") else own
+
+
+def answer_preflight(senders: Senders, origin: bytes, headers: Mapping[bytes, bytes]) -> Response:
+    """Whether a page of this origin may send what it announces; the key is not known yet."""
+    if not senders.admits(origin):
+        return Response(forbidden_origin().body, 403, media_type="application/json")
+    answer = Response(status_code=204)
+    answer.raw_headers += allow_request(origin, headers)
+    return answer
+
+
+def routes(senders: Senders, *, cookies: bool) -> list[Route]:
+    """What browser clients ask before they send; `cookies` as for `client_settings`."""
+
+    async def answer_settings(request: Request) -> Response:
+        write_key = request.path_params["write_key"]
+        host, used = request.headers.get("host", ""), scheme(request.scope, dict(request.scope["headers"]))
+        settings = client_settings(write_key, host, used, cookies=cookies)
+        return _answer(senders, request, write_key, lambda _: settings)
+
+    async def answer_source_config(request: Request) -> Response:
+        if request.method == "OPTIONS":
+            headers = dict(request.scope["headers"])
+            return answer_preflight(senders, headers.get(b"origin", b""), headers)
+        write_key = request.query_params.get("writeKey", "")
+        return _answer(senders, request, write_key, lambda source: source_config(source.name, write_key))
+
+    return [
+        Route("/v1/projects/{write_key}/settings", answer_settings),
+        Route("/sourceConfig/", answer_source_config, methods=["GET", "OPTIONS"]),
+    ]
+
+
+def _answer(
+    senders: Senders, request: Request, write_key: str, content: Callable[[Source], Mapping[str, Any]]
+) -> Response:
+    """The content for the source of a write key; 404 where there is none."""
+    headers = dict(request.scope["headers"])
+    try:
+        source = senders.find_source(write_key)
+        check_origin(source, headers)
+    except RequestError as error:
+        return Response(error.body, 404 if error.status == 401 else error.status, media_type="application/json")
+    answer = Response(orjson.dumps(content(source)), 200, {"cache-control": "private, max-age=120"}, "application/json")
+    origin = headers.get(b"origin")
+    answer.raw_headers += allow(origin) if origin else ()
+    return answer

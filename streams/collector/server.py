@@ -24,7 +24,7 @@ class Collector:
     """Takes events in over HTTP.
 
     `sources` gives the sources in force, and is asked for each request. `grace` is how many seconds the requests under
-    way have at a stop, and after them the producer.
+    way have at a stop, and after them the producer. Raises OSError where the browser client's file cannot be read.
     """
 
     def __init__(

@@ -1,11 +1,34 @@
 """Settings of the collector, and what a source may say of its limits and its webhook."""
 
 from ipaddress import ip_network
+from pathlib import Path
 from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
 
 WEBHOOKS = "/v1/webhook/"
+PATH = r"^(/[A-Za-z0-9._~-]+)+$"
+
+
+def check_path(path: str) -> str:
+    """The path, where the collector has no use for it itself; raises ValueError otherwise."""
+    if path in ("/health", "/ready") or (path.startswith("/v1/") and not path.startswith(WEBHOOKS)):
+        raise ValueError(f"is the collector's own: choose one without /v1/, or below {WEBHOOKS}")
+    return path
+
+
+class ClientSettings(BaseModel):
+    """The key `client` in `collector`."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    path: str = Field(pattern=PATH, description="Where pages load the browser client from: any path of your choice.")
+    file: Path = Field(description="The client's script, from its package on npm.")
+
+    @field_validator("path")
+    @classmethod
+    def _is_free(cls, path: str) -> str:
+        return check_path(path)
 
 
 class CollectorSettings(BaseModel):
@@ -41,6 +64,15 @@ class CollectorSettings(BaseModel):
         (),
         description="Proxies whose X-Forwarded-For is believed: addresses and networks (`10.0.0.0/8`), and `unix` for "
         "whoever comes by a Unix socket. Browsers' events without `context.ip` get the address found so.",
+    )
+    client: ClientSettings | None = Field(
+        None, description="The browser client's script, served from here; by default none is."
+    )
+    cookie_domain: str | None = Field(
+        None,
+        pattern=r"^\.?[A-Za-z0-9-]+(\.[A-Za-z0-9-]+)+$",
+        description="The domain that the site's hosts share, `example.com`: for it the browser clients' anonymous ids "
+        "are set again as cookies of the server, which last a year. By default they are left as they are.",
     )
 
     @field_validator("trusted_proxies")
@@ -121,7 +153,7 @@ class WebhookSettings(BaseModel):
 
     path: str | None = Field(
         None,
-        pattern=r"^(/[A-Za-z0-9._~-]+)+$",
+        pattern=PATH,
         description="Where deliveries are posted; by default `/v1/webhook/` and the source's name.",
     )
     signature: SignatureSettings | None = Field(
@@ -131,6 +163,4 @@ class WebhookSettings(BaseModel):
     @field_validator("path")
     @classmethod
     def _is_free(cls, path: str | None) -> str | None:
-        if path and (path in ("/health", "/ready") or (path.startswith("/v1/") and not path.startswith(WEBHOOKS))):
-            raise ValueError(f"is the collector's own: choose one without /v1/, or below {WEBHOOKS}")
-        return path
+        return path and check_path(path)

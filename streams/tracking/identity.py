@@ -69,9 +69,9 @@ def decode_id(value: str) -> str | None:
     return text if 0 < len(text) <= LONGEST and text not in _NOBODY else None
 
 
-def set_cookie(anonymous_id: str, domain: str | None, *, secure: bool) -> str:
+def set_cookie(anonymous_id: str, domain: str | None, *, secure: bool, name: str = ANONYMOUS) -> str:
     """The Set-Cookie header's value. The browser client reads the cookie, so it cannot be HttpOnly."""
-    value = f"{ANONYMOUS}={anonymous_id}; Max-Age={YEAR}; Path=/; SameSite=Lax"
+    value = f"{name}={anonymous_id}; Max-Age={YEAR}; Path=/; SameSite=Lax"
     if domain:
         value += f"; Domain={domain}"
     return value + "; Secure" if secure else value

@@ -57,17 +57,17 @@ class Collector:
 
         until(ready, 30)
 
-    def events(self, user: str) -> list[dict[str, Any]]:
-        """What it took of one user, whose id is in each event as userId or anonymousId."""
-        return [event for event in self._read(TOPICS.events) if user in (event.get("userId"), event.get("anonymousId"))]
+    def events(self, mark: str) -> list[dict[str, Any]]:
+        """The events that it took in which this text is: a user's, a site's."""
+        return self._read(TOPICS.events, mark)
 
-    def rejected(self, user: str) -> list[dict[str, Any]]:
-        """What it kept of a user's events that it refused."""
-        return [event for event in self._read(TOPICS.rejected) if event.get("userId") == user]
+    def rejected(self, mark: str) -> list[dict[str, Any]]:
+        """What it kept of the events that it refused, of those with this text."""
+        return self._read(TOPICS.rejected, mark)
 
-    def _read(self, topic: str) -> list[dict[str, Any]]:
+    def _read(self, topic: str, mark: str) -> list[dict[str, Any]]:
         records = asyncio.run(read(self._broker, topic, TOPICS.partitions))
-        return [json.loads(record.value) for record in records]
+        return [json.loads(record.value) for record in records if mark.encode() in record.value]
 
     def close(self) -> None:
         """Stop it, and see that it ends well."""

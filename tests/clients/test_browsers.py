@@ -1,0 +1,205 @@
+"""Browser clients in a real browser: pages of one host, a collector at another below the same domain."""
+
+import json
+from collections.abc import Iterator
+from time import time
+from typing import Any
+
+import pytest
+
+from tests import npm
+from tests.clients.browser import Browser, Site, serving
+from tests.clients.collecting import EVENT_BYTES, KEY, Collector, collecting
+from tests.clients.proxy import Proxy
+from tests.clients.sdk import SDKS, example
+from tests.streams.tracking.helpers import until
+
+TEXT = "ünï 日本語 😀"
+WEEK = 7 * 24 * 3600
+MODULES = npm.CACHE / SDKS.name / "node_modules"
+SEGMENT = MODULES / "@segment/analytics-next/dist/umd/standalone.js"
+RUDDERSTACK = MODULES / "@rudderstack/analytics-js/dist/npm/modern/bundled/umd/index.js"
+CLIENTS = ["segment-browser", "rudderstack-browser"]
+LOAD = f'analytics.load("{KEY}");'
+BATCHING = {"integrations": {"Segment.io": {"deliveryStrategy": {"strategy": "batching", "config": {"size": 50}}}}}
+
+
+@pytest.fixture(scope="module")
+def chromium(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
+    """A browser."""
+    running = Browser(tmp_path_factory.mktemp("profile"))
+    yield running
+    running.close()
+
+
+@pytest.fixture
+def browser(chromium: Browser) -> Browser:
+    """The browser, without cookies."""
+    chromium.forget()
+    return chromium
+
+
+@pytest.fixture(scope="module")
+def collector(chromium: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Collector]:
+    """A collector that serves Segment's client, and has the ids of the site's cookies last."""
+    client = {"path": "/assets/a.js", "file": str(SEGMENT)}
+    with collecting(tmp_path_factory.mktemp("collector"), client=client, cookie_domain="example.com") as running:
+        yield running
+
+
+@pytest.fixture
+def site(proxy: Proxy) -> Iterator[Site]:
+    """A site with a page for each client, an empty one, and the script of RudderStack's client."""
+    with serving() as running:
+        running.pages["/rudderstack.js"] = ("text/javascript", RUDDERSTACK.read_text())
+        running.pages["/empty"] = ("text/html", "")
+        for name in CLIENTS:
+            running.pages[f"/{name}"] = ("text/html", page(name, running, proxy))
+        yield running
+
+
+def page(name: str, site: Site, proxy: Proxy) -> str:
+    text = example(name, f"http://events.example.com:{proxy.port}").replace("WRITE_KEY", KEY)
+    return f"<!doctype html><title>Shop {TEXT}</title>" + text.replace("https://shop.example.com", site.url)
+
+
+def replace(site: Site, name: str, old: str, new: str) -> None:
+    """Change a client's page."""
+    kind, text = site.pages[f"/{name}"]
+    assert old in text
+    site.pages[f"/{name}"] = (kind, text.replace(old, new))
+
+
+def with_options(site: Site, **options: Any) -> None:
+    """Have the page of Segment's client load it with these options."""
+    replace(site, "segment-browser", LOAD, f'analytics.load("{KEY}", {json.dumps(options)});')
+
+
+clients = pytest.mark.parametrize("name", CLIENTS)
+
+
+@clients
+def test_all_kinds_of_events_arrive_as_they_were_sent(name: str, browser: Browser, site: Site, collector: Collector):
+    """Each call of a page of another origin is in the topic once, with letters beyond ASCII as they were."""
+    browser.open(f"{site.url}/{name}")
+    calls = f"""
+        analytics.track('Order Completed', {{text: '{TEXT}', total: 59.9, products: [{{sku: 'B-7'}}]}})
+        analytics.identify('u-1', {{name: '{TEXT}'}})
+        analytics.group('g-1', {{name: '{TEXT}'}})
+        analytics.alias('u-2', 'u-1')
+        {"analytics.screen('Main')" if name == "segment-browser" else ""}
+    """
+    browser.run(calls)
+    kinds = ["alias", "group", "identify", "page", *(["screen"] if "screen" in calls else []), "track"]
+    until(lambda: len(collector.events(site.url)) >= len(kinds))
+    events = collector.events(site.url)
+    assert sorted(event["type"] for event in events) == kinds
+    taken = {event["type"]: event for event in events}
+    assert taken["page"]["properties"]["title"] == f"Shop {TEXT}"
+    assert taken["page"]["properties"]["url"] == f"{site.url}/{name}"
+    assert taken["track"]["properties"]["text"] == TEXT
+    assert taken["track"]["properties"]["products"] == [{"sku": "B-7"}]
+    identify = taken["identify"]
+    assert (identify["userId"], identify.get("traits") or identify["context"]["traits"]) == ("u-1", {"name": TEXT})
+    assert taken["group"]["groupId"] == "g-1"
+    assert taken["alias"]["previousId"] == "u-1"
+    assert len({event["anonymousId"] for event in events}) == 1
+
+
+@clients
+def test_what_the_collector_could_not_take_is_sent_again(
+    name: str, browser: Browser, site: Site, proxy: Proxy, collector: Collector
+):
+    """After 500 and 429 the page's event comes a third time."""
+    proxy.faults += [(500, {}), (429, {"Retry-After": "1"})]
+    browser.open(f"{site.url}/{name}")
+    until(lambda: [one.status for one in proxy.events] == [500, 429, 200], 30)
+    assert len(collector.events(site.url)) == 1
+
+
+@clients
+def test_a_refused_event_is_no_storm(name: str, browser: Browser, site: Site, proxy: Proxy, collector: Collector):
+    """What the collector answers 400 is given up, and what follows is taken."""
+    browser.open(f"{site.url}/{name}")
+    until(lambda: collector.events(site.url))
+    browser.run(f"analytics.track('Large', {{text: 'x'.repeat({EVENT_BYTES})}})")
+    until(lambda: [one.status for one in proxy.events] == [200, 400])
+    browser.run("analytics.track('Small')")
+    until(lambda: [one.status for one in proxy.events] == [200, 400, 200])
+    assert len(collector.events(site.url)) == 2
+
+
+def test_a_batch_is_sent_while_the_page_is_left(browser: Browser, site: Site, proxy: Proxy, collector: Collector):
+    """Events that wait for others go in one batch, which outlives its page."""
+    with_options(site, **BATCHING)
+    browser.open(f"{site.url}/segment-browser")
+    browser.run("new Promise((done) => analytics.ready(done))")
+    browser.run("Promise.all([1, 2, 3, 4, 5].map((n) => analytics.track('Clicked', {n}))).then(() => null)")
+    assert proxy.events == []
+    browser.open(f"{site.url}/empty")
+    until(lambda: [(one.path, one.status) for one in proxy.events] == [("/v1/b", 200)])
+    assert len(collector.events(site.url)) == 6
+    assert proxy.events[0].headers["Content-Type"] == "text/plain"
+
+
+def test_a_beacon_is_sent_while_the_page_is_left(browser: Browser, site: Site, proxy: Proxy, collector: Collector):
+    """RudderStack's client, told to use sendBeacon, sends what waits when its page goes, its key in the address."""
+    replace(site, "rudderstack-browser", "{ configUrl", "{ useBeacon: true, configUrl")
+    browser.open(f"{site.url}/rudderstack-browser")
+    browser.run("new Promise((done) => analytics.ready(done))")
+    browser.run("for (let n = 0; n < 3; n++) analytics.track('Clicked', {n})")
+    browser.open(f"{site.url}/empty")
+    until(lambda: len(collector.events(site.url)) == 4)
+    assert {(one.path.partition("?")[0], one.headers["Content-Type"], one.status) for one in proxy.events} == {
+        ("/beacon/v1/batch", "text/plain", 200)
+    }
+
+
+def test_the_collector_is_all_that_the_client_asks(browser: Browser, site: Site, proxy: Proxy, collector: Collector):
+    """Script, settings and events come from and go to it; script and settings are kept by the browser."""
+    browser.open(f"{site.url}/segment-browser")
+    until(lambda: proxy.events)
+    assert [(one.method, one.path, one.status) for one in proxy.passed] == [
+        ("GET", "/assets/a.js", 200),
+        ("GET", f"/v1/projects/{KEY}/settings", 200),
+        ("OPTIONS", "/v1/p", 204),
+        ("POST", "/v1/p", 200),
+    ]
+    browser.open(f"{site.url}/segment-browser")
+    until(lambda: [(one.method, one.path) for one in proxy.passed[4:]] == [("POST", "/v1/p")])
+
+
+def set_by_script(browser: Browser, site: Site, value: str) -> None:
+    """Have the site's script set the id's cookie as Safari keeps it, for a week."""
+    browser.open(f"{site.url}/empty")
+    browser.run(f"document.cookie = 'ajs_anonymous_id={value}; path=/; domain=example.com; max-age={WEEK}'")
+
+
+def test_the_id_that_a_script_set_lasts(browser: Browser, site: Site, collector: Collector):
+    """It is kept, and is good for a year after each event, though the client writes it for a week each time."""
+    with_options(site, cookie={"maxage": 7})
+    set_by_script(browser, site, "set-by-script")
+    assert browser.cookies()["ajs_anonymous_id"]["expires"] < time() + WEEK + 60
+    browser.open(f"{site.url}/segment-browser")
+    for count in (1, 2, 3):
+        until(lambda: len(collector.events(site.url)) == count)  # noqa: B023
+        until(lambda: browser.cookies()["ajs_anonymous_id"]["expires"] > time() + 50 * WEEK)
+        browser.run("analytics.track('Clicked')")
+    cookie = browser.cookies()["ajs_anonymous_id"]
+    assert (cookie["value"], cookie["domain"], cookie["sameSite"]) == ("set-by-script", ".example.com", "Lax")
+    assert not cookie["httpOnly"]
+    assert not cookie["secure"], "the page came over http"
+    assert {event["anonymousId"] for event in collector.events(site.url)} == {"set-by-script"}
+
+
+def test_global_privacy_control_leaves_the_cookie_alone(browser: Browser, site: Site, collector: Collector):
+    """With Sec-GPC the cookie stays as the client wrote it."""
+    with_options(site, cookie={"maxage": 7})
+    set_by_script(browser, site, "private")
+    browser.send_headers({"Sec-GPC": "1"})
+    try:
+        browser.open(f"{site.url}/segment-browser")
+        until(lambda: collector.events(site.url))
+    finally:
+        browser.send_headers({})
+    assert browser.cookies()["ajs_anonymous_id"]["expires"] < time() + WEEK + 60
