@@ -107,6 +107,7 @@ async def _drops(body: bytes) -> AsyncIterator[bytes]:
 async def _blocks() -> AsyncIterator[bytes]:
     for _ in range(HUGE // len(BLOCK)):
         yield BLOCK
+        await asyncio.sleep(0)  # which ends it when the client has left
 
 
 async def _bomb() -> AsyncIterator[bytes]:
@@ -116,6 +117,7 @@ async def _bomb() -> AsyncIterator[bytes]:
     packed = packer.compress(BLOCK) + packer.flush(zlib.Z_FULL_FLUSH)
     for _ in range(HUGE // len(BLOCK) - 1):
         yield packed
+        await asyncio.sleep(0)
 
 
 class Protocol(HttpToolsProtocol):

@@ -13,7 +13,7 @@ import requests
 from deploy.simulator.server import Simulator
 from streams.topics import Delivery, Origin
 from tests.deploy.recovery.stage import Stage
-from tests.deploy.simulator.test_simulator import serving
+from tests.simulating import serving
 from tests.streams.helpers import until
 
 DAY = ("--from", "2026-01-02T00:00Z", "--to", "2026-01-03T00:00Z")

@@ -8,7 +8,7 @@ from click.testing import CliRunner
 
 from deploy.cli import main
 from deploy.simulator.server import Simulator
-from tests.deploy.simulator.test_simulator import serving
+from tests.simulating import serving
 
 ORDER = {
     "type": "track",

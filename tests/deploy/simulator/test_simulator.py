@@ -1,43 +1,25 @@
-import asyncio
 import gzip
 import json
 import signal
 import subprocess
 import sys
-import threading
 import time
 import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager
 
 import orjson
 import pytest
 import requests
-import uvicorn
 from click.testing import CliRunner
 from requests.adapters import HTTPAdapter
 from urllib3.util import Retry
 
 from deploy.cli import main
-from deploy.failures import listen
 from deploy.simulator.faults import EXPIRED
-from deploy.simulator.server import Simulator, config
+from deploy.simulator.server import Simulator
 from deploy.simulator.vendors import find_vendor
 from tests.real_kafka import free_port
-
-
-@contextmanager
-def serving(simulator: Simulator, *, expired: bool = False) -> Iterator[str]:
-    """The simulator on a port of its own, for the length of a `with`; gives its address."""
-    with listen("127.0.0.1", 0) as listener:
-        server = uvicorn.Server(config(simulator, expired=expired))
-        thread = threading.Thread(target=asyncio.run, args=(server.serve([listener]),))
-        thread.start()
-        try:
-            yield f"http{'s' if expired else ''}://127.0.0.1:{listener.getsockname()[1]}"
-        finally:
-            server.should_exit = True
-            thread.join()
+from tests.simulating import serving
 
 
 @pytest.fixture
