@@ -1,7 +1,7 @@
 """Where events go: an HTTP collector, or Kafka directly."""
 
 from base64 import b64encode
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -15,7 +15,7 @@ import orjson
 if TYPE_CHECKING:
     from streams.broker import Broker
 
-_ANSWER_BYTES = 64 * 1024
+_ANSWER_BYTES = 1024 * 1024
 _RETRY_STATUSES = frozenset((408, 425, 429))
 _LOST = (ConnectionError, HTTPException)
 
@@ -76,33 +76,73 @@ class Collector:
         }
         self._timeout = timeout
 
-    def open(self) -> "_CollectorConnection":
+    def open(self) -> "CollectorConnection":
         """A connection for one thread."""
         host, port = self._address
         http = (HTTPSConnection if self._secure else HTTPConnection)(host, port, timeout=self._timeout)
-        return _CollectorConnection(http, self._path, self._headers)
+        return CollectorConnection(http, self._path, self._headers)
 
 
-class _CollectorConnection:
+class Reply(NamedTuple):
+    """What a collector answered; `retry_after` in seconds."""
+
+    status: int
+    retry_after: float | None
+    body: bytes
+
+    @property
+    def is_temporary(self) -> bool:
+        """Whether the same request may be taken later."""
+        return self.status in _RETRY_STATUSES or self.status >= 500
+
+    @property
+    def refused(self) -> Sequence[Mapping[str, Any]]:
+        """The events that were refused from a request that was taken: `index`, `code`, `message`."""
+        try:
+            rejected = orjson.loads(self.body).get("rejected")
+        except (ValueError, AttributeError):
+            return ()
+        return rejected if isinstance(rejected, list) else ()
+
+    @property
+    def complaint(self) -> tuple[str, str]:
+        """Code and message of a request that was not taken."""
+        try:
+            answer = orjson.loads(self.body)
+            return str(answer["code"]), str(answer["message"])
+        except (ValueError, TypeError, KeyError):
+            return "http", f"status {self.status}"
+
+
+class CollectorConnection:
+    """An open way to a collector."""
+
     def __init__(self, http: HTTPConnection, path: str, headers: dict[str, str]) -> None:
         self._http, self._path, self._headers = http, path, headers
 
     def send(self, items: Sequence[Item]) -> Answer:
-        sent = datetime.now(UTC).isoformat(timespec="milliseconds")
-        body = b'{"batch":[%b],"sentAt":"%b"}' % (b",".join(item.value for item in items), sent.encode())
+        """As Connection."""
         try:
-            status, retry_after, answer = self._post(body)
+            reply = self.post([item.value for item in items])
         except (OSError, HTTPException) as error:
-            self._http.close()
             return Answer(items, None, 0, type(error).__name__)
-        if 200 <= status < 300:
-            refused = _refused(answer)
+        if 200 <= reply.status < 300:
+            refused = len(reply.refused)
             return Answer(refused=refused, reason="the collector refused single events" if refused else "")
-        if status in _RETRY_STATUSES or status >= 500:
-            return Answer(items, retry_after, 0, f"status {status}")
-        return Answer(refused=len(items), reason=f"the collector answered {status}")
+        if reply.is_temporary:
+            return Answer(items, reply.retry_after, 0, f"status {reply.status}")
+        return Answer(refused=len(items), reason=f"the collector answered {reply.status}")
 
-    def _post(self, body: bytes) -> tuple[int, float | None, bytes]:
+    def post(self, events: Sequence[bytes]) -> Reply:
+        """Send events, each its JSON, as one batch; raises OSError or HTTPException where no answer comes."""
+        sent = datetime.now(UTC).isoformat(timespec="milliseconds")
+        try:
+            return self._post(b'{"batch":[%b],"sentAt":"%b"}' % (b",".join(events), sent.encode()))
+        except (OSError, HTTPException):
+            self._http.close()
+            raise
+
+    def _post(self, body: bytes) -> Reply:
         reused = self._http.sock is not None
         try:
             response = self._request(body)
@@ -115,7 +155,7 @@ class _CollectorConnection:
         answer = response.read(_ANSWER_BYTES)
         if not response.isclosed():
             self._http.close()
-        return response.status, _seconds(response.getheader("Retry-After")), answer
+        return Reply(response.status, _seconds(response.getheader("Retry-After")), answer)
 
     def _request(self, body: bytes) -> HTTPResponse:
         self._http.request("POST", self._path, body, self._headers)
@@ -131,14 +171,6 @@ def _seconds(retry_after: str | None) -> float | None:
         return max(0.0, parsedate_to_datetime(retry_after).timestamp() - time())
     except (ValueError, OverflowError):
         return None
-
-
-def _refused(answer: bytes) -> int:
-    try:
-        rejected = orjson.loads(answer).get("rejected")
-    except (ValueError, AttributeError):
-        return 0
-    return len(rejected) if isinstance(rejected, list) else 0
 
 
 @dataclass(frozen=True)

@@ -169,7 +169,7 @@ class Sender:
                 self.drop("expired", len(items), answer.reason)
                 return
             self._count("retries", 1)
-            self._pause(_delay(attempt, answer.after))
+            self._pause(retry_delay(attempt, answer.after))
             attempt += 1
 
     def _pause(self, delay: float) -> None:
@@ -180,7 +180,7 @@ class Sender:
             threading.Event().wait(min(delay, FLUSH_DELAY))
 
 
-def _delay(attempt: int, after: float | None) -> float:
+def retry_delay(attempt: int, after: float | None) -> float:
     """Seconds until the next attempt: what the collector asks for, else exponential with full jitter."""
     if after is not None:
         return min(after, LONGEST_RETRY_AFTER)
