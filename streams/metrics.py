@@ -38,3 +38,6 @@ PLAN_VIOLATIONS = Counter(
     "`unplanned_event` or `unplanned_property`.",
     ["plan", "event", "rule"],
 )
+ENRICHMENT_FAILURES = Counter(
+    "turnout_enrichment_failures", "Events that an enrichment failed for; they went on without it.", ["enrichment"]
+)

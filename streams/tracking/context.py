@@ -24,6 +24,8 @@ _CLICK_IDS = {
     "ScCid": ("snapchat", "click_id"),
     "rdt_cid": ("reddit", "click_id"),
     "epik": ("pinterest", "click_id"),
+    "li_fat_id": ("linkedin", "li_fat_id"),
+    **{name: ("google_ads", name) for name in ("gclid", "gbraid", "wbraid")},
 }
 """The click ids that presets look for in the event's `integrations`."""
 

@@ -1,0 +1,74 @@
+"""When an event happened by a clock that can be trusted.
+
+Costs 1.5 µs.
+"""
+
+from datetime import UTC, datetime
+from typing import Any
+
+from pydantic import TypeAdapter, ValidationError
+
+from streams.enrichment.contract import Enrich, Enrichment, Settings
+from streams.enrichment.files import Files
+from streams.enrichment.patches import Patch
+from streams.events import Event, rfc3339
+
+_DAY = 24 * 3600.0
+_YEAR_10000 = 253402300800.0
+
+_read = TypeAdapter(datetime).validate_python
+
+
+class TimestampSettings(Settings):
+    """How much a sender's clock is believed."""
+
+    behind: float = 30 * _DAY
+    """Seconds that a sender's clock may be behind. Where `sentAt` lies further before `receivedAt`, an archive is sent,
+    and its times stay."""
+
+
+def make(settings: TimestampSettings, _files: Files) -> Enrich:
+    """Correct `timestamp` by Segment's formula, receivedAt - (sentAt - originalTimestamp); keep the sender's own.
+
+    It ends up neither after receivedAt nor before 1970. One that differs from an `originalTimestamp` beside it was
+    corrected before, and is only bounded.
+    """
+
+    def correct(event: Event) -> Patch | None:
+        received = seconds(event.get("receivedAt"))
+        stamp, original = event.get("timestamp"), event.get("originalTimestamp")
+        given = stamp or original
+        happened = seconds(given)
+        if received is None or happened is None:
+            return None
+        skew = 0.0
+        if not (stamp and original) or stamp == original:
+            original = given
+            sent = seconds(event.get("sentAt"))
+            if sent is not None and received - sent <= settings.behind:
+                skew = received - sent
+        corrected = min(max(happened + skew, 0.0), received)
+        return {"timestamp": rfc3339(corrected), "originalTimestamp": original}
+
+    return correct
+
+
+def seconds(moment: Any) -> float | None:
+    """A moment in any form that the event spec takes as seconds since 1970; None where it is none, or before that.
+
+    Text without a zone is UTC.
+    """
+    try:
+        found = datetime.fromisoformat(moment)
+    except (TypeError, ValueError):
+        try:
+            found = _read(moment)
+        except ValidationError:
+            return None
+    if found.tzinfo is None:
+        found = found.replace(tzinfo=UTC)
+    since = found.timestamp()
+    return since if 0 <= since < _YEAR_10000 else None
+
+
+TIMESTAMP = Enrichment("timestamp", TimestampSettings, make, replaces=True)
