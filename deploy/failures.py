@@ -2,11 +2,13 @@
 
 import os
 import socket
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 import click
 
 from deploy.config.mistakes import render
+from streams.enrichment.files import Stamp
 from transforms import RuleError
 
 
@@ -21,13 +23,14 @@ class Failed(click.ClickException):
 
 
 class Misconfigured(click.ClickException):
-    """The configuration has mistakes; exit code 2."""
+    """The configuration has mistakes; exit code 2. `data_files` are those that it names, as they were."""
 
     exit_code = 2
 
-    def __init__(self, mistakes: Sequence[RuleError]) -> None:
+    def __init__(self, mistakes: Sequence[RuleError], data_files: Mapping[Path, Stamp | None] | None = None) -> None:
         super().__init__("")
         self.mistakes = mistakes
+        self.data_files = data_files or {}
 
     def show(self, file: object = None) -> None:  # noqa: ARG002
         """Print each mistake with its line."""

@@ -6,10 +6,11 @@ An event is checked and then kept as the dict it was parsed to, since what pydan
 import hashlib
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Annotated, Any, Literal, NotRequired
 
 import orjson
-from pydantic import Field, TypeAdapter, ValidationError
+from pydantic import Field, StrictInt, TypeAdapter, ValidationError
 from typing_extensions import TypedDict
 
 Event = dict[str, Any]
@@ -17,7 +18,7 @@ Event = dict[str, Any]
 
 TYPES = ("track", "page", "screen", "identify", "group", "alias")
 
-Id = Annotated[str, Field(max_length=1024)] | int | None
+Id = Annotated[str, Field(max_length=1024)] | StrictInt | None
 Text = Annotated[str, Field(min_length=1, max_length=1024)]
 Properties = dict[str, Any] | None
 
@@ -70,7 +71,7 @@ class Group(_Common):
     """The organisation that a user belongs to."""
 
     type: Literal["group"]
-    groupId: Text | int
+    groupId: Text | StrictInt
     traits: NotRequired[Properties]
 
 
@@ -78,8 +79,8 @@ class Alias(_Common):
     """Two identities that are one user's."""
 
     type: Literal["alias"]
-    previousId: Text | int
-    userId: Text | int  # type: ignore[misc]  # an alias must have it
+    previousId: Text | StrictInt
+    userId: Text | StrictInt  # type: ignore[misc]  # an alias must have it
 
 
 SPEC: Mapping[str, frozenset[str]] = {
@@ -159,7 +160,14 @@ def time_of(event: Event, seconds: float) -> str:
 
 def rfc3339(seconds: float) -> str:
     """Seconds since 1970 as the text that every record of ours uses: UTC, with milliseconds."""
-    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    second, millisecond = divmod(int(seconds * 1000), 1000)
+    return f"{_second(second)}.{millisecond:03}Z"
+
+
+# Most moments that are written at one time are of a few seconds.
+@lru_cache(256)
+def _second(second: int) -> str:
+    return datetime.fromtimestamp(second, UTC).isoformat().removesuffix("+00:00")
 
 
 def _place(error: orjson.JSONDecodeError) -> str:

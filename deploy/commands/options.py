@@ -23,7 +23,7 @@ def read(folder: Path) -> Configuration:
     try:
         return read_configuration(folder)
     except ConfigurationError as error:
-        raise Misconfigured(error.mistakes) from None
+        raise Misconfigured(error.mistakes, error.data_files) from None
 
 
 def load(folder: Path, *needed: str) -> Configuration:
@@ -36,5 +36,5 @@ def load(folder: Path, *needed: str) -> Configuration:
     files = tuple(str(folder / name) for name in ("turnout.yaml", *needed))
     unset = [unset.error for unset in configuration.unset if str(unset.error.path).startswith(files)]
     if unset:
-        raise Misconfigured(unset)
+        raise Misconfigured(unset, configuration.data_files)
     return configuration

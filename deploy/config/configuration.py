@@ -24,6 +24,8 @@ from streams.admission import DefaultContext, Kinds
 from streams.collector.settings import WEBHOOKS
 from streams.collector.signatures import make_verify
 from streams.consent import Consent, ConsentSettings
+from streams.enrichment import registry as enrichments
+from streams.enrichment.files import Files, SettingError, Stamp
 from streams.plans import Plan, PlanStep
 from streams.repair import Repair
 from streams.ruleset import Route, RuleSet, Sample
@@ -38,6 +40,9 @@ from transforms.rules import Rules, read_rules
 
 Model = TypeVar("Model", bound=BaseModel)
 
+DataFiles = Mapping[Path, Stamp | None]
+"""Files that a folder names, and that enrichments read, as they were."""
+
 _OF_THE_COLLECTOR = {"source", "write_keys", "disabled_keys", "state", "origins", "limits", "tests"}
 """Keys of a source's file that change nothing of what becomes of an event once it was taken."""
 
@@ -45,9 +50,10 @@ _OF_THE_COLLECTOR = {"source", "write_keys", "disabled_keys", "state", "origins"
 class ConfigurationError(Exception):
     """A folder that cannot be used; `mistakes` are all of them, in the order of the files."""
 
-    def __init__(self, mistakes: Sequence[RuleError]) -> None:
+    def __init__(self, mistakes: Sequence[RuleError], data_files: DataFiles | None = None) -> None:
         super().__init__("\n".join(map(str, mistakes)))
         self.mistakes = mistakes
+        self.data_files = data_files or {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +115,7 @@ class Configuration:
     source_rules: Mapping[str, SourceRules] = field(default_factory=dict)
     unset: Sequence[Unset] = field(default_factory=tuple)
     warnings: Sequence[RuleError] = field(default_factory=tuple)
+    data_files: DataFiles = field(default_factory=dict)
 
     @property
     def topics(self) -> Topics:
@@ -145,6 +152,7 @@ class _Reader:
         self.source_names: list[str] = []
         self.source_rules: dict[str, SourceRules] = {}
         self.plans: dict[str, PlanStep | None] = {}
+        self.files = Files(folder)
 
     def read(self) -> Configuration:
         if not self.folder.is_dir():
@@ -157,7 +165,7 @@ class _Reader:
         integrations = [self._read_integration(document, consent) for document in self._documents("integrations")]
         index = self._index([source for source in sources if source], settings)
         if self.mistakes or settings is None:
-            raise ConfigurationError(self._sorted_mistakes())
+            raise ConfigurationError(self._sorted_mistakes(), self.files.used)
         return Configuration(
             self.folder,
             settings,
@@ -168,6 +176,7 @@ class _Reader:
             self.source_rules,
             tuple(self.unset),
             tuple(self.warnings),
+            self.files.used,
         )
 
     def _sorted_mistakes(self) -> list[RuleError]:
@@ -217,7 +226,10 @@ class _Reader:
 
     def _read_source(self, document: Document) -> Source | None:
         self._check_name(document, "source")
-        data, unknown = self._fill(document, SourceFile, self._keys(document))
+        keys = self._keys(document)
+        data, unknown = self._fill(document, SourceFile, {name: keys[name] for name in keys if name != "enrich"})
+        if "enrich" in keys:
+            data["enrich"] = keys["enrich"]
         file = self._validate(document, SourceFile, data, (), unknown)
         name = document.data and document.data.get("source")
         if isinstance(name, str):
@@ -266,6 +278,28 @@ class _Reader:
             yield Repair(rules, keeps_others="otherwise" not in self._keys(document))
         if plan := self._find_plan(document, file.plan):
             yield plan
+        yield from self._make_enrichments(document, file)
+
+    def _make_enrichments(self, document: Document, file: SourceFile) -> Iterator[Step]:
+        for name in file.enrich.keys() - enrichments.names():
+            hint = hint_at(name, enrichments.names())
+            place = document.where_key("enrich", name)
+            self.mistakes.append(RuleError(f"no enrichment is called {name!r}", hint, *place, document.path))
+        for name in enrichments.names():
+            if name not in file.enrich:
+                continue
+            at: Place = ("enrich", name)
+            try:
+                enrichment = enrichments.find(name)
+                data, unknown = self._fill(document, enrichment.settings, file.enrich[name] or {}, at)
+                settings = self._validate(document, enrichment.settings, data, at, unknown)
+                if settings is not None and not unknown:
+                    yield enrichments.make_step(enrichment, settings, self.files)
+            except enrichments.UnknownEnrichmentError as error:
+                self.mistakes.append(document.error(str(error), at=at))
+            except SettingError as error:
+                message = f"{_dotted((*at, *error.key))}: {error.message}"
+                self.mistakes.append(document.error(message, error.hint, at=(*at, *error.key)))
 
     def _make_webhook(
         self, document: Document, file: SourceFile, rules: Rules | None, unknown: Collection[Place]

@@ -188,6 +188,10 @@ class SourceFile(BaseModel):
         "`$.body`, instead of mending events.",
     )
     plan: str | None = Field(None, description="The tracking plan that its events are held against: `plans/NAME.yaml`.")
+    enrich: dict[str, Any] = Field(
+        default_factory=dict,
+        description="Enrichments by name, each with its settings: see enrichment.md. They run after the rules.",
+    )
     match: Any = Field(None, description="`first` rule that matches mends the event, or `all`, one after the other.")
     map: Any = Field(None, description="What every rule mends.")
     rules: Any = Field(

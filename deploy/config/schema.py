@@ -10,6 +10,7 @@ from deploy.config.files import IntegrationFile, SourceFile
 from deploy.config.settings import TurnoutSettings
 from forwarders import registry
 from forwarders.contract import Contract
+from streams.enrichment import registry as enrichments
 from streams.plans import Plan, schemas
 from streams.plans.model import PARTS
 from transforms.directives import DIRECTIVES, Directive
@@ -44,7 +45,15 @@ def integration_schema() -> Schema:
 
 def source_schema() -> Schema:
     """Of sources/*.yaml."""
-    return _of_model(SourceFile)
+    schema = _of_model(SourceFile)
+    found = [enrichments.find(name) for name in enrichments.names()]
+    for enrichment in found:
+        schema["definitions"] |= _settings(f"enrich.{enrichment.name}", enrichment.settings)
+    options = {
+        it.name: {"anyOf": [{"$ref": f"#/definitions/enrich.{it.name}.settings"}, {"type": "null"}]} for it in found
+    }
+    schema["properties"]["enrich"] |= {"properties": options, "additionalProperties": False}
+    return schema
 
 
 def plan_schema() -> Schema:
@@ -134,16 +143,21 @@ def _rule_properties(payload: Schema) -> Schema:
 
 def _definitions(contract: Contract) -> Schema:
     """A forwarder's settings and the map of its payload, under its name."""
-    template = f"#/definitions/{contract.name}.{{model}}"
-    settings = contract.settings.model_json_schema(ref_template=template)
-    written = {**settings.pop("$defs", {}), "settings": settings}
-    found = {f"{contract.name}.{name}": _with_references(it, everywhere=True) for name, it in written.items()}
+    found = _settings(contract.name, contract.settings)
     if contract.payload:
+        template = f"#/definitions/{contract.name}.{{model}}"
         payload = contract.payload.model_json_schema(ref_template=template)
         for name, each in payload.pop("$defs", {}).items():
             found[f"{contract.name}.{name}"] = _mapped(each)
         found[f"{contract.name}.map"] = _mapped(payload)
     return found
+
+
+def _settings(prefix: str, model: type[BaseModel]) -> Schema:
+    """Settings, and the models within them, with names that begin with a prefix."""
+    settings = model.model_json_schema(ref_template=f"#/definitions/{prefix}.{{model}}")
+    written = {**settings.pop("$defs", {}), "settings": settings}
+    return {f"{prefix}.{name}": _with_references(it, everywhere=True) for name, it in written.items()}
 
 
 def _with_references(schema: Any, *, everywhere: bool) -> Any:

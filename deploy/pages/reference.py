@@ -13,6 +13,7 @@ from pydantic.fields import FieldInfo
 from deploy.cli import COMMANDS, main
 from deploy.config.files import IntegrationFile, SourceFile
 from deploy.config.settings import TurnoutSettings
+from streams.enrichment.registry import BUILT_IN
 from streams.plans.model import Plan, Schema
 from transforms.directives import DIRECTIVES, Directive
 from transforms.documents import Document
@@ -100,6 +101,15 @@ def rules() -> str:
     return _with_section(_with_section(text, "directives", _directives()), "jsonpath", _paths())
 
 
+def enrichment() -> str:
+    """The text of enrichment.md with the tables of settings."""
+    text = (DOCS / "enrichment.md").read_text()
+    for each in BUILT_IN:
+        if rows := list(_rows(each.settings)):
+            text = _with_section(text, each.name, ["| key | value | default | |", "| --- | --- | --- | --- |", *rows])
+    return text
+
+
 def _with_section(text: str, name: str, lines: Iterable[str]) -> str:
     begin, end = f"<!-- {name} -->\n", f"<!-- /{name} -->"
     return text[: text.index(begin) + len(begin)] + "\n".join([*lines, ""]) + text[text.index(end) :]
@@ -145,11 +155,12 @@ def _help(context: click.Context) -> list[str]:
 def _rows(model: type[BaseModel], prefix: str = "") -> Iterator[str]:
     for name, field in model.model_fields.items():
         key = f"{prefix}{name}"
+        description = field.description and " ".join(field.description.split())
         nested = _model(field.annotation)
         if nested is None:
-            yield f"| `{key}` | {_type(field)} | {_default(field)} | {field.description} |"
+            yield f"| `{key}` | {_type(field)} | {_default(field)} | {description} |"
         else:
-            yield f"| `{key}` | mapping | {'' if field.default is None else 'as below'} | {field.description} |"
+            yield f"| `{key}` | mapping | {'' if field.default is None else 'as below'} | {description} |"
             named = get_origin(field.annotation) in (dict, Mapping)
             yield from _rows(nested, f"{key}.NAME." if named else f"{key}.")
 
@@ -211,3 +222,4 @@ if __name__ == "__main__":
     (DOCS / "configuration.md").write_text(configuration())
     (DOCS / "commands.md").write_text(commands())
     (DOCS / "rules.md").write_text(rules())
+    (DOCS / "enrichment.md").write_text(enrichment())

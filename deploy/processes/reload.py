@@ -15,6 +15,7 @@ import structlog
 from deploy.config.configuration import Configuration, Integration
 from deploy.failures import Misconfigured
 from streams.broker import BrokerError, find_mismatches
+from streams.enrichment.files import are_replaced
 from streams.metrics import CONFIGURATION, CONFIGURATION_BROKEN
 from streams.ruleset import Holder
 from streams.topics import Topic
@@ -34,6 +35,8 @@ Take = Callable[[Configuration, Configuration], bool]
 class Reloader:
     """Keeps a process at the configuration in its folder, by a hash of the files' content.
 
+    The files of data that it names may be large, and lie anywhere: they are told by their size and time.
+
     `read` reads the folder as the process does when it starts, and raises Misconfigured. A folder with mistakes is
     reported, and the old configuration goes on. What turnout.yaml says is in force from the next start only.
     """
@@ -45,6 +48,7 @@ class Reloader:
         self._read = read
         self._take = take
         self._seen = content_hash(configuration.folder)
+        self._data_files = configuration.data_files
         self._before: Configuration | None = None
         self._wake = asyncio.Event()
         self._export(broken=False)
@@ -52,7 +56,7 @@ class Reloader:
     def poll(self) -> None:
         """Look at the folder once, and take up what has changed."""
         seen = content_hash(self.current.folder)
-        if seen != self._seen:
+        if seen != self._seen or are_replaced(self._data_files):
             self._seen = seen
             self._load()
         if self._before is not None and self._take(self._before, self.current):
@@ -84,6 +88,7 @@ class Reloader:
         try:
             configuration = self._read()
         except Misconfigured as error:
+            self._data_files = error.data_files
             self._export(broken=True)
             log.error(  # noqa: TRY400
                 "the configuration has mistakes, and the old one goes on",
@@ -91,6 +96,7 @@ class Reloader:
                 mistakes=[str(mistake) for mistake in error.mistakes[:20]],
             )
             return
+        self._data_files = configuration.data_files
         if configuration.settings != self.current.settings:
             changed = [
                 name

@@ -1,7 +1,7 @@
 """The files of data that enrichments read."""
 
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -30,11 +30,11 @@ _read: dict[tuple[Path, Callable[[Path], Any]], tuple[Stamp | None, Any]] = {}
 
 
 class Files:
-    """Reads files whose names are relative to a configuration folder, and knows which they were."""
+    """Reads files whose names are relative to a configuration folder; `used` are all that were named, as they were."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.used: set[Path] = set()
+        self.used: dict[Path, Stamp | None] = {}
 
     def read(self, name: Path, key: Key, reader: Callable[[Path], T]) -> T:
         """What `reader` makes of a file; raises SettingError for the setting at `key` where it cannot be read.
@@ -42,8 +42,8 @@ class Files:
         The reader raises ValueError, or RuleError where it knows the line.
         """
         path = self.folder / name
-        self.used.add(path)
-        stamp = stamp_of(path)
+        # Before it is read: a file that changes meanwhile is another than this.
+        stamp = self.used[path] = stamp_of(path)
         kept = _read.get((path, reader))
         if kept and kept[0] == stamp and stamp:
             return kept[1]  # type: ignore[no-any-return]
@@ -69,6 +69,6 @@ def stamp_of(path: Path) -> Stamp | None:
     return found.st_ino, found.st_size, found.st_mtime_ns
 
 
-def stamps(paths: Iterable[Path]) -> list[tuple[str, Stamp | None]]:
-    """Each path with its stamp, sorted: equal as long as no file of them is replaced."""
-    return sorted((str(path), stamp_of(path)) for path in paths)
+def are_replaced(files: Mapping[Path, Stamp | None]) -> bool:
+    """Whether any of these files is another than it was, or has come, or is gone."""
+    return any(stamp_of(path) != stamp for path, stamp in files.items())

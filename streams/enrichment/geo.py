@@ -1,6 +1,6 @@
 """Where an address is.
 
-Costs 1 µs, and 15 more for an address that is not in the cache, with a city database.
+Costs 1 µs, and 7 more for an address that is not in the cache, with a city database.
 """
 
 import shutil
@@ -37,8 +37,8 @@ def read_database(path: Path) -> maxminddb.Reader:
         copy.flush()
         try:
             return maxminddb.open_database(copy.name)
-        except maxminddb.InvalidDatabaseError as error:
-            raise ValueError(f"is no MaxMind DB: {error}") from None
+        except maxminddb.InvalidDatabaseError:
+            raise ValueError("is no MaxMind DB") from None
 
 
 def make(settings: GeoSettings, files: Files) -> Enrich:

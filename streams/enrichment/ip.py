@@ -1,9 +1,9 @@
 """Addresses that tell no person.
 
-Costs 0.5 µs, and 3 more for an address that is not in the cache.
+Costs 1 µs, and 8 more for an address that is not in the cache.
 """
 
-from ipaddress import IPv6Address, ip_address, ip_network
+from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import Literal
 
 from streams.enrichment.caching import cached
@@ -12,8 +12,8 @@ from streams.enrichment.files import Files
 from streams.enrichment.patches import Patch
 from streams.events import Event
 
-PREFIXES = {4: 24, 6: 48}
-"""Bits of an address that stay, by IP version."""
+ZEROES = {4: 8, 6: 80}
+"""How many of an address's last bits become 0, by IP version."""
 
 
 class IpSettings(Settings):
@@ -30,11 +30,11 @@ def network_of(address: str) -> str | None:
         found = ip_address(address.strip())
     except ValueError:
         return None
-    if isinstance(found, IPv6Address):
-        found = found.ipv4_mapped or IPv6Address(int(found))
-    return str(
-        ip_network((int(found), PREFIXES[found.version]) if found.version == 6 else f"{found}/24", strict=False)[0]
-    )
+    if isinstance(found, IPv6Address) and found.ipv4_mapped:
+        found = found.ipv4_mapped
+    zeroes = ZEROES[found.version]
+    kind = IPv6Address if found.version == 6 else IPv4Address
+    return str(kind(int(found) >> zeroes << zeroes))
 
 
 def make(settings: IpSettings, _files: Files) -> Enrich:

@@ -43,7 +43,7 @@ class Table(Settings):
 class LookupSettings(Settings):
     """The tables."""
 
-    tables: tuple[Table, ...] = Field(min_length=1)
+    tables: tuple[Table, ...]
     """Of two that have a field for the same place, the first wins."""
 
 

@@ -1,9 +1,9 @@
 """Personal data where none should be: e-mail addresses and card numbers, masked.
 
-Costs 6 µs; 15 where an e-mail address stands at a safe place, and 10 more for each text that is masked.
+Costs 4 µs; 25 and more where something may have to be masked.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Literal
 
 import orjson
@@ -70,7 +70,7 @@ def make(settings: PiiSettings, _files: Files) -> Enrich:
 
     In all of them but ids, times, `integrations` and the places named safe. Keys and numbers are no texts.
     """
-    safe = frozenset(tuple(place.removeprefix("$.").split(".")) for place in settings.safe)
+    safe = [place.removeprefix("$.").split(".") for place in settings.safe]
     emails, cards = "email" in settings.find, "card" in settings.find
     mask = settings.mask.encode()
 
@@ -84,17 +84,18 @@ def make(settings: PiiSettings, _files: Files) -> Enrich:
         return number if inside or not is_card(number) else mask
 
     def clean(event: Event) -> Patch | None:
-        raw = orjson.dumps([value for key, value in event.items() if key not in _ENVELOPE])
-        with_email = emails and (b"@" in raw or b"%40" in raw)
+        looked_at = _without(event, safe)
+        raw = orjson.dumps(looked_at)
+        with_email = emails and (b"@" in raw or (b"%" in raw and b"%40" in raw))
         with_card = cards and _FOURTEEN in raw.translate(_DIGITS, b" -") and _CARD.search(raw) is not None
         if not (with_email or with_card):
             return None
         found: list[tuple[Place, str]] = []
-        for place, text in _texts(event, safe):
+        for place, text in _texts(looked_at):
             cleaned = before = text.encode()
             if with_email and ("@" in text or "%40" in text):
                 cleaned = _EMAIL.sub(mask_email, cleaned)
-            if with_card:
+            if with_card and len(text) >= 14:
                 cleaned = _CARD.sub(mask_card, cleaned)
             if cleaned != before:
                 found.append((place, cleaned.decode()))
@@ -110,20 +111,32 @@ def is_card(number: bytes) -> bool:
     return (sum(digits[-1::-2]) + sum(doubled)) % 10 == 0
 
 
-def _texts(event: Event, safe: frozenset[tuple[str, ...]]) -> Iterator[tuple[Place, str]]:
-    """Each text of an event with its place."""
-    stack: list[tuple[Place, Any]] = [((key,), value) for key, value in event.items() if key not in _ENVELOPE]
+def _without(event: Event, safe: Iterable[Sequence[str]]) -> Event:
+    """A copy of an event without its envelope and the safe places; it shares all else with the event."""
+    copy = {key: value for key, value in event.items() if key not in _ENVELOPE}
+    for *path, last in safe:
+        into = copy
+        for key in path:
+            inner = into.get(key)
+            if type(inner) is not dict:
+                break
+            into[key] = into = inner.copy()
+        else:
+            into.pop(last, None)
+    return copy
+
+
+def _texts(event: Event) -> Iterator[tuple[Place, str]]:
+    """Each text with its place."""
+    stack: list[tuple[Place, Any]] = [((), event)]
     while stack:
         place, value = stack.pop()
-        kind = type(value)
-        if kind is str:
-            if place not in safe:
-                yield place, value
-        elif kind is dict:
-            if place not in safe:
-                stack += [((*place, key), each) for key, each in value.items()]
-        elif kind is list and place not in safe:
-            stack += [((*place, index), each) for index, each in enumerate(value)]
+        for key, each in value.items() if type(value) is dict else enumerate(value):
+            kind = type(each)
+            if kind is str:
+                yield (*place, key), each
+            elif kind is dict or kind is list:
+                stack.append(((*place, key), each))
 
 
 def _patch(event: Event, found: Sequence[tuple[Place, str]]) -> Patch:

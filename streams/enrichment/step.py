@@ -14,7 +14,8 @@ class EnrichmentStep:
     """One enrichment of a source. Where it fails the event goes on as it was, with a note, and it is counted."""
 
     def __init__(self, name: str, enrich: Enrich, *, replaces: bool) -> None:
-        self.name = name
+        self.name = f"enrich.{name}"
+        self._called = name
         self._enrich = enrich
         self._put = replace if replaces else fill
         self._failures = ENRICHMENT_FAILURES.labels(name)
@@ -34,7 +35,7 @@ class EnrichmentStep:
 
     def _fail(self, event: Event, note: Note) -> Event:
         self._failures.inc()
-        note("enrichment", self.name)
+        note("enrichment", self._called)
         return event
 
 

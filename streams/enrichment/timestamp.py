@@ -1,6 +1,6 @@
 """When an event happened by a clock that can be trusted.
 
-Costs 1.5 µs.
+Costs 3 µs.
 """
 
 from datetime import UTC, datetime

@@ -11,6 +11,7 @@ from deploy.pages import reference
         ("configuration.md", reference.configuration),
         ("commands.md", reference.commands),
         ("rules.md", reference.rules),
+        ("enrichment.md", reference.enrichment),
     ],
 )
 def test_reference_is_up_to_date(file, write):
@@ -20,7 +21,7 @@ def test_reference_is_up_to_date(file, write):
 
 def test_every_key_is_described():
     """No setting is without a description."""
-    assert "| None |" not in reference.configuration()
+    assert "| None |" not in reference.configuration() + reference.enrichment()
 
 
 @pytest.mark.parametrize("command", COMMANDS)

@@ -125,6 +125,34 @@ def test_sources_are_taken_up(folder, router, monkeypatch):
     assert holder.current.sources is reloader.current.sources
 
 
+def joined(holder):
+    """What the table of plans says to the router's source of web events."""
+    (step,) = [step for step in holder.current.sources.by_name("web").steps if step.name == "enrich.lookup"]
+    return step({"type": "identify", "userId": "u", "traits": {"plan": "pro"}}, lambda *_: None)["traits"]
+
+
+def test_a_file_of_data_is_taken_up(folder, router):
+    """A table that was not there when the rules named it, and one that is replaced, are read at the next look."""
+    holder, reloader = router
+    lookup = "enrich:\n  lookup: {tables: [{file: plans.csv, key: traits.plan, into: traits}]}"
+    edit(folder, "sources/web.yaml", "enrich:", lookup)
+    before = holder.current
+    reloader.poll()
+    assert holder.current is before
+    (folder / "plans.csv").write_text("plan,price\npro,9\n")
+    reloader.poll()
+    assert joined(holder) == {"plan": "pro", "price": "9"}
+    (folder / "plans.csv").write_text("plan,price\npro,19\n")
+    reloader.poll()
+    assert joined(holder) == {"plan": "pro", "price": "19"}
+    before = holder.current
+    reloader.poll()
+    assert holder.current is before
+    (folder / "plans.csv").unlink()
+    reloader.poll()
+    assert holder.current is before
+
+
 def test_draining_takes_the_route_away(folder, router):
     """An integration that is set to draining gets nothing new."""
     holder, reloader = router

@@ -231,3 +231,17 @@ def test_the_plan_of_the_source(example):
     code, output = run("--event", "-", "--source", "web", event={**ORDER, "event": "other"})
     assert "✗ plan: quarantined: plan: shop: track: unplanned_event" in output
     assert code == 0
+
+
+def test_the_enrichments_of_the_source(example):
+    """What each enrichment added is a step of its own, and a bot's event goes no further."""
+    event = {**ORDER, "context": {"ip": "203.0.113.7", "userAgent": "Mozilla/5.0 (Windows NT 10.0) Firefox/143.0"}}
+    code, output = run("--event", "-", "--source", "web", "--json", event=event)
+    assert code == 0
+    steps = {each["step"]: each for each in json.loads(output)["steps"]}
+    assert steps["enrich.ip"]["fields"] == [{"field": "context.ip", "before": "203.0.113.7", "after": "203.0.113.0"}]
+    assert steps["enrich.user_agent"]["detail"] == "see below"
+    assert steps["enrich.campaign"]["detail"] == "nothing to change"
+    code, output = run("--event", "-", "--source", "web", event={**ORDER, "context": {"userAgent": "Googlebot/2.1"}})
+    assert code == 0
+    assert "✗ enrich.bot: filtered: bot" in output

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from streams.enrichment import registry
-from streams.enrichment.files import Files, SettingError
+from streams.enrichment.files import Files, SettingError, are_replaced
 from tests.streams.enrichment.conftest import write_places
 
 
@@ -92,10 +92,13 @@ def test_a_file_that_stayed_the_same_is_not_read_again(own, monkeypatch):
     make("geo", own, database="places.mmdb")
 
 
-def test_files_are_known(own):
-    """The files that were named are known, those that are missing too, so that they can be watched."""
+def test_named_files_are_watched(own):
+    """A file that was named is known, also one that is missing, and seen when it is there."""
     files = Files(own)
     settings = registry.find("geo").settings.model_validate({"database": "gone.mmdb"})
     with pytest.raises(SettingError):
         registry.find("geo").make(settings, files)
-    assert files.used == {own / "gone.mmdb"}
+    assert files.used == {own / "gone.mmdb": None}
+    assert not are_replaced(files.used)
+    (own / "gone.mmdb").touch()
+    assert are_replaced(files.used)
