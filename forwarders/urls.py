@@ -55,6 +55,8 @@ def check_url(text: str) -> str:
     """The same URL, if a setting may name it; raises ValueError that says why not."""
     if any(ord(character) <= 32 or ord(character) == 127 for character in text):
         raise ValueError("the URL has white space or a control character in it")
+    if "{{" in text:
+        raise ValueError("the URL is no template: no event decides where it goes")
     try:
         url = URL(text)
         host = url.raw_host or ""

@@ -42,9 +42,14 @@ def list_(folder: Path, places: Any, limit: int, as_json: bool, **options: Any) 
 @click.argument("place", type=PLACE)
 @config_option
 def show(folder: Path, place: tuple[int, int]) -> None:
-    """Print one dead letter whole: the delivery, the request (secrets masked) and the vendor's answer."""
+    """Print one dead letter whole: the delivery, the request (secrets masked) and the vendor's answer.
+
+    `line` is where today's rules make the field that is complained of, or the rule.
+    """
     with choosing.failing():
-        choosing.show_one(_keep(load(folder)).find(choosing.choice([place])), _data, place)
+        configuration = load(folder)
+        found = _keep(configuration).find(choosing.choice([place]))
+        choosing.show_one(found, lambda kept: _data(configuration, kept), place)
 
 
 @dead.command()
@@ -118,5 +123,9 @@ def _row(kept: "Kept[DeadLetter]") -> dict[str, Any]:
     }
 
 
-def _data(kept: "Kept[DeadLetter]") -> dict[str, Any]:
-    return {"place": f"{kept.partition}:{kept.offset}", **kept.letter._asdict()}
+def _data(configuration: Configuration, kept: "Kept[DeadLetter]") -> dict[str, Any]:
+    from deploy.recovery.blame import find_line
+
+    integration = configuration.integrations.get(kept.letter.integration)
+    line = find_line(integration, kept.letter) if integration else None
+    return {"place": f"{kept.partition}:{kept.offset}", "line": line, **kept.letter._asdict()}

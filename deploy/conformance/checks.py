@@ -1,9 +1,11 @@
 """The checks: each yields what is missing or wrong with a forwarder, in a line or more, and nothing if it holds."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import replace
 from difflib import unified_diff
 from typing import Any, Final, get_args
-from urllib.parse import quote_plus
+from urllib.parse import quote_plus, urlsplit
 
 import orjson
 from pydantic import BaseModel, SecretStr, ValidationError
@@ -162,6 +164,18 @@ def requests_are_pure(golden: Golden) -> Iterator[str]:
             yield f"{name}: request() changed the payload"
 
 
+def hosts_are_the_settings_own(golden: Golden) -> Iterator[str]:
+    """Whatever a payload says, its request goes to where the settings say."""
+    forwarder = golden.make()
+    for delivery in golden.deliveries() if isinstance(forwarder, HttpForwarder) else ():
+        assert isinstance(forwarder, HttpForwarder)
+        elsewhere = replace(delivery, payload=_everywhere(delivery.payload, "@elsewhere.example/#"))
+        with suppress(KeyError, ValueError, TypeError):  # where rules could make no such payload
+            hosts = [urlsplit(forwarder.request([each]).url).netloc for each in (delivery, elsewhere)]
+            if len(set(hosts)) > 1:
+                yield f"{delivery.event or delivery.type}: a value of the payload decides where the request goes"
+
+
 def answers_are_read(golden: Golden) -> Iterator[str]:
     """Each documented answer is read as what it means, one result a delivery; the usual answers are among them."""
     if not issubclass(golden.forwarder, HttpForwarder):
@@ -275,6 +289,7 @@ CHECKS: Final[tuple[Check, ...]] = (
     full_batch_keeps_the_limits,
     groups_are_stable,
     requests_are_pure,
+    hosts_are_the_settings_own,
     answers_are_read,
     any_answer_is_read,
     poison_is_found,
@@ -320,6 +335,15 @@ def _secrets(model: BaseModel) -> Iterator[str]:
             yield value.get_secret_value()
         elif isinstance(value, BaseModel):
             yield from _secrets(value)
+
+
+def _everywhere(data: Any, text: str) -> Any:
+    """The same data with this text in place of every text."""
+    if isinstance(data, Mapping):
+        return {key: _everywhere(value, text) for key, value in data.items()}
+    if isinstance(data, list):
+        return [_everywhere(value, text) for value in data]
+    return text if isinstance(data, str) else data
 
 
 def _encoded(request: Request) -> bytes:

@@ -37,7 +37,8 @@ class Shifting(Reddit):
     def request(self, items: Any) -> Request:
         Shifting.count += 1
         items[0].payload["attempt"] = Shifting.count
-        return Request("POST", "https://x.example/", {"X-Attempt": str(Shifting.count)}, [dict(items[0].payload)])
+        host = f"x.example{items[0].payload.get('metadata', {}).get('conversion_id', '')}"
+        return Request("POST", f"https://{host}/", {"X-Attempt": str(Shifting.count)}, [dict(items[0].payload)])
 
     def read(self, answer: Answer, items: Any) -> Any:  # noqa: ARG002
         return [Delivered()]
@@ -52,6 +53,7 @@ class Shifting(Reddit):
         (checks.contract_is_whole, "the forwarder's class has no docstring"),
         (checks.requests_are_pure, "two attempts are two different requests"),
         (checks.requests_are_pure, "request() changed the payload"),
+        (checks.hosts_are_the_settings_own, "a value of the payload decides where the request goes"),
         (checks.groups_are_stable, "equal payloads have two groups"),
         (checks.answers_are_read, "answers, 2: wanted"),
         (checks.any_answer_is_read, "read() fails: AssertionError: 1 results for 2 deliveries"),

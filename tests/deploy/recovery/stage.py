@@ -71,13 +71,23 @@ class Stage:
             "timestamp": "2026-01-02T03:04:05Z", "receivedAt": "r", "properties": {"total": n}, **fields,
         }  # fmt: skip
 
-    def die(self, n: int, *, event: dict[str, Any] | None = None, payload: Any = None, reason: str = "bad") -> None:
+    def die(
+        self,
+        n: int,
+        *,
+        event: dict[str, Any] | None = None,
+        payload: Any = None,
+        reason: str = "bad",
+        detail: str | None = None,
+        rule: str = "old",
+    ) -> None:
         """An event that lies at offset `n` of partition 0, and its dead letter."""
         delivery = Delivery(
-            f"m{n}", "old", "v0", "track", "Bought", "t", "r", "web", Origin(self.topics.events, 0, n),
+            f"m{n}", rule, "v0", "track", "Bought", "t", "r", "web", Origin(self.topics.events, 0, n),
             {"total": n, "by": "then"} if payload is None else payload,
         )  # fmt: skip
-        letter = DeadLetter("one", delivery.data(), reason, f"detail {n}", 2, "2026-01-02T03:04:05Z")
+        detail = f"detail {n}" if detail is None else detail
+        letter = DeadLetter("one", delivery.data(), reason, detail, 2, "2026-01-02T03:04:05Z")
         self.write(
             {
                 "topic": self.topics.events, "partition": 0, "key": b"u%d" % n,

@@ -32,6 +32,16 @@ def test_dead_letters_are_listed_counted_and_chosen(stage: Stage):
     stage.run("dead", "list", "--since", "yesterday", code=2)
 
 
+def test_a_dead_letter_names_the_line_of_the_rule(stage: Stage):
+    """That of the field which the payload lacks or has wrong, else of the rule; none where today there is none."""
+    file = str(stage.folder / "integrations" / "one.yaml")
+    stage.die(0, reason="payload", detail="total: Input should be a number", rule="bought")
+    stage.die(1, reason="status_404", detail="", rule="bought")
+    stage.die(2, reason="payload", detail="total: Input should be a number", rule="gone")
+    shown = [json.loads(stage.run("dead", "show", it["place"])) for it in stage.listed("dead")]
+    assert {it["delivery"]["id"]: it["line"] for it in shown} == {"m0": f"{file}:6:59", "m1": f"{file}:6:5", "m2": None}
+
+
 def test_a_replay_maps_the_events_by_todays_rules(stage: Stage):
     """Payload and rule are of today, the id and the event's coordinates the old ones; it is done once."""
     for n in range(4):
