@@ -71,6 +71,7 @@ class ClickHouse(HttpForwarder[ClickHouseSettings]):
         settings=ClickHouseSettings,
         limits=Limits(items=50_000, bytes=32_000_000, item_bytes=16_000_000),
         dedupe="delivery_id",
+        dedupe_doubt="only a ReplacingMergeTree ordered by it drops them",
         batch_failure=BatchFailure.WHOLE,
     )
     preset_name = "rows"
