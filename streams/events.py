@@ -107,12 +107,12 @@ class EventError(ValueError):
 
 
 def parse(value: bytes) -> Event:
-    """The event in JSON text, checked as `check` does; raises EventError."""
+    """The event in JSON text, checked as `check` does and completed; raises EventError."""
     try:
         event = orjson.loads(value)
     except orjson.JSONDecodeError as error:
         raise EventError("json", "", f"not JSON: {_place(error)}") from None
-    return check(event)
+    return complete(check(event))
 
 
 def check(event: object) -> Event:
@@ -132,6 +132,20 @@ def check(event: object) -> Event:
         event["userId"] = str(user)
     if type(anonymous) is int:
         event["anonymousId"] = str(anonymous)
+    return event
+
+
+def complete(event: Event) -> Event:
+    """Put into a checked event, in place, what RudderStack's SDKs have elsewhere than the spec, where it is missing.
+
+    The traits of an identify are in its context with them, and the time in `originalTimestamp`.
+    """
+    if event.get("timestamp") is None and event.get("originalTimestamp") is not None:
+        event["timestamp"] = event["originalTimestamp"]
+    if event["type"] == "identify" and not event.get("traits"):
+        traits = (event.get("context") or {}).get("traits")
+        if isinstance(traits, dict):
+            event["traits"] = dict(traits)
     return event
 
 

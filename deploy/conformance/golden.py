@@ -16,6 +16,7 @@ import yaml
 
 from forwarders import registry
 from forwarders.contract import Forwarder, HttpForwarder, Item, WriterForwarder
+from streams.events import complete
 from transforms import DROP, Failure, RuleError, Rules, read_rules
 from transforms.documents import Document
 
@@ -110,7 +111,7 @@ class Golden:
 
     def outcome(self, event: Mapping[str, Any], **settings: Any) -> dict[str, Any]:
         """The rule, the payload and the request that the forwarder makes of an event."""
-        ((rule, payload),) = self.preset.apply(event)
+        ((rule, payload),) = self.preset.apply(complete(dict(event)))
         if payload is DROP:
             return {"rule": rule or "none"}
         if isinstance(payload, Failure):

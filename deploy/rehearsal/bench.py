@@ -215,7 +215,7 @@ class SourceBench:
         try:
             if isinstance(event, EventError):
                 raise event
-            taken = take(self._source.steps, events.check(event), note)
+            taken = take(self._source.steps, events.complete(events.check(event)), note)
         except EventError as error:
             return result | {"outcome": "rejected", "reason": str(error)}
         if isinstance(taken, Held):
@@ -228,7 +228,7 @@ class SourceBench:
             return
         event = deepcopy(entry.case.event)
         with suppress(EventError):
-            coverage.add(self._tracer.trace(event if self._source.webhook else events.check(event)))
+            coverage.add(self._tracer.trace(event if self._source.webhook else events.complete(events.check(event))))
 
 
 def _where(place: Place) -> str:

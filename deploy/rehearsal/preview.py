@@ -100,7 +100,7 @@ class Prepared:
     @classmethod
     def of(cls, event: Any, now: datetime | None = None, source: Source | None = None) -> Self:
         """Of a copy of an event; `now` as in `preview`. Raises EventError."""
-        checked = events.check(deepcopy(event))
+        checked = events.complete(events.check(deepcopy(event)))
         message_id = events.message_id(checked)
         taken = take(source.steps, checked, lambda _reason, _detail: None) if source else checked
         held = taken if isinstance(taken, Held) else None

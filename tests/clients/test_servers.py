@@ -9,6 +9,7 @@ from uuid import uuid4
 
 import pytest
 
+from streams import events
 from tests.clients.collecting import BODY_BYTES, EVENT_BYTES, KEY, Collector
 from tests.clients.proxy import Proxy
 from tests.clients.sdk import Run, Sdk
@@ -68,11 +69,10 @@ def test_all_kinds_of_events_arrive_as_they_were_sent(user: str, begin: Begin, c
         {"type": "group", "userId": user, "groupId": "g-1", "traits": traits},
         {"type": "alias", "userId": user, "previousId": "before"},
     ).end()
-    taken = {event["type"]: event for event in collector.events(user)}
+    taken = {event["type"]: events.complete(event) for event in collector.events(user)}
     assert len(taken) == len(collector.events(user)) == 6
     assert {event["userId"] for event in taken.values()} == {user}
-    identify = taken["identify"]
-    assert (identify.get("traits") or identify["context"]["traits"]) == traits
+    assert taken["identify"]["traits"] == traits
     assert taken["track"]["event"] == "Order Completed"
     assert taken["track"]["properties"] == {
         "text": TEXT,
@@ -85,7 +85,7 @@ def test_all_kinds_of_events_arrive_as_they_were_sent(user: str, begin: Begin, c
     assert (taken["group"]["groupId"], taken["group"]["traits"]) == ("g-1", traits)
     assert taken["alias"]["previousId"] == "before"
     assert len({event["messageId"] for event in taken.values()}) == 6
-    assert all(event["sentAt"] and (event.get("timestamp") or event["originalTimestamp"]) for event in taken.values())
+    assert all(event["sentAt"] and event["timestamp"] and event["receivedAt"] for event in taken.values())
 
 
 def test_what_the_collector_could_not_take_is_sent_again(

@@ -1,6 +1,8 @@
 import json
 from pathlib import Path
+from typing import Any
 
+import orjson
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -28,6 +30,33 @@ def test_an_undeclared_key_is_kept():
     """Checking an event takes nothing away from it."""
     event = {"type": "page", "anonymousId": "a", "own": {"deep": [1, None]}, "properties": {"a.b": {"": 1}}}
     assert events.check(json.loads(json.dumps(event))) == event
+
+
+COMPLETED = {
+    "traits in the context": (
+        {"type": "identify", "context": {"traits": {"plan": "pro"}}},
+        {"traits": {"plan": "pro"}},
+    ),
+    "traits of its own": ({"type": "identify", "traits": {"a": 1}, "context": {"traits": {"b": 2}}}, {}),
+    "traits of who does something": ({"type": "page", "context": {"traits": {"plan": "pro"}}}, {}),
+    "traits that are none": ({"type": "identify", "context": {"traits": "pro"}}, {}),
+    "no context": ({"type": "identify", "context": None}, {}),
+    "the time elsewhere": (
+        {"type": "page", "originalTimestamp": "2026-01-02T03:04:05Z"},
+        {"timestamp": "2026-01-02T03:04:05Z"},
+    ),
+    "a time of its own": (
+        {"type": "page", "timestamp": "2026-01-01T00:00:00Z", "originalTimestamp": "2026-01-02T03:04:05Z"},
+        {},
+    ),
+}
+
+
+@pytest.mark.parametrize(("event", "added"), COMPLETED.values(), ids=COMPLETED)
+def test_what_rudderstacks_sdks_have_elsewhere(event: dict[str, Any], added: dict[str, Any]):
+    """It is put where the spec has it, unless something is there already."""
+    event = {**event, "userId": "u"}
+    assert events.parse(orjson.dumps(event)) == event | added
 
 
 @pytest.mark.parametrize("depth", [1_500, 100_000])
