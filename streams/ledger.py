@@ -3,6 +3,8 @@
 from collections.abc import Iterator
 from itertools import islice
 
+from prometheus_client import Counter
+
 from streams.topics import NOTED, Named, Outcomes, Span, Stage, intervals
 
 SPANS_A_RECORD = 20_000
@@ -42,6 +44,11 @@ class Tally:
     def note(self, offset: int, reason: str, detail: str) -> None:
         """A remark on an event, whatever becomes of it."""
         self._named.append(Named("", "", NOTED, offset, reason, detail))
+
+    def count(self, counter: Counter) -> None:
+        """Add what stands here to a metric by integration and outcome."""
+        for (integration, _, outcome, _), offsets in self._offsets.items():
+            counter.labels(integration, outcome).inc(len(offsets))
 
     def records(self) -> Iterator[Outcomes]:
         """The records to write; none when nothing was added."""

@@ -27,10 +27,37 @@ CONFIGURATION = Gauge("turnout_configuration", "1 for the version of the rules i
 CONFIGURATION_BROKEN = Gauge(
     "turnout_configuration_broken", "1 while the configuration folder has mistakes, and an older one is in force."
 )
+ROUTER_EVENTS = Counter("turnout_router_events", "Records of events that the router worked on, redelivered ones again.")
+ROUTER_REJECTED = Counter("turnout_router_rejected_events", "Events rejected or quarantined, by reason.", ["reason"])
+ROUTER_OUTCOMES = Counter(
+    "turnout_router_outcomes",
+    "What the router decided of events, by integration: `forwarded`, or the outcome.",
+    ["integration", "outcome"],
+)
+DELIVERY_OUTCOMES = Counter(
+    "turnout_delivery_outcomes",
+    "How deliveries ended, by integration and outcome: `delivered`, `dead`, `expired`, `filtered` in shadow mode.",
+    ["integration", "outcome"],
+)
+DELIVERY_SECONDS = Histogram(
+    "turnout_delivery_request_seconds",
+    "Seconds of requests to vendors and of writes, by integration and what came of them: `2xx`, `4xx` and so on for "
+    "answers, `written` or `failed` where there is none.",
+    ["integration", "status"],
+    buckets=(0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 60),
+)
+DELIVERY_RETRIES = Counter(
+    "turnout_delivery_retries", "Deliveries to be tried again after an attempt, by integration.", ["integration"]
+)
 DELIVERY_PAUSED = Gauge(
     "turnout_delivery_paused",
     "1 while an integration's breaker is open in this worker: its vendor fails, or refuses the credentials.",
     ["integration"],
+)
+LAG = Gauge(
+    "turnout_lag_records",
+    "Records not finished in this process's partitions of a topic, those included that wait for a vendor.",
+    ["topic"],
 )
 PLAN_VIOLATIONS = Counter(
     "turnout_plan_violations",

@@ -10,6 +10,7 @@ from streams.dedupe import Window, Windows, sender_of, source_of
 from streams.events import EventError
 from streams.gate import find_source, held_back
 from streams.ledger import Tally
+from streams.metrics import ROUTER_EVENTS, ROUTER_OUTCOMES, ROUTER_REJECTED
 from streams.produce import Producer, RecordTooLargeError
 from streams.progress import Run
 from streams.ruleset import Holder, RuleSet
@@ -72,6 +73,8 @@ class Router:
         confirmations = Confirmations(run)
         for record in run.records:
             self._route(record, rules, window, tally, confirmations)
+        ROUTER_EVENTS.inc(len(run.records))
+        tally.count(ROUTER_OUTCOMES)
         target = partition % self._topics.partitions
         for outcomes in tally.records():
             self._producer.append(
@@ -164,6 +167,8 @@ class Router:
                 tally.add(integration, rule, FORWARDED, offset)
 
     def _reject(self, record: Any, reason: str, detail: str, source: str | None, confirmations: Confirmations) -> None:
+        ROUTER_REJECTED.labels(reason).inc()
+
         def append(reason: str, detail: str, value: bytes) -> None:
             self._producer.append(
                 self._topics.rejected,

@@ -33,6 +33,10 @@ class Consumer(driver.Consumer):
         self._stop_deadline: float | None = None
         self._resting: dict[TP, asyncio.TimerHandle] = {}
 
+    def begun_at(self, tp: TP) -> int | None:
+        """The offset that reading a partition begins at, as it was committed; None where nothing was."""
+        return self._read_offset.get(tp)
+
     async def getmany(self, timeout: float) -> AsyncIterator[tuple[TP, ConsumerMessage]]:
         """Yield each partition's fetched records as one message, its value the Run. Waits while the budget is full."""
         if not await self.progress.wait_for_room(timeout):

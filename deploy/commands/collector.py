@@ -1,4 +1,6 @@
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -13,6 +15,7 @@ def collector(context: click.Context, folder: Path) -> None:
     import asyncio
 
     from deploy.failures import Failed
+    from deploy.processes.exposition import serving_metrics
     from deploy.processes.logs import say_ready
     from deploy.processes.reload import Reloader
     from deploy.processes.workers import prepare
@@ -26,7 +29,7 @@ def collector(context: click.Context, folder: Path) -> None:
 
     settings = configuration.settings
 
-    async def serve() -> int:
+    async def serve(facts: Mapping[str, Any]) -> int:
         reloader = Reloader(configuration, lambda: load(folder, "sources"))
         producer = Producer(settings.broker, client_id=f"{settings.prefix}.collector")
         try:
@@ -34,9 +37,12 @@ def collector(context: click.Context, folder: Path) -> None:
         except OSError as error:
             raise Failed(f"collector.client.file: {error.strerror}: {error.filename}") from error
         async with reloader.running():
-            return await server.serve(lambda: say_ready("collector", host=server.address[0], port=server.address[1]))
+            return await server.serve(
+                lambda: say_ready("collector", host=server.address[0], port=server.address[1], **facts)
+            )
 
     try:
-        context.exit(asyncio.run(serve()))
+        with serving_metrics("collector", settings) as facts:
+            context.exit(asyncio.run(serve(facts)))
     except BrokerError as error:
         raise Failed(str(error)) from error

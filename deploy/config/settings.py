@@ -51,6 +51,14 @@ class TurnoutSettings(BaseSettings):
     )
     router: RouterSettings = Field(default_factory=RouterSettings, description="From events to deliveries.")
     grace: float = Field(25.0, ge=3, description="Seconds that a process may take to stop in order.")
+    metrics_port: int | None = Field(
+        None,
+        ge=0,
+        le=65533,
+        description="Port where a collector serves its metrics; a router takes the next one, a forwarder the one "
+        "after. 0 takes free ones, which the log names. By default there are none.",
+    )
+    metrics_host: str = Field("0.0.0.0", description="Address to serve metrics on; the default is every interface.")
     simulator_port: int | None = Field(
         None,
         ge=1,

@@ -7,12 +7,14 @@ from types import UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 import click
+from prometheus_client.metrics import MetricWrapperBase
 from pydantic import BaseModel, SecretStr
 from pydantic.fields import FieldInfo
 
 from deploy.cli import COMMANDS, main
 from deploy.config.files import IntegrationFile, SourceFile
 from deploy.config.settings import TurnoutSettings
+from streams import metrics as declared
 from streams.enrichment.registry import BUILT_IN
 from streams.plans.model import Plan, Schema
 from transforms.directives import DIRECTIVES, Directive
@@ -108,6 +110,21 @@ def enrichment() -> str:
         if rows := list(_rows(each.settings)):
             text = _with_section(text, each.name, ["| key | value | default | |", "| --- | --- | --- | --- |", *rows])
     return text
+
+
+def metrics() -> str:
+    """The text of metrics.md with its table of metrics as they are declared."""
+    return _with_section((DOCS / "metrics.md").read_text(), "metrics", _metrics())
+
+
+def _metrics() -> Iterator[str]:
+    yield from ("| metric | kind | labels | |", "| --- | --- | --- | --- |")
+    for metric in vars(declared).values():
+        if isinstance(metric, MetricWrapperBase):
+            (family,) = metric.describe()
+            name = f"{family.name}_total" if family.type == "counter" else family.name
+            labels = ", ".join(f"`{label}`" for label in metric._labelnames)  # noqa: SLF001  # there is no other way
+            yield f"| `{name}` | {family.type} | {labels} | {family.documentation} |"
 
 
 def _with_section(text: str, name: str, lines: Iterable[str]) -> str:
@@ -223,3 +240,4 @@ if __name__ == "__main__":
     (DOCS / "commands.md").write_text(commands())
     (DOCS / "rules.md").write_text(rules())
     (DOCS / "enrichment.md").write_text(enrichment())
+    (DOCS / "metrics.md").write_text(metrics())

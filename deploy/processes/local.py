@@ -12,6 +12,7 @@ from typing import Any
 from deploy.config.configuration import Configuration
 from deploy.failures import Failed, listen
 from deploy.processes import embedded
+from deploy.processes.exposition import PROCESSES, port_of
 from deploy.processes.supervisor import Child, Supervisor
 from deploy.processes.terminal import Terminal
 from deploy.processes.watch import Trail, Watch
@@ -106,6 +107,9 @@ def _url(facts: Mapping[str, Any]) -> str:
 def _refuse_busy_ports(configuration: Configuration) -> None:
     settings = configuration.settings
     listen(settings.collector.host, settings.collector.port).close()
+    for port in (port_of(process, settings) for process in PROCESSES):
+        if port:
+            listen(settings.metrics_host, port).close()
     if settings.simulator_port:
         listen("127.0.0.1", settings.simulator_port).close()
     if settings.embedded:

@@ -1,12 +1,13 @@
 """How a worker process begins and runs."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from deploy.config.configuration import Configuration
 from deploy.failures import Failed
+from deploy.processes.exposition import serving_metrics
 from deploy.processes.logs import say_ready, set_up
 from deploy.processes.reload import Reloader, Take
 from streams.broker import BrokerError, find_mismatches
@@ -49,22 +50,36 @@ def run(process: str, configuration: Configuration, read: Callable[[], Configura
     `read` reads the folder again when it has changed. `begin` gives the worker its stations, and says how it takes up
     what has changed.
     """
+    from streams.lag import keep_lag
     from streams.produce import Producer
     from streams.worker import Worker
 
-    broker, topics = configuration.settings.broker, configuration.topics
+    settings, topics = configuration.settings, configuration.topics
 
-    async def work() -> int:
+    async def work(facts: Mapping[str, Any]) -> int:
         producer = Producer(
-            broker,
+            settings.broker,
             client_id=f"{topics.prefix}.{process}",
             on_failure=lambda error: worker.fail(f"Kafka did not take a batch: {type(error).__name__}"),
         )
         worker = Worker(producer)
-        async with Reloader(configuration, read, begin(worker)).running():
-            return await worker.run(ready=lambda: say_ready(process, version=configuration.version))
+        beside: list[asyncio.Task[None]] = []
+
+        def ready() -> None:
+            if facts:
+                beside.append(asyncio.create_task(keep_lag(worker)))
+            say_ready(process, version=configuration.version, **facts)
+
+        try:
+            async with Reloader(configuration, read, begin(worker)).running():
+                return await worker.run(ready)
+        finally:
+            for task in beside:
+                task.cancel()
+            await asyncio.gather(*beside, return_exceptions=True)
 
     try:
-        return asyncio.run(work())
+        with serving_metrics(process, settings) as facts:
+            return asyncio.run(work(facts))
     except BrokerError as error:
         raise Failed(str(error)) from error

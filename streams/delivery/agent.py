@@ -4,6 +4,7 @@ import asyncio
 import random
 from collections.abc import Callable, Iterable
 from dataclasses import replace
+from time import perf_counter
 from typing import Any, NamedTuple
 
 import orjson
@@ -36,6 +37,7 @@ from streams.delivery.sender import Attempt, Sender
 from streams.delivery.settlement import Settlements
 from streams.delivery.tokens import Tokens
 from streams.logs import trouble
+from streams.metrics import DELIVERY_RETRIES, DELIVERY_SECONDS
 from streams.produce import Producer
 from streams.progress import TP, Run
 from streams.settings import DeliverySettings
@@ -301,7 +303,9 @@ class Deliverer:
         dead, poisoned = False, True
         tries, spent = 0, 0.0
         while parcels and (parcels := await self._admit(parcels)):
+            began = perf_counter()
             attempt = await self._sender.send(parcels)
+            DELIVERY_SECONDS.labels(self.integration, attempt.status).observe(perf_counter() - began)
             self._report(attempt)
             again: list[Parcel] = []
             asked: list[float | None] = []
@@ -334,6 +338,7 @@ class Deliverer:
             parcels = again
             if not parcels:
                 break
+            DELIVERY_RETRIES.labels(self.integration).inc(len(parcels))
             wait = self._backoff(tries, *asked)
             tries += 1
             if throttled:

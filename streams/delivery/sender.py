@@ -10,6 +10,7 @@ from forwarders.contract import (
     Auth,
     Coordinates,
     Dead,
+    Delivered,
     Forwarder,
     HttpForwarder,
     Item,
@@ -37,6 +38,13 @@ class Attempt(NamedTuple):
     request: Request | None = None
     answer: Answer | None = None
     why: str = ""
+
+    @property
+    def status(self) -> str:
+        """What came of it, for metrics: `2xx` and so on, `written` or `failed` where no answer came."""
+        if self.answer is not None:
+            return f"{self.answer.status // 100}xx"
+        return "written" if all(isinstance(result, Delivered) for result in self.results) else "failed"
 
 
 class Sender:

@@ -4,6 +4,7 @@ import asyncio
 
 from streams.delivery.parcels import Parcel
 from streams.ledger import Tally
+from streams.metrics import DELIVERY_OUTCOMES
 from streams.produce import NO_HEADERS, Producer, RecordTooLargeError
 from streams.topics import DeadLetter, Headers, Outcome, Retried, Stage, Topics
 
@@ -114,6 +115,7 @@ class Settlements:
             return
         tallies, self._tallies = self._tallies, {}
         for (topic, partition, _), tally in tallies.items():
+            tally.count(DELIVERY_OUTCOMES)
             for outcomes in tally.records():
                 self._producer.append(
                     self._topics.outcomes,

@@ -3,6 +3,7 @@ from collections.abc import Sequence
 
 import pytest
 from aiohttp import web
+from prometheus_client import REGISTRY
 
 from forwarders.contract import (
     Contract,
@@ -266,3 +267,24 @@ async def test_in_shadow_nothing_is_sent_and_all_is_recorded(bench: Bench):
     ]
     assert (named.offset, named.reason) == (1, "shadow")
     assert named.detail.startswith("payload: note: ")
+
+
+async def test_requests_retries_and_ends_are_counted(bench: Bench):
+    """By integration: how deliveries ended, how long requests took by what came of them, what was tried again."""
+
+    def counts() -> dict[str, float]:
+        one = {"integration": "one"}
+        labels = {
+            "turnout_delivery_outcomes_total": {**one, "outcome": "delivered"},
+            "turnout_delivery_retries_total": one,
+            "turnout_delivery_request_seconds_count": {**one, "status": "5xx"},
+        }
+        return {name: REGISTRY.get_sample_value(name, given) or 0 for name, given in labels.items()}
+
+    before = counts()
+    answers = [web.Response(status=503), web.json_response({})]
+    await bench.forward(*({"n": n} for n in range(3)))
+    async with receiving() as vendor, bench.running(Vendor(VendorSettings(url=vendor.url))):
+        vendor.answer = lambda _: answers.pop(0)
+        await bench.settled(3)
+    assert [after - before[name] for name, after in counts().items()] == [3, 3, 1]

@@ -5,6 +5,7 @@ from typing import Any
 
 import orjson
 import pytest
+from prometheus_client import REGISTRY
 
 from streams.broker import Broker
 from streams.consent import Category, Consent
@@ -379,3 +380,20 @@ async def test_what_a_plan_notes_stands_with_the_outcomes(bench: Bench):
         Named("", "", "noted", 0, "plan", "shop: track: unplanned_event")
     ]
     assert len(await bench.deliveries("one")) == 1
+
+
+async def test_events_and_outcomes_are_counted(bench: Bench):
+    """By integration and outcome, and rejected ones by reason."""
+
+    def counts() -> list[float]:
+        samples = (
+            ("turnout_router_events_total", {}),
+            ("turnout_router_outcomes_total", {"integration": "one", "outcome": "forwarded"}),
+            ("turnout_router_outcomes_total", {"integration": "one", "outcome": "filtered"}),
+            ("turnout_router_rejected_events_total", {"reason": "json"}),
+        )
+        return [REGISTRY.get_sample_value(name, labels) or 0 for name, labels in samples]
+
+    before = counts()
+    await bench.route(event(0), event(1), event(2, event="Other"), b"{")
+    assert [after - was for after, was in zip(counts(), before, strict=True)] == [4, 2, 1, 1]

@@ -1,3 +1,5 @@
+import re
+
 import pytest
 from click.testing import CliRunner
 
@@ -12,11 +14,24 @@ from deploy.pages import reference
         ("commands.md", reference.commands),
         ("rules.md", reference.rules),
         ("enrichment.md", reference.enrichment),
+        ("metrics.md", reference.metrics),
     ],
 )
 def test_reference_is_up_to_date(file, write):
     """What stands in the documentation is what the code declares; `python -m deploy.pages.reference` writes it."""
     assert (reference.DOCS / file).read_text() == write()
+
+
+def test_metrics_that_the_documentation_names_are_there():
+    """Every name of a metric in a page is one that Prometheus gets."""
+    table = set(re.findall(r"^\| `(turnout_\w+)`", reference.metrics(), re.MULTILINE))
+    for page in reference.DOCS.glob("*.md"):
+        named = set(
+            re.findall(
+                r"\bturnout_(?:collector|router|delivery|plan|lag|configuration|enrichment)\w*", page.read_text()
+            )
+        )
+        assert {re.sub("_(bucket|sum|count)$", "", name) for name in named} <= table, page.name
 
 
 def test_every_key_is_described():
