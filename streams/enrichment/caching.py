@@ -6,7 +6,7 @@ from typing import TypeVar
 
 T = TypeVar("T")
 
-ENTRIES = 8192
+ENTRIES = 4096
 LONGEST = 2048
 """Characters of a text that is kept; a longer one is computed each time."""
 

@@ -64,12 +64,13 @@ def read_rows(path: Path) -> Rows:
         return _read_json(content)
     try:
         reader = csv.DictReader(io.StringIO(content.decode("utf-8-sig"), newline=""), strict=True)
-        rows = list(reader)
+        rows = []
+        for row in reader:
+            if None in row or None in row.values():
+                raise ValueError(f"line {reader.line_num} has not as many values as there are columns")
+            rows.append(row)
     except (csv.Error, UnicodeDecodeError) as error:
         raise ValueError(f"is not CSV in UTF-8: {error}") from None
-    for row in rows:
-        if None in row or None in row.values():
-            raise ValueError(f"a row has not as many values as there are columns: {next(iter(row.values()))!r}")
     return Rows(rows, columns=reader.fieldnames or ())
 
 

@@ -9,6 +9,7 @@ from prometheus_client import REGISTRY
 
 from streams.broker import Broker
 from streams.consent import Category, Consent
+from streams.enrichment.step import EnrichmentStep
 from streams.gate import held_back
 from streams.plans import Plan, PlanStep
 from streams.produce import Producer, Receipt
@@ -17,12 +18,14 @@ from streams.router import make_router
 from streams.ruleset import Holder, Route, RuleSet, Sample
 from streams.settings import RouterSettings
 from streams.sources import Source, Sources
+from streams.steps import Held
 from streams.topics import (
     DeadLetter,
     Delivery,
     Headers,
     Named,
     Origin,
+    Outcome,
     Outcomes,
     Rejected,
     Span,
@@ -397,3 +400,22 @@ async def test_events_and_outcomes_are_counted(bench: Bench):
     before = counts()
     await bench.route(event(0), event(1), event(2, event="Other"), b"{")
     assert [after - was for after, was in zip(counts(), before, strict=True)] == [4, 2, 1, 1]
+
+
+async def test_an_enrichment_that_fails_is_noted_and_stops_nothing(bench: Bench):
+    """A bot's event has its outcome and reason; one that could not be enriched goes on as it was, with a note."""
+
+    def enrich(event: dict[str, Any]) -> dict[str, Any] | Held:
+        if event["messageId"] == "m1":
+            return Held(Outcome.FILTERED, "bot")
+        return {"properties": {"revenue": 10 / (event["messageId"] != "m2")}}
+
+    web = Source.of("web", [], [EnrichmentStep("worth", enrich, replaces=False)])
+    bench.holder.current = RuleSet("v1", Sources([web]), bench.holder.current.routes)
+    await bench.route(event(0), event(1), event(2))
+    assert [each.payload.get("value") for each in await bench.deliveries("one")] == [10.0, None]
+    assert await bench.outcomes("one") == {0: "forwarded:purchase", 1: "filtered:", 2: "forwarded:purchase"}
+    (record,) = await read(bench.broker, bench.topics.outcomes)
+    named = Outcomes.decode(record.value).named
+    assert Named("one", "", "filtered", 1, "bot", "") in named
+    assert Named("", "", "noted", 2, "enrichment", "worth") in named

@@ -35,10 +35,16 @@ MISTAKES: list[tuple[str, dict[str, Any], tuple[str | int, ...], str]] = [
         ("tables", 0, "column"),
         "products.json is an object by key",
     ),
-    ("lookup", {"tables": [PLANS | {"file": "ragged.csv"}]}, ("tables", 0, "file"), "{folder}/ragged.csv: a row has"),
+    ("lookup", {"tables": [PLANS | {"file": "ragged.csv"}]}, ("tables", 0, "file"), "{folder}/ragged.csv: line 2 has"),
     ("lookup", {"tables": [PLANS | {"file": "latin.csv"}]}, ("tables", 0, "file"), "{folder}/latin.csv: is not CSV"),
     ("lookup", {"tables": [PLANS | {"file": "broken.json"}]}, ("tables", 0, "file"), "{folder}/broken.json: is not J"),
     ("lookup", {"tables": [PLANS | {"file": "flat.json"}]}, ("tables", 0, "file"), "{folder}/flat.json: is neither"),
+    (
+        "lookup",
+        {"tables": [PLANS | {"file": "deep.json"}]},
+        ("tables", 0, "file"),
+        "{folder}/deep.json: is nested more",
+    ),
     ("bot", {"also": ["a", "("]}, ("also", 1), "'(' is no regular expression: missing )"),
 ]
 
@@ -51,6 +57,7 @@ def own(folder: Path, tmp_path: Path) -> Path:
     (own / "ragged.csv").write_text("a,b\n1\n")
     (own / "latin.csv").write_bytes("a,b\nMünchen,2\n".encode("latin-1"))
     (own / "broken.json").write_text('{"a": ')
+    (own / "deep.json").write_text('{"a": {"b": ' + "[" * 20 + "]" * 20 + "}}")
     (own / "flat.json").write_text('{"a": 1}')
     return own
 
