@@ -7,12 +7,13 @@ from typing import Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
 
 WEBHOOKS = "/v1/webhook/"
+OWN_PATHS = ("/health", "/ready", "/beacon/v1/batch")
 PATH = r"^(/[A-Za-z0-9._~-]+)+$"
 
 
 def check_path(path: str) -> str:
     """The path, where the collector has no use for it itself; raises ValueError otherwise."""
-    if path in ("/health", "/ready") or (path.startswith("/v1/") and not path.startswith(WEBHOOKS)):
+    if path in OWN_PATHS or (path.startswith("/v1/") and not path.startswith(WEBHOOKS)):
         raise ValueError(f"is the collector's own: choose one without /v1/, or below {WEBHOOKS}")
     return path
 
