@@ -291,7 +291,8 @@ class _Reader:
             at: Place = ("enrich", name)
             try:
                 enrichment = enrichments.find(name)
-                data, unknown = self._fill(document, enrichment.settings, file.enrich[name] or {}, at)
+                written = {} if file.enrich[name] is None else file.enrich[name]
+                data, unknown = self._fill(document, enrichment.settings, written, at)
                 settings = self._validate(document, enrichment.settings, data, at, unknown)
                 if settings is not None and not unknown:
                     yield enrichments.make_step(enrichment, settings, self.files)
