@@ -73,10 +73,9 @@ def replay(
             click.echo("no events came in that time", err=True)
         elif run.done == run.total:
             click.echo(f"all {run.total:,} events of that time have been replayed (--again begins anew)", err=True)
-            raise click.exceptions.Exit(0)
         elif run.done:
             click.echo(f"going on after {run.done:,} of {run.total:,} events", err=True)
-        if run.total and not (yes or dry):
+        if run.done < run.total and not (yes or dry):
             which = f" ({', '.join(names)})" if names else ""
             click.confirm(f"Replay {run.total - run.done:,} events{which} to {integration}?", abort=True, err=True)
         with progressing(run.total - run.done) as advance, _stopping() as stopped:

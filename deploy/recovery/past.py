@@ -172,7 +172,8 @@ class Replay:
 
     def _offsets_at(self, at: float, parts: list[TopicPartition]) -> dict[TopicPartition, int]:
         found = self._consumer.offsets_for_times(dict.fromkeys(parts, round(at * 1000)))
-        return {part: entry.offset for part, entry in found.items() if entry is not None}
+        # Kafka has no entry where nothing came at that time or later, the embedded broker one without a time.
+        return {part: entry.offset for part, entry in found.items() if entry is not None and entry.timestamp >= 0}
 
     def _run(
         self, sending: Sending | None, rate: float, advance: Callable[[int], object], stopped: Stopped

@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +16,17 @@ from streams.broker import Broker
 from streams.topics import DeadLetter, Delivery, Origin, Topics, event_headers, rejected_headers
 from tests.streams.helpers import read
 
+BEGIN = (datetime.now(UTC) - timedelta(days=2)).replace(minute=0, second=0, microsecond=0)
+END = BEGIN + timedelta(days=1)
+"""A day that lies within what Kafka keeps."""
+
 FILES = {
-    "turnout.yaml": "prefix: {prefix}\nbroker: {{bootstrap: '{bootstrap}'}}\npartitions: 3\nreplication: 1\n",
+    "turnout.yaml": """
+prefix: {prefix}
+broker: {{bootstrap: '{bootstrap}', idempotent: {idempotent}}}
+partitions: 3
+replication: 1
+""",
     "sources/web.yaml": "source: web\n",
     "integrations/one.yaml": """
 integration: one
@@ -35,25 +44,26 @@ class Stage:
 
     def __init__(self, folder: Path, broker: Broker, topics: Topics) -> None:
         self.folder, self.broker, self.topics = folder, broker, topics
+        idempotent = str(broker.idempotent).lower()
         for name, text in FILES.items():
             path = folder / name
             path.parent.mkdir(exist_ok=True, parents=True)
-            path.write_text(text.format(prefix=topics.prefix, bootstrap=broker.bootstrap))
+            path.write_text(text.format(prefix=topics.prefix, bootstrap=broker.bootstrap, idempotent=idempotent))
 
     def write(self, *records: dict[str, Any]) -> None:
-        producer = KafkaProducer(**self.broker.client())
+        producer = KafkaProducer(**self.broker.client(), enable_idempotence=self.broker.idempotent)
         for record in records:
             producer.send(**record).get(10)
         producer.close()
 
-    def arrive(self, *numbers: int, at: str = "2026-01-02T03:04:05Z", **fields: Any) -> None:
+    def arrive(self, *numbers: int, at: datetime = BEGIN, **fields: Any) -> None:
         """Events that came at a time, each in the partition of its number."""
         self.write(
             *(
                 {
                     "topic": self.topics.events, "partition": n % 3, "key": b"u%d" % n,
                     "value": orjson.dumps(self.event(n, **fields)), "headers": event_headers("web"),
-                    "timestamp_ms": int(datetime.fromisoformat(at).timestamp() * 1000),
+                    "timestamp_ms": round(at.timestamp() * 1000),
                 }
                 for n in numbers
             )

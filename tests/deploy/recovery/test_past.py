@@ -5,18 +5,21 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
 import requests
 
 from deploy.simulator.server import Simulator
-from streams.topics import Delivery, Origin
-from tests.deploy.recovery.stage import Stage
+from streams.broker import create_topics
+from streams.topics import Delivery, Origin, Topics
+from tests import tansu
+from tests.deploy.recovery.stage import BEGIN, END, Stage
 from tests.simulating import serving
 from tests.streams.helpers import until
 
-DAY = ("--from", "2026-01-02T00:00Z", "--to", "2026-01-03T00:00Z")
+DAY = ("--from", BEGIN.isoformat(), "--to", END.isoformat())
 
 
 def replay(stage: Stage, *options: str, code: int = 0) -> dict[str, Any]:
@@ -27,9 +30,9 @@ def replay(stage: Stage, *options: str, code: int = 0) -> dict[str, Any]:
 
 def test_events_of_a_time_go_out_by_todays_rules_under_their_ids(stage: Stage):
     """Only those of the time, by today's payload; id, key, partition and coordinates are those of the event."""
-    stage.arrive(0, 1, 2, at="2026-01-01T23:59:59.999Z")
-    stage.arrive(3, 4, 5, at="2026-01-02T00:00:00Z")
-    stage.arrive(6, 7, 8, at="2026-01-03T00:00:00Z")
+    stage.arrive(0, 1, 2, at=BEGIN - timedelta(milliseconds=1))
+    stage.arrive(3, 4, 5, at=BEGIN)
+    stage.arrive(6, 7, 8, at=END)
     report = replay(stage)
     assert (report["read"], report["sent"], report["finished"]) == (3, 3, True)
     forwarded = sorted(stage.forwarded(), key=lambda record: record.partition)
@@ -66,7 +69,7 @@ def test_every_event_is_accounted_for(stage: Stage):
 
 def test_a_repeat_of_an_event_before_the_time_is_one(stage: Stage):
     """The window of messageIds reaches back beyond the beginning."""
-    stage.arrive(0, at="2026-01-01T12:00Z")
+    stage.arrive(0, at=BEGIN - timedelta(hours=1))
     stage.arrive(0, 3)
     assert [row["outcome"] for row in replay(stage)["outcomes"]] == ["duplicate", "forwarded"]
     assert [Delivery.decode(record.value).id for record in stage.forwarded()] == ["m3"]
@@ -96,8 +99,8 @@ def test_a_replay_that_is_done_is_not_done_twice(stage: Stage):
     """The same command sends nothing more, unless it is to begin anew; a new event in another time is no matter."""
     stage.arrive(*range(5))
     assert replay(stage)["sent"] == 5
-    stage.arrive(9, at="2026-01-05T00:00Z")
-    assert replay(stage) is None
+    stage.arrive(9, at=END + timedelta(hours=1))
+    assert replay(stage)["sent"] == 0
     assert len(stage.forwarded()) == 5
     assert replay(stage, "--again")["sent"] == 5
     assert len(stage.forwarded()) == 10
@@ -152,7 +155,7 @@ def test_what_the_vendor_takes_no_more_is_left_out(stage: Stage):
     "options",
     [
         ("--integration", "three"),
-        ("--from", "2026-01-04"),
+        ("--from", END.isoformat()),
         ("--to", "2999-01-01"),
         ("--from", "yesterday"),
     ],
@@ -160,6 +163,17 @@ def test_what_the_vendor_takes_no_more_is_left_out(stage: Stage):
 def test_wrong_use(stage: Stage, options: tuple[str, ...]):
     """An integration that is none, a time that ends before it begins or has not come: exit code 2."""
     replay(stage, *options, code=2)
+
+
+def test_the_embedded_broker_can_replay_too(tmp_path: Path):
+    """It has no entry for a time after its last record, and remembers how far a replay came."""
+    with tansu.running() as broker:
+        topics = Topics(prefix="embedded", partitions=3)
+        create_topics(broker, topics.declared(["one"]), replication=1)
+        stage = Stage(tmp_path, broker, topics)
+        stage.arrive(*range(6))
+        times = ("--from", BEGIN.isoformat(), "--to", datetime.now(UTC).isoformat())
+        assert [replay(stage, *times)["sent"] for _ in range(2)] == [6, 0]
 
 
 @contextmanager
