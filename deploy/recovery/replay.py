@@ -137,7 +137,7 @@ def replay_rejected(
                 own,
                 kept.key or key,
                 value,
-                origin.partition if origin else None,
+                origin.partition % configuration.topics.partitions if origin else None,
                 [*(event_headers(name) if name else ()), replay_header(*kept.place)],
             )
             done.append(kept.place)

@@ -122,7 +122,14 @@ class _Entry:
             "properties": {part.name: part.whole for part in self.parts},
             "required": [part.name for part in self.parts],
         }
-        self.accepts = compile_schema(whole).is_valid
+        self._is_valid = compile_schema(whole).is_valid
+
+    def accepts(self, event: Event) -> bool:
+        """Whether all is as planned; False also where only the closer look can tell."""
+        try:
+            return self._is_valid(event)
+        except ValueError:  # what is to be compared is too deep
+            return False
 
 
 class _Part:
@@ -130,22 +137,31 @@ class _Part:
 
     def __init__(self, name: str, schema: Schema, planned: PlannedEvent, plan: Plan) -> None:
         self.name = name
-        on_violation: Action = planned.on_violation or plan.on_violation
+        self._on_violation: Action = planned.on_violation or plan.on_violation
         unplanned: Action = planned.unplanned_properties or plan.unplanned_properties
         guard = _guard(schema, plan.definitions) if name != "context" and unplanned != "allow" else None
         self.whole = {"type": "object", "allOf": [schema, guard] if guard else [schema]}
-        self._checks = [(compile_schema({"definitions": plan.definitions, "allOf": [schema]}), on_violation, "")]
+        self._checks: list[tuple[Draft202012Validator, Action, str]] = [
+            (compile_schema({"definitions": plan.definitions, "allOf": [schema]}), self._on_violation, "")
+        ]
         if guard:
             self._checks.append((compile_schema(guard), unplanned, "unplanned_property"))
 
-    def find(self, event: Event) -> Iterator[Violation]:
-        """What is not as planned; of a large part one thing only, which then cannot be mended."""
+    def find(self, event: Event) -> list[Violation]:
+        """What is not as planned; of a large or deep part one thing only, which then cannot be mended."""
         content = event.get(self.name) or {}
         large = _is_large(content)
+        try:
+            violations = [*self._find(content, large=large)]
+        except ValueError:
+            # What is wrong is more than 255 levels deep: the validator sees it, and cannot tell of it.
+            large, violations = True, [Violation(self._on_violation, "too_deep", (self.name,))]
+        return [it._replace(action="quarantine") if large and it.action == "omit" else it for it in violations]
+
+    def _find(self, content: Any, *, large: bool) -> Iterator[Violation]:
         for validator, action, rule in self._checks:
             errors = _first(validator, content) if large else validator.iter_errors(content)
-            for violation in chain.from_iterable(_violations(error, action, rule, self.name) for error in errors):
-                yield violation._replace(action="quarantine") if large and action == "omit" else violation
+            yield from chain.from_iterable(_violations(error, action, rule, self.name) for error in errors)
 
 
 def _violations(error: ValidationError, action: Action, rule: str, part: str) -> Iterator[Violation]:

@@ -123,6 +123,22 @@ def test_deep_events_meet_recursive_schemas():
     assert inner == {}
 
 
+@pytest.mark.parametrize("schema", [{"type": "string"}, {"items": {"const": 1}}, {"uniqueItems": True}])
+@pytest.mark.parametrize("on_violation", ["warn", "omit", "quarantine"])
+def test_what_is_wrong_and_too_deep_to_be_told_is_one_violation(schema, on_violation):
+    """It ends no process: the violation has no path, and `omit` quarantines."""
+    deep: Any = [1]
+    for _ in range(450):
+        deep = [{"a": deep}]
+    notes: list[Any] = []
+    step = make_plan({"properties": {"a": schema}}, on_violation=on_violation)
+    taken = step(event({"a": [deep, deep]}), lambda *note: notes.append(note))
+    if on_violation == "warn":
+        assert notes == [("plan", "p: e: $.properties too_deep")]
+    else:
+        assert taken == Held(Outcome.QUARANTINED, "plan", "p: e: $.properties too_deep")
+
+
 def test_nothing_is_fetched():
     """A reference to elsewhere is refused when the schema is compiled, not when an event comes."""
     for reference in ("https://127.0.0.1/schema.json", "file:///etc/passwd", "other.json"):
