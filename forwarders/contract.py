@@ -5,7 +5,7 @@ A forwarder opens no socket, sleeps, retries or logs. Delivery does that for all
 
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from email.utils import parsedate_to_datetime
@@ -16,6 +16,7 @@ from typing import Any, ClassVar, Generic, Literal, TypeVar
 
 import orjson
 from pydantic import BaseModel, ConfigDict, ValidationError
+from typing_extensions import override
 
 SECONDS = re.compile(r"[0-9]{1,9}(\.[0-9]{1,9})?")
 
@@ -355,11 +356,8 @@ class WriterForwarder(Forwarder[S]):
 
 
 class ObjectForwarder(WriterForwarder[S]):
-    """A destination of whole objects. Each write is one, and a repeated write has to take the place of the first.
-
-    It holds what the records between two cuts of a partition came to, however long the second cut takes to come, and
-    its coordinates are those of all these records. What is wrong with one item is `Dead`; all others share one result,
-    and `Split` is none of them. The contract's `limits.bytes` bound an object by the size of its records.
+    """A destination of whole objects: each holds what the records between two cuts of a partition came to, however long
+    the second cut takes to come. The contract's `limits.bytes` bound the records of one.
     """
 
     @abstractmethod
@@ -368,3 +366,21 @@ class ObjectForwarder(WriterForwarder[S]):
 
         `offset` and `time` (when it came into Kafka, in seconds since 1970) are the record's.
         """
+
+    @abstractmethod
+    def encode(self, items: Iterable[Item]) -> bytes:
+        """The object that holds these items, the same for the same items. Called in a thread.
+
+        The items come one by one, and are not to be kept: there may be very many, and the iterable is read once.
+        """
+
+    @abstractmethod
+    async def put(self, content: bytes, coordinates: Coordinates) -> Delivered | Retry | Throttled | Auth:
+        """Store an object so that it outlives this process, in the place of one with the same coordinates.
+
+        They are those of all its records, whether or not each of them came to an item.
+        """
+
+    @override
+    async def write(self, items: Sequence[Item], coordinates: Coordinates) -> Sequence[Result]:
+        return [await self.put(self.encode(items), coordinates)] * len(items)

@@ -29,6 +29,7 @@ from forwarders.contract import (
     Settings,
     WriterForwarder,
 )
+from forwarders.durable import sync
 
 
 class FileSettings(Settings):
@@ -125,7 +126,7 @@ class OpenFile:
         self.size = 0
         self._fd = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC, 0o640)
         fcntl.flock(self._fd, fcntl.LOCK_EX)
-        _sync(folder)
+        sync(folder)
 
     def append(self, lines: bytes) -> None:
         """Write whole lines and sync them; after an error the file must be closed."""
@@ -162,16 +163,7 @@ def _finish(path: Path, fd: int, size: int) -> None:
         path.rename(path.with_suffix(""))
     else:
         path.unlink()
-    _sync(path.parent)
-
-
-def _sync(folder: Path) -> None:
-    """Make names durable."""
-    fd = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
+    sync(path.parent)
 
 
 def _lines(items: Sequence[Item]) -> bytes:

@@ -2,10 +2,12 @@
 
 import asyncio
 import gzip
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Iterable, Sequence
 from datetime import timedelta
+from pathlib import Path
+from types import NoneType
 from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
 import orjson
 from pydantic import Field
@@ -22,17 +24,18 @@ from forwarders.contract import (
     Limits,
     ObjectForwarder,
     Request,
-    Result,
     Retry,
     Settings,
 )
+from forwarders.durable import replace
 from forwarders.extras import extra
 from forwarders.urls import Endpoint
 
 if TYPE_CHECKING:
     from obstore.store import ObjectStore
-    from pyarrow import Table
+    from pyarrow import Array, Table
 
+ID: Final = "delivery_id"
 INT64: Final = range(-(2**63), 2**63)
 
 
@@ -113,15 +116,18 @@ class ObjectStorage(ObjectForwarder[ObjectStorageSettings]):
     def __init__(self, settings: ObjectStorageSettings) -> None:
         super().__init__(settings)
         self._store: ObjectStore | None = None
+        scheme, _, path = settings.url.partition("://")
+        self._folder = Path(unquote(path)) if scheme == "file" else None
 
     @override
     async def open(self) -> None:
-        with extra("object-storage"):
-            from obstore.store import from_url
+        if self._folder is None:
+            with extra("object-storage"):
+                from obstore.store import from_url
+            self._store = from_url(self.settings.url, **_options(self.settings))
         if self.settings.format == "parquet":
             with extra("object-storage"):
                 import pyarrow.parquet  # noqa: F401
-        self._store = from_url(self.settings.url, **_options(self.settings))
 
     @override
     def cut(self, offset: int, time: float) -> Hashable:
@@ -129,18 +135,31 @@ class ObjectStorage(ObjectForwarder[ObjectStorageSettings]):
         return offset // self.settings.records, time // interval if interval else 0
 
     @override
-    async def write(self, items: Sequence[Item], coordinates: Coordinates) -> Sequence[Result]:
+    def encode(self, items: Iterable[Item]) -> bytes:
+        if self.settings.format == "parquet":
+            return _parquet(items)
+        lines = b"".join(orjson.dumps(_row(item), option=orjson.OPT_APPEND_NEWLINE) for item in items)
+        return gzip.compress(lines, compresslevel=6, mtime=0)
+
+    @override
+    async def put(self, content: bytes, coordinates: Coordinates) -> Delivered | Retry | Auth:
+        name = self.name(coordinates)
+        if self._folder is not None:
+            try:
+                await asyncio.to_thread(replace, self._folder / name, content)
+            except OSError:
+                return Retry()
+            return Delivered()
         from obstore.exceptions import BaseError, PermissionDeniedError, UnauthenticatedError
 
         assert self._store is not None
-        content = await asyncio.to_thread(self._encode, items)
         try:
-            await self._store.put_async(self.name(coordinates), content)
+            await self._store.put_async(name, content)
         except (PermissionDeniedError, UnauthenticatedError):
-            return [Auth()] * len(items)
+            return Auth()
         except (BaseError, OSError):
-            return [Retry()] * len(items)
-        return [Delivered()] * len(items)
+            return Retry()
+        return Delivered()
 
     def name(self, coordinates: Coordinates) -> str:
         """Where an object lies below the URL; offsets have leading zeros, so that names sort as they do."""
@@ -151,18 +170,9 @@ class ObjectStorage(ObjectForwarder[ObjectStorageSettings]):
     def preview(self, items: Sequence[Item]) -> Request:
         return Request("WRITE", f"{self.settings.url}/", body=[_row(item) for item in items])
 
-    def _encode(self, items: Sequence[Item]) -> bytes:
-        if self.settings.format == "parquet":
-            return _parquet(items)
-        lines = b"".join(orjson.dumps(_row(item), option=orjson.OPT_APPEND_NEWLINE) for item in items)
-        return gzip.compress(lines, compresslevel=6, mtime=0)
-
 
 def _options(settings: ObjectStorageSettings) -> dict[str, Any]:
     """What obstore wants to know besides the URL. Delivery tries again, so that obstore need not."""
-    scheme = settings.url.partition(":")[0]
-    if scheme == "file":
-        return {"mkdir": True}
     config: dict[str, Any] = {}
     match settings.credentials:
         case S3Key(access_key_id=name, secret_access_key=key):
@@ -183,10 +193,10 @@ def _options(settings: ObjectStorageSettings) -> dict[str, Any]:
 
 
 def _row(item: Item) -> dict[str, Any]:
-    return {**item.payload, "delivery_id": item.id}
+    return {**item.payload, ID: item.id}
 
 
-def _parquet(items: Sequence[Item]) -> bytes:
+def _parquet(items: Iterable[Item]) -> bytes:
     import pyarrow as pa
     from pyarrow import parquet
 
@@ -196,33 +206,40 @@ def _parquet(items: Sequence[Item]) -> bytes:
     return content
 
 
-def _table(items: Sequence[Item]) -> "Table":
+def _table(items: Iterable[Item]) -> "Table":
     import pyarrow as pa
 
-    names = sorted({name for item in items for name in item.payload} - {"delivery_id"})
-    columns = {"delivery_id": pa.array([item.id for item in items], pa.string())}
-    for name in names:
-        values = [item.payload.get(name) for item in items]
-        kind = _kind(values)
-        if kind == "json":
-            values = [None if value is None else _json(value) for value in values]
-        columns[name] = pa.array(values, _ARROW[kind])
-    return pa.table(columns)
+    ids: list[str] = []
+    columns: dict[str, list[Any]] = {}
+    for row, item in enumerate(items):
+        ids.append(item.id)
+        for name, value in item.payload.items():
+            column = columns.get(name)
+            if column is None:
+                column = columns[name] = []
+            if len(column) < row:
+                column += [None] * (row - len(column))
+            # JSON is told from text by being bytes.
+            column.append(orjson.dumps(value) if isinstance(value, dict | list) else value)
+    columns.pop(ID, None)
+    arrays = {ID: pa.array(ids, pa.string())}
+    for name, column in sorted(columns.items()):
+        arrays[name] = _array(column + [None] * (len(ids) - len(column)))
+    return pa.table(arrays)
 
 
-_ARROW: Final = {"bool": "bool", "int": "int64", "float": "double", "str": "string", "json": "string"}
+def _array(values: list[Any]) -> "Array":
+    """A column of the type that its values share, else of JSON."""
+    import pyarrow as pa
 
-
-def _kind(values: Sequence[Any]) -> str:
-    kinds = {type(value) for value in values if value is not None}
-    if kinds <= {int}:
-        return "int" if kinds and all(value is None or value in INT64 for value in values) else "json"
-    if kinds <= {int, float}:
-        return "float"
-    if kinds == {bool}:
-        return "bool"
-    return "str" if kinds == {str} else "json"
-
-
-def _json(value: Any) -> str:
-    return orjson.dumps(value).decode()
+    match {type(value) for value in values} - {NoneType}:
+        case kinds if kinds == {bool}:
+            return pa.array(values, pa.bool_())
+        case kinds if kinds == {int} and all(value is None or value in INT64 for value in values):
+            return pa.array(values, pa.int64())
+        case kinds if kinds in ({float}, {int, float}):
+            return pa.array(values, pa.float64())
+        case kinds if kinds <= {str} or kinds == {bytes}:
+            return pa.array(values, pa.string())
+    texts = [value if value is None or isinstance(value, bytes) else orjson.dumps(value) for value in values]
+    return pa.array(texts, pa.string())

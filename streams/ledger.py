@@ -1,6 +1,6 @@
 """Outcomes: what became of each event for each integration, gathered while working, written as intervals."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from itertools import islice
 
 from prometheus_client import Counter
@@ -28,6 +28,10 @@ class Tally:
         if offsets is None:
             offsets = self._offsets[place] = []
         offsets.append(offset)
+
+    def extend(self, integration: str, rule: str, outcome: str, offsets: Iterable[int]) -> None:
+        """These offsets have this outcome."""
+        self._offsets.setdefault((integration, rule, outcome, ""), []).extend(offsets)
 
     def name(self, integration: str, rule: str, outcome: str, offset: int, reason: str, detail: str = "") -> None:
         """One offset has this outcome, for a reason worth keeping: a short code, and a detail without personal data."""

@@ -16,7 +16,6 @@ from forwarders.contract import (
     Delivered,
     Forwarder,
     HttpForwarder,
-    Item,
     ObjectForwarder,
     Rate,
     Retry,
@@ -30,11 +29,13 @@ from streams.delivery.halving import Halving
 from streams.delivery.letters import Letters
 from streams.delivery.masking import Mask
 from streams.delivery.objects import Objects, StoredObject
+from streams.delivery.packing import Packer
 from streams.delivery.parcels import Batches, Parcel, Shelf
 from streams.delivery.preflight import Preflight
 from streams.delivery.rates import Rates
 from streams.delivery.sender import Attempt, Sender
 from streams.delivery.settlement import Settlements
+from streams.delivery.spool import SpoolClosedError
 from streams.delivery.tokens import Tokens
 from streams.logs import trouble
 from streams.metrics import DELIVERY_RETRIES, DELIVERY_SECONDS
@@ -47,9 +48,6 @@ log = structlog.get_logger()
 
 OBJECTS_AT_ONCE = 2
 """How many objects are in memory at most: one is encoded while another is on its way. As many more wait on disk."""
-
-BREATH = 500
-"""Records of an object after which others have their turn."""
 
 
 class Bounced(NamedTuple):
@@ -66,7 +64,7 @@ class Deliverer:
     Unordered, any worker takes the next batch. Ordered, each lane (a hash of the key) has one worker: one batch of it
     is on its way at a time, and a lane holds while its head retries.
 
-    Where the vendor takes whole objects, records wait on disk until theirs has ended, and are unpacked only then.
+    Where the vendor takes whole objects, records wait on disk until theirs has ended, and are read only then.
 
     With `shadow` nothing is sent: the outcome is `filtered`, with a reason for what the vendor would never have taken.
     `rest` lets a partition alone for so many seconds; `share` is this process's part of the forward topic.
@@ -101,18 +99,20 @@ class Deliverer:
         self._retry_topic = topics.retry(integration)
         limits = forwarder.limits
         self._limits = replace(limits, items=min(limits.items, settings.items or limits.items))
+        self._preflight = Preflight(forwarder, self._limits, settings.max_age)
         self.objects: Objects | None = None
+        self._packer: Packer | None = None
         self._concurrency = settings.concurrency
         self._lanes = self._concurrency if self._ordered or writes else 1
         waiting = 0
         if isinstance(forwarder, ObjectForwarder) and not shadow:
             self.objects = Objects(forwarder.cut, limits.bytes, settings.spool)
             self._concurrency = waiting = min(self._concurrency, OBJECTS_AT_ONCE)
+            self._packer = Packer(forwarder, self._preflight, clock)
             self._lanes = 1
         self._queues: list[asyncio.Queue[list[Parcel] | StoredObject]] = [
             asyncio.Queue(waiting) for _ in range(self._lanes)
         ]
-        self._preflight = Preflight(forwarder, self._limits, settings.max_age)
         self._batches = Batches(self._limits, settings.linger, self._enqueue)
         self._due = Shelf(self._gather)
         self._aside = Shelf(self._gather)
@@ -212,24 +212,44 @@ class Deliverer:
                     return
         run.finish()
 
-    async def _open(self, ended: StoredObject) -> list[Parcel]:
-        """The parcels of an object; none once its partition goes."""
-        parcels: list[Parcel] = []
-        if ended.dropped:
-            return parcels
-        for index, record in enumerate(ended.load()):
-            if self._leaving.is_set() or ended.dropped:
-                return []
-            if parcel := self._unpack(ended, index, record):
-                parcels.append(parcel)
-            if index % BREATH == 0:
-                await asyncio.sleep(0)
-        return parcels
+    async def _store(self, ended: StoredObject) -> None:
+        """Write an object, again and again until it is taken or its partition goes."""
+        await self._pack(ended)
+        tries = 0
+        while ended.rows and not (self._leaving.is_set() or ended.dropped):
+            if not self._breaker.admits():
+                await self._breaker.changed()
+                continue
+            if wait := self._rates.wait(1):
+                await self._sleep(wait)
+            attempt = await self._sender.put(ended)
+            self._report(attempt)
+            (result,) = attempt.results
+            if isinstance(result, Delivered):
+                self._settlements.settle_rows(ended)
+                return
+            await self._sleep(self._backoff(tries, result.after if isinstance(result, Retry | Throttled) else None))
+            tries += 1
 
-    def _unpack(self, run: Run | StoredObject, index: int, record: Any) -> Parcel | None:
+    async def _pack(self, ended: StoredObject) -> None:
+        """Make an object's content; what is no row of it is settled."""
+        assert self._packer
+        try:
+            packed = await asyncio.to_thread(self._packer.pack, ended)
+        except SpoolClosedError:
+            return
+        for index in packed.unreadable:
+            ended.finish_record(index)
+        for parcel, verdict in packed.others:
+            if isinstance(verdict, Dead):
+                self._bury(parcel, verdict)
+            else:
+                self._settlements.settle(parcel, verdict)
+
+    def _unpack(self, run: Run, index: int, record: Any) -> Parcel | None:
         retried = None
         try:
-            if run.tp[0] == self._retry_topic and isinstance(run, Run):
+            if run.tp[0] == self._retry_topic:
                 retried = Retried.decode(record.headers)
             delivery = Delivery.decode(record.value)
         except NewerFormatError:
@@ -238,9 +258,8 @@ class Deliverer:
             log.error("not a delivery", topic=run.tp[0], partition=run.tp[1], offset=record.offset, error=str(error))  # noqa: TRY400
             run.finish_record(index)
             return None
-        item = Item(delivery.id, delivery.payload, delivery.type, delivery.event, delivery.time)
         size = len(orjson.dumps(delivery.payload))
-        parcel = Parcel(delivery, item, record.key, size, run, index, self._preflight.expiry(delivery.time))
+        parcel = Parcel(delivery, record.key, size, run, index, self._preflight.expiry(delivery.time))
         if retried:
             parcel.attempts, parcel.due, parcel.since = retried.attempts, retried.due, retried.since
         if parcel.expires <= self._clock():
@@ -266,7 +285,7 @@ class Deliverer:
 
     def _group_of(self, parcel: Parcel) -> Any:
         if isinstance(self._forwarder, HttpForwarder):
-            return self._forwarder.group(parcel.item.payload) if self._limits.items > 1 else None
+            return self._forwarder.group(parcel.delivery.payload) if self._limits.items > 1 else None
         return parcel.run.tp
 
     def _enqueue(self, lane: int, parcels: list[Parcel]) -> None:
@@ -278,7 +297,7 @@ class Deliverer:
             self._busy += 1
             self._at_rest.clear()
             try:
-                await self._deliver(await self._open(batch) if isinstance(batch, StoredObject) else batch)
+                await (self._store(batch) if isinstance(batch, StoredObject) else self._deliver(batch))
             except Exception as error:  # noqa: BLE001  # what is not finished is not committed, and comes again
                 log.error("delivery cannot go on", integration=self.integration, **trouble(error))  # noqa: TRY400
                 self._fail(f"{self.integration}: {type(error).__name__} while delivering")

@@ -1,19 +1,36 @@
 """Objects of storage: each holds all records of a partition between two cuts, which the records alone decide on."""
 
 from collections import deque
-from collections.abc import Callable, Hashable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable
 from pathlib import Path
 from typing import Any
 
 from forwarders.contract import Coordinates
-from streams.delivery.spool import Spool, Spooled
+from streams.delivery.spool import Spool
 from streams.progress import TP
 
 
 class StoredObject:
-    """One object: its records wait on disk, are taken from there once it has ended, and are finished one by one."""
+    """One object: its records wait in `spool` until it has ended, and are finished one by one.
 
-    __slots__ = ("_left", "_objects", "cut", "dropped", "first", "last", "records", "size", "spool", "time", "tp")
+    Once it is packed, `content` is what is to be written, and `rows` are the offsets of the events that are in it, by
+    their topic, partition, version of the rules, and rule.
+    """
+
+    __slots__ = (
+        "_left",
+        "_objects",
+        "content",
+        "cut",
+        "dropped",
+        "first",
+        "last",
+        "rows",
+        "size",
+        "spool",
+        "time",
+        "tp",
+    )
 
     def __init__(self, objects: "Objects", tp: TP, spool: Spool, first: int, time: float, cut: Hashable) -> None:
         self.tp = tp
@@ -21,7 +38,8 @@ class StoredObject:
         self.first = self.last = first
         self.time, self.cut = time, cut
         self.size = 0
-        self.records: Sequence[Spooled] = ()
+        self.content = b""
+        self.rows: dict[tuple[str, int, str, str], list[int]] = {}
         self.dropped = False
         self._objects = objects
         self._left = 0
@@ -33,24 +51,26 @@ class StoredObject:
 
     @property
     def finished(self) -> bool:
-        """Whether it has ended, and every record is finished."""
-        return bool(self.records) and not self._left
+        """Whether every record is finished."""
+        return not self._left
 
     def put(self, record: Any, size: int) -> None:
         """One more record, of so many bytes."""
         self.spool.put(record)
         self.last = record.offset
         self.size += size
+        self._left += 1
 
-    def load(self) -> Sequence[Spooled]:
-        """Take the records from disk."""
-        self.records = self.spool.take()
-        self._left = len(self.records)
-        return self.records
+    def finish(self) -> None:
+        """The outcome of the rows is confirmed."""
+        self._finish(sum(map(len, self.rows.values())))
 
-    def finish_record(self, _: int) -> None:
-        """All that one record led to is confirmed; to be called once for each."""
-        self._left -= 1
+    def finish_record(self, _: int = 0) -> None:
+        """All that one record, which is no row, led to is confirmed."""
+        self._finish(1)
+
+    def _finish(self, records: int) -> None:
+        self._left -= records
         if not self._left:
             self._objects.move_on(self.tp)
 

@@ -21,7 +21,6 @@ class Parcel:
     """
 
     delivery: Delivery
-    item: Item
     key: bytes | None
     size: int
     run: Run | StoredObject
@@ -33,8 +32,15 @@ class Parcel:
     reserved: bool = False
 
     @property
+    def item(self) -> Item:
+        """The delivery as a forwarder sees it."""
+        delivery = self.delivery
+        return Item(delivery.id, delivery.payload, delivery.type, delivery.event, delivery.time)
+
+    @property
     def record(self) -> Any:
-        """The record that holds the delivery."""
+        """The record that holds the delivery; that of an object is not kept."""
+        assert isinstance(self.run, Run)
         return self.run.records[self.index]
 
     def finish(self) -> None:

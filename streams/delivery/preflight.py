@@ -12,7 +12,7 @@ class Preflight:
 
     def __init__(self, forwarder: Forwarder[Any], limits: Limits, max_age: float | None) -> None:
         self._forwarder = forwarder
-        self._item_bytes = limits.item_bytes
+        self.item_bytes = limits.item_bytes
         oldest = forwarder.contract.oldest(max_age)
         self.max_age = None if oldest is None else oldest.total_seconds()
 
@@ -27,7 +27,7 @@ class Preflight:
 
     def problem(self, payload: Any, size: int) -> Dead | None:
         """Why the vendor would never take this payload, of so many bytes of JSON."""
-        if size > self._item_bytes:
-            return Dead("too_large", f"{size} bytes are more than the vendor takes ({self._item_bytes})")
+        if size > self.item_bytes:
+            return Dead("too_large", f"{size} bytes are more than the vendor takes ({self.item_bytes})")
         complaint = self._forwarder.complaint(payload)
         return Dead("payload", complaint) if complaint else None

@@ -14,6 +14,7 @@ from forwarders.contract import (
     Forwarder,
     HttpForwarder,
     Item,
+    ObjectForwarder,
     Request,
     Result,
     Retry,
@@ -68,12 +69,20 @@ class Sender:
 
     async def send(self, parcels: Sequence[Parcel]) -> Attempt:
         """Make one attempt at these parcels."""
-        items = [parcel.item for parcel in parcels]
         forwarder = self._forwarder
         if isinstance(forwarder, WriterForwarder):
-            return Attempt(await self._write(forwarder, parcels, items))
+            return Attempt(await self._write(forwarder, parcels))
         assert isinstance(forwarder, HttpForwarder)
-        return await self._ask(forwarder, items)
+        return await self._ask(forwarder, [parcel.item for parcel in parcels])
+
+    async def put(self, packed: StoredObject) -> Attempt:
+        """Make one attempt at an object."""
+        assert isinstance(self._forwarder, ObjectForwarder)
+        try:
+            return Attempt([await self._forwarder.put(packed.content, packed.coordinates)])
+        except Exception as error:  # noqa: BLE001  # as with any writer
+            log.warning("could not write", integration=self._integration, **trouble(error))
+            return Attempt([Retry()])
 
     async def _ask(self, forwarder: HttpForwarder[Any], items: Sequence[Item]) -> Attempt:
         try:
@@ -116,19 +125,13 @@ class Sender:
             log.error("the forwarder failed to read an answer", integration=self._integration, **trouble(error))  # noqa: TRY400
         return Attempt([by_status(answer)] * len(items), request, answer)
 
-    async def _write(
-        self, forwarder: WriterForwarder[Any], parcels: Sequence[Parcel], items: Sequence[Item]
-    ) -> Sequence[Result]:
-        run = parcels[0].run
-        if isinstance(run, StoredObject):
-            place = run.coordinates
-        else:
-            place = Coordinates(*run.tp, parcels[0].record.offset, parcels[-1].record.offset)
+    async def _write(self, forwarder: WriterForwarder[Any], parcels: Sequence[Parcel]) -> Sequence[Result]:
+        place = Coordinates(*parcels[0].run.tp, parcels[0].record.offset, parcels[-1].record.offset)
         try:
-            return await forwarder.write(items, place)
+            return await forwarder.write([parcel.item for parcel in parcels], place)
         except Exception as error:  # noqa: BLE001  # a full disk or a lost database: waits, and goes on
             log.warning("could not write", integration=self._integration, **trouble(error))
-            return [Retry()] * len(items)
+            return [Retry()] * len(parcels)
 
 
 def _alone_or_split(items: Sequence[Item], dead: Dead) -> Sequence[Result]:

@@ -2,6 +2,7 @@
 
 import asyncio
 
+from streams.delivery.objects import StoredObject
 from streams.delivery.parcels import Parcel
 from streams.ledger import Tally
 from streams.metrics import DELIVERY_OUTCOMES
@@ -18,7 +19,7 @@ class _Round:
         self._books = books
         self._open = 1
         self._failed = False
-        self.parcels: list[Parcel] = []
+        self.parcels: list[Parcel | StoredObject] = []
 
     def hold(self) -> None:
         self._open += 1
@@ -52,14 +53,17 @@ class Settlements:
         round_.parcels.append(parcel)
         delivery = parcel.delivery
         topic, partition, offset = delivery.origin
-        place = (topic, partition, delivery.rules)
-        tally = self._tallies.get(place)
-        if tally is None:
-            tally = self._tallies[place] = Tally(Stage.FORWARDER, *place)
+        tally = self._tally_of(topic, partition, delivery.rules)
         if reason:
             tally.name(self._integration, delivery.rule, outcome, offset, reason, detail)
         else:
             tally.add(self._integration, delivery.rule, outcome, offset)
+
+    def settle_rows(self, written: StoredObject) -> None:
+        """An object is written: its rows are delivered."""
+        self._current().parcels.append(written)
+        for (topic, partition, rules, rule), offsets in written.rows.items():
+            self._tally_of(topic, partition, rules).extend(self._integration, rule, Outcome.DELIVERED, offsets)
 
     def bury(self, parcel: Parcel, letter: DeadLetter) -> None:
         """A delivery is dead: keep its letter, and settle it."""
@@ -76,6 +80,13 @@ class Settlements:
         value: bytes = parcel.record.value
         self._append(parcel, self._topics.retry(self._integration), value, retried.headers())
         self._current().parcels.append(parcel)
+
+    def _tally_of(self, topic: str, partition: int, rules: str) -> Tally:
+        place = (topic, partition, rules)
+        tally = self._tallies.get(place)
+        if tally is None:
+            tally = self._tallies[place] = Tally(Stage.FORWARDER, *place)
+        return tally
 
     def _append(self, parcel: Parcel, topic: str, value: bytes, headers: Headers = NO_HEADERS) -> None:
         self._producer.append(

@@ -1,10 +1,11 @@
 """Objects of storage: cut by the records alone, committed when written, waiting on disk until then."""
 
 import asyncio
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import orjson
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -12,19 +13,17 @@ from hypothesis import strategies as st
 from forwarders.contract import (
     Contract,
     Coordinates,
-    Dead,
     Delivered,
     Item,
     Kind,
     Limits,
     ObjectForwarder,
-    Result,
     Retry,
     Settings,
 )
 from streams.delivery.objects import Objects, StoredObject
 from streams.delivery.spool import Spool
-from tests.streams.delivering import Bench
+from tests.streams.delivering import Bench, VendorPayload
 from tests.streams.helpers import committed, until
 
 TP = ("forward", 0)
@@ -84,7 +83,7 @@ def test_cuts_are_the_same_from_whichever_commit_they_begin(tmp_path_factory, re
     if ended:
         written = data.draw(st.integers(0, len(ended)))
         for each in ended[:written]:
-            for index in range(len(each.load())):
+            for index in range(each.first, each.last + 1):
                 each.finish_record(index)
         open_one = objects.committable(TP)
         assert open_one == (ended[written].first if written < len(ended) else ended[-1].last + 1)
@@ -115,8 +114,6 @@ def test_commit_waits_for_the_whole_of_the_first_object(tmp_path: Path):
     """Part of an object, and objects behind one that is not finished, move no commit."""
     objects = Objects(lambda offset, _: offset // 2, 1000, tmp_path)
     first, second = put_all(objects, [Record(n) for n in range(5)])
-    for each in (first, second):
-        each.load()
     second.finish_record(0)
     second.finish_record(1)
     first.finish_record(1)
@@ -130,14 +127,16 @@ class StoreSettings(Settings):
 
 
 class Store(ObjectForwarder[StoreSettings]):
-    """Keeps each write under its coordinates; a payload with a `bad` is dead."""
+    """Keeps each object under its coordinates."""
 
-    contract = Contract("store", "Store", "https://example.com", Kind.STORAGE, StoreSettings, limits=Limits(100, 10**8))
+    contract = Contract(
+        "store", "Store", "https://example.com", Kind.STORAGE, StoreSettings, VendorPayload, Limits(100, 10**8)
+    )
 
     def __init__(self, settings: StoreSettings) -> None:
         super().__init__(settings)
         self.objects: dict[tuple[int, int, int], list[int]] = {}
-        self.answers: list[Result] = []
+        self.answers: list[Retry] = []
         self.admits = asyncio.Event()
         self.admits.set()
         self.writing = 0
@@ -145,15 +144,17 @@ class Store(ObjectForwarder[StoreSettings]):
     def cut(self, offset: int, time: float) -> Hashable:  # noqa: ARG002
         return offset // self.settings.records
 
-    async def write(self, items: Sequence[Item], coordinates: Coordinates) -> Sequence[Result]:
+    def encode(self, items: Iterable[Item]) -> bytes:
+        return orjson.dumps([item.payload["n"] for item in items])
+
+    async def put(self, content: bytes, coordinates: Coordinates) -> Delivered | Retry:
         self.writing += 1
         await self.admits.wait()
         self.writing -= 1
         if self.answers:
-            return [self.answers.pop(0)] * len(items)
-        place = (coordinates.partition, coordinates.first, coordinates.last)
-        self.objects[place] = [item.payload["n"] for item in items if not item.payload.get("bad")]
-        return [Dead("bad") if item.payload.get("bad") else Delivered() for item in items]
+            return self.answers.pop(0)
+        self.objects[coordinates.partition, coordinates.first, coordinates.last] = orjson.loads(content)
+        return Delivered()
 
 
 async def committed_to(bench: Bench, offset: int, partition: int = 0) -> None:
@@ -185,13 +186,13 @@ async def test_what_is_no_row_leaves_the_object_its_name(bench: Bench, tmp_path:
     """Dead and expired deliveries, also at an object's ends, are settled with it; the name tells of all its records."""
     store = Store(StoreSettings())
     async with bench.running(store, max_age=60, spool=tmp_path):
-        await bench.forward({"n": 0}, {"n": 1, "bad": True}, time="2020-01-01T00:00:00Z")
-        await bench.forward({"n": 2, "bad": True}, *({"n": n} for n in range(3, 11)), time=LATER)
+        await bench.forward({"n": 0}, {"n": 1, "note": "longer than ten"}, time="2020-01-01T00:00:00Z")
+        await bench.forward({"n": 2, "note": "longer than ten"}, *({"n": n} for n in range(3, 11)), time=LATER)
         outcomes = await bench.settled(10)
         await committed_to(bench, 10)
     assert store.objects == {(0, 0, 9): list(range(3, 10))}
     assert outcomes == {0: "expired", 1: "expired", 2: "dead", **dict.fromkeys(range(3, 10), "delivered")}
-    assert [letter.reason for letter in await bench.dead()] == ["bad"]
+    assert [letter.reason for letter in await bench.dead()] == ["payload"]
 
 
 @pytest.mark.anyio
@@ -223,7 +224,7 @@ async def test_what_waits_counts_against_no_budget_until_objects_pile_up(bench: 
     padding = "x" * 1000
     async with bench.running(store, spool=tmp_path, fetched_bytes=1024 * 1024) as station:
         for begin in range(0, 3900, 300):
-            await bench.forward(*({"n": n, "p": padding} for n in range(begin, begin + 300)))
+            await bench.forward(*({"n": n, "user": padding} for n in range(begin, begin + 300)))
         group, topic = bench.group, bench.topics.forward("one")
         await until(lambda: station.progress.committable((topic, 0)) == 3900)
         assert station.progress.held == 0
