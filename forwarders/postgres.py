@@ -180,11 +180,10 @@ class Postgres(WriterForwarder[PostgresSettings]):
         ):
             for item in items:
                 await copy.write_row([item.id, *(_text(item.payload.get(name)) for name in names)])
-        await connection.execute(
-            sql.SQL("INSERT INTO {} ({}) SELECT {} FROM staging ON CONFLICT ({}) DO NOTHING").format(
-                self._table(), columns, columns, sql.Identifier(ID)
-            )
-        )
+        # In one order, or writers with the same rows, as after a rebalance, would wait for each other.
+        insert = "INSERT INTO {} ({}) SELECT {} FROM staging ORDER BY {}, ctid ON CONFLICT ({}) DO NOTHING"
+        key = sql.Identifier(ID)
+        await connection.execute(sql.SQL(insert).format(self._table(), columns, columns, key, key))
 
     def _table(self) -> Any:
         from psycopg import sql

@@ -7,6 +7,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+from psycopg.conninfo import conninfo_to_dict
+
 USER = "turnout"
 
 
@@ -31,6 +33,24 @@ def _run(arguments: Sequence[str]) -> None:
     subprocess.run([*as_user, *arguments], check=True, stdout=subprocess.DEVNULL, cwd="/")
 
 
+def crash_and_start(address: str) -> None:
+    """End the server of this DSN as a kill would, and start it again."""
+    folder = Path(conninfo_to_dict(address)["host"])
+    _run([*_control(folder), "-m", "immediate", "stop"])
+    _start(folder)
+
+
+def _control(folder: Path) -> list[str]:
+    binaries = _binaries()
+    assert binaries
+    return [str(binaries / "pg_ctl"), "-s", "-w", "-D", str(folder / "data")]
+
+
+def _start(folder: Path) -> None:
+    options = f"-c listen_addresses= -c unix_socket_directories={folder} -c fsync=off"
+    _run([*_control(folder), "-l", str(folder / "log"), "-o", options, "start"])
+
+
 @contextmanager
 def running(folder: Path) -> Iterator[str]:
     """A server for the length of a `with`, on a socket in its folder; gives the DSN of its superuser."""
@@ -39,11 +59,9 @@ def running(folder: Path) -> Iterator[str]:
     folder.mkdir()
     if os.geteuid() == 0:
         os.chown(folder, 65534, 65534)
-    data, control = folder / "data", [str(binaries / "pg_ctl"), "-s", "-w", "-D", str(folder / "data")]
-    _run([str(binaries / "initdb"), "-D", str(data), "-U", USER, "--auth=trust", "-E", "UTF8", "--no-sync"])
-    options = f"-c listen_addresses= -c unix_socket_directories={folder} -c fsync=off"
-    _run([*control, "-l", str(folder / "log"), "-o", options, "start"])
+    _run([str(binaries / "initdb"), "-D", str(folder / "data"), "-U", USER, "--auth=trust", "-E", "UTF8", "--no-sync"])
+    _start(folder)
     try:
         yield f"host={folder} user={USER} dbname=postgres"
     finally:
-        _run([*control, "-m", "immediate", "stop"])
+        _run([*_control(folder), "-m", "immediate", "stop"])

@@ -15,7 +15,10 @@ from pydantic import SecretStr
 
 from forwarders.contract import Auth, Coordinates, Dead, Delivered, Item, Result, Retry, Split
 from forwarders.postgres import Postgres, PostgresSettings
+from streams.broker import Broker
+from streams.topics import Topics
 from tests.forwarders import real_postgres
+from tests.streams.delivering import Bench
 
 PLACE = Coordinates("t", 0, 0, 0)
 
@@ -30,6 +33,12 @@ def dsn() -> Iterator[str]:
         Path(folder).chmod(0o755)
         with real_postgres.running(Path(folder) / "pg") as address:
             yield address
+
+
+@pytest.fixture
+def bench(broker: Broker, topics: Topics) -> Bench:
+    """Delivery on the real Kafka."""
+    return Bench(broker, topics)
 
 
 @pytest.fixture
@@ -178,3 +187,43 @@ def test_workers_widen_at_once(dsn: str, table: str) -> None:
 
     asyncio.run(run())
     assert rows(dsn, f"SELECT count(*), count(c3), count(w2) FROM {table}") == [(20, 4, 5)]
+
+
+def test_crash_of_the_server_under_load(dsn: str, table: str) -> None:
+    """Four writers whose batches overlap, and a server that crashes in the middle: each delivery is one row."""
+    batches = [[item(n, a=n) for n in range(first, first + 60)] for first in range(0, 5000, 50)]
+    failures = 0
+
+    async def bring(forwarder: Postgres, waiting: list[list[Item]], until: int) -> None:
+        nonlocal failures
+        while len(waiting) > until:
+            batch = waiting.pop()
+            while (results := await forwarder.write(batch, PLACE)) != [Delivered()] * len(batch):
+                assert results == [Retry()] * len(batch)
+                failures += 1
+
+    async def run() -> None:
+        forwarder = Postgres(settings(dsn, table, create=True))
+        await forwarder.open()
+        waiting = list(batches)
+        await asyncio.gather(*(bring(forwarder, waiting, 60) for _ in range(4)))
+        crash = asyncio.create_task(asyncio.to_thread(real_postgres.crash_and_start, dsn))
+        await asyncio.gather(crash, *(bring(forwarder, waiting, 0) for _ in range(4)))
+        await forwarder.close()
+
+    asyncio.run(run())
+    assert failures
+    assert rows(dsn, f"SELECT count(*), count(DISTINCT a), max(a) FROM {table}") == [(5010, 5010, 5009)]
+
+
+@pytest.mark.anyio
+@pytest.mark.kafka
+async def test_one_bad_row_is_one_dead_letter(dsn: str, table: str, bench: Bench) -> None:
+    """Through delivery, a row that its column does not take is dead, and all that came with it go in."""
+    do(dsn, f"CREATE TABLE {table} (delivery_id text UNIQUE, n int, note int)")
+    await bench.forward(*({"n": n, "note": "many" if n == 137 else n} for n in range(200)))
+    async with bench.running(Postgres(settings(dsn, table))):
+        outcomes = await bench.settled(200)
+    assert {n for n, outcome in outcomes.items() if outcome == "dead"} == {137}
+    assert [(letter.reason, letter.delivery["id"]) for letter in await bench.dead()] == [("row", "m137")]
+    assert rows(dsn, f"SELECT count(*), count(DISTINCT n) FROM {table} WHERE n <> 137") == [(199, 199)]
