@@ -1,9 +1,13 @@
-"""Rows per CPU-second into objects on local disk: an order with everything, 20,000 of them in an object.
+"""Storage's speed: rows per CPU-second of the worker from real Kafka into Parquet on local disk, the whole way.
 
-Run: python -m tests.benchmarks.storage
+    python -m tests.benchmarks.storage [ROWS]
+
+Orders with everything, in objects of 10,000: fetched, kept on disk until their object ends, encoded and written, with
+outcomes and commits. The worker has one core, Kafka the other. Then the writing of objects alone.
 """
 
 import asyncio
+import sys
 import tempfile
 import time
 from pathlib import Path
@@ -13,43 +17,131 @@ import orjson
 
 from forwarders.contract import Coordinates, Delivered, Item
 from forwarders.object_storage import ObjectStorage, ObjectStorageSettings
+from streams.broker import Broker, create_topics
+from streams.produce import Producer, Receipt
+from streams.settings import DeliverySettings
+from streams.topics import Delivery, Origin, Topics
+from tests import real_kafka
+from tests.benchmarks import measure
 from tests.forwarders import golden
 
-ROWS = 20_000
+TOPICS = Topics(prefix="bench", partitions=3)
+RECORDS = 10_000
 AT_LEAST = 40_000
 """Rows per CPU-second that Parquet has to reach."""
 
 
-def items() -> list[Item]:
-    """Orders that differ in their ids, each with objects of its own."""
-    (case,) = (case for case in golden.of("object_storage").cases if case.name == "order-completed-everything")
-    payload = orjson.dumps(case.written["payload"]).decode()
-    return [
-        Item(f"m-{n}", orjson.loads(payload.replace("O-1001", f"O-{n}")), "track", None, case.event["timestamp"])
-        for n in range(ROWS)
+def order(number: int) -> dict[str, object]:
+    """The payload of an order with an id and objects of its own."""
+    text = orjson.dumps(_CASE.written["payload"]).decode()
+    payload: dict[str, object] = orjson.loads(text.replace("O-1001", f"O-{number}"))
+    return payload
+
+
+(_CASE,) = (case for case in golden.of("object_storage").cases if case.name == "order-completed-everything")
+
+
+async def fill(broker: Broker, integration: str, count: int) -> int:
+    """Forward so many orders, in whole objects and one record more in each partition; returns the size of a record."""
+    producer = Producer(broker, client_id="fill")
+    await producer.start()
+    receipt = Receipt()
+    value = b""
+    for number in range(count + TOPICS.partitions):
+        place = Origin(TOPICS.events, number % 3, number // 3)
+        time = _CASE.event["timestamp"]
+        value = Delivery(f"m-{number}", "row", "v1", "track", "Order", time, time, "web", place, order(number)).encode()
+        producer.append(TOPICS.forward(integration), number % 3, receipt, key=b"u%d" % (number % 999), value=value)
+        if not number % 1000:
+            await producer.wait_for_room()
+    await receipt.confirmed(300)
+    await producer.stop()
+    return len(value)
+
+
+async def store(bootstrap: str, integration: str, folder: str) -> None:
+    """What the measured process runs: one integration's delivery, until it is killed."""
+    from streams.delivery import make_delivery
+    from streams.worker import Worker
+
+    broker = Broker(bootstrap=bootstrap, session_timeout=10, compression="none")
+    producer = Producer(broker, client_id="forwarder")
+    worker = Worker(producer)
+    forwarder = ObjectStorage(
+        ObjectStorageSettings.model_validate({"url": Path(folder).as_uri(), "format": integration, "records": RECORDS})
+    )
+    settings = DeliverySettings(spool=Path(folder) / "spool")
+    worker.stations = [
+        make_delivery(integration, forwarder, settings, TOPICS, broker, producer, fail=worker.fail, grace=10)
     ]
+    print("started", flush=True)
+    await worker.run()
 
 
-async def rate(folder: Path, kind: str, batch: list[Item]) -> float:
-    """Rows per CPU-second of one object."""
+def committed(broker: Broker, integration: str) -> int:
+    from kafka import KafkaConsumer, TopicPartition
+
+    consumer = KafkaConsumer(
+        **broker.client(), group_id=f"{TOPICS.prefix}.forwarder.{integration}", enable_auto_commit=False
+    )
+    try:
+        return sum(consumer.committed(TopicPartition(TOPICS.forward(integration), n)) or 0 for n in range(3))
+    finally:
+        consumer.close()
+
+
+def whole_way(broker: Broker, integration: str, count: int, core: int, folder: Path) -> tuple[float, float]:
+    """Rows per CPU-second of the worker, and its memory at the peak in MB."""
+    child = measure.start("tests.benchmarks.storage", "--store", broker.bootstrap, integration, str(folder), core=core)
+    assert child.stdout
+    child.stdout.readline()
+    begun, peak = measure.cpu(child.pid), 0.0
+    while committed(broker, integration) < count:
+        peak = max(peak, measure.memory(child.pid))
+        assert child.poll() is None, "the worker died"
+        time.sleep(0.3)
+    used = measure.cpu(child.pid) - begun
+    child.terminate()
+    child.wait()
+    return count / used, peak
+
+
+async def alone(folder: Path, kind: str, batch: list[Item]) -> float:
+    """Rows per CPU-second of writing one object."""
     forwarder = ObjectStorage(ObjectStorageSettings.model_validate({"url": folder.as_uri(), "format": kind}))
     await forwarder.open()
     start = time.process_time()
-    results = await forwarder.write(batch, Coordinates("turnout.forward.lake", 0, 0, ROWS - 1))
+    results = await forwarder.write(batch, Coordinates("turnout.forward.lake", 0, 0, len(batch) - 1))
     used = time.process_time() - start
-    assert results == [Delivered()] * ROWS
-    return ROWS / used
+    assert results == [Delivered()] * len(batch)
+    return len(batch) / used
 
 
-def main() -> None:
+def main(count: int) -> None:
     """Print the figures."""
-    batch = items()
-    with tempfile.TemporaryDirectory() as folder:
-        for kind in ("parquet", "ndjson.gz"):
-            rows = median(asyncio.run(rate(Path(folder), kind, batch)) for _ in range(5))
+    core, _ = measure.cores()
+    batch = [Item(f"m-{n}", order(n), "track", None, _CASE.event["timestamp"]) for n in range(RECORDS)]
+    count -= count % (RECORDS * TOPICS.partitions)
+    with tempfile.TemporaryDirectory() as folder, real_kafka.running(Path(folder) / "kafka") as kafka:
+        broker = Broker(bootstrap=kafka.bootstrap)
+        kinds = ("parquet", "ndjson.gz")
+        create_topics(broker, TOPICS.declared(kinds), 1)
+        for kind in kinds:
+            size = asyncio.run(fill(broker, kind, count))
+            rows, peak = whole_way(broker, kind, count, core, Path(folder) / kind)
             wanted = f" (at least {AT_LEAST:,} wanted)" if kind == "parquet" else ""
-            print(f"{kind}: {rows:,.0f} rows per CPU-second{wanted}")
+            print(
+                f"{kind}: {count:,} deliveries of {size} bytes, {rows:,.0f} rows per CPU-second{wanted}, {peak:.0f} MB"
+            )
+            rows = median(asyncio.run(alone(Path(folder), kind, batch)) for _ in range(5))
+            print(f"{kind}: writing alone {rows:,.0f} rows per CPU-second", flush=True)
 
 
 if __name__ == "__main__":
-    main()
+    if sys.argv[1:2] == ["--store"]:
+        import uvloop
+
+        asyncio.set_event_loop_policy(uvloop.EventLoopPolicy())
+        asyncio.run(store(*sys.argv[2:5]))
+    else:
+        main(int(sys.argv[1]) if sys.argv[1:] else 300_000)
