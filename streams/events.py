@@ -83,9 +83,12 @@ class Alias(_Common):
     userId: Text | StrictInt  # type: ignore[misc]  # an alias must have it
 
 
+MODELS: Mapping[str, Any] = dict(zip(TYPES, (Track, Page, Screen, Identify, Group, Alias), strict=True))
+"""By type, what an event of it must have."""
+
 SPEC: Mapping[str, frozenset[str]] = {
     kind: frozenset(model.__annotations__) - frozenset(_Common.__annotations__) - {"type"}
-    for kind, model in zip(TYPES, (Track, Page, Screen, Identify, Group, Alias), strict=True)
+    for kind, model in MODELS.items()
 }
 """By type, the fields that an event has of its own, besides those that all have."""
 

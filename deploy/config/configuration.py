@@ -12,6 +12,7 @@ from pydantic import BaseModel, SecretStr, ValidationError
 from pydantic_settings import SettingsError
 
 from deploy.config.environment import REFERENCE, fill, find_texts, is_reference
+from deploy.config.event_check import check_made, check_repairs
 from deploy.config.files import IntegrationFile, SourceFile
 from deploy.config.mistakes import WANTS_MORE, Complaint, Place, find_complaints, find_secrets, hint_at
 from deploy.config.payload_check import check_payload
@@ -241,7 +242,7 @@ class _Reader:
         if self._keys(document).keys() - _OF_THE_COLLECTOR:
             self.hash.update(document.hash.encode())
         kinds = Kinds(frozenset(file.kinds)) if file.kinds else None
-        rules = self._read_source_rules(document)
+        rules = self._read_source_rules(document, file)
         return Source.of(
             file.source,
             _known(file.write_keys, "write_keys", unknown),
@@ -256,14 +257,15 @@ class _Reader:
             topics=file.topics,
         )
 
-    def _read_source_rules(self, document: Document) -> Rules | None:
+    def _read_source_rules(self, document: Document, file: SourceFile) -> Rules | None:
         data = self._keys(document)
         if not {"map", "rules", "otherwise"} & data.keys():
             return None
         rules, mistakes = read_rules(document)
         self.mistakes += mistakes
         if rules is not None:
-            self.source_rules[data["source"]] = SourceRules(document, rules)
+            self.mistakes += check_made(rules, file.kinds or ()) if file.webhook else check_repairs(rules)
+            self.source_rules[file.source] = SourceRules(document, rules)
         return rules
 
     def _make_steps(

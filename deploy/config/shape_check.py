@@ -1,0 +1,270 @@
+"""What a map makes, held against a pydantic model: fields that it lacks, or takes otherwise.
+
+What a rule makes is only known with the event, so only what no event can mend is a mistake.
+"""
+
+import json
+from collections.abc import Iterator, Mapping
+from functools import cache
+from types import UnionType
+from typing import Annotated, Any, Union, get_args, get_origin
+
+from pydantic import BaseModel, TypeAdapter, ValidationError
+from pydantic.fields import FieldInfo
+
+from deploy.config.mistakes import Place as Keys
+from deploy.config.mistakes import hint_at
+from deploy.rehearsal.comparison import dotted, shown
+from forwarders.fields import Sha256
+from transforms import RuleError
+from transforms.tree import MISSING, Call, Constant, Items, Node, Path, Place, Read, Rule, Shape, Template
+
+_CHOICES = ("@if", "@default", "@coalesce", "@literal", "@excludeWhenNull")
+"""The directives that give one of their values as it is."""
+
+_NOT_SENT = {"@if": ("exists", "blank"), "@lookup": ("key",)}
+"""The arguments that decide of the value and are no part of it."""
+
+
+class ShapeCheck:
+    """Gathers the mistakes of maps in `mistakes`; `title` is whose model it is.
+
+    `unhashed` are the places of data where a hash belongs.
+    """
+
+    def __init__(self, title: str) -> None:
+        self.mistakes: list[RuleError] = []
+        self.unhashed: set[Place] = set()
+        self._title = title
+
+    def check(self, rule: Rule, model: type[BaseModel], *, whole: bool = True) -> None:
+        """Hold a rule's map against a model; `whole`: nothing else comes to it, so it has what is required."""
+        if rule.shape is None:
+            return
+        if whole and isinstance(rule.shape, Shape):
+            self._required(rule, rule.shape, model)
+        self._value(rule.shape, model, ())
+
+    def _required(self, rule: Rule, shape: Shape, model: type[BaseModel]) -> None:
+        for name, info in _fields(model).items():
+            if info.is_required() and name not in shape.entries:
+                self._wrong(
+                    rule.place,
+                    f"the rule {rule.name!r} does not fill {name!r}, which {self._title} requires",
+                    f"add {name}: … to its map",
+                )
+
+    def _value(self, node: Node, annotation: Any, at: Keys) -> None:
+        """Hold a value against the type of its field."""
+        match node:
+            case Shape(entries=entries):
+                self._object(node, entries, annotation, at, whole=bool(at))
+            case Items(items=items):
+                inner = _item_type(annotation) if self._is(node, "array", annotation, at) else Any
+                for index, item in enumerate(items):
+                    self._value(item, inner, (*at, index))
+            case Constant(value=value) if value is not MISSING and value is not None:
+                self._constant(node, value, annotation, at)
+            case Template():
+                self._is(node, "string", annotation, at)
+            case Read(path=path) if not path.singular:
+                self._is(node, "array", annotation, at)
+            case Call():
+                self._call(node, annotation, at)
+        if isinstance(node, Read | Template):
+            self._hash(node, annotation, at)
+
+    def _object(self, node: Shape, entries: Mapping[str, Node], annotation: Any, at: Keys, *, whole: bool) -> None:
+        """Hold an object against its model; `whole`: nothing else comes to it, so it has what is required."""
+        models = _models(annotation)
+        if not models and self._is(node, "object", annotation, at):
+            for key, each in entries.items():
+                self._value(each, _item_type(annotation), (*at, key))
+        if len(models) != 1:
+            return
+        fields = _fields(models[0])
+        closed = models[0].model_config.get("extra") == "forbid"
+        for key, each in entries.items():
+            if key in fields:
+                self._value(each, _type(fields[key]), (*at, key))
+            elif closed:
+                name = dotted((*at, key))
+                self._wrong(
+                    entry_of(each), f"{self._title} has no field {name!r}", hint_at(key, list(fields)), key=True
+                )
+        for name, info in fields.items() if whole else ():
+            if info.is_required() and name not in entries:
+                message = f"{dotted(at)!r} has no {name!r}, which {self._title} requires"
+                self._wrong(node.place, message, f"add {name}: …")
+
+    def _call(self, node: Call, annotation: Any, at: Keys) -> None:
+        name, arguments = node.directive.name, node.arguments
+        if name in _CHOICES:
+            for value in _values(node):
+                self._value(value, annotation, at)
+            return
+        if name in {"@each", "@arrayPath"}:
+            if self._is(node, "array", annotation, at) and isinstance(arguments.get("shape"), Node):
+                self._value(arguments["shape"], _item_type(annotation), (*at, 0))
+        elif name == "@merge" and self._is(node, "object", annotation, at):
+            for each in arguments["objects"]:
+                if isinstance(each, Shape):
+                    self._object(each, each.entries, annotation, at, whole=False)
+                elif isinstance(each, Call) and each.directive.name == "@merge":
+                    self._call(each, annotation, at)
+        elif name == "@transform":
+            self._value(arguments["mapping"], annotation, at)
+        elif name == "@hash" and _wants_sha256(annotation):
+            if arguments.get("algorithm", "sha256") != "sha256":
+                self._wrong(entry_of(node), f"{dotted(at)!r} takes a SHA-256 hash", "algorithm: sha256")
+        elif kind := self._kind(node):
+            self._is(node, kind, annotation, at)
+            self._hash(node, annotation, at)
+
+    @staticmethod
+    def _kind(node: Call) -> str | None:
+        if node.directive.name == "@date":
+            return "integer" if str(node.arguments.get("to", "iso")).startswith("unix") else "string"
+        return node.directive.gives
+
+    def _is(self, node: Node, kind: str, annotation: Any, at: Keys) -> bool:
+        """Whether the field takes a value of this JSON type."""
+        kinds = _kinds(annotation)
+        if kinds is None or kind in kinds or (kind in _NUMBERS and kinds & _NUMBERS):
+            return True
+        wanted = sorted(kinds - {"null"})
+        gives = f"{node.directive.name} gives" if isinstance(node, Call) else "this is"
+        message = f"{dotted(at)!r} takes {' or '.join(_WORDS[each] for each in wanted)}, and {gives} {_WORDS[kind]}"
+        hint = f"use {_CASTS[wanted[0]]}" if wanted[0] in _CASTS and kind not in {"array", "object"} else None
+        if isinstance(node, Call) and node.directive.name == "@date" and kinds & _NUMBERS:
+            hint = "say to: unix, unix_ms or unix_us"
+        self._wrong(entry_of(node), message, hint)
+        return False
+
+    def _constant(self, node: Constant, value: Any, annotation: Any, at: Keys) -> None:
+        try:
+            _adapter(annotation).validate_json(json.dumps(value), strict=True)
+        except ValidationError as error:
+            said = error.errors(include_url=False, include_input=False)[0]["msg"].removeprefix("Value error, ")
+            said = said[0].lower() + said[1:] if said[1:2].islower() else said
+            self._wrong(node.place, f"{dotted(at)!r} does not take {shown(value, 40)}: {said}")
+
+    def _hash(self, node: Node, annotation: Any, at: Keys) -> None:
+        if _wants_sha256(annotation):
+            self.unhashed.update(read.place for read, _ in find_reads(node, hashed=False))
+            message = f"{dotted(at)!r} takes a hash, and {self._title} is not to have the data itself"
+            self._wrong(entry_of(node), message, '{"@hash": {value: …, normalize: …}}')
+
+    def _wrong(self, place: Place, message: str, hint: str | None = None, *, key: bool = False) -> None:
+        self.mistakes.append(place.error(message, hint, key=key))
+
+
+_NUMBERS = frozenset({"number", "integer"})
+_WORDS = {
+    "string": "text",
+    "number": "a number",
+    "integer": "a whole number",
+    "boolean": "true or false",
+    "array": "a list",
+    "object": "an object",
+}
+_CASTS = {"string": "@string", "number": "@number", "integer": "@integer", "boolean": "@boolean"}
+
+
+def entry_of(node: Node) -> Place:
+    """The place of a value within its object; a directive's own is that of its argument."""
+    place = node.place
+    if isinstance(node, Call) and place.keys[-1:] == (node.directive.name,):
+        return Place(place.document, place.keys[:-1])
+    return place
+
+
+def _values(node: Call) -> Iterator[Node]:
+    """What the directive may give: its arguments, and those in its lists."""
+    decide = _NOT_SENT.get(node.directive.name, ())
+    for name, argument in node.arguments.items():
+        if name not in decide:
+            values = argument if isinstance(argument, tuple) else (argument,)
+            yield from (each for each in values if isinstance(each, Node))
+
+
+def find_reads(node: Node, *, hashed: bool) -> Iterator[tuple[Read, bool]]:
+    """Every path that begins at the event and whose value is sent, and whether it goes through `@hash`."""
+    match node:
+        case Read():
+            yield node, hashed
+        case Template(parts=parts):
+            yield from ((Read(node.place, part), hashed) for part in parts if isinstance(part, Path))
+        case Shape(entries=entries):
+            for each in entries.values():
+                yield from find_reads(each, hashed=hashed)
+        case Items(items=items):
+            for each in items:
+                yield from find_reads(each, hashed=hashed)
+        case Call(directive=directive, arguments=arguments):
+            rooted = arguments.get(directive.rooted) if directive.rooted else None
+            for each in _values(node):
+                if each is not rooted:
+                    yield from find_reads(each, hashed=hashed or directive.name == "@hash")
+
+
+# Types
+
+
+def _fields(model: type[BaseModel]) -> dict[str, FieldInfo]:
+    return {info.alias or name: info for name, info in model.model_fields.items()}
+
+
+def _type(info: FieldInfo) -> Any:
+    return Annotated[(info.annotation, *info.metadata)] if info.metadata else info.annotation
+
+
+def _options(annotation: Any) -> Iterator[Any]:
+    """The types of a union, without what they are annotated with."""
+    origin = get_origin(annotation)
+    if origin is Annotated:
+        yield from _options(get_args(annotation)[0])
+    elif origin in (Union, UnionType):
+        for argument in get_args(annotation):
+            yield from _options(argument)
+    else:
+        yield annotation
+
+
+def _models(annotation: Any) -> list[type[BaseModel]]:
+    return [it for it in _options(annotation) if isinstance(it, type) and issubclass(it, BaseModel)]
+
+
+def _item_type(annotation: Any) -> Any:
+    """Of a list's items, or of an object's values."""
+    items = [get_args(it)[-1] for it in _options(annotation) if get_origin(it) in (list, dict, tuple) and get_args(it)]
+    return items[0] if len(items) == 1 else Any
+
+
+@cache
+def _adapter(annotation: Any) -> TypeAdapter[Any]:
+    return TypeAdapter(annotation)
+
+
+@cache
+def _kinds(annotation: Any) -> frozenset[str] | None:
+    """The JSON types that a field takes; None where any will do."""
+    if annotation is Any:
+        return None
+    schema = _adapter(annotation).json_schema()
+    found: set[str] = set()
+    for option in schema.get("anyOf", [schema]):
+        resolved = schema["$defs"][option["$ref"].rpartition("/")[2]] if "$ref" in option else option
+        types = resolved.get("type")
+        if types is None:
+            return None
+        found.update([types] if isinstance(types, str) else types)
+    return frozenset(found)
+
+
+@cache
+def _wants_sha256(annotation: Any) -> bool:
+    """Whether a field takes nothing but SHA-256 hashes."""
+    parts = get_args(annotation) if get_origin(annotation) in (Union, UnionType) else (annotation,)
+    kept = [it for it in parts if it is not type(None)]
+    return bool(kept) and all(it in (Sha256, list[Sha256]) for it in kept)
