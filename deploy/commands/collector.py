@@ -33,7 +33,9 @@ def collector(context: click.Context, folder: Path) -> None:
         reloader = Reloader(configuration, lambda: load(folder, "sources"))
         producer = Producer(settings.broker, client_id=f"{settings.prefix}.collector")
         try:
-            server = Collector(settings.collector, lambda: reloader.current.sources, settings.topics, producer)
+            server = Collector(
+                settings.collector.below(folder), lambda: reloader.current.sources, settings.topics, producer
+            )
         except OSError as error:
             raise Failed(f"collector.client.file: {error.strerror}: {error.filename}") from error
         async with reloader.running():

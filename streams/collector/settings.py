@@ -24,7 +24,9 @@ class ClientSettings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     path: str = Field(pattern=PATH, description="Where pages load the browser client from: any path of your choice.")
-    file: Path = Field(description="The client's script, from its package on npm.")
+    file: Path = Field(
+        description="The client's script, from its package on npm; relative to the configuration folder."
+    )
 
     @field_validator("path")
     @classmethod
@@ -75,6 +77,13 @@ class CollectorSettings(BaseModel):
         description="The domain that the site's hosts share, `example.com`: for it the browser clients' anonymous ids "
         "are set again as cookies of the server, which last a year. By default they are left as they are.",
     )
+
+    def below(self, folder: Path) -> Self:
+        """These settings with the names of files made whole."""
+        if self.client is None:
+            return self
+        client = self.client.model_copy(update={"file": folder / self.client.file})
+        return self.model_copy(update={"client": client})
 
     @field_validator("trusted_proxies")
     @classmethod

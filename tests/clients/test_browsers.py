@@ -1,6 +1,7 @@
 """Browser clients in a real browser: pages of one host, a collector at another below the same domain."""
 
 import json
+import shutil
 from collections.abc import Iterator
 from time import time
 from typing import Any
@@ -43,8 +44,10 @@ def browser(chromium: Browser) -> Browser:
 @pytest.fixture(scope="module")
 def collector(chromium: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Collector]:
     """A collector that serves Segment's client, and has the ids of the site's cookies last."""
-    client = {"path": "/assets/a.js", "file": str(SEGMENT)}
-    with collecting(tmp_path_factory.mktemp("collector"), client=client, cookie_domain="example.com") as running:
+    folder = tmp_path_factory.mktemp("collector")
+    shutil.copy(SEGMENT, folder / "analytics.js")
+    client = {"path": "/assets/a.js", "file": "../analytics.js"}
+    with collecting(folder, client=client, cookie_domain="example.com") as running:
         yield running
 
 
@@ -189,6 +192,19 @@ def test_the_id_that_a_script_set_lasts(browser: Browser, site: Site, collector:
     assert not cookie["httpOnly"]
     assert not cookie["secure"], "the page came over http"
     assert {event["anonymousId"] for event in collector.events(site.url)} == {"set-by-script"}
+
+
+def test_who_logs_out_is_somebody_else_after_it(browser: Browser, site: Site, collector: Collector):
+    """The id that the client forgets at `reset` does not come back with the answer to the event just before."""
+    browser.open(f"{site.url}/segment-browser")
+    until(lambda: len(collector.events(site.url)) == 1)
+    browser.run("analytics.track('Signed Out'); analytics.reset()")
+    until(lambda: len(collector.events(site.url)) == 2)
+    browser.run("analytics.track('Clicked')")
+    until(lambda: len(collector.events(site.url)) == 3)
+    ids = {event.get("event", "page"): event["anonymousId"] for event in collector.events(site.url)}
+    assert ids["page"] == ids["Signed Out"] != ids["Clicked"]
+    assert browser.cookies()["ajs_anonymous_id"]["value"] == ids["Clicked"]
 
 
 def test_global_privacy_control_leaves_the_cookie_alone(browser: Browser, site: Site, collector: Collector):
