@@ -73,7 +73,7 @@ class Topics:
 
     @property
     def rejected(self) -> str:
-        """What was accepted and is no valid event; the headers say why and where it came from."""
+        """What was accepted and is no valid event, or is quarantined; the headers say why and where it came from."""
         return f"{self.prefix}.rejected"
 
     @property

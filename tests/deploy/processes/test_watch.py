@@ -7,6 +7,7 @@ import pytest
 from deploy.processes.watch import OPEN_EVENTS, PATIENCE, Trail
 from streams.topics import (
     FORWARDED,
+    NOTED,
     Delivery,
     Named,
     Origin,
@@ -115,6 +116,17 @@ def test_reason(bench):
     bench.outcome("two", Outcome.FILTERED)
     ((_, fates, _),) = bench.trail.news(0)
     assert [fate.reason for fate in fates] == ["mapping: because", ""]
+
+
+def test_notes(bench):
+    """What is noted of an event, as by its tracking plan, is told with it, whichever comes first."""
+    note = Named("", "", NOTED, 7, "plan", "shop: track: unplanned_event")
+    bench.read(TOPICS.outcomes, Outcomes(Stage.ROUTER, TOPICS.events, 1, "v", [], [note]).encode(), 0)
+    bench.event()
+    bench.outcome("one", Outcome.FILTERED)
+    bench.outcome("two", Outcome.FILTERED)
+    ((seen, _, _),) = bench.trail.news(0)
+    assert seen.notes == ["plan: shop: track: unplanned_event"]
 
 
 @pytest.mark.parametrize("event_first", [True, False])
