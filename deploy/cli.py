@@ -7,7 +7,7 @@ import click
 COMMANDS = (
     *("check", "test", "explain", "diff", "schema", "new", "conformance", "verify", "authorize"),
     *("topics", "collector", "router", "forwarder", "simulate", "up"),
-    *("dead", "rejected", "replay", "send"),
+    *("dead", "rejected", "replay", "send", "suppress"),
 )
 
 

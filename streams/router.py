@@ -16,6 +16,8 @@ from streams.progress import Run
 from streams.ruleset import Holder, RuleSet
 from streams.settings import RouterSettings
 from streams.steps import Held, take
+from streams.suppressed import Follower
+from streams.suppression import SuppressedUsers
 from streams.topics import (
     FORWARDED,
     QUARANTINED_REASON,
@@ -59,13 +61,20 @@ class Router:
     """Decodes, checks and dedupes each event, and maps it for each integration."""
 
     def __init__(
-        self, holder: Holder, topics: Topics, producer: Producer, windows: Windows, clock: Callable[[], float]
+        self,
+        holder: Holder,
+        topics: Topics,
+        producer: Producer,
+        windows: Windows,
+        follower: Follower,
+        clock: Callable[[], float],
     ) -> None:
         self._holder, self._topics, self._producer, self._windows = holder, topics, producer, windows
-        self._clock = clock
+        self._follower, self._clock = follower, clock
 
     async def work(self, run: Run) -> None:
         """Route a run of events. One bad event holds up none of its neighbours."""
+        await self._follower.catch_up()
         rules = self._holder.current
         topic, partition = run.tp
         window = await self._windows.of(run.tp, run.records[0].offset)
@@ -212,15 +221,20 @@ def make_router(
     broker: Broker,
     producer: Producer,
     settings: RouterSettings,
+    suppressed: SuppressedUsers,
     *,
     fail: Callable[[str], None],
     grace: float,
     clock: Callable[[], float] = time.time,
 ) -> Station:
-    """The router as a station of a worker. It reads the topics of the sources that are in force when it is made."""
+    """The router as a station of a worker. It reads the topics of the sources that are in force when it is made.
+
+    `suppressed` are the users that the rules in `holder` ask about.
+    """
     group = f"{topics.prefix}.router"
     windows = Windows(broker, settings.dedupe_window, group)
-    router = Router(holder, topics, producer, windows, clock)
+    follower = Follower(broker, topics.suppressed, suppressed, group)
+    router = Router(holder, topics, producer, windows, follower, clock)
     station = make_station(
         "router",
         topics.events,
@@ -235,4 +249,5 @@ def make_router(
     )
 
     station.transport.on_revoked = windows.drop
+    station.stopped = [follower.stop]
     return station

@@ -29,6 +29,12 @@ REPLAY_HEADER = "turnout-replay"
 QUARANTINED_REASON = "quarantined"
 """The reason of a rejected record that is an event of the outcome `quarantined`."""
 
+SUPPRESSED_END = b"end"
+"""The key of the last record of each change of the list of suppressed users.
+
+Compaction may take a record that lifts a suppression, and a reader would wait for it at the end of the topic forever.
+"""
+
 DAY = 24 * 3600
 
 RECORD_BYTES = 2 * 1024 * 1024
@@ -39,18 +45,20 @@ Headers = list[tuple[str, bytes]]
 
 @dataclass(frozen=True, slots=True)
 class Topic:
-    """A topic as declared: `name` with the prefix, retention in seconds.
+    """A topic as declared: `name` with the prefix, retention in seconds; None: the last record of each key is kept.
 
     One that is another's, which a source reads, must be there with any number of partitions: None.
     """
 
     name: str
     partitions: int | None
-    retention: int = 0
+    retention: int | None = 0
 
     @property
     def config(self) -> dict[str, str]:
         """What the topic is created with."""
+        if self.retention is None:
+            return {"cleanup.policy": "compact", "max.message.bytes": str(RECORD_BYTES)}
         return {
             "cleanup.policy": "delete",
             "max.message.bytes": str(RECORD_BYTES),
@@ -86,6 +94,14 @@ class Topics:
         """Deliveries that will never be taken, with all that is needed to send them again."""
         return f"{self.prefix}.dead"
 
+    @property
+    def suppressed(self) -> str:
+        """Users that nothing is forwarded for: a record a user, whose key is a digest; without a value it is lifted.
+
+        It has one partition, which each router reads whole. The key SUPPRESSED_END is no user's.
+        """
+        return f"{self.prefix}.suppressed"
+
     def forward(self, integration: str) -> str:
         """What one integration is to deliver."""
         return f"{self.prefix}.forward.{integration}"
@@ -105,6 +121,7 @@ class Topics:
             Topic(self.rejected, self.partitions, long),
             Topic(self.outcomes, self.partitions, kept),
             Topic(self.dead, self.partitions, long),
+            Topic(self.suppressed, 1, None),
             *self.of_integrations(integrations),
             *(Topic(topic, None) for topic in read),
         ]

@@ -66,6 +66,7 @@ def replay(folder: Path, places: Any, as_was: bool, yes: bool, as_json: bool, **
     """
     from deploy.recovery.kept import Again
     from deploy.recovery.replay import replay_as_was, replay_through_rules
+    from deploy.suppressed import SuppressedList
 
     configuration = load(folder, "sources")
     broker, topic = configuration.settings.broker, configuration.topics.dead
@@ -73,8 +74,12 @@ def replay(folder: Path, places: Any, as_was: bool, yes: bool, as_json: bool, **
     send = replay_as_was if as_was else replay_through_rules
     with choosing.failing():
         count = choosing.count_first(keep.find(chosen), "dead letters", "Replay", yes=yes)
-        with Again(broker, topic) as again, choosing.progressing(count) as advance:
-            report = send(configuration, again, keep.find(chosen), advance)
+        with (
+            Again(broker, topic) as again,
+            SuppressedList(configuration) as suppressed,
+            choosing.progressing(count) as advance,
+        ):
+            report = send(configuration, again, suppressed, keep.find(chosen), advance)
     if not choosing.show_report(report, as_json=as_json):
         raise click.exceptions.Exit(1)
 

@@ -4,7 +4,8 @@ from pathlib import Path
 
 import click
 
-from deploy.commands.options import config_option, read
+from deploy.commands.choosing import failing
+from deploy.commands.options import config_option, load, read
 from deploy.config.configuration import Configuration
 from deploy.config.mistakes import hint_at
 
@@ -13,24 +14,38 @@ from deploy.config.mistakes import hint_at
 @click.argument("integration", required=False)
 @click.option("--event", "file", metavar="FILE", help="A file with one event in JSON; - reads it from the input.")
 @click.option("--source", metavar="NAME", help="The source that the event comes from.")
+@click.option("--broker", "ask", is_flag=True, help="Ask Kafka, too, whether the event's user is suppressed.")
 @config_option
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON object, for programs.")
 @click.pass_context
 def explain(
-    context: click.Context, integration: str | None, file: str | None, source: str | None, folder: Path, as_json: bool
+    context: click.Context,
+    integration: str | None,
+    file: str | None,
+    source: str | None,
+    folder: Path,
+    *,
+    ask: bool,
+    as_json: bool,
 ) -> None:
     """Say what becomes of an event and why: for each integration, or for the one that is named.
 
     Without an event, show the integration's file with its preset merged in, and where each line comes from. Nothing is
     sent, and *** stands for each secret. Exits with 1 for what is no event.
     """
-    configuration = read(folder)
+    configuration = load(folder) if ask else read(folder)
     _check(configuration, integration, source)
     if file is None:
         if integration is None:
             raise click.UsageError("name an integration, or give an --event")
         _show_merged(configuration, integration, as_json)
         return
+
+    if ask:
+        from deploy.suppressed import SuppressedList
+
+        with failing(), SuppressedList(configuration):
+            pass
 
     from deploy.rehearsal.explanation import explain as explain_event
 

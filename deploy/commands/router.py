@@ -33,6 +33,7 @@ def router(context: click.Context, folder: Path) -> None:
                 settings.broker,
                 worker.producer,
                 settings.router,
+                configuration.suppression.users,
                 fail=worker.fail,
                 grace=settings.grace,
             )

@@ -33,6 +33,7 @@ from streams.ruleset import Route, RuleSet, Sample
 from streams.settings import DeliverySettings
 from streams.sources import Source, Sources
 from streams.steps import Step
+from streams.suppression import SuppressedUsers, Suppression, SuppressionSettings, read_ids
 from streams.topics import Topic, Topics
 from streams.webhooks import Webhook
 from transforms import RuleError
@@ -113,6 +114,7 @@ class Configuration:
     sources: Sources
     integrations: Mapping[str, Integration]
     version: str
+    suppression: Suppression
     source_rules: Mapping[str, SourceRules] = field(default_factory=dict)
     unset: Sequence[Unset] = field(default_factory=tuple)
     warnings: Sequence[RuleError] = field(default_factory=tuple)
@@ -154,6 +156,7 @@ class _Reader:
         self.source_rules: dict[str, SourceRules] = {}
         self.plans: dict[str, PlanStep | None] = {}
         self.files = Files(folder)
+        self.suppression = Suppression(SuppressedUsers())
 
     def read(self) -> Configuration:
         if not self.folder.is_dir():
@@ -174,6 +177,7 @@ class _Reader:
             index,
             {integration.name: integration for integration in integrations if integration},
             self.hash.hexdigest()[:12],
+            self.suppression,
             self.source_rules,
             tuple(self.unset),
             tuple(self.warnings),
@@ -216,14 +220,27 @@ class _Reader:
             return None
         data, unknown = self._fill(document, TurnoutSettings, data)
         try:
-            return TurnoutSettings(**data)
+            settings = TurnoutSettings(**data)
         except SettingsError as error:
             self.mistakes.append(RuleError(f"cannot be read: {error.__cause__ or error}", path="environment"))
         except ValidationError as error:
             for complaint in find_complaints(error, TurnoutSettings):
                 if complaint.place not in unknown:
                     self.mistakes.append(_from_environment(complaint) or complaint.within(document))
+        else:
+            self.suppression = self._make_suppression(document, settings.suppression)
+            return settings
         return None
+
+    def _make_suppression(self, document: Document, settings: SuppressionSettings) -> Suppression:
+        users, ids = SuppressedUsers(settings.secret), frozenset[str]()
+        if settings.file:
+            try:
+                ids = self.files.read(settings.file, ("suppression", "file"), read_ids)
+            except SettingError as error:
+                message = f"{_dotted(error.key)}: {error.message}"
+                self.mistakes.append(document.error(message, error.hint, at=error.key))
+        return Suppression(users, ids)
 
     def _read_source(self, document: Document) -> Source | None:
         self._check_name(document, "source")
@@ -278,6 +295,7 @@ class _Reader:
             yield DefaultContext(file.context)
         if rules and not file.webhook:
             yield Repair(rules, keeps_others="otherwise" not in self._keys(document))
+        yield self.suppression
         if plan := self._find_plan(document, file.plan):
             yield plan
         yield from self._make_enrichments(document, file)

@@ -9,6 +9,7 @@ from streams.broker import Broker
 from streams.collector.settings import CollectorSettings
 from streams.consent import ConsentSettings
 from streams.settings import RouterSettings
+from streams.suppression import SuppressionSettings
 from streams.topics import Topics
 
 PREFIX = "TURNOUT_"
@@ -48,6 +49,9 @@ class TurnoutSettings(BaseSettings):
     collector: CollectorSettings = Field(default_factory=CollectorSettings, description="The HTTP entrance.")
     consent: ConsentSettings = Field(
         default_factory=ConsentSettings, description="What the signals of consent say that name no categories."
+    )
+    suppression: SuppressionSettings = Field(
+        default_factory=SuppressionSettings, description="Users that nothing is forwarded for."
     )
     router: RouterSettings = Field(default_factory=RouterSettings, description="From events to deliveries.")
     grace: float = Field(25.0, ge=3, description="Seconds that a process may take to stop in order.")

@@ -120,6 +120,7 @@ _MEANINGS: Mapping[Any, str] = {
     Outcome.FILTERED: "its rule says drop",
     Outcome.OPTED_OUT: "the event's `integrations` say no",
     Outcome.CONSENT: "the consent it needs is not given",
+    Outcome.SUPPRESSED: "its user is suppressed",
     Outcome.SAMPLED: "not in the sample",
     Outcome.DUPLICATE: "its messageId was seen before",
 }

@@ -17,6 +17,7 @@ from deploy.config.configuration import Configuration, Integration
 from deploy.recovery.records import Sending, consuming, poll, speaking
 from deploy.recovery.remapping import REJECTED, Mapped, Remapper
 from deploy.spans import in_words
+from deploy.suppressed import SuppressedList
 from streams.dedupe import Window
 from streams.events import Event
 from streams.produce import RecordTooLargeError
@@ -130,6 +131,7 @@ class Replay:
 
     def __enter__(self) -> Self:
         self._open = ExitStack()
+        self._suppressed = self._open.enter_context(SuppressedList(self._configuration))
         self._consumer = self._open.enter_context(consuming(self._broker, self._past.group(self._topics.prefix)))
         with speaking(self._broker):
             parts = [
@@ -186,6 +188,7 @@ class Replay:
         ahead, began = 0.0, time.monotonic()
         while left and not stopped(ahead):
             before = self.done
+            self._suppressed.catch_up()
             for part, records in poll(self._consumer, self._broker, most).items():
                 stretch = self._stretches[part]
                 for record in records:

@@ -9,6 +9,7 @@ from deploy.config.configuration import Configuration
 from deploy.recovery.kept import Again, Events, Kept, portions
 from deploy.recovery.remapping import REJECTED, Mapped, Remapper
 from deploy.rehearsal.preview import Prepared, find_source_of
+from deploy.suppressed import SuppressedList
 from streams import events
 from streams.events import EventError
 from streams.produce import RecordTooLargeError
@@ -31,15 +32,22 @@ Report = Counter[str]
 
 
 def replay_as_was(
-    configuration: Configuration, again: Again, dead: Iterable[Kept[DeadLetter]], advance: Advance
+    configuration: Configuration,
+    again: Again,
+    suppressed: SuppressedList,
+    dead: Iterable[Kept[DeadLetter]],
+    advance: Advance,
 ) -> Report:
     """Send dead letters with the payload that they died with."""
     report: Report = Counter()
     for some in portions(dead):
         done = []
+        suppressed.catch_up()
         for kept in some:
             letter = kept.letter
             left = _cannot(configuration, letter) or ("without a payload" if not letter.delivery["payload"] else None)
+            if kept.key and configuration.suppression.holds(kept.key.decode(errors="replace")):
+                left = "its user is suppressed"
             if left is None:
                 _send(configuration, again, kept, Delivery.decode(orjson.dumps(letter.delivery)))
                 done.append(kept.place)
@@ -50,13 +58,18 @@ def replay_as_was(
 
 
 def replay_through_rules(
-    configuration: Configuration, again: Again, dead: Iterable[Kept[DeadLetter]], advance: Advance
+    configuration: Configuration,
+    again: Again,
+    suppressed: SuppressedList,
+    dead: Iterable[Kept[DeadLetter]],
+    advance: Advance,
 ) -> Report:
     """Map the events of dead letters by today's rules, and send what comes out; what they drop is handled with it."""
     report: Report = Counter()
     source_events = Events(configuration.settings.broker)
     mappers = {name: Remapper(configuration, name) for name in configuration.integrations}
     for some in portions(dead):
+        suppressed.catch_up()
         records = source_events.at(Origin(*kept.letter.delivery["from"]) for kept in some)
         done = []
         for kept in some:

@@ -117,16 +117,18 @@ def rehearse(route: Route, forwarder: AnyForwarder, prepared: Prepared) -> list[
     if source is not None and route.sources is not None and source.name not in route.sources:
         return [Taken("", Outcome.FILTERED, f"the source {source.name} is not one of the integration's")]
     if held := held_back(route, event, source):
-        return [Taken("", held.outcome, ": ".join(filter(None, (_WHY[held.outcome], held.detail))))]
+        return [Taken("", held.outcome, held_reason(held))]
     return [_take(route, forwarder, prepared, rule, payload) for rule, payload in route.apply(event)]
 
 
 def held_reason(held: Held) -> str:
-    """Why a step of the source holds an event, in words."""
-    return ": ".join(filter(None, (held.reason, held.detail))) or "the source's rules drop it"
+    """Why an event goes no further, in words."""
+    return ": ".join(filter(None, (held.reason or _WHY.get(held.outcome), held.detail)))
 
 
 _WHY = {
+    Outcome.FILTERED: "the source's rules drop it",
+    Outcome.SUPPRESSED: "its user is suppressed",
     Outcome.OPTED_OUT: "the event's `integrations` says no",
     Outcome.CONSENT: "the consent that the integration wants is not given",
     Outcome.SAMPLED: "it is not in the sample",

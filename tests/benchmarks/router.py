@@ -56,13 +56,17 @@ async def fill(broker: Broker, count: int) -> None:
 async def route(bootstrap: str) -> None:
     """What the measured process runs: the router, until it is killed."""
     from streams.router import make_router
+    from streams.suppression import SuppressedUsers
     from streams.worker import Worker
 
     broker = Broker(bootstrap=bootstrap, session_timeout=10)
     producer = Producer(broker, client_id="router")
     worker = Worker(producer)
     holder = Holder(rule_set())
-    worker.stations = [make_router(holder, TOPICS, broker, producer, RouterSettings(), fail=worker.fail, grace=10)]
+    router = make_router(
+        holder, TOPICS, broker, producer, RouterSettings(), SuppressedUsers(), fail=worker.fail, grace=10
+    )
+    worker.stations = [router]
     print("started", flush=True)
     await worker.run()
 

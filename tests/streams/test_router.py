@@ -19,6 +19,7 @@ from streams.ruleset import Holder, Route, RuleSet, Sample
 from streams.settings import RouterSettings
 from streams.sources import Source, Sources
 from streams.steps import Held
+from streams.suppression import SuppressedUsers
 from streams.topics import (
     DeadLetter,
     Delivery,
@@ -72,6 +73,7 @@ class Bench:
         ]
         sources = Sources(declared)
         self.holder = Holder(RuleSet("v1", sources, routes))
+        self.suppressed = SuppressedUsers()
         self.failed: list[str] = []
         self.sent = 0
 
@@ -98,7 +100,14 @@ class Bench:
         producer = Producer(self.broker, client_id="router", on_failure=lambda error: self.failed.append(repr(error)))
         await producer.start()
         station = make_router(
-            self.holder, self.topics, self.broker, producer, RouterSettings(), fail=self.failed.append, grace=5
+            self.holder,
+            self.topics,
+            self.broker,
+            producer,
+            RouterSettings(),
+            self.suppressed,
+            fail=self.failed.append,
+            grace=5,
         )
         await station.app.start()
         try:
@@ -107,6 +116,7 @@ class Bench:
             await until(lambda: sum(progress.committable(tp) or 0 for tp in progress.partitions()) == self.sent)
         finally:
             await station.app.stop()
+            await asyncio.gather(*(stop() for stop in station.stopped))
             await producer.stop()
         assert not self.failed
 

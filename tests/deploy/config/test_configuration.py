@@ -135,7 +135,7 @@ def test_rules_of_a_source(example):
     path.write_text(path.read_text() + 'rules: [{when: event = "a", map: {event: b}}]\n')
     configuration = read_configuration(example)
     assert configuration.version != before
-    (repair,) = configuration.sources.by_name("server").steps
+    repair, _ = configuration.sources.by_name("server").steps
     assert repair({"type": "track", "event": "a", "userId": "u"}, lambda *_: None)["event"] == "b"
     path.write_text(path.read_text() + "otherwise: keep\n")
     with pytest.raises(ConfigurationError, match="otherwise is drop or a map, not 'keep'"):

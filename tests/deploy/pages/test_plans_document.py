@@ -10,5 +10,5 @@ def test_the_plan_in_the_documentation_can_be_used(tmp_path):
         path.parent.mkdir(exist_ok=True)
         path.write_text(text.partition("```")[0])
     (tmp_path / "turnout.yaml").write_text("{}")
-    (step,) = read_configuration(tmp_path).sources.by_name("web").steps
-    assert step.name == "plan"
+    steps = read_configuration(tmp_path).sources.by_name("web").steps
+    assert "plan" in [step.name for step in steps]

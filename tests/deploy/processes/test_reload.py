@@ -95,6 +95,29 @@ def test_a_broken_folder_leaves_the_old_rules(folder, router):
     assert CONFIGURATION_BROKEN._value.get() == 0
 
 
+def test_who_is_suppressed_is_taken_up_and_kept(folder, monkeypatch):
+    """A replaced file of suppressed users is read again, and what was read of Kafka's list outlives new rules."""
+    monkeypatch.setenv("TURNOUT_SUPPRESSION__FILE", "suppressed.txt")
+    file = folder / "suppressed.txt"
+    file.write_text("u-1\n")
+    configuration = load(folder)
+    holder = Holder(configuration.rule_set())
+    reloader = Reloader(configuration, lambda: load(folder, "sources"), RouterRules(holder, configuration).take)
+    users = configuration.suppression.users
+    users.take(users.digest("u-2"), b"{}")
+
+    def suppressed():
+        step = holder.current.sources.by_name("web").steps[0]
+        return [user for user in ("u-1", "u-2", "u-3") if step.holds(user)]
+
+    assert suppressed() == ["u-1", "u-2"]
+    file.write_text("u-1\nu-3\n")
+    reloader.poll()
+    assert suppressed() == ["u-1", "u-2", "u-3"]
+    users.take(users.digest("u-2"), None)
+    assert suppressed() == ["u-1", "u-3"]
+
+
 def test_a_folder_that_is_gone_leaves_the_old_rules(folder, router):
     """So is a folder that cannot be read at all."""
     holder, reloader = router

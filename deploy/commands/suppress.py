@@ -1,0 +1,67 @@
+import json
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import click
+
+from deploy.commands.choosing import failing, json_option
+from deploy.commands.options import config_option, load
+from deploy.config.configuration import Configuration
+
+
+@click.command()
+@click.argument("users", nargs=-1, metavar="[USER]...")
+@click.option("--lift", is_flag=True, help="Forward for these users again, from the next event on.")
+@click.option("--list", "listing", is_flag=True, help="Show who is on the list, or which of these users are.")
+@config_option
+@json_option
+def suppress(users: tuple[str, ...], folder: Path, *, lift: bool, listing: bool, as_json: bool) -> None:
+    """Forward nothing for these users, from the next event on: by userId, anonymousId and previousId.
+
+    A USER - stands for ids on the input, one a line. Kafka keeps the list, as digests. What waits in the forward topics
+    is still delivered.
+    """
+    if lift and listing:
+        raise click.UsageError("--lift changes the list, and --list shows it: give one of them")
+    ids = list(_ids(users))
+    if not ids and not listing:
+        raise click.UsageError("name a user")
+    configuration = load(folder)
+    if listing:
+        _show(configuration, ids, as_json=as_json)
+        return
+
+    from deploy.suppressed import change
+
+    with failing():
+        count = change(configuration, ids, lift=lift)
+    if as_json:
+        click.echo(json.dumps({"lifted" if lift else "suppressed": count}))
+    else:
+        some = "1 user is" if count == 1 else f"{count:,} users are"
+        click.echo(f"{some} suppressed{' no more' if lift else ''}, from the next event on")
+
+
+def _ids(users: Sequence[str]) -> Iterator[str]:
+    for user in users:
+        lines = sys.stdin if user == "-" else [user]
+        yield from filter(None, (line.strip() for line in lines))
+
+
+def _show(configuration: Configuration, users: Sequence[str], *, as_json: bool) -> None:
+    from deploy.suppressed import SuppressedList
+    from streams.events import rfc3339
+
+    with failing(), SuppressedList(configuration) as found:
+        since = found.since
+    names = {configuration.suppression.users.digest(user): user for user in users}
+    rows = [
+        (names.get(digest), digest.decode(), rfc3339(at))
+        for digest, at in since.items()
+        if digest in names or not names
+    ]
+    for user, digest, at in rows:
+        text = json.dumps({"user": user, "digest": digest, "since": at}) if as_json else f"{at}  {user or digest}"
+        click.echo(text)
+    click.echo(f"{len(rows):,} suppressed", err=True)

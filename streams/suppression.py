@@ -1,0 +1,92 @@
+"""Suppression: users that nothing is forwarded for, named by a file, and by Kafka's list, the topic `suppressed`.
+
+Kafka knows them by digests of their ids, since a list of those who want to be forgotten is personal data itself.
+"""
+
+import hmac
+from collections.abc import Collection
+from hashlib import sha256
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr
+
+from streams.events import Event
+from streams.steps import Held, Note
+from streams.topics import SUPPRESSED_END, Outcome
+
+SETTLED = 0.5
+"""Seconds by which a router may be behind Kafka's list. Whoever changes the list waits for so long before saying so."""
+
+IDS = ("userId", "anonymousId", "previousId")
+"""What of an event may name a suppressed user."""
+
+_HELD = Held(Outcome.SUPPRESSED)
+
+
+class SuppressionSettings(BaseModel):
+    """The key `suppression` of turnout.yaml."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    file: Path | None = Field(
+        None,
+        description="A file with the id of a suppressed user a line, relative to the configuration folder; read again "
+        "when it is replaced.",
+    )
+    secret: SecretStr | None = Field(
+        None,
+        description="Keys the digests by which Kafka knows suppressed users, so that nobody finds them by trying ids. "
+        "Under another secret, those listed before are not known any more.",
+    )
+
+
+class SuppressedUsers:
+    """Kafka's list as far as it has been read: digests of ids."""
+
+    def __init__(self, secret: SecretStr | None = None) -> None:
+        self._secret = secret.get_secret_value().encode() if secret else None
+        self._digests: set[bytes] = set()
+        self.asked = False
+        """Whether Kafka was asked at all."""
+
+    def digest(self, user: str) -> bytes:
+        """The key of a user's record: SHA-256 in hexadecimal digits, an HMAC where there is a secret."""
+        encoded = user.encode(errors="surrogatepass")
+        return (hmac.new(self._secret, encoded, sha256) if self._secret else sha256(encoded)).hexdigest().encode()
+
+    def take(self, key: bytes, value: bytes | None) -> None:
+        """Take in a record of the topic."""
+        if key == SUPPRESSED_END:
+            return
+        if value is None:
+            self._digests.discard(key)
+        else:
+            self._digests.add(key)
+
+    def __contains__(self, user: str) -> bool:
+        return bool(self._digests) and self.digest(user) in self._digests
+
+
+class Suppression:
+    """The step of a source that holds the events of suppressed users, by any of their ids."""
+
+    def __init__(self, users: SuppressedUsers, ids: Collection[str] = frozenset()) -> None:
+        self.users, self._ids = users, ids
+
+    @property
+    def name(self) -> str:
+        """What `turnout explain` calls it."""
+        return "suppression" if self.users.asked else "suppression by the file"
+
+    def __call__(self, event: Event, _: Note, /) -> Event | Held:
+        """As Step."""
+        return _HELD if any(self.holds(str(event[name])) for name in IDS if event.get(name)) else event
+
+    def holds(self, user: str) -> bool:
+        """Whether this is a suppressed user's id."""
+        return user in self._ids or user in self.users
+
+
+def read_ids(path: Path) -> frozenset[str]:
+    """The ids in a file, one a line; raises OSError, and ValueError where it is not UTF-8."""
+    return frozenset(filter(None, map(str.strip, path.read_text(encoding="utf-8").splitlines())))
