@@ -9,7 +9,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 
@@ -44,7 +44,7 @@ def example(name: str, address: str) -> str:
     return EXAMPLES[name][1].replace("https://events.example.com", address)
 
 
-def missing(what: str) -> None:
+def missing(what: str) -> NoReturn:
     """Skip a test for want of a language or browser, or fail it where it must run."""
     if os.environ.get(NEEDED):
         pytest.fail(f"{what} is missing")
@@ -84,7 +84,7 @@ def _prepare_node(name: str, example: str, folder: Path) -> tuple[list[str], Map
     script = folder / "send.js"
     script.write_text(example + (SDKS / name / "send.js").read_text())
     found = npm.command(script, SDKS)
-    return found or missing("npm")  # type: ignore[return-value]
+    return found or missing("npm")
 
 
 def _prepare_go(name: str, example: str, folder: Path) -> tuple[list[str], Mapping[str, str]]:
