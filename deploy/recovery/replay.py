@@ -11,7 +11,7 @@ from deploy.recovery.remapping import REJECTED, Mapped, Remapper
 from deploy.rehearsal.preview import Prepared, find_source_of
 from deploy.suppressed import SuppressedList
 from streams import events
-from streams.events import EventError
+from streams.events import Event, EventError
 from streams.produce import RecordTooLargeError
 from streams.repair import merge
 from streams.topics import (
@@ -24,6 +24,7 @@ from streams.topics import (
     event_headers,
     replay_header,
 )
+from streams.webhooks import Webhook
 from transforms import DROP, Failure, Rules
 
 Advance = Callable[[int], object]
@@ -131,7 +132,8 @@ def replay_rejected(
 ) -> Report:
     """Send rejected events to the events topic again, where `repair` has mended them: a JSON merge patch of the event.
 
-    They keep the messageId that they had, or would have got. What would be rejected or quarantined again is left.
+    They keep the messageId that they had, or would have got. What would be rejected or quarantined again is left. Of a
+    webhook's delivery today's rules make the events.
     """
     report: Report = Counter()
     own = configuration.topics.events
@@ -139,35 +141,48 @@ def replay_rejected(
         done = []
         for kept in some:
             name = source or kept.letter.source
+            found = configuration.sources.by_name(name)
+            webhook = found.webhook if found and not kept.letter.origin else None
             try:
-                key, value = _mend(configuration, kept.letter, repair, name)
+                mended = [
+                    _mend(configuration, event, repair, name) for event in _find_events(kept.letter.value, webhook)
+                ]
             except EventError as error:
                 report[f"still rejected ({error.code})"] += 1
                 continue
             # Another's topic may have other partitions than ours.
             origin = kept.letter.origin if kept.letter.origin and kept.letter.origin.topic == own else None
-            again.send(
-                own,
-                kept.key or key,
-                value,
-                origin.partition % configuration.topics.partitions if origin else None,
-                [*(event_headers(name) if name else ()), replay_header(*kept.place)],
-            )
+            headers = event_headers(name) if name else []
+            if not webhook:
+                # Of a webhook's delivery some events may have been taken, which must be known for repeats.
+                headers.append(replay_header(*kept.place))
+            partition = origin.partition % configuration.topics.partitions if origin else None
+            for key, value in mended:
+                again.send(own, kept.key or key, value, partition, headers)
             done.append(kept.place)
-            report["replayed"] += 1
+            report["replayed" if mended else DROPPED] += 1
         again.note("replayed", done)
         advance(len(some))
     return report
 
 
-def _mend(configuration: Configuration, letter: Rejected, repair: Rules | None, source: str) -> tuple[bytes, bytes]:
-    """The key and value of the event's record; raises EventError where it would be rejected or quarantined again."""
+def _find_events(value: bytes | None, webhook: Webhook | None) -> list[Event]:
+    """The event that was rejected, or what today's rules make of a webhook's delivery; raises EventError."""
     try:
-        event = orjson.loads(letter.value or b"")
+        data = orjson.loads(value or b"")
     except orjson.JSONDecodeError as error:
         raise EventError("json", "", "not JSON") from error
-    if not isinstance(event, dict):
+    if not isinstance(data, dict):
         raise EventError("json", "", "not an object")
+    made = [it.event for it in webhook.make(data)] if webhook else [data]
+    for each in made:
+        if isinstance(each, EventError):
+            raise each
+    return [event for event in made if isinstance(event, dict)]
+
+
+def _mend(configuration: Configuration, event: Event, repair: Rules | None, source: str) -> tuple[bytes, bytes]:
+    """The key and value of the event's record; raises EventError where it would be rejected or quarantined again."""
     mended = event
     for _, patch in repair.apply(event) if repair else ():
         if isinstance(patch, Failure):

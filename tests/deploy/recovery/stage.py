@@ -106,10 +106,11 @@ class Stage:
             {"topic": self.topics.dead, "partition": n % 3, "key": b"u%d" % n, "value": letter.encode()},
         )  # fmt: skip
 
-    def reject(self, value: bytes, reason: str, source: str = "web") -> None:
-        origin = Origin(self.topics.events, 1, 9)
+    def reject(self, value: bytes, reason: str, source: str = "web", *, by_collector: bool = False) -> None:
+        origin = None if by_collector else Origin(self.topics.events, 1, 9)
+        key = None if by_collector else b"u"
         headers = rejected_headers(reason, "because", source, origin)
-        self.write({"topic": self.topics.rejected, "partition": 1, "key": b"u", "value": value, "headers": headers})
+        self.write({"topic": self.topics.rejected, "partition": 1, "key": key, "value": value, "headers": headers})
 
     def configure(self, changes: dict[str, Any]) -> None:
         """Change keys of the integration `one`; None takes one out."""

@@ -148,3 +148,27 @@ def test_quarantined_events_go_back_when_the_plan_lets_them_pass(stage: Stage):
     assert orjson.loads(record.value) == stage.event(1)
     assert dict(record.headers)["turnout-replay"] == place.encode()
     assert stage.listed("rejected") == []
+
+
+def test_a_webhooks_delivery_is_mapped_again(stage: Stage):
+    """By the source's rules of today, which may make several events of it; what they still cannot map is left."""
+    delivery = b'{"headers":{"x-kind":"paid"},"body":{"id":"d1","user":{"id":"u1"}}}'
+    hook = stage.folder / "sources/hook.yaml"
+    rule = "{{name: {0}, map: {{type: {1}, messageId: $.body.id, userId: {2}, event: Paid}}}}"
+
+    def write(user: str) -> None:
+        rules = f"{rule.format('what', 'track', user)}, {rule.format('who', 'identify', user)}"
+        hook.write_text(f"source: hook\nwrite_keys: ['${{KEY}}']\nwebhook: {{}}\nmatch: all\nrules: [{rules}]\n")
+
+    write("$.body.user")
+    stage.reject(delivery, "no_user", "hook", by_collector=True)
+    report = json.loads(stage.run("rejected", "replay", "--yes", "--json", code=1))
+    assert report == {"still rejected (string_type)": 1}
+    write("$.body.user.id")
+    assert json.loads(stage.run("rejected", "replay", "--yes", "--json")) == {"replayed": 1}
+    events = [orjson.loads(record.value) for record in stage.events()]
+    assert [(it["type"], it["userId"], it["messageId"]) for it in events] == [
+        ("track", "u1", "d1:what"),
+        ("identify", "u1", "d1:who"),
+    ]
+    assert stage.listed("rejected") == []
