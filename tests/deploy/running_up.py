@@ -4,10 +4,12 @@ import os
 import re
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,16 @@ from tests.real_kafka import free_port
 
 READY_WITHIN = 60.0
 """Seconds; on an idle machine 10, but tests share theirs."""
+
+
+def free_row(length: int) -> int:
+    """The first of so many ports in a row that nobody listens on."""
+    while True:
+        first = free_port()
+        with suppress(OSError, OverflowError):
+            for port in range(first, first + length):
+                socket.create_server(("127.0.0.1", port)).close()
+            return first
 
 
 class Up:
@@ -33,10 +45,17 @@ class Up:
         for file in (folder / "turnout.yaml", *folder.glob("integrations/*.yaml")):
             text = re.sub("8080|8099|9092", lambda found: self.ports[found[0]], file.read_text())
             file.write_text(text.replace("/tmp/turnout-example", str(folder / "out")))  # noqa: S108
+        self._metrics = free_row(3)
         self._log = (folder / "log").open("w+")
         self.process = subprocess.Popen(
             [Path(sys.executable).parent / "turnout", "up", folder],
-            env={"PATH": os.environ["PATH"], "HOME": str(Path.home()), "COLUMNS": "200", **(variables or {})},
+            env={
+                "PATH": os.environ["PATH"],
+                "HOME": str(Path.home()),
+                "COLUMNS": "200",
+                "TURNOUT_METRICS_PORT": str(self._metrics),
+                **(variables or {}),
+            },
             stdout=self._log,
             stderr=subprocess.STDOUT,
         )
@@ -49,6 +68,10 @@ class Up:
     def at_vendors(self) -> list[dict[str, Any]]:
         """The requests that the simulator of the vendors got."""
         return requests.get(f"http://127.0.0.1:{self.ports['8099']}/_requests", timeout=5).json()
+
+    def metrics(self, process: int) -> str:
+        """What Prometheus gets of the collector (0), router (1) or forwarder (2)."""
+        return requests.get(f"http://127.0.0.1:{self._metrics + process}/metrics", timeout=5).text
 
     @property
     def output(self) -> str:

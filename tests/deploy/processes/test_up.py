@@ -34,10 +34,15 @@ def test_the_way_of_an_event(up):
     assert sent.stdout == '{"success":true}'
     up.until(lambda: "track Order Completed  user u-1  from web" in up.output)
     shown = up.output.partition("track Order Completed  user u-1")[2]
+    assert "  noted  plan: shop: Order Completed: $.properties.total type" in shown
     assert re.search(r"^  file +delivered +everything +\{.*\"Order Completed\"", shown, re.MULTILINE)
     assert re.search(r"^  ga4 +delivered +\S.* \{\"client_id\"", shown, re.MULTILINE)
     assert re.search(r"^  webhook +delivered +purchase +\{\"kind\":\"purchase\"", shown, re.MULTILINE)
     assert {it["path"] for it in up.at_vendors()} == {"/mp/collect", "/hooks/sales"}
+    assert '\nturnout_collector_accepted_events_total{source="web"} 1.0\n' in up.metrics(0)
+    assert '\nturnout_router_outcomes_total{integration="ga4",outcome="forwarded"} 1.0\n' in up.metrics(1)
+    assert '\nturnout_delivery_outcomes_total{integration="ga4",outcome="delivered"} 1.0\n' in up.metrics(2)
+    up.until(lambda: '\nturnout_lag_records{topic="turnout.forward.ga4"} 0.0\n' in up.metrics(2))
 
     batch = [{"type": "page", "name": "Home", "userId": "u-2"}, {"type": "track", "userId": "u-2"}]
     url = f"http://127.0.0.1:{up.ports['8080']}/v1/batch"
