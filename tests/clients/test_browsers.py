@@ -7,14 +7,16 @@ from time import time
 from typing import Any
 
 import pytest
+from starlette.responses import HTMLResponse
 
 from streams import events
+from streams.tracking import AsgiTracking, Tracker
 from tests import npm
 from tests.clients.browser import Browser, Site, serving
 from tests.clients.collecting import EVENT_BYTES, KEY, Collector, collecting
 from tests.clients.proxy import Proxy
 from tests.clients.sdk import SDKS, example
-from tests.streams.tracking.helpers import until
+from tests.streams.tracking.helpers import asgi_server, until
 
 TEXT = "ünï 日本語 😀"
 WEEK = 7 * 24 * 3600
@@ -205,6 +207,23 @@ def test_who_logs_out_is_somebody_else_after_it(browser: Browser, site: Site, co
     ids = {event.get("event", "page"): event["anonymousId"] for event in collector.events(site.url)}
     assert ids["page"] == ids["Signed Out"] != ids["Clicked"]
     assert browser.cookies()["ajs_anonymous_id"]["value"] == ids["Clicked"]
+
+
+def test_browser_and_server_know_a_visitor_by_one_id(browser: Browser, site: Site, proxy: Proxy, collector: Collector):
+    """The id that the page's server makes on the first visit is what the client on that page goes on with."""
+    tracker = Tracker(f"http://127.0.0.1:{proxy.port}", KEY, cookie_domain="example.com", skip_bots=False, interval=0)
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] == "http":
+            answer = HTMLResponse(site.pages["/segment-browser"][1])
+            await AsgiTracking(answer, tracker)(scope, receive, send)
+
+    with asgi_server(app) as port:
+        browser.open(f"http://shop.example.com:{port}/")
+        until(lambda: len(collector.events(f"shop.example.com:{port}")) == 2)
+    pages = collector.events(f"shop.example.com:{port}")
+    assert {page["context"]["library"]["name"] for page in pages} == {"turnout-tracking", "analytics.js"}
+    assert {page["anonymousId"] for page in pages} == {browser.cookies()["ajs_anonymous_id"]["value"]}
 
 
 def test_global_privacy_control_leaves_the_cookie_alone(browser: Browser, site: Site, collector: Collector):
