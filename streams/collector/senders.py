@@ -9,7 +9,7 @@ from starlette.types import Scope
 from streams import metrics
 from streams.collector.errors import RequestError
 from streams.collector.settings import CollectorSettings
-from streams.collector.throttle import Allowance, Throttle
+from streams.collector.throttle import UNBOUNDED, Allowance, Throttle
 from streams.sources import Source, Sources, digest
 from streams.tracking.proxies import make_resolve
 
@@ -40,7 +40,7 @@ class Senders:
         """The sender by its write key, whose request is counted; raises RequestError where it may not send."""
         source = self.find_source(write_key)
         assert isinstance(write_key, str)  # of what else there is no source
-        return self._counted(source, digest(write_key))
+        return self._counted(source, write_key)
 
     def by_webhook(self, source: Source, headers: Headers) -> Sender:
         """The sender to a webhook, whose request is counted; raises RequestError where it may not send.
@@ -49,7 +49,7 @@ class Senders:
         """
         _refuse_disabled(source)
         if source.webhook is not None and source.webhook.verify is not None:
-            return self._counted(source, source.name.encode())
+            return self._counted(source, source.name)
         sender = self.by_authorization(headers)
         if sender is None or sender.source is not source:
             raise _unauthorized()
@@ -77,8 +77,10 @@ class Senders:
         """Whether pages of this origin may send to any source: all that a preflight can ask."""
         return self._sources().admits(origin.decode("latin-1"))
 
-    def _counted(self, source: Source, key: bytes) -> Sender:
-        allowance = self._throttle.find(key, source)
+    def _counted(self, source: Source, key: str) -> Sender:
+        if not source.limits.has_rates:
+            return Sender(source, UNBOUNDED)
+        allowance = self._throttle.find(digest(key), source)
         allowance.take_request()
         return Sender(source, allowance)
 

@@ -117,6 +117,11 @@ class SourceLimits(BaseModel):
     )
     burst: float = Field(10.0, gt=0, description="Seconds of both rates that may come at once after a pause.")
 
+    @property
+    def has_rates(self) -> bool:
+        """Whether anything is to be counted."""
+        return self.requests_per_second is not None or self.events_per_second is not None
+
 
 SIGNATURE_HEADERS = {
     "github": "X-Hub-Signature-256",

@@ -48,6 +48,10 @@ class Allowance:
         return Bucket(rate, max(1.0, rate * self.limits.burst), self._clock()) if rate else None
 
 
+UNBOUNDED = Allowance("", SourceLimits(), monotonic)
+"""The allowance of a sender without rates."""
+
+
 class Throttle:
     """The allowances of one collector process; they outlive a new configuration that leaves their limits."""
 
