@@ -3,7 +3,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -191,15 +191,17 @@ def process(stage: Stage, *arguments: str) -> Iterator["subprocess.Popen[str]"]:
 async def test_stopped_and_resumed_every_event_reaches_the_vendor_as_often_as_asked(stage: Stage):
     """Stopped by Ctrl-C in the middle and gone on with: once each. Begun anew: twice each, under the same keys."""
     stage.arrive(*range(300))
-    with serving(Simulator()) as url, process(stage, "forwarder"):
+    with ExitStack() as running:
+        url = running.enter_context(serving(Simulator()))
         stage.configure({"settings": {"url": url}})
+        running.enter_context(process(stage, "forwarder"))
 
         def counts() -> dict[str, Any]:
             return requests.get(f"{url}/_counts", timeout=5).json().get("webhook", {"deliveries": 0})
 
         common = ("replay", "--integration", "one", *DAY, "--force", "--yes", "--json")
         with process(stage, *common, "--rate", "100") as first:
-            await until(lambda: counts()["deliveries"] > 20)
+            await until(lambda: counts()["deliveries"] > 20, 60)
             first.send_signal(signal.SIGINT)
             report = json.loads(first.communicate(timeout=20)[0])
             assert first.returncode == 1
@@ -207,9 +209,9 @@ async def test_stopped_and_resumed_every_event_reaches_the_vendor_as_often_as_as
         assert not report["finished"]
         rest = replay(stage)
         assert rest["sent"] == 300 - report["sent"]
-        await until(lambda: counts()["deliveries"] == 300)
+        await until(lambda: counts()["deliveries"] == 300, 60)
         assert (counts()["keys"], counts()["repeated"]) == (300, {})
         replay(stage, "--again")
-        await until(lambda: counts()["deliveries"] == 600)
+        await until(lambda: counts()["deliveries"] == 600, 60)
         assert set(counts()["repeated"].values()) == {2}
         assert counts()["keys"] == 300
