@@ -61,6 +61,9 @@ class ClickHouse(HttpForwarder[ClickHouseSettings]):
 
     The same batch inserted again within the table's deduplication window changes nothing. Batches that are cut
     otherwise after a crash do: a ReplacingMergeTree ordered by `delivery_id` holds each once, after its merges.
+
+    ClickHouse looks at no range: a whole number that its column cannot hold goes in as another one, and null in a
+    column that is not Nullable as the column's default. Choose columns wide enough, or give the table constraints.
     """
 
     contract = Contract(

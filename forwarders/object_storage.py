@@ -6,11 +6,11 @@ from collections.abc import Hashable, Iterable, Sequence
 from datetime import timedelta
 from pathlib import Path
 from types import NoneType
-from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, Self
 from urllib.parse import quote, unquote
 
 import orjson
-from pydantic import Field
+from pydantic import Field, model_validator
 from typing_extensions import override
 
 from forwarders.auth import Secret
@@ -77,13 +77,32 @@ class ObjectStorageSettings(Settings):
     region: str | None = None
     """The bucket's region, for S3."""
     endpoint: Endpoint | None = None
-    """The address of a server that speaks S3's protocol; by default the vendor's own."""
+    """The address of another server that speaks the same protocol; by default the vendor's own."""
     format: Literal["ndjson.gz", "parquet"] = "parquet"
     """What an object is: lines of JSON, compressed, or Parquet."""
     records: Annotated[int, Field(ge=1, le=1_000_000)] = 10_000
     """An object ends before each offset that this divides."""
     interval: Annotated[int, Field(ge=1)] | None = None
     """An object ends also where the records' time in Kafka comes into another interval of so many seconds."""
+
+    @property
+    def scheme(self) -> str:
+        """The kind of store: s3, gs, az or file."""
+        return self.url.partition(":")[0]
+
+    @model_validator(mode="after")
+    def _fit_together(self) -> Self:
+        """Refuse what the store that the URL names has no use for."""
+        if self.credentials is not None and not isinstance(self.credentials, KEYS.get(self.scheme, ())):
+            raise ValueError(f"credentials of type {self.credentials.type} do not fit a URL {self.scheme}://…")
+        if self.region is not None and self.scheme != "s3":
+            raise ValueError("region is for a URL s3://…")
+        if self.endpoint is not None and self.scheme == "file":
+            raise ValueError("endpoint is for a URL s3://…, gs://… or az://…")
+        return self
+
+
+KEYS: Final = {"s3": S3Key, "az": AzureKey, "gs": GoogleKey}
 
 
 class ObjectStorage(ObjectForwarder[ObjectStorageSettings]):
@@ -116,8 +135,7 @@ class ObjectStorage(ObjectForwarder[ObjectStorageSettings]):
     def __init__(self, settings: ObjectStorageSettings) -> None:
         super().__init__(settings)
         self._store: ObjectStore | None = None
-        scheme, _, path = settings.url.partition("://")
-        self._folder = Path(unquote(path)) if scheme == "file" else None
+        self._folder = Path(unquote(settings.url.removeprefix("file://"))) if settings.scheme == "file" else None
 
     @override
     async def open(self) -> None:
@@ -184,7 +202,7 @@ def _options(settings: ObjectStorageSettings) -> dict[str, Any]:
     if settings.region:
         config["region"] = settings.region
     if settings.endpoint:
-        config["endpoint"] = settings.endpoint
+        config["base_url" if settings.scheme == "gs" else "endpoint"] = settings.endpoint
     return {
         "config": config,
         "client_options": {"timeout": "60s", "allow_http": (settings.endpoint or "").startswith("http://")},
