@@ -2,19 +2,20 @@
 
     python -m tests.benchmarks.storage [ROWS]
 
-Orders with everything, in objects of 10,000: fetched, kept on disk until their object ends, encoded and written, with
-outcomes and commits. The worker has one core, Kafka the other. Then the writing of objects alone.
+Orders as rows of the forwarder's preset, in objects of 10,000: fetched, kept on disk until their object ends, encoded
+and written, with outcomes and commits. The worker has one core, Kafka the other. Then the writing of objects alone.
 """
 
 import asyncio
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from statistics import median
+from typing import Any
 
-import orjson
-
+import forwarders
 from forwarders.contract import Coordinates, Delivered, Item
 from forwarders.object_storage import ObjectStorage, ObjectStorageSettings
 from streams.broker import Broker, create_topics
@@ -23,22 +24,15 @@ from streams.settings import DeliverySettings
 from streams.topics import Delivery, Origin, Topics
 from tests import real_kafka
 from tests.benchmarks import measure
-from tests.forwarders import golden
+from tests.benchmarks.events import purchase
+from transforms import read_rules
+from transforms.documents import Document
 
+PRESET = Path(forwarders.__file__).parent / "presets" / "rows.yaml"
 TOPICS = Topics(prefix="bench", partitions=3)
 RECORDS = 10_000
 AT_LEAST = 40_000
 """Rows per CPU-second that Parquet has to reach."""
-
-
-def order(number: int) -> dict[str, object]:
-    """The payload of an order with an id and objects of its own."""
-    text = orjson.dumps(_CASE.written["payload"]).decode()
-    payload: dict[str, object] = orjson.loads(text.replace("O-1001", f"O-{number}"))
-    return payload
-
-
-(_CASE,) = (case for case in golden.of("object_storage").cases if case.name == "order-completed-everything")
 
 
 async def fill(broker: Broker, integration: str, count: int) -> int:
@@ -47,16 +41,27 @@ async def fill(broker: Broker, integration: str, count: int) -> int:
     await producer.start()
     receipt = Receipt()
     value = b""
-    for number in range(count + TOPICS.partitions):
-        place = Origin(TOPICS.events, number % 3, number // 3)
-        time = _CASE.event["timestamp"]
-        value = Delivery(f"m-{number}", "row", "v1", "track", "Order", time, time, "web", place, order(number)).encode()
-        producer.append(TOPICS.forward(integration), number % 3, receipt, key=b"u%d" % (number % 999), value=value)
+    for number, (event, payload) in enumerate(orders(count + TOPICS.partitions)):
+        value = Delivery(
+            event["messageId"], "row", "v1", "track", event["event"], event["timestamp"], event["receivedAt"], "web",
+            Origin(TOPICS.events, number % 3, number // 3), payload,
+        ).encode()  # fmt: skip
+        key = event["userId"].encode()
+        producer.append(TOPICS.forward(integration), number % 3, receipt, key=key, value=value)
         if not number % 1000:
             await producer.wait_for_room()
     await receipt.confirmed(300)
     await producer.stop()
     return len(value)
+
+
+def orders(count: int) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
+    """Orders, each with its row."""
+    rules, mistakes = read_rules(Document.read(PRESET))
+    assert rules, mistakes
+    for event in map(purchase, range(count)):
+        ((_, payload),) = rules.apply(event)
+        yield event, payload
 
 
 async def store(bootstrap: str, integration: str, folder: str) -> None:
@@ -120,7 +125,7 @@ async def alone(folder: Path, kind: str, batch: list[Item]) -> float:
 def main(count: int) -> None:
     """Print the figures."""
     core, _ = measure.cores()
-    batch = [Item(f"m-{n}", order(n), "track", None, _CASE.event["timestamp"]) for n in range(RECORDS)]
+    batch = [Item(event["messageId"], row, "track", None, event["timestamp"]) for event, row in orders(RECORDS)]
     count -= count % (RECORDS * TOPICS.partitions)
     with tempfile.TemporaryDirectory() as folder, real_kafka.running(Path(folder) / "kafka") as kafka:
         broker = Broker(bootstrap=kafka.bootstrap)
