@@ -6,9 +6,10 @@ from typing import Any, cast
 
 from faust.types import TP
 
-from forwarders.contract import Forwarder
+from forwarders.contract import Forwarder, ObjectForwarder
 from streams.broker import Broker
 from streams.delivery.agent import Deliverer
+from streams.delivery.storer import Storer
 from streams.produce import Producer
 from streams.settings import DeliverySettings
 from streams.topics import Topics
@@ -32,7 +33,11 @@ def make_delivery(
     clock: Callable[[], float] = time.time,
 ) -> Station:
     """One integration's delivery as a station of a worker; with `shadow` it sends nothing."""
-    deliverer = Deliverer(integration, forwarder, settings, topics, producer, fail=fail, clock=clock, shadow=shadow)
+    deliverer: Deliverer | Storer
+    if isinstance(forwarder, ObjectForwarder) and not shadow:
+        deliverer = Storer(integration, forwarder, settings, topics, producer, fail=fail, clock=clock)
+    else:
+        deliverer = Deliverer(integration, forwarder, settings, topics, producer, fail=fail, clock=clock, shadow=shadow)
     topic = topics.forward(integration)
     station = make_station(
         integration,
@@ -50,13 +55,14 @@ def make_delivery(
     def consumer() -> Consumer:
         return cast("Consumer", station.app.consumer)
 
-    deliverer.rest = lambda tp, seconds: consumer().rest(TP(*tp), seconds)
     deliverer.share = lambda: sum(tp.topic == topic for tp in consumer().assignment()) / topics.partitions
     station.waits = deliverer.waits
     station.started = [deliverer.start]
     station.stopped = [deliverer.stop]
     station.transport.settle = deliverer.settle
     station.transport.on_revoked = deliverer.resume
-    if deliverer.objects is not None:
+    if isinstance(deliverer, Storer):
         station.transport.commits = deliverer.objects
+    else:
+        deliverer.rest = lambda tp, seconds: consumer().rest(TP(*tp), seconds)
     return station

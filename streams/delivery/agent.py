@@ -1,8 +1,7 @@
 """The sink agent of one integration: batch, send, read the answer, try again or give up."""
 
 import asyncio
-import random
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import replace
 from time import perf_counter
 from typing import Any, NamedTuple
@@ -16,26 +15,23 @@ from forwarders.contract import (
     Delivered,
     Forwarder,
     HttpForwarder,
-    ObjectForwarder,
     Rate,
     Retry,
     Split,
     Throttled,
     WriterForwarder,
 )
+from streams.delivery.backoff import backoff
 from streams.delivery.breaker import Breaker
 from streams.delivery.client import Client
 from streams.delivery.halving import Halving
 from streams.delivery.letters import Letters
 from streams.delivery.masking import Mask
-from streams.delivery.objects import Objects, StoredObject
-from streams.delivery.packing import Packer
 from streams.delivery.parcels import Batches, Parcel, Shelf
 from streams.delivery.preflight import Preflight
 from streams.delivery.rates import Rates
 from streams.delivery.sender import Attempt, Sender
 from streams.delivery.settlement import Settlements
-from streams.delivery.spool import SpoolClosedError
 from streams.delivery.tokens import Tokens
 from streams.logs import trouble
 from streams.metrics import DELIVERY_RETRIES, DELIVERY_SECONDS
@@ -45,9 +41,6 @@ from streams.settings import DeliverySettings
 from streams.topics import Delivery, NewerFormatError, Outcome, RecordError, Retried, Topics
 
 log = structlog.get_logger()
-
-OBJECTS_AT_ONCE = 2
-"""How many objects are in memory at most: one is encoded while another is on its way. As many more wait on disk."""
 
 
 class Bounced(NamedTuple):
@@ -63,8 +56,6 @@ class Deliverer:
 
     Unordered, any worker takes the next batch. Ordered, each lane (a hash of the key) has one worker: one batch of it
     is on its way at a time, and a lane holds while its head retries.
-
-    Where the vendor takes whole objects, records wait on disk until theirs has ended, and are read only then.
 
     With `shadow` nothing is sent: the outcome is `filtered`, with a reason for what the vendor would never have taken.
     `rest` lets a partition alone for so many seconds; `share` is this process's part of the forward topic.
@@ -100,19 +91,8 @@ class Deliverer:
         limits = forwarder.limits
         self._limits = replace(limits, items=min(limits.items, settings.items or limits.items))
         self._preflight = Preflight(forwarder, self._limits, settings.max_age)
-        self.objects: Objects | None = None
-        self._packer: Packer | None = None
-        self._concurrency = settings.concurrency
-        self._lanes = self._concurrency if self._ordered or writes else 1
-        waiting = 0
-        if isinstance(forwarder, ObjectForwarder) and not shadow:
-            self.objects = Objects(forwarder.cut, limits.bytes, settings.spool)
-            self._concurrency = waiting = min(self._concurrency, OBJECTS_AT_ONCE)
-            self._packer = Packer(forwarder, self._preflight, clock)
-            self._lanes = 1
-        self._queues: list[asyncio.Queue[list[Parcel] | StoredObject]] = [
-            asyncio.Queue(waiting) for _ in range(self._lanes)
-        ]
+        self._lanes = settings.concurrency if self._ordered or writes else 1
+        self._queues: list[asyncio.Queue[list[Parcel]]] = [asyncio.Queue() for _ in range(self._lanes)]
         self._batches = Batches(self._limits, settings.linger, self._enqueue)
         self._due = Shelf(self._gather)
         self._aside = Shelf(self._gather)
@@ -135,12 +115,11 @@ class Deliverer:
 
     async def start(self) -> None:
         """Open connections or files, and start the workers."""
-        if self.objects is not None:
-            self._settings.spool.mkdir(parents=True, exist_ok=True)
         await self._sender.open()
         loop = asyncio.get_running_loop()
         self._workers = [
-            loop.create_task(self._take(self._queues[number % self._lanes])) for number in range(self._concurrency)
+            loop.create_task(self._take(self._queues[number % self._lanes]))
+            for number in range(self._settings.concurrency)
         ]
 
     async def stop(self) -> None:
@@ -158,9 +137,6 @@ class Deliverer:
     async def work(self, run: Run) -> None:
         """Gather a run's deliveries into batches; they finish later, each on its own."""
         self._rates.share = self.share() or 1.0
-        if self.objects is not None:
-            await self._spool(run, self.objects)
-            return
         latest = 0.0
         now = self._clock()
         for index, record in enumerate(run.records):
@@ -196,55 +172,9 @@ class Deliverer:
         except TimeoutError:
             log.warning("left with requests on their way, which will be repeated", integration=self.integration)
 
-    def resume(self, revoked: Iterable[TP]) -> None:
+    def resume(self, _: object = None) -> None:
         """The partitions have gone, with all that was put aside; from here on deliveries are new ones."""
-        if self.objects is not None:
-            self.objects.drop(revoked)
         self._leaving.clear()
-
-    async def _spool(self, run: Run, objects: Objects) -> None:
-        """Put a run's records on disk, and the objects that end with them into the queue, as soon as it has room."""
-        for record in run.records:
-            ended = objects.put(run.tp, record)
-            if ended is not None:
-                await self._queues[0].put(ended)
-                if self._leaving.is_set() or run.dropped:
-                    return
-        run.finish()
-
-    async def _store(self, ended: StoredObject) -> None:
-        """Write an object, again and again until it is taken or its partition goes."""
-        await self._pack(ended)
-        tries = 0
-        while ended.rows and not (self._leaving.is_set() or ended.dropped):
-            if not self._breaker.admits():
-                await self._breaker.changed()
-                continue
-            if wait := self._rates.wait(1):
-                await self._sleep(wait)
-            attempt = await self._sender.put(ended)
-            self._report(attempt)
-            (result,) = attempt.results
-            if isinstance(result, Delivered):
-                self._settlements.settle_rows(ended)
-                return
-            await self._sleep(self._backoff(tries, result.after if isinstance(result, Retry | Throttled) else None))
-            tries += 1
-
-    async def _pack(self, ended: StoredObject) -> None:
-        """Make an object's content; what is no row of it is settled."""
-        assert self._packer
-        try:
-            packed = await asyncio.to_thread(self._packer.pack, ended)
-        except SpoolClosedError:
-            return
-        for index in packed.unreadable:
-            ended.finish_record(index)
-        for parcel, verdict in packed.others:
-            if isinstance(verdict, Dead):
-                self._bury(parcel, verdict)
-            else:
-                self._settlements.settle(parcel, verdict)
 
     def _unpack(self, run: Run, index: int, record: Any) -> Parcel | None:
         retried = None
@@ -291,13 +221,13 @@ class Deliverer:
     def _enqueue(self, lane: int, parcels: list[Parcel]) -> None:
         self._queues[lane].put_nowait(parcels)
 
-    async def _take(self, queue: "asyncio.Queue[list[Parcel] | StoredObject]") -> None:
+    async def _take(self, queue: "asyncio.Queue[list[Parcel]]") -> None:
         while True:
-            batch = await queue.get()
+            parcels = await queue.get()
             self._busy += 1
             self._at_rest.clear()
             try:
-                await (self._store(batch) if isinstance(batch, StoredObject) else self._deliver(batch))
+                await self._deliver(parcels)
             except Exception as error:  # noqa: BLE001  # what is not finished is not committed, and comes again
                 log.error("delivery cannot go on", integration=self.integration, **trouble(error))  # noqa: TRY400
                 self._fail(f"{self.integration}: {type(error).__name__} while delivering")
@@ -325,7 +255,7 @@ class Deliverer:
             began = perf_counter()
             attempt = await self._sender.send(parcels)
             DELIVERY_SECONDS.labels(self.integration, attempt.status).observe(perf_counter() - began)
-            self._report(attempt)
+            self._breaker.hear(attempt.results, attempt.why)
             again: list[Parcel] = []
             asked: list[float | None] = []
             throttled = False
@@ -358,7 +288,7 @@ class Deliverer:
             if not parcels:
                 break
             DELIVERY_RETRIES.labels(self.integration).inc(len(parcels))
-            wait = self._backoff(tries, *asked)
+            wait = backoff(self._settings, tries, *asked)
             tries += 1
             if throttled:
                 self._rates.pause(wait)
@@ -416,7 +346,7 @@ class Deliverer:
 
     def _pause_user(self, parcel: Parcel, wanted: float | None) -> bool:
         """The vendor takes nothing more of this user for a while; whether the parcel is seen to, and others go on."""
-        wait = self._backoff(0, wanted)
+        wait = backoff(self._settings, 0, wanted)
         self._rates.pause_user(parcel.key, wait)
         if self._ordered:
             return False
@@ -425,27 +355,6 @@ class Deliverer:
         else:
             self._aside.put(parcel, wait)
         return True
-
-    def _report(self, attempt: Attempt) -> None:
-        """Tell the breaker what kind of answer this was."""
-        if any(isinstance(result, Auth) for result in attempt.results):
-            self._breaker.fail(attempt.why or "the vendor refuses the credentials", at_once=True)
-        elif all(isinstance(result, Retry) for result in attempt.results):
-            self._breaker.fail(attempt.why or "the vendor fails")
-        else:
-            self._breaker.succeed()
-
-    def _backoff(self, tries: int, *asked: float | None) -> float:
-        """Seconds to wait: full jitter under a bound that doubles, and what the vendor asks for, up to the bound.
-
-        Where it asks for 0 seconds the first try is at once.
-        """
-        if not tries and all(seconds == 0 for seconds in asked):
-            return 0.0
-        settings = self._settings
-        bound = min(settings.backoff_max, settings.backoff_min * 2 ** min(tries, 30))
-        longest = max(seconds or 0.0 for seconds in asked)
-        return max(random.uniform(0, bound), min(longest, settings.backoff_max))  # noqa: S311
 
     async def _sleep(self, seconds: float) -> None:
         try:

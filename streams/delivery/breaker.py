@@ -1,9 +1,11 @@
 """The breaker of one integration: leaves a vendor alone that fails or refuses the credentials, and probes it."""
 
 import asyncio
+from collections.abc import Sequence
 
 import structlog
 
+from forwarders.contract import Auth, Result, Retry
 from streams.metrics import DELIVERY_PAUSED
 
 log = structlog.get_logger()
@@ -53,6 +55,15 @@ class Breaker:
         """Let all that wait for a change look again."""
         self._change.set()
         self._change = asyncio.Event()
+
+    def hear(self, results: Sequence[Result], why: str = "") -> None:
+        """What came of a request; where it failed as a whole, perhaps why."""
+        if any(isinstance(result, Auth) for result in results):
+            self.fail(why or "the vendor refuses the credentials", at_once=True)
+        elif all(isinstance(result, Retry) for result in results):
+            self.fail(why or "the vendor fails")
+        else:
+            self.succeed()
 
     def succeed(self) -> None:
         """The vendor has answered as a vendor does that works."""

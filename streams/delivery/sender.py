@@ -14,7 +14,6 @@ from forwarders.contract import (
     Forwarder,
     HttpForwarder,
     Item,
-    ObjectForwarder,
     Request,
     Result,
     Retry,
@@ -24,7 +23,6 @@ from forwarders.contract import (
 )
 from forwarders.oauth import authorize
 from streams.delivery.client import Client, UnreachableError, UnsendableError
-from streams.delivery.objects import StoredObject
 from streams.delivery.parcels import Parcel
 from streams.delivery.tokens import NoTokenError, Tokens
 from streams.logs import trouble
@@ -74,15 +72,6 @@ class Sender:
             return Attempt(await self._write(forwarder, parcels))
         assert isinstance(forwarder, HttpForwarder)
         return await self._ask(forwarder, [parcel.item for parcel in parcels])
-
-    async def put(self, packed: StoredObject) -> Attempt:
-        """Make one attempt at an object."""
-        assert isinstance(self._forwarder, ObjectForwarder)
-        try:
-            return Attempt([await self._forwarder.put(packed.content, packed.coordinates)])
-        except Exception as error:  # noqa: BLE001  # as with any writer
-            log.warning("could not write", integration=self._integration, **trouble(error))
-            return Attempt([Retry()])
 
     async def _ask(self, forwarder: HttpForwarder[Any], items: Sequence[Item]) -> Attempt:
         try:

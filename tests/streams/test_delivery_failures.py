@@ -304,7 +304,7 @@ async def test_a_mistake_of_ours_ends_the_process_and_loses_nothing(bench: Bench
     async with receiving() as vendor:
         context = bench.running(make(Vendor, vendor))
         await context.__aenter__()
-        monkeypatch.setattr("streams.delivery.agent.Deliverer._report", None)
+        monkeypatch.setattr("streams.delivery.breaker.Breaker.hear", None)
         await until(lambda: bool(bench.failed))
         with pytest.raises(AssertionError):
             await context.__aexit__(None, None, None)

@@ -1,0 +1,181 @@
+"""The sink agent of an integration that takes whole objects: keep records on disk, pack what has ended, write it."""
+
+import asyncio
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import structlog
+
+from forwarders.contract import Dead, Delivered, ObjectForwarder, Rate, Result, Retry, Throttled
+from streams.delivery.backoff import backoff
+from streams.delivery.breaker import Breaker
+from streams.delivery.letters import Letters
+from streams.delivery.masking import Mask
+from streams.delivery.objects import Objects, StoredObject
+from streams.delivery.packing import Packer
+from streams.delivery.preflight import Preflight
+from streams.delivery.rates import Rates
+from streams.delivery.settlement import Settlements
+from streams.delivery.spool import SpoolClosedError
+from streams.logs import trouble
+from streams.produce import Producer
+from streams.progress import TP, Run
+from streams.settings import DeliverySettings
+from streams.topics import Topics
+
+log = structlog.get_logger()
+
+AT_ONCE = 2
+"""How many objects are in memory at most: one is packed while another is on its way. As many more wait on disk."""
+
+
+class Storer:
+    """Stores what one integration was forwarded.
+
+    A run is finished, and its memory free, once its records are on disk; `objects` knows what of them may be committed.
+    `share` is this process's part of the forward topic.
+    """
+
+    def __init__(
+        self,
+        integration: str,
+        forwarder: ObjectForwarder[Any],
+        settings: DeliverySettings,
+        topics: Topics,
+        producer: Producer,
+        *,
+        fail: Callable[[str], None],
+        clock: Callable[[], float],
+    ) -> None:
+        self.integration = integration
+        self.share: Callable[[], float] = lambda: 1.0
+        self._forwarder = forwarder
+        self._settings = settings
+        self._fail = fail
+        limits, rates = forwarder.limits, forwarder.contract.rates
+        self.objects = Objects(forwarder.cut, limits.bytes, settings.spool)
+        self._packer = Packer(forwarder, Preflight(forwarder, limits, settings.max_age), clock)
+        if settings.requests_per_second:
+            rates = (*rates, Rate(1, 1 / settings.requests_per_second))
+        self._rates = Rates(rates)
+        self._breaker = Breaker(integration, settings.breaker_failures, settings.backoff_min, settings.backoff_max)
+        self._settlements = Settlements(integration, topics, producer)
+        self._letters = Letters(integration, Mask(forwarder.settings), clock)
+        at_once = min(settings.concurrency, AT_ONCE)
+        self._ended: asyncio.Queue[StoredObject] = asyncio.Queue(at_once)
+        self._concurrency = at_once
+        self._workers: list[asyncio.Task[None]] = []
+        self._busy = 0
+        self._at_rest = asyncio.Event()
+        self._at_rest.set()
+        self._leaving = asyncio.Event()
+
+    async def start(self) -> None:
+        """Make the folder where records wait, and start the workers."""
+        self._settings.spool.mkdir(parents=True, exist_ok=True)
+        await self._forwarder.open()
+        loop = asyncio.get_running_loop()
+        self._workers = [loop.create_task(self._take()) for _ in range(self._concurrency)]
+
+    async def stop(self) -> None:
+        """End the workers, and close what was opened."""
+        for worker in self._workers:
+            worker.cancel()
+        await asyncio.gather(*self._workers, return_exceptions=True)
+        self._breaker.close()
+        self.objects.drop(self.objects.partitions())
+        await self._forwarder.close()
+
+    def waits(self) -> bool:
+        """Whether an object is on its way, backs off or waits for the vendor: all are bounded, and no stall."""
+        return self._busy > 0
+
+    async def work(self, run: Run) -> None:
+        """Put a run's records on disk, and the objects that end with them into the queue, as soon as it has room."""
+        self._rates.share = self.share() or 1.0
+        for record in run.records:
+            ended = self.objects.put(run.tp, record)
+            if ended is not None:
+                await self._ended.put(ended)
+                if self._leaving.is_set() or run.dropped:
+                    return
+        run.finish()
+
+    async def settle(self, patience: float) -> None:
+        """The partitions are about to go: begin nothing more, and wait for what is on its way for so many seconds."""
+        self._leaving.set()
+        self._breaker.wake()
+        while not self._ended.empty():
+            self._ended.get_nowait()
+        try:
+            async with asyncio.timeout(patience):
+                await self._at_rest.wait()
+                await self._settlements.wait_until_idle()
+        except TimeoutError:
+            log.warning("left with objects on their way, which will be repeated", integration=self.integration)
+
+    def resume(self, revoked: Iterable[TP]) -> None:
+        """The partitions have gone, with all that waited on disk; from here on objects are new ones."""
+        self.objects.drop(revoked)
+        self._leaving.clear()
+
+    async def _take(self) -> None:
+        while True:
+            ended = await self._ended.get()
+            self._busy += 1
+            self._at_rest.clear()
+            try:
+                await self._store(ended)
+            except Exception as error:  # noqa: BLE001  # what is not finished is not committed, and comes again
+                log.error("storage cannot go on", integration=self.integration, **trouble(error))  # noqa: TRY400
+                self._fail(f"{self.integration}: {type(error).__name__} while storing")
+            finally:
+                self._busy -= 1
+                if not self._busy:
+                    self._at_rest.set()
+
+    async def _store(self, ended: StoredObject) -> None:
+        """Write an object, again and again until it is taken or its partition goes."""
+        await self._pack(ended)
+        tries = 0
+        while ended.rows and not (self._leaving.is_set() or ended.dropped):
+            if not self._breaker.admits():
+                await self._breaker.changed()
+                continue
+            if wait := self._rates.wait(1):
+                await self._sleep(wait)
+            result = await self._put(ended)
+            self._breaker.hear([result])
+            if isinstance(result, Delivered):
+                self._settlements.settle_rows(ended)
+                return
+            asked = result.after if isinstance(result, Retry | Throttled) else None
+            await self._sleep(backoff(self._settings, tries, asked))
+            tries += 1
+
+    async def _pack(self, ended: StoredObject) -> None:
+        """Make an object's content; what is no row of it is settled."""
+        try:
+            packed = await asyncio.to_thread(self._packer.pack, ended)
+        except SpoolClosedError:
+            return
+        for index in packed.unreadable:
+            ended.finish_record(index)
+        for parcel, verdict in packed.others:
+            if isinstance(verdict, Dead):
+                self._settlements.bury(parcel, self._letters.write(parcel, verdict, None, None))
+            else:
+                self._settlements.settle(parcel, verdict)
+
+    async def _put(self, packed: StoredObject) -> Result:
+        try:
+            return await self._forwarder.put(packed.content, packed.coordinates)
+        except Exception as error:  # noqa: BLE001  # a full disk or a lost network: waits, and goes on
+            log.warning("could not write", integration=self.integration, **trouble(error))
+            return Retry()
+
+    async def _sleep(self, seconds: float) -> None:
+        try:
+            await asyncio.wait_for(self._leaving.wait(), seconds)
+        except TimeoutError:
+            return
