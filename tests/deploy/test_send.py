@@ -125,7 +125,9 @@ def test_a_run_that_was_killed_goes_on(proxy: Proxy, collector: Collector, tmp_p
     process.send_signal(signal.SIGKILL)
     assert process.wait() == -signal.SIGKILL
     code, output = run(proxy, file)
-    assert (code, output.splitlines()[-1]) == (0, f"{count:,} sent, 0 refused")
+    # The proxy, too, writes to standard error: of the connection that broke.
+    assert code == 0
+    assert f"{count:,} sent, 0 refused" in output.splitlines()
     assert "going on after line" in output
     events = collector.events(user)
     assert {event["properties"]["n"] for event in events} == set(range(count))
