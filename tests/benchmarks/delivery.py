@@ -22,6 +22,7 @@ from streams.topics import Delivery, Origin, Topics
 from tests import real_kafka
 from tests.benchmarks import measure
 from tests.benchmarks.events import purchases
+from tests.benchmarks.vendors import sell
 from transforms import read_rules
 from transforms.documents import Document
 
@@ -51,29 +52,6 @@ async def fill(broker: Broker, integration: str, count: int) -> int:
     await receipt.confirmed(300)
     await producer.stop()
     return len(value)
-
-
-class Vendor(asyncio.Protocol):
-    """Answers each request 200 as soon as it is whole."""
-
-    def connection_made(self, transport):
-        self.transport, self.data = transport, b""
-
-    def data_received(self, data):
-        self.data += data
-        while (end := self.data.find(b"\r\n\r\n")) >= 0:
-            length = int(self.data[:end].lower().partition(b"content-length: ")[2].partition(b"\r\n")[0])
-            if len(self.data) < end + 4 + length:
-                return
-            self.data = self.data[end + 4 + length :]
-            self.transport.write(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}")
-
-
-async def sell() -> None:
-    """What the vendor's process runs, until it is killed."""
-    server = await asyncio.get_running_loop().create_server(Vendor, "127.0.0.1", 0)
-    print(server.sockets[0].getsockname()[1], flush=True)
-    await server.serve_forever()
 
 
 async def deliver(bootstrap: str, integration: str, port: str) -> None:
