@@ -42,6 +42,9 @@ from streams.topics import Delivery, NewerFormatError, Outcome, RecordError, Ret
 
 log = structlog.get_logger()
 
+BREATH = 50
+"""Records that are unpacked before others have their turn."""
+
 
 class Bounced(NamedTuple):
     """What of a batch is left once it is answered: those refused for their company, and whether any was for itself."""
@@ -140,6 +143,10 @@ class Deliverer:
         latest = 0.0
         now = self._clock()
         for index, record in enumerate(run.records):
+            if index and index % BREATH == 0:
+                await asyncio.sleep(0)
+                if self._leaving.is_set() or run.dropped:
+                    return
             parcel = self._unpack(run, index, record)
             if parcel is None:
                 continue
