@@ -26,7 +26,7 @@ VALUE = (
     b'{"v":1,"id":"ajs-next-1767323045678-%032x","rule":"purchase","rules":"v1","type":"track",'
     b'"event":"Order Completed","time":"2026-01-02T03:04:05.678Z","received":"2026-01-02T03:04:06.100Z",'
     b'"source":"web","from":["bench.events",%d,%d],'
-    b'"payload":{"event_type":"Order Completed","user_id":"user-%d","insert_id":"%032x","revenue":%d.95}}
+    b'"payload":{"event_type":"Order Completed","user_id":"user-%d","insert_id":"%032x","revenue":%d.95}}'
 )
 
 
