@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import structlog
 
-from deploy.config.configuration import Configuration, Integration
+from deploy.config.configuration import Configuration
+from deploy.config.integrations import Integration
 from deploy.failures import Misconfigured
 from streams.broker import BrokerError, find_mismatches
 from streams.enrichment.files import are_replaced

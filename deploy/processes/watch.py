@@ -9,7 +9,7 @@ import orjson
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
 
-from deploy.config.configuration import Integration
+from deploy.config.integrations import Integration
 from streams.broker import Broker, BrokerError
 from streams.topics import FORWARDED, NOTED, SOURCE_HEADER, Delivery, Outcome, Outcomes, RecordError, Rejected, Topics
 

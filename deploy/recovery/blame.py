@@ -1,6 +1,6 @@
 """Which line of a rule file a dead letter is about."""
 
-from deploy.config.configuration import Integration
+from deploy.config.integrations import Integration
 from streams.topics import DeadLetter
 from transforms.tree import Shape
 

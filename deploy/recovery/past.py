@@ -13,7 +13,8 @@ import orjson
 from kafka import TopicPartition
 from kafka.structs import OffsetAndMetadata
 
-from deploy.config.configuration import Configuration, Integration
+from deploy.config.configuration import Configuration
+from deploy.config.integrations import Integration
 from deploy.recovery.records import Sending, consuming, poll, speaking
 from deploy.recovery.remapping import REJECTED, Mapped, Remapper
 from deploy.spans import in_words

@@ -7,9 +7,11 @@ from copy import deepcopy
 from dataclasses import dataclass, field
 from typing import Any
 
-from deploy.config.configuration import Configuration, Integration, SourceRules
+from deploy.config.configuration import Configuration
 from deploy.config.files import Case, Expectation, SourceCase, SourceExpectation
+from deploy.config.integrations import Integration
 from deploy.config.mistakes import Place as Keys
+from deploy.config.sources import SourceRules
 from deploy.rehearsal.comparison import ABSENT, Difference, compare
 from deploy.rehearsal.offline import offline
 from deploy.rehearsal.preview import STANDSTILL, Prepared, Taken, held_reason, rehearse

@@ -5,9 +5,11 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from deploy.config.configuration import Configuration, ConfigurationError, Integration, SourceRules
+from deploy.config.configuration import Configuration, ConfigurationError
 from deploy.config.files import Case, CaseFile, SourceCase, SourceCaseFile
+from deploy.config.integrations import Integration
 from deploy.config.mistakes import find_complaints, hint_at
+from deploy.config.sources import SourceRules
 from deploy.rehearsal.bench import Bench, Coverage, Entry, Result, SourceBench, Subject
 from transforms import RuleError
 from transforms.documents import Document

@@ -6,7 +6,8 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
-from deploy.config.configuration import Configuration, Integration
+from deploy.config.configuration import Configuration
+from deploy.config.integrations import Integration
 from deploy.config.mistakes import Place as Keys
 from deploy.rehearsal.comparison import Difference, compare, dotted
 from deploy.rehearsal.offline import offline

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from deploy.config.configuration import Integration
+from deploy.config.integrations import Integration
 from deploy.config.mistakes import Place as Keys
 from deploy.rehearsal.rewriting import on_one_line
 from transforms.documents import Document

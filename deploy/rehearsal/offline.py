@@ -5,8 +5,8 @@ from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin
 
 from pydantic import BaseModel, SecretStr, TypeAdapter, ValidationError
 
-from deploy.config.configuration import Integration
 from deploy.config.environment import UNSET, fill
+from deploy.config.integrations import Integration
 from deploy.config.mistakes import find_models, find_secrets
 from forwarders.contract import Forwarder, HttpForwarder, WriterForwarder
 

@@ -6,7 +6,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
-from deploy.config.configuration import Configuration, Integration
+from deploy.config.configuration import Configuration
+from deploy.config.integrations import Integration
 from deploy.rehearsal.explanation import PayloadField, explain
 from deploy.rehearsal.preview import Prepared
 from forwarders.contract import Dead, Delivered, Forwarder, HttpForwarder, Item, Result, Retry

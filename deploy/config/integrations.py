@@ -1,0 +1,141 @@
+"""Reads integrations/*.yaml."""
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Literal
+
+from deploy.config.files import IntegrationFile
+from deploy.config.mistakes import hint_at
+from deploy.config.payload_check import check_payload
+from deploy.config.reading import Reading, keys_of
+from deploy.config.sunset import find_ending
+from forwarders import registry
+from forwarders.contract import Forwarder, Settings
+from streams.consent import Consent, ConsentSettings
+from streams.ruleset import Route, Sample
+from streams.settings import DeliverySettings
+from streams.topics import Topics
+from transforms import RuleError
+from transforms.documents import Document
+from transforms.rules import Rules, read_rules
+
+
+@dataclass(frozen=True, slots=True)
+class Integration:
+    """One integration's file, read and checked. `settings` may be None where a variable that it names is not set."""
+
+    document: Document
+    name: str
+    forwarder: type[Forwarder[Any]]
+    settings: Settings | None
+    rules: Rules
+    sources: frozenset[str] | None
+    consent: Consent | None
+    sample: Sample | None
+    state: Literal["active", "draining"]
+    delivery: DeliverySettings
+    mode: Literal["live", "shadow"] = "live"
+
+    def make(self) -> Forwarder[Any]:
+        """The forwarder with its settings."""
+        return self.forwarder(self.settings)
+
+    def route(self, topics: Topics) -> Route:
+        """The integration as the router sees it."""
+        topic, single = topics.forward(self.name), not self.rules.match_all
+        return Route(self.name, topic, self.rules.apply, single, self.sources, self.consent, self.sample)
+
+
+class IntegrationReader:
+    """Reads the integrations of a folder; `sources` are the names of its sources, `consent` how that is read."""
+
+    def __init__(self, reading: Reading, sources: Collection[str], consent: ConsentSettings) -> None:
+        self._reading, self._sources, self._consent = reading, list(sources), consent
+
+    def read(self) -> dict[str, Integration]:
+        """Those without mistakes, by name."""
+        read = [self._read_integration(document) for document in self._reading.documents("integrations")]
+        return {integration.name: integration for integration in read if integration}
+
+    def _read_integration(self, document: Document) -> Integration | None:
+        before = len(self._reading.mistakes)
+        data = keys_of(document)
+        self._reading.check_name(document, "integration")
+        file = self._reading.validate(document, IntegrationFile, data)
+        self._check_sources(document, data.get("sources"))
+        forwarder = self._find_forwarder(document, data.get("forwarder"))
+        settings = self._read_forwarder_settings(document, forwarder, data.get("settings", {})) if forwarder else None
+        if forwarder and (
+            ending := find_ending(document, forwarder.contract, data.get("settings"), datetime.now(UTC).date())
+        ):
+            self._reading.warnings.append(ending)
+        rules = self._read_rules(document, forwarder)
+        if len(self._reading.mistakes) > before or not (file and forwarder and rules):
+            return None
+        return Integration(
+            document,
+            file.integration,
+            forwarder,
+            settings,
+            rules,
+            frozenset(file.sources) if file.sources else None,
+            file.consent.filter(self._consent) if file.consent else None,
+            file.sample.filter if file.sample else None,
+            file.state,
+            file.delivery,
+            file.mode,
+        )
+
+    def _check_sources(self, document: Document, names: object) -> None:
+        for index, name in enumerate(names if isinstance(names, list) else ()):
+            if isinstance(name, str) and name not in self._sources:
+                hint = hint_at(name, self._sources)
+                self._reading.complain(document, f"no source is called {name!r}", hint, at=("sources", index))
+
+    def _find_forwarder(self, document: Document, name: object) -> type[Forwarder[Any]] | None:
+        try:
+            return registry.find(name) if isinstance(name, str) else None
+        except registry.UnknownForwarderError as error:
+            self._reading.complain(document, str(error), at=("forwarder",))
+            return None
+
+    def _read_forwarder_settings(
+        self, document: Document, forwarder: type[Forwarder[Any]], data: object
+    ) -> Settings | None:
+        model = forwarder.contract.settings
+        filled, unknown = self._reading.fill(document, model, data, ("settings",))
+        return (
+            self._reading.validate(document, model, filled, ("settings",), unknown)
+            if isinstance(filled, dict)
+            else None
+        )
+
+    def _read_rules(self, document: Document, forwarder: type[Forwarder[Any]] | None) -> Rules | None:
+        preset = self._find_preset(document, forwarder)
+        for rule_file in (document, preset) if preset else (document,):
+            self._reading.hash.update(rule_file.hash.encode())
+        if not {"preset", "rules", "otherwise"} & keys_of(document).keys():
+            self._reading.complain(document, "nothing says what to send", "write `rules:`, or take a `preset:`")
+        rules, mistakes = read_rules(document, preset=preset)
+        self._reading.mistakes += mistakes
+        if rules and forwarder:
+            findings = check_payload(rules, forwarder.contract)
+            self._reading.mistakes += findings.mistakes
+            self._reading.warnings += findings.warnings
+        return rules
+
+    def _find_preset(self, document: Document, forwarder: type[Forwarder[Any]] | None) -> Document | None:
+        name = keys_of(document).get("preset")
+        if not (forwarder and isinstance(name, str)):
+            return None
+        found = forwarder.preset()
+        if name == forwarder.contract.name and found is not None:
+            try:
+                return Document.parse(found.read_bytes(), str(found))
+            except RuleError as mistake:
+                self._reading.mistakes.append(mistake)
+                return None
+        hint = f"write {forwarder.contract.name!r}" if found else f"{forwarder.contract.name} brings none along"
+        self._reading.complain(document, f"no preset {name!r} for this forwarder", hint, at=("preset",))
+        return None

@@ -1,0 +1,205 @@
+"""Reads sources/*.yaml, and the tracking plans that they name."""
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from pydantic import SecretStr
+
+from deploy.config.event_check import check_made, check_repairs
+from deploy.config.files import SourceFile
+from deploy.config.mistakes import Place, hint_at
+from deploy.config.plan_check import check_plan
+from deploy.config.reading import Reading, dotted, keys_of
+from deploy.config.settings import TurnoutSettings
+from streams.admission import DefaultContext, Kinds
+from streams.collector.settings import WEBHOOKS
+from streams.collector.signatures import make_verify
+from streams.enrichment import registry as enrichments
+from streams.enrichment.files import SettingError
+from streams.plans import Plan, PlanStep
+from streams.repair import Repair
+from streams.sources import Source, Sources
+from streams.steps import Step
+from streams.suppression import Suppression
+from streams.webhooks import Webhook
+from transforms import RuleError
+from transforms.documents import Document
+from transforms.rules import Rules, read_rules
+
+_OF_THE_COLLECTOR = {"source", "write_keys", "disabled_keys", "state", "origins", "limits", "tests"}
+"""Keys of a source's file that change nothing of what becomes of an event once it was taken."""
+
+
+@dataclass(frozen=True, slots=True)
+class SourceRules:
+    """A source's file with its rules; None where it has none."""
+
+    document: Document
+    rules: Rules | None
+
+
+class SourceReader:
+    """Reads the sources of a folder; `files` and `rules` are theirs by name, `names` also of those with mistakes."""
+
+    def __init__(self, reading: Reading, suppression: Suppression) -> None:
+        self._reading, self._suppression = reading, suppression
+        self.files: dict[str, SourceFile] = {}
+        self.names: list[str] = []
+        self.rules: dict[str, SourceRules] = {}
+        self._plans: dict[str, PlanStep | None] = {}
+
+    def read(self, settings: TurnoutSettings | None) -> Sources:
+        """All of them, after their plans; none where two contradict each other."""
+        for document in self._reading.documents("plans"):
+            self._read_plan(document)
+        sources = [self._read_source(document) for document in self._reading.documents("sources")]
+        return self._index([source for source in sources if source], settings)
+
+    def _read_source(self, document: Document) -> Source | None:
+        self._reading.check_name(document, "source")
+        keys = keys_of(document)
+        data, unknown = self._reading.fill(
+            document, SourceFile, {name: keys[name] for name in keys if name != "enrich"}
+        )
+        if "enrich" in keys:
+            data["enrich"] = keys["enrich"]
+        file = self._reading.validate(document, SourceFile, data, (), unknown)
+        name = document.data and document.data.get("source")
+        if isinstance(name, str):
+            self.names.append(name)
+        if file is None:
+            return None
+        self.files[file.source] = file
+        self.rules[file.source] = SourceRules(document, None)
+        if keys_of(document).keys() - _OF_THE_COLLECTOR:
+            self._reading.hash.update(document.hash.encode())
+        kinds = Kinds(frozenset(file.kinds)) if file.kinds else None
+        rules = self._read_source_rules(document, file)
+        return Source.of(
+            file.source,
+            _known(file.write_keys, "write_keys", unknown),
+            self._make_steps(document, file, kinds, rules),
+            file.origins,
+            disabled_keys=_known(file.disabled_keys, "disabled_keys", unknown),
+            disabled=file.state == "disabled",
+            kinds=kinds,
+            limits=file.limits,
+            assume=file.consent.assume if file.consent else None,
+            webhook=self._make_webhook(document, file, rules, unknown),
+            topics=file.topics,
+        )
+
+    def _read_source_rules(self, document: Document, file: SourceFile) -> Rules | None:
+        data = keys_of(document)
+        if not {"map", "rules", "otherwise"} & data.keys():
+            return None
+        rules, mistakes = read_rules(document)
+        self._reading.mistakes += mistakes
+        if rules is not None:
+            self._reading.mistakes += check_made(rules, file.kinds or ()) if file.webhook else check_repairs(rules)
+            self.rules[file.source] = SourceRules(document, rules)
+        return rules
+
+    def _make_steps(
+        self, document: Document, file: SourceFile, kinds: Kinds | None, rules: Rules | None
+    ) -> Iterator[Step]:
+        """What the source's events go through, in this order."""
+        if kinds:
+            yield kinds
+        if file.context:
+            yield DefaultContext(file.context)
+        if rules and not file.webhook:
+            yield Repair(rules, keeps_others="otherwise" not in keys_of(document))
+        yield self._suppression
+        if plan := self._find_plan(document, file.plan):
+            yield plan
+        yield from self._make_enrichments(document, file)
+
+    def _make_enrichments(self, document: Document, file: SourceFile) -> Iterator[Step]:
+        for name in file.enrich.keys() - enrichments.names():
+            hint = hint_at(name, enrichments.names())
+            place = document.where_key("enrich", name)
+            self._reading.mistakes.append(RuleError(f"no enrichment is called {name!r}", hint, *place, document.path))
+        for name in enrichments.names():
+            if name not in file.enrich:
+                continue
+            at: Place = ("enrich", name)
+            try:
+                enrichment = enrichments.find(name)
+                written = {} if file.enrich[name] is None else file.enrich[name]
+                data, unknown = self._reading.fill(document, enrichment.settings, written, at)
+                settings = self._reading.validate(document, enrichment.settings, data, at, unknown)
+                if settings is not None and not unknown:
+                    yield enrichments.make_step(enrichment, settings, self._reading.files)
+            except enrichments.UnknownEnrichmentError as error:
+                self._reading.complain(document, str(error), at=at)
+            except SettingError as error:
+                message = f"{dotted((*at, *error.key))}: {error.message}"
+                self._reading.complain(document, message, error.hint, at=(*at, *error.key))
+
+    def _make_webhook(
+        self, document: Document, file: SourceFile, rules: Rules | None, unknown: Collection[Place]
+    ) -> Webhook | None:
+        settings = file.webhook
+        if settings is None:
+            return None
+        if not {"rules", "otherwise"} & keys_of(document).keys():
+            self._reading.complain(document, "nothing says which events to make", "write `rules:`", at=("webhook",))
+        if settings.signature is None and not file.write_keys:
+            hint = "give its `signature`, or the source `write_keys`"
+            self._reading.complain(document, "webhook: anybody could post here", hint, at=("webhook",))
+        path = settings.path or WEBHOOKS + file.source
+        if rules is None:
+            return None
+        if settings.signature is None:
+            return Webhook(path, rules)
+        place = ("webhook", "signature", "secret")
+        try:
+            verify = make_verify(settings.signature) if place not in unknown else _never
+        except ValueError:
+            hint = "after `whsec_` it is base64"
+            self._reading.complain(document, f"{dotted(place)}: is not what the scheme wants", hint, at=place)
+            return None
+        return Webhook(path, rules, verify, settings.signature.header_name)
+
+    def _read_plan(self, document: Document) -> None:
+        """A plan; None stands for one with mistakes, so that no source complains of it too."""
+        self._reading.hash.update(document.hash.encode())
+        self._reading.check_name(document, "plan")
+        data = keys_of(document)
+        plan = self._reading.validate(document, Plan, data)
+        mistakes = list(check_plan(document, plan)) if plan else []
+        self._reading.mistakes += mistakes
+        self._plans[str(data.get("plan"))] = PlanStep(plan) if plan and not mistakes else None
+
+    def _find_plan(self, document: Document, name: str | None) -> PlanStep | None:
+        if name is None:
+            return None
+        if name not in self._plans:
+            hint = hint_at(name, sorted(self._plans))
+            self._reading.complain(document, f"no plan is called {name!r}", hint, at=("plan",))
+        return self._plans.get(name)
+
+    def _index(self, sources: Sequence[Source], settings: TurnoutSettings | None) -> Sources:
+        own = f"{settings.prefix}." if settings else ""
+        for source in sources:
+            for index, topic in enumerate(source.topics):
+                if own and topic.startswith(own):
+                    document = self.rules[source.name].document
+                    message = f"topics.{index}: {topic} would be one of Turnout's own, which begin with {own}"
+                    self._reading.complain(document, message, at=("topics", index))
+        try:
+            return Sources(sources, settings.default_source if settings else None)
+        except ValueError as error:
+            self._reading.mistakes.append(RuleError(str(error), path=str(self._reading.folder / "sources")))
+            return Sources()
+
+
+def _never(_body: bytes, _headers: Mapping[bytes, bytes], _now: float) -> bool:
+    """The check of signatures whose secret is not set."""
+    return False
+
+
+def _known(keys: Sequence[SecretStr], name: str, unknown: Collection[Place]) -> Iterator[str]:
+    """The keys whose variables are set."""
+    return (key.get_secret_value() for index, key in enumerate(keys) if (name, index) not in unknown)
