@@ -161,7 +161,8 @@ class Tracer:
             rooted = arguments.pop(node.directive.rooted, None)
             ((source, items),) = self._nodes(arguments, root)
             inputs[source] = items
-            if isinstance(rooted, Node) and isinstance(items.value, list | dict):
+            shaped = isinstance(rooted, Node) and not (isinstance(rooted, Shape) and not rooted.entries)
+            if shaped and isinstance(items.value, list | dict):
                 each = items.value if isinstance(items.value, list) else [items.value]
                 inputs.update({index: self.value(rooted, item) for index, item in enumerate(each)})
         elif name == "@transform":

@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 
 from tests.transforms.test_properties import CONDITIONS, EVENTS, FEW, MAPPINGS, PATHS
 from transforms import MISSING, Failure, RuleError, compile_condition, read_rules
@@ -28,6 +28,7 @@ def trace(text, event):
 
 @FEW
 @given(MAPPINGS, CONDITIONS, EVENTS)
+@example({"@arrayPath": ["$", {}]}, "a = 1", {})
 def test_a_trace_agrees_with_the_compiled_rules(mapping, when, event):
     """Whatever the rules and the event, the traced payload is the one that the compiled function gives."""
     try:
