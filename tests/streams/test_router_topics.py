@@ -103,19 +103,41 @@ async def test_routers_share_topics_of_different_partitions(bench: Bench, theirs
     assert len(ids) == len(set(ids)) == bench.sent
 
 
+async def test_a_router_that_does_not_know_a_topic_yet_gets_none_of_it(bench: Bench, theirs: str):
+    """While new sources reach one router after the other, the topic is read by those that they have reached."""
+    before = Holder(RuleSet("v0", Sources([Source.of("web", ["key-of-web"])]), bench.holder.current.routes))
+    async with worker(bench, before) as late, worker(bench) as early:
+        await produce(bench, theirs, 4, event(0))
+        await bench.send(event(1))
+        await until(lambda: done(late) + done(early) == bench.sent)
+        assert all(tp.topic != theirs for tp in late.app.consumer.assignment())
+        assert late.app.consumer.assignment()
+    assert not await bench.rejected()
+    assert {delivery.source for delivery in await bench.deliveries("two")} == {"orders", "web"}
+
+
 @asynccontextmanager
-async def worker(bench: Bench) -> AsyncIterator[Station]:
-    """One of several routers."""
+async def worker(bench: Bench, holder: Holder | None = None) -> AsyncIterator[Station]:
+    """One of several routers, by the bench's rules or others."""
     producer = Producer(bench.broker, client_id="router")
     await producer.start()
     station = make_router(
-        bench.holder, bench.topics, bench.broker, producer, RouterSettings(), fail=bench.failed.append, grace=5
+        holder or bench.holder,
+        bench.topics,
+        bench.broker,
+        producer,
+        RouterSettings(),
+        bench.suppressed,
+        fail=bench.failed.append,
+        grace=5,
     )
     await station.app.start()
     try:
         yield station
     finally:
         await station.app.stop()
+        for step in station.stopped:
+            await step()
         await producer.stop()
 
 
