@@ -1,9 +1,10 @@
-"""The collector's speed: events per CPU-second on real Kafka, and its latency at half that load.
+"""The collector's speed: events per CPU-second on real Kafka, its latency at half that load, and Redpanda Connect's speed.
 
     python -m tests.benchmarks.collector [SECONDS]
 
 Every event is validated, and answered once Kafka has confirmed it. The collector is held to one core; this client
-and Kafka run where there is room.
+and Kafka run where there is room. Connect, which checks nothing, takes turns with it on the same core. What a tracking
+plan costs (tests/benchmarks/plans.py) is not in it, since the router holds events against plans.
 """
 
 import asyncio
@@ -15,16 +16,17 @@ import time
 from collections import deque
 from itertools import cycle
 from pathlib import Path
-from statistics import quantiles
+from statistics import median, quantiles
 
 from streams.broker import Broker, create_topics
 from streams.topics import Topics
 from tests import real_kafka
-from tests.benchmarks import measure
+from tests.benchmarks import connect, measure
 from tests.benchmarks.events import purchases
 
 TOPICS = Topics(prefix="bench")
 KEY = "bench-key"
+TURNS = 5
 
 
 async def collect(bootstrap: str) -> None:
@@ -107,7 +109,7 @@ class _Connection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         self._answer += data
-        if self._answer.endswith(b"}"):
+        if self._answer.endswith(b"}") or b"\r\nContent-Length: 0\r\n" in self._answer:
             if not self._answer.startswith(b"HTTP/1.1 200 ") or b"rejected" in self._answer:
                 sys.exit(f"the collector answered {self._answer!r}")
             self._answer = b""
@@ -150,6 +152,29 @@ async def measure_load(child: subprocess.Popen[str], port: int, *, size: int, co
     )
 
 
+async def compare(ours: tuple[int, int], theirs: tuple[int, int], size: int, connections: int, seconds: float) -> None:
+    """Load the collector and the peer, each a process and its port, in turns."""
+    loads = [Load(requests(size)) for _ in range(2)]
+    for load, (_, port) in zip(loads, (ours, theirs), strict=True):
+        await load.connect(port, connections)
+        await load.run(1)
+    rates: list[list[float]] = []
+    for _ in range(TURNS):
+        turn = []
+        for load, (pid, _) in zip(loads, (ours, theirs), strict=True):
+            used, answered = measure.cpu(pid), load.answered
+            await load.run(seconds)
+            turn.append((load.answered - answered) * size / (measure.cpu(pid) - used))
+        rates.append(turn)
+    mine, its = (median(rate) for rate in zip(*rates, strict=True))
+    ratio = median(here / there for here, there in rates)
+    print(
+        f"{size} a request, {connections} connections, in turns: {mine:,.0f} events per CPU-second,"
+        f" Redpanda Connect {its:,.0f}: {ratio:.2f} times as many here",
+        flush=True,
+    )
+
+
 async def main(seconds: float) -> None:
     core, _ = measure.cores()
     with tempfile.TemporaryDirectory() as folder, real_kafka.running(Path(folder)) as kafka:
@@ -157,9 +182,19 @@ async def main(seconds: float) -> None:
         child = measure.start("tests.benchmarks.collector", "--collect", kafka.bootstrap, core=core)
         assert child.stdout
         port = int(child.stdout.readline())
+        there = connect.build()
         try:
-            await measure_load(child, port, size=100, connections=16, seconds=seconds)
-            await measure_load(child, port, size=1, connections=64, seconds=seconds)
+            for size, connections in ((100, 16), (1, 64)):
+                await measure_load(child, port, size=size, connections=connections, seconds=seconds)
+                if there:
+                    peer, its_port = connect.start(
+                        kafka.bootstrap, TOPICS.events, size=size, core=core, folder=Path(folder)
+                    )
+                    try:
+                        await compare((child.pid, port), (peer.pid, its_port), size, connections, seconds / 2)
+                    finally:
+                        peer.terminate()
+                        peer.wait()
         finally:
             child.terminate()
             child.wait()
