@@ -1,7 +1,6 @@
 """A worker process: its producer, its Faust apps, what ends it and with which exit code."""
 
 import asyncio
-import gc
 import logging
 import shutil
 import signal
@@ -17,6 +16,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
 
 from streams.broker import Broker
+from streams.garbage import collect_less
 from streams.logs import trouble
 from streams.produce import Producer
 from streams.progress import Progress, Run
@@ -30,10 +30,6 @@ STALLED_AFTER = 180.0
 
 LOOK_TIMEOUT = 10.0
 """Seconds for a look at the lag; a Kafka that does not answer is no stall of ours."""
-
-COLLECT_AFTER = (50_000, 20, 50)
-"""Thresholds of the garbage collector: what is fetched lives for a while and has no cycles, so that Python's own
-thresholds, of 700 objects, look through it again and again, at half of a forwarder's time."""
 
 # Faust and aiokafka build debug records in their send path even when nobody reads them, at 13 to 37 % of the speed.
 logging.disable(logging.DEBUG)
@@ -159,7 +155,7 @@ class Worker:
 
     async def run(self, ready: Callable[[], None] = lambda: None) -> int:
         """Start all, wait, stop all; returns the exit code. SIGTERM and SIGINT stop."""
-        gc.set_threshold(*COLLECT_AFTER)
+        collect_less()
         loop = asyncio.get_running_loop()
         self._over = loop.create_future()
         for number in (signal.SIGTERM, signal.SIGINT):

@@ -1,4 +1,4 @@
-"""The collector's speed: events per CPU-second on real Kafka, its latency at half that load, and Redpanda Connect's speed.
+"""The collector's speed: events per CPU-second on real Kafka, its latency at half that load, and Redpanda Connect's.
 
     python -m tests.benchmarks.collector [SECONDS]
 

@@ -1,4 +1,4 @@
-"""Redpanda Connect as a collector: its HTTP input, and its Kafka output keyed by the user, at the settings that are best.
+"""Redpanda Connect as a collector: its HTTP input, and its Kafka output keyed by the user, at its best settings.
 
 It checks nothing of an event, and answers once Kafka has confirmed it, as the collector does.
 """
