@@ -27,7 +27,7 @@ from streams.delivery.client import Client
 from streams.delivery.halving import Halving
 from streams.delivery.letters import Letters
 from streams.delivery.masking import Mask
-from streams.delivery.parcels import Batches, Parcel, Shelf
+from streams.delivery.parcels import Batch, Batches, Parcel, Shelf
 from streams.delivery.preflight import Preflight
 from streams.delivery.rates import Rates
 from streams.delivery.sender import Attempt, Sender
@@ -95,8 +95,8 @@ class Deliverer:
         self._limits = replace(limits, items=min(limits.items, settings.items or limits.items))
         self._preflight = Preflight(forwarder, self._limits, settings.max_age)
         self._lanes = settings.concurrency if self._ordered or writes else 1
-        self._queues: list[asyncio.Queue[list[Parcel]]] = [asyncio.Queue() for _ in range(self._lanes)]
-        self._batches = Batches(self._limits, settings.linger, self._enqueue)
+        self._queues: list[asyncio.Queue[Batch]] = [asyncio.Queue() for _ in range(self._lanes)]
+        self._batches = Batches(self._limits, settings.linger, self._enqueue, ordered=self._ordered)
         self._due = Shelf(self._gather)
         self._aside = Shelf(self._gather)
         rates = contract.rates
@@ -225,12 +225,12 @@ class Deliverer:
             return self._forwarder.group(parcel.delivery.payload) if self._limits.items > 1 else None
         return parcel.run.tp
 
-    def _enqueue(self, lane: int, parcels: list[Parcel]) -> None:
-        self._queues[lane].put_nowait(parcels)
+    def _enqueue(self, lane: int, batch: Batch) -> None:
+        self._queues[lane].put_nowait(batch)
 
-    async def _take(self, queue: "asyncio.Queue[list[Parcel]]") -> None:
+    async def _take(self, queue: "asyncio.Queue[Batch]") -> None:
         while True:
-            parcels = await queue.get()
+            parcels = self._batches.seal(await queue.get())
             self._busy += 1
             self._at_rest.clear()
             try:

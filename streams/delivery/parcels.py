@@ -48,42 +48,69 @@ class Parcel:
         self.run.finish_record(self.index)
 
 
-class _Open:
-    __slots__ = ("parcels", "size", "timer")
+class Batch:
+    """Parcels of one lane and one group that go out together; it takes more until it is full, or sealed."""
 
-    def __init__(self) -> None:
+    __slots__ = ("parcels", "place", "queued", "size", "timer")
+
+    def __init__(self, place: tuple[int, Hashable]) -> None:
+        self.place = place
         self.parcels: list[Parcel] = []
         self.size = 0
+        self.queued = False
         self.timer: asyncio.TimerHandle | None = None
 
 
 class Batches:
-    """Gathers parcels into batches of one lane and one group, each closed when full or after a linger time (seconds).
+    """Gathers parcels into batches of one lane and one group.
 
-    A parcel is never in two batches. `close` gets each closed batch with its lane.
+    `queue` gets each batch with its lane, in the order in which those of a lane must go out, when the batch is full or
+    after a linger time (seconds). Until whoever takes it from there has it sealed, it goes on to fill: while a vendor
+    is slow, or a rate is kept, batches grow instead of becoming many. A parcel is never in two batches. With `ordered`
+    the parcels of one key go out in the order they came, also where their groups differ.
     """
 
-    def __init__(self, limits: Limits, linger: float, close: Callable[[int, list[Parcel]], None]) -> None:
-        self._limits, self._linger, self._close = limits, linger, close
-        self._open: dict[tuple[int, Hashable], _Open] = {}
+    def __init__(
+        self, limits: Limits, linger: float, queue: Callable[[int, Batch], None], *, ordered: bool = False
+    ) -> None:
+        self._limits, self._linger, self._queue, self._ordered = limits, linger, queue, ordered
+        self._open: dict[tuple[int, Hashable], Batch] = {}
+        self._last: dict[bytes | None, Batch] = {}
 
     def add(self, parcel: Parcel, lane: int, group: Hashable) -> None:
         """Put a parcel into the open batch of its lane and group."""
-        if self._limits.items == 1:
-            self._close(lane, [parcel])
-            return
         place = (lane, group)
         batch = self._open.get(place)
+        last = self._last.get(parcel.key) if self._ordered else None
+        if last is not None and last is not batch:
+            # What came before of this key has to go out before.
+            self._end_linger(last)
+            if batch is not None and batch.queued:
+                batch = None
         if batch is not None and batch.size + parcel.size > self._limits.bytes:
-            self._shut(place)
+            self._end_linger(batch)
             batch = None
         if batch is None:
-            batch = self._open[place] = _Open()
-            batch.timer = asyncio.get_running_loop().call_later(self._linger, self._shut, place)
+            batch = self._open[place] = Batch(place)
+            if self._limits.items > 1:
+                batch.timer = asyncio.get_running_loop().call_later(self._linger, self._end_linger, batch)
         batch.parcels.append(parcel)
         batch.size += parcel.size
+        if self._ordered:
+            self._last[parcel.key] = batch
         if len(batch.parcels) >= self._limits.items:
-            self._shut(place)
+            del self._open[place]
+            self._end_linger(batch)
+
+    def seal(self, batch: Batch) -> list[Parcel]:
+        """The parcels of a batch from the queue, which takes no more."""
+        if self._open.get(batch.place) is batch:
+            del self._open[batch.place]
+        if self._ordered:
+            for parcel in batch.parcels:
+                if self._last.get(parcel.key) is batch:
+                    del self._last[parcel.key]
+        return batch.parcels
 
     def clear(self) -> None:
         """Forget what is open; its runs are about to go."""
@@ -91,12 +118,14 @@ class Batches:
             if batch.timer:
                 batch.timer.cancel()
         self._open.clear()
+        self._last.clear()
 
-    def _shut(self, place: tuple[int, Hashable]) -> None:
-        batch = self._open.pop(place)
+    def _end_linger(self, batch: Batch) -> None:
         if batch.timer:
             batch.timer.cancel()
-        self._close(place[0], batch.parcels)
+        if not batch.queued:
+            batch.queued = True
+            self._queue(batch.place[0], batch)
 
 
 class Shelf:
