@@ -52,7 +52,7 @@ class Topic:
 
     name: str
     partitions: int | None
-    retention: int | None = 0
+    retention: int | None
 
     @property
     def config(self) -> dict[str, str]:
@@ -123,7 +123,7 @@ class Topics:
             Topic(self.dead, self.partitions, long),
             Topic(self.suppressed, 1, None),
             *self.of_integrations(integrations),
-            *(Topic(topic, None) for topic in read),
+            *(Topic(topic, None, kept) for topic in read),
         ]
 
     def of_integrations(self, names: Iterable[str]) -> list[Topic]:

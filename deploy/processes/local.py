@@ -7,6 +7,7 @@ import socket
 import sys
 from collections.abc import Mapping
 from contextlib import suppress
+from dataclasses import replace
 from typing import Any
 
 from deploy.config.configuration import Configuration
@@ -17,7 +18,7 @@ from deploy.processes.supervisor import Child, Supervisor
 from deploy.processes.terminal import Terminal
 from deploy.processes.watch import Trail, Watch
 from deploy.processes.workers import check_topics
-from streams.broker import Broker, BrokerError, create_topics
+from streams.broker import Broker, BrokerError, create_topics, find_partitions
 
 READY_TIMEOUT = 30.0
 """Seconds that each stage of the start may take."""
@@ -69,7 +70,8 @@ async def _work(configuration: Configuration, supervisor: Supervisor, terminal: 
     terminal.say(f"starting what {configuration.folder} says")
     if settings.embedded:
         await _start_broker(settings.broker, supervisor)
-        declared = configuration.declared
+        # Nobody else can have created in it what sources read.
+        declared = [replace(it, partitions=it.partitions or settings.partitions) for it in configuration.declared]
         await asyncio.to_thread(create_topics, settings.broker, declared, settings.replication, BROKER_TIMEOUT)
     else:
         await asyncio.to_thread(check_topics, configuration, BROKER_TIMEOUT)
@@ -79,8 +81,10 @@ async def _work(configuration: Configuration, supervisor: Supervisor, terminal: 
     if settings.simulator_port:
         commands.insert(0, ("simulate", "--quiet", "--port", str(settings.simulator_port)))
     children = [await start(*command) for command in commands]
-    trail = Trail(configuration.topics, configuration.integrations)
-    watch = Watch(settings.broker, configuration.topics, trail)
+    read = {topic: source.source for source in configuration.source_files.values() for topic in source.topics}
+    trail = Trail(configuration.topics, configuration.integrations, read)
+    partitions = await asyncio.to_thread(find_partitions, settings.broker, configuration.declared, BROKER_TIMEOUT)
+    watch = Watch(settings.broker, partitions, trail)
     tasks: list[asyncio.Task[Any]] = []
     try:
         await watch.start()

@@ -11,16 +11,24 @@ from aiokafka.errors import KafkaError
 
 from deploy.config.integrations import Integration
 from streams.broker import Broker, BrokerError
-from streams.topics import FORWARDED, NOTED, SOURCE_HEADER, Delivery, Outcome, Outcomes, RecordError, Rejected, Topics
+from streams.topics import (
+    FORWARDED,
+    NOTED,
+    SOURCE_HEADER,
+    Delivery,
+    Origin,
+    Outcome,
+    Outcomes,
+    RecordError,
+    Rejected,
+    Topics,
+)
 
 PATIENCE = 3.0
 """Seconds after which an event is shown although some integration has not answered yet."""
 
 OPEN_EVENTS = 1000
 """Events whose outcomes are waited for; of those beyond, the oldest are forgotten."""
-
-Coordinates = tuple[int, int]
-"""Partition and offset in the events topic."""
 
 
 @dataclass
@@ -65,20 +73,24 @@ News = tuple[Seen, Sequence[Fate], Sequence[str]]
 class Trail:
     """Puts together what the events, forward, outcomes and rejected topics say of an event, in any order."""
 
-    def __init__(self, topics: Topics, integrations: Mapping[str, Integration]) -> None:
+    def __init__(
+        self, topics: Topics, integrations: Mapping[str, Integration], read: Mapping[str, str] | None = None
+    ) -> None:
+        """`read` are topics of others, each with the source that reads it."""
         self._topics = topics
+        self._sources = {topics.events: "", **(read or {})}
         self._active = [name for name, integration in integrations.items() if integration.state == "active"]
-        self._seen: dict[Coordinates, Seen] = {}
+        self._seen: dict[Origin, Seen] = {}
         self._rejected: list[Rejected] = []
-        self.names = [topics.events, topics.rejected, topics.outcomes, *map(topics.forward, integrations)]
+        self.names = [*self._sources, topics.rejected, topics.outcomes, *map(topics.forward, integrations)]
 
     def news(self, now: float) -> Iterator[News]:
         """What is to be told now (monotonic): an event when all have answered or after PATIENCE, then the rest."""
-        for coordinates, seen in list(self._seen.items()):
+        for origin, seen in list(self._seen.items()):
             if seen.event is None:
                 continue
             if seen.is_rejected:
-                del self._seen[coordinates]
+                del self._seen[origin]
                 continue
             pending, news = seen.pending(self._active), seen.news()
             if not pending or (now - seen.since > PATIENCE and (news or not seen.is_told)):
@@ -86,7 +98,7 @@ class Trail:
                 seen.told |= {(fate.integration, fate.rule) for fate in news}
                 seen.is_told = True
             if not pending:
-                del self._seen[coordinates]
+                del self._seen[origin]
 
     def rejected(self) -> list[Rejected]:
         """What was rejected since it was last asked."""
@@ -96,8 +108,8 @@ class Trail:
     def read(self, topic: str, record: Any) -> None:
         """Take in a record; one that cannot be read is passed over."""
         try:
-            if topic == self._topics.events:
-                self._read_event(record)
+            if topic in self._sources:
+                self._read_event(topic, record)
             elif topic == self._topics.rejected:
                 self._read_rejected(Rejected.decode(record.key, record.value, record.headers))
             elif topic == self._topics.outcomes:
@@ -105,57 +117,61 @@ class Trail:
             else:
                 delivery = Delivery.decode(record.value)
                 name = topic.removeprefix(self._topics.forward(""))
-                self._note(delivery.origin[1:], Fate(name, delivery.rule, FORWARDED, payload=delivery.payload))
+                self._note(delivery.origin, Fate(name, delivery.rule, FORWARDED, payload=delivery.payload))
         except RecordError:
             return
 
-    def _read_event(self, record: Any) -> None:
+    def _read_event(self, topic: str, record: Any) -> None:
         try:
             event = orjson.loads(record.value or b"")
         except orjson.JSONDecodeError:
             return
         if isinstance(event, dict):
-            seen = self._of((record.partition, record.offset))
+            seen = self._of(Origin(topic, record.partition, record.offset))
             seen.event = event
-            seen.source = dict(record.headers).get(SOURCE_HEADER, b"").decode(errors="replace")
+            stated = dict(record.headers).get(SOURCE_HEADER, b"").decode(errors="replace")
+            seen.source = self._sources[topic] or stated
 
     def _read_rejected(self, rejected: Rejected) -> None:
         if rejected.origin is not None:
-            self._of(rejected.origin[1:]).is_rejected = True
+            self._of(rejected.origin).is_rejected = True
         self._rejected.append(rejected)
 
     def _read_outcomes(self, outcomes: Outcomes) -> None:
         for it in outcomes.named:
             if it.outcome == NOTED:
-                self._of((outcomes.partition, it.offset)).notes.append(f"{it.reason}: {it.detail}")
+                self._of(Origin(outcomes.topic, outcomes.partition, it.offset)).notes.append(
+                    f"{it.reason}: {it.detail}"
+                )
         reasons = {(it.integration, it.rule, it.offset): it for it in outcomes.named}
         for span in outcomes.spans:
             # More than is kept open is not worth unfolding.
             for offset in range(max(span.first, span.last - OPEN_EVENTS + 1), span.last + 1):
                 named = reasons.get((span.integration, span.rule, offset))
                 reason = ": ".join(filter(None, [named.reason, named.detail])) if named else span.detail
-                self._note((outcomes.partition, offset), Fate(span.integration, span.rule, span.outcome, reason))
+                origin = Origin(outcomes.topic, outcomes.partition, offset)
+                self._note(origin, Fate(span.integration, span.rule, span.outcome, reason))
 
-    def _note(self, coordinates: Coordinates, fate: Fate) -> None:
-        fates = self._of(coordinates).fates
+    def _note(self, origin: Origin, fate: Fate) -> None:
+        fates = self._of(origin).fates
         known = fates.setdefault((fate.integration, fate.rule), fate)
         known.payload = known.payload or fate.payload
         if fate.outcome != FORWARDED and known.outcome != Outcome.DELIVERED:
             known.outcome, known.reason = fate.outcome, fate.reason
 
-    def _of(self, coordinates: Coordinates) -> Seen:
-        seen = self._seen.setdefault(coordinates, Seen())
+    def _of(self, origin: Origin) -> Seen:
+        seen = self._seen.setdefault(origin, Seen())
         if len(self._seen) > OPEN_EVENTS:
             del self._seen[next(iter(self._seen))]
         return seen
 
 
 class Watch:
-    """Follows the topics of a trail from their present ends on."""
+    """Follows the topics of a trail, which have so many partitions, from their present ends on."""
 
-    def __init__(self, broker: Broker, topics: Topics, trail: Trail) -> None:
+    def __init__(self, broker: Broker, partitions: Mapping[str, int], trail: Trail) -> None:
         self._trail = trail
-        self._parts = [TopicPartition(name, number) for name in trail.names for number in range(topics.partitions)]
+        self._parts = [TopicPartition(name, number) for name in trail.names for number in range(partitions[name])]
         self._consumer = AIOKafkaConsumer(**broker.client(), enable_auto_commit=False)
 
     async def start(self) -> None:

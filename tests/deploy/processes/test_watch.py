@@ -28,7 +28,8 @@ class Bench:
 
     def __init__(self) -> None:
         active = SimpleNamespace(state="active")
-        self.trail = Trail(TOPICS, {"one": active, "two": active, "old": SimpleNamespace(state="draining")})  # type: ignore[dict-item]
+        integrations = {"one": active, "two": active, "old": SimpleNamespace(state="draining")}
+        self.trail = Trail(TOPICS, integrations, {"shop.orders": "orders"})  # type: ignore[arg-type]
 
     def read(self, topic: str, value: bytes | None, offset: int = 7, headers: Any = ()) -> None:
         self.trail.read(topic, SimpleNamespace(partition=1, offset=offset, key=b"u", value=value, headers=headers))
@@ -159,3 +160,13 @@ def test_unreadable_record(bench, topic, value):
     bench.read(topic, value)
     bench.event(offset=8)
     assert bench.news() == []
+
+
+def test_a_topic_of_others_has_offsets_of_its_own(bench):
+    """An event in it is its source's, and none of those at the same place in the events topic."""
+    bench.event()
+    bench.read("shop.orders", b'{"type":"track","event":"E","userId":"u"}', headers=event_headers("web"))
+    for name in ("one", "two"):
+        spans = [Span(name, "r", Outcome.DELIVERED, 7, 7)]
+        bench.read(TOPICS.outcomes, Outcomes(Stage.ROUTER, "shop.orders", 1, "v", spans, []).encode(), 0)
+    assert bench.news() == [("orders", {("one", "delivered"), ("two", "delivered")}, [])]
