@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from pyarrow import Array, Table
 
 ID: Final = "delivery_id"
+NESTED: Final = frozenset({dict, list})
 INT64: Final = range(-(2**63), 2**63)
 
 
@@ -238,7 +239,7 @@ def _table(items: Iterable[Item]) -> "Table":
             if len(column) < row:
                 column += [None] * (row - len(column))
             # JSON is told from text by being bytes.
-            column.append(orjson.dumps(value) if isinstance(value, dict | list) else value)
+            column.append(orjson.dumps(value) if type(value) in NESTED else value)
     columns.pop(ID, None)
     arrays = {ID: pa.array(ids, pa.string())}
     for name, column in sorted(columns.items()):
@@ -250,7 +251,7 @@ def _array(values: list[Any]) -> "Array":
     """A column of the type that its values share, else of JSON."""
     import pyarrow as pa
 
-    match {type(value) for value in values} - {NoneType}:
+    match set(map(type, values)) - {NoneType}:
         case kinds if kinds == {bool}:
             return pa.array(values, pa.bool_())
         case kinds if kinds == {int} and all(value is None or value in INT64 for value in values):

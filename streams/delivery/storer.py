@@ -26,7 +26,8 @@ from streams.topics import Topics
 log = structlog.get_logger()
 
 AT_ONCE = 2
-"""How many objects are in memory at most: one is packed while another is on its way. As many more wait on disk."""
+"""How many objects are worked on: one is packed, which takes the processor, while another is on its way. As many more
+wait on disk."""
 
 
 class Storer:
@@ -63,6 +64,7 @@ class Storer:
         self._letters = Letters(integration, Mask(forwarder.settings), clock)
         at_once = min(settings.concurrency, AT_ONCE)
         self._ended: asyncio.Queue[StoredObject] = asyncio.Queue(at_once)
+        self._packing = asyncio.Lock()
         self._concurrency = at_once
         self._workers: list[asyncio.Task[None]] = []
         self._busy = 0
@@ -156,7 +158,8 @@ class Storer:
     async def _pack(self, ended: StoredObject) -> None:
         """Make an object's content; what is no row of it is settled."""
         try:
-            packed = await asyncio.to_thread(self._packer.pack, ended)
+            async with self._packing:
+                packed = await asyncio.to_thread(self._packer.pack, ended)
         except SpoolClosedError:
             return
         for index in packed.unreadable:

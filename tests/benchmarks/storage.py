@@ -79,8 +79,7 @@ async def store(bootstrap: str, integration: str, folder: str) -> None:
     worker.stations = [
         make_delivery(integration, forwarder, settings, TOPICS, broker, producer, fail=worker.fail, grace=10)
     ]
-    print("started", flush=True)
-    await worker.run()
+    await worker.run(ready=lambda: print("ready", flush=True))
 
 
 def committed(broker: Broker, integration: str) -> int:
