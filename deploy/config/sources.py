@@ -114,6 +114,9 @@ class SourceReader:
         if plan := self._find_plan(document, file.plan):
             yield plan
         yield from self._make_enrichments(document, file)
+        if file.enrich:
+            # They may have taken quotes off an id, or found another.
+            yield self._suppression
 
     def _make_enrichments(self, document: Document, file: SourceFile) -> Iterator[Step]:
         for name in file.enrich.keys() - enrichments.names():

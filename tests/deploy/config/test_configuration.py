@@ -7,6 +7,8 @@ from dotenv import dotenv_values
 
 from deploy.cli import main
 from deploy.config.configuration import ConfigurationError, read_configuration
+from streams.steps import Held, take
+from streams.topics import Outcome
 
 CASES = sorted(path.parent for path in Path("tests/cases/configuration").resolve().glob("*/expected.txt"))
 EXAMPLE = Path("deploy/example").resolve()
@@ -140,3 +142,15 @@ def test_rules_of_a_source(example):
     path.write_text(path.read_text() + "otherwise: keep\n")
     with pytest.raises(ConfigurationError, match="otherwise is drop or a map, not 'keep'"):
         read_configuration(example)
+
+
+def test_a_suppressed_user_is_known_by_an_id_that_enrichments_clean(example):
+    """An id that the enrichment `identity` takes quotes off is that of the suppressed user then, too."""
+    with (example / "turnout.yaml").open("a") as file:
+        file.write("\nsuppression: {file: suppressed.txt}\n")
+    (example / "suppressed.txt").write_text("u-1\n")
+    (example / "sources" / "clean.yaml").write_text("source: clean\nenrich: {identity: {}}\n")
+    source = read_configuration(example).sources.by_name("clean")
+    event = {"type": "track", "event": "a", "userId": '"u-1"', "messageId": "m"}
+    assert take(source.steps, event, lambda *_: None) == Held(Outcome.SUPPRESSED)
+    assert take(source.steps, {**event, "userId": '"u-2"'}, lambda *_: None)["userId"] == "u-2"
