@@ -39,6 +39,10 @@ def _nobody_waits() -> bool:
     return False
 
 
+class StartError(Exception):
+    """A station lacks what it needs on this machine: a folder, a library."""
+
+
 @dataclass
 class Station:
     """One Faust app of a worker, its runs, and whether it waits for something declared (a vendor, a back-off)."""
@@ -178,7 +182,10 @@ class Worker:
 
     async def _start_station(self, station: Station) -> None:
         for step in station.started:
-            await step()
+            try:
+                await step()
+            except (OSError, ImportError) as error:
+                raise StartError(f"{station.name} cannot start: {error}") from error
         await station.app.start()
         self._crashes[station.name] = asyncio.get_running_loop().create_task(self._notice_crash(station))
 

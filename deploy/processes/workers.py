@@ -52,7 +52,7 @@ def run(process: str, configuration: Configuration, read: Callable[[], Configura
     """
     from streams.lag import keep_lag
     from streams.produce import Producer
-    from streams.worker import Worker
+    from streams.worker import StartError, Worker
 
     settings, topics = configuration.settings, configuration.topics
 
@@ -81,5 +81,5 @@ def run(process: str, configuration: Configuration, read: Callable[[], Configura
     try:
         with serving_metrics(process, settings) as facts:
             return asyncio.run(work(facts))
-    except BrokerError as error:
+    except (BrokerError, StartError) as error:
         raise Failed(str(error)) from error

@@ -1,5 +1,6 @@
 import asyncio
 import os
+import re
 import signal
 from collections.abc import Awaitable, Callable
 
@@ -9,7 +10,7 @@ from streams.broker import Broker
 from streams.produce import Producer, Receipt
 from streams.progress import Run
 from streams.topics import Topics
-from streams.worker import Worker, make_station
+from streams.worker import StartError, Worker, make_station
 
 pytestmark = pytest.mark.anyio
 
@@ -120,3 +121,18 @@ async def bench_committed(broker: Broker, bench: Bench) -> int | None:
     from tests.streams.helpers import committed
 
     return (await committed(broker, bench.station.app.conf.id, bench.topic))[0] or None
+
+
+@pytest.mark.parametrize(
+    "error", [NotADirectoryError("no folder"), ImportError("pyarrow is not installed: pip install 'turnout[x]'")]
+)
+async def test_what_a_station_lacks_ends_the_worker_with_its_name(broker: Broker, topics: Topics, error: Exception):
+    """A folder that cannot be used, or a library that is missing, is an error that says which station wants it."""
+
+    async def fail() -> None:
+        raise error
+
+    bench = Bench(broker, topics, never)
+    bench.station.started = [fail]
+    with pytest.raises(StartError, match=f"agent cannot start: {re.escape(str(error))}"):
+        await bench.run()
