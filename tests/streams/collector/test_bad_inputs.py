@@ -15,6 +15,8 @@ from streams.dedupe import Windows
 from streams.progress import Progress
 from streams.router import Router
 from streams.ruleset import Holder, Route, RuleSet
+from streams.suppressed import Follower
+from streams.suppression import SuppressedUsers
 from streams.topics import Delivery, Rejected
 from tests.streams.collector.helpers import (
     SOURCES,
@@ -175,6 +177,13 @@ def test_every_kind_has_a_test():
     assert {bad.number for bad in BAD} | {5} == set(range(1, 18))
 
 
+class Nobody(Follower):
+    """Nobody is suppressed, and no broker is asked."""
+
+    async def catch_up(self) -> None:
+        """Know all."""
+
+
 class Routed(NamedTuple):
     """What a router made of records: the payloads by integration, and what it rejected."""
 
@@ -189,7 +198,10 @@ async def route(records: Sequence[Record]) -> Routed:
     routes = [Route(name, TOPICS.forward(name), rules.apply) for name in ("one", "two")]
     made = Kept()
     broker = Broker()
-    router = Router(Holder(RuleSet("v", SOURCES, routes)), TOPICS, made, Windows(broker, 100, "t"), lambda: 0.0)
+    follower = Nobody(broker, TOPICS.suppressed, SuppressedUsers(), "t")
+    router = Router(
+        Holder(RuleSet("v", SOURCES, routes)), TOPICS, made, Windows(broker, 100, "t"), follower, lambda: 0.0
+    )
     lines = [
         SimpleNamespace(
             topic=TOPICS.events, partition=0, offset=n, timestamp=0, key=it.key, value=it.value, headers=it.headers
