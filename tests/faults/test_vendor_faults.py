@@ -221,6 +221,7 @@ async def test_an_answer_that_is_lost(stage: Stage):
             stage.receive(got)
             stage.bound += len(got.body)
             await asyncio.sleep(6)
+            return web.Response(status=504)  # nobody hears it; a 200 would count as received once more
         return web.json_response({})
 
     stage.vendor.answer = answer
