@@ -14,7 +14,7 @@ import pytest
 from streams.broker import Broker
 from streams.suppression import SuppressedUsers
 from streams.topics import Delivery, Outcomes, Topics
-from tests.deploy.recovery.stage import Stage
+from tests.deploy.recovery.stage import BEGIN, END, Stage
 from tests.streams.helpers import read
 
 ROUNDS = 5
@@ -95,7 +95,7 @@ def test_replays_ask_the_list(stage: Stage):
     stage.die(3)
     stage.die(4)
     stage.run("suppress", "u1", "u3")
-    past = ("--integration", "one", "--from", "2026-01-02T00:00Z", "--to", "2026-01-03T00:00Z", "--force", "--yes")
+    past = ("--integration", "one", "--from", BEGIN.isoformat(), "--to", END.isoformat(), "--force", "--yes")
     outcomes = json.loads(stage.run("replay", *past, "--json", "--rate", "0"))["outcomes"]
     assert {row["outcome"]: row["count"] for row in outcomes} == {"suppressed": 1, "forwarded": 1}
     assert json.loads(stage.run("dead", "replay", "--as-was", "--yes", "--json", code=1)) == {
