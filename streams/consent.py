@@ -8,7 +8,7 @@ IAB's TCF in `context.consent.tcString`, and Global Privacy Control, which the c
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, NamedTuple, Self
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -87,8 +87,7 @@ class Consent:
         return " or ".join(missing) if len(missing) == len(self.categories) else ""
 
 
-@dataclass(frozen=True, slots=True)
-class Said:
+class Said(NamedTuple):
     """What an event says: categories by name, those allowed, those denied, a consent string, and GPC.
 
     `lists`: a category that it does not name is not granted. What cannot be understood grants nothing.

@@ -52,7 +52,8 @@ class SuppressedUsers:
     def digest(self, user: str) -> bytes:
         """The key of a user's record: SHA-256 in hexadecimal digits, an HMAC where there is a secret."""
         encoded = user.encode(errors="surrogatepass")
-        return (hmac.new(self._secret, encoded, sha256) if self._secret else sha256(encoded)).hexdigest().encode()
+        digest = hmac.digest(self._secret, encoded, "sha256") if self._secret else sha256(encoded).digest()
+        return digest.hex().encode()
 
     def take(self, key: bytes, value: bytes | None) -> None:
         """Take in a record of the topic."""
@@ -63,8 +64,11 @@ class SuppressedUsers:
         else:
             self._digests.add(key)
 
+    def __len__(self) -> int:
+        return len(self._digests)
+
     def __contains__(self, user: str) -> bool:
-        return bool(self._digests) and self.digest(user) in self._digests
+        return self.digest(user) in self._digests
 
 
 class Suppression:
@@ -80,7 +84,13 @@ class Suppression:
 
     def __call__(self, event: Event, _: Note, /) -> Event | Held:
         """As Step."""
-        return _HELD if any(self.holds(str(event[name])) for name in IDS if event.get(name)) else event
+        if not self.users and not self._ids:
+            return event
+        for name in IDS:
+            user = event.get(name)
+            if user is not None and self.holds(str(user)):
+                return _HELD
+        return event
 
     def holds(self, user: str) -> bool:
         """Whether this is a suppressed user's id."""
