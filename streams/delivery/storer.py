@@ -62,10 +62,9 @@ class Storer:
         self._breaker = Breaker(integration, settings.breaker_failures, settings.backoff_min, settings.backoff_max)
         self._settlements = Settlements(integration, topics, producer)
         self._letters = Letters(integration, Mask(forwarder.settings), clock)
-        at_once = min(settings.concurrency, AT_ONCE)
-        self._ended: asyncio.Queue[StoredObject] = asyncio.Queue(at_once)
+        self._at_once = min(settings.concurrency, AT_ONCE)
+        self._ended: asyncio.Queue[StoredObject] = asyncio.Queue(self._at_once)
         self._packing = asyncio.Lock()
-        self._concurrency = at_once
         self._workers: list[asyncio.Task[None]] = []
         self._busy = 0
         self._at_rest = asyncio.Event()
@@ -77,7 +76,7 @@ class Storer:
         self._settings.spool.mkdir(parents=True, exist_ok=True)
         await self._forwarder.open()
         loop = asyncio.get_running_loop()
-        self._workers = [loop.create_task(self._take()) for _ in range(self._concurrency)]
+        self._workers = [loop.create_task(self._take()) for _ in range(self._at_once)]
 
     async def stop(self) -> None:
         """End the workers, and close what was opened."""
