@@ -4,7 +4,8 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from functools import lru_cache
 from importlib.metadata import PackageNotFoundError, version
-from os import urandom
+from itertools import count
+from os import register_at_fork, urandom
 from time import time
 from typing import Any
 from uuid import uuid4
@@ -22,6 +23,29 @@ def _library() -> dict[str, str]:
 
 
 LIBRARY = _library()
+
+
+class MessageIds:
+    """Ids for the events of one process: random once, then counted.
+
+    Asking the system for each would hand the interpreter's lock over in the middle of a request.
+    """
+
+    def __init__(self) -> None:
+        self.start_over()
+
+    def start_over(self) -> None:
+        """Begin anew, as a forked process must."""
+        self._process = urandom(16).hex()
+        self._numbers = count(1)
+
+    def make(self) -> str:
+        """An id that no other event has."""
+        return f"turnout-{self._process}-{next(self._numbers)}"
+
+
+_message_ids = MessageIds()
+register_at_fork(after_in_child=_message_ids.start_over)
 
 
 class Analytics:
@@ -205,7 +229,7 @@ class Analytics:
         shared = self._shared_context()
         event: dict[str, Any] = {
             "type": kind,
-            "messageId": f"turnout-{urandom(16).hex()}",
+            "messageId": _message_ids.make(),
             "anonymousId": self.anonymous_id,
             "timestamp": f"{_second(int(seconds))}.{int(seconds % 1 * 1000):03}Z",
             **body,

@@ -245,6 +245,20 @@ for pid in children:
     assert sorted(ids(collector.events)) == sorted(wanted)
 
 
+def test_forked_children_have_message_ids_of_their_own():
+    """No two processes make the same messageId, and none makes one twice."""
+    program = r"""
+import os
+from streams.tracking.analytics import _message_ids
+_message_ids.make()
+for _ in range(3):
+    os.fork()
+os.write(1, f"{_message_ids.make()} {_message_ids.make()}\n".encode())
+"""
+    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=30, check=True)
+    assert len(set(ended.stdout.split())) == 16
+
+
 def test_nothing_of_the_workers_is_imported():
     """A web app that imports the middleware and makes a tracker loads no Faust, Kafka, aiohttp, nor a web framework."""
     program = """
