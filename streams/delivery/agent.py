@@ -15,7 +15,6 @@ from forwarders.contract import (
     Delivered,
     Forwarder,
     HttpForwarder,
-    Rate,
     Retry,
     Split,
     Throttled,
@@ -24,6 +23,7 @@ from forwarders.contract import (
 from streams.delivery.backoff import backoff
 from streams.delivery.breaker import Breaker
 from streams.delivery.client import Client
+from streams.delivery.crew import Crew
 from streams.delivery.halving import Halving
 from streams.delivery.letters import Letters
 from streams.delivery.masking import Mask
@@ -99,10 +99,7 @@ class Deliverer:
         self._batches = Batches(self._limits, settings.linger, self._enqueue, ordered=self._ordered)
         self._due = Shelf(self._gather)
         self._aside = Shelf(self._gather)
-        rates = contract.rates
-        if settings.requests_per_second:
-            rates = (*rates, Rate(1, 1 / settings.requests_per_second))
-        self._rates = Rates(rates)
+        self._rates = Rates.of(contract, settings)
         self._breaker = Breaker(integration, settings.breaker_failures, settings.backoff_min, settings.backoff_max)
         self._settlements = Settlements(integration, topics, producer)
         self._mask = Mask(forwarder.settings)
@@ -110,32 +107,22 @@ class Deliverer:
         client = Client(settings.concurrency, settings.timeout)
         tokens = Tokens(integration, forwarder, client, clock=clock, learn=self._mask.learn)
         self._sender = Sender(integration, forwarder, client, tokens)
-        self._workers: list[asyncio.Task[None]] = []
-        self._busy = 0
-        self._at_rest = asyncio.Event()
-        self._at_rest.set()
-        self._leaving = asyncio.Event()
+        self._crew = Crew(self._deliver, self._give_up)
 
     async def start(self) -> None:
         """Open connections or files, and start the workers."""
         await self._sender.open()
-        loop = asyncio.get_running_loop()
-        self._workers = [
-            loop.create_task(self._take(self._queues[number % self._lanes]))
-            for number in range(self._settings.concurrency)
-        ]
+        self._crew.start(self._queues, self._settings.concurrency)
 
     async def stop(self) -> None:
         """End the workers, and close what was opened."""
-        for worker in self._workers:
-            worker.cancel()
-        await asyncio.gather(*self._workers, return_exceptions=True)
+        await self._crew.stop()
         self._breaker.close()
         await self._sender.close()
 
     def waits(self) -> bool:
         """Whether a request is on its way, backs off or waits for the vendor: all are bounded, and no stall."""
-        return self._busy > 0 or len(self._aside) > 0
+        return self._crew.busy or len(self._aside) > 0
 
     async def work(self, run: Run) -> None:
         """Gather a run's deliveries into batches; they finish later, each on its own."""
@@ -145,7 +132,7 @@ class Deliverer:
         for index, record in enumerate(run.records):
             if index and index % BREATH == 0:
                 await asyncio.sleep(0)
-                if self._leaving.is_set() or run.dropped:
+                if self._crew.leaving.is_set() or run.dropped:
                     return
             parcel = self._unpack(run, index, record)
             if parcel is None:
@@ -164,7 +151,7 @@ class Deliverer:
 
     async def settle(self, patience: float) -> None:
         """The partitions are about to go: begin nothing more, and wait for what is on its way for so many seconds."""
-        self._leaving.set()
+        self._crew.leaving.set()
         self._breaker.wake()
         self._batches.clear()
         self._due.clear()
@@ -172,16 +159,12 @@ class Deliverer:
         for queue in self._queues:
             while not queue.empty():
                 queue.get_nowait()
-        try:
-            async with asyncio.timeout(patience):
-                await self._at_rest.wait()
-                await self._settlements.wait_until_idle()
-        except TimeoutError:
+        if not await self._crew.rest(self._settlements, patience):
             log.warning("left with requests on their way, which will be repeated", integration=self.integration)
 
     def resume(self, _: object = None) -> None:
         """The partitions have gone, with all that was put aside; from here on deliveries are new ones."""
-        self._leaving.clear()
+        self._crew.leaving.clear()
 
     def _unpack(self, run: Run, index: int, record: Any) -> Parcel | None:
         retried = None
@@ -228,28 +211,17 @@ class Deliverer:
     def _enqueue(self, lane: int, batch: Batch) -> None:
         self._queues[lane].put_nowait(batch)
 
-    async def _take(self, queue: "asyncio.Queue[Batch]") -> None:
-        while True:
-            parcels = self._batches.seal(await queue.get())
-            self._busy += 1
-            self._at_rest.clear()
-            try:
-                await self._deliver(parcels)
-            except Exception as error:  # noqa: BLE001  # what is not finished is not committed, and comes again
-                log.error("delivery cannot go on", integration=self.integration, **trouble(error))  # noqa: TRY400
-                self._fail(f"{self.integration}: {type(error).__name__} while delivering")
-            finally:
-                self._busy -= 1
-                if not self._busy:
-                    self._at_rest.set()
+    def _give_up(self, error: Exception) -> None:
+        log.error("delivery cannot go on", integration=self.integration, **trouble(error))
+        self._fail(f"{self.integration}: {type(error).__name__} while delivering")
 
-    async def _deliver(self, parcels: list[Parcel]) -> None:
+    async def _deliver(self, batch: Batch) -> None:
         """Bring a batch to its end: all settled or handed on, or put aside since the partition goes."""
-        bounced = await self._bring(parcels)
+        bounced = await self._bring(self._batches.seal(batch))
         if not bounced.refused:
             return
         halving = Halving(bounced.refused, poisoned=bounced.poisoned)
-        while (part := halving.next()) and not self._leaving.is_set():
+        while (part := halving.next()) and not self._crew.leaving.is_set():
             bounced = await self._bring(part)
             halving.tell(bounced.refused, dead=bounced.dead)
 
@@ -301,7 +273,7 @@ class Deliverer:
                 self._rates.pause(wait)
             elif self._breaker.is_open:
                 # Its pauses are not this batch's doing, and count for none of its time.
-                await self._sleep(wait)
+                await self._crew.sleep(wait)
             elif self._may_hand_on and spent + wait > self._settings.retry_in_place:
                 if len(parcels) > 1 and any(parcel.since is not None for parcel in parcels):
                     # Failed together, waited, and failed again: perhaps for one among them.
@@ -311,7 +283,7 @@ class Deliverer:
                 return Bounced(refused, True, poisoned)
             else:
                 spent += wait
-                await self._sleep(wait)
+                await self._crew.sleep(wait)
         return Bounced(refused, dead, poisoned)
 
     async def _admit(self, parcels: list[Parcel]) -> list[Parcel]:
@@ -322,8 +294,8 @@ class Deliverer:
         if self._rates.knows_users:
             parcels = await self._spare_users(parcels)
         if parcels and (wait := self._rates.wait(len(parcels))):
-            await self._sleep(wait)
-        while parcels and not self._leaving.is_set():
+            await self._crew.sleep(wait)
+        while parcels and not self._crew.leaving.is_set():
             if self._preflight.max_age is not None:
                 parcels = self._drop_expired(parcels)
             if not parcels or self._breaker.admits():
@@ -344,7 +316,7 @@ class Deliverer:
         for parcel in parcels:
             parcel.reserved = True
         if self._ordered:
-            await self._sleep(max(waits))
+            await self._crew.sleep(max(waits))
             return parcels
         for parcel, wait in zip(parcels, waits, strict=True):
             if wait:
@@ -362,12 +334,6 @@ class Deliverer:
         else:
             self._aside.put(parcel, wait)
         return True
-
-    async def _sleep(self, seconds: float) -> None:
-        try:
-            await asyncio.wait_for(self._leaving.wait(), seconds)
-        except TimeoutError:
-            return
 
     def _hand_on(self, parcel: Parcel, reason: str) -> None:
         now = self._clock()

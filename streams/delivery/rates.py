@@ -2,9 +2,11 @@
 
 from collections.abc import Callable, Sequence
 from time import monotonic
+from typing import Self
 
-from forwarders.contract import Rate
+from forwarders.contract import Contract, Rate
 from streams.bucket import Bucket
+from streams.settings import DeliverySettings
 
 MANY_USERS = 10_000
 """Users remembered before those are forgotten who wait for nothing."""
@@ -25,6 +27,12 @@ class Rates:
         self._users: dict[bytes | None, list[Bucket]] = {}
         self._paused_until = now
         self.share = 1.0
+
+    @classmethod
+    def of(cls, contract: Contract, settings: DeliverySettings) -> Self:
+        """The vendor's rates, and the one that the settings add."""
+        added = (Rate(1, 1 / settings.requests_per_second),) if settings.requests_per_second else ()
+        return cls((*contract.rates, *added))
 
     def wait(self, items: int) -> float:
         """Seconds until a request with so many items may go out; it counts as sent."""

@@ -6,9 +6,10 @@ from typing import Any
 
 import structlog
 
-from forwarders.contract import Dead, Delivered, ObjectForwarder, Rate, Result, Retry, Throttled
+from forwarders.contract import Dead, Delivered, ObjectForwarder, Result, Retry, Throttled
 from streams.delivery.backoff import backoff
 from streams.delivery.breaker import Breaker
+from streams.delivery.crew import Crew
 from streams.delivery.letters import Letters
 from streams.delivery.masking import Mask
 from streams.delivery.objects import Objects, StoredObject
@@ -53,43 +54,34 @@ class Storer:
         self._forwarder = forwarder
         self._settings = settings
         self._fail = fail
-        limits, rates = forwarder.limits, forwarder.contract.rates
+        limits = forwarder.limits
         self.objects = Objects(forwarder.cut, limits.bytes, settings.spool)
         self._packer = Packer(forwarder, Preflight(forwarder, limits, settings.max_age), clock)
-        if settings.requests_per_second:
-            rates = (*rates, Rate(1, 1 / settings.requests_per_second))
-        self._rates = Rates(rates)
+        self._rates = Rates.of(forwarder.contract, settings)
         self._breaker = Breaker(integration, settings.breaker_failures, settings.backoff_min, settings.backoff_max)
         self._settlements = Settlements(integration, topics, producer)
         self._letters = Letters(integration, Mask(forwarder.settings), clock)
         self._at_once = min(settings.concurrency, AT_ONCE)
         self._ended: asyncio.Queue[StoredObject] = asyncio.Queue(self._at_once)
         self._packing = asyncio.Lock()
-        self._workers: list[asyncio.Task[None]] = []
-        self._busy = 0
-        self._at_rest = asyncio.Event()
-        self._at_rest.set()
-        self._leaving = asyncio.Event()
+        self._crew = Crew(self._store, self._give_up)
 
     async def start(self) -> None:
         """Make the folder where records wait, and start the workers."""
         self._settings.spool.mkdir(parents=True, exist_ok=True)
         await self._forwarder.open()
-        loop = asyncio.get_running_loop()
-        self._workers = [loop.create_task(self._take()) for _ in range(self._at_once)]
+        self._crew.start([self._ended], self._at_once)
 
     async def stop(self) -> None:
         """End the workers, and close what was opened."""
-        for worker in self._workers:
-            worker.cancel()
-        await asyncio.gather(*self._workers, return_exceptions=True)
+        await self._crew.stop()
         self._breaker.close()
         self.objects.drop(self.objects.partitions())
         await self._forwarder.close()
 
     def waits(self) -> bool:
         """Whether an object is on its way, backs off or waits for the vendor: all are bounded, and no stall."""
-        return self._busy > 0
+        return self._crew.busy
 
     async def work(self, run: Run) -> None:
         """Put a run's records on disk, and the objects that end with them into the queue, as soon as it has room."""
@@ -98,60 +90,45 @@ class Storer:
             ended = self.objects.put(run.tp, record)
             if ended is not None:
                 await self._ended.put(ended)
-                if self._leaving.is_set() or run.dropped:
+                if self._crew.leaving.is_set() or run.dropped:
                     return
         run.finish()
 
     async def settle(self, patience: float) -> None:
         """The partitions are about to go: begin nothing more, and wait for what is on its way for so many seconds."""
-        self._leaving.set()
+        self._crew.leaving.set()
         self._breaker.wake()
         while not self._ended.empty():
             self._ended.get_nowait()
-        try:
-            async with asyncio.timeout(patience):
-                await self._at_rest.wait()
-                await self._settlements.wait_until_idle()
-        except TimeoutError:
+        if not await self._crew.rest(self._settlements, patience):
             log.warning("left with objects on their way, which will be repeated", integration=self.integration)
 
     def resume(self, revoked: Iterable[TP]) -> None:
         """The partitions have gone, with all that waited on disk; from here on objects are new ones."""
         self.objects.drop(revoked)
-        self._leaving.clear()
+        self._crew.leaving.clear()
 
-    async def _take(self) -> None:
-        while True:
-            ended = await self._ended.get()
-            self._busy += 1
-            self._at_rest.clear()
-            try:
-                await self._store(ended)
-            except Exception as error:  # noqa: BLE001  # what is not finished is not committed, and comes again
-                log.error("storage cannot go on", integration=self.integration, **trouble(error))  # noqa: TRY400
-                self._fail(f"{self.integration}: {type(error).__name__} while storing")
-            finally:
-                self._busy -= 1
-                if not self._busy:
-                    self._at_rest.set()
+    def _give_up(self, error: Exception) -> None:
+        log.error("storage cannot go on", integration=self.integration, **trouble(error))
+        self._fail(f"{self.integration}: {type(error).__name__} while storing")
 
     async def _store(self, ended: StoredObject) -> None:
         """Write an object, again and again until it is taken or its partition goes."""
         await self._pack(ended)
         tries = 0
-        while ended.rows and not (self._leaving.is_set() or ended.dropped):
+        while ended.rows and not (self._crew.leaving.is_set() or ended.dropped):
             if not self._breaker.admits():
                 await self._breaker.changed()
                 continue
             if wait := self._rates.wait(1):
-                await self._sleep(wait)
+                await self._crew.sleep(wait)
             result = await self._put(ended)
             self._breaker.hear([result])
             if isinstance(result, Delivered):
                 self._settlements.settle_rows(ended)
                 return
             asked = result.after if isinstance(result, Retry | Throttled) else None
-            await self._sleep(backoff(self._settings, tries, asked))
+            await self._crew.sleep(backoff(self._settings, tries, asked))
             tries += 1
 
     async def _pack(self, ended: StoredObject) -> None:
@@ -175,9 +152,3 @@ class Storer:
         except Exception as error:  # noqa: BLE001  # a full disk or a lost network: waits, and goes on
             log.warning("could not write", integration=self.integration, **trouble(error))
             return Retry()
-
-    async def _sleep(self, seconds: float) -> None:
-        try:
-            await asyncio.wait_for(self._leaving.wait(), seconds)
-        except TimeoutError:
-            return
