@@ -1,5 +1,6 @@
 """A source's rules: what is mended in its events before the integrations get them."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -43,7 +44,13 @@ class Repair:
 def merge(event: Event, patch: Event) -> Event:
     """A copy of the event with the patch merged in."""
     mended = dict(event)
-    stack: list[tuple[dict[str, Any], dict[str, Any]]] = [(mended, patch)]
+    merge_into(mended, patch)
+    return mended
+
+
+def merge_into(event: Event, patch: Mapping[str, Any]) -> None:
+    """Merge a patch into an event (RFC 7396), in place but for the objects in it, which others may share."""
+    stack: list[tuple[dict[str, Any], Mapping[str, Any]]] = [(event, patch)]
     while stack:
         target, changes = stack.pop()
         for key, value in changes.items():
@@ -55,4 +62,3 @@ def merge(event: Event, patch: Event) -> Event:
                 stack.append((inner, value))
             else:
                 target[key] = value
-    return mended

@@ -17,23 +17,6 @@ def fill(target: dict[str, Any], patch: Patch) -> None:
             fill(there, value)
 
 
-def replace(target: dict[str, Any], patch: Patch) -> None:
-    """Merge a patch into an object, in place (RFC 7396)."""
-    stack: list[tuple[dict[str, Any], Patch]] = [(target, patch)]
-    while stack:
-        into, wanted = stack.pop()
-        for key, value in wanted.items():
-            if value is None:
-                into.pop(key, None)
-            elif type(value) is dict:
-                there = into.get(key)
-                if type(there) is not dict:
-                    there = into[key] = {}
-                stack.append((there, value))
-            else:
-                into[key] = value
-
-
 def _own(value: dict[str, Any]) -> dict[str, Any]:
     """A copy of an object and those in it, since a patch may be in a cache."""
     return {key: _own(each) if type(each) is dict else each for key, each in value.items()}

@@ -4,9 +4,10 @@ import orjson
 
 from streams import events
 from streams.enrichment.contract import Enrich
-from streams.enrichment.patches import fill, replace
+from streams.enrichment.patches import fill
 from streams.events import Event
 from streams.metrics import ENRICHMENT_FAILURES
+from streams.repair import merge_into
 from streams.steps import Held, Note
 
 
@@ -17,7 +18,7 @@ class EnrichmentStep:
         self.name = f"enrich.{name}"
         self._called = name
         self._enrich = enrich
-        self._put = replace if replaces else fill
+        self._put = merge_into if replaces else fill
         self._failures = ENRICHMENT_FAILURES.labels(name)
 
     def __call__(self, event: Event, note: Note, /) -> Event | Held:

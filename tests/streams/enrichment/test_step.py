@@ -6,10 +6,11 @@ from typing import Any
 import pytest
 
 from streams.enrichment.contract import Enrich
-from streams.enrichment.patches import fill, replace
+from streams.enrichment.patches import fill
 from streams.enrichment.step import EnrichmentStep, OwnEnrichmentStep
 from streams.events import Event
 from streams.metrics import ENRICHMENT_FAILURES
+from streams.repair import merge_into
 from streams.steps import Held
 from streams.topics import Outcome
 
@@ -47,11 +48,11 @@ def test_missing_and_null_keys_are_filled():
 def test_a_replacing_patch_wins():
     """A merge patch puts its values in, and null takes a key out."""
     event = deepcopy(BASE)
-    replace(event, {"userId": None, "properties": {"a": {"x": 1}, "c": 7}})
+    merge_into(event, {"userId": None, "properties": {"a": {"x": 1}, "c": 7}})
     assert event == {"type": "track", "event": "Seen", "properties": {"a": {"x": 1}, "b": None, "c": 7}}
 
 
-@pytest.mark.parametrize("put", [fill, replace])
+@pytest.mark.parametrize("put", [fill, merge_into])
 def test_a_patch_is_not_shared(put):
     """A patch from a cache may go into many events, each of which is changed later."""
     patch = {"context": {"os": {"name": "iOS"}}}
@@ -66,7 +67,7 @@ def test_a_deep_patch_goes_in():
     patch: dict[str, Any] = {}
     for _ in range(5_000):
         patch = {"a": patch}
-    replace({}, patch)
+    merge_into({}, patch)
 
 
 @pytest.mark.parametrize("kind", [EnrichmentStep, OwnEnrichmentStep])
