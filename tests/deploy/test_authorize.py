@@ -9,8 +9,8 @@ from click.testing import CliRunner
 
 from deploy.cli import main
 from deploy.simulator.server import Simulator
-from tests.deploy.simulator.test_simulator import serving
 from tests.real_kafka import free_port
+from tests.simulating import serving
 
 REFRESH = "{type: oauth_refresh, client_id: c-1, client_secret: '${SECRET}', refresh_token: '${REFRESH}'}"
 

@@ -19,7 +19,7 @@ from forwarders.contract import Auth, HttpForwarder, Retry
 from streams.delivery.client import Client
 from streams.delivery.tokens import NoTokenError, Tokens
 from streams.metrics import DELIVERY_PAUSED
-from tests.deploy.simulator.test_simulator import serving
+from tests.simulating import serving
 from tests.streams.delivering import Bench
 from tests.streams.helpers import until
 
