@@ -12,6 +12,9 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr, model_validator
 
 from streams.topics import Topic
 
+READ_COMMITTED: dict[str, str] = {"isolation_level": "read_committed"}
+"""Consumers do not see records of open or aborted transactions; a partition's end is its last stable offset."""
+
 
 class BrokerError(RuntimeError):
     """Kafka does not answer, or refuses; the message is one line for people."""
@@ -84,6 +87,10 @@ class Broker(BaseModel):
             "ssl_context": self._ssl,
             **login,
         }
+
+    def consumer(self) -> dict[str, Any]:
+        """The arguments of every consumer, aiokafka's and kafka-python's."""
+        return {**self.client(), **READ_COMMITTED}
 
     def faust(self) -> dict[str, Any]:
         """The settings of a Faust app that concern the broker."""

@@ -98,7 +98,7 @@ class Windows:
 
     async def _read_back(self, window: Window, tp: TopicPartition, end: int) -> None:
         consumer = AIOKafkaConsumer(
-            **self._broker.client(), client_id=self._client_id, group_id=None, enable_auto_commit=False
+            **self._broker.consumer(), client_id=self._client_id, group_id=None, enable_auto_commit=False
         )
         await consumer.start()
         try:

@@ -25,7 +25,7 @@ async def keep_lag(worker: Worker, period: float = PERIOD) -> None:
     """
     known: set[str] = set()
     while True:
-        consumer = AIOKafkaConsumer(**worker.producer.broker.client(), group_id=None)
+        consumer = AIOKafkaConsumer(**worker.producer.broker.consumer(), group_id=None)
         try:
             with suppress(KafkaError):
                 await consumer.start()

@@ -29,6 +29,9 @@ CONFIGURATION_BROKEN = Gauge(
 )
 ROUTER_EVENTS = Counter("turnout_router_events", "Records of events that the router worked on, redelivered ones again.")
 ROUTER_REJECTED = Counter("turnout_router_rejected_events", "Events rejected or quarantined, by reason.", ["reason"])
+RECORDS_LOST = Counter(
+    "turnout_lost_records", "Records that Kafka's retention removed before a worker read them, by topic.", ["topic"]
+)
 ROUTER_OUTCOMES = Counter(
     "turnout_router_outcomes",
     "What the router decided of events, by integration: `forwarded`, or the outcome.",

@@ -19,8 +19,14 @@ class Commits(Protocol):
         """The offset up to which all of a partition is finished, None while nothing is known of it."""
 
 
+class DisorderError(Exception):
+    """A run begins before the end of the one opened before it."""
+
+
 class Run:
     """A stretch of one partition's records, fetched at once and worked on together.
+
+    `end` is the offset after it. Kafka may have nothing at the offsets between its last record and `end`.
 
     Each record is finished on its own, by its index, or all at once. What is finished out of order holds nothing up but
     the commit. A run whose partition was taken away is dropped: finishing it then changes nothing.
@@ -28,11 +34,11 @@ class Run:
 
     __slots__ = ("_done", "_left", "_low", "_progress", "begun", "dropped", "end", "records", "size", "tp")
 
-    def __init__(self, progress: "Progress", tp: TP, records: Sequence[Any], size: int) -> None:
+    def __init__(self, progress: "Progress", tp: TP, records: Sequence[Any], size: int, end: int) -> None:
         self.tp = tp
         self.records = records
         self.size = size
-        self.end = records[-1].offset + 1
+        self.end = end
         self.begun = False
         self.dropped = False
         self._progress = progress
@@ -89,13 +95,28 @@ class Progress:
         self._committable: dict[TP, int] = {}
         self._changed = asyncio.Event()
 
-    def open(self, tp: TP, records: Sequence[Any]) -> Run:
-        """A new run; to be called in the order of offsets, when the run is handed out and not before."""
+    def open(self, tp: TP, records: Sequence[Any], end: int | None = None) -> Run:
+        """Open a run when it is handed out, in the order of offsets. Without `end` it ends after its last record.
+
+        Raises DisorderError if the run begins before the end of the last one.
+        """
+        runs = self._runs.setdefault(tp, deque())
+        due = runs[-1].end if runs else self._committable.get(tp, 0)
+        if records[0].offset < due:
+            raise DisorderError(f"{tp[0]}:{tp[1]}: a run begins at offset {records[0].offset}, but {due} comes next")
         size = sum(len(record.value or b"") + len(record.key or b"") + 100 for record in records)
-        run = Run(self, tp, records, size)
-        self._runs.setdefault(tp, deque()).append(run)
+        run = Run(self, tp, records, size, records[-1].offset + 1 if end is None else end)
+        runs.append(run)
         self._held += size
         return run
+
+    def skip(self, tp: TP, end: int) -> None:
+        """Kafka has no more records of a partition before offset `end`."""
+        runs = self._runs.setdefault(tp, deque())
+        if runs:
+            runs[-1].end = end
+        else:
+            self._committable[tp] = end
 
     def finished(self, run: Run) -> None:
         """Give the run's bytes back, and move what may be committed on; called by the run."""

@@ -58,7 +58,7 @@ class Follower:
 
     async def _start(self) -> AIOKafkaConsumer:
         consumer = AIOKafkaConsumer(
-            **self._broker.client(),
+            **self._broker.consumer(),
             client_id=self._client_id,
             group_id=None,
             enable_auto_commit=False,

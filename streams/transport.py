@@ -10,55 +10,124 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iter
 from time import monotonic
 from typing import Any, cast
 
+import structlog
+from aiokafka.errors import KafkaError
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP, ConsumerMessage
 
 from streams import connections
+from streams.consumer_thread import ConsumerThread, FetchedRecords
+from streams.metrics import RECORDS_LOST
 from streams.progress import Commits, Progress
 
 connections.mend()
+
+log = structlog.get_logger()
 
 SHAVED = 2.0
 """Seconds by which waiting for begun runs stays under what Kafka or a supervisor allows."""
 
 
+class PositionError(Exception):
+    """A partition ends before the offset that comes next: its topic was deleted and created again, or lost its end."""
+
+
 class Consumer(driver.Consumer):
-    """A consumer that yields runs, and commits what the transport's `commits` says."""
+    """A consumer that yields runs, and commits what the transport's `commits` says.
+
+    It decides itself where each partition goes on. `_next` holds the offset that the partition's next run must begin
+    at; it is there from the seek after an assignment until the partition is revoked. Records that were fetched and not
+    handed out, because of a rebalance or because their partition rests, are fetched again.
+    """
 
     transport: "Transport"
+    _thread: ConsumerThread
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.progress = self.transport.progress
         self._stop_deadline: float | None = None
         self._resting: dict[TP, asyncio.TimerHandle] = {}
+        self._begun_at: dict[TP, int] = {}
+        self._next: dict[TP, int] = {}
+        self._refetched: dict[TP, int] = {}
+
+    def _new_consumer_thread(self) -> ConsumerThread:
+        return ConsumerThread(self, loop=self.loop, beacon=self.beacon)
 
     def begun_at(self, tp: TP) -> int | None:
-        """The offset that reading a partition begins at, as it was committed; None where nothing was."""
-        return self._read_offset.get(tp)
+        """Return the offset at which reading a partition began; None before the first seek."""
+        return self._begun_at.get(tp)
+
+    async def perform_seek(self) -> None:
+        """Seek every assigned partition to its committed offset, or to its beginning; Faust calls it on assignment."""
+        for tp, offset in (await self._thread.seek_to_committed()).items():
+            self._begun_at[tp] = self._next[tp] = offset
+            self._refetched.pop(tp, None)
+            self._committed_offset[tp] = offset or None
 
     async def getmany(self, timeout: float) -> AsyncIterator[tuple[TP, ConsumerMessage]]:
         """Yield each partition's fetched records as one message, its value the Run. Waits while the budget is full."""
         if not await self.progress.wait_for_room(timeout):
             return
-        records, active = await self._wait_next_records(timeout)
-        generation = self.app.consumer_generation_id
-        if records is None or self.should_stop:
+        fetched, _ = await self._wait_next_records(timeout)
+        if not fetched or self.should_stop:
             return
-        if not self.flow_active:
-            try:
-                await self.perform_seek()
-            except Exception as error:  # noqa: BLE001  # in a rebalance it raises, and uncaught that ends the worker
-                self.log.warning("could not seek while no partition is assigned: %s", type(error).__name__)
-            return
-        for tp, fetched in records.items():
-            if not self.flow_active or self.app.consumer_generation_id != generation:
-                return
-            if fetched and (active is None or tp in active):
-                yield tp, self._message_of(tp, fetched)
+        again: set[TP] = set()
+        # A fetch that began before a rebalance may end after it, so nothing counts but the offsets.
+        for tp, records in cast("dict[TP, FetchedRecords]", fetched).items():
+            if tp not in self._next:
+                continue
+            if not self.flow_active or tp not in self._active_partitions or not await self._follows(tp, records):
+                again.add(tp)
+                continue
+            self._next[tp] = records.end
+            if not records:
+                self.progress.skip(tp, records.end)
+                continue
+            # Faust drops a message whose offset is lower than what it read before.
+            self._read_offset[tp] = None
+            yield tp, self._message_of(tp, records)
+        offsets = {tp: self._next[tp] for tp in again if tp in self._next}
+        if offsets:
+            await self._thread.seek_to(offsets)
 
-    def _message_of(self, tp: TP, fetched: list[Any]) -> ConsumerMessage:
-        first = fetched[0]
+    async def _follows(self, tp: TP, records: FetchedRecords) -> bool:
+        """Check that fetched records begin at the offset that comes next; if not, they must be fetched again.
+
+        If a second fetch does not begin there either, Kafka is asked for its bounds. Records that it has removed are
+        reported as lost. Raises PositionError.
+        """
+        due = self._next[tp]
+        if records.start == due:
+            return True
+        if self._refetched.get(tp) != due:
+            self._refetched[tp] = due
+            return False
+        try:
+            begin, end = await self._thread.bounds(tp)
+        except KafkaError:
+            return False
+        if self._next.get(tp) != due:
+            return False
+        if end < due:
+            raise PositionError(
+                f"{tp.topic}:{tp.partition} ends at offset {end}, but offset {due} comes next: the topic was deleted"
+                f" and created again, or lost its end; reset the offsets of group {self.app.conf.id}"
+            )
+        if begin <= due:
+            return False
+        log.error(
+            "records were removed before they were read: the topic's retention is shorter than the lag",
+            topic=tp.topic, partition=tp.partition, first=due, last=begin - 1,
+        )  # fmt: skip
+        RECORDS_LOST.labels(tp.topic).inc(begin - due)
+        self._next[tp] = begin
+        self.progress.skip(tp, begin)
+        return records.start == begin
+
+    def _message_of(self, tp: TP, records: FetchedRecords) -> ConsumerMessage:
+        first = records[0]
         return ConsumerMessage(
             tp.topic,
             tp.partition,
@@ -67,7 +136,7 @@ class Consumer(driver.Consumer):
             first.timestamp_type,
             [],
             None,
-            cast("bytes", self.progress.open(tp, fetched)),  # with the codec `raw`, Faust passes any value on
+            cast("bytes", self.progress.open(tp, records, records.end)),  # the codec `raw` passes any value on
             None,
             tp=tp,
             generation_id=self.app.consumer_generation_id,
@@ -95,6 +164,9 @@ class Consumer(driver.Consumer):
         """Let Faust wait and commit, then forget the partitions' runs."""
         await super().on_partitions_revoked(revoked)
         self._forget_rests(revoked)
+        for tp in revoked:
+            for offsets in (self._next, self._refetched, self._begun_at):
+                offsets.pop(tp, None)
         self.progress.drop(revoked)
         self.transport.on_revoked(revoked)
 

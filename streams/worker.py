@@ -66,7 +66,7 @@ class Station:
         parts = [TopicPartition(*tp) for tp in self.app.consumer.assignment() if tp not in resting]
         if not parts:
             return 0
-        consumer = AIOKafkaConsumer(**self.broker.client(), group_id=self.app.conf.id, enable_auto_commit=False)
+        consumer = AIOKafkaConsumer(**self.broker.consumer(), group_id=self.app.conf.id, enable_auto_commit=False)
         await consumer.start()
         try:
             ends, begins = await consumer.end_offsets(parts), await consumer.beginning_offsets(parts)

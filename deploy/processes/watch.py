@@ -172,7 +172,7 @@ class Watch:
     def __init__(self, broker: Broker, partitions: Mapping[str, int], trail: Trail) -> None:
         self._trail = trail
         self._parts = [TopicPartition(name, number) for name in trail.names for number in range(partitions[name])]
-        self._consumer = AIOKafkaConsumer(**broker.client(), enable_auto_commit=False)
+        self._consumer = AIOKafkaConsumer(**broker.consumer(), enable_auto_commit=False)
 
     async def start(self) -> None:
         """Connect, and stand at the end of the topics; raises BrokerError."""

@@ -72,7 +72,7 @@ def consuming(broker: Broker, group: str | None = None) -> Iterator[Any]:
     """A consumer for the length of a `with`, of a group where it is to remember how far it came."""
     with speaking(broker):
         consumer = KafkaConsumer(
-            **broker.client(), group_id=group, enable_auto_commit=False, bootstrap_timeout_ms=BOOTSTRAP_MS
+            **broker.consumer(), group_id=group, enable_auto_commit=False, bootstrap_timeout_ms=BOOTSTRAP_MS
         )
         try:
             yield consumer

@@ -1,8 +1,9 @@
 """The judge over every fault: what became of each event, by Turnout's own records and by what the vendor received."""
 
-from collections import Counter
-from collections.abc import Iterable
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import orjson
@@ -28,11 +29,18 @@ class Findings:
     def of(self, message: str, integration: str) -> set[str]:
         """The outcomes of all records with this messageId for one integration; `rejected` where one was."""
         found: set[str] = set()
-        for place, name in self.messages.items():
-            if name == message:
-                found |= set(self.outcomes.get(place, {}).get(integration, {}).values())
-                found |= {"rejected"} if place in self.rejected else set()
+        for place in self.places.get(message, ()):
+            found |= set(self.outcomes.get(place, {}).get(integration, {}).values())
+            found |= {"rejected"} if place in self.rejected else set()
         return found
+
+    @cached_property
+    def places(self) -> Mapping[str | None, Sequence[tuple[int, int]]]:
+        """The (partition, offset) of every record of a messageId."""
+        places = defaultdict(list)
+        for place, name in self.messages.items():
+            places[name].append(place)
+        return places
 
     def unsettled(self, integrations: Iterable[str]) -> list[tuple[tuple[int, int], str, dict[str, str]]]:
         """Every record and integration that lacks its one outcome, or stands at `forwarded` only."""

@@ -48,6 +48,19 @@ async def test_kill_of_the_router_in_the_middle_of_load(stage: Stage):
     await stage.verdict()
 
 
+async def test_workers_that_start_together_on_new_topics(stage: Stage):
+    """Three routers and three forwarders that join at the same time, before any commit and under load, lose nothing."""
+    async with stage.load():
+        await stage.until(lambda: len(stage.accepted) > 1000)
+        workers = [stage.start(kind) for kind in ("router", "forwarder") * 3]
+        for worker in workers:
+            await worker.ready(120)
+        await flowing(stage, len(stage.received) + 1000)
+        # Work that outlasts a rebalance is repeated: at most everything that arrived while they joined.
+        stage.bound = len(stage.accepted)
+    await stage.verdict()
+
+
 async def test_kill_of_a_forwarder_in_the_middle_of_load(stage: Stage):
     """A kill -9 of a forwarder loses nothing, and repeats no more than since its last commit and what was in flight."""
     stage.start("router")

@@ -111,9 +111,9 @@ class Bench:
         )
         await station.app.start()
         try:
-            yield
+            yield station
             progress = station.progress
-            await until(lambda: sum(progress.committable(tp) or 0 for tp in progress.partitions()) == self.sent)
+            await until(lambda: sum(progress.committable(tp) or 0 for tp in progress.partitions()) >= self.sent)
         finally:
             await station.app.stop()
             await asyncio.gather(*(stop() for stop in station.stopped))
