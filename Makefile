@@ -2,10 +2,11 @@
 
 PYTHON ?= python3
 VENV := .venv
+CONSTRAINTS := --constraint constraints.txt
 BIN := $(VENV)/bin
 PIP := $(BIN)/pip install --quiet --disable-pip-version-check
 
-.PHONY: up venv check format test faults bench clean
+.PHONY: up venv check format test test-newest pins faults fuzz bench clean
 
 up: $(VENV)/.local  ## broker, collector, router, forwarders and a simulator of the vendors, on this machine
 	@$(BIN)/turnout up deploy/example
@@ -25,6 +26,14 @@ format: $(VENV)/.dev
 test: $(VENV)/.dev  ## all but the faults
 	$(BIN)/python -m pytest -m "not fault"
 
+test-newest:  ## the tests with the newest versions that pyproject.toml allows
+	rm -rf .venv-newest
+	$(MAKE) test VENV=.venv-newest CONSTRAINTS=
+
+pins: test-newest  ## constraints.txt with the newest versions, if the tests pass with them
+	(sed -n '/^#/p' constraints.txt; .venv-newest/bin/pip freeze --exclude-editable) > constraints.new
+	mv constraints.new constraints.txt
+
 faults: $(VENV)/.dev  ## faults against the oracle, on a real Kafka: needs Java and Maven
 	$(BIN)/python -m pytest -m fault
 
@@ -32,7 +41,7 @@ bench: $(VENV)/.dev  ## the figures, on a real Kafka
 	@set -e; for script in $$(grep -l __main__ tests/benchmarks/*.py); do echo "== $$script"; $(BIN)/python -m $$(echo $${script%.py} | tr / .); done
 
 clean:
-	rm -rf $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf .venv .venv-newest build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Turnout needs Python 3.11 or newer, and this is " + sys.version.split()[0] + ": try make PYTHON=python3.12")'
@@ -43,6 +52,6 @@ $(VENV)/.local: pyproject.toml | $(BIN)/python
 	$(PIP) --editable '.[local]'
 	@touch $@
 
-$(VENV)/.dev: pyproject.toml | $(BIN)/python
-	$(PIP) --editable '.[dev]'
+$(VENV)/.dev: pyproject.toml constraints.txt | $(BIN)/python
+	$(PIP) $(CONSTRAINTS) --editable '.[dev]'
 	@touch $@ $(VENV)/.local

@@ -1,8 +1,10 @@
-"""Packages from npm for tests: installed once, as a package.json pins them, into a cache."""
+"""Packages from npm for tests: installed once, exactly as a package-lock.json says, into a cache."""
 
+import hashlib
 import os
 import shutil
 import subprocess
+from contextlib import suppress
 from pathlib import Path
 
 CACHE = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "turnout"
@@ -17,12 +19,17 @@ def command(script: Path, folder: Path) -> tuple[list[str], dict[str, str]] | No
 
 
 def _installed(npm: str, folder: Path) -> Path:
-    manifest = (folder / "package.json").read_text()
-    cache = CACHE / folder.name
-    installed = cache / "package.json"
-    if not (cache / "node_modules").is_dir() or installed.read_text() != manifest:
-        cache.mkdir(parents=True, exist_ok=True)
-        installed.write_text(manifest)
-        install = [npm, "install", "--ignore-scripts", "--no-audit", "--no-fund"]
-        subprocess.run(install, cwd=cache, check=True, capture_output=True, stdin=subprocess.DEVNULL)
+    files = [folder / "package.json", folder / "package-lock.json"]
+    version = hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()[:12]
+    cache = CACHE / f"{folder.name}-{version}"
+    if not cache.is_dir():
+        # Another test run may install the same packages at the same time.
+        work = cache.with_name(f"{cache.name}.{os.getpid()}")
+        work.mkdir(parents=True)
+        for file in files:
+            shutil.copy(file, work)
+        install = [npm, "ci", "--ignore-scripts", "--no-audit", "--no-fund"]
+        subprocess.run(install, cwd=work, check=True, capture_output=True, stdin=subprocess.DEVNULL)
+        with suppress(OSError):
+            work.rename(cache)
     return cache

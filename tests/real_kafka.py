@@ -12,6 +12,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 VERSION = "4.1.0"
+COPY = "org.apache.maven.plugins:maven-dependency-plugin:3.8.1"
 CACHE = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "turnout" / f"kafka-{VERSION}"
 
 POM = f"""<project><modelVersion>4.0.0</modelVersion>
@@ -126,7 +127,7 @@ def _fetch() -> None:
     work.mkdir(parents=True)
     (work / "pom.xml").write_text(POM)
     subprocess.run(
-        ["mvn", "-q", "-B", "dependency:copy-dependencies", "-DoutputDirectory=lib", "-DincludeScope=runtime"],
+        ["mvn", "-q", "-B", f"{COPY}:copy-dependencies", "-DoutputDirectory=lib", "-DincludeScope=runtime"],
         cwd=work,
         check=True,
         stdin=subprocess.DEVNULL,

@@ -7,6 +7,7 @@ keys that are no strings, tags, `.nan` and `.inf` are refused. Size, depth, node
 import hashlib
 import re
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -19,6 +20,13 @@ from transforms.errors import RuleError
 MAX_BYTES = 1_000_000
 MAX_DEPTH = 64
 MAX_NODES = 50_000
+
+LOADER: type[Any] = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # PyYAML can be built without libyaml
+_SURROGATE = re.compile("[\\ud800-\\udfff]")
+_LINE_BREAK = re.compile("\r\n|[\r\n\x85\u2028\u2029]")  # as both parsers count lines
+
+# The characters that YAML 1.2 (section 5.1) and both parsers refuse.
+_NOT_PRINTABLE = re.compile("[^\\t\\n\\r -~\\x85\\xa0-\\ud7ff\\ue000-\\ufffd\\U00010000-\\U0010ffff]")
 
 _CONSTANTS = {
     **dict.fromkeys(("", "~", "null", "Null", "NULL"), None),
@@ -39,6 +47,7 @@ class _Node:
     line: int
     column: int
     size: int = 1
+    height: int = 0
     children: dict[str | int, "_Node"] = field(default_factory=dict)
     keys: dict[str | int, tuple[int, int]] = field(default_factory=dict)
 
@@ -133,27 +142,52 @@ class _Reader:
         self._nodes = 0
 
     def document(self) -> _Node:
+        """Read the only document of the text."""
+        self._events = self._parse()
+        event = self._next()
+        if isinstance(event, yaml.StreamEndEvent):
+            return _Node(None, 1, 1)
+        root = self._node(event, 0)
+        self._next()
+        event = self._next()
+        if not isinstance(event, yaml.StreamEndEvent):
+            raise self._error(event, "a second document in the file", "one document a file: take out the `---`")
+        return root
+
+    def _parse(self) -> Iterator[yaml.Event]:
+        """Yield the parser's events; raises RuleError for whatever the parser raises."""
+        if found := _NOT_PRINTABLE.search(self._text):
+            line, column = _position(self._text, found.start())
+            code = ord(found[0])
+            escape = f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}"
+            hint = f"remove it, or write {escape} in double quotes"
+            raise RuleError(f"not YAML: the character U+{code:04X}", hint, line, column, self._path)
+        place = (1, 1)
         try:
-            self._events = iter(yaml.parse(self._text, Loader=yaml.CSafeLoader))
-            event = self._next()
-            if isinstance(event, yaml.StreamEndEvent):
-                return _Node(None, 1, 1)
-            root = self._node(event, 0)
-            self._next()
-            event = self._next()
-            if not isinstance(event, yaml.StreamEndEvent):
-                raise self._error(event, "a second document in the file", "one document a file: take out the `---`")
+            for event in yaml.parse(self._text, Loader=LOADER):
+                place = (event.end_mark.line + 1, event.end_mark.column + 1) if event.end_mark else place
+                yield event
         except yaml.MarkedYAMLError as error:
-            mark = error.problem_mark or error.context_mark
-            place = (mark.line + 1, mark.column + 1) if mark else (1, 1)
+            if mark := error.problem_mark or error.context_mark:
+                # libyaml reads ahead up to a depth limit of its own, before it yields what comes first.
+                if deep := self._find_too_deep(self._text[: mark.index]):
+                    raise self._too_deep(deep) from None
+                place = (mark.line + 1, mark.column + 1)
             problem = " ".join(part for part in (error.context, error.problem) if part)
             raise RuleError(f"not YAML: {problem}", _yaml_hint(self._text, place), *place, self._path) from None
-        except yaml.YAMLError as error:
-            position = getattr(error, "position", 0)
-            line = self._text.count("\n", 0, position) + 1
-            reason = getattr(error, "reason", None) or str(error).splitlines()[0]
-            raise RuleError(f"not YAML: {reason}", None, line, 1, self._path) from None
-        return root
+        except Exception as error:  # noqa: BLE001 - a parser may raise anything, as RecursionError and MemoryError
+            problem = str(error).partition("\n")[0] or type(error).__name__
+            raise RuleError(f"not YAML: {problem}", _yaml_hint(self._text, place), *place, self._path) from None
+
+    def _find_too_deep(self, text: str) -> yaml.Event | None:
+        """Find the first collection that is nested too deep, in a text that may end anywhere."""
+        depth = 0
+        with suppress(Exception):
+            for event in yaml.parse(text, Loader=LOADER):
+                depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+                if depth > MAX_DEPTH:
+                    return event
+        return None
 
     def _next(self) -> yaml.Event:
         """The next event that says something of the content."""
@@ -167,7 +201,7 @@ class _Reader:
         if self._nodes > MAX_NODES:
             raise self._error(event, f"the file has more than {MAX_NODES:,} values", "split it")
         if isinstance(event, yaml.AliasEvent):
-            return self._alias(event)
+            return self._alias(event, depth)
         if not isinstance(event, yaml.NodeEvent):
             raise self._error(event, "not YAML: a value is expected", "write one")
         if (tag := getattr(event, "tag", None)) is not None:
@@ -177,10 +211,11 @@ class _Reader:
             self._anchor(event, node)
             return node
         if depth >= MAX_DEPTH:
-            raise self._error(event, f"nested more than {MAX_DEPTH} levels deep", "flatten it")
+            raise self._too_deep(event)
         self._anchor(event, None)
         node = self._mapping(event, depth) if isinstance(event, yaml.MappingStartEvent) else self._list(event, depth)
         node.size += sum(child.size for child in node.children.values())
+        node.height = 1 + max((child.height for child in node.children.values()), default=0)
         self._anchor(event, node)
         return node
 
@@ -215,12 +250,14 @@ class _Reader:
             value.append(child.value)
         return node
 
-    def _alias(self, event: yaml.AliasEvent) -> _Node:
+    def _alias(self, event: yaml.AliasEvent, depth: int) -> _Node:
         if event.anchor not in self._anchors:
             raise self._error(event, f"the alias *{event.anchor} has no anchor before it", f"write &{event.anchor}")
         node = self._anchors[event.anchor]
         if node is None:
             raise self._error(event, f"the alias *{event.anchor} contains itself", "write the value out")
+        if depth + node.height > MAX_DEPTH:
+            raise self._too_deep(event)
         self._nodes += node.size
         if self._nodes > MAX_NODES:
             raise self._error(event, f"aliases unfold to more than {MAX_NODES:,} values", "write the values out")
@@ -232,6 +269,9 @@ class _Reader:
 
     def _scalar(self, event: yaml.ScalarEvent) -> Any:
         text = event.value
+        if not text.isascii() and (found := _SURROGATE.search(text)):  # PyYAML without libyaml takes its escape
+            message = f"the escape of U+{ord(found[0]):04X}, which is half a character"
+            raise self._error(event, message, "write the character itself")
         if event.style:
             return text
         if text in _CONSTANTS:
@@ -251,8 +291,16 @@ class _Reader:
             raise self._error(event, f"{text} is a number that JSON does not have", "quote it if it is text")
         return text
 
+    def _too_deep(self, event: yaml.Event) -> RuleError:
+        return self._error(event, f"nested more than {MAX_DEPTH} levels deep", "flatten it")
+
     def _error(self, event: yaml.Event, message: str, hint: str) -> RuleError:
         return RuleError(message, hint, *_place(event), self._path)
+
+
+def _position(text: str, index: int) -> tuple[int, int]:
+    before = _LINE_BREAK.split(text[:index])
+    return len(before), len(before[-1]) + 1
 
 
 def _place(event: yaml.Event) -> tuple[int, int]:

@@ -1,11 +1,10 @@
 import json
-import sys
 from pathlib import Path
 
 import click
 
 from deploy.commands.choosing import failing
-from deploy.commands.options import config_option, load, read
+from deploy.commands.options import config_option, load, read, read_event
 from deploy.config.configuration import Configuration
 from deploy.config.mistakes import hint_at
 
@@ -50,7 +49,7 @@ def explain(
     from deploy.rehearsal.explanation import explain as explain_event
 
     chosen = [integration] if integration else []
-    explanation = explain_event(configuration, _read(file), integrations=chosen, source=source)
+    explanation = explain_event(configuration, read_event(file), integrations=chosen, source=source)
     if as_json:
         click.echo(json.dumps(explanation.data(), indent=2, ensure_ascii=False))
     else:
@@ -67,15 +66,6 @@ def _check(configuration: Configuration, integration: str | None, source: str | 
     ):
         if name is not None and name not in known:
             raise click.BadParameter(f"no {kind} is called {name!r} ({hint_at(name, sorted(known))})")
-
-
-def _read(file: str) -> object:
-    try:
-        return json.loads(sys.stdin.read() if file == "-" else Path(file).read_text(encoding="utf-8"))
-    except OSError as error:
-        raise click.BadParameter(f"cannot read {file}: {error.strerror}") from error
-    except ValueError as error:
-        raise click.BadParameter(f"{file} is not JSON: {error}") from error
 
 
 def _show_merged(configuration: Configuration, name: str, as_json: bool) -> None:

@@ -1,8 +1,10 @@
 """What several commands share: the configuration folder, and reading it."""
 
+import sys
 from pathlib import Path
 
 import click
+import orjson
 
 from deploy.config.configuration import Configuration, ConfigurationError, read_configuration
 from deploy.failures import Misconfigured
@@ -24,6 +26,16 @@ def read(folder: Path) -> Configuration:
         return read_configuration(folder)
     except ConfigurationError as error:
         raise Misconfigured(error.mistakes, error.data_files) from None
+
+
+def read_event(file: str) -> object:
+    """Read one event in JSON from a file, or from the input if `file` is "-"; raises BadParameter."""
+    try:
+        return orjson.loads(sys.stdin.buffer.read() if file == "-" else Path(file).read_bytes())
+    except OSError as error:
+        raise click.BadParameter(f"cannot read {file}: {error.strerror}") from error
+    except orjson.JSONDecodeError as error:
+        raise click.BadParameter(f"{file} is not JSON: {error}") from error
 
 
 def load(folder: Path, *needed: str) -> Configuration:

@@ -78,7 +78,7 @@ def simulate(
     set_up()
     told = [fault for some in faults for fault in some]
     if script:
-        told += _Faults().convert(script.read_text(encoding="utf-8"), None, context)
+        told += _Faults().convert(script.read_bytes(), None, context)
     simulator = Simulator(show=(lambda *_: None) if quiet else show, script=told)
     for number in (signal.SIGINT, signal.SIGTERM):
         # The server leaves at either, and then sends it to itself again, which nobody needs.

@@ -1,11 +1,10 @@
 import asyncio
 import json
-import sys
 from pathlib import Path
 
 import click
 
-from deploy.commands.options import config_option, load
+from deploy.commands.options import config_option, load, read_event
 from deploy.config.mistakes import hint_at
 
 
@@ -32,12 +31,7 @@ def verify(context: click.Context, integration: str, file: str, code: str | None
     if integration not in configuration.integrations:
         hint = hint_at(integration, sorted(configuration.integrations))
         raise click.BadParameter(f"no integration is called {integration!r} ({hint})")
-    try:
-        event = json.loads(sys.stdin.read() if file == "-" else Path(file).read_text(encoding="utf-8"))
-    except OSError as error:
-        raise click.BadParameter(f"cannot read {file}: {error.strerror}") from error
-    except ValueError as error:
-        raise click.BadParameter(f"{file} is not JSON: {error}") from error
+    event = read_event(file)
     try:
         verdicts = asyncio.run(ask(configuration, integration, event, code))
     except UnverifiableError as error:

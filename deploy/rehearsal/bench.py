@@ -1,11 +1,12 @@
 """Runs the tests of rules: what a test's event becomes, where that differs from what is expected, what it reaches."""
 
-import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from copy import deepcopy
 from dataclasses import dataclass, field
 from typing import Any
+
+import orjson
 
 from deploy.config.configuration import Configuration
 from deploy.config.files import Case, Expectation, SourceCase, SourceExpectation
@@ -278,8 +279,8 @@ def _differences(expect: Expectation | SourceExpectation, result: Mapping[str, A
 def _from_json(text: str) -> Any:
     """The value of JSON text, which a body may be expected as; text that is not JSON as it is."""
     try:
-        return json.loads(text)
-    except ValueError:
+        return orjson.loads(text)
+    except orjson.JSONDecodeError:
         return text
 
 

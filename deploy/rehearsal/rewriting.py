@@ -6,12 +6,13 @@ from typing import Any
 import yaml
 
 from deploy.config.mistakes import Place
+from transforms.documents import LOADER
 
 
 def replace_value(text: str, place: Place, value: Any) -> str:
     """The text with the value at a place, whose mapping must be there, replaced or added."""
     *path, key = place
-    mapping: Any = yaml.compose(text, Loader=yaml.CSafeLoader)
+    mapping: Any = yaml.compose(text, Loader=LOADER)
     for step in path:
         mapping = _child(mapping, step)
     inline = bool(mapping.flow_style)

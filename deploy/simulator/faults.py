@@ -9,11 +9,13 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any, Final
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 from starlette.responses import Response, StreamingResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from transforms.documents import Document
+from transforms.errors import RuleError
 
 HUGE: Final = 2 << 30
 """Bytes of an answer that is too long, and to which a gzip bomb inflates."""
@@ -55,12 +57,12 @@ class Fault(BaseModel):
 SCRIPT: Final = TypeAdapter(list[Fault])
 
 
-def read_script(text: str) -> list[Fault]:
+def read_script(text: str | bytes) -> list[Fault]:
     """Faults in YAML or JSON, a list or one; raises ValueError, of which pydantic's ValidationError is one."""
     try:
-        data = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise ValueError(f"not YAML: {str(error).splitlines()[0]}") from None
+        data = Document.parse(text, "faults").data
+    except RuleError as error:
+        raise ValueError(str(error)) from None
     return SCRIPT.validate_python([data] if isinstance(data, dict) else data)
 
 

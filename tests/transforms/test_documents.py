@@ -4,8 +4,11 @@ import hashlib
 import time
 
 import pytest
+import yaml
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from transforms import RuleError
+from transforms import RuleError, documents
 from transforms.documents import Document
 
 
@@ -87,6 +90,12 @@ BOMB = "a0: &a0 [x, x, x, x, x, x, x, x, x]\n" + "".join(
         ("[" * 2000, "file.yaml:1:65: nested more than 64 levels deep (flatten it)"),
         ("- " * 2000, "file.yaml:1:129: nested more than 64 levels deep (flatten it)"),
         ("[" * 400_000, "file.yaml:1:65: nested more than 64 levels deep (flatten it)"),
+        ("é: 😀\nb: " + "{a: " * 2000, "file.yaml:2:256: nested more than 64 levels deep (flatten it)"),
+        ("? " * 2000, "file.yaml:1:129: nested more than 64 levels deep (flatten it)"),
+        (
+            f"a: &x {'[' * 40}{']' * 40}\nb: {'[' * 40}*x{']' * 40}",
+            "file.yaml:2:44: nested more than 64 levels deep (flatten it)",
+        ),
         ("a: 1\n--- \nb: 2", "file.yaml:3:1: a second document in the file (one document a file: take out the `---`)"),
         (
             'when: event = "A: B"',
@@ -110,7 +119,11 @@ BOMB = "a0: &a0 [x, x, x, x, x, x, x, x, x]\n" + "".join(
             ),
         ),
         ("a: [1\n", "file.yaml:2:1: not YAML: while parsing a flow sequence did not find expected ',' or ']'"),
-        ("a: \x01", "file.yaml:1:1: not YAML: control characters are not allowed"),
+        ("a: \x01", "file.yaml:1:4: not YAML: the character U+0001 (remove it, or write \\x01 in double quotes)"),
+        (
+            "é: 1\r\n\u2028b: \ufffe",
+            "file.yaml:3:4: not YAML: the character U+FFFE (remove it, or write \\ufffe in double quotes)",
+        ),
         (b"a: \xff", "file.yaml:1:1: the file is not UTF-8 text (save it as UTF-8)"),
         ("x" * 1_000_001, "file.yaml: the file is too large: 1,000,001 bytes (at most 1,000,000 are read)"),
         ("- x\n" * 50_001, "file.yaml:50000:3: the file has more than 50,000 values (split it)"),
@@ -127,3 +140,63 @@ def test_refused(text, message):
     assert str(caught.value) == message
     if len(text) < 10_000:
         assert least < 0.1
+
+
+PARSERS = {"libyaml": yaml.CSafeLoader, "python": yaml.SafeLoader}
+
+
+@pytest.mark.parametrize("parser", PARSERS)
+@pytest.mark.parametrize(
+    ("text", "column"),
+    [
+        ("[" * 2000, 65),
+        ("[" * 70 + "@", 65),
+        ("- " * 2000, 129),
+        ("? " * 2000, 129),
+        ("{a: " * 2000, 257),
+        ("&a [" * 2000, 257),
+    ],
+)
+def test_depth_is_refused_with_either_parser(text, column, parser, monkeypatch):
+    """Nesting is refused at the 65th level, whatever limit the parser has."""
+    monkeypatch.setattr(documents, "LOADER", PARSERS[parser])
+    with pytest.raises(RuleError) as caught:
+        read(text)
+    assert str(caught.value) == f"file.yaml:1:{column}: nested more than 64 levels deep (flatten it)"
+
+
+@pytest.mark.parametrize("parser", PARSERS)
+def test_half_a_character_is_refused(parser, monkeypatch):
+    """An escape that JSON in UTF-8 cannot hold is refused by either parser."""
+    monkeypatch.setattr(documents, "LOADER", PARSERS[parser])
+    with pytest.raises(RuleError, match=r"^file\.yaml:1:"):
+        read('"\\ud800"')
+
+
+@pytest.mark.parametrize("error", [RecursionError("too deep"), MemoryError(), ValueError("odd"), yaml.YAMLError()])
+def test_anything_the_parser_raises_is_a_mistake(error, monkeypatch):
+    """An exception of the parser becomes a mistake at the place that the parser has reached."""
+    events = list(yaml.parse("a:\n  b: 1\n", Loader=yaml.CSafeLoader))
+
+    def parse(_, **__):
+        yield from events[:6]
+        raise error
+
+    monkeypatch.setattr(documents.yaml, "parse", parse)
+    with pytest.raises(RuleError, match=r"^file\.yaml:2:4: not YAML: "):
+        read("a:\n  b: 1\n")
+
+
+@pytest.mark.parametrize("parser", PARSERS)
+@settings(max_examples=150)
+@given(st.lists(st.sampled_from([*"[]{}:,-?&*!|>'\"%@#~ \n\t\\\r", "a", "é", "\x00", "\ufeff", "- ", ": ", "---\n"])))
+def test_any_text_is_read_or_refused(parser, parts):
+    """A text is a document or a mistake with its place, and never another exception."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(documents, "LOADER", PARSERS[parser])
+        mistake = None
+        try:
+            read("".join(parts))
+        except RuleError as error:
+            mistake = error
+    assert mistake is None or (mistake.line and mistake.column)

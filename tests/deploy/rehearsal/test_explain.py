@@ -163,11 +163,15 @@ def test_for_people(example):
         (["--source", "wep", "--event", "-"], "no source is called 'wep' (did you mean 'web'?)"),
         (["--event", "none.json"], "cannot read none.json: No such file or directory"),
         (["--event", "turnout.yaml"], "turnout.yaml is not JSON"),
+        (["--event", "deep.json"], "deep.json is not JSON"),
+        (["--event", "latin.json"], "latin.json is not JSON"),
         ([], "name an integration, or give an --event"),
     ],
 )
 def test_wrong_use(example, arguments, message):
     """What cannot be explained is wrong use: one line, exit code 2."""
+    Path("deep.json").write_text("[" * 100_000)
+    Path("latin.json").write_bytes(b'"\xe9"')
     code, output = run(*arguments)
     assert code == 2
     assert message in output

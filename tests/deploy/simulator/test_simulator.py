@@ -192,10 +192,27 @@ def test_faults_from_the_command_line(tmp_path):
 
 @pytest.mark.parametrize(
     ("fault", "said"),
-    [("{stauts: 500}", "0.stauts: Extra inputs"), ("{wrong: lots}", "0.wrong"), ("[", "not YAML"), ("5", "list")],
+    [
+        ("{stauts: 500}", "0.stauts: Extra inputs"),
+        ("{wrong: lots}", "0.wrong"),
+        ("[", "faults:2:1: not YAML"),
+        ("5", "list"),
+        ("{status: 500, body: " + "[" * 2000, "faults:1:84: nested more than 64 levels deep"),
+        ("{status: 500, status: 503}", "the key 'status' is there twice"),
+        ("{status: 2026-99-99}", "0.status"),
+    ],
 )
 def test_a_fault_that_is_none(fault, said):
     """It is wrong use, with the key that is wrong."""
     result = CliRunner().invoke(main, ["simulate", "--fault", fault])
     assert result.exit_code == 2
     assert said in result.output
+
+
+def test_a_script_that_is_not_text(tmp_path):
+    """A script in another encoding is wrong use, with the line."""
+    script = tmp_path / "script.yaml"
+    script.write_bytes(b"- status: 503\n- body: \xe9\n")
+    result = CliRunner().invoke(main, ["simulate", "--script", str(script)])
+    assert result.exit_code == 2
+    assert "faults:2:1: the file is not UTF-8 text" in result.output
