@@ -37,6 +37,9 @@ pins: test-newest  ## constraints.txt with the newest versions, if the tests pas
 faults: $(VENV)/.dev  ## faults against the oracle, on a real Kafka: needs Java and Maven
 	$(BIN)/python -m pytest -m fault
 
+fuzz: $(VENV)/.dev  ## the generated tests with ten times the examples, from new seeds; TURNOUT_FUZZ=SEED repeats one
+	TURNOUT_FUZZ=$${TURNOUT_FUZZ:-new} $(BIN)/python -m pytest $$(grep -rlE "fuzzing|hypothesis" tests --include="test_*.py")
+
 bench: $(VENV)/.dev  ## the figures, on a real Kafka
 	@set -e; for script in $$(grep -l __main__ tests/benchmarks/*.py); do echo "== $$script"; $(BIN)/python -m $$(echo $${script%.py} | tr / .); done
 

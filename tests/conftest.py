@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, settings
 
 from streams.broker import Broker, create_topics
 from streams.topics import Topics
-from tests import real_kafka
+from tests import fuzzing, real_kafka
 
 
 @pytest.fixture(scope="session")
@@ -45,5 +45,12 @@ def anyio_backend() -> str:
 
 
 # Generating is slow on a loaded machine, and no property here is about time.
-settings.register_profile("turnout", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile(
+    "turnout",
+    deadline=None,
+    database=None,
+    derandomize=not fuzzing.LONG,
+    max_examples=fuzzing.examples(100),
+    suppress_health_check=[HealthCheck.too_slow],
+)
 settings.load_profile("turnout")

@@ -8,6 +8,7 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests import fuzzing
 from transforms import RuleError, documents
 from transforms.documents import Document
 
@@ -188,7 +189,7 @@ def test_anything_the_parser_raises_is_a_mistake(error, monkeypatch):
 
 
 @pytest.mark.parametrize("parser", PARSERS)
-@settings(max_examples=150)
+@settings(max_examples=fuzzing.examples(150))
 @given(st.lists(st.sampled_from([*"[]{}:,-?&*!|>'\"%@#~ \n\t\\\r", "a", "é", "\x00", "\ufeff", "- ", ": ", "---\n"])))
 def test_any_text_is_read_or_refused(parser, parts):
     """A text is a document or a mistake with its place, and never another exception."""

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
+from tests import fuzzing
 from transforms import DROP, Failure, RuleError, compile_condition, compile_mapping, read_rules
 from transforms.directives import DIRECTIVES
 from transforms.documents import Document
@@ -106,7 +107,7 @@ WILD = st.recursive(
     lambda inner: st.lists(inner) | st.dictionaries(NAMES | st.text(), inner) | _wild_directives(inner),
     max_leaves=12,
 )
-FEW = settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+FEW = settings(max_examples=fuzzing.examples(200), deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 
 @FEW

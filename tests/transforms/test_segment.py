@@ -22,7 +22,7 @@ import pytest
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
-from tests import npm
+from tests import fuzzing, npm
 from tests.transforms.segment import HERE
 from transforms import MISSING, compile_condition, compile_mapping
 
@@ -154,7 +154,9 @@ GROUPS = st.tuples(JOINERS, st.lists(COMPARISONS, min_size=1, max_size=3)).map(l
 TESTS = COMPARISONS | CALLS | GROUPS.map("({})".format)
 CONDITIONS = st.tuples(JOINERS, st.lists(TESTS, min_size=1, max_size=3)).map(lambda each: each[0].join(each[1]))
 MANY = settings(
-    max_examples=500, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture]
+    max_examples=fuzzing.examples(200),
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
 )
 
 

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from streams import events
 from streams.collector.app import App
 from streams.collector.settings import CollectorSettings
+from tests import fuzzing
 from tests.streams.collector.helpers import SOURCES, TOPICS, Kept, basic
 
 LEAVES = (
@@ -63,7 +64,7 @@ def answer(path: str, body: bytes) -> tuple[int, Any, Kept]:
     return sent[0]["status"], orjson.loads(sent[1]["body"]), producer
 
 
-@settings(max_examples=300)
+@settings(max_examples=fuzzing.examples(200))
 @given(BATCHES)
 def test_each_event_of_a_batch_is_taken_or_named(body: dict[str, Any]):
     """Whatever a batch holds, it is refused whole, or each event is either in the topic or named and kept as it was."""
@@ -90,7 +91,7 @@ def test_each_event_of_a_batch_is_taken_or_named(body: dict[str, Any]):
         assert isinstance(events.key(after), bytes)
 
 
-@settings(max_examples=200)
+@settings(max_examples=fuzzing.examples(150))
 @given(st.sampled_from(events.TYPES), EVENTS)
 def test_a_single_event_is_taken_or_refused(kind: str, event: Any):
     """Whatever the event is, the answer is 200 with one record, or 400 with none."""
