@@ -1,9 +1,13 @@
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from forwarders.contract import Rate
 from streams.delivery.rates import MANY_USERS, Rates
+from streams.settings import DeliverySettings
+from tests.streams.delivering import Vendor
 
 
 class Clock:
@@ -95,3 +99,17 @@ def test_users_are_forgotten_when_they_wait_for_nothing(clock: Clock):
         rates.wait_of_user(b"%d" % number, counts=True)
         clock.now += 0.1
     assert len(rates._users) <= MANY_USERS
+
+
+def test_the_settings_add_a_rate_to_the_vendors():
+    """`requests_per_second` slows an integration down below what its vendor takes, and no setting adds none."""
+    contract = Vendor.contract
+    assert Rates.of(contract, DeliverySettings()).wait(1) == 0
+    free = Rates.of(contract, DeliverySettings())
+    assert [free.wait(1) for _ in range(100)] == [0] * 100
+    slowed = Rates.of(contract, DeliverySettings(requests_per_second=0.5))
+    assert slowed.wait(10) == 0
+    assert slowed.wait(10) == pytest.approx(2, abs=0.5)
+    limited = Rates.of(replace(contract, rates=(Rate(1, 60),)), DeliverySettings(requests_per_second=0.5))
+    assert limited.wait(1) == 0
+    assert limited.wait(1) == pytest.approx(60, abs=0.5)
