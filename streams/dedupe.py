@@ -39,7 +39,7 @@ def sender_of(headers: Iterable[tuple[str, bytes]], event: Event) -> str:
 
 
 class Window:
-    """The messageIds of at least the last `size` events of a partition, by source, each with the offset it came at first.
+    """Remembers at least the last `size` events of a partition: source and messageId, with the offset of the first.
 
     Kept in two generations: forgetting drops the older one as a whole and costs nothing per event.
     """

@@ -113,3 +113,20 @@ def test_the_settings_add_a_rate_to_the_vendors():
     limited = Rates.of(replace(contract, rates=(Rate(1, 60),)), DeliverySettings(requests_per_second=0.5))
     assert limited.wait(1) == 0
     assert limited.wait(1) == pytest.approx(60, abs=0.5)
+
+
+def test_every_rate_of_a_user_holds(clock: Clock):
+    """Of several rates for each user the slowest decides, and a user who never came before waits for nothing."""
+    rates = Rates([Rate(100, of="items", per="user"), Rate(60, 60, of="items", per="user")], clock)
+    for _ in range(6):
+        assert rates.wait_of_user(b"a", counts=True) == 0
+    assert rates.wait_of_user(b"a", counts=True) == pytest.approx(1)
+    assert rates.wait_of_user(b"b", counts=True) == 0
+
+
+def test_a_slow_rate_has_no_burst(clock: Clock):
+    """A rate of a few per minute lets one out at a time, also where a worker has a small share of it."""
+    rates = Rates([Rate(6, 60)], clock)
+    rates.share = 0.5
+    assert rates.wait(1) == 0
+    assert rates.wait(1) == pytest.approx(20)

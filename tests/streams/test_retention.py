@@ -65,9 +65,7 @@ def read_configs(broker: Broker, names: list[str]) -> dict[str, dict[str, str]]:
         found = admin.describe_configs([ConfigResource(ConfigResourceType.TOPIC, name) for name in names])
     finally:
         admin.close()
-    return {
-        name: {key: entry["value"] for key, entry in entries.items()} for name, entries in found["topic"].items()
-    }
+    return {name: {key: entry["value"] for key, entry in entries.items()} for name, entries in found["topic"].items()}
 
 
 @pytest.mark.kafka
