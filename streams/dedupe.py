@@ -39,9 +39,9 @@ def sender_of(headers: Iterable[tuple[str, bytes]], event: Event) -> str:
 
 
 class Window:
-    """The messageIds of at least the last `size` events of a partition, by source, each with its lowest offset.
+    """Remembers at least the last `size` events of a partition: source and messageId, with the offset of the first.
 
-    Kept in two generations, so that forgetting is dropping a whole one and costs nothing by event.
+    Kept in two generations: forgetting drops the older one as a whole and costs nothing per event.
     """
 
     __slots__ = ("_old", "_size", "_young")
@@ -52,18 +52,15 @@ class Window:
         self._old: dict[str, int] = {}
 
     def repeats(self, source: str, message_id: str, offset: int) -> bool:
-        """Whether the event at `offset` repeats an earlier one; remembers it if not."""
+        """Return whether the event at `offset` repeats an earlier one, and remember its messageId."""
         if not self._size:
             return False
         key = f"{source} {message_id}"
-        first = self._old.get(key)
-        if first is not None and first < offset:
-            return True
-        if self._young.setdefault(key, offset) < offset:
-            return True
+        # A repeat moves its key into the younger generation, so that it stays known.
+        repeated = self._young.setdefault(key, self._old.get(key, offset)) < offset
         if len(self._young) >= self._size:
             self._old, self._young = self._young, {}
-        return False
+        return repeated
 
     def remember(self, record: Any) -> None:
         """Take in a record of the events topic that is not to be routed (again); one that is no event counts not."""

@@ -1,9 +1,13 @@
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from forwarders.contract import Rate
 from streams.delivery.rates import MANY_USERS, Rates
+from streams.settings import DeliverySettings
+from tests.streams.delivering import Vendor
 
 
 class Clock:
@@ -95,3 +99,34 @@ def test_users_are_forgotten_when_they_wait_for_nothing(clock: Clock):
         rates.wait_of_user(b"%d" % number, counts=True)
         clock.now += 0.1
     assert len(rates._users) <= MANY_USERS
+
+
+def test_the_settings_add_a_rate_to_the_vendors():
+    """`requests_per_second` slows an integration down below what its vendor takes, and no setting adds none."""
+    contract = Vendor.contract
+    assert Rates.of(contract, DeliverySettings()).wait(1) == 0
+    free = Rates.of(contract, DeliverySettings())
+    assert [free.wait(1) for _ in range(100)] == [0] * 100
+    slowed = Rates.of(contract, DeliverySettings(requests_per_second=0.5))
+    assert slowed.wait(10) == 0
+    assert slowed.wait(10) == pytest.approx(2, abs=0.5)
+    limited = Rates.of(replace(contract, rates=(Rate(1, 60),)), DeliverySettings(requests_per_second=0.5))
+    assert limited.wait(1) == 0
+    assert limited.wait(1) == pytest.approx(60, abs=0.5)
+
+
+def test_every_rate_of_a_user_holds(clock: Clock):
+    """Of several rates for each user the slowest decides, and a user who never came before waits for nothing."""
+    rates = Rates([Rate(100, of="items", per="user"), Rate(60, 60, of="items", per="user")], clock)
+    for _ in range(6):
+        assert rates.wait_of_user(b"a", counts=True) == 0
+    assert rates.wait_of_user(b"a", counts=True) == pytest.approx(1)
+    assert rates.wait_of_user(b"b", counts=True) == 0
+
+
+def test_a_slow_rate_has_no_burst(clock: Clock):
+    """A rate of a few per minute lets one out at a time, also where a worker has a small share of it."""
+    rates = Rates([Rate(6, 60)], clock)
+    rates.share = 0.5
+    assert rates.wait(1) == 0
+    assert rates.wait(1) == pytest.approx(20)

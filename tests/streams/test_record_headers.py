@@ -1,0 +1,83 @@
+"""What the headers of Turnout's records say, and which of them a reader refuses."""
+
+import pytest
+
+from streams.topics import (
+    DETAIL_HEADER,
+    FROM_HEADER,
+    HANDLED_HEADER,
+    REASON_HEADER,
+    VERSION,
+    VERSION_HEADER,
+    Handled,
+    Headers,
+    NewerFormatError,
+    RecordError,
+    Rejected,
+    Retried,
+    check_version,
+    event_headers,
+    rejected_headers,
+)
+
+
+@pytest.mark.parametrize("headers", [[], [("other", b"2")], [(VERSION_HEADER, b"0")], event_headers("web")])
+def test_known_formats_are_read(headers: Headers):
+    """A record without a version is of the first."""
+    check_version(headers)
+
+
+@pytest.mark.parametrize("value", [b"%d" % (VERSION + 1), b"10", b"", b"x", b"-1", b"1.0", b"\xff"])
+def test_a_format_that_is_newer_or_unreadable_is_refused(value: bytes):
+    """In each of the records that say their version in a header, wherever the header stands."""
+    newer = [(VERSION_HEADER, value)]
+    with pytest.raises(NewerFormatError):
+        check_version([("other", b"1"), *newer])
+    with pytest.raises(NewerFormatError):
+        Retried.decode([*Retried(1, 2.0, 1.0, "failing").headers()[:-1], *newer])
+    with pytest.raises(NewerFormatError):
+        Rejected.decode(None, b"", [*rejected_headers("json", "", "web")[:-1], *newer])
+    with pytest.raises(NewerFormatError):
+        Handled.decode([*Handled("replayed", [1]).headers()[:-1], *newer])
+
+
+def test_every_record_says_its_version():
+    """Readers of later versions can tell what they have before them."""
+    for headers in (
+        event_headers("web"),
+        Retried(1, 2.0, 1.0, "failing").headers(),
+        rejected_headers("json", "", "web"),
+        Handled("dropped", [1]).headers(),
+    ):
+        assert (VERSION_HEADER, b"%d" % VERSION) in headers
+
+
+def test_what_was_handled_comes_back():
+    """How, and which offsets; a record without the header is no such note, and a broken one is an error."""
+    assert Handled.decode(Handled("replayed", (3, 5, 8)).headers()) == Handled("replayed", [3, 5, 8])
+    assert Handled.decode(rejected_headers("json", "", "web")) is None
+    for value in (b"", b"{", b"7", b"[]", b'["replayed"]'):
+        with pytest.raises(RecordError):
+            Handled.decode([(HANDLED_HEADER, value)])
+
+
+def test_an_event_that_the_collector_refused_has_no_place():
+    """It never was in a topic."""
+    rejected = Rejected.decode(None, b"{", rejected_headers("json", "why", "web"))
+    assert rejected == Rejected("json", "why", "web", None, None, b"{")
+
+
+@pytest.mark.parametrize("name", [REASON_HEADER, DETAIL_HEADER, FROM_HEADER])
+def test_a_rejected_record_that_lacks_a_header_is_an_error(name: str):
+    """As is one whose header cannot be read."""
+    headers = dict(rejected_headers("json", "why", "web"))
+    with pytest.raises(RecordError):
+        Rejected.decode(None, b"", [it for it in headers.items() if it[0] != name])
+    with pytest.raises(RecordError):
+        Rejected.decode(None, b"", list({**headers, name: b"\xff"}.items()))
+
+
+def test_times_of_a_retry_are_kept_to_the_millisecond():
+    """A retry is due neither earlier nor later for having been in Kafka."""
+    retried = Retried.decode(Retried(2, 1700000000.0006, 1700000000.0004, "failing").headers())
+    assert (retried.due, retried.since) == (1700000000.001, 1700000000.0)
