@@ -13,6 +13,8 @@ from pathlib import Path
 
 VERSION = "4.1.0"
 COPY = "org.apache.maven.plugins:maven-dependency-plugin:3.8.1"
+# A short life is not worth the optimizing compiler.
+JVM = ["-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-Xshare:auto"]
 CACHE = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "turnout" / f"kafka-{VERSION}"
 
 POM = f"""<project><modelVersion>4.0.0</modelVersion>
@@ -80,7 +82,7 @@ class Kafka:
         """Start the node and wait until it serves."""
         with (self.folder / "log").open("ab") as log:
             self._process = subprocess.Popen(
-                ["java", "-Xmx512m", "-XX:+UseSerialGC", "-cp", f"{_jars()}/*", "kafka.Kafka", str(self._properties)],
+                ["java", *JVM, "-Xmx512m", "-cp", f"{_jars()}/*", "kafka.Kafka", str(self._properties)],
                 stdout=log,
                 stderr=log,
                 start_new_session=True,
@@ -137,4 +139,4 @@ def _fetch() -> None:
 
 
 def _run(*arguments: str) -> None:
-    subprocess.run(["java", "-cp", f"{_jars()}/*", *arguments], check=True, capture_output=True)
+    subprocess.run(["java", *JVM, "-cp", f"{_jars()}/*", *arguments], check=True, capture_output=True)
