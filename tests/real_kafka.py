@@ -11,6 +11,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from tests.ports import free_port
+
 VERSION = "4.1.0"
 COPY = "org.apache.maven.plugins:maven-dependency-plugin:3.8.1"
 # A short life is not worth the optimizing compiler.
@@ -52,13 +54,6 @@ def why_not() -> str | None:
     return None
 
 
-def free_port() -> int:
-    """A port that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 class Kafka:
     """One Kafka node in a folder of its own; may be killed and started again with its data."""
 
@@ -87,7 +82,7 @@ class Kafka:
                 stderr=log,
                 start_new_session=True,
             )
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 120
         while not self._serves():
             if self._process.poll() is not None or time.monotonic() > deadline:
                 raise RuntimeError(f"Kafka did not start:\n{(self.folder / 'log').read_text()[-2000:]}")

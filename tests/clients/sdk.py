@@ -67,7 +67,7 @@ class Run:
 
     def end(self) -> None:
         """Wait for its end, which Go's client wants to be told of."""
-        self._process.communicate(timeout=60)
+        self._process.communicate(timeout=120)
 
     def kill(self) -> None:
         """End it if it has not."""
