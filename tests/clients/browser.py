@@ -47,7 +47,7 @@ class Browser:
 
     def close(self) -> None:
         """End it."""
-        self._process.communicate(timeout=20)
+        self._process.communicate(timeout=120)
 
     def _order(self, order: str, argument: Any = None) -> Any:
         assert self._process.stdin

@@ -13,7 +13,7 @@ from typing import Any
 from streams.broker import Broker, create_topics
 from streams.topics import Topics
 from tests import tansu
-from tests.real_kafka import free_port
+from tests.ports import free_port
 from tests.streams.helpers import read
 from tests.streams.tracking.helpers import until
 
@@ -55,7 +55,7 @@ class Collector:
             assert self._process.poll() is None, self._log.read_text()
             return '"ready"' in self._log.read_text()
 
-        until(ready, 30)
+        until(ready, 120)
 
     def events(self, mark: str) -> list[dict[str, Any]]:
         """The events that it took in which this text is: a user's, a site's."""
@@ -72,7 +72,7 @@ class Collector:
     def close(self) -> None:
         """Stop it, and see that it ends well."""
         self._process.terminate()
-        assert self._process.wait(20) == 0, self._log.read_text()
+        assert self._process.wait(120) == 0, self._log.read_text()
 
 
 @contextmanager

@@ -77,7 +77,7 @@ def proxying(collector: int) -> Iterator[Proxy]:
             }
 
         def ask(self, body: bytes) -> tuple[int, dict[str, str], bytes]:
-            connection = HTTPConnection("127.0.0.1", collector, timeout=20)
+            connection = HTTPConnection("127.0.0.1", collector, timeout=120)
             connection.request(self.command, self.path, body or None, dict(self.headers))
             response = connection.getresponse()
             headers = {name: value for name, value in response.headers.items() if name.lower() != "content-length"}

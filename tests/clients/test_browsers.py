@@ -117,7 +117,7 @@ def test_what_the_collector_could_not_take_is_sent_again(
     """After 500 and 429 the page's event comes a third time."""
     proxy.faults += [(500, {}), (429, {"Retry-After": "1"})]
     browser.open(f"{site.url}/{name}")
-    until(lambda: [one.status for one in proxy.events] == [500, 429, 200], 30)
+    until(lambda: [one.status for one in proxy.events] == [500, 429, 200], 120)
     assert len(collector.events(site.url)) == 1
 
 

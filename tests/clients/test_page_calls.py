@@ -15,7 +15,7 @@ import pytest
 from tests import npm
 from tests.clients.collecting import KEY, Collector
 from tests.clients.sdk import SDKS, missing
-from tests.real_kafka import free_port
+from tests.ports import free_port
 from tests.streams.tracking.helpers import BROWSER, Answer, request, until
 
 DOCUMENT = (Path(__file__).parents[2] / "deploy" / "docs" / "page-calls.md").read_text()
@@ -43,11 +43,11 @@ def serving(name: str, folder: Path, collector: Collector) -> Iterator[int]:
             return False
 
     try:
-        until(answers, 30)
+        until(answers, 120)
         yield port
     finally:
         app.terminate()
-        assert app.wait(20) in (0, -15)
+        assert app.wait(120) in (0, -15)
 
 
 @pytest.fixture(params=sorted(EXAMPLES))

@@ -93,7 +93,7 @@ def test_what_the_collector_could_not_take_is_sent_again(
     """After 500 and 429 the same event comes a third time, as late as Retry-After says where the SDK reads that."""
     proxy.faults += [(500, {}), (429, {"Retry-After": "2"})]
     run = begin(track(user))
-    until(lambda: collector.events(user), 30)
+    until(lambda: collector.events(user), 120)
     run.end()
     first, second, third = proxy.events
     assert [one.status for one in proxy.events] == [500, 429, 200]
@@ -113,7 +113,7 @@ def test_a_refused_batch_is_no_storm(
     def refused() -> list[float]:
         return [one.at for one in proxy.events if one.status == status]
 
-    until(lambda: len(refused()) >= (1 if sdk.gives_up else 4), 30)
+    until(lambda: len(refused()) >= (1 if sdk.gives_up else 4), 120)
     run.end()
     if sdk.gives_up:
         # rudder-sdk-node sends its first event alone.

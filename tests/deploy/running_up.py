@@ -4,31 +4,19 @@ import os
 import re
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import requests
 
-from tests.real_kafka import free_port
+from tests.ports import free_port, free_row
 
-READY_WITHIN = 60.0
+READY_WITHIN = 180.0
 """Seconds; on an idle machine 10, but tests share theirs."""
-
-
-def free_row(length: int) -> int:
-    """The first of so many ports in a row that nobody listens on."""
-    while True:
-        first = free_port()
-        with suppress(OSError, OverflowError):
-            for port in range(first, first + length):
-                socket.create_server(("127.0.0.1", port)).close()
-            return first
 
 
 class Up:
@@ -67,18 +55,18 @@ class Up:
 
     def at_vendors(self) -> list[dict[str, Any]]:
         """The requests that the simulator of the vendors got."""
-        return requests.get(f"http://127.0.0.1:{self.ports['8099']}/_requests", timeout=5).json()
+        return requests.get(f"http://127.0.0.1:{self.ports['8099']}/_requests", timeout=60).json()
 
     def metrics(self, process: int) -> str:
         """What Prometheus gets of the collector (0), router (1) or forwarder (2)."""
-        return requests.get(f"http://127.0.0.1:{self._metrics + process}/metrics", timeout=5).text
+        return requests.get(f"http://127.0.0.1:{self._metrics + process}/metrics", timeout=60).text
 
     @property
     def output(self) -> str:
         """All that it has printed."""
         return (self.folder / "log").read_text()
 
-    def until(self, condition: Callable[[], object], seconds: float = 20.0) -> None:
+    def until(self, condition: Callable[[], object], seconds: float = 120.0) -> None:
         """Wait for a condition."""
         deadline = time.monotonic() + seconds
         while not condition():

@@ -9,7 +9,7 @@ from click.testing import CliRunner
 
 from deploy.cli import main
 from deploy.simulator.server import Simulator
-from tests.real_kafka import free_port
+from tests.ports import free_port
 from tests.simulating import serving
 
 REFRESH = "{type: oauth_refresh, client_id: c-1, client_secret: '${SECRET}', refresh_token: '${REFRESH}'}"
@@ -47,7 +47,7 @@ def authorize(folder, name, act=lambda _page: None):
     thread = threading.Thread(target=lambda: results.append(CliRunner().invoke(main, arguments)))
     thread.start()
     act(f"http://127.0.0.1:{port}/")
-    thread.join(20)
+    thread.join(120)
     (result,) = results
     return result
 
@@ -58,11 +58,11 @@ def land(**query):
     def act(address):
         while True:
             try:
-                requests.get(address, timeout=5)
+                requests.get(address, timeout=120)
                 break
             except requests.ConnectionError:
                 continue
-        return requests.get(address, params=query, timeout=5)
+        return requests.get(address, params=query, timeout=120)
 
     return act
 
@@ -90,7 +90,7 @@ def test_refresh_token(folder, vendor, state):
         "scope": "oauth crm.objects.contacts.write analytics.behavioral_events.send",
         "state": "st4te",
     }
-    (seen,) = requests.get(f"{vendor}/_requests", timeout=5).json()
+    (seen,) = requests.get(f"{vendor}/_requests", timeout=60).json()
     assert dict(parse_qsl(seen["body"])) == {
         "grant_type": "authorization_code",
         "code": "c0de",
@@ -108,7 +108,7 @@ def test_code_of_somebody_else(folder, vendor, state):
         assert land(code="c0de", state=state)(address).status_code == 200
 
     assert authorize(folder, "hubspot", act).exit_code == 0
-    assert "code=c0de" in requests.get(f"{vendor}/_requests", timeout=5).json()[0]["body"]
+    assert "code=c0de" in requests.get(f"{vendor}/_requests", timeout=60).json()[0]["body"]
 
 
 def test_refused_on_the_page(folder, vendor, state):
@@ -116,13 +116,13 @@ def test_refused_on_the_page(folder, vendor, state):
     result = authorize(folder, "hubspot", land(error="access_denied", state=state))
     assert (result.exit_code, result.stdout) == (1, "")
     assert result.stderr.endswith("turnout: the vendor's page says 'access_denied'\n")
-    assert not requests.get(f"{vendor}/_requests", timeout=5).json()
+    assert not requests.get(f"{vendor}/_requests", timeout=60).json()
 
 
 def test_refused_code(folder, vendor, state):
     """What the token endpoint says against the code is said."""
     script = [{"path": "/token", "status": 400, "body": {"error": "invalid_grant"}}]
-    requests.post(f"{vendor}/_script", json=script, timeout=5)
+    requests.post(f"{vendor}/_script", json=script, timeout=120)
     result = authorize(folder, "hubspot", land(code="c0de", state=state))
     assert result.exit_code == 1
     assert result.stderr.endswith("turnout: the token endpoint answers 400: 'invalid_grant'\n")

@@ -121,7 +121,7 @@ def test_a_run_that_was_killed_goes_on(proxy: Proxy, collector: Collector, tmp_p
         [Path(sys.executable).parent / "turnout", "send", file, "--url", f"http://127.0.0.1:{proxy.port}"],
         env={**os.environ, "TURNOUT_WRITE_KEY": KEY},
     )
-    until(bookmark.exists, 20)
+    until(bookmark.exists, 120)
     process.send_signal(signal.SIGKILL)
     assert process.wait() == -signal.SIGKILL
     code, output = run(proxy, file)

@@ -35,7 +35,7 @@ def routing(stage: Stage) -> Iterator[None]:
         try:
             yield
             process.terminate()
-            process.communicate(timeout=40)
+            process.communicate(timeout=120)
         finally:
             process.kill()
     assert process.returncode == 0
@@ -46,7 +46,7 @@ def totals(stage: Stage) -> set[int]:
 
 
 def wait_for(stage: Stage, total: int) -> None:
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 120
     while total not in totals(stage):
         assert time.monotonic() < deadline, f"{total} is not forwarded"
 

@@ -18,7 +18,8 @@ from streams.broker import Broker
 from streams.produce import Producer, Receipt
 from streams.topics import Headers, Topics, event_headers
 from tests.faults import oracle
-from tests.real_kafka import Kafka, free_port
+from tests.ports import free_port
+from tests.real_kafka import Kafka
 from tests.receiver import Got, Receiver, receiving
 from tests.streams.helpers import read
 

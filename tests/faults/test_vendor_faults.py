@@ -15,6 +15,7 @@ from streams.broker import create_topics
 from streams.topics import DeadLetter
 from tests import real_kafka
 from tests.faults.harness import ITEMS, Stage, staged
+from tests.ports import free_port
 from tests.receiver import Got, Receiver, receiving
 from tests.streams.helpers import committed, read
 
@@ -191,7 +192,7 @@ async def test_a_vendor_that_nobody_can_connect_to_for_a_while(stage: Stage, tmp
     """Connections refused, and then silence after they are accepted: all arrives once the vendor is back."""
     port = int(stage.vendor.url.split(":")[2].split("/")[0])
     path = stage.folder / "integrations" / "hook.yaml"
-    free = real_kafka.free_port()
+    free = free_port()
     path.write_text(path.read_text().replace(f":{port}/", f":{free}/").replace("timeout: 5", "timeout: 1"))
     stage.start("router")
     forwarder = stage.start("forwarder")

@@ -23,7 +23,7 @@ from pyarrow import parquet
 from forwarders.contract import Auth, Coordinates, Delivered, Item, Result, Retry
 from forwarders.object_storage import ObjectStorage, ObjectStorageSettings
 from tests import npm
-from tests.real_kafka import free_port
+from tests.ports import free_port
 
 HERE = Path(__file__).parent / "azurite"
 ACCOUNT, KEY = "account", base64.b64encode(b"k" * 32).decode()
@@ -55,7 +55,7 @@ def azure() -> Iterator[str]:
 
 def make_container(address: str, name: str) -> None:
     """Ask for a container until the server answers: no library here makes one, so the request is signed by hand."""
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 120
     while True:
         headers = {"x-ms-date": formatdate(usegmt=True), "x-ms-version": "2021-08-06"}
         lines = ["PUT", *[""] * 11, *(f"{key}:{value}" for key, value in headers.items())]

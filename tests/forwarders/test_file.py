@@ -38,7 +38,7 @@ def leave_open(folder: Path, content: bytes) -> Path:
 
 
 def wait_for_file(folder: Path) -> None:
-    end = time.monotonic() + 10
+    end = time.monotonic() + 120
     while not list(folder.glob("*.ndjson")):
         assert time.monotonic() < end
         time.sleep(0.005)

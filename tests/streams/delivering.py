@@ -91,7 +91,7 @@ class Bench:
             )  # fmt: skip
             key = str(payload.get("user", "u")).encode()
             producer.append(topic, partition, receipt, key=key, value=delivery.encode(), headers=retried or [])
-        await receipt.confirmed(10)
+        await receipt.confirmed(120)
         await producer.stop()
 
     @asynccontextmanager
@@ -129,7 +129,7 @@ class Bench:
 
     async def settled(self, count: int) -> dict[int, str]:
         """The outcomes, once there are so many."""
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(120):
             while len(found := await self.outcomes()) < count:
                 await asyncio.sleep(0.05)
         return found

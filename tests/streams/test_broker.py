@@ -12,6 +12,7 @@ from streams.progress import Run
 from streams.topics import Topic, Topics
 from streams.worker import Worker, make_station
 from tests import real_kafka
+from tests.ports import free_port
 from tests.streams.helpers import read
 
 pytestmark = pytest.mark.anyio
@@ -43,7 +44,7 @@ def secure(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Broker]:
     )
     exported = subprocess.run(["keytool", "-exportcert", "-rfc", *keys], check=True, capture_output=True)
     (folder / "ca.pem").write_bytes(exported.stdout)
-    port = real_kafka.free_port()
+    port = free_port()
     with real_kafka.running(folder / "kafka", SECURE, secure=port, keys=folder / "keys.p12"):
         yield Broker(
             bootstrap=f"127.0.0.1:{port}",
@@ -75,7 +76,7 @@ async def test_every_client_speaks_tls_and_logs_in(secure: Broker):
     await producer.start()
     receipt = Receipt()
     producer.append(topics.events, 0, receipt, key=None, value=b"x")
-    await receipt.confirmed(10)
+    await receipt.confirmed(120)
     await producer.stop()
     assert [record.value for record in await read(secure, topics.events)] == [b"x"]
     assert await worker.run() == 0
@@ -86,7 +87,7 @@ def test_a_wrong_password_is_one_clear_line(secure: Broker):
     """Being refused says which broker refused, and never the password."""
     wrong = secure.model_copy(update={"password": SecretStr("wrong password")})
     with pytest.raises(BrokerError) as caught:
-        find_mismatches(wrong, [Topic("x", 1, 1)], timeout=5)
+        find_mismatches(wrong, [Topic("x", 1, 1)], timeout=120)
     assert secure.bootstrap in str(caught.value)
     assert "\n" not in str(caught.value)
     assert "wrong password" not in str(caught.value)

@@ -159,7 +159,7 @@ class Store(ObjectForwarder[StoreSettings]):
 
 async def committed_to(bench: Bench, offset: int, partition: int = 0) -> None:
     """Wait until the group has committed this offset."""
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(120):
         while (await committed(bench.broker, bench.group, bench.topics.forward("one")))[partition] != offset:
             await asyncio.sleep(0.05)
 

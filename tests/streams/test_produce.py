@@ -3,7 +3,8 @@ import pytest
 from streams.broker import Broker, BrokerError
 from streams.produce import Producer, Receipt, RecordTooLargeError
 from streams.topics import Topics
-from tests.real_kafka import Kafka, free_port
+from tests.ports import free_port
+from tests.real_kafka import Kafka
 from tests.streams.helpers import read, until
 
 pytestmark = [pytest.mark.anyio, pytest.mark.kafka]
@@ -17,7 +18,7 @@ async def test_records_arrive_in_order_and_share_batches(broker: Broker, topics:
     for number in range(2000):
         producer.append(topics.events, number % 3, receipts[number % 100], key=b"k", value=b"%d" % number)
     for receipt in receipts:
-        await receipt.confirmed(10)
+        await receipt.confirmed(120)
     await producer.stop()
     records = await read(broker, topics.events)
     for partition in range(3):
@@ -34,7 +35,7 @@ async def test_a_record_over_the_limit_is_refused_before_it_is_appended(broker: 
     with pytest.raises(RecordTooLargeError):
         producer.append(topics.events, 0, receipt, key=None, value=b"x" * 10_000)
     producer.append(topics.events, 0, receipt, key=None, value=b"after")
-    await receipt.confirmed(10)
+    await receipt.confirmed(120)
     await producer.stop()
     assert [record.value for record in await read(broker, topics.events)] == [b"before", b"after"]
 
@@ -46,7 +47,7 @@ async def test_a_record_larger_than_a_batch_gets_one_of_its_own(broker: Broker, 
     receipt = Receipt()
     for value in (b"a", b"b" * 50_000, b"c"):
         producer.append(topics.events, 0, receipt, key=None, value=value)
-    await receipt.confirmed(10)
+    await receipt.confirmed(120)
     await producer.stop()
     assert [len(record.value) for record in await read(broker, topics.events)] == [1, 50_000, 1]
 
@@ -59,7 +60,7 @@ async def test_an_unknown_partition_fails_its_records_and_says_so(broker: Broker
     receipt = Receipt()
     producer.append(topics.events, 99, receipt, key=None, value=b"x")
     with pytest.raises(BrokerError):
-        await receipt.confirmed(10)
+        await receipt.confirmed(120)
     assert failures
     assert producer.unconfirmed == 0
     await producer.stop()
@@ -71,7 +72,7 @@ async def test_records_wait_for_a_broker_that_is_away(kafka: Kafka, broker: Brok
     await producer.start()
     first = Receipt()
     producer.append(topics.events, 0, first, key=None, value=b"0")
-    await first.confirmed(10)
+    await first.confirmed(120)
     kafka.kill()
     later = Receipt()
     for number in range(1, 500):
@@ -79,7 +80,7 @@ async def test_records_wait_for_a_broker_that_is_away(kafka: Kafka, broker: Brok
     with pytest.raises(TimeoutError):
         await later.confirmed(2)
     kafka.start()
-    await until(lambda: producer.unconfirmed == 0, 60)
+    await until(lambda: producer.unconfirmed == 0, 120)
     await producer.stop()
     assert [int(record.value) for record in await read(broker, topics.events)] == list(range(500))
 

@@ -91,7 +91,7 @@ class Bench:
                 value=encoded,
                 headers=event_headers("web") if headers is None else headers,
             )
-        await receipt.confirmed(10)
+        await receipt.confirmed(120)
         await producer.stop()
         self.sent += len(values)
 

@@ -48,7 +48,7 @@ async def produce(bench: Bench, topic: str, partition: int, *values: object, sou
     headers = event_headers(source) if source else []
     for value in values:
         producer.append(topic, partition, receipt, key=b"u", value=orjson.dumps(value), headers=headers)
-    await receipt.confirmed(10)
+    await receipt.confirmed(120)
     await producer.stop()
     bench.sent += len(values)
 

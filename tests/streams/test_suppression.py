@@ -75,7 +75,7 @@ async def test_a_follower_knows_all_that_was_listed_before_it_is_asked(broker: B
         receipt = Receipt()
         for name in names:
             producer.append(topics.suppressed, 0, receipt, key=users.digest(name), value=value)
-        await receipt.confirmed(10)
+        await receipt.confirmed(120)
 
     await producer.start()
     try:

@@ -37,7 +37,7 @@ class Bench:
     async def send(self) -> None:
         receipt = Receipt()
         self.producer.append(self.topic, 0, receipt, key=None, value=b"x")
-        await receipt.confirmed(10)
+        await receipt.confirmed(120)
 
     async def run(self, then: Callable[[], None] = lambda: None) -> int:
         tasks: list[asyncio.Task[None]] = []
@@ -46,7 +46,7 @@ class Bench:
             tasks.append(asyncio.get_running_loop().create_task(self.send()))
             then()
 
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(120):
             return await self.worker.run(ready)
 
 

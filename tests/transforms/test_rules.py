@@ -178,7 +178,7 @@ def test_regular_expressions_are_linear(value):
     )
     start = time.process_time()
     assert mapping({"x": value}) == {"b": [], "c": value}
-    assert time.process_time() - start < 1
+    assert time.process_time() - start < 5
 
 
 def test_globs_are_linear():
@@ -186,7 +186,7 @@ def test_globs_are_linear():
     condition = compile_condition(f'match(x, "{"*a" * 200}*b")')
     start = time.process_time()
     assert condition({"x": "a" * 100_000}) is False
-    assert time.process_time() - start < 1
+    assert time.process_time() - start < 5
 
 
 @pytest.mark.parametrize("text", ["{" * 100_000, "{{a" * 30_000, "{{" + "a" * 100_000])
@@ -195,4 +195,4 @@ def test_templates_are_linear(text):
     mapping = compile_mapping({"@template": {"@path": "$.x"}})
     start = time.process_time()
     assert mapping({"x": text}) == text
-    assert time.process_time() - start < 1
+    assert time.process_time() - start < 5

@@ -61,13 +61,13 @@ def collector(tmp_path: Path) -> Iterator[tuple[int, int]]:
         (tmp_path / "sources/web.yaml").write_text("source: web\nwrite_keys: ['${KEY}']\n")
         command = Path(sys.executable).parent / "turnout"
         there = {**os.environ, "KEY": "k", "TURNOUT_CONFIG": str(tmp_path)}
-        subprocess.run([command, "topics", "--create"], env=there, check=True, capture_output=True, timeout=60)
+        subprocess.run([command, "topics", "--create"], env=there, check=True, capture_output=True, timeout=120)
         with (
             (tmp_path / "log").open("wb+") as log,
             subprocess.Popen([command, "collector"], env=there, stderr=log) as process,
         ):
             try:
-                deadline = time.monotonic() + 60
+                deadline = time.monotonic() + 120
                 while b'"port"' not in (said := (tmp_path / "log").read_bytes()):
                     assert process.poll() is None, said
                     assert time.monotonic() < deadline, said
@@ -87,7 +87,7 @@ async def test_memory_is_bounded_and_others_are_served(collector: tuple[int, int
             statuses = {await send(port) for _ in range(20)}
     assert statuses <= {200, 503}
     assert peak(process) - before < HELD + ROOM
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(120):
         while await send(port) != 200:
             await asyncio.sleep(0.1)
 
@@ -109,7 +109,7 @@ async def client(port: int, sent: bytes) -> asyncio.StreamWriter:
     writer.write(sent)
     waiting = asyncio.create_task(reader.read(1))
     taken = asyncio.create_task(writer.drain())
-    await asyncio.wait({waiting, taken}, return_when=asyncio.FIRST_COMPLETED, timeout=30)
+    await asyncio.wait({waiting, taken}, return_when=asyncio.FIRST_COMPLETED, timeout=120)
     waiting.cancel()
     return writer
 
@@ -118,7 +118,7 @@ async def send(port: int) -> int:
     """The status that an honest client's batch is answered with."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     writer.write(request(b'{"batch":[' + EVENT + b"]}"))
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(120):
         line = await reader.readline()
     writer.close()
     return int(line.split()[1])

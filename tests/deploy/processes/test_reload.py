@@ -311,7 +311,7 @@ def test_a_running_router_takes_up_new_rules_and_survives_broken_ones(folder, br
     """A process gets new rules at SIGHUP, keeps them when the folder breaks, and still ends in order."""
     command = [Path(sys.executable).parent / "turnout"]
     there = {**os.environ, **DEMO, "TURNOUT_BROKER__BOOTSTRAP": broker.bootstrap, "TURNOUT_CONFIG": str(folder)}
-    subprocess.run([*command, "topics", "--create"], env=there, check=True, capture_output=True, timeout=60)
+    subprocess.run([*command, "topics", "--create"], env=there, check=True, capture_output=True, timeout=120)
     with subprocess.Popen([*command, "router"], env=there, stderr=subprocess.PIPE, text=True) as process:
         try:
             first = wait_for(process, "ready")["version"]
@@ -323,7 +323,7 @@ def test_a_running_router_takes_up_new_rules_and_survives_broken_ones(folder, br
             process.send_signal(signal.SIGHUP)
             assert wait_for(process, "the configuration has mistakes, and the old one goes on")["version"] == second
             process.terminate()
-            process.communicate(timeout=40)
+            process.communicate(timeout=120)
         finally:
             process.kill()
     assert process.returncode == 0

@@ -53,7 +53,7 @@ def test_stops_the_last_first(tmp_path):
                 time.sleep(60)
             """
             children.append(await bench.start(name, textwrap.dedent(code)))
-        await bench.supervisor.until_ready(children, 10)
+        await bench.supervisor.until_ready(children, 120)
         await bench.supervisor.stop()
         assert [child.process.returncode for child in children] == [0, 0]
 
@@ -67,10 +67,10 @@ def test_kills_who_does_not_stop():
     async def run() -> None:
         bench = Bench()
         children = [await bench.start("good", WORK), await bench.start("deaf", DEAF, patience=0.2)]
-        await bench.supervisor.until_ready(children, 10)
+        await bench.supervisor.until_ready(children, 120)
         begun = time.monotonic()
         await bench.supervisor.stop()
-        assert time.monotonic() - begun < 2
+        assert time.monotonic() - begun < 30
         assert [child.process.returncode for child in children] == [-15, -9]
         assert bench.complaints == ["deaf: did not stop within 0.2 s, and is killed"]
 
@@ -88,7 +88,7 @@ def test_says_who_ended_and_why():
         ]
         try:
             with pytest.raises(Failed, match=r"^bad ended with exit code 1: turnout: cannot listen$"):
-                await bench.supervisor.until_ready(children, 10)
+                await bench.supervisor.until_ready(children, 120)
         finally:
             await bench.supervisor.stop()
 
@@ -137,7 +137,7 @@ def test_children_die_with_the_supervisor():
                 await supervisor.start("a", [sys.executable, "-c", {WORK!r}], os.environ),
                 await supervisor.start("b", [sys.executable, "-c", {DEAF!r}], os.environ),
             ]
-            await supervisor.until_ready(children, 10)
+            await supervisor.until_ready(children, 120)
             print(*(child.process.pid for child in children), flush=True)
             await asyncio.sleep(60)
         asyncio.run(run())
@@ -150,7 +150,7 @@ def test_children_die_with_the_supervisor():
     finally:
         parent.kill()
         parent.communicate()
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + 120
     while any(map(is_alive, pids)):
         assert time.monotonic() < deadline
         time.sleep(0.01)

@@ -197,21 +197,21 @@ async def test_stopped_and_resumed_every_event_reaches_the_vendor_as_often_as_as
         running.enter_context(process(stage, "forwarder"))
 
         def counts() -> dict[str, Any]:
-            return requests.get(f"{url}/_counts", timeout=5).json().get("webhook", {"deliveries": 0})
+            return requests.get(f"{url}/_counts", timeout=60).json().get("webhook", {"deliveries": 0})
 
         common = ("replay", "--integration", "one", *DAY, "--force", "--yes", "--json")
         with process(stage, *common, "--rate", "100") as first:
-            await until(lambda: counts()["deliveries"] > 20, 60)
+            await until(lambda: counts()["deliveries"] > 20, 120)
             first.send_signal(signal.SIGINT)
-            report = json.loads(first.communicate(timeout=20)[0])
+            report = json.loads(first.communicate(timeout=120)[0])
             assert first.returncode == 1
         assert 0 < report["sent"] < 300
         assert not report["finished"]
         rest = replay(stage)
         assert rest["sent"] == 300 - report["sent"]
-        await until(lambda: counts()["deliveries"] == 300, 60)
+        await until(lambda: counts()["deliveries"] == 300, 120)
         assert (counts()["keys"], counts()["repeated"]) == (300, {})
         replay(stage, "--again")
-        await until(lambda: counts()["deliveries"] == 600, 60)
+        await until(lambda: counts()["deliveries"] == 600, 120)
         assert set(counts()["repeated"].values()) == {2}
         assert counts()["keys"] == 300

@@ -245,9 +245,9 @@ def test_hundreds_in_a_second(folder):
         "{integration: ga4, forwarder: ga4, preset: ga4, settings: {measurement_id: G-1, api_secret: '${S}'}}"
     )
     write(f"- {{event: {PURCHASE}, expect: {{rule: Order Completed}}}}\n" * 500, "integrations/ga4.test.yaml")
-    began = time.perf_counter()
+    began = time.process_time()
     assert run()[1].startswith("500 passed")
-    assert time.perf_counter() - began < 3  # a loaded machine's three
+    assert time.process_time() - began < 3
 
 
 def test_rewriting_keeps_text_text():

@@ -52,11 +52,11 @@ def verify(folder, name, *more, event=ORDER):
 
 
 def script(vendor, **fault):
-    assert requests.post(f"{vendor}/_script", json=[fault], timeout=5).status_code == 204
+    assert requests.post(f"{vendor}/_script", json=[fault], timeout=60).status_code == 204
 
 
 def seen(vendor):
-    return requests.get(f"{vendor}/_requests", timeout=5).json()
+    return requests.get(f"{vendor}/_requests", timeout=60).json()
 
 
 def test_taken(folder, vendor):

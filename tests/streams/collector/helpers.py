@@ -127,7 +127,7 @@ async def exchange(collector: Collector, *parts: bytes) -> Answer:
 
 async def read_answer(reader: asyncio.StreamReader) -> Answer:
     """The next answer of a connection."""
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(120):
         line, *fields = (await reader.readuntil(b"\r\n\r\n")).decode().split("\r\n")
         headers = {name.lower(): value for name, _, value in (field.partition(": ") for field in fields if field)}
         body = await reader.readexactly(int(headers.get("content-length", 0)))

@@ -154,29 +154,29 @@ async def test_a_connection_that_says_nothing_is_closed():
     """Nothing is answered where nothing was asked."""
     async with serving(Kept(), read_timeout=0.2) as collector:
         reader, writer = await asyncio.open_connection(*collector.address)
-        assert await asyncio.wait_for(reader.read(), 10) == b""
+        assert await asyncio.wait_for(reader.read(), 120) == b""
         writer.close()
 
 
 async def test_a_refused_body_is_not_read_for_ever():
     """After the 413 the connection is closed when the rest of the body does not come, without a second answer."""
-    async with serving(Kept(), read_timeout=0.2) as collector:
+    async with serving(Kept(), read_timeout=3) as collector:
         reader, writer = await asyncio.open_connection(*collector.address)
         writer.write(head("POST", "/v1/batch", {"host": "test", "content-length": str(LIMIT + 1), **basic("web-key")}))
         assert (await read_answer(reader)).status == 413
         writer.write(b"x")
-        assert await asyncio.wait_for(reader.read(), 10) == b""
+        assert await asyncio.wait_for(reader.read(), 120) == b""
         writer.close()
 
 
 async def test_a_connection_takes_one_request_after_another():
     """The time that a request has begins with it, not with its connection."""
-    async with serving(Kept(), read_timeout=0.2) as collector:
+    async with serving(Kept(), read_timeout=5) as collector:
         reader, writer = await asyncio.open_connection(*collector.address)
         request = post("/v1/track", orjson.dumps(EVENT))
         for _ in range(3):
             writer.write(request[:50])
-            await asyncio.sleep(0.12)
+            await asyncio.sleep(2)
             writer.write(request[50:])
             assert (await read_answer(reader)).status == 200
         writer.close()

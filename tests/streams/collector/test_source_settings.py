@@ -190,6 +190,6 @@ async def status_of(collector: Collector, request: bytes) -> int:
     """The status that a request is answered with, whose body is no JSON."""
     reader, writer = await asyncio.open_connection(*collector.address)
     writer.write(request)
-    line = await asyncio.wait_for(reader.readline(), 10)
+    line = await asyncio.wait_for(reader.readline(), 120)
     writer.close()
     return int(line.split()[1])

@@ -65,7 +65,7 @@ def collecting(idle: float | None = None) -> Iterator[FakeCollector]:
             body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
             key = b64decode(self.headers["Authorization"].removeprefix("Basic ")).decode().removesuffix(":")
             fake.batches.append(Batch(self.path, key, body))
-            fake.held.wait(20)
+            fake.held.wait(120)
             status, headers, text = fake.answers.pop(0) if fake.answers else (200, {}, '{"success":true}')
             self.send_response(status)
             for name, value in {**headers, "Content-Length": str(len(text))}.items():
@@ -109,7 +109,7 @@ def asgi_server(app: Any) -> Iterator[int]:
         until(lambda: server.started)
         yield listener.getsockname()[1]
         server.should_exit = True
-        thread.join(10)
+        thread.join(120)
 
 
 @contextmanager
@@ -125,7 +125,7 @@ def wsgi_server(app: Any) -> Iterator[int]:
         thread.start()
         yield server.server_port
         server.shutdown()
-        thread.join(10)
+        thread.join(120)
 
 
 class Answer(NamedTuple):
@@ -161,7 +161,7 @@ def request(
         connection.close()
 
 
-def until(condition: Callable[[], object], seconds: float = 15.0) -> None:
+def until(condition: Callable[[], object], seconds: float = 120.0) -> None:
     """Wait for a condition; fails the test when it does not come true in time."""
     deadline = time.monotonic() + seconds
     while not condition():

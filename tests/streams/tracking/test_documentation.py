@@ -16,7 +16,7 @@ import pytest
 
 from streams.tracking import Analytics, Tracker, tracker
 from streams.tracking.visit import AsgiVisit
-from tests.real_kafka import free_port
+from tests.ports import free_port
 from tests.streams.tracking.helpers import FakeCollector, request, until
 
 DOCUMENT = (Path(__file__).parents[3] / "deploy" / "docs" / "tracking.md").read_text()
@@ -59,11 +59,11 @@ def served(folder: Path, arguments: tuple[str, ...], environment: dict[str, str]
             return False
 
     try:
-        until(answers, 30)
+        until(answers, 120)
         yield port
     finally:
         server.send_signal(signal.SIGTERM)
-        server.wait(15)
+        server.wait(120)
 
 
 @pytest.fixture

@@ -59,5 +59,5 @@ while not tracker.counts.get("retries"):
 assert "kafka" in sys.modules
 print(*(name for name in ("faust", "mode", "aiokafka", "aiohttp") if name in sys.modules))
 """
-    output = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True, timeout=60)
+    output = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True, timeout=120)
     assert output.stdout.split() == []

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from streams.tracking import Tracker
-from tests.real_kafka import free_port
+from tests.ports import free_port
 from tests.streams.tracking.helpers import FakeCollector, collecting, until
 
 KEY = "web-key"
@@ -36,7 +36,7 @@ def test_events_go_in_batches_with_the_write_key(collector: FakeCollector):
     sending = tracker(collector.url + "/prefix/", interval=5.0, batch_events=3)
     for number in range(7):
         assert sending.send(event(number))
-    assert sending.flush(5)
+    assert sending.flush(60)
     assert [len(batch.body["batch"]) for batch in collector.batches] == [3, 3, 1]
     assert ids(collector.events) == [f"m-{number}" for number in range(7)]
     assert {(batch.path, batch.key) for batch in collector.batches} == {("/prefix/v1/batch", KEY)}
@@ -49,7 +49,7 @@ def test_a_batch_stays_under_what_a_request_may_have(collector: FakeCollector):
     sending = tracker(collector.url, interval=5.0)
     for number in range(20):
         sending.send(event(number, properties={"text": "x" * 30_000}))
-    assert sending.flush(5)
+    assert sending.flush(60)
     assert [len(batch.body["batch"]) for batch in collector.batches] == [13, 7]
 
 
@@ -62,7 +62,7 @@ def test_what_may_be_taken_later_is_sent_again(status: int, collector: FakeColle
     collector.wait(1)
     sending.send(event(2))
     assert ids(collector.wait(3)) == ["m-1", "m-1", "m-2"]
-    assert sending.flush(5)
+    assert sending.flush(60)
     assert sending.counts == {"sent": 2, "retries": 1}
 
 
@@ -85,7 +85,7 @@ def test_what_is_refused_is_dropped_and_counted(status: int, collector: FakeColl
     collector.wait(1)
     sending.send(event(2))
     collector.wait(2)
-    assert sending.flush(5)
+    assert sending.flush(60)
     assert sending.counts == {"sent": 1, "refused": 1}
 
 
@@ -95,7 +95,7 @@ def test_single_events_that_are_refused_are_counted(collector: FakeCollector, ca
     sending = tracker(collector.url, interval=5.0)
     sending.send(event(1, properties={"email": "ann@example.com"}))
     sending.send(event(2))
-    assert sending.flush(5)
+    assert sending.flush(60)
     assert sending.counts == {"sent": 1, "refused": 1}
     assert [record.name for record in caplog.records] == ["turnout.tracking"]
     assert "ann" not in caplog.text
@@ -136,7 +136,7 @@ def test_what_no_collector_takes_is_dropped_at_once(wrong: dict[str, Any], reaso
     assert not sending.send(event(1, properties=wrong))
     assert sending.send(event(2))
     assert ids(collector.wait(1)) == ["m-2"]
-    assert sending.flush(5)
+    assert sending.flush(60)
     assert sending.counts == {reason: 1, "sent": 1}
 
 
@@ -157,13 +157,13 @@ def test_a_collector_that_is_away_gets_all_when_it_is_back():
     sending.send(event(1))
     began = time.monotonic()
     assert not sending.flush(0.3)
-    assert time.monotonic() - began < 2
+    assert time.monotonic() - began < 30
     with socket.create_server(("127.0.0.1", port)) as listener:
-        listener.settimeout(10)
+        listener.settimeout(120)
         connection, _ = listener.accept()
         assert connection.recv(65536).startswith(b"POST /v1/batch")
         connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}")
-        assert sending.flush(5)
+        assert sending.flush(60)
         connection.close()
 
 
@@ -172,10 +172,10 @@ def test_a_connection_that_was_closed_while_idle_costs_no_retry():
     with collecting(idle=0.05) as collector:
         sending = tracker(collector.url)
         sending.send(event(1))
-        assert sending.flush(5)
+        assert sending.flush(60)
         until(lambda: collector.closed == 1)
         sending.send(event(2))
-        assert sending.flush(5)
+        assert sending.flush(60)
         assert sending.counts == {"sent": 2}
 
 
