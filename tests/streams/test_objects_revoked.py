@@ -74,4 +74,4 @@ def test_records_without_key_value_or_time_are_taken(tmp_path: Path):
     assert objects.put(TP, Record(3, None, b"k" * 60, b"v" * 40)) is None
     ended = objects.put(TP, Record(4, None, b"k", None))
     assert ended is not None
-    assert [tuple(record)[0] for record in ended.spool.take()] == [0, 1, 2, 3]
+    assert [record.offset for record in ended.spool.take()] == [0, 1, 2, 3]
