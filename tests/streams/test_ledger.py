@@ -52,7 +52,7 @@ def test_each_outcome_is_written_once(added: list[tuple[str, str, str, str, int]
 def test_scattered_offsets_fill_several_records_that_kafka_takes():
     """Where no two offsets are neighbours, no record is too large, nothing is missing and nothing is written twice."""
     tally = Tally(Stage.FORWARDER, "events", 0, "v1")
-    count = 45_000
+    count = 25_000
     for offset in range(count):
         tally.add("integration-with-a-long-name" * 3, "rule", Outcome.DELIVERED, 10**15 + 2 * offset)
     tally.name("two", "rule", Outcome.DEAD, 7, "bad", "why")

@@ -79,3 +79,20 @@ async def test_a_receipt_waits_for_every_batch_and_keeps_the_first_error():
     with pytest.raises(BrokerError, match="OSError"):
         await refused.confirmed(1)
     await Receipt().confirmed(1)
+
+
+async def test_a_receipt_is_not_confirmed_before_its_last_batch():
+    """Neither when earlier batches were confirmed before the last was appended, nor while one is on its way."""
+    receipt = Receipt()
+    receipt.hold()
+    receipt.release(None)
+    receipt.hold()
+    receipt.hold()
+    waiting = asyncio.create_task(receipt.confirmed(60))
+    await asyncio.sleep(0)
+    receipt.release(None)
+    done, _ = await asyncio.wait([waiting], timeout=0.05)
+    assert not done
+    receipt.release(OSError("last"))
+    with pytest.raises(BrokerError, match="OSError"):
+        await waiting

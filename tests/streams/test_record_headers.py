@@ -6,19 +6,48 @@ from streams.topics import (
     DETAIL_HEADER,
     FROM_HEADER,
     HANDLED_HEADER,
+    QUARANTINED_REASON,
     REASON_HEADER,
+    SUPPRESSED_END,
     VERSION,
     VERSION_HEADER,
     Handled,
     Headers,
     NewerFormatError,
+    Origin,
     RecordError,
     Rejected,
     Retried,
     check_version,
     event_headers,
     rejected_headers,
+    replay_header,
 )
+
+
+def test_the_names_of_headers_are_a_format():
+    """Records in Kafka, other producers and other versions rely on them."""
+    assert event_headers("web") == [("turnout-source", b"web"), ("turnout-version", b"1")]
+    assert replay_header(2, 17) == ("turnout-replay", b"2:17")
+    assert Retried(3, 2.5, 1.25, "failing").headers() == [
+        ("turnout-attempt", b"3"),
+        ("turnout-due", b"2500"),
+        ("turnout-since", b"1250"),
+        ("turnout-reason", b"failing"),
+        ("turnout-version", b"1"),
+    ]
+    assert rejected_headers("json", "why", "web", Origin("turnout.events", 2, 17)) == [
+        ("turnout-reason", b"json"),
+        ("turnout-detail", b"why"),
+        ("turnout-source", b"web"),
+        ("turnout-from", b'["turnout.events",2,17]'),
+        ("turnout-version", b"1"),
+    ]
+    assert Handled("replayed", [3, 5]).headers() == [
+        ("turnout-handled", b'["replayed",[3,5]]'),
+        ("turnout-version", b"1"),
+    ]
+    assert (SUPPRESSED_END, QUARANTINED_REASON) == (b"end", "quarantined")
 
 
 @pytest.mark.parametrize("headers", [[], [("other", b"2")], [(VERSION_HEADER, b"0")], event_headers("web")])

@@ -10,7 +10,7 @@ from kafka.admin import ConfigResource, ConfigResourceType, KafkaAdminClient
 
 from deploy.cli import main
 from streams.broker import Broker
-from streams.topics import RECORD_BYTES, Topics
+from streams.topics import Topics
 
 DAY_MS = 24 * 3600 * 1000
 
@@ -88,7 +88,7 @@ def test_topics_are_created_with_their_retention(broker: Broker, topics: Topics,
         "forward.one": str(5 * DAY_MS),
         "forward.one.retry": str(5 * DAY_MS),
     }
-    assert {config["max.message.bytes"] for config in configs.values()} == {str(RECORD_BYTES)}
+    assert {config["max.message.bytes"] for config in configs.values()} == {str(2 * 1024 * 1024)}
     assert {name for name, config in configs.items() if config["cleanup.policy"] != "delete"} == {
         f"{prefix}.suppressed"
     }

@@ -6,8 +6,9 @@ from typing import Any
 import orjson
 import pytest
 
-from streams.topics import DeadLetter, Delivery, Origin, event_headers, rejected_headers
-from tests.deploy.recovery.stage import Stage
+from streams.broker import create_topics
+from streams.topics import DeadLetter, Delivery, Origin, Topic, event_headers, rejected_headers
+from tests.deploy.recovery.stage import BEGIN, END, Stage
 
 FOREIGN = "shop.orders"
 
@@ -86,3 +87,23 @@ def test_rejected_events_of_no_partition_of_ours_go_where_their_key_belongs(stag
     assert len(places(records)) == len(users)
     assert {key for _, key in places(records)} == {user.encode() for user in users}
     assert len({partition for partition, _ in places(records)}) > 1
+
+
+def test_the_past_of_another_systems_topic_goes_where_the_router_sends_it(stage: Stage):
+    """Its partitions are folded onto those of the forward topic, and keys and coordinates are the event's."""
+    orders = f"shop.{stage.topics.prefix}"
+    create_topics(stage.broker, [Topic(orders, 5, 3600)], replication=1)
+    (stage.folder / "sources/web.yaml").write_text(f"source: web\ntopics: [{orders}]\n")
+    for n in range(5):
+        stage.write(
+            {
+                "topic": orders, "partition": n, "key": b"u%d" % n, "value": orjson.dumps(stage.event(n)),
+                "timestamp_ms": round(BEGIN.timestamp() * 1000),
+            }
+        )  # fmt: skip
+    times = ("--from", BEGIN.isoformat(), "--to", END.isoformat())
+    stage.run("replay", "--integration", "one", *times, "--force", "--yes", "--rate", "0")
+    forwarded = stage.forwarded()
+    assert places(forwarded) == {(0, b"u0"), (1, b"u1"), (2, b"u2"), (0, b"u3"), (1, b"u4")}
+    origins = {Delivery.decode(record.value).origin for record in forwarded}
+    assert origins == {Origin(orders, n, 0) for n in range(5)}
