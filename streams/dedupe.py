@@ -16,7 +16,6 @@ from streams.events import Event
 from streams.progress import TP
 from streams.topics import RecordError, Rejected, Topics
 
-
 REPLAY_BYTES = 64
 """How much of a replay header counts; any producer may send a longer one."""
 

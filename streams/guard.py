@@ -49,6 +49,7 @@ class Guard:
         name: The worker in logs and metrics: `router`, or an integration.
         fail: Called once with BrokenWorkerError when more than half of WINDOW consecutive records failed.
         clock: Monotonic seconds.
+
     """
 
     def __init__(self, name: str, fail: Callable[[Exception], None], clock: Callable[[], float] = monotonic) -> None:
@@ -75,6 +76,7 @@ class Guard:
             error: Why it failed. Its text is not logged, since it may quote the record.
             write: Appends the dead letter or rejected record. Not called if the worker turns out to be broken.
             place: Where the record is, for the log.
+
         """
         INTERNAL_FAILURES.labels(self._name).inc()
         log.error("could not handle a record", worker=self._name, reason=describe(error), **place)

@@ -221,13 +221,8 @@ class Producer:
     ) -> None:
         """Append the first form of a record that can be encoded and fits.
 
-        A key longer than SHORT_KEY is kept only with the full form.
-
-        Args:
-            forms: From the full record to the slimmest, which must always fit.
-
-        Raises:
-            RecordTooLargeError: Not even the last form fits; nothing was added.
+        `forms` go from the full record to the slimmest, which must always fit. A key longer than SHORT_KEY is kept only
+        with the full form. Raises RecordTooLargeError if no form fits; nothing was added then.
         """
         is_short = len(key or b"") <= SHORT_KEY
         attempts = [(form, key if is_short or form is forms[0] else None) for form in forms]

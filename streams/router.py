@@ -37,7 +37,6 @@ from streams.topics import (
 from streams.worker import Station, make_station
 from transforms import DROP, Failure
 
-
 LONGEST_TIME = 64
 """Characters of a `receivedAt`, which any producer may set to anything."""
 
@@ -128,9 +127,10 @@ class Router:
         except RecordError as error:
             self._reject(record, "newer_format", str(error), named, confirmations)
         except Exception as error:  # noqa: BLE001  # one odd event must not stop the others
+            detail = describe(error)
             self._set_aside(
                 record, error, confirmations,
-                lambda: self._reject(record, INTERNAL, describe(error), named, confirmations),
+                lambda: self._reject(record, INTERNAL, detail, named, confirmations),
             )  # fmt: skip
             return
         else:

@@ -417,10 +417,11 @@ class DeadLetter(NamedTuple):
         try:
             letter = cls(*(data[name] for name in cls._fields))
             _origin(letter.delivery["from"])
-            if not (type(letter.delivery["payload"]) is dict and type(letter.detail) is type(letter.reason) is str):
-                raise TypeError("payload, reason or detail")
+            payload = letter.delivery["payload"]
         except (KeyError, TypeError, ValueError) as error:
             raise RecordError(f"a dead letter lacks a part: {error}") from error
+        if not (type(payload) is dict and type(letter.detail) is type(letter.reason) is str):
+            raise RecordError("a dead letter has a part of another type")
         return letter
 
     def forms(self) -> list[Callable[[], tuple[bytes, Headers]]]:
@@ -453,6 +454,7 @@ def rejected_headers(
         source: The event's source, empty if it is not known.
         origin: The event's place; None if the collector refused the event, before any topic.
         version: The event's format version, if this version of Turnout cannot read it.
+
     """
     headers = [
         (REASON_HEADER, reason.encode()),
@@ -537,6 +539,7 @@ def check_version(headers: Iterable[tuple[str, bytes | None]]) -> None:
     Raises:
         NewerFormatError: The version is newer than this reader.
         RecordError: The version is not a number.
+
     """
     for name, value in headers:
         if name == VERSION_HEADER:

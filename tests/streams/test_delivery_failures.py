@@ -1,6 +1,8 @@
 """What becomes of deliveries that a vendor does not take at once."""
 
+import re
 import time
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from math import log2
@@ -9,7 +11,8 @@ from unittest.mock import patch
 import pytest
 from aiohttp import web
 
-from forwarders.contract import Contract, Dead, Kind, Limits, Rate, Retry, Throttled, refused
+from forwarders.contract import Contract, Dead, Kind, Limits, Rate, Result, Retry, Throttled, refused
+from streams.delivery.breaker import Breaker
 from streams.events import rfc3339
 from streams.metrics import DELIVERY_PAUSED
 from streams.topics import Retried
@@ -278,7 +281,7 @@ async def test_the_vendors_rate_is_kept_before_it_has_to_refuse(bench: Bench):
 
 
 async def test_a_dead_letter_that_no_record_can_hold_keeps_the_rest(bench: Bench):
-    """A payload near the bound of a record is left out of its letter, and the worker goes on."""
+    """If a payload near the bound of a record leaves no room, its letter has no request, and the worker goes on."""
     await bench.forward({"n": 0, "pad": "x" * 2_000_000}, {"n": 1})
 
     class Talkative(Whole):
@@ -295,21 +298,25 @@ async def test_a_dead_letter_that_no_record_can_hold_keeps_the_rest(bench: Bench
         vendor.answer = lambda _: web.json_response({}, status=400)
         async with bench.running(make(Talkative, vendor)):
             assert await bench.settled(2) == {0: "dead", 1: "dead"}
-    assert [letter.delivery["payload"].get("n") for letter in await bench.dead()] == [None, 1]
+    assert [letter.delivery["payload"].get("n") for letter in await bench.dead()] == [0, 1]
+    assert [letter.request is None for letter in await bench.dead()] == [True, False]
 
 
-async def test_a_mistake_of_ours_ends_the_process_and_loses_nothing(bench: Bench, monkeypatch: pytest.MonkeyPatch):
-    """What no one foresaw ends the worker, uncommitted; it never stops a lane in silence."""
-    await bench.forward({"n": 0})
-    async with receiving() as vendor:
-        context = bench.running(make(Vendor, vendor))
-        await context.__aenter__()
-        monkeypatch.setattr("streams.delivery.breaker.Breaker.hear", None)
-        await until(lambda: bool(bench.failed))
-        with pytest.raises(AssertionError):
-            await context.__aexit__(None, None, None)
-    assert bench.failed == ["one: TypeError while delivering"]
-    assert not (await committed(bench.broker, bench.group, bench.topics.forward("one")))[0]
+async def test_a_mistake_of_ours_costs_its_delivery_only(bench: Bench, monkeypatch: pytest.MonkeyPatch):
+    """What no one foresaw is a dead letter with type and place of the error, and the next delivery flows."""
+    hear = Breaker.hear
+
+    def fail_once(breaker: Breaker, results: Sequence[Result], why: str = "") -> None:
+        monkeypatch.setattr(Breaker, "hear", hear)
+        raise RuntimeError("personal data")
+
+    monkeypatch.setattr(Breaker, "hear", fail_once)
+    await bench.forward({"n": 0}, {"n": 1})
+    async with receiving() as vendor, bench.running(make(Vendor, vendor), items=1, concurrency=1):
+        assert await bench.settled(2) == {0: "dead", 1: "delivered"}
+    (letter,) = await bench.dead()
+    assert letter.reason == "internal"
+    assert re.fullmatch(r"RuntimeError at streams/test_delivery_failures\.py:\d+", letter.detail)
 
 
 async def test_those_beside_a_bad_or_a_throttled_one_go_out_again_at_once(bench: Bench):

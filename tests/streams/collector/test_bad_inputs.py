@@ -12,9 +12,9 @@ import pytest
 from streams.broker import Broker
 from streams.collector.server import Collector
 from streams.dedupe import Windows
+from streams.guard import Guard
 from streams.progress import Progress
 from streams.router import Router
-from streams.guard import Guard
 from streams.ruleset import Holder, Route, RuleSet
 from streams.suppressed import Follower
 from streams.suppression import SuppressedUsers
