@@ -200,7 +200,7 @@ class Producer:
     ) -> None:
         """Add a record, and tell its waiter; raises RecordTooLargeError, and then nothing was added."""
         size = len(value or b"") + len(key or b"") + HEADROOM
-        if size > self.record_bytes or (headers and size + _length(headers) - SHORT_HEADERS > self.record_bytes):
+        if size > self.record_bytes or (headers and size + length_of(headers) - SHORT_HEADERS > self.record_bytes):
             raise RecordTooLargeError(f"a record of {size - HEADROOM} bytes is over the limit of {self.record_bytes}")
         lane = self._lanes.get((topic, partition))
         if lane is None:
@@ -292,5 +292,6 @@ class Producer:
             self._on_failure(error)
 
 
-def _length(headers: Headers) -> int:
+def length_of(headers: Headers) -> int:
+    """Return how many bytes of a record its headers are."""
     return sum(len(name) + len(value) + 8 for name, value in headers)
