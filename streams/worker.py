@@ -178,7 +178,7 @@ class Restarts:
 
     def pause(self) -> float:
         """Return the seconds to wait before the next restart."""
-        return min(LONGEST_PAUSE, FIRST_PAUSE * 2 ** min(self.count, 30))
+        return min(LONGEST_PAUSE, FIRST_PAUSE * 2.0 ** min(self.count, 30))
 
     def are_over(self) -> bool:
         """Whether the station has run steadily since."""
