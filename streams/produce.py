@@ -294,4 +294,4 @@ class Producer:
 
 def length_of(headers: Headers) -> int:
     """Return how many bytes of a record its headers are."""
-    return sum(len(name) + len(value) + 8 for name, value in headers)
+    return sum(len(name) + len(value or b"") + 8 for name, value in headers)

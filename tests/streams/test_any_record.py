@@ -192,7 +192,7 @@ def records_of(odd: Sequence[tuple[bytes | None, Any, Any, Any]]) -> list[LocalR
 
 def check(bench: Bench, odd: Sequence[tuple[bytes | None, Any, Any, Any]]) -> None:
     found = bench.run(bench.take(records_of(odd)))  # type: ignore[attr-defined]
-    good = dict.fromkeys(bench.names, {"delivered"})
+    good = {name: {"delivered"} for name in bench.names}
     for number in range(len(odd)):
         fate = found.get(2 * number, {})
         assert "" in fate or set(fate) == set(bench.names), f"no outcome for {set(bench.names) - set(fate)}"
@@ -259,6 +259,19 @@ RECORDS = st.tuples(events() | events() | st.none() | st.binary(max_size=50), KE
 @given(odd=st.lists(RECORDS, min_size=4, max_size=8))
 def test_any_record_ends_in_an_outcome(bench: Bench, odd: list[Any]):
     """Whatever value, key, headers and timestamp it has; the good event after it is delivered everywhere."""
+    check(bench, odd)
+
+
+@pytest.mark.parametrize("message_id", [None, "m"])
+@pytest.mark.parametrize("depths", [range(240, 250), range(250, 260), [300, 900, 1100]])
+def test_deep_events_end_in_an_outcome(bench: Bench, depths: Sequence[int], message_id: str | None):
+    """Also if the event can be read, and its delivery, its request or its dead letter is one level too deep."""
+    odd = []
+    for depth in depths:
+        deep = '{"a":' * depth + str(depth) + "}" * depth
+        event = {**GOOD, "messageId": message_id and f"{message_id}{depth}", "properties": 0}
+        value = json.dumps(event).replace('"properties": 0', f'"properties": {deep}')
+        odd.append((value.encode(), b"u", [SOURCE], 1_790_000_000_000))
     check(bench, odd)
 
 
