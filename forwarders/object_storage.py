@@ -37,6 +37,9 @@ if TYPE_CHECKING:
 
 ID: Final = "delivery_id"
 NESTED: Final = frozenset({dict, list})
+EXACT: Final = range(-(2**53), 2**53 + 1)
+"""Integers that a double holds exactly."""
+
 INT64: Final = range(-(2**63), 2**63)
 
 
@@ -256,8 +259,10 @@ def _array(values: list[Any]) -> "Array":
             return pa.array(values, pa.bool_())
         case kinds if kinds == {int} and all(value is None or value in INT64 for value in values):
             return pa.array(values, pa.int64())
-        case kinds if kinds in ({float}, {int, float}):
+        case kinds if kinds == {float}:
             return pa.array(values, pa.float64())
+        case kinds if kinds == {int, float} and all(type(value) is not int or value in EXACT for value in values):
+            return pa.array([None if value is None else float(value) for value in values], pa.float64())
         case kinds if kinds <= {str} or kinds == {bytes}:
             return pa.array(values, pa.string())
     texts = [value if value is None or isinstance(value, bytes) else orjson.dumps(value) for value in values]

@@ -4,7 +4,8 @@ An event is a repeat only of one with a *lower* offset; otherwise our own redeli
 The window goes with its partition, and is read back from the topic when the partition comes.
 """
 
-from collections.abc import Iterable
+import time
+from collections.abc import AsyncIterator, Iterable
 from typing import Any
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
@@ -13,27 +14,35 @@ from streams import events, topics
 from streams.broker import Broker
 from streams.events import Event
 from streams.progress import TP
+from streams.topics import RecordError, Rejected, Topics
+
+REPLAY_BYTES = 64
+"""How much of a replay header counts; any producer may send a longer one."""
+
+HOUR_MS = 3600 * 1000
 
 
-def source_of(headers: Iterable[tuple[str, bytes]]) -> str | None:
-    """The source that a record's headers name."""
+def source_of(headers: Iterable[tuple[str, bytes | None]]) -> str | None:
+    """The source that a record's headers name; a header without a value names none."""
     for name, value in headers:
-        if name == topics.SOURCE_HEADER:
+        if name == topics.SOURCE_HEADER and value is not None:
             return value.decode(errors="replace")
     return None
 
 
-def sender_of(headers: Iterable[tuple[str, bytes]], event: Event) -> str:
+def sender_of(headers: Iterable[tuple[str, bytes | None]], event: Event) -> str:
     """What a messageId is unique within: a source, and of what was rejected and is sent again only that.
 
     So what is sent again repeats neither the event that was rejected, nor lets itself be sent twice.
     """
     source, replay = "", ""
     for name, value in headers:
+        if value is None:
+            continue
         if name == topics.SOURCE_HEADER:
             source = value.decode(errors="replace")
         elif name == topics.REPLAY_HEADER:
-            replay = value.decode(errors="replace")
+            replay = value[:REPLAY_BYTES].decode(errors="replace")
     source = source or event.get("writeKey", "")
     return f"{source} {replay}" if replay else source
 
@@ -62,20 +71,19 @@ class Window:
             self._old, self._young = self._young, {}
         return repeated
 
-    def remember(self, record: Any) -> None:
-        """Take in a record of the events topic that is not to be routed (again); one that is no event counts not."""
-        try:
-            event = events.parse(record.value or b"")
-        except events.EventError:
-            return
-        self.repeats(sender_of(record.headers, event), events.message_id(event), record.offset)
+    def forget(self, source: str, message_id: str, offset: int) -> None:
+        """Forget the event at `offset`: it was rejected, and does not count as seen."""
+        key = f"{source} {message_id}"
+        for generation in (self._young, self._old):
+            if generation.get(key) == offset:
+                del generation[key]
 
 
 class Windows:
     """The windows of the partitions that a router holds."""
 
-    def __init__(self, broker: Broker, size: int, client_id: str) -> None:
-        self._broker, self._size, self._client_id = broker, size, client_id
+    def __init__(self, broker: Broker, size: int, client_id: str, its_topics: Topics) -> None:
+        self._broker, self._size, self._client_id, self._topics = broker, size, client_id, its_topics
         self._windows: dict[TP, Window] = {}
 
     async def of(self, tp: TP, offset: int) -> Window:
@@ -94,17 +102,67 @@ class Windows:
             self._windows.pop(tp, None)
 
     async def _read_back(self, window: Window, tp: TopicPartition, end: int) -> None:
+        """Take in the events before `end` that the router counted as seen: not those that it rejected."""
         consumer = AIOKafkaConsumer(
             **self._broker.consumer(), client_id=self._client_id, group_id=None, enable_auto_commit=False
         )
         await consumer.start()
         try:
             consumer.assign([tp])
-            first = (await consumer.beginning_offsets([tp]))[tp]
-            consumer.seek(tp, max(first, end - self._size))
-            while await consumer.position(tp) < end:
-                for record in (await consumer.getmany(timeout_ms=1000)).get(tp, ()):
-                    if record.offset < end:
-                        window.remember(record)
+            first = max((await consumer.beginning_offsets([tp]))[tp], end - self._size)
+            consumer.seek(tp, first)
+            seen: list[tuple[str, str, int]] = []
+            since = now = int(time.time() * 1000)
+            async for record in _records_before(consumer, tp, end):
+                since = min(since, record.timestamp)
+                if (found := _identify(record)) is not None:
+                    seen.append((*found, record.offset))
+            rejected = await self._read_rejected(consumer, tp, first, since if 0 < since < now else 0)
         finally:
             await consumer.stop()
+        for sender, message_id, offset in seen:
+            if offset not in rejected:
+                window.repeats(sender, message_id, offset)
+
+    async def _read_rejected(self, consumer: AIOKafkaConsumer, tp: TopicPartition, first: int, since: int) -> set[int]:
+        """Find the offsets of a partition, from `first` on, that the router rejected after `since` (ms since 1970)."""
+        part = TopicPartition(self._topics.rejected, tp.partition % self._topics.partitions)
+        consumer.assign([part])
+        end = (await consumer.end_offsets([part]))[part]
+        if since:
+            found = (await consumer.offsets_for_times({part: max(0, since - HOUR_MS)}))[part]
+            consumer.seek(part, end if found is None else found.offset)
+        else:
+            await consumer.seek_to_beginning(part)
+        offsets = set()
+        async for record in _records_before(consumer, part, end):
+            try:
+                letter = Rejected.decode(record.key, record.value, record.headers)
+            except RecordError:
+                continue
+            origin = letter.origin
+            if (
+                origin is not None
+                and (origin.topic, origin.partition) == (tp.topic, tp.partition)
+                and origin.offset >= first
+                and letter.reason != topics.QUARANTINED_REASON
+            ):
+                offsets.add(origin.offset)
+        return offsets
+
+
+async def _records_before(consumer: AIOKafkaConsumer, part: TopicPartition, end: int) -> AsyncIterator[Any]:
+    while await consumer.position(part) < end:
+        for record in (await consumer.getmany(timeout_ms=1000)).get(part, ()):
+            if record.offset < end:
+                yield record
+
+
+def _identify(record: Any) -> tuple[str, str] | None:
+    """Return what an event is deduped by, None for a record that is no event."""
+    try:
+        topics.check_version(record.headers)
+        event = events.parse(record.value or b"")
+        return sender_of(record.headers, event), events.message_id(event)
+    except Exception:  # noqa: BLE001  # the router rejects what raises here, and a rejected event does not count
+        return None

@@ -16,6 +16,9 @@ from typing_extensions import TypedDict
 Event = dict[str, Any]
 """An event of the spec, as parsed from JSON."""
 
+LATEST_TIMESTAMP = 253_402_300_800_000
+"""The first millisecond since 1970 of the year 10000, which has no RFC 3339 text."""
+
 TYPES = ("track", "page", "screen", "identify", "group", "alias")
 
 Id = Annotated[str, Field(max_length=1024)] | StrictInt | None
@@ -173,6 +176,14 @@ def time_of(event: Event, seconds: float) -> str:
         at = event["timestamp"] = rfc3339(seconds)
         event["turnout"] = {"timestamp": "record"}
     return at
+
+
+def record_time(timestamp: int | None, now: float) -> float:
+    """Return a record's time in seconds since 1970: its timestamp in milliseconds, else `now`.
+
+    Any producer may leave the timestamp out (-1), or set it to a number that is no date.
+    """
+    return timestamp / 1000 if timestamp is not None and 0 <= timestamp < LATEST_TIMESTAMP else now
 
 
 def rfc3339(seconds: float) -> str:

@@ -11,6 +11,13 @@ SPANS_A_RECORD = 20_000
 """How many intervals one record may hold; more go into several, far below the size that a record may have."""
 
 
+NAMED_A_RECORD = 300
+"""How many offsets with a reason one record may hold. Each takes at most about 4 KB, since details are cut."""
+
+DETAIL_CHARACTERS = 500
+"""How much of a detail is kept with an outcome; the dead letter or rejected record has it whole."""
+
+
 class Tally:
     """The outcomes of some offsets of one source partition, until they are written."""
 
@@ -36,7 +43,7 @@ class Tally:
     def name(self, integration: str, rule: str, outcome: str, offset: int, reason: str, detail: str = "") -> None:
         """One offset has this outcome, for a reason worth keeping: a short code, and a detail without personal data."""
         self.add(integration, rule, outcome, offset)
-        self._named.append(Named(integration, rule, outcome, offset, reason, detail))
+        self._named.append(Named(integration, rule, outcome, offset, reason, detail[:DETAIL_CHARACTERS]))
 
     def record(self, integration: str, rule: str, outcome: str, offset: int, reason: str, detail: str) -> None:
         """As `name` where there is a reason, else as `add`."""
@@ -47,7 +54,7 @@ class Tally:
 
     def note(self, offset: int, reason: str, detail: str) -> None:
         """A remark on an event, whatever becomes of it."""
-        self._named.append(Named("", "", NOTED, offset, reason, detail))
+        self._named.append(Named("", "", NOTED, offset, reason, detail[:DETAIL_CHARACTERS]))
 
     def count(self, counter: Counter) -> None:
         """Add what stands here to a metric by integration and outcome."""
@@ -61,7 +68,9 @@ class Tally:
             for (integration, rule, outcome, detail), offsets in self._offsets.items()
             for first, last in intervals(sorted(offsets))
         )
-        named = self._named
-        while (some := list(islice(spans, SPANS_A_RECORD))) or named:
-            yield Outcomes(self._stage, self._topic, self._partition, self._rules, some, named)
-            named = []
+        named = iter(self._named)
+        while True:
+            some, reasons = list(islice(spans, SPANS_A_RECORD)), list(islice(named, NAMED_A_RECORD))
+            if not (some or reasons):
+                return
+            yield Outcomes(self._stage, self._topic, self._partition, self._rules, some, reasons)

@@ -62,6 +62,17 @@ LAG = Gauge(
     "Records not finished in this process's partitions of a topic, those included that wait for a vendor.",
     ["topic"],
 )
+INTERNAL_FAILURES = Counter(
+    "turnout_internal_failures",
+    "Records that a worker could not handle because of an error in Turnout or a plug-in, by worker: `router`, or the "
+    "integration.",
+    ["worker"],
+)
+WORKER_FAILING = Gauge(
+    "turnout_worker_failing",
+    "1 while the router or an integration is stopped after a failure, and is restarted with back-off.",
+    ["worker"],
+)
 PLAN_VIOLATIONS = Counter(
     "turnout_plan_violations",
     "What was not as a tracking plan has it, by plan, the plan's event and the rule: a keyword of JSON Schema, "

@@ -6,7 +6,7 @@ share batches, and a caller learns through its `Waiter` when all of its own are 
 
 import asyncio
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from time import monotonic
 from typing import Any, Protocol
 
@@ -20,14 +20,27 @@ from streams.topics import RECORD_BYTES, Headers
 connections.mend()
 
 HEADROOM = 512
-"""Bytes that a batch may add to a record's key, value and headers."""
+"""Bytes that a batch and Turnout's own short headers may add to a record's key and value.
 
+Kafka's part is below 150 bytes. So a delivery that fits into a forward topic also fits into the retry topic.
+"""
+
+SHORT_HEADERS = 256
+"""Bytes of headers that the headroom has room for."""
+
+
+SHORT_KEY = 64 * 1024
+"""Bytes of a key that a slimmer form of a record keeps."""
 
 NO_HEADERS: Headers = []
 
 
 class RecordTooLargeError(ValueError):
     """A record that the topic would refuse; nothing was appended."""
+
+
+Form = Callable[[], tuple[bytes | None, Headers]]
+"""Makes one form of a record: its value and headers. It may raise if that form cannot be encoded."""
 
 
 class Waiter(Protocol):
@@ -187,7 +200,7 @@ class Producer:
     ) -> None:
         """Add a record, and tell its waiter; raises RecordTooLargeError, and then nothing was added."""
         size = len(value or b"") + len(key or b"") + HEADROOM
-        if size > self.record_bytes or (headers and size + _length(headers) > self.record_bytes):
+        if size > self.record_bytes or (headers and size + length_of(headers) - SHORT_HEADERS > self.record_bytes):
             raise RecordTooLargeError(f"a record of {size - HEADROOM} bytes is over the limit of {self.record_bytes}")
         lane = self._lanes.get((topic, partition))
         if lane is None:
@@ -202,6 +215,25 @@ class Producer:
             waiter.hold()
         batch.size += size
         self.unconfirmed += size
+
+    def safe_append(
+        self, topic: str, partition: int, waiter: Waiter, *, key: bytes | None, forms: Sequence[Form]
+    ) -> None:
+        """Append the first form of a record that can be encoded and fits.
+
+        `forms` go from the full record to the slimmest, which must always fit. A key longer than SHORT_KEY is kept only
+        with the full form. Raises RecordTooLargeError if no form fits; nothing was added then.
+        """
+        is_short = len(key or b"") <= SHORT_KEY
+        attempts = [(form, key if is_short or form is forms[0] else None) for form in forms]
+        for form, its_key in (*attempts, (forms[-1], None)):
+            try:
+                value, headers = form()
+                self.append(topic, partition, waiter, key=its_key, value=value, headers=headers)
+            except Exception:  # noqa: BLE001, S112  # whatever is wrong with this form, the next has less of it
+                continue
+            return
+        raise RecordTooLargeError(f"no form of a record fits into {topic}")
 
     async def wait_for_room(self) -> None:
         """Wait until the unconfirmed bytes are below the bound."""
@@ -260,5 +292,6 @@ class Producer:
             self._on_failure(error)
 
 
-def _length(headers: Headers) -> int:
-    return sum(len(name) + len(value) + 8 for name, value in headers)
+def length_of(headers: Headers) -> int:
+    """Return how many bytes of a record its headers are."""
+    return sum(len(name) + len(value or b"") + 8 for name, value in headers)

@@ -1,26 +1,29 @@
 """The router: the agent from the events topic to the forward topics."""
 
 import time
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 from streams import events
 from streams.broker import Broker
 from streams.dedupe import Window, Windows, sender_of, source_of
-from streams.events import EventError
+from streams.events import Event, EventError
 from streams.gate import find_source, held_back
+from streams.guard import INTERNAL, Guard, describe
 from streams.ledger import Tally
 from streams.metrics import ROUTER_EVENTS, ROUTER_OUTCOMES, ROUTER_REJECTED
 from streams.produce import Producer, RecordTooLargeError
 from streams.progress import Run
-from streams.ruleset import Holder, RuleSet
+from streams.ruleset import Holder, Route, RuleSet
 from streams.settings import RouterSettings
+from streams.sources import Source
 from streams.steps import Held, take
 from streams.suppressed import Follower
 from streams.suppression import SuppressedUsers
 from streams.topics import (
     FORWARDED,
     QUARANTINED_REASON,
+    VERSION_HEADER,
     DeadLetter,
     Delivery,
     Origin,
@@ -34,14 +37,20 @@ from streams.topics import (
 from streams.worker import Station, make_station
 from transforms import DROP, Failure
 
+LONGEST_TIME = 64
+"""Characters of a `receivedAt`, which any producer may set to anything."""
+
+HELD_SECONDS = 5.0
+"""How long a stop waits for runs when some are held by the guard, which may not be finished at all."""
+
 
 class Confirmations:
     """Finishes a run when every record that it led to is confirmed; one refused ends the process, uncommitted."""
 
-    __slots__ = ("_failed", "_open", "_run")
+    __slots__ = ("_failed", "_open", "run")
 
     def __init__(self, run: Run) -> None:
-        self._run = run
+        self.run = run
         self._open = 1
         self._failed = False
 
@@ -54,7 +63,27 @@ class Confirmations:
         self._open -= 1
         self._failed = self._failed or error is not None
         if not self._open and not self._failed:
-            self._run.finish()
+            self.run.finish()
+
+
+class _Facts(NamedTuple):
+    """What all deliveries of one event share."""
+
+    message_id: str
+    type: str
+    event: str | None
+    time: str
+    received: str
+    source: str
+    origin: Origin
+
+
+class _Failed(NamedTuple):
+    """A delivery that could not be made because of an error of ours, and where to report it."""
+
+    error: Exception
+    integration: str
+    delivery: Delivery
 
 
 class Router:
@@ -67,10 +96,11 @@ class Router:
         producer: Producer,
         windows: Windows,
         follower: Follower,
+        guard: Guard,
         clock: Callable[[], float],
     ) -> None:
         self._holder, self._topics, self._producer, self._windows = holder, topics, producer, windows
-        self._follower, self._clock = follower, clock
+        self._follower, self._guard, self._clock = follower, guard, clock
 
     async def work(self, run: Run) -> None:
         """Route a run of events. One bad event holds up none of its neighbours."""
@@ -83,117 +113,190 @@ class Router:
         for record in run.records:
             self._route(record, rules, window, tally, confirmations)
         ROUTER_EVENTS.inc(len(run.records))
-        tally.count(ROUTER_OUTCOMES)
-        target = partition % self._topics.partitions
-        for outcomes in tally.records():
-            self._producer.append(
-                self._topics.outcomes,
-                target,
-                confirmations,
-                key=f"{topic}:{partition}".encode(),
-                value=outcomes.encode(),
-            )
+        self._write_outcomes(tally, confirmations, partition)
         confirmations.release(None)
         await self._producer.wait_for_room()
 
     def _route(self, record: Any, rules: RuleSet, window: Window, tally: Tally, confirmations: Confirmations) -> None:
+        owner = rules.sources.by_topic(record.topic)
+        named = owner.name if owner else source_of(record.headers)
+        try:
+            prepared = self._prepare(record, rules, window, tally, named, confirmations)
+        except EventError as error:
+            self._reject(record, error.code, str(error), named, confirmations)
+        except RecordError as error:
+            self._reject(record, "newer_format", str(error), named, confirmations)
+        except Exception as error:  # noqa: BLE001  # one odd event must not stop the others
+            detail = describe(error)
+            self._set_aside(
+                record, error, confirmations,
+                lambda: self._reject(record, INTERNAL, detail, named, confirmations),
+            )  # fmt: skip
+            return
+        else:
+            failed = self._forward(*prepared, record, rules, tally, confirmations) if prepared else ()
+            if failed:
+                self._set_aside(
+                    record, failed[0].error, confirmations,
+                    lambda: self._bury_failed(failed, record, rules, confirmations),
+                )  # fmt: skip
+                return
+        self._guard.passed()
+
+    def _prepare(
+        self,
+        record: Any,
+        rules: RuleSet,
+        window: Window,
+        tally: Tally,
+        named: str | None,
+        confirmations: Confirmations,
+    ) -> tuple[Event, Source, _Facts] | None:
+        """Decode an event and take it through its source's steps; returns None if it goes no further.
+
+        Raises EventError and RecordError for events that are to be rejected.
+        """
         offset = record.offset
         if record.value is None:
             for route in rules.routes:
                 tally.name(route.integration, "", Outcome.FILTERED, offset, "tombstone")
-            return
-        owner = rules.sources.by_topic(record.topic)
-        named = owner.name if owner else source_of(record.headers)
-        try:
-            check_version(record.headers)
-            event = events.parse(record.value)
-            source = find_source(rules.sources, named, event)
-        except EventError as error:
-            self._reject(record, error.code, str(error), named, confirmations)
-            return
-        except RecordError as error:
-            self._reject(record, "format", str(error), named, confirmations)
-            return
+            return None
+        check_version(record.headers)
+        event = events.parse(record.value)
+        source = find_source(rules.sources, named, event)
         message_id = events.message_id(event)
-        if window.repeats(sender_of(record.headers, event), message_id, offset):
+        sender = sender_of(record.headers, event)
+        if window.repeats(sender, message_id, offset):
             for route in rules.routes:
                 tally.add(route.integration, "", Outcome.DUPLICATE, offset)
-            return
-        if source.steps:
-            try:
+            return None
+        try:
+            if source.steps:
                 taken = take(source.steps, event, lambda reason, detail: tally.note(offset, reason, detail))
-            except EventError as error:
-                self._reject(record, error.code, str(error), named, confirmations)
-                return
-            if isinstance(taken, Held):
-                for route in rules.routes:
-                    tally.record(route.integration, "", taken.outcome, offset, taken.reason, taken.detail)
-                if taken.outcome is Outcome.QUARANTINED:
-                    self._reject(record, QUARANTINED_REASON, taken.detail, named, confirmations)
-                return
-            event = taken
-        at = events.time_of(event, record.timestamp / 1000)
-        received = event.get("receivedAt") or events.rfc3339(record.timestamp / 1000)
-        origin = Origin(record.topic, record.partition, offset)
+                if isinstance(taken, Held):
+                    for route in rules.routes:
+                        tally.record(route.integration, "", taken.outcome, offset, taken.reason, taken.detail)
+                    if taken.outcome is Outcome.QUARANTINED:
+                        self._reject(record, QUARANTINED_REASON, taken.detail, named, confirmations)
+                    return None
+                event = taken
+            at = events.record_time(record.timestamp, self._clock())
+            time_of, received, name = events.time_of(event, at), event.get("receivedAt"), event.get("event")
+            if type(received) is not str or len(received) > LONGEST_TIME:
+                received = events.rfc3339(at)
+        except Exception:
+            # It is going to be rejected, and may be sent again.
+            window.forget(sender, message_id, offset)
+            raise
+        return (
+            event,
+            source,
+            _Facts(
+                message_id,
+                event["type"],
+                name if type(name) is str else None,
+                time_of,
+                received,
+                source.name,
+                Origin(record.topic, record.partition, offset),
+            ),
+        )
+
+    def _forward(
+        self,
+        event: Event,
+        source: Source,
+        facts: _Facts,
+        record: Any,
+        rules: RuleSet,
+        tally: Tally,
+        confirmations: Confirmations,
+    ) -> Sequence[_Failed]:
+        """Forward an event to each integration that wants it; returns the deliveries that failed."""
+        offset, key, version = record.offset, record.key, rules.version
         partition = record.partition % self._topics.partitions
+        failed: list[_Failed] = []
         for route in rules.routes:
             integration = route.integration
-            if route.sources is not None and source.name not in route.sources:
-                tally.add(integration, "", Outcome.FILTERED, offset)
+            try:
+                made = self._map(route, event, source, offset, tally)
+            except Exception as error:  # noqa: BLE001  # the other integrations are to have the event
+                failed.append(_Failed(error, integration, _delivery(facts, "", version, {}, single=True)))
                 continue
-            held = held_back(route, event, source)
-            if held is not None:
-                tally.add(integration, "", held.outcome, offset, held.detail)
-                continue
-            for rule, payload in route.apply(event):
-                if payload is DROP:
-                    tally.add(integration, rule, Outcome.FILTERED, offset)
-                    continue
-                delivery = Delivery(
-                    message_id if route.single else f"{message_id}:{rule}",
-                    rule,
-                    rules.version,
-                    event["type"],
-                    event.get("event"),
-                    at,
-                    received,
-                    source.name,
-                    origin,
-                    payload,
-                )
-                if type(payload) is Failure:
-                    where = f"{payload.path}:{payload.line}:{payload.column}: {payload.error}"
-                    self._bury(delivery, integration, record.key, "mapping", where, tally, confirmations)
-                    continue
+            for rule, payload in made:
                 try:
-                    self._producer.append(
-                        route.topic, partition, confirmations, key=record.key, value=delivery.encode()
-                    )
-                except (RecordTooLargeError, TypeError) as error:
-                    reason = "too_large" if isinstance(error, RecordTooLargeError) else "not_json"
-                    self._bury(delivery, integration, record.key, reason, str(error), tally, confirmations)
-                    continue
-                tally.add(integration, rule, FORWARDED, offset)
+                    if payload is DROP:
+                        tally.add(integration, rule, Outcome.FILTERED, offset)
+                        continue
+                    delivery = _delivery(facts, rule, version, payload, single=route.single)
+                    if type(payload) is Failure:
+                        where = f"{payload.path}:{payload.line}:{payload.column}: {payload.error}"
+                        self._bury(delivery, integration, key, "mapping", where, tally, confirmations)
+                        continue
+                    try:
+                        self._producer.append(route.topic, partition, confirmations, key=key, value=delivery.encode())
+                    except (RecordTooLargeError, TypeError) as error:
+                        reason = "too_large" if isinstance(error, RecordTooLargeError) else "not_json"
+                        self._bury(delivery, integration, key, reason, str(error), tally, confirmations)
+                        continue
+                    tally.add(integration, rule, FORWARDED, offset)
+                except Exception as error:  # noqa: BLE001  # as above
+                    failed.append(_Failed(error, integration, _delivery(facts, rule, version, {}, single=route.single)))
+        return failed
+
+    @staticmethod
+    def _map(route: Route, event: Event, source: Source, offset: int, tally: Tally) -> Sequence[tuple[str, Any]]:
+        """Return what a route's rules make of an event; nothing if the route is not to have it."""
+        if route.sources is not None and source.name not in route.sources:
+            tally.add(route.integration, "", Outcome.FILTERED, offset)
+            return ()
+        held = held_back(route, event, source)
+        if held is not None:
+            tally.add(route.integration, "", held.outcome, offset, held.detail)
+            return ()
+        return route.apply(event)
+
+    def _set_aside(
+        self, record: Any, error: Exception, confirmations: "Confirmations", write: Callable[[], None]
+    ) -> None:
+        """Let the guard decide when, and whether, `write` rejects or buries a record that failed."""
+        confirmations.hold()
+        run = confirmations.run
+        run.rest()
+
+        def write_and_release() -> None:
+            if not run.dropped:
+                write()
+                confirmations.release(None)
+
+        self._guard.failed(
+            error, write_and_release, topic=record.topic, partition=record.partition, offset=record.offset
+        )
 
     def _reject(self, record: Any, reason: str, detail: str, source: str | None, confirmations: Confirmations) -> None:
         ROUTER_REJECTED.labels(reason).inc()
+        origin = Origin(record.topic, record.partition, record.offset)
+        version = dict(record.headers).get(VERSION_HEADER) if reason == "newer_format" else None
+        too_large = f"{len(record.value or b'')} bytes, kept only where it came from ({reason})"
+        self._producer.safe_append(
+            self._topics.rejected,
+            record.partition % self._topics.partitions,
+            confirmations,
+            key=record.key,
+            forms=[
+                lambda: (record.value, rejected_headers(reason, detail, source or "", origin, version)),
+                lambda: (b"", rejected_headers("too_large", too_large, source or "", origin)),
+                lambda: (b"", rejected_headers("too_large", too_large, "", origin)),
+            ],
+        )
 
-        def append(reason: str, detail: str, value: bytes) -> None:
-            self._producer.append(
-                self._topics.rejected,
-                record.partition % self._topics.partitions,
-                confirmations,
-                key=record.key,
-                value=value,
-                headers=rejected_headers(
-                    reason, detail, source or "", Origin(record.topic, record.partition, record.offset)
-                ),
-            )
-
-        try:
-            append(reason, detail, record.value)
-        except RecordTooLargeError:
-            append("too_large", f"{len(record.value)} bytes, kept only where it came from ({reason})", b"")
+    def _bury_failed(
+        self, failed: Sequence[_Failed], record: Any, rules: RuleSet, confirmations: Confirmations
+    ) -> None:
+        tally = Tally(Stage.ROUTER, record.topic, record.partition, rules.version)
+        for error, integration, delivery in failed:
+            self._bury(delivery, integration, record.key, INTERNAL, describe(error), tally, confirmations)
+        self._write_outcomes(tally, confirmations, record.partition)
 
     def _bury(
         self,
@@ -209,10 +312,37 @@ class Router:
         letter = DeadLetter(
             integration, delivery._replace(payload={}).data(), reason, detail, 0, events.rfc3339(self._clock())
         )
-        self._producer.append(
-            self._topics.dead, origin.partition % self._topics.partitions, confirmations, key=key, value=letter.encode()
+        self._producer.safe_append(
+            self._topics.dead, origin.partition % self._topics.partitions, confirmations, key=key, forms=letter.forms()
         )
         tally.name(integration, delivery.rule, Outcome.DEAD, origin.offset, reason, detail)
+
+    def _write_outcomes(self, tally: Tally, confirmations: Confirmations, partition: int) -> None:
+        tally.count(ROUTER_OUTCOMES)
+        for outcomes in tally.records():
+            self._producer.append(
+                self._topics.outcomes,
+                partition % self._topics.partitions,
+                confirmations,
+                key=f"{outcomes.topic}:{partition}".encode(),
+                value=outcomes.encode(),
+            )
+
+
+def _delivery(facts: _Facts, rule: str, version: str, payload: Any, *, single: bool) -> Delivery:
+    message_id, kind, event, time, received, source, origin = facts
+    return Delivery(
+        message_id if single else f"{message_id}:{rule}",
+        rule,
+        version,
+        kind,
+        event,
+        time,
+        received,
+        source,
+        origin,
+        payload,
+    )
 
 
 def make_router(
@@ -232,9 +362,10 @@ def make_router(
     `suppressed` are the users that the rules in `holder` ask about.
     """
     group = f"{topics.prefix}.router"
-    windows = Windows(broker, settings.dedupe_window, group)
+    windows = Windows(broker, settings.dedupe_window, group, topics)
     follower = Follower(broker, topics.suppressed, suppressed, group)
-    router = Router(holder, topics, producer, windows, follower, clock)
+    guard = Guard("router", lambda error: station.give_up(error, "routing"))
+    router = Router(holder, topics, producer, windows, follower, guard, clock)
     station = make_station(
         "router",
         topics.events,
@@ -248,6 +379,15 @@ def make_router(
         budget=settings.fetched_bytes,
     )
 
+    async def settle(patience: float) -> bool:
+        guard.flush()
+        return await station.progress.wait_until_settled(min(patience, HELD_SECONDS) if guard.holds else patience)
+
+    async def stop() -> None:
+        guard.drop()
+        await follower.stop()
+
+    station.transport.settle = settle
     station.transport.on_revoked = windows.drop
-    station.stopped = [follower.stop]
+    station.stopped = [stop]
     return station

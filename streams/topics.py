@@ -5,7 +5,7 @@ Keys are UTF-8: of an event and of all that comes from it the userId, else the a
 that is newer than itself.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, NamedTuple
@@ -15,6 +15,9 @@ import orjson
 VERSION = 1
 """The format that this code writes, and the newest that it reads."""
 
+VERSION_DIGITS = 9
+"""How long a version may be; a longer one is newer than any that there will be."""
+
 SOURCE_HEADER = "turnout-source"
 VERSION_HEADER = "turnout-version"
 REASON_HEADER = "turnout-reason"
@@ -23,6 +26,7 @@ FROM_HEADER = "turnout-from"
 ATTEMPT_HEADER = "turnout-attempt"
 DUE_HEADER = "turnout-due"
 SINCE_HEADER = "turnout-since"
+FORMAT_HEADER = "turnout-format"
 HANDLED_HEADER = "turnout-handled"
 REPLAY_HEADER = "turnout-replay"
 
@@ -39,6 +43,9 @@ DAY = 24 * 3600
 
 RECORD_BYTES = 2 * 1024 * 1024
 """The largest record of the topics that Turnout writes; what is made of an event may be larger than the event."""
+
+LONGEST_TEXT = 4096
+"""Characters of a text that a record keeps beside an event, if all of it does not fit."""
 
 Headers = list[tuple[str, bytes]]
 
@@ -140,7 +147,10 @@ class RecordError(ValueError):
 
 
 class NewerFormatError(RecordError):
-    """A record in a format newer than this reader: somebody must upgrade it, so it must not go on."""
+    """A record in a format newer than this reader, which must be upgraded.
+
+    In a topic that only Turnout writes, it ends the worker. In `events`, where anybody may write, it is rejected.
+    """
 
     def __init__(self, version: object) -> None:
         super().__init__(
@@ -165,6 +175,14 @@ class Origin(NamedTuple):
     topic: str
     partition: int
     offset: int
+
+
+def _origin(value: Any) -> Origin:
+    """Read the coordinates in a record; raises TypeError or ValueError."""
+    topic, partition, offset = value
+    if not (type(topic) is str and type(partition) is type(offset) is int):
+        raise TypeError("from")
+    return Origin(topic, partition, offset)
 
 
 class Delivery(NamedTuple):
@@ -210,7 +228,7 @@ class Delivery(NamedTuple):
         """The delivery in a record's value; raises RecordError."""
         data = _decode(value)
         try:
-            return cls(
+            made = cls(
                 data["id"],
                 data["rule"],
                 data["rules"],
@@ -219,11 +237,14 @@ class Delivery(NamedTuple):
                 data["time"],
                 data["received"],
                 data["source"],
-                Origin(*data["from"]),
+                _origin(data["from"]),
                 data["payload"],
             )
-        except (KeyError, TypeError) as error:
+        except (KeyError, TypeError, ValueError) as error:
             raise RecordError(f"a delivery lacks a part: {error}") from error
+        if not (type(made.payload) is dict and type(made.id) is type(made.rule) is type(made.rules) is str):
+            raise RecordError("a delivery has a part of another type")
+        return made
 
 
 class Retried(NamedTuple):
@@ -254,13 +275,9 @@ class Retried(NamedTuple):
         check_version(headers)
         found = dict(headers)
         try:
-            return cls(
-                int(found[ATTEMPT_HEADER]),
-                int(found[DUE_HEADER]) / 1000,
-                int(found[SINCE_HEADER]) / 1000,
-                found[REASON_HEADER].decode(),
-            )
-        except (KeyError, ValueError) as error:
+            attempts, due, since = (int(found[name][:15]) for name in (ATTEMPT_HEADER, DUE_HEADER, SINCE_HEADER))
+            return cls(attempts, due / 1000, since / 1000, found[REASON_HEADER].decode())
+        except (KeyError, ValueError, TypeError, AttributeError) as error:
             raise RecordError(f"a retried delivery lacks a header: {error}") from error
 
 
@@ -398,24 +415,68 @@ class DeadLetter(NamedTuple):
         """The dead letter in a record's value; raises RecordError."""
         data = _decode(value)
         try:
-            return cls(*(data[name] for name in cls._fields))
-        except KeyError as error:
+            letter = cls(*(data[name] for name in cls._fields))
+            _origin(letter.delivery["from"])
+            payload = letter.delivery["payload"]
+        except (KeyError, TypeError, ValueError) as error:
             raise RecordError(f"a dead letter lacks a part: {error}") from error
+        if not (type(payload) is dict and type(letter.detail) is type(letter.reason) is str):
+            raise RecordError("a dead letter has a part of another type")
+        return letter
+
+    def forms(self) -> list[Callable[[], tuple[bytes, Headers]]]:
+        """Make the forms of the record for `Producer.safe_append`: each has less in it, the last always fits."""
+        delivery = self.delivery
+        unsent = self._replace(request=None, answer=None)
+        bare = unsent._replace(delivery={**delivery, "payload": {}})
+
+        def short() -> DeadLetter:
+            texts = {name: value[:LONGEST_TEXT] for name, value in delivery.items() if type(value) is str}
+            kept = {**dict.fromkeys(delivery), **texts, "v": VERSION, "from": delivery["from"], "payload": {}}
+            return bare._replace(detail=self.detail[:LONGEST_TEXT], delivery=kept)
+
+        return [
+            lambda: (self.encode(), []),
+            lambda: (unsent.encode(), []),
+            lambda: (bare.encode(), []),
+            lambda: (short().encode(), []),
+        ]
 
 
-def rejected_headers(reason: str, detail: str, source: str, origin: Origin | None = None) -> Headers:
-    """The headers of a rejected record; `origin` is None where the collector refused the event, before any topic."""
-    return [
+def rejected_headers(
+    reason: str, detail: str, source: str, origin: Origin | None = None, version: bytes | None = None
+) -> Headers:
+    """Make the headers of a rejected record.
+
+    Args:
+        reason: A short code.
+        detail: The reason in words.
+        source: The event's source, empty if it is not known.
+        origin: The event's place; None if the collector refused the event, before any topic.
+        version: The event's format version, if this version of Turnout cannot read it.
+
+    """
+    headers = [
         (REASON_HEADER, reason.encode()),
-        (DETAIL_HEADER, detail.encode()),
-        (SOURCE_HEADER, source.encode()),
+        (DETAIL_HEADER, _clean(detail)),
+        (SOURCE_HEADER, _clean(source)),
         (FROM_HEADER, orjson.dumps(tuple(origin) if origin else None)),
         (VERSION_HEADER, b"%d" % VERSION),
     ]
+    if version is not None:
+        headers.append((FORMAT_HEADER, version[:LONGEST_TEXT]))
+    return headers
+
+
+def _clean(text: str) -> bytes:
+    return text[:LONGEST_TEXT].encode(errors="replace")
 
 
 class Rejected(NamedTuple):
-    """A record of the rejected topic as its reader sees it: `value` is what came, byte for byte."""
+    """A record of the rejected topic as its reader sees it.
+
+    `value` is the event, byte for byte. `version` is its format version if it was rejected because of that.
+    """
 
     reason: str
     detail: str
@@ -423,6 +484,7 @@ class Rejected(NamedTuple):
     origin: Origin | None
     key: bytes | None
     value: bytes | None
+    version: bytes | None = None
 
     @classmethod
     def decode(cls, key: bytes | None, value: bytes | None, headers: Iterable[tuple[str, bytes]]) -> "Rejected":
@@ -435,11 +497,12 @@ class Rejected(NamedTuple):
                 found[REASON_HEADER].decode(),
                 found[DETAIL_HEADER].decode(),
                 found[SOURCE_HEADER].decode(),
-                Origin(*origin) if origin else None,
+                _origin(origin) if origin else None,
                 key,
                 value,
+                found.get(FORMAT_HEADER),
             )
-        except (KeyError, ValueError, TypeError) as error:
+        except (KeyError, ValueError, TypeError, AttributeError) as error:
             raise RecordError(f"a rejected record lacks a header: {error}") from error
 
 
@@ -464,16 +527,27 @@ class Handled(NamedTuple):
             return None
         check_version(headers)
         try:
-            return cls(*orjson.loads(value))
+            how, offsets = orjson.loads(value)
+            return cls(how, [int(offset) for offset in offsets])
         except (ValueError, TypeError) as error:
             raise RecordError(f"a note of what was handled cannot be read: {error}") from error
 
 
-def check_version(headers: Iterable[tuple[str, bytes]]) -> None:
-    """Raise NewerFormatError where a record's headers say so; without the header it is version 1."""
+def check_version(headers: Iterable[tuple[str, bytes | None]]) -> None:
+    """Check the format version in a record's headers; without the header it is version 1.
+
+    Raises:
+        NewerFormatError: The version is newer than this reader.
+        RecordError: The version is not a number.
+
+    """
     for name, value in headers:
-        if name == VERSION_HEADER and not (value.isdigit() and int(value) <= VERSION):
-            raise NewerFormatError(value.decode(errors="replace"))
+        if name == VERSION_HEADER:
+            if not value or not value.isdigit():
+                raise RecordError("the format version of a record is not a number")
+            # Python refuses to read a number of more than 4,300 digits.
+            if len(value) > VERSION_DIGITS or int(value) > VERSION:
+                raise NewerFormatError(value[:VERSION_DIGITS].decode())
 
 
 def _decode(value: bytes | None) -> dict[str, Any]:

@@ -32,7 +32,7 @@ def forwarder(context: click.Context, names: tuple[str, ...], folder: Path) -> N
 
     def make(worker: Worker, name: str, configuration: Configuration) -> Station:
         settings, integration = configuration.settings, configuration.integrations[name]
-        return make_delivery(
+        station = make_delivery(
             name,
             integration.make(),
             integration.delivery,
@@ -43,6 +43,8 @@ def forwarder(context: click.Context, names: tuple[str, ...], folder: Path) -> N
             grace=settings.grace,
             shadow=integration.mode == "shadow",
         )
+        station.again = partial(make, worker, name, configuration)
+        return station
 
     def begin(worker: Worker) -> Take:
         worker.stations = [make(worker, name, configuration) for name in dict.fromkeys(names) or integrations]

@@ -27,7 +27,7 @@ def router(context: click.Context, folder: Path) -> None:
 
     def begin(worker: Worker) -> Take:
         def make() -> Station:
-            return make_router(
+            station = make_router(
                 holder,
                 settings.topics,
                 settings.broker,
@@ -37,6 +37,8 @@ def router(context: click.Context, folder: Path) -> None:
                 fail=worker.fail,
                 grace=settings.grace,
             )
+            station.again = make
+            return station
 
         def restart() -> None:
             for step in (worker.remove("router"), worker.add(make())):

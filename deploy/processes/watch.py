@@ -19,7 +19,6 @@ from streams.topics import (
     Origin,
     Outcome,
     Outcomes,
-    RecordError,
     Rejected,
     Topics,
 )
@@ -118,7 +117,7 @@ class Trail:
                 delivery = Delivery.decode(record.value)
                 name = topic.removeprefix(self._topics.forward(""))
                 self._note(delivery.origin, Fate(name, delivery.rule, FORWARDED, payload=delivery.payload))
-        except RecordError:
+        except Exception:  # noqa: BLE001  # whatever it is, the display of the others goes on
             return
 
     def _read_event(self, topic: str, record: Any) -> None:
@@ -129,7 +128,7 @@ class Trail:
         if isinstance(event, dict):
             seen = self._of(Origin(topic, record.partition, record.offset))
             seen.event = event
-            stated = dict(record.headers).get(SOURCE_HEADER, b"").decode(errors="replace")
+            stated = (dict(record.headers).get(SOURCE_HEADER) or b"").decode(errors="replace")
             seen.source = self._sources[topic] or stated
 
     def _read_rejected(self, rejected: Rejected) -> None:
@@ -139,25 +138,26 @@ class Trail:
 
     def _read_outcomes(self, outcomes: Outcomes) -> None:
         for it in outcomes.named:
+            origin = Origin(outcomes.topic, outcomes.partition, it.offset)
+            reason = ": ".join(filter(None, [it.reason, it.detail]))
             if it.outcome == NOTED:
-                self._of(Origin(outcomes.topic, outcomes.partition, it.offset)).notes.append(
-                    f"{it.reason}: {it.detail}"
-                )
-        reasons = {(it.integration, it.rule, it.offset): it for it in outcomes.named}
+                self._of(origin).notes.append(reason)
+            else:
+                # Its interval may be in another record.
+                self._note(origin, Fate(it.integration, it.rule, it.outcome, reason))
         for span in outcomes.spans:
             # More than is kept open is not worth unfolding.
             for offset in range(max(span.first, span.last - OPEN_EVENTS + 1), span.last + 1):
-                named = reasons.get((span.integration, span.rule, offset))
-                reason = ": ".join(filter(None, [named.reason, named.detail])) if named else span.detail
                 origin = Origin(outcomes.topic, outcomes.partition, offset)
-                self._note(origin, Fate(span.integration, span.rule, span.outcome, reason))
+                self._note(origin, Fate(span.integration, span.rule, span.outcome, span.detail))
 
     def _note(self, origin: Origin, fate: Fate) -> None:
         fates = self._of(origin).fates
         known = fates.setdefault((fate.integration, fate.rule), fate)
         known.payload = known.payload or fate.payload
         if fate.outcome != FORWARDED and known.outcome != Outcome.DELIVERED:
-            known.outcome, known.reason = fate.outcome, fate.reason
+            known.reason = fate.reason or (known.reason if known.outcome == fate.outcome else "")
+            known.outcome = fate.outcome
 
     def _of(self, origin: Origin) -> Seen:
         seen = self._seen.setdefault(origin, Seen())

@@ -194,7 +194,7 @@ class Replay:
                 stretch = self._stretches[part]
                 for record in records:
                     if record.offset < stretch.at:
-                        windows[part].remember(record)
+                        mapper.map(record, windows[part])
                     elif record.offset < stretch.end:
                         report.read += 1
                         for mapped in mapper.map(record, windows[part]):
@@ -227,6 +227,8 @@ class Replay:
             sending.send(self._topics.forward(self._past.integration), key, mapped.delivery.encode(), partition)
         except RecordTooLargeError:
             return Outcome.DEAD, "too large for a record"
+        except TypeError:
+            return Outcome.DEAD, "not JSON"
         return mapped.outcome, mapped.reason
 
     def _note(self, left: Mapping[TopicPartition, Stretch], *, remember: bool) -> None:

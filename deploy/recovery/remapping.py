@@ -13,6 +13,7 @@ from streams.dedupe import Window, sender_of, source_of
 from streams.delivery.preflight import Preflight
 from streams.events import Event, EventError
 from streams.gate import find_source
+from streams.guard import INTERNAL, describe
 from streams.topics import FORWARDED, Delivery, Origin, Outcome, RecordError, check_version
 
 REJECTED = "rejected"
@@ -50,26 +51,37 @@ class Remapper:
 
     def map(self, record: Any, window: Window | None = None) -> list[Mapped]:
         """What becomes of a record; nothing where it is not wanted. Repeats are those that `window` knows."""
+        try:
+            return self._map(record, window)
+        except (EventError, RecordError) as error:
+            return [Mapped("", REJECTED, error.code if isinstance(error, EventError) else str(error))]
+        except Exception as error:  # noqa: BLE001  # one odd event must not stop the others
+            return [Mapped("", REJECTED, f"{INTERNAL}: {describe(error)}")]
+
+    def _map(self, record: Any, window: Window | None) -> list[Mapped]:
         if record.value is None:
             return []
         owner = self._configuration.sources.by_topic(record.topic)
         named = owner.name if owner else source_of(record.headers)
-        at = datetime.fromtimestamp(record.timestamp / 1000, UTC)
+        seconds = events.record_time(record.timestamp, self._clock())
+        check_version(record.headers)
+        event = events.parse(record.value)
+        source = find_source(self._configuration.sources, named, event)
+        sender, message_id = sender_of(record.headers, event), events.message_id(event)
+        repeats = window is not None and window.repeats(sender, message_id, record.offset)
         try:
-            check_version(record.headers)
-            event = events.parse(record.value)
-            repeats = window is not None and window.repeats(
-                sender_of(record.headers, event), events.message_id(event), record.offset
-            )
-            source = find_source(self._configuration.sources, named, event)
-            prepared = Prepared.of(event, at, source)
-        except (EventError, RecordError) as error:
-            return [Mapped("", REJECTED, error.code if isinstance(error, EventError) else str(error))]
+            prepared = Prepared.of(event, datetime.fromtimestamp(seconds, UTC), source)
+        except Exception:
+            if window is not None and not repeats:
+                window.forget(sender, message_id, record.offset)
+            raise
         if not self._wants(prepared.event):
             return []
         if repeats:
             return [Mapped("", Outcome.DUPLICATE, "its messageId came before")]
-        received = event.get("receivedAt") or events.rfc3339(record.timestamp / 1000)
+        received = event.get("receivedAt")
+        if not isinstance(received, str):
+            received = events.rfc3339(seconds)
         return [
             self._delivery(record, prepared, source.name, received, taken.rule, taken.payload)
             if taken.outcome == FORWARDED

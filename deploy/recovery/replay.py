@@ -12,15 +12,20 @@ from deploy.rehearsal.preview import Prepared, find_source_of
 from deploy.suppressed import SuppressedList
 from streams import events
 from streams.events import Event, EventError
+from streams.guard import INTERNAL, describe
 from streams.produce import RecordTooLargeError
 from streams.repair import merge
 from streams.topics import (
     QUARANTINED_REASON,
+    VERSION_HEADER,
     DeadLetter,
     Delivery,
+    NewerFormatError,
     Origin,
     Outcome,
+    RecordError,
     Rejected,
+    check_version,
     event_headers,
     replay_header,
 )
@@ -50,7 +55,8 @@ def replay_as_was(
             if kept.key and configuration.suppression.holds(kept.key.decode(errors="replace")):
                 left = "its user is suppressed"
             if left is None:
-                _send(configuration, again, kept, Delivery.decode(orjson.dumps(letter.delivery)))
+                left = _send_as_was(configuration, again, kept)
+            if left is None:
                 done.append(kept.place)
             report[left or "replayed"] += 1
         again.note("replayed", done)
@@ -87,7 +93,19 @@ def replay_through_rules(
     return report
 
 
+def _send_as_was(configuration: Configuration, again: Again, kept: "Kept[DeadLetter]") -> str | None:
+    """Send a dead letter's delivery; returns why nothing was sent."""
+    try:
+        _send(configuration, again, kept, Delivery.decode(orjson.dumps(kept.letter.delivery)))
+    except RecordTooLargeError:
+        return TOO_LARGE
+    except (RecordError, TypeError):  # TypeError: it is nested too deeply to be written
+        return "its record cannot be read"
+    return None
+
+
 DROPPED = "dropped by today's rules"
+TOO_LARGE = "too large for a record"
 
 
 def _cannot(configuration: Configuration, letter: DeadLetter) -> str | None:
@@ -109,7 +127,9 @@ def _send_mapped(
                 _send(configuration, again, kept, each.delivery)
                 sent += 1
             except RecordTooLargeError:
-                left = "too large for a record"
+                left = TOO_LARGE
+            except TypeError:
+                left = "not JSON"
     return None if sent else left or DROPPED
 
 
@@ -144,11 +164,15 @@ def replay_rejected(
             found = configuration.sources.by_name(name)
             webhook = found.webhook if found and not kept.letter.origin else None
             try:
+                check_format(kept.letter)
                 mended = [
                     _mend(configuration, event, repair, name) for event in _find_events(kept.letter.value, webhook)
                 ]
             except EventError as error:
                 report[f"still rejected ({error.code})"] += 1
+                continue
+            except Exception as error:  # noqa: BLE001  # one odd event must not stop the others
+                report[f"still rejected ({INTERNAL}: {describe(error)})"] += 1
                 continue
             # Another's topic may have other partitions than ours.
             origin = kept.letter.origin if kept.letter.origin and kept.letter.origin.topic == own else None
@@ -157,13 +181,31 @@ def replay_rejected(
                 # Of a webhook's delivery some events may have been taken, which must be known for repeats.
                 headers.append(replay_header(*kept.place))
             partition = origin.partition % configuration.topics.partitions if origin else None
-            for key, value in mended:
-                again.send(own, kept.key or key, value, partition, headers)
+            try:
+                for key, value in mended:
+                    again.send(own, kept.key or key, value, partition, headers)
+            except RecordTooLargeError:
+                report[TOO_LARGE] += 1
+                continue
             done.append(kept.place)
             report["replayed" if mended else DROPPED] += 1
         again.note("replayed", done)
         advance(len(some))
     return report
+
+
+def check_format(rejected: Rejected) -> None:
+    """Raise EventError if an event was rejected for its format, and this version cannot read that format either.
+
+    A version that is not a number names no format, so that nothing speaks against reading the event.
+    """
+    if rejected.version is not None:
+        try:
+            check_version([(VERSION_HEADER, rejected.version)])
+        except NewerFormatError as error:
+            raise EventError("newer_format", "", str(error)) from None
+        except RecordError:
+            return
 
 
 def _find_events(value: bytes | None, webhook: Webhook | None) -> list[Event]:

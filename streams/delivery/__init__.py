@@ -33,11 +33,17 @@ def make_delivery(
     clock: Callable[[], float] = time.time,
 ) -> Station:
     """One integration's delivery as a station of a worker; with `shadow` it sends nothing."""
+
+    def give_up(error: Exception) -> None:
+        station.give_up(error, "delivering")
+
     deliverer: Deliverer | Storer
     if isinstance(forwarder, ObjectForwarder) and not shadow:
-        deliverer = Storer(integration, forwarder, settings, topics, producer, fail=fail, clock=clock)
+        deliverer = Storer(integration, forwarder, settings, topics, producer, fail=give_up, clock=clock)
     else:
-        deliverer = Deliverer(integration, forwarder, settings, topics, producer, fail=fail, clock=clock, shadow=shadow)
+        deliverer = Deliverer(
+            integration, forwarder, settings, topics, producer, fail=give_up, clock=clock, shadow=shadow
+        )
     topic = topics.forward(integration)
     station = make_station(
         integration,

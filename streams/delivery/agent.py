@@ -25,15 +25,15 @@ from streams.delivery.breaker import Breaker
 from streams.delivery.client import Client
 from streams.delivery.crew import Crew
 from streams.delivery.halving import Halving
-from streams.delivery.letters import Letters
+from streams.delivery.letters import Failed, Letters
 from streams.delivery.masking import Mask
 from streams.delivery.parcels import Batch, Batches, Parcel, Shelf
 from streams.delivery.preflight import Preflight
 from streams.delivery.rates import Rates
 from streams.delivery.sender import Attempt, Sender
-from streams.delivery.settlement import Settlements
+from streams.delivery.settlement import Settlements, Unreadable
 from streams.delivery.tokens import Tokens
-from streams.logs import trouble
+from streams.guard import Guard, describe
 from streams.metrics import DELIVERY_RETRIES, DELIVERY_SECONDS
 from streams.produce import Producer
 from streams.progress import TP, Run
@@ -72,7 +72,7 @@ class Deliverer:
         topics: Topics,
         producer: Producer,
         *,
-        fail: Callable[[str], None],
+        fail: Callable[[Exception], None],
         clock: Callable[[], float],
         shadow: bool = False,
     ) -> None:
@@ -81,7 +81,7 @@ class Deliverer:
         self._forwarder = forwarder
         self._settings = settings
         self._producer = producer
-        self._fail = fail
+        self._guard = Guard(integration, fail)
         self._shadow = shadow
         self._clock = clock
         self.rest: Callable[[TP, float], None] = lambda _tp, _seconds: None
@@ -101,13 +101,13 @@ class Deliverer:
         self._aside = Shelf(self._gather)
         self._rates = Rates.of(contract, settings)
         self._breaker = Breaker(integration, settings.breaker_failures, settings.backoff_min, settings.backoff_max)
-        self._settlements = Settlements(integration, topics, producer)
+        self._settlements = Settlements(integration, topics, producer, self._guard)
         self._mask = Mask(forwarder.settings)
         self._letters = Letters(integration, self._mask, clock)
         client = Client(settings.concurrency, settings.timeout)
         tokens = Tokens(integration, forwarder, client, clock=clock, learn=self._mask.learn)
         self._sender = Sender(integration, forwarder, client, tokens)
-        self._crew = Crew(self._deliver, self._give_up)
+        self._crew = Crew(self._deliver, fail)
 
     async def start(self) -> None:
         """Open connections or files, and start the workers."""
@@ -116,6 +116,7 @@ class Deliverer:
 
     async def stop(self) -> None:
         """End the workers, and close what was opened."""
+        self._guard.drop()
         await self._crew.stop()
         self._breaker.close()
         await self._sender.close()
@@ -167,25 +168,35 @@ class Deliverer:
         self._crew.leaving.clear()
 
     def _unpack(self, run: Run, index: int, record: Any) -> Parcel | None:
-        retried = None
+        """Make a parcel of a record; None if its outcome is already clear. Raises NewerFormatError."""
         try:
-            if run.tp[0] == self._retry_topic:
-                retried = Retried.decode(record.headers)
+            retried = Retried.decode(record.headers) if run.tp[0] == self._retry_topic else None
             delivery = Delivery.decode(record.value)
+            size = len(orjson.dumps(delivery.payload))
+            parcel = Parcel(delivery, record.key, size, run, index, self._preflight.expiry(delivery.time))
         except NewerFormatError:
             raise
         except RecordError as error:
             log.error("not a delivery", topic=run.tp[0], partition=run.tp[1], offset=record.offset, error=str(error))  # noqa: TRY400
-            run.finish_record(index)
+            self._settlements.reject(Unreadable(run, index, record), "not_a_delivery", str(error))
             return None
-        size = len(orjson.dumps(delivery.payload))
-        parcel = Parcel(delivery, record.key, size, run, index, self._preflight.expiry(delivery.time))
+        except Exception as error:  # noqa: BLE001  # one odd record must not stop the others
+            self._settlements.reject_failed(Unreadable(run, index, record), describe(error), error)
+            return None
+        try:
+            return self._check(parcel, retried)
+        except Exception as error:  # noqa: BLE001  # as above
+            self._bury_failed(parcel, error)
+            return None
+
+    def _check(self, parcel: Parcel, retried: Retried | None) -> Parcel | None:
+        """Settle a parcel that need not be sent; returns it otherwise."""
         if retried:
             parcel.attempts, parcel.due, parcel.since = retried.attempts, retried.due, retried.since
         if parcel.expires <= self._clock():
             self._settlements.settle(parcel, Outcome.EXPIRED)
             return None
-        problem = self._preflight.problem(delivery.payload, size)
+        problem = self._preflight.problem(parcel.delivery.payload, parcel.size)
         if self._shadow:
             detail = f"{problem.reason}: {self._mask(problem.detail)}" if problem else ""
             self._settlements.settle(parcel, Outcome.FILTERED, "shadow" if problem else "", detail)
@@ -196,7 +207,10 @@ class Deliverer:
         return parcel
 
     def _gather(self, parcel: Parcel) -> None:
-        self._batches.add(parcel, self._lane_of(parcel), self._group_of(parcel))
+        try:
+            self._batches.add(parcel, self._lane_of(parcel), self._group_of(parcel))
+        except Exception as error:  # noqa: BLE001  # a forwarder's mistake, as a group that cannot be hashed
+            self._bury_failed(parcel, error)
 
     def _lane_of(self, parcel: Parcel) -> int:
         if self._lanes == 1:
@@ -211,13 +225,19 @@ class Deliverer:
     def _enqueue(self, lane: int, batch: Batch) -> None:
         self._queues[lane].put_nowait(batch)
 
-    def _give_up(self, error: Exception) -> None:
-        log.error("delivery cannot go on", integration=self.integration, **trouble(error))
-        self._fail(f"{self.integration}: {type(error).__name__} while delivering")
-
     async def _deliver(self, batch: Batch) -> None:
         """Bring a batch to its end: all settled or handed on, or put aside since the partition goes."""
-        bounced = await self._bring(self._batches.seal(batch))
+        parcels = self._batches.seal(batch)
+        try:
+            await self._halve(parcels)
+        except Exception as error:  # noqa: BLE001  # one odd delivery must not stop the others
+            for parcel in parcels:
+                if not (parcel.settled or parcel in self._aside):
+                    self._bury_failed(parcel, error)
+
+    async def _halve(self, parcels: list[Parcel]) -> None:
+        """Send a batch, and smaller parts of it as long as they are refused for their company."""
+        bounced = await self._bring(parcels)
         if not bounced.refused:
             return
         halving = Halving(bounced.refused, poisoned=bounced.poisoned)
@@ -346,4 +366,11 @@ class Deliverer:
 
     def _bury(self, parcel: Parcel, dead: Dead, attempt: Attempt | None = None) -> None:
         request, answer = (attempt.request, attempt.answer) if attempt else (None, None)
-        self._settlements.bury(parcel, self._letters.write(parcel, dead, request, answer))
+        letter = self._letters.write(parcel, dead, request, answer)
+        if isinstance(dead, Failed) and dead.error is not None:
+            self._settlements.bury_failed(parcel, letter, dead.error)
+        else:
+            self._settlements.bury(parcel, letter)
+
+    def _bury_failed(self, parcel: Parcel, error: Exception) -> None:
+        self._bury(parcel, Failed.by(error))

@@ -1,16 +1,30 @@
 """Dead letters: all that is needed to understand a delivery's end and to send it again, without a secret in it."""
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from forwarders.contract import Answer, Dead, Request
 from streams.delivery.masking import Mask
 from streams.delivery.parcels import Parcel
 from streams.events import rfc3339
+from streams.guard import INTERNAL, describe
 from streams.topics import DeadLetter
 
 QUOTED_BYTES = 4096
 """How much of a vendor's answer a dead letter keeps."""
+
+
+@dataclass(frozen=True, slots=True)
+class Failed(Dead):
+    """A delivery that could not be handled: an error of Turnout's or of a forwarder's."""
+
+    error: Exception | None = None
+
+    @classmethod
+    def by(cls, error: Exception) -> "Failed":
+        """Make it of an error, without the error's text."""
+        return cls(INTERNAL, describe(error), error)
 
 
 class Letters:
@@ -20,7 +34,7 @@ class Letters:
         self._integration, self._mask, self._clock = integration, mask, clock
 
     def write(self, parcel: Parcel, dead: Dead, request: Request | None, answer: Answer | None) -> DeadLetter:
-        """The letter of a delivery; request and answer are None where it did not come to that."""
+        """Write the letter of a delivery; request and answer are None if it did not come to that."""
         return DeadLetter(
             self._integration,
             parcel.delivery.data(),
@@ -36,10 +50,10 @@ class Letters:
 
     def _masked(self, request: Request) -> Mapping[str, Any]:
         return {
-            "method": request.method,
-            "url": self._mask(request.url),
+            "method": str(request.method),
+            "url": self._mask(str(request.url)),
             "headers": {
-                name: "***" if name.lower() == "authorization" else self._mask(value)
+                str(name): "***" if str(name).lower() == "authorization" else self._mask(str(value))
                 for name, value in request.headers.items()
             },
         }

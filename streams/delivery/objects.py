@@ -7,6 +7,7 @@ from typing import Any
 
 from forwarders.contract import Coordinates
 from streams.delivery.spool import Spool
+from streams.events import record_time
 from streams.progress import TP
 
 
@@ -21,6 +22,7 @@ class StoredObject:
         "_left",
         "_objects",
         "content",
+        "count",
         "cut",
         "dropped",
         "first",
@@ -42,7 +44,7 @@ class StoredObject:
         self.rows: dict[tuple[str, int, str, str], list[int]] = {}
         self.dropped = False
         self._objects = objects
-        self._left = 0
+        self.count = self._left = 0
 
     @property
     def coordinates(self) -> Coordinates:
@@ -55,10 +57,11 @@ class StoredObject:
         return not self._left
 
     def put(self, record: Any, size: int) -> None:
-        """One more record, of so many bytes."""
+        """One more record, of so many bytes; raises OSError, and then it was not taken."""
         self.spool.put(record)
         self.last = record.offset
         self.size += size
+        self.count += 1
         self._left += 1
 
     def finish(self) -> None:
@@ -90,9 +93,13 @@ class Objects:
         self._unfinished: dict[TP, deque[StoredObject]] = {}
 
     def put(self, tp: TP, record: Any) -> StoredObject | None:
-        """Put a record into the open object of its partition; returns the object that ended before it, if one did."""
+        """Put a record into the open object of its partition; returns the object that ended before it, if one did.
+
+        Raises OSError if the disk does not take it. The call may be repeated with the same record.
+        """
         size = len(record.value or b"") + len(record.key or b"")
-        time = (record.timestamp or 0) / 1000
+        # Without the present time in it: whenever an object is made again, it must end at the same record.
+        time = record_time(record.timestamp, 0.0)
         objects = self._unfinished.get(tp)
         if objects is None:
             objects = self._unfinished[tp] = deque()

@@ -1,25 +1,26 @@
 """From the records of an object that has ended to its content, one record at a time."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 import orjson
-import structlog
 
 from forwarders.contract import Dead, Item, ObjectForwarder
+from streams.delivery.letters import Failed
 from streams.delivery.objects import StoredObject
 from streams.delivery.parcels import Parcel
 from streams.delivery.preflight import Preflight
+from streams.delivery.settlement import Unreadable
+from streams.delivery.spool import SpoolClosedError
+from streams.guard import describe
 from streams.topics import Delivery, NewerFormatError, Outcome, RecordError
-
-log = structlog.get_logger()
 
 
 class Packed(NamedTuple):
-    """What is no row of an object: parcels with what is wrong with them, and indexes of what is no delivery."""
+    """What is no row of an object: parcels with what is wrong with them, and records that are no delivery."""
 
     others: list[tuple[Parcel, Dead | Outcome]]
-    unreadable: list[int]
+    unreadable: list[tuple[Unreadable, str, Exception | None]]
 
 
 class Packer:
@@ -33,39 +34,95 @@ class Packer:
         self._forwarder, self._preflight, self._clock = forwarder, preflight, clock
 
     def pack(self, ended: StoredObject) -> Packed:
-        """Take an object's records from disk, and give it its content and its rows. Touches nothing that others use."""
-        packed = Packed([], [])
-        ended.content = self._forwarder.encode(self._items(ended, packed))
-        return packed
+        """Read an object's records from disk, and give it its content and its rows. Touches nothing that others use.
 
-    def _items(self, ended: StoredObject, packed: Packed) -> Iterator[Item]:
+        A row that cannot be encoded is left out, and is one of `others`. Raises OSError, NewerFormatError and
+        SpoolClosedError.
+        """
+        failed: dict[int, Exception] = {}
+        while True:
+            packed = Packed([], [])
+            ended.rows.clear()
+            try:
+                ended.content = self._forwarder.encode(self._items(ended, packed, failed, range(ended.count)))
+            except (OSError, NewerFormatError, SpoolClosedError):
+                raise
+            except Exception as error:  # noqa: BLE001  # one odd row must not stop the others
+                failed |= self._find_failing(ended, failed, error)
+                continue
+            ended.spool.close()
+            return packed
+
+    def _find_failing(
+        self, ended: StoredObject, failed: Mapping[int, Exception], error: Exception
+    ) -> dict[int, Exception]:
+        """Find the rows that cannot be encoded, by halves; the whole of a part whose halves can be, but not it."""
+        found: dict[int, Exception] = {}
+        parts = [(range(ended.count), error)]
+        while parts:
+            part, its_error = parts.pop()
+            if len(part) <= 1:
+                found |= dict.fromkeys(part, its_error)
+                continue
+            middle = len(part) // 2
+            errors = [(half, self._try(ended, half, failed)) for half in (part[:middle], part[middle:])]
+            bad = [(half, error) for half, error in errors if error is not None]
+            parts += bad
+            if not bad:
+                found |= dict.fromkeys(part, its_error)
+        if not found.keys() - failed.keys():
+            raise error  # it is no row's
+        return found
+
+    def _try(self, ended: StoredObject, part: range, failed: Mapping[int, Exception]) -> Exception | None:
+        try:
+            self._forwarder.encode(self._items(ended, Packed([], []), failed, part))
+        except (OSError, NewerFormatError, SpoolClosedError):
+            raise
+        except Exception as error:  # noqa: BLE001  # it is what is looked for
+            return error
+        finally:
+            ended.rows.clear()
+        return None
+
+    def _items(
+        self, ended: StoredObject, packed: Packed, failed: Mapping[int, Exception], part: range
+    ) -> Iterator[Item]:
+        """Yield the items of a part of an object, and put the other records of that part into `packed`."""
         now = self._clock()
-        rows = ended.rows
-        for index, record in enumerate(ended.spool.take()):
+        for index, record in enumerate(ended.spool.records()):
+            if index not in part:
+                continue
             try:
                 delivery = Delivery.decode(record.value)
             except NewerFormatError:
                 raise
             except RecordError as error:
-                place = {"topic": ended.tp[0], "partition": ended.tp[1], "offset": record.offset}
-                log.error("not a delivery", **place, error=str(error))  # noqa: TRY400
-                packed.unreadable.append(index)
+                packed.unreadable.append((Unreadable(ended, index, record), str(error), None))
                 continue
-            verdict = self._verdict(delivery, len(record.value or b""), now)
+            except Exception as error:  # noqa: BLE001  # one odd record must not stop the others
+                packed.unreadable.append((Unreadable(ended, index, record), describe(error), error))
+                continue
+            verdict = self._verdict(delivery, len(record.value or b""), now, failed.get(index))
             if verdict is not None:
                 packed.others.append((Parcel(delivery, record.key, 0, ended, index), verdict))
                 continue
             topic, partition, offset = delivery.origin
             kind = (topic, partition, delivery.rules, delivery.rule)
-            offsets = rows.get(kind)
+            offsets = ended.rows.get(kind)
             if offsets is None:
-                offsets = rows[kind] = []
+                offsets = ended.rows[kind] = []
             offsets.append(offset)
             yield Item(delivery.id, delivery.payload, delivery.type, delivery.event, delivery.time)
 
-    def _verdict(self, delivery: Delivery, size: int, now: float) -> Dead | Outcome | None:
-        if self._preflight.expiry(delivery.time) <= now:
-            return Outcome.EXPIRED
-        if size > self._preflight.item_bytes:
-            size = len(orjson.dumps(delivery.payload))
-        return self._preflight.problem(delivery.payload, size)
+    def _verdict(self, delivery: Delivery, size: int, now: float, failed: Exception | None) -> Dead | Outcome | None:
+        if failed is not None:
+            return Failed.by(failed)
+        try:
+            if self._preflight.expiry(delivery.time) <= now:
+                return Outcome.EXPIRED
+            if size > self._preflight.item_bytes:
+                size = len(orjson.dumps(delivery.payload))
+            return self._preflight.problem(delivery.payload, size)
+        except Exception as error:  # noqa: BLE001  # as above
+            return Failed.by(error)

@@ -17,7 +17,8 @@ class Parcel:
     """One delivery from its record to its outcome: what to send, and which record of what is finished by it.
 
     `size` is that of the payload's JSON in bytes. `expires`, `due` and `since` (the first failure, None before the
-    retry topic) are in seconds since 1970. `reserved` says that its user's rate has counted it.
+    retry topic) are in seconds since 1970. `reserved` says that its user's rate has counted it, `settled` that its
+    outcome was recorded or that it was put into the retry topic.
     """
 
     delivery: Delivery
@@ -30,6 +31,7 @@ class Parcel:
     due: float = 0.0
     since: float | None = None
     reserved: bool = False
+    settled: bool = False
 
     @property
     def item(self) -> Item:
@@ -147,6 +149,9 @@ class Shelf:
 
     def __len__(self) -> int:
         return len(self._timers)
+
+    def __contains__(self, parcel: Parcel) -> bool:
+        return id(parcel) in self._timers
 
     def _take(self, parcel: Parcel) -> None:
         del self._timers[id(parcel)]

@@ -22,7 +22,7 @@ class Preflight:
             return math.inf
         try:
             return datetime.fromisoformat(time).timestamp() + self.max_age
-        except (ValueError, OverflowError):
+        except (ValueError, OverflowError, TypeError):
             return math.inf
 
     def problem(self, payload: Any, size: int) -> Dead | None:

@@ -18,16 +18,22 @@ from forwarders.contract import (
     Result,
     Retry,
     Split,
+    Throttled,
     WriterForwarder,
-    by_status,
 )
 from forwarders.oauth import authorize
 from streams.delivery.client import Client, UnreachableError, UnsendableError
+from streams.delivery.letters import Failed
 from streams.delivery.parcels import Parcel
 from streams.delivery.tokens import NoTokenError, Tokens
 from streams.logs import trouble
+from streams.metrics import INTERNAL_FAILURES
 
 log = structlog.get_logger()
+
+
+MISTAKES = (TypeError, ValueError, LookupError, AttributeError, ArithmeticError, AssertionError, RecursionError)
+"""Errors of a writer that are about what it was given, and not about the disk, the network or a database."""
 
 
 class Attempt(NamedTuple):
@@ -74,15 +80,14 @@ class Sender:
         return await self._ask(forwarder, [parcel.item for parcel in parcels])
 
     async def _ask(self, forwarder: HttpForwarder[Any], items: Sequence[Item]) -> Attempt:
+        request = None
         try:
-            request = forwarder.request(items)
-        except Exception as error:  # noqa: BLE001  # a forwarder's mistake costs its delivery, not the worker
-            log.error("the forwarder failed to make a request", integration=self._integration, **trouble(error))  # noqa: TRY400
-            return Attempt(_alone_or_split(items, Dead("forwarder", type(error).__name__)))
-        try:
+            request = _request(forwarder, items)
             return await self._authenticate(forwarder, request, items)
         except NoTokenError as error:
             return Attempt([error.result] * len(items), why=str(error))
+        except Exception as error:  # noqa: BLE001  # a forwarder's mistake costs its delivery, not the worker
+            return Attempt(_alone_or_split(items, Failed.by(error)), request)
 
     async def _authenticate(self, forwarder: HttpForwarder[Any], request: Request, items: Sequence[Item]) -> Attempt:
         """Send with the access token that the vendor wants, if it wants one; raises NoTokenError."""
@@ -106,22 +111,48 @@ class Sender:
         except UnsendableError as error:
             return Attempt(_alone_or_split(items, Dead("request", str(error))), request)
         try:
-            results = forwarder.read(answer, items)
-            if len(results) == len(items):
-                return Attempt(results, request, answer)
-            log.error("the forwarder read another number of results", integration=self._integration)
+            return Attempt(_checked(forwarder.read(answer, items), len(items)), request, answer)
         except Exception as error:  # noqa: BLE001  # as above: the status says enough
             log.error("the forwarder failed to read an answer", integration=self._integration, **trouble(error))  # noqa: TRY400
-        return Attempt([by_status(answer)] * len(items), request, answer)
+        INTERNAL_FAILURES.labels(self._integration).inc()
+        return Attempt(HttpForwarder.read(forwarder, answer, items), request, answer)
 
     async def _write(self, forwarder: WriterForwarder[Any], parcels: Sequence[Parcel]) -> Sequence[Result]:
         place = Coordinates(*parcels[0].run.tp, parcels[0].record.offset, parcels[-1].record.offset)
         try:
-            return await forwarder.write([parcel.item for parcel in parcels], place)
+            return _checked(await forwarder.write([parcel.item for parcel in parcels], place), len(parcels))
+        except MISTAKES as error:
+            return _alone_or_split(parcels, Failed.by(error))
         except Exception as error:  # noqa: BLE001  # a full disk or a lost database: waits, and goes on
             log.warning("could not write", integration=self._integration, **trouble(error))
             return [Retry()] * len(parcels)
 
 
-def _alone_or_split(items: Sequence[Item], dead: Dead) -> Sequence[Result]:
+def _request(forwarder: HttpForwarder[Any], items: Sequence[Item]) -> Request:
+    request = forwarder.request(items)
+    if not isinstance(request, Request):
+        raise TypeError("not a request")
+    return request
+
+
+def _checked(results: Sequence[Result], count: int) -> Sequence[Result]:
+    """Return a forwarder's results; raises TypeError unless they are one per item."""
+    if len(results) != count or not all(map(_is_result, results)):
+        raise TypeError("not one result per item")
+    return results
+
+
+def _is_result(result: object) -> bool:
+    """Whether a forwarder's result is one that delivery can act on."""
+    match result:
+        case Delivered() | Split() | Auth():
+            return True
+        case Retry(after) | Throttled(after):
+            return after is None or (isinstance(after, int | float) and after >= 0)
+        case Dead(reason, detail):
+            return isinstance(reason, str) and isinstance(detail, str)
+    return False
+
+
+def _alone_or_split(items: Sequence[object], dead: Dead) -> Sequence[Result]:
     return [dead] if len(items) == 1 else [Split()] * len(items)

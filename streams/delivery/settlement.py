@@ -1,13 +1,17 @@
 """Outcomes of deliveries: gathered for a moment, written as intervals, and only then are the deliveries finished."""
 
 import asyncio
+from collections.abc import Callable
+from typing import Any
 
 from streams.delivery.objects import StoredObject
 from streams.delivery.parcels import Parcel
+from streams.guard import INTERNAL, Guard
 from streams.ledger import Tally
 from streams.metrics import DELIVERY_OUTCOMES
-from streams.produce import NO_HEADERS, Producer, RecordTooLargeError
-from streams.topics import DeadLetter, Headers, Outcome, Retried, Stage, Topics
+from streams.produce import Producer
+from streams.progress import Run
+from streams.topics import DeadLetter, Origin, Outcome, Retried, Stage, Topics, rejected_headers
 
 
 class _Round:
@@ -19,7 +23,7 @@ class _Round:
         self._books = books
         self._open = 1
         self._failed = False
-        self.parcels: list[Parcel | StoredObject] = []
+        self.parcels: list[Parcel | StoredObject | Unreadable] = []
 
     def hold(self) -> None:
         self._open += 1
@@ -35,11 +39,30 @@ class _Round:
         self._books.closed()
 
 
-class Settlements:
-    """Writes what became of one integration's deliveries; outcomes are gathered for `moment` seconds."""
+class Unreadable:
+    """A record that holds no delivery, and goes to the rejected topic."""
 
-    def __init__(self, integration: str, topics: Topics, producer: Producer, moment: float = 0.05) -> None:
+    __slots__ = ("_index", "record", "run")
+
+    def __init__(self, run: Run | StoredObject, index: int, record: Any) -> None:
+        self.run, self._index, self.record = run, index, record
+
+    def finish(self) -> None:
+        """The rejected record is confirmed."""
+        self.run.finish_record(self._index)
+
+
+class Settlements:
+    """Writes what became of one integration's deliveries; outcomes are gathered for `moment` seconds.
+
+    `guard` holds dead letters and rejected records of the reason INTERNAL until it is certain that the worker works.
+    """
+
+    def __init__(
+        self, integration: str, topics: Topics, producer: Producer, guard: Guard, moment: float = 0.05
+    ) -> None:
         self._integration, self._topics, self._producer, self._moment = integration, topics, producer, moment
+        self._guard = guard
         self._tallies: dict[tuple[str, int, str], Tally] = {}
         self._round: _Round | None = None
         self._rounds = 0
@@ -48,7 +71,12 @@ class Settlements:
         self._idle.set()
 
     def settle(self, parcel: Parcel, outcome: Outcome, reason: str = "", detail: str = "") -> None:
-        """A delivery has come to its end; with a reason where it was not delivered."""
+        """Record a delivery's final outcome; `reason` is required unless it was delivered."""
+        self._guard.passed()
+        self._settle(parcel, outcome, reason, detail)
+
+    def _settle(self, parcel: Parcel, outcome: Outcome, reason: str, detail: str) -> None:
+        parcel.settled = True
         round_ = self._current()
         round_.parcels.append(parcel)
         delivery = parcel.delivery
@@ -61,25 +89,78 @@ class Settlements:
 
     def settle_rows(self, written: StoredObject) -> None:
         """An object is written: its rows are delivered."""
+        self._guard.passed(sum(map(len, written.rows.values())))
         self._current().parcels.append(written)
         for (topic, partition, rules, rule), offsets in written.rows.items():
             self._tally_of(topic, partition, rules).extend(self._integration, rule, Outcome.DELIVERED, offsets)
 
     def bury(self, parcel: Parcel, letter: DeadLetter) -> None:
-        """A delivery is dead: keep its letter, and settle it."""
-        try:
-            self._append(parcel, self._topics.dead, letter.encode())
-        except RecordTooLargeError:
-            # Request and answer beside a payload near the bound are more than a record may hold.
-            slim = letter._replace(request=None, answer=None, delivery={**letter.delivery, "payload": {}})
-            self._append(parcel, self._topics.dead, slim.encode())
-        self.settle(parcel, Outcome.DEAD, letter.reason, letter.detail)
+        """Keep the letter of a dead delivery, and settle it."""
+        self._guard.passed()
+        self._bury(parcel, letter)
+
+    def bury_failed(self, parcel: Parcel, letter: DeadLetter, error: Exception) -> None:
+        """Bury a delivery that could not be handled, as soon as the guard allows it."""
+        parcel.settled = True
+        self._hold(parcel.run, parcel.delivery.origin, error, lambda: self._bury(parcel, letter))
+
+    def _bury(self, parcel: Parcel, letter: DeadLetter) -> None:
+        self._producer.safe_append(
+            self._topics.dead,
+            parcel.delivery.origin.partition % self._topics.partitions,
+            self._current(),
+            key=parcel.key,
+            forms=letter.forms(),
+        )
+        self._settle(parcel, Outcome.DEAD, letter.reason, letter.detail)
+
+    def reject(self, unreadable: Unreadable, reason: str, detail: str) -> None:
+        """Keep a record that holds no delivery in the rejected topic."""
+        self._guard.passed()
+        self._reject(unreadable, reason, detail)
+
+    def reject_failed(self, unreadable: Unreadable, detail: str, error: Exception) -> None:
+        """Reject a record that could not even be made a delivery, as soon as the guard allows it."""
+        origin = Origin(*unreadable.run.tp, unreadable.record.offset)
+        self._hold(unreadable.run, origin, error, lambda: self._reject(unreadable, INTERNAL, detail))
+
+    def _reject(self, unreadable: Unreadable, reason: str, detail: str) -> None:
+        record = unreadable.record
+        topic, partition = unreadable.run.tp
+        headers = rejected_headers(reason, detail, "", Origin(topic, partition, record.offset))
+        round_ = self._current()
+        round_.parcels.append(unreadable)
+        self._producer.safe_append(
+            self._topics.rejected,
+            partition % self._topics.partitions,
+            round_,
+            key=record.key,
+            forms=[lambda: (record.value or b"", headers), lambda: (b"", headers)],
+        )
 
     def hand_on(self, parcel: Parcel, retried: Retried) -> None:
-        """A delivery is to be tried again later: keep it in the retry topic. Its outcome is still to come."""
-        value: bytes = parcel.record.value
-        self._append(parcel, self._topics.retry(self._integration), value, retried.headers())
+        """Keep a delivery that is to be tried again later in the retry topic. Its outcome is still to come."""
+        self._producer.append(
+            self._topics.retry(self._integration),
+            parcel.delivery.origin.partition % self._topics.partitions,
+            self._current(),
+            key=parcel.key,
+            value=parcel.record.value,
+            headers=retried.headers(),
+        )
+        parcel.settled = True
+        self._guard.passed()
         self._current().parcels.append(parcel)
+
+    def _hold(self, run: Run | StoredObject, origin: Origin, error: Exception, write: Callable[[], None]) -> None:
+        if isinstance(run, Run):
+            run.rest()
+
+        def write_unless_dropped() -> None:
+            if not run.dropped:
+                write()
+
+        self._guard.failed(error, write_unless_dropped, **origin._asdict())
 
     def _tally_of(self, topic: str, partition: int, rules: str) -> Tally:
         place = (topic, partition, rules)
@@ -88,18 +169,9 @@ class Settlements:
             tally = self._tallies[place] = Tally(Stage.FORWARDER, *place)
         return tally
 
-    def _append(self, parcel: Parcel, topic: str, value: bytes, headers: Headers = NO_HEADERS) -> None:
-        self._producer.append(
-            topic,
-            parcel.delivery.origin.partition % self._topics.partitions,
-            self._current(),
-            key=parcel.key,
-            value=value,
-            headers=headers,
-        )
-
     async def wait_until_idle(self) -> None:
         """Write what is gathered, and wait until all of it is confirmed."""
+        self._guard.flush()
         self._write()
         await self._idle.wait()
 

@@ -1,6 +1,8 @@
 """Records that wait on local disk, in a file without a name: when its process ends, however it ends, it is gone."""
 
+import os
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from struct import Struct
 from tempfile import TemporaryFile
@@ -25,27 +27,50 @@ class SpoolClosedError(Exception):
 
 
 class Spool:
-    """Records in the order they are put in; read once, whole. Raises OSError where the disk does not take them."""
+    """Records in the order they are put in, read once they are complete.
 
-    __slots__ = ("_file",)
+    Raises OSError if the disk does not take them. Nothing is lost then: the call may be repeated.
+    """
+
+    __slots__ = ("_file", "_unwritten", "_unwritten_size", "_written")
 
     def __init__(self, folder: Path) -> None:
-        self._file = TemporaryFile(dir=folder, prefix="turnout-spool-", buffering=BUFFER)  # noqa: SIM115
+        self._file = TemporaryFile(dir=folder, prefix="turnout-spool-", buffering=0)  # noqa: SIM115
+        self._written = 0
+        self._unwritten: list[bytes] = []
+        self._unwritten_size = 0
 
     def put(self, record: Any) -> None:
-        """Keep a record's offset, key and value."""
+        """Keep a record's offset, key and value; if it raises OSError, the record was not taken."""
+        if self._unwritten_size >= BUFFER:
+            self._write()
         key, value = record.key, record.value
         head = HEAD.pack(record.offset, -1 if key is None else len(key), -1 if value is None else len(value))
-        self._file.write(b"".join((head, key or b"", value or b"")))
+        content = b"".join((head, key or b"", value or b""))
+        self._unwritten.append(content)
+        self._unwritten_size += len(content)
 
-    def take(self) -> Iterator[Spooled]:
-        """All records, which are then no longer here; raises SpoolClosedError."""
+    def _write(self) -> None:
+        # What an earlier attempt wrote of it is overwritten.
+        content = memoryview(b"".join(self._unwritten))
+        number, at = self._file.fileno(), 0
+        while at < len(content):
+            at += os.pwrite(number, content[at:], self._written + at)
+        self._written += len(content)
+        self._unwritten.clear()
+        self._unwritten_size = 0
+
+    def records(self) -> Iterator[Spooled]:
+        """Yield all records; raises SpoolClosedError."""
         try:
+            with suppress(OSError):
+                self._write()
             self._file.seek(0)
-            content = self._file.read()
+            content = self._file.read()[: self._written]
         except ValueError as error:
             raise SpoolClosedError from error
-        self.close()
+        if self._unwritten:
+            content = b"".join((content, *self._unwritten))
         at = 0
         while at < len(content):
             offset, key, value = HEAD.unpack_from(content, at)
@@ -55,5 +80,6 @@ class Spool:
             yield Spooled(offset, None if key < 0 else content[begin:middle], None if value < 0 else content[middle:at])
 
     def close(self) -> None:
-        """Forget all."""
+        """Discard all records."""
         self._file.close()
+        self._unwritten.clear()

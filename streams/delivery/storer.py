@@ -6,23 +6,24 @@ from typing import Any
 
 import structlog
 
-from forwarders.contract import Dead, Delivered, ObjectForwarder, Result, Retry, Throttled
+from forwarders.contract import Delivered, ObjectForwarder, Result, Retry, Throttled
 from streams.delivery.backoff import backoff
 from streams.delivery.breaker import Breaker
 from streams.delivery.crew import Crew
-from streams.delivery.letters import Letters
+from streams.delivery.letters import Failed, Letters
 from streams.delivery.masking import Mask
 from streams.delivery.objects import Objects, StoredObject
-from streams.delivery.packing import Packer
+from streams.delivery.packing import Packed, Packer
 from streams.delivery.preflight import Preflight
 from streams.delivery.rates import Rates
 from streams.delivery.settlement import Settlements
 from streams.delivery.spool import SpoolClosedError
+from streams.guard import Guard
 from streams.logs import trouble
 from streams.produce import Producer
 from streams.progress import TP, Run
 from streams.settings import DeliverySettings
-from streams.topics import Topics
+from streams.topics import Outcome, Topics
 
 log = structlog.get_logger()
 
@@ -46,25 +47,26 @@ class Storer:
         topics: Topics,
         producer: Producer,
         *,
-        fail: Callable[[str], None],
+        fail: Callable[[Exception], None],
         clock: Callable[[], float],
     ) -> None:
         self.integration = integration
         self.share: Callable[[], float] = lambda: 1.0
         self._forwarder = forwarder
         self._settings = settings
-        self._fail = fail
+        self._guard = Guard(integration, fail)
+        self._blocked = False
         limits = forwarder.limits
         self.objects = Objects(forwarder.cut, limits.bytes, settings.spool)
         self._packer = Packer(forwarder, Preflight(forwarder, limits, settings.max_age), clock)
         self._rates = Rates.of(forwarder.contract, settings)
         self._breaker = Breaker(integration, settings.breaker_failures, settings.backoff_min, settings.backoff_max)
-        self._settlements = Settlements(integration, topics, producer)
+        self._settlements = Settlements(integration, topics, producer, self._guard)
         self._letters = Letters(integration, Mask(forwarder.settings), clock)
         self._at_once = min(settings.concurrency, AT_ONCE)
         self._ended: asyncio.Queue[StoredObject] = asyncio.Queue(self._at_once)
         self._packing = asyncio.Lock()
-        self._crew = Crew(self._store, self._give_up)
+        self._crew = Crew(self._store, fail)
 
     async def start(self) -> None:
         """Make the folder where records wait, and start the workers."""
@@ -74,25 +76,48 @@ class Storer:
 
     async def stop(self) -> None:
         """End the workers, and close what was opened."""
+        self._guard.drop()
         await self._crew.stop()
         self._breaker.close()
         self.objects.drop(self.objects.partitions())
         await self._forwarder.close()
 
     def waits(self) -> bool:
-        """Whether an object is on its way, backs off or waits for the vendor: all are bounded, and no stall."""
-        return self._crew.busy
+        """Whether an object is on its way, backs off or waits for the vendor or for room on disk: none is a stall."""
+        return self._crew.busy or self._blocked
 
     async def work(self, run: Run) -> None:
         """Put a run's records on disk, and the objects that end with them into the queue, as soon as it has room."""
         self._rates.share = self.share() or 1.0
         for record in run.records:
-            ended = self.objects.put(run.tp, record)
+            ended = await self._keep(run, record)
             if ended is not None:
                 await self._ended.put(ended)
-                if self._crew.leaving.is_set() or run.dropped:
-                    return
+            if self._crew.leaving.is_set() or run.dropped:
+                return
         run.finish()
+
+    async def _keep(self, run: Run, record: Any) -> StoredObject | None:
+        """Put a record on disk, as soon as the disk takes it; returns the object that ended before it, if one did."""
+        tries = 0
+        while not (self._crew.leaving.is_set() or run.dropped):
+            try:
+                return self.objects.put(run.tp, record)
+            except OSError as error:
+                await self._wait_for_disk(error, tries)
+                tries += 1
+        return None
+
+    async def _wait_for_disk(self, error: OSError, tries: int) -> None:
+        log.error(
+            "cannot use the folder `delivery.spool`; trying again",
+            integration=self.integration,
+            folder=str(self._settings.spool),
+            error=error.strerror,
+        )
+        self._blocked = True
+        await self._crew.sleep(backoff(self._settings, tries, None))
+        self._blocked = False
 
     async def settle(self, patience: float) -> None:
         """The partitions are about to go: begin nothing more, and wait for what is on its way for so many seconds."""
@@ -107,10 +132,6 @@ class Storer:
         """The partitions have gone, with all that waited on disk; from here on objects are new ones."""
         self.objects.drop(revoked)
         self._crew.leaving.clear()
-
-    def _give_up(self, error: Exception) -> None:
-        log.error("storage cannot go on", integration=self.integration, **trouble(error))
-        self._fail(f"{self.integration}: {type(error).__name__} while storing")
 
     async def _store(self, ended: StoredObject) -> None:
         """Write an object, again and again until it is taken or its partition goes."""
@@ -133,18 +154,44 @@ class Storer:
 
     async def _pack(self, ended: StoredObject) -> None:
         """Make an object's content; what is no row of it is settled."""
-        try:
-            async with self._packing:
-                packed = await asyncio.to_thread(self._packer.pack, ended)
-        except SpoolClosedError:
+        packed = await self._read_and_pack(ended)
+        if packed is None:
             return
-        for index in packed.unreadable:
-            ended.finish_record(index)
-        for parcel, verdict in packed.others:
-            if isinstance(verdict, Dead):
-                self._settlements.bury(parcel, self._letters.write(parcel, verdict, None, None))
+        for unreadable, detail, error in packed.unreadable:
+            if error is None:
+                log.error(
+                    "not a delivery",
+                    topic=ended.tp[0],
+                    partition=ended.tp[1],
+                    offset=unreadable.record.offset,
+                    error=detail,
+                )
+                self._settlements.reject(unreadable, "not_a_delivery", detail)
             else:
+                self._settlements.reject_failed(unreadable, detail, error)
+        for parcel, verdict in packed.others:
+            if isinstance(verdict, Outcome):
                 self._settlements.settle(parcel, verdict)
+            else:
+                letter = self._letters.write(parcel, verdict, None, None)
+                if isinstance(verdict, Failed) and verdict.error is not None:
+                    self._settlements.bury_failed(parcel, letter, verdict.error)
+                else:
+                    self._settlements.bury(parcel, letter)
+
+    async def _read_and_pack(self, ended: StoredObject) -> Packed | None:
+        """Pack an object, as soon as the disk gives it back; returns None if it is not wanted any more."""
+        tries = 0
+        while not (self._crew.leaving.is_set() or ended.dropped):
+            try:
+                async with self._packing:
+                    return await asyncio.to_thread(self._packer.pack, ended)
+            except SpoolClosedError:
+                break
+            except OSError as error:
+                await self._wait_for_disk(error, tries)
+                tries += 1
+        return None
 
     async def _put(self, packed: StoredObject) -> Result:
         try:

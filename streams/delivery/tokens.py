@@ -8,6 +8,7 @@ from typing import Any
 from forwarders.contract import Answer, Auth, Forwarder, HttpForwarder, Retry
 from forwarders.oauth import Token, read_token, refreshes
 from streams.delivery.client import Client, UnreachableError, UnsendableError
+from streams.guard import describe
 
 CODE = re.compile("[A-Za-z_]{1,64}")
 
@@ -78,7 +79,13 @@ class Tokens:
             answer = await self._client.send(request)
         except (UnreachableError, UnsendableError) as error:
             raise NoTokenError(Retry(), f"no answer of the token endpoint: {error}") from error
-        match read_token(answer, now):
+        except Exception as error:  # a request that cannot be encoded
+            raise NoTokenError(Auth(), f"the token request cannot be sent ({describe(error)})") from error
+        try:
+            read = read_token(answer, now)
+        except Exception as error:
+            raise NoTokenError(Retry(), f"the token endpoint's answer cannot be read ({describe(error)})") from error
+        match read:
             case Token() as token:
                 self._token = token
                 self._learn(token.value)

@@ -9,3 +9,9 @@ from tests.streams.delivering import Bench
 def bench(broker: Broker, topics: Topics) -> Bench:
     """One integration's delivery on the real Kafka."""
     return Bench(broker, topics)
+
+
+@pytest.fixture(autouse=True)
+def short_hold(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have the guard hold failures only for a moment."""
+    monkeypatch.setattr("streams.guard.HOLD_SECONDS", 0.2)

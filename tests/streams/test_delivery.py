@@ -1,4 +1,5 @@
 import asyncio
+import re
 from collections.abc import Sequence
 
 import pytest
@@ -242,7 +243,9 @@ async def test_a_forwarder_that_raises_costs_the_delivery_that_it_raised_for(ben
     await bench.forward(*({"n": n} for n in range(6)))
     async with receiving() as vendor, bench.running(Picky(VendorSettings(url=vendor.url))):
         assert await bench.settled(6) == {**dict.fromkeys(range(6), "delivered"), 3: "dead"}
-    assert (await bench.dead())[0].detail == "KeyError"
+    (letter,) = await bench.dead()
+    assert letter.reason == "internal"
+    assert re.fullmatch(r"KeyError at streams/test_delivery\.py:\d+", letter.detail)
 
 
 async def test_an_answer_without_end_is_cut(bench: Bench):

@@ -1,18 +1,27 @@
 """What becomes of deliveries that a vendor does not take at once."""
 
+import asyncio
+import re
 import time
+from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from math import log2
+from typing import Any
 from unittest.mock import patch
 
+import orjson
 import pytest
 from aiohttp import web
+from prometheus_client import REGISTRY
 
-from forwarders.contract import Contract, Dead, Kind, Limits, Rate, Retry, Throttled, refused
+from forwarders.contract import Contract, Dead, Kind, Limits, Rate, Result, Retry, Throttled, refused
+from streams.delivery.breaker import Breaker
 from streams.events import rfc3339
 from streams.metrics import DELIVERY_PAUSED
-from streams.topics import Retried
+from streams.produce import HEADROOM, Producer, Receipt
+from streams.topics import RECORD_BYTES, Delivery, Origin, Rejected, Retried
 from tests.receiver import Got, Receiver, receiving
 from tests.streams.delivering import Bench, Vendor, VendorPayload, VendorSettings, numbers
 from tests.streams.helpers import committed, read, until
@@ -278,7 +287,7 @@ async def test_the_vendors_rate_is_kept_before_it_has_to_refuse(bench: Bench):
 
 
 async def test_a_dead_letter_that_no_record_can_hold_keeps_the_rest(bench: Bench):
-    """A payload near the bound of a record is left out of its letter, and the worker goes on."""
+    """If a payload near the bound of a record leaves no room, its letter has no request, and the worker goes on."""
     await bench.forward({"n": 0, "pad": "x" * 2_000_000}, {"n": 1})
 
     class Talkative(Whole):
@@ -295,21 +304,25 @@ async def test_a_dead_letter_that_no_record_can_hold_keeps_the_rest(bench: Bench
         vendor.answer = lambda _: web.json_response({}, status=400)
         async with bench.running(make(Talkative, vendor)):
             assert await bench.settled(2) == {0: "dead", 1: "dead"}
-    assert [letter.delivery["payload"].get("n") for letter in await bench.dead()] == [None, 1]
+    assert [letter.delivery["payload"].get("n") for letter in await bench.dead()] == [0, 1]
+    assert [letter.request is None for letter in await bench.dead()] == [True, False]
 
 
-async def test_a_mistake_of_ours_ends_the_process_and_loses_nothing(bench: Bench, monkeypatch: pytest.MonkeyPatch):
-    """What no one foresaw ends the worker, uncommitted; it never stops a lane in silence."""
-    await bench.forward({"n": 0})
-    async with receiving() as vendor:
-        context = bench.running(make(Vendor, vendor))
-        await context.__aenter__()
-        monkeypatch.setattr("streams.delivery.breaker.Breaker.hear", None)
-        await until(lambda: bool(bench.failed))
-        with pytest.raises(AssertionError):
-            await context.__aexit__(None, None, None)
-    assert bench.failed == ["one: TypeError while delivering"]
-    assert not (await committed(bench.broker, bench.group, bench.topics.forward("one")))[0]
+async def test_a_mistake_of_ours_costs_its_delivery_only(bench: Bench, monkeypatch: pytest.MonkeyPatch):
+    """What no one foresaw is a dead letter with type and place of the error, and the next delivery flows."""
+    hear = Breaker.hear
+
+    def fail_once(breaker: Breaker, results: Sequence[Result], why: str = "") -> None:
+        monkeypatch.setattr(Breaker, "hear", hear)
+        raise RuntimeError("personal data")
+
+    monkeypatch.setattr(Breaker, "hear", fail_once)
+    await bench.forward({"n": 0}, {"n": 1})
+    async with receiving() as vendor, bench.running(make(Vendor, vendor), items=1, concurrency=1):
+        assert await bench.settled(2) == {0: "dead", 1: "delivered"}
+    (letter,) = await bench.dead()
+    assert letter.reason == "internal"
+    assert re.fullmatch(r"RuntimeError at streams/test_delivery_failures\.py:\d+", letter.detail)
 
 
 async def test_those_beside_a_bad_or_a_throttled_one_go_out_again_at_once(bench: Bench):
@@ -344,3 +357,154 @@ async def test_those_beside_a_bad_or_a_throttled_one_go_out_again_at_once(bench:
     assert waits == [0.25, 0.5, 1.0]
     for wait, (earlier, later) in zip([0, *waits[1:]], pairwise(at), strict=True):
         assert later - earlier >= 0.95 * wait
+
+
+class Odd(Vendor):
+    """A forwarder that makes mistakes, each for the delivery whose `note` names it."""
+
+    def complaint(self, payload):
+        if payload.get("note") == "complaint":
+            raise KeyError("personal data")
+        return super().complaint(payload)
+
+    def group(self, payload):
+        match payload.get("note"):
+            case "group":
+                raise KeyError("personal data")
+            case "unhashable":
+                return ["personal data"]
+        return None
+
+    def request(self, items):
+        notes = {item.payload.get("note") for item in items}
+        if "request" in notes:
+            raise KeyError("personal data")
+        if "none" in notes:
+            return None
+        made = super().request(items)
+        if "body" in notes:
+            return replace(made, body={"personal data": object()})
+        return made
+
+    def read(self, answer, items):
+        notes = {item.payload.get("note") for item in items}
+        if "read" in notes:
+            raise KeyError("personal data")
+        if "result" in notes:
+            return [None] * len(items)
+        if "after" in notes:
+            return [Retry("soon")] * len(items)
+        if "detail" in notes:
+            return [Dead("x", None)] * len(items)
+        return super().read(answer, items)
+
+
+@pytest.mark.parametrize("mistake", ["complaint", "group", "unhashable", "request", "none", "body"])
+async def test_a_forwarders_mistake_costs_the_delivery_that_it_was_made_for(bench: Bench, mistake: str):
+    """A dead letter `internal` says the error's type and place, and no data; the others are delivered."""
+    await bench.forward({"n": 0}, {"n": 1, "note": mistake}, {"n": 2})
+    async with receiving() as vendor, bench.running(make(Odd, vendor)):
+        assert await bench.settled(3) == {0: "delivered", 1: "dead", 2: "delivered"}
+    (letter,) = await bench.dead()
+    assert letter.reason == "internal"
+    assert re.fullmatch(r"(KeyError|TypeError) at \w+/\w+\.py:\d+", letter.detail)
+    assert (await committed(bench.broker, bench.group, bench.topics.forward("one")))[0] == 3
+
+
+@pytest.mark.parametrize("mistake", ["read", "result", "after", "detail"])
+async def test_an_answer_that_a_forwarder_cannot_read_is_judged_by_its_status(bench: Bench, mistake: str):
+    """The vendor has taken it, so it is delivered; the mistake is counted."""
+    name, labels = "turnout_internal_failures_total", {"worker": "one"}
+    before = REGISTRY.get_sample_value(name, labels) or 0
+    await bench.forward({"n": 0}, {"n": 1, "note": mistake})
+    async with receiving() as vendor, bench.running(make(Odd, vendor), items=1):
+        assert await bench.settled(2) == {0: "delivered", 1: "delivered"}
+    assert (REGISTRY.get_sample_value(name, labels) or 0) == before + 1
+
+
+@pytest.mark.parametrize(
+    "value",
+    [b"{", b"[]", b'{"v":1}', None, orjson.dumps({"v": 1, "id": 1, "from": ["t", 0, 1], "payload": {}, "rule": []})],
+)
+async def test_a_record_that_is_no_delivery_is_rejected_as_it_came(bench: Bench, value: bytes | None):
+    """Nothing is lost, and the next one flows."""
+    producer = Producer(bench.broker, client_id="send")
+    await producer.start()
+    receipt = Receipt()
+    producer.append(bench.topics.forward("one"), 0, receipt, key=b"u", value=value)
+    await receipt.confirmed(60)
+    await producer.stop()
+    await bench.forward({"n": 1})
+    async with receiving() as vendor, bench.running(make(Vendor, vendor)):
+        assert await bench.settled(1) == {1: "delivered"}
+        async with asyncio.timeout(60):
+            while not await read(bench.broker, bench.topics.rejected):
+                await asyncio.sleep(0.05)
+    (record,) = await read(bench.broker, bench.topics.rejected)
+    rejected = Rejected.decode(record.key, record.value, record.headers)
+    assert (rejected.reason, rejected.value) == ("not_a_delivery", value or b"")
+    assert rejected.origin == Origin(bench.topics.forward("one"), 0, 0)
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        [("turnout-attempt", None)],
+        [("turnout-version", None)],
+        [("turnout-attempt", b"1"), ("turnout-due", b"9" * 5000), ("turnout-since", b"x"), ("turnout-reason", b"r")],
+    ],
+)
+async def test_odd_headers_in_the_retry_topic_are_rejected(bench: Bench, headers: Any):
+    """The record is kept, and the next one flows."""
+    await bench.forward({"n": 0}, retried=headers)
+    await bench.forward({"n": 1}, retried=Retried(1, 0.0, time.time(), "failing").headers())
+    async with receiving() as vendor, bench.running(make(Vendor, vendor)):
+        assert await bench.settled(1) == {1: "delivered"}
+
+
+async def test_a_newer_format_in_the_forward_topic_ends_the_worker(bench: Bench):
+    """Only Turnout writes there: somebody must upgrade, and nothing is committed."""
+    await bench.forward({"n": 0}, retried=[("turnout-version", b"2")])
+    async with receiving() as vendor, bench.running(make(Vendor, vendor)):
+        await until(lambda: bool(bench.failed))
+        (why,) = bench.failed
+        bench.failed.clear()
+    assert "a record has format '2'" in why
+    assert not (await committed(bench.broker, bench.group, bench.topics.retry("one")))[0]
+
+
+@pytest.mark.parametrize("spare", range(0, 200, 40))
+async def test_a_delivery_that_just_fits_its_topic_can_be_retried(bench: Bench, spare: int):
+    """The retry topic's headers find room, however close the record is to the limit."""
+    origin = Origin(bench.topics.events, 0, 0)
+    empty = Delivery("m0", "r", "v1", "track", "E", "t", "t", "web", origin, {"n": 0, "pad": ""})
+    pad = RECORD_BYTES - 2 * HEADROOM - spare - len(empty.encode()) - len(b"u")
+    await bench.forward({"n": 0, "pad": "x" * pad})
+    passes = 0
+
+    def answer(_: Got) -> web.StreamResponse:
+        nonlocal passes
+        passes += 1
+        return web.Response(status=500 if passes < 3 else 200)
+
+    class Roomy(Vendor):
+        contract = replace(Vendor.contract, limits=Limits(bytes=3_000_000, item_bytes=3_000_000), payload=None)
+
+    async with receiving() as vendor:
+        vendor.answer = answer
+        settings = {"retry_in_place": 0.0, "retry_delay": 0.1, "breaker_failures": 1000, "items": 1}
+        async with bench.running(make(Roomy, vendor), **settings):
+            assert await bench.settled(1) == {0: "delivered"}
+    assert len(await read(bench.broker, bench.topics.retry("one"))) >= 1
+
+
+async def test_a_forwarder_that_fails_for_most_deliveries_stops_before_them(bench: Bench):
+    """It is reported, no dead letter is written, and the committed offset stays."""
+    await bench.forward(*({"n": n, "note": "complaint"} for n in range(600)))
+    async with receiving() as vendor, bench.running(make(Odd, vendor)):
+        await until(lambda: bool(bench.failed))
+        (why,) = bench.failed
+        bench.failed.clear()
+    assert why == "one: more than half of 1,000 consecutive records failed"
+    assert not await bench.dead()
+    assert not (await committed(bench.broker, bench.group, bench.topics.forward("one")))[0]

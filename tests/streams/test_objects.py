@@ -53,7 +53,7 @@ def test_spool_gives_back_what_was_put_in(tmp_path_factory, kept):
     spool = Spool(tmp_path_factory.getbasetemp())
     for key, value, offset in kept:
         spool.put(Record(offset, key=key, value=value))
-    assert [(key, value, offset) for offset, key, value in spool.take()] == kept
+    assert [(key, value, offset) for offset, key, value in spool.records()] == kept
 
 
 def test_spool_has_no_name(tmp_path: Path):

@@ -1,5 +1,6 @@
 import asyncio
-from collections.abc import Sequence
+import re
+from collections.abc import Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -14,7 +15,7 @@ from streams.gate import held_back
 from streams.plans import Plan, PlanStep
 from streams.produce import Producer, Receipt
 from streams.repair import Repair
-from streams.router import make_router
+from streams.router import Confirmations, make_router
 from streams.ruleset import Holder, Route, RuleSet, Sample
 from streams.settings import RouterSettings
 from streams.sources import Source, Sources
@@ -110,15 +111,26 @@ class Bench:
             grace=5,
         )
         await station.app.start()
+        self.station = station
         try:
             yield station
-            progress = station.progress
-            await until(lambda: sum(progress.committable(tp) or 0 for tp in progress.partitions()) >= self.sent)
+            await until(lambda: self.is_done)
         finally:
             await station.app.stop()
             await asyncio.gather(*(stop() for stop in station.stopped))
             await producer.stop()
         assert not self.failed
+
+    @property
+    def committed_offset(self) -> int:
+        """Up to where all is finished."""
+        progress = self.station.progress
+        return sum(progress.committable(tp) or 0 for tp in progress.partitions())
+
+    @property
+    def is_done(self) -> bool:
+        """Whether all that was sent is finished."""
+        return self.committed_offset == self.sent
 
     async def route(self, *values: Any, **options: Any) -> None:
         await self.send(*values, **options)
@@ -429,3 +441,166 @@ async def test_an_enrichment_that_fails_is_noted_and_stops_nothing(bench: Bench)
     named = Outcomes.decode(record.value).named
     assert Named("one", "", "filtered", 1, "bot", "") in named
     assert Named("", "", "noted", 2, "enrichment", "worth") in named
+
+
+def raise_for(numbers: set[int]) -> Callable[[Any], Sequence[tuple[str, Any]]]:
+    """Rules that are broken for some events, and make a payload of the others."""
+
+    def apply(event: Any) -> Sequence[tuple[str, Any]]:
+        if int(event["messageId"][1:]) in numbers:
+            raise KeyError("personal data")
+        return [("fine", {"a": 1})]
+
+    return apply
+
+
+async def test_an_error_in_one_route_costs_that_integrations_delivery_only(broker: Broker, topics: Topics):
+    """It is a dead letter `internal` with type and place; the other integration has the event, and the next flows."""
+    routes = [Route("one", topics.forward("one"), raise_for({1})), route(topics, "two", EVERYTHING)]
+    bench = Bench(broker, topics, routes)
+    await bench.route(event(0), event(1), event(2))
+    (letter,) = await bench.dead()
+    assert (letter.integration, letter.reason, letter.delivery["from"][2]) == ("one", "internal", 1)
+    assert re.fullmatch(r"KeyError at streams/test_router\.py:\d+", letter.detail)
+    assert await bench.outcomes("one") == {0: "forwarded:fine", 1: "dead:", 2: "forwarded:fine"}
+    assert await bench.outcomes("two") == dict.fromkeys(range(3), "forwarded:otherwise")
+
+
+async def test_an_error_at_one_of_several_rules_keeps_what_the_others_made(
+    broker: Broker, topics: Topics, monkeypatch: pytest.MonkeyPatch
+):
+    """Each rule of a file with `match: all` has its own outcome, before and after the one that failed."""
+    append = Producer.append
+
+    def fail_once(self: Producer, topic: str, *args: Any, **kwargs: Any) -> None:
+        if topic == topics.forward("one") and b'"rule":"b"' in kwargs["value"]:
+            raise KeyError
+        append(self, topic, *args, **kwargs)
+
+    monkeypatch.setattr(Producer, "append", fail_once)
+    rules = "\n".join(f"  - {{name: {name}, map: {{rule: {name}}}}}" for name in "abc")
+    bench = Bench(broker, topics, [route(topics, "one", f"match: all\nrules:\n{rules}")])
+    await bench.route(event(0))
+    assert [delivery.rule for delivery in await bench.deliveries("one")] == ["a", "c"]
+    assert [(letter.delivery["rule"], letter.delivery["id"]) for letter in await bench.dead()] == [("b", "m0:b")]
+
+
+async def test_an_error_before_the_routes_rejects_the_event(bench: Bench):
+    """The record is kept byte for byte with the reason `internal`; it may be sent again, and its neighbours flow."""
+    fails = True
+
+    class Broken:
+        name = "broken"
+
+        def __call__(self, event: Any, _: Any) -> Any:
+            if event["messageId"] == "m1" and fails:
+                raise KeyError("personal data")
+            return event
+
+    bench.holder.current = RuleSet("v1", Sources([Source.of("web", [], [Broken()])]), bench.holder.current.routes)
+    async with bench.running():
+        await bench.send(event(0), event(1), event(2))
+        await until(lambda: bench.is_done)
+        fails = False
+        await bench.send(event(1))
+    (rejected,) = await bench.rejected()
+    assert (rejected.reason, orjson.loads(rejected.value or b"")) == ("internal", event(1))
+    assert re.fullmatch(r"KeyError at streams/test_router\.py:\d+", rejected.detail)
+    assert [delivery.id for delivery in await bench.deliveries("two")] == ["m0", "m2", "m1"]
+
+
+async def test_a_router_that_fails_for_most_events_stops_before_them(broker: Broker, topics: Topics):
+    """It is reported, nothing of the failures is written, and the committed offset stays before them."""
+    bench = Bench(broker, topics, [Route("one", topics.forward("one"), raise_for(set(range(100, 1100))))])
+    await bench.send(*(event(n) for n in range(100)))
+    async with bench.running():
+        await until(lambda: bench.committed_offset == 100)
+        await bench.send(*(event(n) for n in range(100, 1100)))
+        await until(lambda: bool(bench.failed))
+        bench.sent = 100
+        (why,) = bench.failed
+        bench.failed.clear()
+    assert why == "router: more than half of 1,000 consecutive records failed"
+    assert not await bench.dead()
+    assert (await committed(broker, f"{topics.prefix}.router", topics.events))[0] == 100
+
+
+@pytest.mark.parametrize("version", [b"2", b"99", b"x", b"", None, b"9" * 5000])
+async def test_a_newer_or_unreadable_format_is_rejected(bench: Bench, version: bytes | None):
+    """Anybody may write to the events topic, so the event is kept with its version, and the next flows."""
+    await bench.send(event(0), headers=[("turnout-source", b"web"), ("turnout-version", version)])
+    await bench.route(event(1))
+    (rejected,) = await bench.rejected()
+    assert (rejected.reason, orjson.loads(rejected.value or b"")) == ("newer_format", event(0))
+    assert rejected.version == (version[:4096] if version is not None else None)
+    assert [delivery.id for delivery in await bench.deliveries("two")] == ["m1"]
+
+
+@pytest.mark.parametrize("headers", [[("turnout-source", None)], [("turnout-replay", None)], [("x", None)]])
+async def test_a_header_without_a_value_stops_nobody(bench: Bench, headers: Any):
+    """Neither when it is routed nor when the window is read back."""
+    await bench.send(event(0, writeKey="key-of-web"), headers=headers)
+    await bench.route(event(1))
+    await bench.send(event(0, writeKey="key-of-web"), headers=headers)
+    await bench.route(event(2))
+    assert [delivery.id for delivery in await bench.deliveries("two")] == ["m0", "m1", "m2"]
+
+
+async def test_rejected_events_do_not_count_as_seen(bench: Bench):
+    """Events that are sent again after their source was configured are routed, also after a restart."""
+    await bench.route(*(event(n) for n in range(8)), headers=event_headers("new"))
+    assert len(await bench.rejected()) == 8
+    old = bench.holder.current
+    bench.holder.current = RuleSet("v2", Sources([Source.of("new", [])]), old.routes)
+    await bench.route(*(event(n) for n in range(8)), headers=event_headers("new"))
+    await bench.route(*(event(n) for n in range(9)), headers=event_headers("new"))
+    assert [delivery.id for delivery in await bench.deliveries("two")] == [f"m{n}" for n in range(9)]
+
+
+async def test_events_that_a_step_rejected_do_not_count_as_seen(bench: Bench):
+    """Neither in a running router nor after a restart; quarantined ones do."""
+    plan = Plan.model_validate({"plan": "shop", "unplanned_events": "reject", "events": [{"event": "Other"}]})
+    old = bench.holder.current
+    bench.holder.current = RuleSet("v1", Sources([Source.of("web", [], [PlanStep(plan)])]), old.routes)
+    async with bench.running():
+        await bench.send(event(0), event(1))
+        await until(lambda: bench.committed_offset == 2)
+        bench.holder.current = RuleSet("v2", Sources([Source.of("web", [])]), old.routes)
+        await bench.send(event(0))
+    await bench.route(event(1), event(0))
+    assert [delivery.id for delivery in await bench.deliveries("two")] == ["m0", "m1"]
+
+
+class Finishing:
+    """A run that notes whether it was finished."""
+
+    finished = False
+
+    def finish(self) -> None:
+        self.finished = True
+
+
+@pytest.mark.parametrize("errors", [[RuntimeError(), None], [None, RuntimeError()], [RuntimeError(), RuntimeError()]])
+def test_a_refused_confirmation_is_never_forgotten(errors: list[Exception | None]):
+    """A run of which Kafka refused a batch is not finished, whatever is confirmed before or after."""
+    run = Finishing()
+    confirmations = Confirmations(run)  # type: ignore[arg-type]
+    for _ in errors:
+        confirmations.hold()
+    confirmations.release(None)
+    for error in errors:
+        confirmations.release(error)
+    assert not run.finished
+
+
+def test_a_run_is_finished_with_its_last_confirmation():
+    """And not before."""
+    run = Finishing()
+    confirmations = Confirmations(run)  # type: ignore[arg-type]
+    confirmations.hold()
+    confirmations.hold()
+    confirmations.release(None)
+    confirmations.release(None)
+    assert not run.finished
+    confirmations.release(None)
+    assert run.finished

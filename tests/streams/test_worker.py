@@ -5,12 +5,14 @@ import signal
 from collections.abc import Awaitable, Callable
 
 import pytest
+from prometheus_client import REGISTRY
 
 from streams.broker import Broker
 from streams.produce import Producer, Receipt
 from streams.progress import Run
-from streams.topics import Topics
-from streams.worker import StartError, Worker, make_station
+from streams.topics import NewerFormatError, Topics
+from streams.worker import StartError, Station, Worker, make_station
+from tests.streams.helpers import until
 
 pytestmark = pytest.mark.anyio
 
@@ -136,3 +138,156 @@ async def test_what_a_station_lacks_ends_the_worker_with_its_name(broker: Broker
     bench.station.started = [fail]
     with pytest.raises(StartError, match=f"agent cannot start: {re.escape(str(error))}"):
         await bench.run()
+
+
+class Two:
+    """A worker with two stations, of which `bad` does what a test says, and `good` finishes what it gets."""
+
+    def __init__(self, broker: Broker, topics: Topics, monkeypatch: pytest.MonkeyPatch, **options: float) -> None:
+        monkeypatch.setattr("streams.worker.FIRST_PAUSE", 0.05)
+        self.producer = Producer(broker, client_id="worker")
+        self.worker = Worker(self.producer, **options)
+        self.broker, self.topics = broker, topics
+        self.made = 0
+        self.tasks: list[asyncio.Task[None]] = []
+        self.handled: dict[str, int] = {"bad": 0, "good": 0}
+        self.bad: Callable[[Run], Awaitable[None]] = never
+        self.started: Callable[[], Awaitable[None]] | None = None
+        self.worker.stations = [self.make("bad", "one"), self.make("good", "two")]
+
+    def make(self, name: str, integration: str) -> Station:
+        async def work(run: Run) -> None:
+            if name == "bad":
+                await self.bad(run)
+            self.handled[name] += len(run.records)
+            run.finish()
+
+        station = make_station(
+            name, self.topics.forward(integration), work, self.broker,
+            fail=self.worker.fail, group=f"{self.topics.prefix}.{name}", commit_interval=0.2, grace=3,
+        )  # fmt: skip
+        if name == "bad":
+            self.made += 1
+            if self.started:
+                station.started = [self.started]
+        station.again = lambda: self.make(name, integration)
+        return station
+
+    async def send(self, integration: str) -> None:
+        receipt = Receipt()
+        self.producer.append(self.topics.forward(integration), 0, receipt, key=None, value=b"x")
+        await receipt.confirmed(60)
+
+    async def run(self, check: Callable[[], Awaitable[None]]) -> int:
+        """Run the worker until the check is through."""
+        tasks: list[asyncio.Task[None]] = []
+
+        async def checking() -> None:
+            try:
+                await check()
+            finally:
+                self.worker.stop()
+
+        async with asyncio.timeout(120):
+            code = await self.worker.run(lambda: tasks.append(asyncio.create_task(checking())))
+        await asyncio.gather(*tasks)
+        return code
+
+
+def failing(name: str) -> float:
+    return REGISTRY.get_sample_value("turnout_worker_failing", {"worker": name}) or 0.0
+
+
+@pytest.mark.parametrize("how", ["raises", "crashes", "stalls"])
+async def test_a_station_that_fails_is_restarted_alone(
+    broker: Broker, topics: Topics, monkeypatch: pytest.MonkeyPatch, how: str
+):
+    """It is reported and comes back with a pause; the other goes on as if nothing had been."""
+    two = Two(broker, topics, monkeypatch, stalled_after=1.0 if how == "stalls" else 180.0)
+    others = two.worker.stations[1]
+
+    async def bad(_: Run) -> None:
+        if two.made > 2:
+            return
+        if how == "stalls":
+            await asyncio.sleep(3600)
+        if how == "crashes":
+            await two.worker.stations[0].app.crash(RuntimeError("crash"))
+            await asyncio.sleep(3600)
+        raise RuntimeError
+
+    two.bad = bad
+
+    async def check() -> None:
+        await two.send("one")
+        await until(lambda: two.made == 2)
+        assert failing("bad") == 1
+        await two.send("two")
+        await until(lambda: two.handled["good"] == 1)
+        await until(lambda: two.handled["bad"] == 1)
+        assert others in two.worker.stations
+        assert failing("good") == 0
+
+    assert await two.run(check) == 0
+    assert two.made == 3
+
+
+async def test_a_station_that_cannot_start_does_not_hold_up_the_others(
+    broker: Broker, topics: Topics, monkeypatch: pytest.MonkeyPatch
+):
+    """A database that is away when the process starts is tried again."""
+    two = Two(broker, topics, monkeypatch)
+    fails = True
+
+    async def start() -> None:
+        if fails:
+            raise ConnectionRefusedError("no database")
+
+    async def finish(_: Run) -> None:
+        pass
+
+    two.bad, two.started = finish, start
+    two.worker.stations[0].started = [start]
+
+    async def check() -> None:
+        nonlocal fails
+        await two.send("two")
+        await until(lambda: two.handled["good"] == 1)
+        fails = False
+        await two.send("one")
+        await until(lambda: two.handled["bad"] == 1)
+
+    assert await two.run(check) == 0
+
+
+async def test_a_worker_ends_when_none_of_its_stations_runs(
+    broker: Broker, topics: Topics, monkeypatch: pytest.MonkeyPatch
+):
+    """With exit code 1: nothing is left that a restart of one station would spare."""
+    two = Two(broker, topics, monkeypatch)
+    monkeypatch.setattr("streams.worker.FIRST_PAUSE", 3600.0)
+
+    async def check() -> None:
+        for station in list(two.worker.stations):
+            station.failed(f"{station.name} failed")
+        await asyncio.sleep(3600)
+
+    async with asyncio.timeout(60):
+        assert await two.worker.run(lambda: two.tasks.append(asyncio.create_task(check()))) == 1
+
+
+async def test_a_newer_format_ends_the_worker(broker: Broker, topics: Topics, monkeypatch: pytest.MonkeyPatch):
+    """It is the process that must be upgraded, and a restart of one station would not help."""
+    two = Two(broker, topics, monkeypatch)
+
+    async def bad(_: Run) -> None:
+        raise NewerFormatError(2)
+
+    two.bad = bad
+
+    async def check() -> None:
+        await two.send("one")
+        await asyncio.sleep(3600)
+
+    async with asyncio.timeout(60):
+        assert await two.worker.run(lambda: two.tasks.append(asyncio.create_task(check()))) == 1

@@ -12,6 +12,7 @@ import pytest
 from streams.broker import Broker
 from streams.collector.server import Collector
 from streams.dedupe import Windows
+from streams.guard import Guard
 from streams.progress import Progress
 from streams.router import Router
 from streams.ruleset import Holder, Route, RuleSet
@@ -191,6 +192,10 @@ class Routed(NamedTuple):
     rejected: list[Rejected]
 
 
+def fail_test(error: Exception) -> None:
+    raise AssertionError(error)
+
+
 async def route(records: Sequence[Record]) -> Routed:
     """Take records through a router without a broker: `one` and `two` get whole events."""
     rules, mistakes = read_rules(Document.parse("otherwise: {event: $, dotted: \"$.properties['a.b']\"}", "all.yaml"))
@@ -200,7 +205,13 @@ async def route(records: Sequence[Record]) -> Routed:
     broker = Broker()
     follower = Nobody(broker, TOPICS.suppressed, SuppressedUsers(), "t")
     router = Router(
-        Holder(RuleSet("v", SOURCES, routes)), TOPICS, made, Windows(broker, 100, "t"), follower, lambda: 0.0
+        Holder(RuleSet("v", SOURCES, routes)),
+        TOPICS,
+        made,
+        Windows(broker, 100, "t", TOPICS),
+        follower,
+        Guard("router", fail_test),
+        lambda: 0.0,
     )
     lines = [
         SimpleNamespace(
