@@ -18,6 +18,7 @@ from deploy.cli import main
 from deploy.sending import BATCH_EVENTS, LINE_BYTES, Line, Refused, read_lines
 from tests.clients.collecting import EVENT_BYTES, KEY, Collector, collecting
 from tests.clients.proxy import Proxy, proxying
+from tests.ports import free_port
 from tests.streams.tracking.helpers import until
 
 
@@ -158,7 +159,7 @@ def test_what_cannot_be_sent_ends_the_run(proxy: Proxy, tmp_path: Path, user: st
     code, output = run(proxy, file, key="")
     assert code == 2
     assert "set TURNOUT_WRITE_KEY in the environment" in output
-    nobody = Proxy(port=1)
+    nobody = Proxy(port=free_port())
     code, output = run(nobody, file, "--retry-for", "0")
     assert code == 1
     assert "Connection refused" in output

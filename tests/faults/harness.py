@@ -138,7 +138,7 @@ class Stage:
 
     async def serving(self) -> None:
         """Wait until the collector is ready."""
-        async with asyncio.timeout(30), aiohttp.ClientSession() as session:
+        async with asyncio.timeout(180), aiohttp.ClientSession() as session:
             while True:
                 with suppress(aiohttp.ClientError):
                     async with session.get(f"http://127.0.0.1:{self.port}/ready") as answer:
@@ -216,7 +216,7 @@ class Stage:
             self.received.append(item["n"])
             self.received_at.append(time.monotonic())
 
-    async def until(self, condition: Callable[[], Any], seconds: float = 60) -> None:
+    async def until(self, condition: Callable[[], Any], seconds: float = 180) -> None:
         """Wait for a condition."""
         async with asyncio.timeout(seconds):
             while not condition():
@@ -243,8 +243,8 @@ class Stage:
     async def verdict(self) -> oracle.Findings:
         """Send a fresh event, wait until all is settled, and judge. Fails the test with what is wrong."""
         (fresh,) = await self.send(1)
-        await self.until(lambda: fresh in self.received, 60)
-        async with asyncio.timeout(60):
+        await self.until(lambda: fresh in self.received, 180)
+        async with asyncio.timeout(180):
             while (findings := await oracle.find(self.broker, self.topics)).unsettled(self.integrations):
                 await asyncio.sleep(0.5)
         got = set(self.received)

@@ -27,7 +27,7 @@ async def stage(kafka: real_kafka.Kafka, tmp_path: Path):
 
 
 async def flowing(stage: Stage, beyond: int = 0) -> None:
-    await stage.until(lambda: len(stage.received) > beyond, 60)
+    await stage.until(lambda: len(stage.received) > beyond, 180)
 
 
 async def kill_router(stage: Stage, router: Process) -> None:
@@ -142,7 +142,7 @@ async def test_a_second_worker_joins_an_idle_one(stage: Stage):
     for _ in range(10):
         before = len(stage.received)
         await stage.send(100)
-        await stage.until(lambda before=before: len(stage.received) >= before + 100, 30)
+        await stage.until(lambda before=before: len(stage.received) >= before + 100, 180)
     await stage.verdict()
     assert all(process.runs for process in stage.processes[1:])
 
@@ -252,7 +252,7 @@ async def test_broken_json_a_null_key_and_a_tombstone_in_the_events_topic(stage:
     assert findings.of(f"m{skipped}", "hook") == {"filtered"}
     assert keyless in stage.received
     group = f"{stage.topics.prefix}.router"
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(180):
         while sum(filter(None, (await _committed(stage.broker, group, stage.topics.events)).values())) < 45:
             await asyncio.sleep(0.2)
 

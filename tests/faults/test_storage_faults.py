@@ -67,7 +67,7 @@ class Lake:
             extents = [tuple(map(int, path.stem.split("-"))) for path in sorted(partition.iterdir())]
             assert extents[0][0] == 0, "something is left of what a kill cut short"
             assert all(last + 1 == first for (_, last), (first, _) in pairwise(extents)), extents
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(180):
             while True:
                 findings = await oracle.find(self.stage.broker, self.stage.topics)
                 places = {name: place for place, name in findings.messages.items()}

@@ -36,7 +36,7 @@ async def beside():
 
 
 async def flowing(stage: Stage, beyond: int = 0) -> None:
-    await stage.until(lambda: len(stage.received) > beyond, 60)
+    await stage.until(lambda: len(stage.received) > beyond, 180)
 
 
 def numbers(got: Got) -> list[int]:
@@ -59,7 +59,7 @@ class Latency:
             sent = await stage.send(5)
             self._sent.update(dict.fromkeys(sent, start))
             await asyncio.sleep(0.1)
-        await stage.until(lambda: set(self._sent) <= set(self._got), 30)
+        await stage.until(lambda: set(self._sent) <= set(self._got), 180)
         return quantiles([self._got[n] - at for n, at in self._sent.items() if n >= first], n=10)[-1]
 
 
@@ -151,7 +151,7 @@ async def test_what_no_retry_mends(stage: Stage, status: int):
     stage.start("router")
     stage.start("forwarder")
     sent = await stage.send(30)
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(180):
         while len(letters := await read(stage.broker, stage.topics.dead, 4)) < 30:
             await asyncio.sleep(0.2)
     assert {DeadLetter.decode(record.value).reason for record in letters} == {f"status_{status}"}
@@ -230,7 +230,7 @@ async def test_an_answer_that_is_lost(stage: Stage):
     stage.start("forwarder")
     for _ in range(10):
         await stage.send(ITEMS)
-    await stage.until(lambda: len(set(stage.received)) == 10 * ITEMS, 60)
+    await stage.until(lambda: len(set(stage.received)) == 10 * ITEMS, 180)
     await stage.verdict()
     assert len(stage.received) == len(set(stage.received)) + stage.bound
 

@@ -12,6 +12,7 @@ from forwarders.contract import Coordinates, Dead, Delivered, Item, Result, Retr
 from forwarders.kafka import Kafka, KafkaSettings
 from streams.broker import Broker
 from streams.topics import Topics
+from tests.ports import free_port
 
 PLACE = Coordinates("t", 0, 0, 0)
 pytestmark = pytest.mark.kafka
@@ -76,5 +77,5 @@ def test_too_large(broker: Broker, topics: Topics) -> None:
 
 def test_nobody_there() -> None:
     """Brokers that do not answer cost no delivery."""
-    settings = KafkaSettings(bootstrap="127.0.0.1:9", topic="events")
+    settings = KafkaSettings(bootstrap=f"127.0.0.1:{free_port()}", topic="events")
     assert asyncio.run(write(settings, [item("m-1")], [item("m-1")])) == [[Retry()], [Retry()]]

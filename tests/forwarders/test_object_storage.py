@@ -18,6 +18,7 @@ from pyarrow import parquet
 
 from forwarders.contract import Coordinates, Delivered, Item, Result, Retry
 from forwarders.object_storage import ObjectStorage, ObjectStorageSettings
+from tests.ports import free_port
 
 PLACE = Coordinates("turnout.forward.lake", 3, 20000, 29999)
 NAME = "turnout.forward.lake/3/00000000000000020000-00000000000000029999"
@@ -142,7 +143,7 @@ def test_bucket_that_is_not_there(s3: str) -> None:
 
 def test_nobody_there() -> None:
     """A server that does not answer costs no delivery."""
-    assert write(to_s3("http://127.0.0.1:9", "x"), items({"a": 1})) == [[Retry()]]
+    assert write(to_s3(f"http://127.0.0.1:{free_port()}", "x"), items({"a": 1})) == [[Retry()]]
 
 
 def test_cut_by_offset() -> None:

@@ -8,6 +8,7 @@ from deploy.cli import main
 from streams.broker import Broker
 from streams.topics import Delivery, Origin, Topics
 from tests.deploy.recovery.stage import Stage
+from tests.ports import free_port
 
 
 def test_dead_letters_are_listed_counted_and_chosen(stage: Stage):
@@ -122,7 +123,7 @@ def test_a_repair_that_is_no_rule_file_is_a_mistake_with_its_line(stage: Stage):
 
 def test_a_broker_that_does_not_answer_is_one_line(tmp_path: Path):
     """Exit code 1, and no traceback."""
-    stage = Stage(tmp_path, Broker(bootstrap="127.0.0.1:1"), Topics(prefix="none", partitions=3))
+    stage = Stage(tmp_path, Broker(bootstrap=f"127.0.0.1:{free_port()}"), Topics(prefix="none", partitions=3))
     result = CliRunner().invoke(main, ["dead", "list", "--config", str(stage.folder)])
     assert result.exit_code == 1
     assert len(result.stderr.splitlines()) == 1

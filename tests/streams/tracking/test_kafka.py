@@ -12,6 +12,7 @@ from streams.collector.partition import make_partitioner
 from streams.topics import Topics
 from streams.tracking import Kafka, Tracker
 from tests import tansu
+from tests.ports import free_port
 from tests.streams.helpers import read
 
 pytestmark = pytest.mark.anyio
@@ -38,7 +39,7 @@ async def test_events_are_in_the_events_topic():
 
 async def test_while_kafka_is_away_events_wait():
     """Where no broker answers nothing is lost but time: the batch is tried again."""
-    tracker = Tracker(Kafka("127.0.0.1:9", source="web", timeout=0.5), flush_timeout=0.1)
+    tracker = Tracker(Kafka(f"127.0.0.1:{free_port()}", source="web", timeout=0.5), flush_timeout=0.1)
     tracker.send({"type": "track", "event": "E", "userId": "u"})
     assert not tracker.flush(1.5)
     assert tracker.counts.keys() == {"retries"}
