@@ -48,10 +48,29 @@ class Parcel:
         self.run.finish_record(self.index)
 
 
+@dataclass(frozen=True, slots=True)
+class Failures:
+    """How often the parcels of a batch failed together.
+
+    `in_a_row` sets the back-off. `own` counts those after which others had been delivered meanwhile, `shared` those
+    while delivery was paused and nothing was delivered. `spent` is the back-off in seconds that counts against
+    `retry_in_place`, `at` the event loop's time of the last failure.
+    """
+
+    in_a_row: int = 0
+    own: int = 0
+    shared: int = 0
+    spent: float = 0.0
+    at: float = math.inf
+
+
+NO_FAILURES = Failures()
+
+
 class Batch:
     """Parcels of one lane and one group that go out together; it takes more until it is full, or sealed."""
 
-    __slots__ = ("parcels", "place", "queued", "size", "timer")
+    __slots__ = ("failures", "is_probe", "parcels", "place", "queued", "size", "timer")
 
     def __init__(self, place: tuple[int, Hashable]) -> None:
         self.place = place
@@ -59,6 +78,14 @@ class Batch:
         self.size = 0
         self.queued = False
         self.timer: asyncio.TimerHandle | None = None
+        self.failures = NO_FAILURES
+        self.is_probe = False
+
+    def part(self, parcels: list[Parcel], failures: Failures) -> "Batch":
+        """Return a batch of some of these parcels that failed, to be sent again."""
+        part = Batch(self.place)
+        part.parcels, part.failures, part.queued = parcels, failures, True
+        return part
 
 
 class Batches:
