@@ -1,7 +1,8 @@
 """The sink agent of one integration: batch, send, read the answer, try again or give up."""
 
 import asyncio
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from time import perf_counter
 from typing import Any, NamedTuple
@@ -28,7 +29,7 @@ from streams.delivery.halving import Halving
 from streams.delivery.holding import Holding
 from streams.delivery.letters import Letters
 from streams.delivery.masking import Mask
-from streams.delivery.parcels import NO_FAILURES, Batch, Batches, Parcel, Shelf
+from streams.delivery.parcels import NO_FAILURES, PROBES, STRIKES, Batch, Batches, Parcel, Shelf
 from streams.delivery.preflight import Preflight
 from streams.delivery.queueing import BatchQueue
 from streams.delivery.rates import Rates
@@ -44,11 +45,8 @@ from streams.topics import Delivery, NewerFormatError, Outcome, RecordError, Ret
 
 log = structlog.get_logger()
 
-STRIKES = 2
-"""How often a batch fails while others are delivered before it is sent in parts."""
-
-PROBES = 5
-"""How often a delivery fails as a probe before it makes room for others by way of the retry topic."""
+PORTION = 20
+"""Batches that each failed probe moves to the retry topic if memory is full, so that later deliveries are tried."""
 
 BREATH = 50
 """Records that are unpacked before others have their turn."""
@@ -70,7 +68,8 @@ class Deliverer:
     is ordered, those of the same key wait behind it.
 
     With `shadow` nothing is sent: the outcome is `filtered`, with a reason for what the vendor would never have taken.
-    `rest` lets a partition alone for so many seconds; `share` is this process's part of the forward topic.
+    `rest` lets a partition alone for so many seconds; `share` is this process's part of the forward topic; `full` says
+    whether memory has no room for more deliveries.
     """
 
     def __init__(
@@ -95,6 +94,7 @@ class Deliverer:
         self._clock = clock
         self.rest: Callable[[TP, float], None] = lambda _tp, _seconds: None
         self.share: Callable[[], float] = lambda: 1.0
+        self.full: Callable[[], bool] = lambda: False
         self._ordered = contract.ordered if settings.ordered is None else settings.ordered
         writes = isinstance(forwarder, WriterForwarder)
         self._retry_topic = topics.retry(integration)
@@ -107,6 +107,8 @@ class Deliverer:
         self._batches = Batches(self._limits, settings.linger, self._enqueue, ordered=self._ordered)
         self._due = Shelf(self._gather)
         self._aside = Shelf(self._gather)
+        self._throttles = 0
+        self._delivered_at = -math.inf
         self._again: dict[Batch, asyncio.TimerHandle] = {}
         # The retry topic would lose the order.
         self._holding = Holding(self._limits, self._group_of, settings.fetched_bytes // 2) if self._ordered else None
@@ -243,81 +245,103 @@ class Deliverer:
                 self._enqueue(after.place[0], after)
 
     async def _bring(self, batch: Batch, parcels: list[Parcel]) -> Bounced:
-        """Send these parcels of a batch once, and again while the vendor is throttling; see to each by its result."""
+        """Send these parcels of a batch once, and see to each by its result."""
+        parcels = await self._admit(batch, parcels)
+        if not parcels:
+            return Bounced([], True, True)
+        self._breaker.sent = number = self._breaker.sent + 1
+        probe, batch.is_probe = batch.is_probe, False
+        began = perf_counter()
+        attempt = await self._sender.send(parcels)
+        DELIVERY_SECONDS.labels(self.integration, attempt.status).observe(perf_counter() - began)
+        suspect = self._note(batch, parcels, attempt, number, probe=probe)
         refused: list[Parcel] = []
-        dead, poisoned = False, True
-        while parcels := await self._admit(batch, parcels):
-            began = perf_counter()
-            attempt = await self._sender.send(parcels)
-            DELIVERY_SECONDS.labels(self.integration, attempt.status).observe(perf_counter() - began)
-            probe, batch.is_probe = batch.is_probe, False
-            failed = not isinstance(attempt.results[0], Delivered)
-            suspect = failed and self._others_passed(batch, parcels)
-            self._breaker.hear(
-                attempt.results,
-                attempt.why,
-                probe=probe,
-                suspect=suspect,
-                again=batch.failures.in_a_row > 0,
-                comparable=failed and self._has_others(),
-            )
-            again: list[Parcel] = []
-            asked: list[float | None] = []
-            throttled = False
-            for parcel, result in zip(parcels, attempt.results, strict=True):
-                parcel.attempts += 1
-                match result:
-                    case Delivered():
-                        self._settlements.settle(parcel, Outcome.DELIVERED)
-                    case Dead():
-                        self._bury(parcel, result, attempt)
-                        dead = True
-                    case Split() if len(parcels) > 1:
-                        refused.append(parcel)
-                        poisoned = attempt.answer is None or attempt.answer.status != 413
-                    case Split():
-                        self._bury(parcel, Dead("too_large", "refused as too large on its own"), attempt)
-                        dead = True
-                    case Throttled(wanted, "user") if self._pause_user(parcel, wanted):
-                        pass
-                    case Retry(wanted) | Throttled(wanted):
-                        again.append(parcel)
-                        asked.append(wanted)
-                        throttled |= isinstance(result, Throttled) and result.scope != "user"
-                    case Auth():
-                        again.append(parcel)
-                        asked.append(None)
-            if not again:
-                return Bounced(refused, dead, poisoned)
-            DELIVERY_RETRIES.labels(self.integration).inc(len(again))
-            failures = batch.failures if len(again) == len(parcels) else NO_FAILURES
-            wait = backoff(self._settings, failures.in_a_row, *asked)
-            failures = replace(
+        again: list[Parcel] = []
+        asked: list[float | None] = []
+        dead, poisoned, throttled = False, True, False
+        for parcel, result in zip(parcels, attempt.results, strict=True):
+            parcel.attempts += 1
+            match result:
+                case Delivered():
+                    self._settlements.settle(parcel, Outcome.DELIVERED)
+                case Dead():
+                    self._bury(parcel, result, attempt)
+                    dead = True
+                case Split() if len(parcels) > 1:
+                    refused.append(parcel)
+                    poisoned = attempt.answer is None or attempt.answer.status != 413
+                case Split():
+                    self._bury(parcel, Dead("too_large", "refused as too large on its own"), attempt)
+                    dead = True
+                case Throttled(wanted, "user") if self._pause_user(parcel, wanted):
+                    pass
+                case Retry(wanted) | Throttled(wanted):
+                    again.append(parcel)
+                    asked.append(wanted)
+                    throttled |= isinstance(result, Throttled) and result.scope != "user"
+                case Auth():
+                    again.append(parcel)
+                    asked.append(None)
+        if not again:
+            return Bounced(refused, dead, poisoned)
+        DELIVERY_RETRIES.labels(self.integration).inc(len(again))
+        failures = batch.failures if len(again) == len(parcels) else NO_FAILURES
+        failed = batch.part(
+            again,
+            replace(
                 failures,
                 in_a_row=failures.in_a_row + 1,
                 own=failures.own + suspect,
+                is_own=suspect,
                 shared=failures.shared + (probe and not suspect),
-                at=asyncio.get_running_loop().time(),
-            )
-            if throttled and failures.own < PROBES:
-                self._rates.pause(wait)
-                parcels, batch.failures = again, failures
-                continue
-            self._handle_failure(batch.part(again, failures), wait, suspect=suspect, attempt=attempt)
-            break
+                last=self._breaker.sent,
+            ),
+        )
+        if throttled and failed.failures.own < PROBES:
+            self._put_aside(failed, self._pause_all(failures.in_a_row, *asked))
+        else:
+            wait = backoff(self._settings, failures.in_a_row, *asked)
+            self._handle_failure(failed, wait, suspect=suspect, attempt=attempt)
         return Bounced(refused, True, poisoned)
 
-    def _has_others(self) -> bool:
-        """Whether other deliveries are on their way or about to be sent."""
-        return self._crew.busy > 1 or any(not queue.empty() for queue in self._queues)
+    def _note(self, batch: Batch, parcels: list[Parcel], attempt: Attempt, number: int, *, probe: bool) -> bool:
+        """Tell the breaker the results of a request; returns whether its parcels are suspects, and failed again."""
+        if isinstance(attempt.results[0], Delivered):
+            self._throttles = 0
+            self._delivered_at = self._clock()
+            self._breaker.hear(attempt.results, number=number, probe=probe)
+            return False
+        failures, delay = batch.failures, self._settings.retry_delay
+        if failures.in_a_row:
+            suspect = self._breaker.delivered > failures.last
+        else:
+            # They failed before they went to the retry topic, if all of them come from there.
+            suspect = all(each.since is not None and self._delivered_at > each.due - delay for each in parcels)
+        was_open = self._breaker.is_open
+        self._breaker.hear(
+            attempt.results,
+            attempt.why,
+            number=number,
+            probe=probe,
+            suspect=suspect,
+            again=failures.in_a_row > 0,
+            comparable=self._crew.busy > 1 or any(not queue.empty() for queue in self._queues),
+        )
+        if self._breaker.is_open and self._holding is None:
+            for queue in self._queues:
+                if not was_open:
+                    self._make_room(queue.take_suspects())
+                elif probe and self.full():
+                    self._make_room(queue.take_first(PORTION))
+        return suspect
 
-    def _others_passed(self, batch: Batch, parcels: list[Parcel]) -> bool:
-        """Whether others were delivered since these failed before, here or before they went to the retry topic."""
-        at = batch.failures.at
-        if not batch.failures.in_a_row and all(parcel.since is not None for parcel in parcels):
-            handed_on = max(parcel.due for parcel in parcels) - self._settings.retry_delay
-            at = asyncio.get_running_loop().time() - (self._clock() - handed_on)
-        return self._breaker.delivered_at > at
+    def _pause_all(self, tries: int, *asked: float | None) -> float:
+        """The vendor is throttling: send nothing for a while; returns for how many seconds."""
+        wait = backoff(self._settings, max(tries, self._throttles), *asked)
+        if not self._rates.paused:
+            self._throttles += 1
+        self._rates.pause(wait)
+        return wait
 
     def _handle_failure(self, batch: Batch, wait: float, *, suspect: bool, attempt: Attempt) -> None:
         """Decide what becomes of parcels that failed together: sent again, taken apart, handed on, or dead."""
@@ -325,34 +349,51 @@ class Deliverer:
         # While delivery is paused waiting is not the delivery's own doing.
         counts = suspect or not self._breaker.is_open
         exhausted = counts and failures.spent + wait > self._settings.retry_in_place
-        # A whole batch may wait in the retry topic once; afterwards, or where there is none, one of it is suspected.
-        divides = exhausted and (self._holding is not None or any(parcel.since is not None for parcel in parcels))
-        if len(parcels) > 1 and (failures.own >= STRIKES or failures.shared >= PROBES or divides):
-            self._take_apart(batch, wait if not suspect else 0.0)
+        if counts:
+            batch.failures = replace(failures, spent=failures.spent + wait)
+        if len(parcels) > 1 and self._is_divided(batch, counts=counts, exhausted=exhausted):
+            self._take_apart(batch, 0.0 if suspect else wait)
         elif self._holding is not None:
-            if counts:
-                batch.failures = replace(failures, spent=failures.spent + wait)
-            outlasted = counts and batch.failures.spent > self._settings.retry_for
-            if len(parcels) == 1 and (outlasted or (suspect and self._holding.full)):
-                self._bury(parcels[0], Dead("retries", f"failed for {batch.failures.spent:.0f} s"), attempt)
-            else:
-                self._put_aside(batch, wait)
+            self._keep_or_bury(batch, wait, suspect=suspect, counts=counts, attempt=attempt)
         elif exhausted or failures.shared >= PROBES:
             for parcel in parcels:
                 self._hand_on(parcel, "failing" if counts else "paused", failures.spent)
         else:
-            if counts:
-                batch.failures = replace(failures, spent=failures.spent + wait)
+            self._put_aside(batch, wait)
+
+    def _make_room(self, batches: Iterable[Batch]) -> None:
+        """Move batches to the retry topic while delivery is paused, so that others are probed, or fetched."""
+        for batch in batches:
+            for parcel in self._batches.seal(batch):
+                if not parcel.run.dropped:
+                    self._hand_on(parcel, "failing" if batch.failures.is_own else "paused", batch.failures.spent)
+
+    def _is_divided(self, batch: Batch, *, counts: bool, exhausted: bool) -> bool:
+        """Whether one delivery may be the reason why a batch fails."""
+        if not counts:
+            return batch.failures.shared >= PROBES
+        # A whole batch may wait in the retry topic once; an ordered integration has none.
+        waited = self._holding is not None or any(parcel.since is not None for parcel in batch.parcels)
+        return batch.failures.own > 0 or (exhausted and waited)
+
+    def _keep_or_bury(self, batch: Batch, wait: float, *, suspect: bool, counts: bool, attempt: Attempt) -> None:
+        """Hold the keys of an ordered integration's deliveries that failed, until one has failed for too long."""
+        assert self._holding is not None
+        failures = batch.failures
+        if not counts and failures.own >= STRIKES:
+            counts = True
+            failures = batch.failures = replace(failures, spent=failures.spent + wait)
+        outlasted = counts and failures.own > 0 and failures.spent > self._settings.retry_for
+        if len(batch.parcels) == 1 and (outlasted or (suspect and self._holding.full)):
+            self._holding.outlast(batch.parcels[0].key, failures.spent)
+            self._bury(batch.parcels[0], Dead("retries", f"failed for {failures.spent:.0f} s"), attempt)
+        else:
             self._put_aside(batch, wait)
 
     def _take_apart(self, batch: Batch, wait: float) -> None:
         """Send a batch that fails in two parts: one of its deliveries may be the reason. A key is never divided."""
         parcels = batch.parcels
-        failures = replace(
-            batch.failures,
-            own=min(batch.failures.own, STRIKES - 1),
-            shared=min(batch.failures.shared, PROBES - 1),
-        )
+        failures = replace(batch.failures, shared=min(batch.failures.shared, PROBES - 1))
         if self._holding is None:
             half = len(parcels) // 2
             parts = [parcels[:half], parcels[half:]]
@@ -378,6 +419,9 @@ class Deliverer:
 
     def _queue_again(self, batch: Batch) -> None:
         del self._again[batch]
+        if self._breaker.is_open and batch.is_suspect and self._holding is None:
+            self._make_room([batch])
+            return
         self._enqueue(batch.place[0], batch)
 
     async def _admit(self, batch: Batch, parcels: list[Parcel]) -> list[Parcel]:

@@ -1,7 +1,6 @@
 """The breaker of one integration: pauses delivery while the vendor fails or refuses the credentials."""
 
 import asyncio
-import math
 from collections.abc import Sequence
 
 import structlog
@@ -21,13 +20,14 @@ LONGEST_PAUSE_SECONDS = 5.0
 class Breaker:
     """While closed, every request may be sent. While open, one request at a time probes the vendor.
 
-    The pause before a probe doubles from `shortest` to `longest` seconds, at most `LONGEST_PAUSE_SECONDS`. A probe that
-    the vendor answers closes the breaker. It opens after `failures` failed requests in a row, or if the credentials of
+    The pause before a probe doubles from `shortest` to `longest` seconds, at most `LONGEST_PAUSE_SECONDS`, whenever a
+    delivery has failed as a probe again; deliveries that were not tried before do not lengthen it. A probe that the
+    vendor answers closes the breaker. It opens after `failures` failed requests in a row, or if the credentials of
     `REFUSALS` different deliveries in a row are refused.
 
-    A delivery that fails although others were delivered since its previous failure is a *suspect*. The failure is its
-    own: it says nothing about the vendor and is not counted. `delivered_at` is the event loop's time of the last
-    request that delivered anything.
+    A delivery that fails although a request sent after its previous failure delivered others is a *suspect*. The
+    failure is its own: it says nothing about the vendor and is not counted. Requests are numbered to tell: `sent` is
+    the number of the last one, `delivered` that of the last one that delivered anything.
     """
 
     def __init__(
@@ -47,7 +47,7 @@ class Breaker:
         self._timer: asyncio.TimerHandle | None = None
         self._change = asyncio.Event()
         self.is_open = False
-        self.delivered_at = -math.inf
+        self.sent = self.delivered = 0
         self._gauge = DELIVERY_PAUSED.labels(integration)
         self._gauge.set(0)
 
@@ -87,6 +87,7 @@ class Breaker:
         results: Sequence[Result],
         why: str = "",
         *,
+        number: int = 0,
         probe: bool | None = None,
         suspect: bool = False,
         again: bool = False,
@@ -97,6 +98,7 @@ class Breaker:
         Args:
             results: One per delivery.
             why: Why the request failed as a whole; set if it could not be sent for lack of an access token.
+            number: The request's number.
             probe: Whether this request was the probe; by default, if one is out.
             suspect: Whether others were delivered since these deliveries failed before.
             again: Whether the same deliveries failed before.
@@ -105,15 +107,16 @@ class Breaker:
         """
         counts = not suspect or bool(why)
         if any(isinstance(result, Delivered) for result in results):
-            self.delivered_at = asyncio.get_running_loop().time()
+            self.delivered = max(self.delivered, number)
         elif any(isinstance(result, Auth) for result in results):
             if counts and not again:
                 self._refusals += 1
             at_once = bool(why) or not comparable or self._refusals >= REFUSALS
-            self.fail(why or "the vendor refuses the credentials", at_once=at_once, probe=probe, counts=counts)
+            why = why or "the vendor refuses the credentials"
+            self.fail(why, at_once=at_once, probe=probe, counts=counts, longer=again)
             return
         elif all(isinstance(result, Retry) for result in results):
-            self.fail(why or "the vendor fails", probe=probe, counts=counts)
+            self.fail(why or "the vendor fails", probe=probe, counts=counts, longer=again)
             return
         self.succeed(probe=probe)
 
@@ -129,11 +132,28 @@ class Breaker:
             log.info("delivery goes on", integration=self._integration)
             self.wake()
 
-    def fail(self, reason: str, *, at_once: bool = False, probe: bool | None = None, counts: bool = True) -> None:
-        """Note a failed request: `at_once` opens the breaker, `counts` says if it is evidence against the vendor."""
+    def fail(
+        self,
+        reason: str,
+        *,
+        at_once: bool = False,
+        probe: bool | None = None,
+        counts: bool = True,
+        longer: bool = True,
+    ) -> None:
+        """Note a failed request.
+
+        Args:
+            reason: Why delivery is paused, if it is.
+            at_once: Whether one failure is enough.
+            probe: Whether this request was the probe; by default, if one is out.
+            counts: Whether it is evidence against the vendor.
+            longer: Whether the next pause is longer.
+
+        """
         if self.is_open:
             if self._probing if probe is None else probe:
-                self._pause()
+                self._pause(longer=longer)
             return
         if not counts:
             return
@@ -142,16 +162,16 @@ class Breaker:
             self.is_open = True
             self._gauge.set(1)
             log.error("delivery is paused", integration=self._integration, reason=reason)
-            self._pause()
+            self._pause(longer=True)
 
     def close(self) -> None:
         """Cancel the timer; the integration stops."""
         if self._timer:
             self._timer.cancel()
 
-    def _pause(self) -> None:
+    def _pause(self, *, longer: bool) -> None:
         seconds = min(self._longest, self._shortest * 2 ** min(self._pauses, 30))
-        self._pauses += 1
+        self._pauses += longer
         self._probing = self._may_probe = False
         self.close()
         self._timer = asyncio.get_running_loop().call_later(seconds, self._end_pause)

@@ -2,9 +2,10 @@
 
 from collections import deque
 from collections.abc import Callable, Hashable, Iterable
+from dataclasses import replace
 
 from forwarders.contract import Limits
-from streams.delivery.parcels import Batch, Parcel
+from streams.delivery.parcels import NO_FAILURES, PROBES, STRIKES, Batch, Parcel
 from streams.progress import Run
 
 Key = bytes | None
@@ -13,15 +14,16 @@ Key = bytes | None
 class Holding:
     """Which batch holds which keys until it is sent again, and the later parcels of those keys, in order.
 
-    A held key waits in memory, and the offset of its run is not committed. The runs of keys whose deliveries fail for
-    themselves are taken out of `fetched_bytes`, as long as they are less than `room` bytes: so they do not stop the
-    others. `full` says when that is used up.
+    A held key waits in memory, and the offset of its run is not committed. The runs of keys that may have to wait for
+    long are taken out of the budget of fetched bytes, so that they do not stop the others, but no more than `room`
+    bytes. `full` says when that is used up.
     """
 
     def __init__(self, limits: Limits, group_of: Callable[[Parcel], Hashable], room: int) -> None:
         self._limits, self._group_of, self._room = limits, group_of, room
         self._holders: dict[Key, Batch] = {}
         self._behind: dict[Key, deque[Parcel]] = {}
+        self._outlasted: dict[Key, float] = {}
         self._runs: dict[Run, int] = {}
 
     def __len__(self) -> int:
@@ -46,8 +48,7 @@ class Holding:
                 free.append(parcel)
             else:
                 self._behind[parcel.key].append(parcel)
-                if holder.failures.own > 1:
-                    self._excuse(parcel)
+                self._excuse(parcel, holder)
         return free
 
     def hold(self, batch: Batch) -> None:
@@ -55,13 +56,16 @@ class Holding:
         for parcel in batch.parcels:
             self._holders[parcel.key] = batch
             self._behind.setdefault(parcel.key, deque())
-            if batch.failures.own > 1:
-                self._excuse(parcel)
+            self._excuse(parcel, batch)
 
     def push_back(self, parcels: list[Parcel]) -> None:
         """Put parcels of a held key in front of those that wait behind it."""
         for parcel in reversed(parcels):
             self._behind[parcel.key].appendleft(parcel)
+
+    def outlast(self, key: Key, spent: float) -> None:
+        """Note that a delivery of a held key failed for too long: what waits behind it has waited as long."""
+        self._outlasted[key] = spent
 
     def release(self, keys: Iterable[Key], batch: Batch) -> list[Batch]:
         """Let go of the keys that `batch` still holds; returns batches of what waited behind, which hold them now."""
@@ -74,14 +78,19 @@ class Holding:
             while behind and behind[0].run.dropped:
                 behind.popleft()
             if not behind:
+                self._outlasted.pop(key, None)
                 del self._holders[key], self._behind[key]
                 continue
             group = self._group_of(behind[0])
-            after = batches.get(group)
+            spent = self._outlasted.pop(key, 0.0)
+            after = None if spent else batches.get(group)
             if after is None or not self._fits(after, behind[0]):
-                after = batches[group] = Batch((batch.place[0], group))
+                after = Batch((batch.place[0], group))
                 after.queued = True
+                after.failures = replace(NO_FAILURES, own=STRIKES if spent else 0, spent=spent)
                 made.append(after)
+                if not spent:
+                    batches[group] = after
             while behind and (not after.parcels or self._fits(after, behind[0])) and self._group_of(behind[0]) == group:
                 after.size += behind[0].size
                 after.parcels.append(behind.popleft())
@@ -92,14 +101,17 @@ class Holding:
         """Discard everything; the partitions are revoked."""
         self._holders.clear()
         self._behind.clear()
+        self._outlasted.clear()
         self._runs.clear()
 
     def _fits(self, batch: Batch, parcel: Parcel) -> bool:
         return len(batch.parcels) < self._limits.items and batch.size + parcel.size <= self._limits.bytes
 
-    def _excuse(self, parcel: Parcel) -> None:
-        run = parcel.run
+    def _excuse(self, parcel: Parcel, holder: Batch) -> None:
+        """Take a parcel's run out of the budget of bytes if it may have to wait for long."""
+        run, failures = parcel.run, holder.failures
         assert isinstance(run, Run)
-        if run not in self._runs and not self.full:
+        waits_long = failures.own >= STRIKES or failures.shared >= PROBES
+        if waits_long and run not in self._runs and not run.dropped and not self.full:
             self._runs[run] = run.size
             run.rest()

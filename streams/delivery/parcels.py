@@ -12,6 +12,13 @@ from streams.progress import Run
 from streams.topics import Delivery
 
 
+STRIKES = 2
+"""How often a delivery fails while others are delivered before the failures to come are taken for its own."""
+
+PROBES = 5
+"""How often a delivery fails as a probe before it makes room for others by way of the retry topic."""
+
+
 @dataclass(slots=True)
 class Parcel:
     """One delivery from its record to its outcome: what to send, and which record of what is finished by it.
@@ -52,16 +59,17 @@ class Parcel:
 class Failures:
     """How often the parcels of a batch failed together.
 
-    `in_a_row` sets the back-off. `own` counts those after which others had been delivered meanwhile, `shared` those
-    while delivery was paused and nothing was delivered. `spent` is the back-off in seconds that counts against
-    `retry_in_place`, `at` the event loop's time of the last failure.
+    `in_a_row` sets the back-off. `own` counts the failures before which others had been delivered since the previous
+    one, and `is_own` says so of the last. `shared` counts failed probes without that. `spent` is the back-off in
+    seconds that counts against `retry_in_place`, `last` the number of the last request sent before they failed.
     """
 
     in_a_row: int = 0
     own: int = 0
+    is_own: bool = False
     shared: int = 0
     spent: float = 0.0
-    at: float = math.inf
+    last: int = 0
 
 
 NO_FAILURES = Failures()
@@ -80,6 +88,11 @@ class Batch:
         self.timer: asyncio.TimerHandle | None = None
         self.failures = NO_FAILURES
         self.is_probe = False
+
+    @property
+    def is_suspect(self) -> bool:
+        """Whether this is a single delivery that has failed while others were delivered."""
+        return self.failures.own > 0 and len(self.parcels) == 1
 
     def part(self, parcels: list[Parcel], failures: Failures) -> "Batch":
         """Return a batch of some of these parcels that failed, to be sent again."""

@@ -43,6 +43,17 @@ class BatchQueue(asyncio.Queue[Batch]):
         self._first = True
         self.put_nowait(batch)
 
+    def take_suspects(self) -> list[Batch]:
+        """Remove and return the single deliveries that have failed while others were delivered."""
+        found = [batch for batch in self._queue if batch.is_suspect]
+        if found:
+            self._queue = deque(batch for batch in self._queue if not batch.is_suspect)
+        return found
+
+    def take_first(self, count: int) -> list[Batch]:
+        """Remove and return those that have waited longest, at most `count`."""
+        return [self._queue.popleft() for _ in range(min(count, len(self._queue)))]
+
     def clear(self) -> None:
         """Discard all batches."""
         while not self.empty():

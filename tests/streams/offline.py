@@ -3,8 +3,8 @@
 import asyncio
 import heapq
 from collections import Counter
-from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Coroutine, Iterable, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 from unittest.mock import patch
 
@@ -27,6 +27,7 @@ from forwarders.contract import (
 from streams.delivery.agent import Deliverer
 from streams.delivery.client import UnreachableError
 from streams.delivery.rates import Rates
+from streams.produce import NO_HEADERS
 from streams.progress import Progress, Run
 from streams.settings import DeliverySettings
 from streams.topics import DeadLetter, Delivery, Headers, Origin, Retried, Topics
@@ -49,7 +50,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
     def _run_once(self) -> None:
         scheduled = self._scheduled  # type: ignore[attr-defined]
         while scheduled and scheduled[0]._cancelled:
-            self._timer_cancelled_count -= 1  # type: ignore[has-type]
+            self._timer_cancelled_count -= 1  # type: ignore[attr-defined]
             heapq.heappop(scheduled)._scheduled = False
         if scheduled and not self._ready:  # type: ignore[attr-defined]
             self.now = max(self.now, scheduled[0]._when)
@@ -97,20 +98,25 @@ class Record:
     timestamp: int = 0
 
 
-class KeepingProducer:
-    """Confirms each record at once and keeps it by its topic."""
+class FakeProducer:
+    """Confirms each record at once, and hands it on with its topic."""
 
-    def __init__(self) -> None:
-        self.records: dict[str, list[tuple[bytes | None, bytes, Headers]]] = {}
-        self.on_append: Callable[[str], object] = lambda _topic: None
+    def __init__(self, look: Callable[[str, Record], None]) -> None:
+        self._look = look
 
-    def append(  # noqa: PLR0913
-        self, topic: str, partition: int, waiter: Any, *, key: bytes | None, value: bytes, headers: Headers = ()
+    def append(
+        self,
+        topic: str,
+        _partition: int,
+        waiter: Any,
+        *,
+        key: bytes | None,
+        value: bytes,
+        headers: Headers = NO_HEADERS,
     ) -> None:
-        self.records.setdefault(topic, []).append((key, value, list(headers)))
         waiter.hold()
         asyncio.get_running_loop().call_soon(waiter.release, None)
-        self.on_append(topic)
+        self._look(topic, Record(0, value, key, list(headers)))
 
     async def wait_for_room(self) -> None:
         return
@@ -130,7 +136,9 @@ class OfflineBench:
         self.tries: Counter[int] = Counter()
         self.got: list[int] = []
         self.failed: list[str] = []
-        self.producer = KeepingProducer()
+        self.dead: dict[int, DeadLetter] = {}
+        self.retried: list[tuple[int, Retried]] = []
+        self.producer = FakeProducer(self._look)
         self.progress = Progress(1 << 40)
         self._offsets: Counter[str] = Counter()
         contract = type("Sized", (kind,), {"contract": _with_items(kind.contract, items)})
@@ -145,7 +153,6 @@ class OfflineBench:
         self.deliverer._rates._clock = self.loop.time
         self.deliverer._rates._paused_until = 0.0
         self.deliverer._sender._client.send = self._send  # type: ignore[method-assign]
-        self.producer.on_append = self._come_back
 
     def clock(self) -> float:
         return START + self.loop.time()
@@ -201,11 +208,16 @@ class OfflineBench:
         await self.deliverer.work(run)
         return run
 
-    def _come_back(self, topic: str) -> None:
-        if topic == TOPICS.retry("one") and self.returns:
-            key, value, headers = self.producer.records[topic][-1]
-            record = Record(len(self.producer.records[topic]), value, key, headers)
-            self.loop.create_task(self._work((topic, 0), [record]))
+    def _look(self, topic: str, record: Record) -> None:
+        """Note what becomes a dead letter or goes to the retry topic, and bring the latter back when it is due."""
+        if topic == TOPICS.dead:
+            letter = DeadLetter.decode(record.value)
+            self.dead[letter.delivery["payload"]["n"]] = letter
+        elif topic == TOPICS.retry("one"):
+            self.retried.append((Delivery.decode(record.value).payload["n"], Retried.decode(record.headers)))
+            if self.returns:
+                record.offset = len(self.retried)
+                self.loop.create_task(self._work((topic, 0), [record]))
 
     async def until(self, condition: Callable[[], bool], seconds: float) -> float:
         """Wait for a condition, at most so many virtual seconds; returns how many it took."""
@@ -214,17 +226,6 @@ class OfflineBench:
             assert self.loop.time() - start < seconds, f"not within {seconds} s; {self}"
             await asyncio.sleep(0.05)
         return self.loop.time() - start
-
-    @property
-    def dead(self) -> dict[int, DeadLetter]:
-        letters = [DeadLetter.decode(value) for _, value, _ in self.producer.records.get(TOPICS.dead, ())]
-        return {letter.delivery["payload"]["n"]: letter for letter in letters}
-
-    @property
-    def retried(self) -> list[tuple[int, Retried]]:
-        """What went to the retry topic, as numbers with their headers."""
-        records = self.producer.records.get(TOPICS.retry("one"), ())
-        return [(Delivery.decode(value).payload["n"], Retried.decode(headers)) for _, value, headers in records]
 
     def __repr__(self) -> str:
         return (
@@ -235,13 +236,8 @@ class OfflineBench:
 
 
 def _with_items(contract: Contract, items: int) -> Contract:
-    from dataclasses import replace
-
     return replace(contract, limits=replace(contract.limits, items=items))
 
 
 async def _nothing(*_: Any) -> None:
     return
-
-
-Nothing = Callable[..., Awaitable[None]]
