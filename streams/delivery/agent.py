@@ -297,7 +297,7 @@ class Deliverer:
                 last=self._breaker.sent,
             ),
         )
-        if throttled and failed.failures.own < PROBES:
+        if throttled and failed.failures.own < PROBES and not (suspect and again[0].since is not None):
             self._put_aside(failed, self._pause_all(failures.in_a_row, *asked))
         else:
             wait = backoff(self._settings, failures.in_a_row, *asked)
@@ -325,7 +325,7 @@ class Deliverer:
             probe=probe,
             suspect=suspect,
             again=failures.in_a_row > 0,
-            comparable=self._crew.busy > 1 or any(not queue.empty() for queue in self._queues),
+            comparable=failures.own > 0 or self._crew.busy > 1 or any(not queue.empty() for queue in self._queues),
         )
         if self._breaker.is_open and self._holding is None:
             for queue in self._queues:

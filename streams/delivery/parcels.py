@@ -11,7 +11,6 @@ from streams.delivery.objects import StoredObject
 from streams.progress import Run
 from streams.topics import Delivery
 
-
 STRIKES = 2
 """How often a delivery fails while others are delivered before the failures to come are taken for its own."""
 

@@ -224,7 +224,7 @@ class OfflineBench:
         start = self.loop.time()
         while not condition():
             assert self.loop.time() - start < seconds, f"not within {seconds} s; {self}"
-            await asyncio.sleep(0.05)
+            await asyncio.sleep(max(0.05, seconds / 20_000))
         return self.loop.time() - start
 
     def __repr__(self) -> str:
