@@ -101,7 +101,7 @@ class Record:
 class FakeProducer:
     """Confirms each record at once, and hands it on with its topic."""
 
-    def __init__(self, look: Callable[[str, Record], None]) -> None:
+    def __init__(self, look: Callable[[str, Record], object] = lambda _topic, _record: None) -> None:
         self._look = look
 
     def append(
@@ -133,6 +133,7 @@ class OfflineBench:
         self.behave, self.latency, self.returns = behave, latency, returns
         self.settings = DeliverySettings(**{"timeout": 20.0, "items": items, **settings})
         self.requests: list[tuple[float, list[int], int | None]] = []
+        self.begun = 0
         self.tries: Counter[int] = Counter()
         self.got: list[int] = []
         self.failed: list[str] = []
@@ -140,7 +141,7 @@ class OfflineBench:
         self.retried: list[tuple[int, Retried]] = []
         self.producer = FakeProducer(self._look)
         self.progress = Progress(1 << 40)
-        self._offsets: Counter[str] = Counter()
+        self._offsets: Counter[tuple[str, int]] = Counter()
         contract = type("Sized", (kind,), {"contract": _with_items(kind.contract, items)})
         self.forwarder = contract(OpenSettings())
         if isinstance(self.forwarder, OpenWriter):
@@ -160,6 +161,7 @@ class OfflineBench:
     async def answer(self, payloads: Sequence[dict[str, Any]]) -> int | None:
         """Let the vendor answer one request."""
         numbers = [payload["n"] for payload in payloads]
+        self.begun += 1
         status = self.behave(payloads, self.loop.time())
         await asyncio.sleep(self.latency if status is not None else self.settings.timeout)
         self.requests.append((self.loop.time(), numbers, status))
@@ -186,20 +188,22 @@ class OfflineBench:
         await self.deliverer.stop()
         assert not self.failed
 
-    async def forward(self, payloads: Iterable[dict[str, Any]], *, partition: int = 0, run: int = 500) -> list[Run]:
-        """Hand these payloads to the deliverer, as runs of `run` records of the forward topic."""
+    async def forward(
+        self, payloads: Iterable[dict[str, Any]], *, partition: int = 0, run: int = 500, retried: Headers = NO_HEADERS
+    ) -> list[Run]:
+        """Hand these payloads to the deliverer, as runs of `run` records of the forward or the retry topic."""
         records = []
+        topic = TOPICS.retry("one") if retried else TOPICS.forward("one")
         for payload in payloads:
-            offset = self._offsets["forward", partition]  # type: ignore[index]
-            self._offsets["forward", partition] += 1  # type: ignore[index]
+            offset = self._offsets[topic, partition]
+            self._offsets[topic, partition] += 1
             delivery = Delivery(
                 f"m{payload['n']}", "r", "v1", "track", "E", "t", "t", "web",
                 Origin(TOPICS.events, partition, payload["n"]), payload,
             )  # fmt: skip
-            records.append(Record(offset, delivery.encode(), str(payload.get("u", payload["n"])).encode()))
+            records.append(Record(offset, delivery.encode(), str(payload.get("u", payload["n"])).encode(), retried))
         return [
-            await self._work((TOPICS.forward("one"), partition), records[first : first + run])
-            for first in range(0, len(records), run)
+            await self._work((topic, partition), records[first : first + run]) for first in range(0, len(records), run)
         ]
 
     async def _work(self, tp: tuple[str, int], records: Sequence[Record]) -> Run:
