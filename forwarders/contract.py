@@ -241,7 +241,7 @@ class Split:
 
 @dataclass(frozen=True, slots=True)
 class Auth:
-    """The credentials are refused: nothing will pass until somebody mends them."""
+    """The credentials are refused, for this delivery or for all: delivery finds out by trying others."""
 
 
 Result = Delivered | Retry | Throttled | Dead | Split | Auth
@@ -329,7 +329,10 @@ def by_status(answer: Answer) -> Result:
 
 @dataclass(frozen=True, slots=True)
 class Coordinates:
-    """Where a batch of deliveries lies in the forward topic: the same on every attempt at the same records."""
+    """The topic, partition and offsets of a batch of deliveries: the same on every attempt at the same records.
+
+    A batch that fails again and again is divided, and what still fails alone comes again from the retry topic.
+    """
 
     topic: str
     partition: int

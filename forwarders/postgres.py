@@ -28,6 +28,7 @@ from forwarders.contract import (
 from forwarders.extras import extra
 
 if TYPE_CHECKING:
+    import psycopg
     from psycopg import AsyncConnection
 
 ID: Final = "delivery_id"
@@ -37,6 +38,16 @@ NAME_BYTES: Final = 63
 """PostgreSQL cuts longer names, so that two might become one."""
 REFUSING: Final = ("28", "42501")
 """SQLSTATEs of wrong credentials (a class) and of missing privileges."""
+WAITING: Final = (
+    *("08", "53", "55", "57", "58", "F0", "HV", "XX"),
+    *("03", "0A", "0B", "24", "25", "26", "2D", "34", "3B", "3D", "3F", "40", "42"),
+)
+"""Classes of SQLSTATEs that say nothing about a row: of connections, resources, operators, transactions, and of how
+the database is set up. Any other error, such as a trigger's own, is about a row.
+
+https://www.postgresql.org/docs/current/errcodes-appendix.html"""
+ROW: Final = ("428C9",)
+"""Those of a waiting class that are about a row: a value for a generated column."""
 REFUSED: Final = re.compile(
     r"authentication failed|role .* does not exist|database .* does not exist|no pg_hba.conf entry"
 )
@@ -59,8 +70,9 @@ class PostgresSettings(Settings):
 class Postgres(WriterForwarder[PostgresSettings]):
     """One payload a row: its fields are the columns, and `delivery_id` makes that a repeat changes nothing.
 
-    A row that does not fit the table (a field without a column, a text in a column of numbers) is dead, the others go
-    in. New columns are numeric, boolean, text, or jsonb for all else. Needs the extra `postgres`.
+    A row that does not fit the table (a field without a column, a text in a column of numbers, a value that an index, a
+    constraint or a trigger refuses) is dead, the others are written. New columns are numeric, boolean, text, or jsonb
+    for all else. Needs the extra `postgres`.
     """
 
     contract = Contract(
@@ -92,9 +104,10 @@ class Postgres(WriterForwarder[PostgresSettings]):
             connection = self._idle.pop() if self._idle else await self._connect()
             try:
                 results = await self._write(connection, items)
-            except (psycopg.DataError, psycopg.IntegrityError) as error:
-                results = refused(items, "row", _described(error))
-            except BaseException:
+            except BaseException as error:
+                if isinstance(error, psycopg.Error) and _is_about_a_row(error):
+                    self._idle.append(connection)
+                    return refused(items, "row", _described(error))
                 self._columns = frozenset()  # somebody may have changed the table
                 await connection.close()
                 raise
@@ -228,6 +241,16 @@ def _kind(value: Any) -> str:
 def _text(value: Any) -> str | None:
     """A value as COPY takes it for a column of any type: text as it is, all else as JSON."""
     return value if value is None or isinstance(value, str) else orjson.dumps(value).decode()
+
+
+def _is_about_a_row(error: "psycopg.Error") -> bool:
+    """Whether a row is at fault, so that the same one fails again and others need not."""
+    import psycopg
+
+    state = error.sqlstate
+    if state is None:  # not from the server
+        return isinstance(error, psycopg.DataError)
+    return state in ROW or not state.startswith((*WAITING, *REFUSING))
 
 
 def _described(error: Exception) -> str:

@@ -43,16 +43,18 @@ class DeliverySettings(BaseModel):
     breaker_failures: int = Field(
         10,
         ge=1,
-        description="Failed requests in a row after which a worker pauses, and asks with one request now and then.",
+        description="Failed requests in a row after which a worker pauses and sends one probe at a time.",
     )
     retry_in_place: float = Field(
         60.0,
         ge=0,
-        description="Seconds of back-off after which a delivery that fails while others pass goes to the retry topic.",
+        description="Seconds of back-off before a failing delivery moves to the retry topic; not counted while paused.",
     )
     retry_delay: float = Field(300.0, gt=0, description="Seconds that a delivery stays in the retry topic each time.")
     retry_for: float = Field(
-        259_200.0, gt=0, description="Seconds after its first failure at which the retry topic gives a delivery up."
+        259_200.0,
+        gt=0,
+        description="Seconds after its first failure when a delivery becomes a dead letter; not counted while paused.",
     )
     ordered: bool | None = Field(
         None, description="Keep each user's events in order; by default what the vendor needs."

@@ -250,8 +250,9 @@ class Delivery(NamedTuple):
 class Retried(NamedTuple):
     """The headers of a record in a retry topic, whose value is that of the forward topic.
 
-    `attempts` so far; `due` and `since` (the first failure) in seconds since 1970, kept to the millisecond; `reason` a
-    short code.
+    `attempts` so far; `due` and `since` in seconds since 1970, kept to the millisecond; `reason` a short code. The time
+    from `since` to `due` counts against `retry_for`: it is the time since the first failure, less what the delivery
+    waited because delivery was paused.
     """
 
     attempts: int

@@ -70,5 +70,6 @@ def make_delivery(
     if isinstance(deliverer, Storer):
         station.transport.commits = deliverer.objects
     else:
+        deliverer.full = lambda: station.progress.held >= station.progress.budget
         deliverer.rest = lambda tp, seconds: consumer().rest(TP(*tp), seconds)
     return station

@@ -1,7 +1,8 @@
 """The sink agent of one integration: batch, send, read the answer, try again or give up."""
 
 import asyncio
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from time import perf_counter
 from typing import Any, NamedTuple
@@ -25,10 +26,12 @@ from streams.delivery.breaker import Breaker
 from streams.delivery.client import Client
 from streams.delivery.crew import Crew
 from streams.delivery.halving import Halving
+from streams.delivery.holding import Holding
 from streams.delivery.letters import Failed, Letters
 from streams.delivery.masking import Mask
-from streams.delivery.parcels import Batch, Batches, Parcel, Shelf
+from streams.delivery.parcels import NO_FAILURES, PROBES, STRIKES, Batch, Batches, Parcel, Shelf
 from streams.delivery.preflight import Preflight
+from streams.delivery.queueing import BatchQueue
 from streams.delivery.rates import Rates
 from streams.delivery.sender import Attempt, Sender
 from streams.delivery.settlement import Settlements, Unreadable
@@ -41,6 +44,9 @@ from streams.settings import DeliverySettings
 from streams.topics import Delivery, NewerFormatError, Outcome, RecordError, Retried, Topics
 
 log = structlog.get_logger()
+
+PORTION = 20
+"""Batches that each failed probe moves to the retry topic if memory is full, so that later deliveries are tried."""
 
 BREATH = 50
 """Records that are unpacked before others have their turn."""
@@ -57,11 +63,13 @@ class Bounced(NamedTuple):
 class Deliverer:
     """Delivers what one integration was forwarded.
 
-    Unordered, any worker takes the next batch. Ordered, each lane (a hash of the key) has one worker: one batch of it
-    is on its way at a time, and a lane holds while its head retries.
+    Unordered, any worker takes the next batch. Ordered, each lane (a hash of the key) has one worker, so that one batch
+    of it is on its way at a time. What fails waits without a worker, and later deliveries go first; if the integration
+    is ordered, those of the same key wait behind it.
 
     With `shadow` nothing is sent: the outcome is `filtered`, with a reason for what the vendor would never have taken.
-    `rest` lets a partition alone for so many seconds; `share` is this process's part of the forward topic.
+    `rest` lets a partition alone for so many seconds; `share` is this process's part of the forward topic; `full` says
+    whether memory has no room for more deliveries.
     """
 
     def __init__(
@@ -86,21 +94,25 @@ class Deliverer:
         self._clock = clock
         self.rest: Callable[[TP, float], None] = lambda _tp, _seconds: None
         self.share: Callable[[], float] = lambda: 1.0
+        self.full: Callable[[], bool] = lambda: False
         self._ordered = contract.ordered if settings.ordered is None else settings.ordered
         writes = isinstance(forwarder, WriterForwarder)
-        # Their order, or the coordinates of a write, would be lost on the way through another topic.
-        self._may_hand_on = not (self._ordered or writes)
         self._retry_topic = topics.retry(integration)
         limits = forwarder.limits
         self._limits = replace(limits, items=min(limits.items, settings.items or limits.items))
         self._preflight = Preflight(forwarder, self._limits, settings.max_age)
         self._lanes = settings.concurrency if self._ordered or writes else 1
-        self._queues: list[asyncio.Queue[Batch]] = [asyncio.Queue() for _ in range(self._lanes)]
+        self._breaker = Breaker(integration, settings.breaker_failures, settings.backoff_min, settings.backoff_max)
+        self._queues = [BatchQueue(self._breaker, ordered=self._ordered) for _ in range(self._lanes)]
         self._batches = Batches(self._limits, settings.linger, self._enqueue, ordered=self._ordered)
         self._due = Shelf(self._gather)
         self._aside = Shelf(self._gather)
+        self._throttles = 0
+        self._delivered_at = -math.inf
+        self._again: dict[Batch, asyncio.TimerHandle] = {}
+        # The retry topic would lose the order.
+        self._holding = Holding(self._limits, self._group_of, settings.fetched_bytes // 2) if self._ordered else None
         self._rates = Rates.of(contract, settings)
-        self._breaker = Breaker(integration, settings.breaker_failures, settings.backoff_min, settings.backoff_max)
         self._settlements = Settlements(integration, topics, producer, self._guard)
         self._mask = Mask(forwarder.settings)
         self._letters = Letters(integration, self._mask, clock)
@@ -123,7 +135,7 @@ class Deliverer:
 
     def waits(self) -> bool:
         """Whether a request is on its way, backs off or waits for the vendor: all are bounded, and no stall."""
-        return self._crew.busy or len(self._aside) > 0
+        return bool(self._crew.busy or len(self._aside) or self._again or self._breaker.is_open)
 
     async def work(self, run: Run) -> None:
         """Gather a run's deliveries into batches; they finish later, each on its own."""
@@ -157,9 +169,13 @@ class Deliverer:
         self._batches.clear()
         self._due.clear()
         self._aside.clear()
+        for timer in self._again.values():
+            timer.cancel()
+        self._again.clear()
+        if self._holding is not None:
+            self._holding.clear()
         for queue in self._queues:
-            while not queue.empty():
-                queue.get_nowait()
+            queue.clear()
         if not await self._crew.rest(self._settlements, patience):
             log.warning("left with requests on their way, which will be repeated", integration=self.integration)
 
@@ -226,102 +242,246 @@ class Deliverer:
         self._queues[lane].put_nowait(batch)
 
     async def _deliver(self, batch: Batch) -> None:
-        """Bring a batch to its end: all settled or handed on, or put aside since the partition goes."""
+        """Send a batch until each of its deliveries is settled, handed on, or waits to be sent again."""
         parcels = self._batches.seal(batch)
         try:
-            await self._halve(parcels)
+            await self._send_in_parts(batch, parcels)
         except Exception as error:  # noqa: BLE001  # one odd delivery must not stop the others
+            waiting = self._find_waiting()
             for parcel in parcels:
-                if not (parcel.settled or parcel in self._aside):
+                if not (parcel.settled or id(parcel) in waiting):
                     self._bury_failed(parcel, error)
+        if self._holding and not self._crew.leaving.is_set():
+            for after in self._holding.release({parcel.key for parcel in parcels}, batch):
+                self._enqueue(after.place[0], after)
 
-    async def _halve(self, parcels: list[Parcel]) -> None:
+    def _find_waiting(self) -> set[int]:
+        """Return the identities of all parcels that wait to be sent again."""
+        batches = [*self._again, *(batch for queue in self._queues for batch in queue.waiting)]
+        behind = self._holding.waiting if self._holding is not None else ()
+        return {id(parcel) for batch in batches for parcel in batch.parcels} | {*map(id, behind), *self._aside.waiting}
+
+    async def _send_in_parts(self, batch: Batch, parcels: list[Parcel]) -> None:
         """Send a batch, and smaller parts of it as long as they are refused for their company."""
-        bounced = await self._bring(parcels)
+        bounced = await self._bring(batch, parcels)
         if not bounced.refused:
             return
         halving = Halving(bounced.refused, poisoned=bounced.poisoned)
         while (part := halving.next()) and not self._crew.leaving.is_set():
-            bounced = await self._bring(part)
+            bounced = await self._bring(batch, part)
             halving.tell(bounced.refused, dead=bounced.dead)
 
-    async def _bring(self, parcels: list[Parcel]) -> Bounced:
-        """Send these together until each is settled, handed on, put aside, or refused for its company."""
+    async def _bring(self, batch: Batch, parcels: list[Parcel]) -> Bounced:
+        """Send these parcels of a batch once, and see to each by its result."""
+        parcels = await self._admit(batch, parcels)
+        if not parcels:
+            return Bounced([], True, True)
+        self._breaker.sent = number = self._breaker.sent + 1
+        probe, batch.is_probe = batch.is_probe, False
+        began = perf_counter()
+        attempt = await self._sender.send(parcels)
+        DELIVERY_SECONDS.labels(self.integration, attempt.status).observe(perf_counter() - began)
+        suspect = self._note(batch, parcels, attempt, number, probe=probe)
         refused: list[Parcel] = []
-        dead, poisoned = False, True
-        tries, spent = 0, 0.0
-        while parcels and (parcels := await self._admit(parcels)):
-            began = perf_counter()
-            attempt = await self._sender.send(parcels)
-            DELIVERY_SECONDS.labels(self.integration, attempt.status).observe(perf_counter() - began)
-            self._breaker.hear(attempt.results, attempt.why)
-            again: list[Parcel] = []
-            asked: list[float | None] = []
-            throttled = False
-            for parcel, result in zip(parcels, attempt.results, strict=True):
-                parcel.attempts += 1
-                match result:
-                    case Delivered():
-                        self._settlements.settle(parcel, Outcome.DELIVERED)
-                    case Dead():
-                        self._bury(parcel, result, attempt)
-                        dead = True
-                    case Split() if len(parcels) > 1:
-                        refused.append(parcel)
-                        poisoned = attempt.answer is None or attempt.answer.status != 413
-                    case Split():
-                        self._bury(parcel, Dead("too_large", "refused as too large on its own"), attempt)
-                        dead = True
-                    case Throttled(wanted, "user") if self._pause_user(parcel, wanted):
-                        pass
-                    case Retry(wanted) | Throttled(wanted):
-                        again.append(parcel)
-                        asked.append(wanted)
-                        throttled |= isinstance(result, Throttled) and result.scope != "user"
-                    case Auth():
-                        again.append(parcel)
-                        asked.append(None)
-            if len(again) < len(parcels):
-                tries = 0
-            parcels = again
-            if not parcels:
-                break
-            DELIVERY_RETRIES.labels(self.integration).inc(len(parcels))
-            wait = backoff(self._settings, tries, *asked)
-            tries += 1
-            if throttled:
-                self._rates.pause(wait)
-            elif self._breaker.is_open:
-                # Its pauses are not this batch's doing, and count for none of its time.
-                await self._crew.sleep(wait)
-            elif self._may_hand_on and spent + wait > self._settings.retry_in_place:
-                if len(parcels) > 1 and any(parcel.since is not None for parcel in parcels):
-                    # Failed together, waited, and failed again: perhaps for one among them.
-                    return Bounced(refused + parcels, dead, poisoned)
-                for parcel in parcels:
-                    self._hand_on(parcel, "failing")
-                return Bounced(refused, True, poisoned)
-            else:
-                spent += wait
-                await self._crew.sleep(wait)
-        return Bounced(refused, dead, poisoned)
+        again: list[Parcel] = []
+        asked: list[float | None] = []
+        dead, poisoned, throttled = False, True, False
+        for parcel, result in zip(parcels, attempt.results, strict=True):
+            parcel.attempts += 1
+            match result:
+                case Delivered():
+                    self._settlements.settle(parcel, Outcome.DELIVERED)
+                case Dead():
+                    self._bury(parcel, result, attempt)
+                    dead = True
+                case Split() if len(parcels) > 1:
+                    refused.append(parcel)
+                    poisoned = attempt.answer is None or attempt.answer.status != 413
+                case Split():
+                    self._bury(parcel, Dead("too_large", "refused as too large on its own"), attempt)
+                    dead = True
+                case Throttled(wanted, "user") if self._pause_user(parcel, wanted):
+                    pass
+                case Retry(wanted) | Throttled(wanted):
+                    again.append(parcel)
+                    asked.append(wanted)
+                    throttled |= isinstance(result, Throttled) and result.scope != "user"
+                case Auth():
+                    again.append(parcel)
+                    asked.append(None)
+        if not again:
+            return Bounced(refused, dead, poisoned)
+        DELIVERY_RETRIES.labels(self.integration).inc(len(again))
+        failures = batch.failures if len(again) == len(parcels) else NO_FAILURES
+        failed = batch.part(
+            again,
+            replace(
+                failures,
+                in_a_row=failures.in_a_row + 1,
+                own=failures.own + suspect,
+                is_own=suspect,
+                shared=failures.shared + (probe and not suspect),
+                last=self._breaker.sent,
+            ),
+        )
+        if throttled and failed.failures.own < PROBES and not (suspect and again[0].since is not None):
+            self._put_aside(failed, self._pause_all(failures.in_a_row, *asked))
+        else:
+            wait = backoff(self._settings, failures.in_a_row, *asked)
+            self._handle_failure(failed, wait, suspect=suspect, attempt=attempt)
+        return Bounced(refused, True, poisoned)
 
-    async def _admit(self, parcels: list[Parcel]) -> list[Parcel]:
-        """Wait until these may go out together; without those that are too old by then, or whose user must wait.
+    def _note(self, batch: Batch, parcels: list[Parcel], attempt: Attempt, number: int, *, probe: bool) -> bool:
+        """Tell the breaker the results of a request; returns whether its parcels are suspects, and failed again."""
+        if isinstance(attempt.results[0], Delivered):
+            self._throttles = 0
+            self._delivered_at = self._clock()
+            self._breaker.hear(attempt.results, number=number, probe=probe)
+            return False
+        failures, delay = batch.failures, self._settings.retry_delay
+        if failures.in_a_row:
+            suspect = self._breaker.delivered > failures.last
+        else:
+            # They failed before they went to the retry topic, if all of them come from there.
+            suspect = all(each.since is not None and self._delivered_at > each.due - delay for each in parcels)
+        was_open = self._breaker.is_open
+        self._breaker.hear(
+            attempt.results,
+            attempt.why,
+            number=number,
+            probe=probe,
+            suspect=suspect,
+            again=failures.in_a_row > 0,
+            comparable=failures.own > 0 or self._crew.busy > 1 or any(not queue.empty() for queue in self._queues),
+        )
+        if self._breaker.is_open and self._holding is None:
+            for queue in self._queues:
+                if not was_open:
+                    self._make_room(queue.take_suspects())
+                elif probe and self.full():
+                    self._make_room(queue.take_first(PORTION))
+        return suspect
 
-        None are left once the partition goes.
+    def _pause_all(self, tries: int, *asked: float | None) -> float:
+        """The vendor is throttling: send nothing for a while; returns for how many seconds."""
+        wait = backoff(self._settings, max(tries, self._throttles), *asked)
+        if not self._rates.paused:
+            self._throttles += 1
+        self._rates.pause(wait)
+        return wait
+
+    def _handle_failure(self, batch: Batch, wait: float, *, suspect: bool, attempt: Attempt) -> None:
+        """Decide what becomes of parcels that failed together: sent again, taken apart, handed on, or dead."""
+        parcels, failures = batch.parcels, batch.failures
+        # While delivery is paused waiting is not the delivery's own doing.
+        counts = suspect or not self._breaker.is_open
+        exhausted = counts and failures.spent + wait > self._settings.retry_in_place
+        if counts:
+            batch.failures = replace(failures, spent=failures.spent + wait)
+        if len(parcels) > 1 and self._is_divided(batch, counts=counts, exhausted=exhausted):
+            self._take_apart(batch, 0.0 if suspect else wait)
+        elif self._holding is not None:
+            self._keep_or_bury(batch, wait, suspect=suspect, counts=counts, attempt=attempt)
+        elif exhausted or failures.shared >= PROBES:
+            for parcel in parcels:
+                self._hand_on(parcel, "failing" if counts else "paused", failures.spent)
+        else:
+            self._put_aside(batch, wait)
+
+    def _make_room(self, batches: Iterable[Batch]) -> None:
+        """Move batches to the retry topic while delivery is paused, so that others are probed, or fetched."""
+        for batch in batches:
+            for parcel in self._batches.seal(batch):
+                if not parcel.run.dropped:
+                    self._hand_on(parcel, "failing" if batch.failures.is_own else "paused", batch.failures.spent)
+
+    def _is_divided(self, batch: Batch, *, counts: bool, exhausted: bool) -> bool:
+        """Whether one delivery may be the reason why a batch fails."""
+        if not counts:
+            return batch.failures.shared >= PROBES
+        # A whole batch may wait in the retry topic once; an ordered integration has none.
+        waited = self._holding is not None or any(parcel.since is not None for parcel in batch.parcels)
+        return batch.failures.own > 0 or (exhausted and waited)
+
+    def _keep_or_bury(self, batch: Batch, wait: float, *, suspect: bool, counts: bool, attempt: Attempt) -> None:
+        """Hold the keys of an ordered integration's deliveries that failed, until one has failed for too long."""
+        assert self._holding is not None
+        failures = batch.failures
+        if not counts and failures.own >= STRIKES:
+            counts = True
+            failures = batch.failures = replace(failures, spent=failures.spent + wait)
+        outlasted = counts and failures.own > 0 and failures.spent > self._settings.retry_for
+        if len(batch.parcels) == 1 and (outlasted or (suspect and self._holding.full)):
+            self._holding.outlast(batch.parcels[0].key, failures.spent)
+            self._bury(batch.parcels[0], Dead("retries", f"failed for {failures.spent:.0f} s"), attempt)
+        else:
+            self._put_aside(batch, wait)
+
+    def _take_apart(self, batch: Batch, wait: float) -> None:
+        """Send a batch that fails in two parts: one of its deliveries may be the reason. A key is never divided."""
+        parcels = batch.parcels
+        failures = replace(batch.failures, shared=min(batch.failures.shared, PROBES - 1))
+        if self._holding is None:
+            half = len(parcels) // 2
+            parts = [parcels[:half], parcels[half:]]
+        else:
+            keys = list(dict.fromkeys(parcel.key for parcel in parcels))
+            first = set(keys[: len(keys) // 2])
+            parts = [[each for each in parcels if (each.key in first) is chosen] for chosen in (True, False)]
+            if len(keys) == 1:
+                parts = [parcels[:1]]
+                self._holding.hold(batch)
+                self._holding.push_back(parcels[1:])
+        for part in parts:
+            self._put_aside(batch.part(part, failures), wait)
+
+    def _put_aside(self, batch: Batch, wait: float) -> None:
+        """Send a batch again after `wait` seconds. No worker waits for it; of an ordered integration its keys do."""
+        if self._crew.leaving.is_set():
+            return
+        if self._holding is not None:
+            self._holding.hold(batch)
+        timer = asyncio.get_running_loop().call_later(wait, self._queue_again, batch)
+        self._again[batch] = timer
+
+    def _queue_again(self, batch: Batch) -> None:
+        del self._again[batch]
+        if self._breaker.is_open and batch.is_suspect and self._holding is None:
+            self._make_room([batch])
+            return
+        self._enqueue(batch.place[0], batch)
+
+    async def _admit(self, batch: Batch, parcels: list[Parcel]) -> list[Parcel]:
+        """Wait until these may be sent together; returns them without those that are too old or whose user must wait.
+
+        Returns none if the partition is revoked, or if delivery is paused meanwhile: then they are in the queue again.
         """
-        if self._rates.knows_users:
+        if self._holding is not None:
+            parcels = self._holding.divert(parcels, batch)
+        if parcels and self._rates.knows_users:
             parcels = await self._spare_users(parcels)
         if parcels and (wait := self._rates.wait(len(parcels))):
             await self._crew.sleep(wait)
-        while parcels and not self._crew.leaving.is_set():
-            if self._preflight.max_age is not None:
-                parcels = self._drop_expired(parcels)
-            if not parcels or self._breaker.admits():
-                return parcels
-            await self._breaker.changed()
-        return []
+        if self._crew.leaving.is_set():
+            parcels = []
+        parcels = [parcel for parcel in parcels if not parcel.run.dropped]
+        if self._preflight.max_age is not None:
+            parcels = self._drop_expired(parcels)
+        if not parcels:
+            if batch.is_probe:
+                batch.is_probe = False
+                self._breaker.give_back()
+        elif self._breaker.is_open and not batch.is_probe:
+            self._wait_for_probe(batch, parcels)
+            return []
+        return parcels
+
+    def _wait_for_probe(self, batch: Batch, parcels: list[Parcel]) -> None:
+        """Put parcels that may not be sent now in front of their queue."""
+        waiting = batch.part(parcels, batch.failures)
+        if self._holding is not None:
+            self._holding.hold(waiting)
+        self._queues[batch.place[0]].put_back(waiting)
 
     def _drop_expired(self, parcels: list[Parcel]) -> list[Parcel]:
         now = self._clock()
@@ -349,20 +509,27 @@ class Deliverer:
         self._rates.pause_user(parcel.key, wait)
         if self._ordered:
             return False
-        if self._may_hand_on and (wanted or wait) > self._settings.retry_in_place:
+        if (wanted or wait) > self._settings.retry_in_place:
             self._hand_on(parcel, "throttled")
         else:
             self._aside.put(parcel, wait)
         return True
 
-    def _hand_on(self, parcel: Parcel, reason: str) -> None:
-        now = self._clock()
-        since = parcel.since or now
-        if now - since > self._settings.retry_for:
-            self._bury(parcel, Dead("retries", f"failed for {self._settings.retry_for:.0f} s ({reason})"))
-            return
-        due = now + self._settings.retry_delay
-        self._settlements.hand_on(parcel, Retried(parcel.attempts, due, since, reason))
+    def _hand_on(self, parcel: Parcel, reason: str, spent: float = 0.0) -> None:
+        """Move a delivery to the retry topic, or bury it if it failed for too long.
+
+        Its age, which counts against `retry_for`, is the time from `since` to `due` of its record. While delivery is
+        paused it does not grow.
+        """
+        delay = self._settings.retry_delay
+        age = spent if parcel.since is None else max(0.0, parcel.due - parcel.since) + spent
+        if reason != "paused":
+            if age > self._settings.retry_for:
+                self._bury(parcel, Dead("retries", f"failed for {age:.0f} s ({reason})"))
+                return
+            age += delay
+        due = self._clock() + delay
+        self._settlements.hand_on(parcel, Retried(parcel.attempts, due, due - age, reason))
 
     def _bury(self, parcel: Parcel, dead: Dead, attempt: Attempt | None = None) -> None:
         request, answer = (attempt.request, attempt.answer) if attempt else (None, None)

@@ -1,21 +1,33 @@
-"""The breaker of one integration: leaves a vendor alone that fails or refuses the credentials, and probes it."""
+"""The breaker of one integration: pauses delivery while the vendor fails or refuses the credentials."""
 
 import asyncio
 from collections.abc import Sequence
 
 import structlog
 
-from forwarders.contract import Auth, Result, Retry
+from forwarders.contract import Auth, Delivered, Result, Retry
 from streams.metrics import DELIVERY_PAUSED
 
 log = structlog.get_logger()
 
+REFUSALS = 3
+"""Different deliveries in a row whose credentials are refused before delivery is paused."""
+
+LONGEST_PAUSE_SECONDS = 5.0
+"""Longest pause between two probes: many deliveries that always fail must not delay the good ones for hours."""
+
 
 class Breaker:
-    """Closed, every request may go out. Open, one at a time may, after a pause that doubles from `shortest` to
-    `longest` seconds; the first that is answered closes it.
+    """While closed, every request may be sent. While open, one request at a time probes the vendor.
 
-    It opens after so many `failures` in a row, or at once where the credentials are refused.
+    The pause before a probe doubles from `shortest` to `longest` seconds, at most `LONGEST_PAUSE_SECONDS`, whenever a
+    delivery has failed as a probe again; deliveries that were not tried before do not lengthen it. A probe that the
+    vendor answers closes the breaker. It opens after `failures` failed requests in a row, or if the credentials of
+    `REFUSALS` different deliveries in a row are refused.
+
+    A delivery that fails although a request sent after its previous failure delivered others is a *suspect*. The
+    failure is its own: it says nothing about the vendor and is not counted. Requests are numbered to tell: `sent` is
+    the number of the last one, `delivered` that of the last one that delivered anything.
     """
 
     def __init__(
@@ -26,19 +38,26 @@ class Breaker:
         longest: float,
     ) -> None:
         self._integration, self._bound = integration, failures
-        self._shortest, self._longest = shortest, longest
+        self._shortest, self._longest = shortest, min(longest, max(shortest, LONGEST_PAUSE_SECONDS))
         self._failures = 0
+        self._refusals = 0
         self._pauses = 0
         self._probing = False
         self._may_probe = False
         self._timer: asyncio.TimerHandle | None = None
         self._change = asyncio.Event()
         self.is_open = False
+        self.sent = self.delivered = 0
         self._gauge = DELIVERY_PAUSED.labels(integration)
         self._gauge.set(0)
 
+    @property
+    def ready(self) -> bool:
+        """Whether `admits` would return True."""
+        return not self.is_open or self._may_probe
+
     def admits(self) -> bool:
-        """Whether a request may go out now. While open, True makes the caller the probe, who must report."""
+        """Return whether a request may be sent now. While open, True makes the caller the probe, who must report."""
         if not self.is_open:
             return True
         if not self._may_probe:
@@ -47,29 +66,65 @@ class Breaker:
         self._probing = True
         return True
 
+    def give_back(self) -> None:
+        """Let another request probe: the one that was admitted is not sent."""
+        if self.is_open and self._probing:
+            self._probing = False
+            self._may_probe = True
+            self.wake()
+
     async def changed(self) -> None:
-        """Wait until `admits` may say something else."""
+        """Wait until `admits` may return another result."""
         await self._change.wait()
 
     def wake(self) -> None:
-        """Let all that wait for a change look again."""
+        """Wake everyone who waits for a change."""
         self._change.set()
         self._change = asyncio.Event()
 
-    def hear(self, results: Sequence[Result], why: str = "") -> None:
-        """What came of a request; where it failed as a whole, perhaps why."""
-        if any(isinstance(result, Auth) for result in results):
-            self.fail(why or "the vendor refuses the credentials", at_once=True)
-        elif all(isinstance(result, Retry) for result in results):
-            self.fail(why or "the vendor fails")
-        else:
-            self.succeed()
+    def hear(
+        self,
+        results: Sequence[Result],
+        why: str = "",
+        *,
+        number: int = 0,
+        probe: bool | None = None,
+        suspect: bool = False,
+        again: bool = False,
+        comparable: bool = False,
+    ) -> None:
+        """Note the results of a request.
 
-    def succeed(self) -> None:
-        """The vendor has answered as a vendor does that works."""
-        self._failures = 0
-        # While open only the probe counts: what was on its way before says nothing about now.
-        if self.is_open and self._probing:
+        Args:
+            results: One per delivery.
+            why: Why the request failed as a whole; set if it could not be sent for lack of an access token.
+            number: The request's number.
+            probe: Whether this request was the probe; by default, if one is out.
+            suspect: Whether others were delivered since these deliveries failed before.
+            again: Whether the same deliveries failed before.
+            comparable: Whether other deliveries can show if the credentials are refused for all.
+
+        """
+        counts = not suspect or bool(why)
+        if any(isinstance(result, Delivered) for result in results):
+            self.delivered = max(self.delivered, number)
+        elif any(isinstance(result, Auth) for result in results):
+            if counts and not again:
+                self._refusals += 1
+            at_once = bool(why) or not comparable or self._refusals >= REFUSALS
+            why = why or "the vendor refuses the credentials"
+            self.fail(why, at_once=at_once, probe=probe, counts=counts, longer=again)
+            return
+        elif all(isinstance(result, Retry) for result in results):
+            self.fail(why or "the vendor fails", probe=probe, counts=counts, longer=again)
+            return
+        self.succeed(probe=probe)
+
+    def succeed(self, *, probe: bool | None = None) -> None:
+        """Note an answer that a working vendor gives."""
+        self._failures = self._refusals = 0
+        # While open only the probe counts: an earlier request says nothing about the vendor's state now.
+        if self.is_open and (self._probing if probe is None else probe):
             self.is_open = self._probing = False
             self._pauses = 0
             self.close()
@@ -77,31 +132,51 @@ class Breaker:
             log.info("delivery goes on", integration=self._integration)
             self.wake()
 
-    def fail(self, reason: str, *, at_once: bool = False) -> None:
-        """A request failed as a whole; `at_once` where it is sure that others will."""
-        self._failures += 1
+    def fail(
+        self,
+        reason: str,
+        *,
+        at_once: bool = False,
+        probe: bool | None = None,
+        counts: bool = True,
+        longer: bool = True,
+    ) -> None:
+        """Note a failed request.
+
+        Args:
+            reason: Why delivery is paused, if it is.
+            at_once: Whether one failure is enough.
+            probe: Whether this request was the probe; by default, if one is out.
+            counts: Whether it is evidence against the vendor.
+            longer: Whether the next pause is longer.
+
+        """
         if self.is_open:
-            if self._probing:
-                self._pause()
-        elif at_once or self._failures >= self._bound:
+            if self._probing if probe is None else probe:
+                self._pause(longer=longer)
+            return
+        if not counts:
+            return
+        self._failures += 1
+        if at_once or self._failures >= self._bound:
             self.is_open = True
             self._gauge.set(1)
             log.error("delivery is paused", integration=self._integration, reason=reason)
-            self._pause()
+            self._pause(longer=True)
 
     def close(self) -> None:
-        """Forget the timer; the integration stops."""
+        """Cancel the timer; the integration stops."""
         if self._timer:
             self._timer.cancel()
 
-    def _pause(self) -> None:
+    def _pause(self, *, longer: bool) -> None:
         seconds = min(self._longest, self._shortest * 2 ** min(self._pauses, 30))
-        self._pauses += 1
+        self._pauses += longer
         self._probing = self._may_probe = False
         self.close()
         self._timer = asyncio.get_running_loop().call_later(seconds, self._end_pause)
 
     def _end_pause(self) -> None:
-        # That the timer has fired is what counts: by the clock it may be a little early, and nobody would wake again.
+        # The timer is what counts: by the clock it may fire a little early, and nobody would wake the waiters again.
         self._may_probe = True
         self.wake()

@@ -24,9 +24,9 @@ class Crew(Generic[T]):
         self.leaving = asyncio.Event()
 
     @property
-    def busy(self) -> bool:
-        """Whether any worker is at work."""
-        return self._busy > 0
+    def busy(self) -> int:
+        """How many workers are at work."""
+        return self._busy
 
     def start(self, queues: Sequence["asyncio.Queue[T]"], size: int) -> None:
         """Start so many workers, which share the queues evenly."""

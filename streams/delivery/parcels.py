@@ -11,6 +11,12 @@ from streams.delivery.objects import StoredObject
 from streams.progress import Run
 from streams.topics import Delivery
 
+STRIKES = 2
+"""How often a delivery fails while others are delivered before the failures to come are taken for its own."""
+
+PROBES = 5
+"""How often a delivery fails as a probe before it makes room for others by way of the retry topic."""
+
 
 @dataclass(slots=True)
 class Parcel:
@@ -50,10 +56,30 @@ class Parcel:
         self.run.finish_record(self.index)
 
 
+@dataclass(frozen=True, slots=True)
+class Failures:
+    """How often the parcels of a batch failed together.
+
+    `in_a_row` sets the back-off. `own` counts the failures before which others had been delivered since the previous
+    one, and `is_own` says so of the last. `shared` counts failed probes without that. `spent` is the back-off in
+    seconds that counts against `retry_in_place`, `last` the number of the last request sent before they failed.
+    """
+
+    in_a_row: int = 0
+    own: int = 0
+    is_own: bool = False
+    shared: int = 0
+    spent: float = 0.0
+    last: int = 0
+
+
+NO_FAILURES = Failures()
+
+
 class Batch:
     """Parcels of one lane and one group that go out together; it takes more until it is full, or sealed."""
 
-    __slots__ = ("parcels", "place", "queued", "size", "timer")
+    __slots__ = ("failures", "is_probe", "parcels", "place", "queued", "size", "timer")
 
     def __init__(self, place: tuple[int, Hashable]) -> None:
         self.place = place
@@ -61,6 +87,19 @@ class Batch:
         self.size = 0
         self.queued = False
         self.timer: asyncio.TimerHandle | None = None
+        self.failures = NO_FAILURES
+        self.is_probe = False
+
+    @property
+    def is_suspect(self) -> bool:
+        """Whether this is a single delivery that has failed while others were delivered."""
+        return self.failures.own > 0 and len(self.parcels) == 1
+
+    def part(self, parcels: list[Parcel], failures: Failures) -> "Batch":
+        """Return a batch of some of these parcels that failed, to be sent again."""
+        part = Batch(self.place)
+        part.parcels, part.failures, part.queued = parcels, failures, True
+        return part
 
 
 class Batches:
@@ -150,8 +189,10 @@ class Shelf:
     def __len__(self) -> int:
         return len(self._timers)
 
-    def __contains__(self, parcel: Parcel) -> bool:
-        return id(parcel) in self._timers
+    @property
+    def waiting(self) -> set[int]:
+        """The identities of the parcels that wait."""
+        return set(self._timers)
 
     def _take(self, parcel: Parcel) -> None:
         del self._timers[id(parcel)]

@@ -48,6 +48,11 @@ class Rates:
         self._paused_until = max(self._paused_until, self._clock() + seconds)
 
     @property
+    def paused(self) -> bool:
+        """Whether the vendor takes nothing now."""
+        return self._paused_until > self._clock()
+
+    @property
     def knows_users(self) -> bool:
         """Whether any user may have to wait."""
         return bool(self._of_user or self._users)

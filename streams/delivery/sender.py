@@ -77,28 +77,34 @@ class Sender:
         if isinstance(forwarder, WriterForwarder):
             return Attempt(await self._write(forwarder, parcels))
         assert isinstance(forwarder, HttpForwarder)
-        return await self._ask(forwarder, [parcel.item for parcel in parcels])
+        return await self._ask(forwarder, parcels)
 
-    async def _ask(self, forwarder: HttpForwarder[Any], items: Sequence[Item]) -> Attempt:
+    async def _ask(self, forwarder: HttpForwarder[Any], parcels: Sequence[Parcel]) -> Attempt:
+        items = [parcel.item for parcel in parcels]
         request = None
         try:
             request = _request(forwarder, items)
-            return await self._authenticate(forwarder, request, items)
+            return await self._authenticate(forwarder, request, items, parcels)
         except NoTokenError as error:
             return Attempt([error.result] * len(items), why=str(error))
         except Exception as error:  # noqa: BLE001  # a forwarder's mistake costs its delivery, not the worker
             return Attempt(_alone_or_split(items, Failed.by(error)), request)
 
-    async def _authenticate(self, forwarder: HttpForwarder[Any], request: Request, items: Sequence[Item]) -> Attempt:
+    async def _authenticate(
+        self, forwarder: HttpForwarder[Any], request: Request, items: Sequence[Item], parcels: Sequence[Parcel]
+    ) -> Attempt:
         """Send with the access token that the vendor wants, if it wants one; raises NoTokenError."""
         token = await self._tokens.get()
         if token is None:
             return await self._exchange(forwarder, request, items)
+        if any(parcel.run.dropped for parcel in parcels):
+            return Attempt([Retry()] * len(items), request)  # revoked while the token was fetched
         attempt = await self._exchange(forwarder, authorize(request, token), items)
         if all(isinstance(result, Auth) for result in attempt.results):
             # It may have been withdrawn before its end, and another may pass.
             self._tokens.drop(token)
-            if fresh := await self._tokens.get():
+            fresh = await self._tokens.get()
+            if fresh and not any(parcel.run.dropped for parcel in parcels):
                 return await self._exchange(forwarder, authorize(request, fresh), items)
         return attempt
 

@@ -84,7 +84,7 @@ class Storer:
 
     def waits(self) -> bool:
         """Whether an object is on its way, backs off or waits for the vendor or for room on disk: none is a stall."""
-        return self._crew.busy or self._blocked
+        return self._crew.busy > 0 or self._blocked
 
     async def work(self, run: Run) -> None:
         """Put a run's records on disk, and the objects that end with them into the queue, as soon as it has room."""
@@ -143,6 +143,9 @@ class Storer:
                 continue
             if wait := self._rates.wait(1):
                 await self._crew.sleep(wait)
+                if self._crew.leaving.is_set() or ended.dropped:
+                    self._breaker.give_back()
+                    return
             result = await self._put(ended)
             self._breaker.hear([result])
             if isinstance(result, Delivered):

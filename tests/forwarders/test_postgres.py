@@ -121,6 +121,64 @@ def test_value_that_does_not_fit(dsn: str, table: str, value: Any) -> None:
     assert rows(dsn, f"SELECT delivery_id FROM {table}") == [("m-1",)]
 
 
+TRIGGER = """
+CREATE FUNCTION {table}_check() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN IF NEW.a = 'bad' THEN {raises}; END IF; RETURN NEW; END $$;
+CREATE TRIGGER t BEFORE INSERT ON {table} FOR EACH ROW EXECUTE FUNCTION {table}_check()
+"""
+REFUSING_TABLES: dict[str, tuple[str, dict[str, Any]]] = {
+    "the row is larger than its index takes": (
+        "CREATE INDEX ON {table} (a)",
+        {"a": "".join(chr(33 + n * n * 7919 % 9000) for n in range(9000))},
+    ),
+    "a trigger raises": (TRIGGER.replace("{raises}", "RAISE EXCEPTION 'no'"), {"a": "bad"}),
+    "a trigger raises its own code": (
+        TRIGGER.replace("{raises}", "RAISE EXCEPTION 'no' USING ERRCODE = 'TN001'"),
+        {"a": "bad"},
+    ),
+    "a trigger divides by zero": (TRIGGER.replace("{raises}", "PERFORM 1 / 0"), {"a": "bad"}),
+    "a trigger asserts": (TRIGGER.replace("{raises}", "ASSERT false"), {"a": "bad"}),
+    "a column is generated": (
+        "ALTER TABLE {table} ADD COLUMN g text GENERATED ALWAYS AS (upper(a)) STORED",
+        {"a": "x", "g": "y"},
+    ),
+    "a constraint": ("ALTER TABLE {table} ADD CHECK (a <> 'bad')", {"a": "bad"}),
+    "another unique column": ("ALTER TABLE {table} ADD COLUMN u int UNIQUE DEFAULT 1", {"a": "x", "u": 7}),
+}
+
+
+@pytest.mark.parametrize("kind", REFUSING_TABLES)
+def test_row_that_the_database_refuses(dsn: str, table: str, kind: str) -> None:
+    """A row that will never be taken is dead alone, unquoted, and leaves the rest of its batch to be written."""
+    statement, payload = REFUSING_TABLES[kind]
+    do(dsn, f"CREATE TABLE {table} (delivery_id text UNIQUE, a text)", statement.replace("{table}", table))
+    if kind == "another unique column":
+        do(dsn, f"INSERT INTO {table} VALUES ('m-0', 'x', 7)")
+    batch, alone, after = write(
+        settings(dsn, table), [item(1, a="good"), item(2, **payload)], [item(2, **payload)], [item(1, a="good")]
+    )
+    assert batch == [Split(), Split()]
+    assert isinstance(alone[0], Dead)
+    assert alone[0].reason == "row"
+    assert payload["a"] not in alone[0].detail
+    assert after == [Delivered()]
+
+
+@pytest.mark.parametrize(
+    "setting",
+    ["statement_timeout=1000", "default_transaction_read_only=on"],
+)
+def test_trouble_of_the_server_is_no_rows(dsn: str, table: str, setting: str) -> None:
+    """Time-outs, a read-only server and the like wait: no row is dead of them."""
+    do(dsn, f"CREATE TABLE {table} (delivery_id text UNIQUE, a text)")
+    slow = "ALTER TABLE {table} ALTER a SET DEFAULT pg_sleep(5)::text"
+    if setting.startswith("statement"):
+        do(dsn, slow.replace("{table}", table))
+    address = f"{dsn} options='-c {setting}'"
+    (results,) = write(settings(address, table), [item(1)])
+    assert results == [Retry()]
+
+
 def test_columns_of_any_type(dsn: str, table: str) -> None:
     """A table of one's own may have any column types that read JSON's texts, and defaults for what is not given."""
     do(dsn, f"CREATE TABLE {table} (delivery_id text UNIQUE, at timestamptz, day date, kind text DEFAULT 'x')")
@@ -214,6 +272,20 @@ def test_crash_of_the_server_under_load(dsn: str, table: str) -> None:
     asyncio.run(run())
     assert failures
     assert rows(dsn, f"SELECT count(*), count(DISTINCT a), max(a) FROM {table}") == [(5010, 5010, 5009)]
+
+
+@pytest.mark.anyio
+@pytest.mark.kafka
+async def test_rows_that_are_never_taken_do_not_stop_the_partition(dsn: str, table: str, bench: Bench) -> None:
+    """Through delivery, rows that a trigger refuses are dead, more of them than workers; all others are written."""
+    do(dsn, f"CREATE TABLE {table} (delivery_id text UNIQUE, n int, a text)")
+    do(dsn, TRIGGER.replace("{table}", table).replace("{raises}", "RAISE EXCEPTION 'no'"))
+    bad = set(range(5, 100, 10))
+    await bench.forward(*({"n": n, "a": "bad" if n in bad else "good"} for n in range(100)))
+    async with bench.running(Postgres(settings(dsn, table)), items=50):
+        outcomes = await bench.settled(100)
+    assert {n for n, outcome in outcomes.items() if outcome == "dead"} == bad
+    assert rows(dsn, f"SELECT count(*) FROM {table}") == [(90,)]
 
 
 @pytest.mark.anyio

@@ -1,6 +1,7 @@
 """Objects of storage: cut by the records alone, committed when written, waiting on disk until then."""
 
 import asyncio
+import time
 from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,8 +24,13 @@ from forwarders.contract import (
 )
 from streams.delivery.objects import Objects, StoredObject
 from streams.delivery.spool import Spool
+from streams.delivery.storer import Storer
+from streams.progress import Progress
+from streams.settings import DeliverySettings
+from streams.topics import Delivery, Origin, Topics
 from tests.streams.delivering import Bench, VendorPayload
 from tests.streams.helpers import committed, until
+from tests.streams.offline import FakeProducer
 
 TP = ("forward", 0)
 LATER = "2999-01-01T00:00:00Z"
@@ -248,6 +254,31 @@ async def test_an_open_object_is_no_stall(bench: Bench, tmp_path: Path):
         await until(lambda: station.progress.committable((bench.topics.forward("one"), 0)) == 5)
         assert await station.lag() == 0
         assert not station.waits()
+
+
+@pytest.mark.anyio
+async def test_no_object_is_written_after_its_partition_is_revoked(tmp_path: Path):
+    """An object that waits for the rate, or for the end of a pause, is left to the next owner of the partition."""
+    store = Store(StoreSettings(records=2))
+    settings = DeliverySettings(requests_per_second=0.01, spool=tmp_path)
+    failed: list[str] = []
+    storer = Storer("one", store, settings, Topics(), FakeProducer(), fail=failed.append, clock=time.time)  # type: ignore[arg-type]
+    await storer.start()
+    progress = Progress()
+    value = Delivery(
+        "m", "r", "v1", "track", "E", LATER, LATER, "web", Origin("events", 0, 0), {"n": 0}
+    ).encode()  # fmt: skip
+    run = progress.open(TP, [Record(n, value=value) for n in range(7)])
+    run.begin()
+    await storer.work(run)
+    await until(lambda: len(store.objects) == 1)
+    await storer.settle(60)
+    progress.drop([TP])
+    storer.resume([TP])
+    await asyncio.sleep(0)
+    await storer.stop()
+    assert list(store.objects) == [(0, 0, 1)]
+    assert not failed
 
 
 @pytest.mark.anyio

@@ -111,6 +111,24 @@ async def test_each_key_has_so_many_events(collector: Collector, producer: Kept)
     assert len(producer.events()) == 5
 
 
+@pytest.mark.parametrize("rate", [0.4, 0.7, 3, 1000])
+def test_retry_after_is_never_too_short(rate: float):
+    """Retry-After has whole seconds and is rounded up: a client that waits for them is let in."""
+    now = 0.0
+    throttle = Throttle(lambda: now)
+    allowance = throttle.find(b"k", Source.of("s", ["k"], limits=SourceLimits(requests_per_second=rate, burst=1)))
+
+    def take_all() -> None:
+        while True:
+            allowance.take_request()
+
+    for _ in range(5):
+        with pytest.raises(RequestError) as refused:
+            take_all()
+        now += int(dict(refused.value.headers)[b"retry-after"])
+        allowance.take_request()
+
+
 def test_a_rate_is_kept_on_average():
     """Over 100 seconds a key gets through its burst and the rate, whatever the size of its batches."""
     now = 0.0
