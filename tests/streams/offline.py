@@ -24,10 +24,11 @@ from forwarders.contract import (
     Settings,
     WriterForwarder,
 )
+from streams.broker import Broker
 from streams.delivery.agent import Deliverer
 from streams.delivery.client import UnreachableError
 from streams.delivery.rates import Rates
-from streams.produce import NO_HEADERS
+from streams.produce import NO_HEADERS, Producer
 from streams.progress import Progress, Run
 from streams.settings import DeliverySettings
 from streams.topics import DeadLetter, Delivery, Headers, Origin, Retried, Topics
@@ -98,10 +99,11 @@ class Record:
     timestamp: int = 0
 
 
-class FakeProducer:
+class FakeProducer(Producer):
     """Confirms each record at once, and hands it on with its topic."""
 
     def __init__(self, look: Callable[[str, Record], object] = lambda _topic, _record: None) -> None:
+        super().__init__(Broker(), client_id="offline")
         self._look = look
 
     def append(
@@ -136,7 +138,7 @@ class OfflineBench:
         self.begun = 0
         self.tries: Counter[int] = Counter()
         self.got: list[int] = []
-        self.failed: list[str] = []
+        self.failed: list[Exception] = []
         self.dead: dict[int, DeadLetter] = {}
         self.retried: list[tuple[int, Retried]] = []
         self.producer = FakeProducer(self._look)
