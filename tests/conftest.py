@@ -34,7 +34,7 @@ def broker(kafka: real_kafka.Kafka) -> Broker:
 def topics(broker: Broker) -> Topics:
     """Topics of the test's own on the real Kafka, made for the integrations `one` and `two`."""
     made = Topics(prefix=f"t{uuid4().hex[:8]}", partitions=3)
-    create_topics(broker, made.declared(["one", "two"]), replication=1)
+    create_topics(broker, made.declared(["one", "two"]), replication=1, timeout=60)
     return made
 
 

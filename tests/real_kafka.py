@@ -41,6 +41,13 @@ offsets.topic.num.partitions=4
 transaction.state.log.replication.factor=1
 transaction.state.log.min.isr=1
 group.initial.rebalance.delay.ms=0
+# A test's node needs no threads to spare, and no record of its own each half second.
+num.network.threads=1
+num.io.threads=2
+background.threads=1
+group.coordinator.threads=1
+metadata.max.idle.interval.ms=0
+log.index.size.max.bytes=1048576
 group.min.session.timeout.ms=2000
 auto.create.topics.enable=false
 """

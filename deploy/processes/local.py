@@ -20,10 +20,10 @@ from deploy.processes.watch import Trail, Watch
 from deploy.processes.workers import check_topics
 from streams.broker import Broker, BrokerError, create_topics, find_partitions
 
-READY_TIMEOUT = 30.0
-"""Seconds that each stage of the start may take."""
+READY_TIMEOUT = 120.0
+"""Seconds that each stage of the start may take; on an idle machine it takes 3, on a busy one 40."""
 
-BROKER_TIMEOUT = 5.0
+BROKER_TIMEOUT = 20.0
 """Seconds that the broker has to answer about topics; a stop must wait for them."""
 
 GRACE = "3"

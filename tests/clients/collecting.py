@@ -79,7 +79,7 @@ class Collector:
 def collecting(folder: Path, **settings: Any) -> Iterator[Collector]:
     """A running collector with these settings besides."""
     with tansu.running() as broker:
-        create_topics(broker, TOPICS.declared([]), replication=1)
+        create_topics(broker, TOPICS.declared([]), replication=1, timeout=60)
         collector = Collector(broker, folder / "configuration", settings)
         try:
             collector.wait_until_ready()

@@ -15,7 +15,7 @@ import requests
 
 from tests.ports import free_port, free_row
 
-READY_WITHIN = 180.0
+READY_WITHIN = 300.0
 """Seconds; on an idle machine 10, but tests share theirs."""
 
 

@@ -131,7 +131,7 @@ def test_topics_of_others(example, broker):
     there["TURNOUT_CONFIG"] = str(example)
     done = turnout("topics", "--create", **there)
     assert (done.returncode, done.stdout.count("missing")) == (1, 1)
-    create_topics(broker, [Topic("shop.orders", 7, 86400)], replication=1)
+    create_topics(broker, [Topic("shop.orders", 7, 86400)], replication=1, timeout=60)
     done = turnout("topics", "--json", **there)
     assert done.returncode == 0
     assert {"topic": "shop.orders", "declared": None, "there": 7} in json.loads(done.stdout)

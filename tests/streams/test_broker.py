@@ -59,7 +59,7 @@ def secure(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Broker]:
 async def test_every_client_speaks_tls_and_logs_in(secure: Broker):
     """Admin, producer and Faust's consumer all reach a broker that wants TLS and a password."""
     topics = Topics(prefix="secure", partitions=3)
-    create_topics(secure, topics.declared([]), replication=1)
+    create_topics(secure, topics.declared([]), replication=1, timeout=60)
     assert find_mismatches(secure, topics.declared([])) == []
     producer = Producer(secure, client_id="test")
     worker = Worker(producer)
@@ -96,7 +96,7 @@ def test_a_wrong_password_is_one_clear_line(secure: Broker):
 def test_missing_and_mismatched_topics_are_found(broker: Broker):
     """A topic that is not there, and one with another number of partitions, are both named."""
     topics = Topics(prefix="found", partitions=3)
-    create_topics(broker, [Topic(topics.events, 2, 3600)], replication=1)
+    create_topics(broker, [Topic(topics.events, 2, 3600)], replication=1, timeout=60)
     events, rejected, *_ = find_mismatches(broker, topics.declared([]))
     assert isinstance(events, Mismatch)
     assert str(events) == "topic found.events has 2 partitions, and 3 are declared"
@@ -106,8 +106,8 @@ def test_missing_and_mismatched_topics_are_found(broker: Broker):
 def test_creating_topics_leaves_what_is_there(broker: Broker):
     """Creating twice, or over an existing topic, changes nothing and fails nowhere."""
     topics = Topics(prefix="twice", partitions=3).declared([])
-    create_topics(broker, topics, replication=1)
-    create_topics(broker, topics, replication=1)
+    create_topics(broker, topics, replication=1, timeout=60)
+    create_topics(broker, topics, replication=1, timeout=60)
     assert find_mismatches(broker, topics) == []
 
 

@@ -27,7 +27,7 @@ PARTITIONS = 5
 def theirs(broker: Broker) -> str:
     """A topic of another system, with more partitions than ours."""
     name = f"shop.orders.{uuid4().hex[:8]}"
-    create_topics(broker, [Topic(name, PARTITIONS, 86400)], replication=1)
+    create_topics(broker, [Topic(name, PARTITIONS, 86400)], replication=1, timeout=60)
     return name
 
 

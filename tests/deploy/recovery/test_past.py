@@ -169,7 +169,7 @@ def test_the_embedded_broker_can_replay_too(tmp_path: Path):
     """It has no entry for a time after its last record, and remembers how far a replay came."""
     with tansu.running() as broker:
         topics = Topics(prefix="embedded", partitions=3)
-        create_topics(broker, topics.declared(["one"]), replication=1)
+        create_topics(broker, topics.declared(["one"]), replication=1, timeout=60)
         stage = Stage(tmp_path, broker, topics)
         stage.arrive(*range(6))
         times = ("--from", BEGIN.isoformat(), "--to", datetime.now(UTC).isoformat())

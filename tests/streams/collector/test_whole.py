@@ -30,7 +30,7 @@ def embedded() -> Iterator[Broker]:
 def fresh(embedded: Broker) -> Topics:
     """Topics of the test's own on the embedded broker."""
     topics = Topics(prefix=f"t{uuid4().hex[:8]}", partitions=3)
-    create_topics(embedded, topics.declared([]), replication=1)
+    create_topics(embedded, topics.declared([]), replication=1, timeout=60)
     return topics
 
 
@@ -83,7 +83,7 @@ async def test_a_broker_that_goes_away_makes_the_collector_unready(fresh: Topics
     event = {"type": "track", "event": "E", "userId": "u1"}
     async with AsyncExitStack() as stack:
         with tansu.running() as broker:
-            create_topics(broker, fresh.declared([]), replication=1)
+            create_topics(broker, fresh.declared([]), replication=1, timeout=60)
             producer = Producer(broker, client_id="test")
             collector = await stack.enter_async_context(serving(producer, fresh, confirm_timeout=1))
             assert (await send(collector, "/v1/batch", {"batch": [event]})).status == 200

@@ -22,7 +22,7 @@ async def test_events_are_in_the_events_topic():
     """Each is one record, of the source, under its user's key, in the partition that the collector would choose."""
     with tansu.running() as broker:
         topics = Topics(prefix=f"t{uuid4().hex[:8]}", partitions=3)
-        create_topics(broker, topics.declared([]), replication=1)
+        create_topics(broker, topics.declared([]), replication=1, timeout=60)
         tracker = Tracker(Kafka(broker, source="web", prefix=topics.prefix))
         for number in range(20):
             tracker.send({"type": "track", "event": "E", "userId": f"u{number}", "anonymousId": "a"})
