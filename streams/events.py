@@ -4,7 +4,7 @@ An event is checked and then kept as the dict it was parsed to, since what pydan
 """
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Annotated, Any, Literal, NotRequired
@@ -178,12 +178,12 @@ def time_of(event: Event, seconds: float) -> str:
     return at
 
 
-def record_time(timestamp: int | None, now: float) -> float:
-    """Return a record's time in seconds since 1970: its timestamp in milliseconds, else `now`.
+def record_time(timestamp: int | None, clock: Callable[[], float]) -> float:
+    """Return a record's time in seconds since 1970: its timestamp in milliseconds, else what the clock says.
 
     Any producer may leave the timestamp out (-1), or set it to a number that is no date.
     """
-    return timestamp / 1000 if timestamp is not None and 0 <= timestamp < LATEST_TIMESTAMP else now
+    return timestamp / 1000 if timestamp is not None and 0 <= timestamp < LATEST_TIMESTAMP else clock()
 
 
 def rfc3339(seconds: float) -> str:

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 from streams import events
@@ -14,7 +15,7 @@ from streams.ledger import Tally
 from streams.metrics import ROUTER_EVENTS, ROUTER_OUTCOMES, ROUTER_REJECTED
 from streams.produce import Producer, RecordTooLargeError
 from streams.progress import Run
-from streams.ruleset import Holder, Route, RuleSet
+from streams.ruleset import Holder, RuleSet
 from streams.settings import RouterSettings
 from streams.sources import Source
 from streams.steps import Held, take
@@ -66,16 +67,8 @@ class Confirmations:
             self.run.finish()
 
 
-class _Facts(NamedTuple):
-    """What all deliveries of one event share."""
-
-    message_id: str
-    type: str
-    event: str | None
-    time: str
-    received: str
-    source: str
-    origin: Origin
+_Facts = tuple[str, str, str | None, str, str, str, Origin]
+"""What all deliveries of one event share: messageId, type, name, time, time of receipt, source, origin."""
 
 
 class _Failed(NamedTuple):
@@ -127,20 +120,16 @@ class Router:
         except RecordError as error:
             self._reject(record, "newer_format", str(error), named, confirmations)
         except Exception as error:  # noqa: BLE001  # one odd event must not stop the others
-            detail = describe(error)
-            self._set_aside(
-                record, error, confirmations,
-                lambda: self._reject(record, INTERNAL, detail, named, confirmations),
-            )  # fmt: skip
+            reject = partial(self._reject, record, INTERNAL, describe(error), named, confirmations)
+            self._set_aside(record, error, confirmations, reject)
             return
         else:
-            failed = self._forward(*prepared, record, rules, tally, confirmations) if prepared else ()
-            if failed:
-                self._set_aside(
-                    record, failed[0].error, confirmations,
-                    lambda: self._bury_failed(failed, record, rules, confirmations),
-                )  # fmt: skip
-                return
+            if prepared is not None:
+                failed = self._forward(*prepared, record, rules, tally, confirmations)
+                if failed:
+                    bury = partial(self._bury_failed, failed, record, rules, confirmations)
+                    self._set_aside(record, failed[0].error, confirmations, bury)
+                    return
         self._guard.passed()
 
     def _prepare(
@@ -180,7 +169,7 @@ class Router:
                         self._reject(record, QUARANTINED_REASON, taken.detail, named, confirmations)
                     return None
                 event = taken
-            at = events.record_time(record.timestamp, self._clock())
+            at = events.record_time(record.timestamp, self._clock)
             time_of, received, name = events.time_of(event, at), event.get("receivedAt"), event.get("event")
             if type(received) is not str or len(received) > LONGEST_TIME:
                 received = events.rfc3339(at)
@@ -188,19 +177,9 @@ class Router:
             # It is going to be rejected, and may be sent again.
             window.forget(sender, message_id, offset)
             raise
-        return (
-            event,
-            source,
-            _Facts(
-                message_id,
-                event["type"],
-                name if type(name) is str else None,
-                time_of,
-                received,
-                source.name,
-                Origin(record.topic, record.partition, offset),
-            ),
-        )
+        origin = Origin(record.topic, record.partition, offset)
+        name = name if type(name) is str else None
+        return event, source, (message_id, event["type"], name, time_of, received, source.name, origin)
 
     def _forward(
         self,
@@ -215,20 +194,31 @@ class Router:
         """Forward an event to each integration that wants it; returns the deliveries that failed."""
         offset, key, version = record.offset, record.key, rules.version
         partition = record.partition % self._topics.partitions
+        message_id, kind, name, at, received, source_name, origin = facts
         failed: list[_Failed] = []
         for route in rules.routes:
             integration = route.integration
             try:
-                made = self._map(route, event, source, offset, tally)
+                if route.sources is not None and source_name not in route.sources:
+                    tally.add(integration, "", Outcome.FILTERED, offset)
+                    continue
+                held = held_back(route, event, source)
+                if held is not None:
+                    tally.add(integration, "", held.outcome, offset, held.detail)
+                    continue
+                made = route.apply(event)
             except Exception as error:  # noqa: BLE001  # the other integrations are to have the event
-                failed.append(_Failed(error, integration, _delivery(facts, "", version, {}, single=True)))
+                failed.append(_Failed(error, integration, _bare(facts, message_id, "", version)))
                 continue
             for rule, payload in made:
+                delivery_id = message_id if route.single else f"{message_id}:{rule}"
                 try:
                     if payload is DROP:
                         tally.add(integration, rule, Outcome.FILTERED, offset)
                         continue
-                    delivery = _delivery(facts, rule, version, payload, single=route.single)
+                    delivery = Delivery(
+                        delivery_id, rule, version, kind, name, at, received, source_name, origin, payload
+                    )
                     if type(payload) is Failure:
                         where = f"{payload.path}:{payload.line}:{payload.column}: {payload.error}"
                         self._bury(delivery, integration, key, "mapping", where, tally, confirmations)
@@ -241,20 +231,8 @@ class Router:
                         continue
                     tally.add(integration, rule, FORWARDED, offset)
                 except Exception as error:  # noqa: BLE001  # as above
-                    failed.append(_Failed(error, integration, _delivery(facts, rule, version, {}, single=route.single)))
+                    failed.append(_Failed(error, integration, _bare(facts, delivery_id, rule, version)))
         return failed
-
-    @staticmethod
-    def _map(route: Route, event: Event, source: Source, offset: int, tally: Tally) -> Sequence[tuple[str, Any]]:
-        """Return what a route's rules make of an event; nothing if the route is not to have it."""
-        if route.sources is not None and source.name not in route.sources:
-            tally.add(route.integration, "", Outcome.FILTERED, offset)
-            return ()
-        held = held_back(route, event, source)
-        if held is not None:
-            tally.add(route.integration, "", held.outcome, offset, held.detail)
-            return ()
-        return route.apply(event)
 
     def _set_aside(
         self, record: Any, error: Exception, confirmations: "Confirmations", write: Callable[[], None]
@@ -329,20 +307,10 @@ class Router:
             )
 
 
-def _delivery(facts: _Facts, rule: str, version: str, payload: Any, *, single: bool) -> Delivery:
-    message_id, kind, event, time, received, source, origin = facts
-    return Delivery(
-        message_id if single else f"{message_id}:{rule}",
-        rule,
-        version,
-        kind,
-        event,
-        time,
-        received,
-        source,
-        origin,
-        payload,
-    )
+def _bare(facts: _Facts, delivery_id: str, rule: str, version: str) -> Delivery:
+    """Make a delivery without a payload."""
+    _, kind, name, at, received, source, origin = facts
+    return Delivery(delivery_id, rule, version, kind, name, at, received, source, origin, {})
 
 
 def make_router(

@@ -200,6 +200,8 @@ class Worker:
         self._crashes: dict[str, asyncio.Task[None]] = {}
         self._failing: dict[str, asyncio.Task[None]] = {}
         self._restarts: dict[str, Restarts] = {}
+        self.is_stuck = False
+        """Whether an app did not heed its end; its tasks may keep the event loop from closing."""
 
     def fail(self, why: str) -> None:
         """End the process with exit code 1; what is not confirmed is not committed, and comes again."""
@@ -333,10 +335,15 @@ class Worker:
         await self.producer.stop()
 
     async def _stop_station(self, station: Station) -> None:
-        try:
-            await asyncio.wait_for(station.app.stop(), station.transport.grace + 5)
-        except Exception as error:  # noqa: BLE001  # the others still want to be stopped
-            log.error("an app did not stop cleanly", app=station.app.conf.id, **trouble(error))  # noqa: TRY400
+        stopping = asyncio.get_running_loop().create_task(station.app.stop())
+        # Not wait_for: it waits on for an app that does not heed its cancellation.
+        done, _ = await asyncio.wait([stopping], timeout=station.transport.grace + 5)
+        if not done:
+            stopping.cancel()
+            self.is_stuck = True
+            log.error("an app did not stop in time", app=station.app.conf.id)
+        elif error := stopping.exception():
+            log.error("an app did not stop cleanly", app=station.app.conf.id, **trouble(error))
         for step in station.stopped:
             try:
                 await step()

@@ -1,6 +1,7 @@
 """How a worker process begins and runs."""
 
 import asyncio
+import os
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
@@ -72,7 +73,11 @@ def run(process: str, configuration: Configuration, read: Callable[[], Configura
 
         try:
             async with Reloader(configuration, read, begin(worker)).running():
-                return await worker.run(ready)
+                code = await worker.run(ready)
+            if worker.is_stuck:
+                # asyncio would wait for the app's tasks, which do not heed their cancellation.
+                os._exit(code)
+            return code
         finally:
             for task in beside:
                 task.cancel()

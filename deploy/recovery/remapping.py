@@ -63,7 +63,7 @@ class Remapper:
             return []
         owner = self._configuration.sources.by_topic(record.topic)
         named = owner.name if owner else source_of(record.headers)
-        seconds = events.record_time(record.timestamp, self._clock())
+        seconds = events.record_time(record.timestamp, self._clock)
         check_version(record.headers)
         event = events.parse(record.value)
         source = find_source(self._configuration.sources, named, event)

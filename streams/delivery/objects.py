@@ -99,7 +99,7 @@ class Objects:
         """
         size = len(record.value or b"") + len(record.key or b"")
         # Without the present time in it: whenever an object is made again, it must end at the same record.
-        time = record_time(record.timestamp, 0.0)
+        time = record_time(record.timestamp, float)
         objects = self._unfinished.get(tp)
         if objects is None:
             objects = self._unfinished[tp] = deque()

@@ -1,6 +1,9 @@
 """Objects of storage: cut by the records alone, committed when written, waiting on disk until then."""
 
 import asyncio
+import errno
+import os
+import re
 import time
 from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass
@@ -22,7 +25,10 @@ from forwarders.contract import (
     Retry,
     Settings,
 )
+from streams.delivery.letters import Failed
 from streams.delivery.objects import Objects, StoredObject
+from streams.delivery.packing import Packer
+from streams.delivery.preflight import Preflight
 from streams.delivery.spool import Spool
 from streams.delivery.storer import Storer
 from streams.progress import Progress
@@ -305,3 +311,79 @@ async def test_a_stop_while_the_store_hangs_leaves_the_object_to_the_next(bench:
         await bench.settled(90)
         await committed_to(bench, 90)
     assert other.objects == {(0, at, at + 9): list(range(at, at + 10)) for at in range(0, 90, 10)}
+
+
+def test_spool_takes_a_record_again_that_the_disk_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """A full disk loses and doubles nothing, also if it took a part of what was written."""
+    spool = Spool(tmp_path)
+    records = [Record(n, value=b"%d" % n * 50_000) for n in range(20)]
+    pwrite, refusals = os.pwrite, 0
+
+    def refuse(number: int, content: bytes, at: int) -> int:
+        nonlocal refusals
+        refusals += 1
+        if refusals % 3:
+            pwrite(number, content[: len(content) // 2], at)
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return pwrite(number, content, at)
+
+    monkeypatch.setattr("os.pwrite", refuse)
+    for record in records:
+        while True:
+            try:
+                spool.put(record)
+                break
+            except OSError:
+                continue
+    assert refusals > 3
+    assert [(it.offset, it.value) for it in spool.records()] == [(it.offset, it.value) for it in records]
+
+
+class Picky(Store):
+    """Cannot encode some rows, whatever is beside them."""
+
+    def encode(self, items: Iterable[Item]) -> bytes:
+        found = list(items)
+        if any(item.payload.get("note") == "odd" for item in found):
+            raise TypeError("personal data")
+        return b"\n".join(orjson.dumps(item.payload) for item in found)
+
+
+@pytest.mark.parametrize("odd", [{0}, {4}, {9}, {0, 1, 5}, set(range(10))])
+def test_a_row_that_cannot_be_encoded_is_left_out_of_its_object(tmp_path: Path, odd: set[int]):
+    """It is a dead letter `internal` with type and place of the error; the others are in the object."""
+    objects = Objects(lambda _offset, _time: 0, 1_000_000, tmp_path)
+    for n in range(10):
+        payload = {"n": n, **({"note": "odd"} if n in odd else {})}
+        origin = Origin("events", 0, n)
+        value = Delivery(f"m{n}", "r", "v", "track", "E", LATER, LATER, "web", origin, payload).encode()
+        objects.put(TP, Record(n, value=value))
+    (ended,) = objects._unfinished[TP]
+    forwarder = Picky(StoreSettings())
+    packed = Packer(forwarder, Preflight(forwarder, forwarder.limits, None), lambda: 0.0).pack(ended)
+    assert [orjson.loads(line)["n"] for line in ended.content.splitlines()] == [n for n in range(10) if n not in odd]
+    assert {parcel.delivery.origin.offset for parcel, _ in packed.others} == odd
+    for _, verdict in packed.others:
+        assert isinstance(verdict, Failed)
+        assert re.fullmatch(r"TypeError at streams/test_objects\.py:\d+", verdict.detail)
+    assert sum(map(len, ended.rows.values())) == 10 - len(odd)
+
+
+@pytest.mark.anyio
+async def test_a_full_disk_is_waited_for(bench: Bench, monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    """It is no record's failure: the worker says so, goes on when there is room, and loses nothing."""
+    store = Store(StoreSettings(records=4))
+    put, refusals = Spool.put, 0
+
+    def refuse(self: Spool, record: object) -> None:
+        nonlocal refusals
+        refusals += 1
+        if refusals < 5:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        put(self, record)
+
+    monkeypatch.setattr(Spool, "put", refuse)
+    await bench.forward(*({"n": n} for n in range(9)))
+    async with bench.running(store, spool=tmp_path):
+        assert await bench.settled(8) == dict.fromkeys(range(8), "delivered")
+    assert refusals > 5

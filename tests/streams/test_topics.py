@@ -6,11 +6,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from streams.ledger import Tally
+from streams.produce import HEADROOM
 from streams.topics import (
+    RECORD_BYTES,
     DeadLetter,
     Delivery,
     NewerFormatError,
     Origin,
+    Outcome,
     Outcomes,
     RecordError,
     Rejected,
@@ -94,3 +98,14 @@ def test_outcomes_come_back_as_they_were_written(spans: list[Span]):
     record = Outcomes(Stage.ROUTER, "turnout.events", 3, "abc", spans)
     assert sorted(Outcomes.decode(record.encode()).spans) == sorted(spans)
     assert json.loads(record.encode())["v"] == 1
+
+
+def test_any_number_of_reasons_fits_into_records():
+    """Reasons are split over records as intervals are, and long details are cut."""
+    tally = Tally(Stage.ROUTER, "t.events", 0, "v")
+    for integration in range(20):
+        for offset in range(500):
+            tally.name(f"integration{integration}", "rule", Outcome.DEAD, offset, "quarantined", "\x00" * 5000)
+    records = list(tally.records())
+    assert max(len(record.encode()) for record in records) < RECORD_BYTES - HEADROOM
+    assert sum(len(record.named) for record in records) == 10_000

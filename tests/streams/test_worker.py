@@ -212,16 +212,19 @@ async def test_a_station_that_fails_is_restarted_alone(
         if how == "stalls":
             await asyncio.sleep(3600)
         if how == "crashes":
-            await two.worker.stations[0].app.crash(RuntimeError("crash"))
-            await asyncio.sleep(3600)
+            (failing_station,) = [station for station in two.worker.stations if station.name == "bad"]
+            failing_station.app.crash_reason = RuntimeError("crash")
+            failing_station.app._crashed.set()
+            return
         raise RuntimeError
 
     two.bad = bad
 
     async def check() -> None:
         await two.send("one")
-        await until(lambda: two.made == 2)
+        await until(lambda: two.made == 3 and two.worker.stations[-1].name == "bad")
         assert failing("bad") == 1
+        await two.send("one")
         await two.send("two")
         await until(lambda: two.handled["good"] == 1)
         await until(lambda: two.handled["bad"] == 1)
