@@ -47,7 +47,9 @@ MAX_INDEX = 2**53 - 1
 """RFC 9535, 2.1."""
 
 _BLANK = re.compile(r"[ \t\r\n]*")
-_NAME = re.compile(r"(?:[A-Za-z_]|@(?=[A-Za-z_])|[^\x00-\x7f\s])(?:[A-Za-z0-9_@-]|[^\x00-\x7f\s])*|[0-9]+(?![A-Za-z_@])")
+_NAME = re.compile(
+    r"(?:[A-Za-z_]|@(?=[A-Za-z_])|[^\x00-\x7f\s])(?:[A-Za-z0-9_@-]|[^\x00-\x7f\s])*|[0-9]+(?![A-Za-z_@])"
+)
 _QUOTED = re.compile(r"""'((?:\\.|[^'\\])*)'|"((?:\\.|[^"\\])*)\"""", re.DOTALL)
 _DIGITS = re.compile(r"-?[0-9]+")
 _FRACTION = re.compile(r"\.[0-9]+")
@@ -382,7 +384,9 @@ class _Parser:
         if not rest:
             self._refuse_end()
         if not rest.strip() or (not self._at and rest[0].isspace()):
-            self._refuse("a blank at its end" if self._at else "a blank before it", "take the blank out", supported=None)
+            self._refuse(
+                "a blank at its end" if self._at else "a blank before it", "take the blank out", supported=None
+            )
         if rest.startswith("|") and not rest.startswith("||"):
             self._refuse("a union of paths", supported=None)
         if rest.startswith("&") and not rest.startswith("&&"):
