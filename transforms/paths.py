@@ -224,7 +224,7 @@ class _Parser:
             "sorted": ("sorting", "leave the order to the sender"),
             "parent": ("`parent`", "use a directive"),
         }.get(said.partition("(")[0], (f"the function `{said}`", "there are `len`, `keys`, `str()` and `split(…)`"))
-        self._refuse(what, hint)
+        return self._refuse(what, hint)
 
     # Filters
 
@@ -306,7 +306,7 @@ class _Parser:
             return _CONSTANTS[word[0]]
         if word:
             self._refuse("text without quotes in a filter", supported=None)
-        self._refuse_character()
+        return self._refuse_character()
 
     # Tokens
 
