@@ -5,6 +5,7 @@ import click
 
 from deploy.commands.options import config_option, load, read
 from deploy.config.mistakes import hint_at
+from deploy.escaping import echo
 
 PORT = 8098
 
@@ -38,11 +39,9 @@ def authorize(integration: str, port: int, folder: Path) -> None:
     os.environ.setdefault(reference[1], "none")
     forwarder = load(folder, f"integrations/{integration}.yaml").integrations[integration].make()
     try:
-        token = get_token(
-            forwarder, port, lambda page: click.echo(f"Open this page, and let the app in:\n{page}", err=True)
-        )
+        token = get_token(forwarder, port, lambda page: echo(f"Open this page, and let the app in:\n{page}", err=True))
     except NotAuthorizedError as error:
         raise Failed(str(error)) from error
     except OSError as error:
         raise Failed(f"cannot listen on 127.0.0.1:{port}: {error.strerror}") from error
-    click.echo(f"{reference[1]}={token}")
+    echo(f"{reference[1]}={token}")
