@@ -10,7 +10,7 @@ from streams.dedupe import Window, Windows, sender_of, source_of
 from streams.events import EventError
 from streams.gate import find_source, held_back
 from streams.ledger import Tally
-from streams.metrics import ROUTER_EVENTS, ROUTER_OUTCOMES, ROUTER_REJECTED
+from streams.metrics import ROUTER_EVENTS, ROUTER_LEFT_OUT, ROUTER_OUTCOMES, ROUTER_REJECTED
 from streams.produce import Producer, RecordTooLargeError
 from streams.progress import Run
 from streams.ruleset import Holder, RuleSet
@@ -33,6 +33,7 @@ from streams.topics import (
 )
 from streams.worker import Station, make_station
 from transforms import DROP, Failure
+from transforms.runtime.numbers import take_left_out
 
 
 class Confirmations:
@@ -84,6 +85,8 @@ class Router:
             self._route(record, rules, window, tally, confirmations)
         ROUTER_EVENTS.inc(len(run.records))
         tally.count(ROUTER_OUTCOMES)
+        for directive, count in take_left_out():
+            ROUTER_LEFT_OUT.labels(directive).inc(count)
         target = partition % self._topics.partitions
         for outcomes in tally.records():
             self._producer.append(

@@ -9,7 +9,7 @@ from transforms.runtime.text import text
 from transforms.tree import MISSING
 
 _NUMBER = re.compile(r"\s*[-+]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][-+]?[0-9]+)?\s*", re.ASCII)
-_WHOLE = re.compile(r"\s*[-+]?[0-9]{1,20}\s*", re.ASCII)
+_WHOLE = re.compile(r"\s*[-+]?[0-9]+\s*", re.ASCII)
 _MAX_CHARACTERS = 400
 _BOOLEANS = {"true": True, "1": True, "yes": True, "on": True, "false": False, "0": False, "no": False, "off": False}
 
@@ -17,16 +17,18 @@ _BOOLEANS = {"true": True, "1": True, "yes": True, "on": True, "false": False, "
 def number(value: Any) -> Any:
     """Cast a number, or text that is a number and nothing else, to a number."""
     if type(value) is str:
+        if len(value) > _MAX_CHARACTERS:
+            return MISSING
         if _WHOLE.fullmatch(value) and fits_json(whole := int(value)):
             return whole
-        if len(value) < _MAX_CHARACTERS and _NUMBER.fullmatch(value):
-            return fitting(float(value), "@number")
-        return MISSING
+        return fitting(float(value), "@number") if _NUMBER.fullmatch(value) else MISSING
     return value if type(value) is int or type(value) is float else MISSING
 
 
 def integer(value: Any) -> Any:
     """Cast to a whole number; a fraction is cut off."""
+    if type(value) is str and len(value) <= _MAX_CHARACTERS and _WHOLE.fullmatch(value):
+        return fitting(int(value), "@integer")
     cast = number(value)
     if type(cast) is float:
         return fitting(int(cast), "@integer") if math.isfinite(cast) else leave_out("@integer")

@@ -1,6 +1,7 @@
 """Which numbers a payload may hold, and a count of the values that rules had to leave out."""
 
 from collections import Counter
+from collections.abc import Sequence
 from math import isfinite
 from typing import Any
 
@@ -9,8 +10,7 @@ from transforms.tree import MISSING
 MIN_INTEGER, MAX_INTEGER = -(2**63), 2**64 - 1
 """What orjson, which writes the payloads, takes."""
 
-left_out: Counter[str] = Counter()
-"""How many values were left out, by directive, since somebody last emptied it."""
+_left_out: Counter[str] = Counter()
 
 
 def fits_json(number: float) -> bool:
@@ -25,5 +25,14 @@ def fitting(number: Any, directive: str) -> Any:
 
 def leave_out(directive: str) -> Any:
     """Count a value that a directive had to leave out, and return MISSING."""
-    left_out[directive] += 1
+    _left_out[directive] += 1
     return MISSING
+
+
+def take_left_out() -> Sequence[tuple[str, int]]:
+    """Return how many values were left out since the last call, by directive."""
+    if not _left_out:
+        return ()
+    counts = tuple(_left_out.items())
+    _left_out.clear()
+    return counts
