@@ -8,21 +8,21 @@ from streams.plans import Plan
 
 # https://segment.com/docs/connections/spec/: e-commerce, mobile, B2B SaaS, email, live chat, video, and lead events.
 _EVENTS = """
-Products Searched, Product List Viewed, Product List Filtered, Promotion Viewed, Promotion Clicked,
-Product Clicked,Product Viewed, Product Added, Product Removed, Cart Viewed, Checkout Started, Checkout Step Viewed,
+Products Searched, Product List Viewed, Product List Filtered, Promotion Viewed, Promotion Clicked, Product
+Clicked, Product Viewed, Product Added, Product Removed, Cart Viewed, Checkout Started, Checkout Step Viewed,
 Checkout Step Completed, Payment Info Entered, Order Updated, Order Completed, Order Refunded, Order Cancelled,
-Coupon Entered, Coupon Applied, Coupon Denied, Coupon Removed, Product Added to Wishlist, Product Removed from Wishlist,
-Wishlist Product Added to Cart, Product Shared, Cart Shared, Product Reviewed, Application Installed,
-Application Opened, Application Updated, Application Backgrounded, Application Foregrounded, Application Crashed, Application Uninstalled,
-Push Notification Received, Push Notification Tapped, Push Notification Bounced, Install Attributed, Deep Link Opened,
-Deep Link Clicked, Account Created, Account Deleted, Signed Up, Signed In, Signed Out, Invite Sent, Account Added User,
-Account Removed User, Trial Started, Trial Ended, Email Bounced, Email Delivered, Email Link Clicked,
-Email Marked as Spam, Email Opened, Unsubscribed, Live Chat Conversation Started, Live Chat Conversation Ended,
-Live Chat Message Sent, Live Chat Message Received, Video Playback Started, Video Playback Paused,
-Video Playback Interrupted, Video Playback Buffer Started, Video Playback Buffer Completed, Video Playback Seek Started,
-Video Playback Seek Completed, Video Playback Resumed, Video Playback Completed, Video Content Started,
-Video Content Playing, Video Content Completed, Video Ad Started, Video Ad Playing, Video Ad Completed,
-Experiment Viewed, Lead, Lead Generated, Lead Captured
+Coupon Entered, Coupon Applied, Coupon Denied, Coupon Removed, Product Added to Wishlist, Product Removed from
+Wishlist, Wishlist Product Added to Cart, Product Shared, Cart Shared, Product Reviewed, Application Installed,
+Application Opened, Application Updated, Application Backgrounded, Application Foregrounded, Application
+Crashed, Application Uninstalled, Push Notification Received, Push Notification Tapped, Push Notification
+Bounced, Install Attributed, Deep Link Opened, Deep Link Clicked, Account Created, Account Deleted, Signed Up,
+Signed In, Signed Out, Invite Sent, Account Added User, Account Removed User, Trial Started, Trial Ended, Email
+Bounced, Email Delivered, Email Link Clicked, Email Marked as Spam, Email Opened, Unsubscribed, Live Chat
+Conversation Started, Live Chat Conversation Ended, Live Chat Message Sent, Live Chat Message Received, Video
+Playback Started, Video Playback Paused, Video Playback Interrupted, Video Playback Buffer Started, Video
+Playback Buffer Completed, Video Playback Seek Started, Video Playback Seek Completed, Video Playback Resumed,
+Video Playback Completed, Video Content Started, Video Content Playing, Video Content Completed, Video Ad
+Started, Video Ad Playing, Video Ad Completed, Experiment Viewed, Lead, Lead Generated, Lead Captured
 """
 _PROPERTIES = """
 affiliation brand cart_id category checkout_id coupon coupon_id coupon_name creative currency discount email filters

@@ -97,7 +97,7 @@ def test_a_folder_without_a_source(tmp_path):
 @pytest.mark.parametrize(
     ("forwarder", "settings", "module", "extra"),
     [
-        ("postgres", {"dsn": "${PG}", "table": "t"}, "psycopg", "postgres"),
+        ("postgres", {"dsn": "${PG}", "table": "public.events"}, "psycopg", "postgres"),
         ("object_storage", {"url": "s3://b/x"}, "obstore", "object-storage"),
         ("object_storage", {"url": "file:///x"}, "pyarrow", "object-storage"),
         ("object_storage", {"url": "file:///x", "format": "ndjson.gz"}, None, None),
