@@ -13,7 +13,10 @@ from transforms.runtime.phones import normalize_phone
 
 _EMAIL = re.compile(r"[^@\s<>()\[\],;:\"\\]+@[^@\s<>()\[\],;:\"\\.]+(\.[^@\s<>()\[\],;:\"\\.]+)+")
 _SPACE = re.compile(r"\s+")
+_NO_ASCII_LETTERS = re.compile(r"[^a-z]+")
+_NO_ASCII_NAME = re.compile(r"[^a-zA-Z0-9\s]+")
 _STATE_CODE = re.compile(r"[A-Za-z]{2}-([A-Za-z0-9]{1,3})")
+_NO_CODE = re.compile(r"[\s-]+")
 _US_ZIP = re.compile(r"([0-9]{5})[0-9]{4}")
 _UK_POSTCODE = re.compile(r"([a-z]{1,2}[0-9][a-z0-9]?[0-9])[a-z]{2}")
 _POSTCODE = re.compile(r"(?=[a-z]*[0-9])(?!0+$)[a-z0-9]{3,10}")
@@ -54,7 +57,7 @@ _CODES = {name: code for code, names in _NAMES_OF_COUNTRIES.items() for name in 
 
 
 def _composed(value: str) -> str:
-    return unicodedata.normalize("NFC", value).strip()
+    return value.strip() if value.isascii() else unicodedata.normalize("NFC", value).strip()
 
 
 def _lower(value: str) -> str:
@@ -76,12 +79,16 @@ def _google_email(value: str) -> str:
 
 def _letters(value: str) -> str:
     """Return the letters in lower case, with their marks: vowel signs are marks in some scripts."""
+    if value.isascii():
+        return _NO_ASCII_LETTERS.sub("", value.lower())
     return "".join(each for each in _composed(value).lower() if unicodedata.category(each)[0] in "LM")
 
 
 def _name(value: str) -> str:
     if "@" in value or not _letters(value):
         return ""
+    if value.isascii():
+        return _SPACE.sub(" ", _NO_ASCII_NAME.sub("", value)).strip().lower()
     plain = (each for each in _composed(value).lower() if unicodedata.category(each)[0] in "LMN" or each.isspace())
     return _SPACE.sub(" ", "".join(plain)).strip()
 
@@ -105,7 +112,7 @@ def _country(value: str) -> str:
 
 def _zip(value: str) -> str:
     """Return five digits of a US ZIP, area, district and sector of a UK postcode, any other code whole."""
-    code = re.sub(r"[\s-]", "", value).lower()
+    code = _NO_CODE.sub("", value).lower()
     if match := _US_ZIP.fullmatch(code) or _UK_POSTCODE.fullmatch(code):
         code = match[1]
     return code if _POSTCODE.fullmatch(code) else ""
@@ -125,7 +132,7 @@ def _date(value: str) -> str:
     else:
         return ""
     try:
-        return date(year, month, day).strftime("%Y%m%d") if year in _YEARS else ""
+        return date(year, month, day).isoformat().replace("-", "") if year in _YEARS else ""
     except ValueError:
         return ""
 

@@ -6,6 +6,9 @@ import unicodedata
 _EXTENSION = re.compile(r"[\s,;]*(?:ext\.?|extension|x|#)\s*[0-9]+$", re.IGNORECASE)
 _OPTIONAL_ZERO = re.compile(r"\(\s*0\s*\)")
 _WRITTEN = re.compile(r"\+?[\d\s().\-/\u2010-\u2015·]+")
+# Nearly every number is this plain; the rest takes several times as long.
+_PLAIN = re.compile(r"[+(]?[0-9][0-9 ().\-/]*")
+_SIGNS = re.compile(r"[^0-9]+")
 _NORTH_AMERICA = re.compile(r"1[2-9][0-9]{2}[2-9][0-9]{6}")
 _SHORTEST, _LONGEST = 7, 15
 _SHORTEST_WITHOUT_PLUS = 11
@@ -39,11 +42,15 @@ def normalize_phone(value: str, country_code: str = "") -> str:
     A number with `+`, 00 or 011 has its country code. Any other gets `country_code`, without the 0 (in North America
     1) that is dialled before it within the country; if there is none, only a long number is taken to have its own.
     """
-    text = _EXTENSION.sub("", unicodedata.normalize("NFKC", value).strip().removeprefix("tel:"))
-    text = _OPTIONAL_ZERO.sub("", text) if text.startswith(("+", "00")) else text
-    if not _WRITTEN.fullmatch(text):
-        return ""
-    digits = "".join(str(unicodedata.decimal(each)) for each in text if each.isdecimal())
+    text = value.strip()
+    if _PLAIN.fullmatch(text) and "(0)" not in text:
+        digits = _SIGNS.sub("", text)
+    else:
+        text = _EXTENSION.sub("", unicodedata.normalize("NFKC", text).removeprefix("tel:"))
+        text = _OPTIONAL_ZERO.sub("", text) if text.startswith(("+", "00")) else text
+        if not _WRITTEN.fullmatch(text):
+            return ""
+        digits = "".join(str(unicodedata.decimal(each)) for each in text if each.isdecimal())
     if text.startswith("+"):
         return _international(digits)
     prefix = _PREFIXES.get(country_code, "00")
@@ -55,10 +62,18 @@ def normalize_phone(value: str, country_code: str = "") -> str:
 
 
 def _international(digits: str) -> str:
-    code = next((digits[:length] for length in (1, 2, 3) if digits[:length] in _LENGTHS), "")
+    code = _code_of(digits)
     if code and code not in _ZERO_STAYS and digits[len(code) :].startswith("0"):
         digits = code + digits[len(code) + 1 :]
     return digits if _is_valid(digits, code) else ""
+
+
+def _code_of(digits: str) -> str:
+    """Return the country code that a number begins with, '' if it is none of `_LENGTHS`; no code begins another."""
+    for length in (1, 2, 3):
+        if digits[:length] in _LENGTHS:
+            return digits[:length]
+    return ""
 
 
 def _national(digits: str, code: str) -> str:
