@@ -86,16 +86,16 @@ def parse_loose_path(text: str) -> Path:
         found = _DOTTED_SEGMENT.findall(dotted)
         if len(found) <= MAX_SEGMENTS and not any(_EXPRESSION.search(name) for _, name in found):
             return Path(tuple(Index(int(index)) if index else Name(name) for index, name in found))
-    return _Parser(text, rooted=text.startswith("$")).path()
+    return _Parser(text, loose=True).path()
 
 
 class _Parser:
-    """Parses one path; `rooted` is whether it begins with `$`."""
+    """Parses one path; `loose` is whether it may lack the `$` and be meant in Segment's form."""
 
-    def __init__(self, text: str, *, rooted: bool = True) -> None:
+    def __init__(self, text: str, *, loose: bool = False) -> None:
         self._text = text
         self._at = 0
-        self._rooted = rooted
+        self._loose = loose
         self._filters = 0
         self._parentheses = 0
         self._segments = 0
@@ -104,11 +104,11 @@ class _Parser:
         if len(self._text) > MAX_LENGTH:
             raise RuleError(f"the path is longer than {MAX_LENGTH:,} characters", "shorten it")
         first: list[Segment] = []
-        if self._rooted:
-            if not self._take("$"):
+        if not self._take("$"):
+            if not self._loose:
                 self._refuse_character()
-        elif not self._next(".") and not self._next("["):
-            first = [self._member()]
+            if not self._next(".") and not self._next("["):
+                first = [self._member()]
         segments = (*first, *self._chain())
         if self._at < len(self._text):
             self._refuse_character()
@@ -122,6 +122,9 @@ class _Parser:
         while True:
             before = self._at
             self._skip()
+            if self._at > before and self._loose and not self._filters and (self._next(".") or self._next("[")):
+                self._at = before
+                self._refuse_character("take the blank out, or write ['name '] for a name that ends with one")
             if self._next("["):
                 found.append(self._bracket())
             elif self._take(".."):

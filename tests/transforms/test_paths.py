@@ -170,6 +170,7 @@ def test_a_loose_path_is_jsonpath_or_names_between_dots(text):
     dotted = [each.name if isinstance(each, Name) else str(getattr(each, "index", None)) for each in path.segments]
     if dotted == [name for name in names if name]:
         return
+    assert " " not in re.sub(r"\[.*?\]", "", text)
     rooted = text if text.startswith("$") else f"${text}" if text[:1] in {".", "["} else f"$.{text}"
     assert path.segments == (() if text in {"", ".", "$", "$."} else parse_path(rooted).segments)
 
@@ -187,6 +188,19 @@ def test_a_path_that_only_the_event_knows(text, event):
         return
     plain = all(isinstance(segment, Name | Index) for segment in path.segments)
     assert found == (compile_mapping({"@path": text})(event) if plain else MISSING)
+
+
+@pytest.mark.parametrize(
+    "text", ["$ .a", "$.a .b", "$.a [0]", " $.a", "$.a ", "$.a. b", "$.l[01]", "$.a[b]", "a[last]", "@.a"]
+)
+def test_a_path_that_segment_reads_otherwise_is_refused(text):
+    """What is a name to Segment, and another path or none to JSONPath, is refused in `@path` and in templates."""
+    for mapping in ({"@path": text}, {"@template": f"x {{{{{text}}}}}"}):
+        if "@template" in mapping and text != text.strip():
+            continue  # Segment takes blanks at the ends of a placeholder out
+        with pytest.raises(RuleError) as caught:
+            compile_mapping(mapping)
+        assert caught.value.hint
 
 
 @pytest.mark.parametrize("text", ["$ .a", " $", " $.a", "$ ", "$ [0]", "\t$", "$\n.a"])
