@@ -63,7 +63,7 @@ _RFC_FUNCTIONS = {"length", "count", "match", "search", "value"}
 
 # A name in Segment's form is whatever stands between dots and brackets. Left out is what JSONPath, JavaScript and
 # template languages read as something else.
-_DOTTED_NAME = r"(?![\s#^!>&/|=~<%?+,;:)'\"-])(?:[^.\[\]*|`\\{}\x00-\x1f$]|(?<![\s(])\$)+(?<!\s)"
+_DOTTED_NAME = r"(?![\s#^!>&/|=~<%?+,;:)-])(?:[^.\[\]*|`'\"\\{}\x00-\x1f$]|(?<![\s(])\$(?!\.|\[|$))+(?<!\s)"
 _DOTTED_INDEX = r"\[(?:0|[1-9][0-9]{0,15})\]"
 _DOTTED = re.compile(rf"{_DOTTED_NAME}(?:\.{_DOTTED_NAME}|{_DOTTED_INDEX})*")
 _DOTTED_SEGMENT = re.compile(r"\[([0-9]+)\]|([^.\[\]]+)")
