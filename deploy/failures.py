@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from deploy.config.mistakes import render
+from deploy.escaping import echo
 from streams.enrichment.files import Stamp
 from transforms import RuleError
 
@@ -19,7 +20,7 @@ class Failed(click.ClickException):
 
     def show(self, file: object = None) -> None:  # noqa: ARG002
         """Print the line."""
-        click.echo(f"turnout: {self.message}", err=True)
+        echo(f"turnout: {self.message}", err=True)
 
 
 class Misconfigured(click.ClickException):
@@ -34,7 +35,7 @@ class Misconfigured(click.ClickException):
 
     def show(self, file: object = None) -> None:  # noqa: ARG002
         """Print each mistake with its line."""
-        click.echo(render(self.mistakes), err=True)
+        echo(render(self.mistakes), err=True)
 
 
 def listen(host: str, port: int) -> socket.socket:

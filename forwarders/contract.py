@@ -5,7 +5,7 @@ A forwarder opens no socket, sleeps, retries or logs. Delivery does that for all
 
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from email.utils import parsedate_to_datetime
@@ -268,6 +268,13 @@ class Forwarder(ABC, Generic[S]):
     def complaint(self, payload: Mapping[str, Any]) -> str | None:
         """What is wrong with a payload by the contract's model, or by these settings; None if nothing."""
         return self.contract.complaint(payload)
+
+    @classmethod
+    def libraries(cls, settings: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+        """Yield the modules that it needs with these settings, as they are written, and the extra of each."""
+        auth = settings.get("auth")
+        if isinstance(auth, Mapping) and auth.get("type") == "service_account":
+            yield "jwt", "service-account"
 
     @classmethod
     def preset(cls) -> Traversable | None:

@@ -1,7 +1,8 @@
 """Libraries that only some forwarders need: extras of the package, asked for when they are first used."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from importlib.util import find_spec
 
 
 @contextmanager
@@ -11,3 +12,11 @@ def extra(name: str) -> Iterator[None]:
         yield
     except ImportError as error:
         raise ImportError(f"{error.name} is not installed: pip install 'turnout[{name}]'", name=error.name) from error
+
+
+def find_missing(libraries: Iterable[tuple[str, str]]) -> tuple[str, str] | None:
+    """Return the first module that is not installed, and the command that installs its extra."""
+    for module, extra_name in libraries:
+        if find_spec(module) is None:
+            return module, f"pip install 'turnout[{extra_name}]'"
+    return None

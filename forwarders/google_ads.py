@@ -246,5 +246,5 @@ def _violations(body: Any) -> list[tuple[int, str]]:
         for violation in violations if isinstance(violations, list) else ():
             field = violation.get("field") if isinstance(violation, dict) else None
             if isinstance(field, str) and (match := EVENT_IN_PATH.search(field)):
-                found.append((int(match[1]), field[:200]))
+                found.append((int(match[1]), field))
     return found

@@ -2,7 +2,7 @@
 
 import asyncio
 import gzip
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from datetime import timedelta
 from pathlib import Path
 from types import NoneType
@@ -135,6 +135,14 @@ class ObjectStorage(ObjectForwarder[ObjectStorageSettings]):
         dedupe_doubt="a replay makes objects of its own",
     )
     preset_name = "rows"
+
+    @classmethod
+    @override
+    def libraries(cls, settings: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+        if not str(settings.get("url")).startswith("file:"):
+            yield "obstore", "object-storage"
+        if settings.get("format", "parquet") == "parquet":
+            yield "pyarrow", "object-storage"
 
     def __init__(self, settings: ObjectStorageSettings) -> None:
         super().__init__(settings)

@@ -1,7 +1,7 @@
 """A table of a PostgreSQL database."""
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import orjson
@@ -85,6 +85,11 @@ class Postgres(WriterForwarder[PostgresSettings]):
         dedupe=ID,
     )
     preset_name = "rows"
+
+    @classmethod
+    @override
+    def libraries(cls, settings: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+        yield "psycopg", "postgres"
 
     def __init__(self, settings: PostgresSettings) -> None:
         super().__init__(settings)

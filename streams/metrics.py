@@ -37,6 +37,12 @@ ROUTER_OUTCOMES = Counter(
     "What the router decided of events, by integration: `forwarded`, or the outcome.",
     ["integration", "outcome"],
 )
+ROUTER_LEFT_OUT = Counter(
+    "turnout_router_left_out_values",
+    "Values that rules left out of a payload, by directive: numbers that JSON cannot hold, and personal data that "
+    "`@hash` could not normalize.",
+    ["directive"],
+)
 DELIVERY_OUTCOMES = Counter(
     "turnout_delivery_outcomes",
     "How deliveries ended, by integration and outcome: `delivered`, `dead`, `expired`, `filtered` in shadow mode.",

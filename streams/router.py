@@ -12,7 +12,7 @@ from streams.events import Event, EventError
 from streams.gate import find_source, held_back
 from streams.guard import INTERNAL, Guard, describe
 from streams.ledger import Tally
-from streams.metrics import ROUTER_EVENTS, ROUTER_OUTCOMES, ROUTER_REJECTED
+from streams.metrics import ROUTER_EVENTS, ROUTER_LEFT_OUT, ROUTER_OUTCOMES, ROUTER_REJECTED
 from streams.produce import Producer, RecordTooLargeError
 from streams.progress import Run
 from streams.ruleset import Holder, RuleSet
@@ -37,6 +37,7 @@ from streams.topics import (
 )
 from streams.worker import Station, make_station
 from transforms import DROP, Failure
+from transforms.runtime.numbers import take_left_out
 
 LONGEST_TIME = 64
 """Characters of a `receivedAt`, which any producer may set to anything."""
@@ -106,6 +107,8 @@ class Router:
         for record in run.records:
             self._route(record, rules, window, tally, confirmations)
         ROUTER_EVENTS.inc(len(run.records))
+        for directive, count in take_left_out():
+            ROUTER_LEFT_OUT.labels(directive).inc(count)
         self._write_outcomes(tally, confirmations, partition)
         confirmations.release(None)
         await self._producer.wait_for_room()

@@ -1,7 +1,7 @@
 """Text to conditions: Segment's filter query language, as `deploy/docs/rules.md` says where it differs.
 
 condition  = all {"or" all}
-all        = one {"and" one}
+all        = one {"and" one}, in capitals too
 one        = "!" one | "(" condition ")" | "exists" "(" operand ")" | test
 test       = ("contains" | "match") "(" operand "," string ")" | operand comparison
 comparison = ("=" | "!=" | "<" | "<=" | ">" | ">=") constant | "in" "[" constant {"," constant} "]"
@@ -41,7 +41,7 @@ _TOKEN = re.compile(
     |(?P<operator><=|>=|!=|==|=|<|>|!)
     |(?P<mark>[(),\[\]])
     |(?P<path>\$)
-    |(?P<word>(?:[A-Za-z_0-9-]|\\.|[^\x00-\x7f])+(?:\.(?:[A-Za-z_0-9$-]|\\.|[^\x00-\x7f])+)*)""",
+    |(?P<word>(?:[A-Za-z_0-9-]|\\.|[^\x00-\x7f\s])+(?:\.(?:[A-Za-z_0-9$-]|\\.|[^\x00-\x7f\s])+)*)""",
     re.VERBOSE | re.DOTALL,
 )
 _BRACKETS = {"[": "]", "(": ")"}
@@ -49,6 +49,8 @@ _CONSTANTS = {"true": True, "false": False, "null": None}
 _WRAPPERS = {"length", "lowercase"}
 _TESTS = {"contains", "match", "exists"}
 _FUNCTIONS = [*_WRAPPERS, *_TESTS]
+_KEYWORDS = {"or", "in"}
+_OR_HINT = 'write "or", or "and" if that is what Segment is to go on doing: it reads OR in capitals as and'
 
 
 class _Token(NamedTuple):
@@ -139,6 +141,12 @@ class _Parser:
             return True
         return False
 
+    def _take_and(self) -> bool:
+        """Go past an `and` in any case, as Segment does."""
+        taken = self._token.kind == "word" and self._token.text.lower() == "and"
+        self._at += taken
+        return taken
+
     def _expect(self, text: str) -> None:
         if not self._take(text):
             raise self._unexpected(f'"{text}"')
@@ -147,6 +155,8 @@ class _Parser:
         token = self._token
         what = repr(token.text) if token.kind != "end" else "the end of the condition"
         hint = {"&&": 'write "and"', "==": 'write "="'}.get(token.text)
+        if token.kind == "word" and token.text != token.text.lower() and token.text.lower() in _KEYWORDS:
+            hint = _OR_HINT if token.text.lower() == "or" else f'write "{token.text.lower()}"'
         return self._error(f"{wanted} is expected here, not {what}", hint, token.offset)
 
     def _any(self) -> Condition:
@@ -157,7 +167,7 @@ class _Parser:
 
     def _all(self) -> Condition:
         found = [self._one()]
-        while self._take("and"):
+        while self._take_and():
             found.append(self._one())
         return found[0] if len(found) == 1 else And(tuple(found))
 
@@ -227,7 +237,8 @@ class _Parser:
             return OneOf(operand, tuple(values))
         operator = self._token
         if not self._take("=", "!=", "<", "<=", ">", ">="):
-            if operator.text != "==" and operand.through is None and operator.kind in {"end", "word", "mark"}:
+            plain = operand.through is None and operator.text.lower() not in _KEYWORDS
+            if operator.text != "==" and plain and operator.kind in {"end", "word", "mark"}:
                 raise self._error(
                     "a comparison is expected after the field",
                     f"{first.text} = …, or exists({first.text})",
@@ -295,9 +306,9 @@ class _Parser:
             self._at += 1
             return _CONSTANTS[token.text]
         if token.kind == "word":
-            raise self._error(
-                f"a value is expected here, not {token.text!r}", f'quote it: "{token.text}"', token.offset
-            )
+            lower = token.text.lower()
+            hint = f"write {lower}" if lower in _CONSTANTS else f'quote it: "{token.text}"'
+            raise self._error(f"a value is expected here, not {token.text!r}", hint, token.offset)
         raise self._unexpected("a value")
 
 

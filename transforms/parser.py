@@ -1,7 +1,8 @@
 """Plain data to the tree of nodes: strings to paths and templates, objects to shapes and directives."""
 
 import pathlib
-from collections.abc import Callable, Collection, Mapping
+import re
+from collections.abc import Callable, Collection, Iterator, Mapping
 from difflib import get_close_matches
 from typing import Any, TypeVar
 
@@ -10,6 +11,7 @@ from transforms.directives import DIRECTIVES
 from transforms.documents import Document
 from transforms.errors import RuleError
 from transforms.paths import parse_loose_path, parse_path
+from transforms.runtime.numbers import fits_json
 from transforms.runtime.text import PLACEHOLDER
 from transforms.tree import (
     MISSING,
@@ -30,12 +32,12 @@ T = TypeVar("T")
 
 MAX_DEPTH = 32
 MAX_NODES = 50_000
-MAX_NUMBER = 1e300
 
 _NOT_TAKEN_OVER = {
     "@liquid": "use @template, @case, @replace, @if or @default",
 }
 _METADATA = "_metadata"
+_NEARLY_A_PATH = re.compile(r"\s*\$\s*(?:[.\[]|$)")
 
 
 class Parser:
@@ -67,7 +69,7 @@ class Parser:
             if data is None or data is MISSING or isinstance(data, bool):
                 return Constant(place, data)
             if isinstance(data, int | float):
-                if not abs(data) < MAX_NUMBER:
+                if not fits_json(data):
                     raise place.error("this number is out of range", "quote it if it is text")
                 return Constant(place, data)
         finally:
@@ -102,7 +104,10 @@ class Parser:
         """A table of constants, here or in a file beside this one."""
         if isinstance(data, str):
             data = self._table_file(data, place)
-        return self.typed(data, place, dict, "a table: an object, or the name of a file beside this one")
+        table = self.typed(data, place, dict, "a table: an object, or the name of a file beside this one")
+        if not all(map(fits_json, _numbers(table))):
+            raise place.error("a number in the table is out of range", "quote it if it is text")
+        return table
 
     def _table_file(self, name: str, place: Place) -> Any:
         if place.document is None or pathlib.Path(name).name != name or name.startswith("."):
@@ -169,6 +174,11 @@ class Parser:
     def _string(self, text: str, place: Place) -> Node:
         if text == "$" or text.startswith(("$.", "$[")):
             return Read(place, self._at_place(parse_path, text, place))
+        if _NEARLY_A_PATH.match(text):
+            path = "".join(text.split())
+            raise place.error(
+                f"{text!r} is neither a path nor plain text", f"write {path}, or {{'@literal': {text!r}}} for the text"
+            )
         if "{{" in text:
             return self.template(text, place)
         return Constant(place, text)
@@ -208,3 +218,12 @@ class Parser:
             return parse(text)
         except RuleError as error:
             raise place.error(error.message, error.hint, offset=offset) from None
+
+
+def _numbers(data: Any) -> Iterator[int | float]:
+    """Every number in plain data."""
+    if isinstance(data, dict | list):
+        for value in data.values() if isinstance(data, dict) else data:
+            yield from _numbers(value)
+    elif isinstance(data, int | float):
+        yield data

@@ -1,16 +1,25 @@
-"""Text to paths: JSONPath by jsonpath-ng's extended parser, whose tree is then ours; and Segment's dotted form."""
+"""Text to paths: JSONPath, with some of jsonpath-ng's extensions, and Segment's dotted form.
+
+path      = "$" {segment}
+segment   = "." name | "." "*" | ".." (name | "*" | bracket) | bracket | "." function
+bracket   = "[" ("*" | "?" test | slice | index {"," index} | quoted {"," quoted}) "]"
+test      = all {"||" all}
+all       = one {"&&" one}
+one       = "(" test ")" | "!" operand | operand [operator (constant | operand)]
+operand   = ("@" | "$") {segment}
+function  = "`len`" | "`keys`" | "`str()`" | "`split(…)`"
+
+Blanks may stand where RFC 9535 has them: between segments, and around what is in brackets. Anything else is refused.
+"""
 
 import re
-import warnings
-from collections.abc import Iterator
-from functools import cache, lru_cache
-from typing import Any
-
-import re2
-from jsonpath_ng import JSONPath
-from jsonpath_ng.ext.parser import ExtendedJsonPathParser
+from collections.abc import Callable
+from functools import lru_cache
+from math import isfinite
+from typing import NoReturn
 
 from transforms.errors import RuleError
+from transforms.regular_expressions import find_mistake
 from transforms.tree import (
     AllOf,
     AnyOf,
@@ -33,207 +42,370 @@ from transforms.tree import (
 MAX_LENGTH = 1_000
 MAX_SEGMENTS = 64
 MAX_FILTER_DEPTH = 8
+MAX_PARENTHESES = 32
+MAX_INDEX = 2**53 - 1
+"""RFC 9535, 2.1."""
 
-# Nearly every path is this plain, and jsonpath-ng takes 0.2 ms for it.
-_PLAIN = re.compile(
-    r"\$((\.[A-Za-z_\x80-\U0010ffff][A-Za-z0-9_\x80-\U0010ffff]*|\[(?:0|[1-9][0-9]{0,8})\]|\['[^'\\]*'\])*)"
+_BLANK = re.compile(r"[ \t\r\n]*")
+_NAME = re.compile(
+    r"(?:[A-Za-z_]|@(?=[A-Za-z_])|[^\x00-\x7f\s])(?:[A-Za-z0-9_@-]|[^\x00-\x7f\s])*|[0-9]+(?![A-Za-z_@])"
 )
-_PLAIN_SEGMENT = re.compile(r"\.([A-Za-z_\x80-\U0010ffff][A-Za-z0-9_\x80-\U0010ffff]*)|\[([0-9]+)\]|\['([^'\\]*)'\]")
-_DOTTED_NAME = r"[\w$][\w \-$:/]*"
-_DOTTED = re.compile(rf"{_DOTTED_NAME}(\.{_DOTTED_NAME}|\[[0-9]{{1,9}}\])*")
-_DOTTED_SEGMENT = re.compile(rf"\[([0-9]{{1,9}})\]|\.?({_DOTTED_NAME})")
-_SPECIAL_NAMES = {"where", "wherenot"}
-_QUIET = re2.Options()
-_QUIET.log_errors = False
+_QUOTED = re.compile(r"""'((?:\\.|[^'\\])*)'|"((?:\\.|[^"\\])*)\"""", re.DOTALL)
+_DIGITS = re.compile(r"-?[0-9]+")
+_FRACTION = re.compile(r"\.[0-9]+")
+_WORD = re.compile(r"\w+")
+_BARE = re.compile(r"[^\W\d]\w*")
+_OPERATOR = re.compile(r"==|!=|<=|>=|=~|=|<|>")
+_SPLIT = re.compile(r"split\((.),\s+([0-9]+|\*),\s+([0-9]+|-1)\)")
+_FUNCTIONS = {"len": "path_length", "keys": "path_keys", "str()": "path_text"}
+_CONSTANTS = {"true": True, "false": False, "null": None}
+_RFC_FUNCTIONS = {"length", "count", "match", "search", "value"}
+
+# A name in Segment's form is whatever stands between dots and brackets. Left out is what JSONPath, JavaScript and
+# template languages read as something else.
+_DOTTED_NAME = r"(?![\s#^!>&/|=~<%?+,;:)-])(?:[^.\[\]*|`'\"\\{}\x00-\x1f$]|(?<![\s(])\$(?!\.|\[|$))+(?<!\s)"
+_DOTTED_INDEX = r"\[(?:0|[1-9][0-9]{0,15})\]"
+_DOTTED = re.compile(rf"{_DOTTED_NAME}(?:\.{_DOTTED_NAME}|{_DOTTED_INDEX})*")
+_DOTTED_SEGMENT = re.compile(r"\[([0-9]+)\]|([^.\[\]]+)")
+_EXPRESSION = re.compile(r"^@$|\s(?:[?=<>!+|]+|&&|where|wherenot)\s|\b(?:length|count|match|search|value)\(")
 
 
 @lru_cache(maxsize=20_000)
 def parse_path(text: str) -> Path:
-    """A JSONPath; raises RuleError with the place in the text as `column`."""
-    if plain := _PLAIN.fullmatch(text):
-        return Path(tuple(_plain_segments(plain[1])))
-    if len(text) > MAX_LENGTH:
-        raise RuleError(f"the path is longer than {MAX_LENGTH:,} characters", "shorten it")
-    _refuse_what_is_misread(text)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", DeprecationWarning)
-            tree = _parser().parse(text)
-    except Exception as error:  # noqa: BLE001 - its productions raise what they like
-        raise RuleError(f"{text!r} is not a JSONPath: {_reason(error)}", _hint(text)) from None
-    path = Path(tuple(_segments(tree, text, 0)))
-    if len(path.segments) > MAX_SEGMENTS:
-        raise RuleError(f"the path has more than {MAX_SEGMENTS} segments", "shorten it")
-    return path
+    """Parse a JSONPath that begins with `$`; raises RuleError."""
+    return _Parser(text).path()
 
 
 @lru_cache(maxsize=20_000)
 def parse_loose_path(text: str) -> Path:
-    """A JSONPath with or without `$.`, else Segment's dotted form, in which names may hold spaces."""
+    """Parse a JSONPath with or without `$.`, or Segment's dotted form, in which names may hold blanks and signs."""
     if text in {"", ".", "$", "$."}:
         return Path(())
     dotted = text.removeprefix("$.")
-    if _DOTTED.fullmatch(dotted) and not _SPECIAL_NAMES & set(dotted.split()):
-        return Path(tuple(_dotted_segments(dotted)))
-    return parse_path(text)
+    if len(text) <= MAX_LENGTH and _DOTTED.fullmatch(dotted):
+        found = _DOTTED_SEGMENT.findall(dotted)
+        if len(found) <= MAX_SEGMENTS and not any(_EXPRESSION.search(name) for _, name in found):
+            return Path(tuple(Index(int(index)) if index else Name(name) for index, name in found))
+    return _Parser(text, loose=True).path()
 
 
-@cache
-def _parser() -> Any:
-    return ExtendedJsonPathParser()
+class _Parser:
+    """Parses one path; `loose` is whether it may lack the `$` and be meant in Segment's form."""
 
+    def __init__(self, text: str, *, loose: bool = False) -> None:
+        self._text = text
+        self._at = 0
+        self._loose = loose
+        self._filters = 0
+        self._parentheses = 0
+        self._segments = 0
 
-def _plain_segments(text: str) -> Iterator[Segment]:
-    for name, index, quoted in _PLAIN_SEGMENT.findall(text):
-        yield Index(int(index)) if index else Name(name or quoted)
+    def path(self) -> Path:
+        if len(self._text) > MAX_LENGTH:
+            raise RuleError(f"the path is longer than {MAX_LENGTH:,} characters", "shorten it")
+        first: list[Segment] = []
+        if not self._take("$"):
+            if not self._loose:
+                self._refuse_character()
+            if not self._next(".") and not self._next("["):
+                first = [self._member()]
+        segments = (*first, *self._chain())
+        if self._at < len(self._text):
+            self._refuse_character()
+        return Path(segments)
 
+    # Segments
 
-def _dotted_segments(text: str) -> Iterator[Segment]:
-    for index, name in _DOTTED_SEGMENT.findall(text):
-        yield Index(int(index)) if index else Name(name.strip())
+    def _chain(self) -> tuple[Segment, ...]:
+        """All segments that follow, with the blanks between them."""
+        found: list[Segment] = []
+        while True:
+            before = self._at
+            self._skip()
+            if self._at > before and self._loose and not self._filters and (self._next(".") or self._next("[")):
+                self._at = before
+                self._refuse_character("take the blank out, or write ['name '] for a name that ends with one")
+            if self._next("["):
+                found.append(self._bracket())
+            elif self._take(".."):
+                found += [Descendants(), self._bracket() if self._next("[") else self._member()]
+            elif self._take("."):
+                found.append(self._member())
+            else:
+                if self._at == len(self._text):
+                    self._at = before  # blanks at the end are no part of a path
+                return tuple(found)
+            self._segments += 1
+            if self._segments > MAX_SEGMENTS:
+                raise RuleError(f"the path has more than {MAX_SEGMENTS} segments", "shorten it")
 
-
-def _refuse_what_is_misread(text: str) -> None:
-    """What jsonpath-ng would take for something else than RFC 9535 says, without a word."""
-    if escape := re.search(r"""\\[^\\'"/]""", text):
-        raise RuleError(
-            f"{text!r} is not a JSONPath that is supported: the escape {escape[0]} in a name",
-            "write the character itself",
-        )
-    unquoted = re.sub(r"""'(\\.|[^'\\])*'|"(\\.|[^"\\])*"|`[^`]*`""", "''", text)
-    if call := re.search(r"\b(length|count|match|search|value)\s*\(", unquoted):
-        raise RuleError(
-            f"{text!r} is not a JSONPath that is supported: the function {call[1]}()",
-            "jsonpath-ng has `len` in backquotes, and =~ for match() and search()",
-        )
-    if number := re.search(r"(?<![\w.])-?0[0-9]|(?<![\w.])-0(?![\w.])|[0-9]{16,}", unquoted):
-        raise RuleError(f"{text!r} is not a JSONPath: the number {number[0]}", "write it without leading zeros")
-    if unquoted.count("?") > MAX_FILTER_DEPTH:
-        raise RuleError(f"the path has more than {MAX_FILTER_DEPTH} filters", "shorten it")
-
-
-def _reason(error: Exception) -> str:
-    message = str(error)
-    if "union" in message:
-        return "a union of paths"
-    if "unquoted word" in message:
-        return "text without quotes in a filter"
-    if "`&`" in message:
-        return "a single `&`"
-    if "end of string" in message or "Unexpected EOF" in message:
-        return "it ends too early"
-    if token := re.search(r"at \d+:(\d+) near token (.*) \(", message, re.DOTALL):
-        return f"unexpected {token[2]!r} at character {int(token[1]) + 1}"
-    if character := re.search(r"col (\d+).*: (.) ?$", message, re.DOTALL):
-        return f"unexpected {character[2]!r} at character {int(character[1]) + 1}"
-    return message.splitlines()[0] if message else type(error).__name__
-
-
-def _hint(text: str) -> str:
-    if "|" in text and "||" not in text:
-        return "use @default to take the first of several paths"
-    if "&" in text and "&&" not in text:
-        return "write && in a filter"
-    if "?" in text:
-        return "a filter is written [?(@.price > 10)], with text in quotes"
-    return "write $.name.other, and ['a name'] for a name with other characters"
-
-
-def _segments(tree: Any, text: str, depth: int) -> Iterator[Segment]:
-    """Our segments of a tree of jsonpath-ng's, without the root; a chain of segments leans to the left in it."""
-    if depth > MAX_SEGMENTS:
-        raise RuleError(f"the path is nested more than {MAX_SEGMENTS} levels deep", "shorten it")
-    chain = []
-    while type(tree).__name__ in {"Child", "Descendants"}:
-        chain.append(tree)
-        tree = tree.left
-    if depth or type(tree).__name__ not in {"Root", "This"}:
-        yield _segment(tree, text)
-    for link in reversed(chain):
-        if type(link).__name__ == "Descendants":
-            yield Descendants()
-        yield from _segments(link.right, text, depth + 1)
-
-
-def _segment(tree: Any, text: str) -> Segment:
-    match type(tree).__name__:
-        case "Fields":
-            return Name(tree.fields[0]) if len(tree.fields) == 1 else Several(tuple(tree.fields))
-        case "Index":
-            return Index(tree.indices[0]) if len(tree.indices) == 1 else Several(tuple(tree.indices))
-        case "Slice":
-            return Slice(tree.start, tree.end, tree.step)
-        case "Wildcard":
+    def _member(self) -> Segment:
+        """What stands after a dot."""
+        if self._take("*"):
             return Children()
-        case "Filter":
-            return Filter(_all([_test(expression, text) for expression in tree.expressions]))
-        case "Len":
-            return Function("path_length")
-        case "Keys":
-            return Function("path_keys")
-        case "Str":
-            return Function("path_text")
-        case "Split":
-            return Function("path_split", (tree.chars, tree.segment, tree.max_split))
-        case kind:
-            what, hint = {
-                "Root": ("a `$` within the path", "quote a name: ['$name']"),
-                "This": ("an `@` outside a filter", "begin with `$`"),
-                "Operation": ("arithmetic", "use @sum"),
-                "SortedThis": ("sorting", "leave the order to the sender"),
-                "Sub": ("`sub(…)`", "use @replace"),
-            }.get(kind, (f"`{kind.strip('_').lower()}`", "use a directive"))
-            raise RuleError(f"{text!r} is not a JSONPath that is supported: {what}", hint)
+        if self._next("`"):
+            return self._function()
+        if self._next("$"):
+            self._refuse("a `$` within the path", "quote a name: ['$name']")
+        if not (name := _NAME.match(self._text, self._at)):
+            self._refuse_character()
+        self._at = name.end()
+        return Name(name[0])
 
+    def _bracket(self) -> Segment:
+        self._expect("[")
+        self._skip()
+        if self._take("*"):
+            segment: Segment = Children()
+        elif self._take("?"):
+            self._filters += 1
+            if self._filters > MAX_FILTER_DEPTH:
+                raise RuleError(f"the path has more than {MAX_FILTER_DEPTH} filters", "shorten it")
+            segment = Filter(self._test())
+        elif self._next("/") or self._next("\\"):
+            self._refuse("sorting", "leave the order to the sender")
+        elif self._next("'") or self._next('"'):
+            names = self._listed(self._quoted)
+            segment = Name(names[0]) if len(names) == 1 else Several(tuple(names))
+        else:
+            segment = self._items()
+        self._skip()
+        self._expect("]")
+        return segment
 
-def _all(tests: list[Test]) -> Test:
-    return tests[0] if len(tests) == 1 else AllOf(tuple(tests))
+    def _items(self) -> Segment:
+        """Indexes, or a slice."""
+        if word := _BARE.match(self._text, self._at):
+            if word.end() == len(self._text):
+                self._refuse_end()
+            self._refuse_character(f"quote a name: ['{word[0]}']; the last item is [-1]")
+        start = None if self._next(":") else self._index()
+        self._skip()
+        if self._next(":"):
+            return self._slice(start)
+        indexes = [start] if start is not None else []
+        while self._take(","):
+            self._skip()
+            indexes.append(self._index())
+            self._skip()
+        return Index(indexes[0]) if len(indexes) == 1 else Several(tuple(indexes))
 
+    def _slice(self, start: int | None) -> Slice:
+        ends: list[int | None] = [start]
+        while len(ends) < 3 and self._take(":"):
+            self._skip()
+            ends.append(self._index() if _DIGITS.match(self._text, self._at) else None)
+            self._skip()
+        return Slice(ends[0], ends[1], ends[2] if len(ends) > 2 else None)
 
-def _test(tree: Any, text: str) -> Test:
-    match type(tree).__name__:
-        case "And":
-            return AllOf(tuple(_test(operand, text) for operand in tree.operands))
-        case "Or":
-            return AnyOf(tuple(_test(operand, text) for operand in tree.operands))
-        case "Expression" if tree.op is None:
-            return Exists(_operand(tree.target, text))
-        case "Expression" if tree.op == "!":
-            return NoneOf(Exists(_operand(tree.target, text)))
-        case "Expression":
-            return _comparison(tree, text)
-        case _:
-            return Exists(_operand(tree, text))
+    def _listed(self, item: Callable[[], str]) -> list[str]:
+        """Items with commas between."""
+        items = [item()]
+        while True:
+            before = self._at
+            self._skip()
+            if not self._take(","):
+                self._at = before
+                return items
+            self._skip()
+            items.append(item())
 
+    def _function(self) -> Function:
+        """One of jsonpath-ng's functions in backquotes."""
+        end = self._text.find("`", self._at + 1)
+        if end < 0:
+            self._refuse_end()
+        said = self._text[self._at + 1 : end]
+        if said in _FUNCTIONS:
+            self._at = end + 1
+            return Function(_FUNCTIONS[said])
+        if split := _SPLIT.fullmatch(said):
+            self._at = end + 1
+            return Function("path_split", (split[1], split[2], int(split[3])))
+        what, hint = {
+            "sub": ("`sub(…)`", "use @replace"),
+            "sorted": ("sorting", "leave the order to the sender"),
+            "parent": ("`parent`", "use a directive"),
+        }.get(said.partition("(")[0], (f"the function `{said}`", "there are `len`, `keys`, `str()` and `split(…)`"))
+        return self._refuse(what, hint)
 
-def _comparison(tree: Any, text: str) -> Comparison:
-    left = _operand(tree.target, text)
-    if not left.singular:
-        raise RuleError(f"{text!r} compares a path that can match several places", "compare one that matches one place")
-    if tree.op == "=~":
-        try:
-            re2.compile(str(tree.value), _QUIET)
-        except re2.error as error:
-            raise RuleError(
-                f"{text!r} has a wrong regular expression: {_re2_reason(error)}", "write it as RE2 does"
-            ) from None
-    right = _operand(tree.value, text) if isinstance(tree.value, JSONPath) else tree.value
-    return Comparison(left, "==" if tree.op == "=" else tree.op, right)
+    # Filters
 
+    def _test(self) -> Test:
+        self._skip()
+        tests = [self._all()]
+        while self._take("||"):
+            tests.append(self._all())
+        return tests[0] if len(tests) == 1 else AnyOf(tuple(tests))
 
-def _re2_reason(error: re2.error) -> str:
-    reason = error.args[0] if error.args else ""
-    return reason.decode() if isinstance(reason, bytes) else str(reason)
+    def _all(self) -> Test:
+        tests = [self._one()]
+        while self._take("&&"):
+            tests.append(self._one())
+        return tests[0] if len(tests) == 1 else AllOf(tuple(tests))
 
+    def _one(self) -> Test:
+        """One test, with the blanks around it."""
+        self._skip()
+        if self._take("("):
+            self._parentheses += 1
+            if self._parentheses > MAX_PARENTHESES:
+                raise RuleError(f"the path has more than {MAX_PARENTHESES} parentheses", "shorten it")
+            test = self._test()
+            self._expect(")")
+        elif self._take("!"):
+            self._skip()
+            test = NoneOf(Exists(self._operand()))
+        else:
+            test = self._comparison()
+        self._skip()
+        return test
 
-def _operand(tree: Any, text: str) -> Path:
-    from_root = type(_leftmost(tree)).__name__ == "Root"
-    if not from_root and type(_leftmost(tree)).__name__ != "This":
-        raise RuleError(f"{text!r} has a name without `@` in a filter", "write @.name")
-    return Path(tuple(_segments(tree, text, 0)), from_root=from_root)
+    def _comparison(self) -> Test:
+        left = self._operand()
+        self._skip()
+        if not (operator := _OPERATOR.match(self._text, self._at)):
+            return Exists(left)
+        self._at = operator.end()
+        self._skip()
+        is_path = self._next("@") or self._next("$")
+        right = self._operand() if is_path else self._constant()
+        for side in (left, right):
+            if isinstance(side, Path) and not side.singular:
+                raise RuleError(
+                    f"{self._text!r} compares a path that can match several places",
+                    "compare one that matches one place",
+                )
+        if operator[0] == "=~":
+            self._check_expression(right)
+        return Comparison(left, "==" if operator[0] == "=" else operator[0], right)
 
+    def _check_expression(self, expression: object) -> None:
+        reason = find_mistake(expression) if isinstance(expression, str) else "it is not a text"
+        if reason:
+            raise RuleError(f"{self._text!r} has a wrong regular expression: {reason}", "write it as RE2 does")
 
-def _leftmost(tree: Any) -> Any:
-    while hasattr(tree, "left"):
-        tree = tree.left
-    return tree
+    def _operand(self) -> Path:
+        from_root = self._next("$")
+        if not from_root and not self._next("@"):
+            word = _WORD.match(self._text, self._at)
+            if word and word[0] in _RFC_FUNCTIONS and self._text[word.end() :].lstrip().startswith("("):
+                hint = "jsonpath-ng has `len` in backquotes, and =~ for match() and search()"
+                self._refuse(f"the function {word[0]}()", hint)
+            if not word and not self._next("'") and not self._next('"') and not self._next("-"):
+                self._refuse_character()
+            raise RuleError(f"{self._text!r} has a name without `@` in a filter", "write @.name")
+        self._at += 1
+        return Path(self._chain(), from_root=from_root)
+
+    def _constant(self) -> str | int | float | bool | None:
+        if self._next("'") or self._next('"'):
+            return self._quoted()
+        if _DIGITS.match(self._text, self._at):
+            return self._number()
+        word = _WORD.match(self._text, self._at)
+        if word and word[0] in _CONSTANTS:
+            self._at = word.end()
+            return _CONSTANTS[word[0]]
+        if word:
+            self._refuse("text without quotes in a filter", supported=None)
+        return self._refuse_character()
+
+    # Tokens
+
+    def _number(self) -> int | float:
+        start = self._at
+        whole = self._whole()
+        if not (fraction := _FRACTION.match(self._text, self._at)):
+            if whole == "-0":
+                self._refuse("the number -0", "write it without leading zeros", supported=None)
+            return int(whole)
+        self._at = fraction.end()
+        number = float(self._text[start : self._at])
+        if not isfinite(number):
+            self._refuse("a number out of range", supported=None)
+        return number
+
+    def _whole(self) -> str:
+        """Digits, without leading zeros."""
+        digits = _DIGITS.match(self._text, self._at)
+        if not digits:
+            self._refuse_character()
+        if len(digits[0].lstrip("-")) > 1 and digits[0].lstrip("-")[0] == "0":
+            self._refuse(f"the number {digits[0]}", "write it without leading zeros", supported=None)
+        self._at = digits.end()
+        return digits[0]
+
+    def _index(self) -> int:
+        digits = self._whole()
+        if digits == "-0":
+            self._refuse("the number -0", "write it without leading zeros", supported=None)
+        if abs(int(digits)) > MAX_INDEX:
+            self._refuse(f"the number {digits}", f"at most {MAX_INDEX}", supported=None)
+        return int(digits)
+
+    def _quoted(self) -> str:
+        if not (self._next("'") or self._next('"')):
+            self._refuse_character()
+        if not (quoted := _QUOTED.match(self._text, self._at)):
+            self._refuse_end()
+        inner: str = quoted[1] if quoted[1] is not None else quoted[2]
+        if escape := re.search(r"""\\[^\\'"/]""", re.sub(r"\\\\", "", inner)):
+            self._refuse(f"the escape {escape[0]} in a name", "write the character itself")
+        self._at = quoted.end()
+        return re.sub(r"\\(.)", r"\1", inner, flags=re.DOTALL)
+
+    def _skip(self) -> None:
+        blank = _BLANK.match(self._text, self._at)
+        assert blank
+        self._at = blank.end()
+
+    def _next(self, sign: str) -> bool:
+        return self._text.startswith(sign, self._at)
+
+    def _take(self, sign: str) -> bool:
+        """Go past a sign if it comes next."""
+        taken = self._text.startswith(sign, self._at)
+        self._at += len(sign) * taken
+        return taken
+
+    def _expect(self, sign: str) -> None:
+        if not self._take(sign):
+            self._refuse_character()
+
+    # Mistakes
+
+    def _refuse(self, what: str, hint: str | None = None, *, supported: str | None = " that is supported") -> NoReturn:
+        raise RuleError(f"{self._text!r} is not a JSONPath{supported or ''}: {what}", hint or self._hint())
+
+    def _refuse_end(self) -> NoReturn:
+        self._refuse("it ends too early", supported=None)
+
+    def _refuse_character(self, hint: str | None = None) -> NoReturn:
+        """Refuse what comes next, by what it probably means."""
+        rest = self._text[self._at :]
+        if not rest:
+            self._refuse_end()
+        if not rest.strip() or (not self._at and rest[0].isspace()):
+            self._refuse(
+                "a blank at its end" if self._at else "a blank before it", "take the blank out", supported=None
+            )
+        if rest.startswith("|") and not rest.startswith("||"):
+            self._refuse("a union of paths", supported=None)
+        if rest.startswith("&") and not rest.startswith("&&"):
+            self._refuse("a single `&`", supported=None)
+        if rest[0] in "+-*/" and not self._filters and self._at and "]" not in rest.partition("[")[0]:
+            self._refuse("arithmetic", "use @sum")
+        if word := re.match(r"where(not)?\b", rest):
+            self._refuse(f"`{word[0]}`", "use a directive")
+        self._refuse(f"unexpected {rest[0]!r} at character {self._at + 1}", hint, supported=None)
+
+    def _hint(self) -> str:
+        rest = self._text[self._at :]
+        if rest.startswith("|") and not rest.startswith("||"):
+            return "use @default to take the first of several paths"
+        if rest.startswith("&") and not rest.startswith("&&"):
+            return "write && in a filter"
+        if self._filters:
+            return "a filter is written [?(@.price > 10)], with text in quotes"
+        return "write $.name.other, and ['a name'] for a name with other characters"

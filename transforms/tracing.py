@@ -32,6 +32,8 @@ from transforms.tree import (
     Template,
 )
 
+_FIRST = ("@default", "@coalesce")
+
 
 @dataclass(frozen=True, slots=True)
 class Trace:
@@ -66,6 +68,14 @@ class Trace:
         yield self
         for each in self.inputs.values():
             yield from each.walk()
+
+    @property
+    def failed_within(self) -> bool:
+        """Whether it or a value in it failed; a `@default` with a value has only the last that it tried."""
+        inputs = list(self.inputs.values())
+        if isinstance(self.node, Call) and self.node.directive.name in _FIRST and self.value is not MISSING:
+            inputs = inputs[-1:]
+        return self.failed or any(each.failed_within for each in inputs)
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,7 +183,7 @@ class Tracer:
             inputs.update(self._nodes(arguments, root))
             branch = "then" if _holds(inputs, tests) else "else"
             inputs.update(self._nodes({branch: branches[branch]}, root))
-        elif name in {"@default", "@coalesce"}:
+        elif name in _FIRST:
             for argument, trace in self._nodes(arguments, root):
                 inputs[argument] = trace
                 if trace.value is not MISSING and trace.value is not None:

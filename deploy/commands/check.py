@@ -1,10 +1,10 @@
-import json
 from pathlib import Path
 
 import click
 
 from deploy.config.configuration import Configuration, ConfigurationError, read_configuration
 from deploy.config.mistakes import render, underline
+from deploy.escaping import echo, echo_json
 from deploy.rehearsal.casebook import Casebook
 from transforms import RuleError
 
@@ -24,9 +24,9 @@ def check(context: click.Context, folder: Path, as_json: bool) -> None:
     except ConfigurationError as error:
         configuration, mistakes = None, list(error.mistakes)
     if as_json:
-        click.echo(json.dumps(_data(configuration, mistakes), indent=2))
+        echo_json(_data(configuration, mistakes))
     else:
-        click.echo(_summary(configuration) if configuration else render(mistakes))
+        echo(_summary(configuration) if configuration else render(mistakes))
     context.exit(2 if mistakes else 0)
 
 

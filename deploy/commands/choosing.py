@@ -1,6 +1,5 @@
 """What `turnout dead` and `turnout rejected` share: which of them, how they are listed, and the count before."""
 
-import json
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from deploy.commands.options import config_option
+from deploy.escaping import echo, echo_json, escape_line
 from deploy.failures import Failed
 
 if TYPE_CHECKING:
@@ -87,33 +87,34 @@ def show_list(found: Iterator["Kept[Any]"], row: Callable[["Kept[Any]"], dict[st
     """Print the count by group, and the last `few` of them; as JSON all of them, a line each."""
     from collections import deque
 
-    from rich.console import Console
     from rich.table import Table
+
+    from deploy.console import PlainConsole, cells
 
     groups: Counter[tuple[str, ...]] = Counter()
     last: deque[dict[str, Any]] = deque(maxlen=few)
     for kept in found:
         each = row(kept)
         if as_json:
-            click.echo(json.dumps(each, ensure_ascii=False))
+            echo_json(each, indent=None)
             continue
         groups[tuple(str(each[name]) for name in by)] += 1
         last.append(each)
     if as_json:
         return
-    console = Console(highlight=False)
+    console = PlainConsole()
     if not groups:
         console.print("none")
         return
     table = Table("", *by, box=None)
     table.columns[0].justify = "right"
     for group, count in groups.most_common():
-        table.add_row(f"{count:,}", *group)
+        table.add_row(f"{count:,}", *cells(*group))
     console.print(table)
     console.print(f"\nthe last {len(last):,} of {groups.total():,}:\n" if groups.total() > few else "")
     table = Table(*next(iter(last)), box=None)
     for each in last:
-        table.add_row(*map(str, each.values()))
+        table.add_row(*cells(*each.values()))
     console.print(table)
 
 
@@ -121,7 +122,7 @@ def count_first(found: Iterator["Kept[Any]"], what: str, verb: str, *, yes: bool
     """Say how many it will be, and ask; ends the command where there are none."""
     count = sum(1 for _ in found)
     if not count:
-        click.echo(f"there are no such {what}", err=True)
+        echo(f"there are no such {what}", err=True)
         raise click.exceptions.Exit(0)
     if not yes:
         click.confirm(f"{verb} {count:,} {what}?", abort=True, err=True)
@@ -131,10 +132,11 @@ def count_first(found: Iterator["Kept[Any]"], what: str, verb: str, *, yes: bool
 @contextmanager
 def progressing(count: int) -> Iterator[Callable[[int], object]]:
     """A bar on the terminal; yields what moves it."""
-    from rich.console import Console
     from rich.progress import Progress
 
-    with Progress(console=Console(stderr=True), transient=True) as bar:
+    from deploy.console import PlainConsole
+
+    with Progress(console=PlainConsole(stderr=True), transient=True) as bar:
         task = bar.add_task("", total=count)
         yield lambda number: bar.advance(task, number)
 
@@ -142,10 +144,10 @@ def progressing(count: int) -> Iterator[Callable[[int], object]]:
 def show_report(report: Counter[str], *, as_json: bool) -> bool:
     """Print how many were replayed and how many left, and why; whether none was left."""
     if as_json:
-        click.echo(json.dumps(report))
+        echo_json(report, indent=None)
     else:
         for reason, count in report.most_common():
-            click.echo(f"{count:>9,}  {reason}")
+            echo(f"{count:>9,}  {escape_line(reason)}")
     return not any(reason != "replayed" and not reason.startswith("dropped") for reason in report)
 
 
@@ -154,6 +156,6 @@ def show_one(
 ) -> None:
     """Print one of them whole, as JSON."""
     for kept in found:
-        click.echo(json.dumps(data(kept), indent=2, ensure_ascii=False))
+        echo_json(data(kept))
         return
     raise Failed(f"there is none at {where[0]}:{where[1]}, or it has been handled")

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 import click
 
 from deploy.config.mistakes import hint_at
+from deploy.escaping import echo
 
 if TYPE_CHECKING:
     from deploy.conformance.golden import Golden
@@ -49,10 +50,10 @@ def conformance(context: click.Context, name: str, cases: Path, update: bool) ->
         for title, problems in _run(golden):
             passed, failed = passed + (not problems), failed + bool(problems)
             for problem in problems:
-                click.echo(f"{title}: {problem}")
+                echo(f"{title}: {problem}")
     except (RuleError, registry.UnknownForwarderError, ImportError) as error:
         raise Failed(str(error)) from error
-    click.echo(f"{name}: {passed} passed, {failed} failed")
+    echo(f"{name}: {passed} passed, {failed} failed")
     context.exit(1 if failed else 0)
 
 

@@ -1,4 +1,3 @@
-import json
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -7,6 +6,7 @@ from typing import IO
 import click
 
 from deploy.commands.options import read
+from deploy.escaping import echo_json
 from deploy.failures import Failed
 
 FEW = 20
@@ -55,17 +55,18 @@ def diff(old: Path, new: Path, file: Path, source: str | None, as_json: bool) ->
             ],
             "changes": [change.data() for change in changes.groups],
         }
-        click.echo(json.dumps(data, indent=2, ensure_ascii=False))
+        echo_json(data)
     else:
         show_changes(changes, FEW)
 
 
 def _with_progress(lines: Iterator[tuple[int, bytes]], raw: IO[bytes], size: int) -> Iterator[tuple[int, bytes]]:
     """The lines, with a bar on the terminal of how much of the file is read."""
-    from rich.console import Console
     from rich.progress import Progress
 
-    console = Console(stderr=True)
+    from deploy.console import PlainConsole
+
+    console = PlainConsole(stderr=True)
     with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
         task = progress.add_task("events", total=size)
         for number, line in lines:

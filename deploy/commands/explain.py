@@ -7,6 +7,7 @@ from deploy.commands.choosing import failing
 from deploy.commands.options import config_option, load, read, read_event
 from deploy.config.configuration import Configuration
 from deploy.config.mistakes import hint_at
+from deploy.escaping import echo_json
 
 
 @click.command()
@@ -51,7 +52,7 @@ def explain(
     chosen = [integration] if integration else []
     explanation = explain_event(configuration, read_event(file), integrations=chosen, source=source)
     if as_json:
-        click.echo(json.dumps(explanation.data(), indent=2, ensure_ascii=False))
+        echo_json(explanation.data())
     else:
         from deploy.rehearsal.screen import show_explanation
 
@@ -69,14 +70,16 @@ def _check(configuration: Configuration, integration: str | None, source: str | 
 
 
 def _show_merged(configuration: Configuration, name: str, as_json: bool) -> None:
+    from deploy.console import PlainConsole, one_line
     from deploy.rehearsal.merged import merge
 
     lines = merge(configuration.integrations[name])
     if as_json:
-        click.echo(json.dumps([{"text": it.text, "path": it.path, "line": it.line} for it in lines], indent=2))
+        echo_json([{"text": it.text, "path": it.path, "line": it.line} for it in lines])
         return
     own = configuration.integrations[name].document.path
     width = min(90, max(len(line.text) for line in lines))
+    console = PlainConsole(soft_wrap=True)
     for line in lines:
         origin = line.path if line.path == own else f"preset {Path(line.path).stem}"
-        click.echo(f"{line.text:{width}}  {click.style(f'# {origin}:{line.line}', dim=True)}")
+        console.print(one_line(f"{line.text:{width}}  ", (f"# {origin}:{line.line}", "dim")))

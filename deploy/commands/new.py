@@ -5,6 +5,7 @@ import click
 
 from deploy.commands.options import config_option
 from deploy.config.mistakes import hint_at
+from deploy.escaping import echo
 from deploy.failures import Failed
 
 
@@ -40,8 +41,8 @@ def forwarder(name: str, folder: Path | None) -> None:
         raise Failed(f"{folder} is there already") from None
     except OSError as error:
         raise Failed(f"cannot write {error.filename}: {error.strerror}") from error
-    click.echo(f"wrote {folder}; begin with turnout_{name}/{name}.py, and see what it lacks with:")
-    click.echo(f"  cd {folder} && pip install -e '.[dev]' && turnout conformance {name}")
+    echo(f"wrote {folder}; begin with turnout_{name}/{name}.py, and see what it lacks with:")
+    echo(f"  cd {folder} && pip install -e '.[dev]' && turnout conformance {name}")
 
 
 @new.command()
@@ -74,4 +75,4 @@ def integration(name: str, kind: str, folder: Path) -> None:
         raise Failed(f"{path} is there already") from None
     except OSError as error:
         raise Failed(f"cannot write {error.filename}: {error.strerror}") from error
-    click.echo(f"wrote {path}; see what is missing with: turnout check {folder}")
+    echo(f"wrote {path}; see what is missing with: turnout check {folder}")

@@ -1,4 +1,3 @@
-import json
 import signal
 import threading
 import time
@@ -12,6 +11,7 @@ import click
 from deploy.commands.choosing import TIME, failing, json_option, progressing, yes_option
 from deploy.commands.options import config_option, load
 from deploy.config.mistakes import hint_at
+from deploy.escaping import echo, echo_json
 
 if TYPE_CHECKING:
     from deploy.recovery.past import Report
@@ -65,16 +65,16 @@ def replay(
         raise click.BadParameter("it has not come yet", param_hint="--to")
     past = Past(integration, since, until, frozenset(names))
     for objection in (objections := find_objections(configuration.integrations[integration], past, time.time())):
-        click.echo(f"{integration}: {objection}", err=True)
+        echo(f"{integration}: {objection}", err=True)
     if objections and not (force or dry):
         raise click.UsageError("nothing is sent (--force sends all the same, --dry-run shows what that would be)")
     with failing(), Replay(configuration, past, anew=again or dry) as run:
         if not run.total:
-            click.echo("no events came in that time", err=True)
+            echo("no events came in that time", err=True)
         elif run.done == run.total:
-            click.echo(f"all {run.total:,} events of that time have been replayed (--again begins anew)", err=True)
+            echo(f"all {run.total:,} events of that time have been replayed (--again begins anew)", err=True)
         elif run.done:
-            click.echo(f"going on after {run.done:,} of {run.total:,} events", err=True)
+            echo(f"going on after {run.done:,} of {run.total:,} events", err=True)
         if run.done < run.total and not (yes or dry):
             which = f" ({', '.join(names)})" if names else ""
             click.confirm(f"Replay {run.total - run.done:,} events{which} to {integration}?", abort=True, err=True)
@@ -82,7 +82,7 @@ def replay(
             report = run.run(rate=rate, advance=advance, stopped=stopped, dry=dry)
     _show(report, as_json=as_json)
     if not report.finished:
-        click.echo(f"stopped after {run.done:,} of {run.total:,} events: the same command goes on there", err=True)
+        echo(f"stopped after {run.done:,} of {run.total:,} events: the same command goes on there", err=True)
     if report.failed or not report.finished:
         raise click.exceptions.Exit(1)
 
@@ -100,14 +100,15 @@ def _stopping() -> Iterator[Callable[[float], bool]]:
 
 
 def _show(report: "Report", *, as_json: bool) -> None:
-    from rich.console import Console
     from rich.table import Table
 
+    from deploy.console import PlainConsole, cells
+
     if as_json:
-        click.echo(json.dumps(report.data(), ensure_ascii=False))
+        echo_json(report.data(), indent=None)
         return
     table = Table("", "outcome", "rule", "why", box=None)
     table.columns[0].justify = "right"
     for row in report.data()["outcomes"]:
-        table.add_row(f"{row['count']:,}", row["outcome"], row["rule"] or "", row["reason"])
-    Console(highlight=False).print(table)
+        table.add_row(f"{row['count']:,}", *cells(row["outcome"], row["rule"] or "", row["reason"]))
+    PlainConsole().print(table)

@@ -1,6 +1,6 @@
-import json
-
 import click
+
+from deploy.escaping import echo_json
 
 KINDS = ("integration", "source", "plan", "turnout")
 
@@ -15,4 +15,4 @@ def schema(kind: str) -> None:
     """
     from deploy.config.schema import SCHEMAS
 
-    click.echo(json.dumps(SCHEMAS[kind](), indent=2))
+    echo_json(SCHEMAS[kind]())

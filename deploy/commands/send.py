@@ -1,4 +1,3 @@
-import json
 import os
 import zlib
 from collections.abc import Iterator
@@ -8,6 +7,7 @@ from typing import TYPE_CHECKING, BinaryIO
 
 import click
 
+from deploy.escaping import echo, echo_json, escape_line
 from deploy.failures import Failed
 
 if TYPE_CHECKING:
@@ -72,13 +72,13 @@ def send(
             place = bookmark.find(lines) if from_file else Place(url)
             began = place.line
             if began:
-                console.print(f"going on after line {began:,}", highlight=False)
+                console.print(f"going on after line {began:,}")
 
             def refuse(one: "Refused") -> None:
                 if len(refused) < TOLD:
                     refused.append(one)
                 if not as_json:
-                    console.print(f"{file}:{one.line}: {one.message} ({one.code})", markup=False, highlight=False)
+                    console.print(escape_line(f"{file}:{one.line}: {one.message} ({one.code})"))
 
             def confirmed(place: "Place") -> None:
                 if from_file:
@@ -92,9 +92,9 @@ def send(
         bookmark.remove()
     if as_json:
         data = {"sent": place.sent, "refused": place.refused, "began_after": began}
-        click.echo(json.dumps({**data, "lines": [one._asdict() for one in refused]}, indent=2))
+        echo_json({**data, "lines": [one._asdict() for one in refused]})
     else:
-        click.echo(f"{place.sent:,} sent, {place.refused:,} refused")
+        echo(f"{place.sent:,} sent, {place.refused:,} refused")
     context.exit(1 if place.refused else 0)
 
 
@@ -111,10 +111,11 @@ def _collector(url: str, variable: str) -> "Collector":
 @contextmanager
 def _showing(file: Path, raw: BinaryIO, *, quiet: bool) -> Iterator[tuple["Callable[[Place], None]", "Console"]]:
     """A bar on the terminal of how much of the file is sent; yields what moves it, and where to print beside it."""
-    from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-    console = Console(stderr=True, soft_wrap=True)
+    from deploy.console import PlainConsole
+
+    console = PlainConsole(stderr=True, soft_wrap=True)
     size = file.stat().st_size if file != Path("-") else None
     columns = (BarColumn(), TextColumn("{task.fields[events]:,} events"), TimeRemainingColumn())
     with Progress(*columns, console=console, transient=True, disable=quiet or not console.is_terminal) as bar:

@@ -1,10 +1,11 @@
 import asyncio
-import json
 import signal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+
+from deploy.escaping import echo_json
 
 if TYPE_CHECKING:
     from deploy.simulator.faults import Fault
@@ -61,17 +62,17 @@ def simulate(
     answer), truncated, slow (a byte a second), huge (2 GB) or bomb (gzip of 2 GB). `times` is for how many requests,
     null for all from now on. POST /_script takes a JSON list of faults, DELETE /_script takes them back.
     """
-    from rich.console import Console
-
+    from deploy.console import PlainConsole, one_line
     from deploy.failures import listen
     from deploy.processes.logs import say_ready, set_up
     from deploy.simulator.server import Simulator, serve
     from deploy.simulator.vendors import Reply, Seen
 
-    console = Console(highlight=False, stderr=as_json)
+    console = PlainConsole(stderr=as_json)
 
     def show(seen: Seen, reply: Reply) -> None:
-        console.print(f"[bold]{seen.method} {seen.path}[/] {seen.vendor} → {reply.status or 'no answer'}")
+        asked = (f"{seen.method} {seen.path}", "bold")
+        console.print(one_line(asked, f" {seen.vendor} → {reply.status or 'no answer'}"))
         if seen.body not in ("", None):
             console.print_json(data=seen.body)
 
@@ -90,7 +91,7 @@ def simulate(
         say_ready("simulator", port=port)
         asyncio.run(serve(simulator, listener, expired=expired))
     if as_json:
-        click.echo(json.dumps(simulator.counts()))
+        echo_json(simulator.counts(), indent=None)
     elif not quiet:
         for vendor, counts in simulator.counts().items():
             repeated, missing = len(counts["repeated"]), len(counts["missing"])

@@ -8,6 +8,7 @@ import click
 from deploy.commands.choosing import failing, json_option
 from deploy.commands.options import config_option, load
 from deploy.config.configuration import Configuration
+from deploy.escaping import echo, echo_json
 
 
 @click.command()
@@ -37,10 +38,10 @@ def suppress(users: tuple[str, ...], folder: Path, *, lift: bool, listing: bool,
     with failing():
         count = change(configuration, ids, lift=lift)
     if as_json:
-        click.echo(json.dumps({"lifted" if lift else "suppressed": count}))
+        echo_json({"lifted" if lift else "suppressed": count}, indent=None)
     else:
         some = "1 user is" if count == 1 else f"{count:,} users are"
-        click.echo(f"{some} suppressed{' no more' if lift else ''}, from the next event on")
+        echo(f"{some} suppressed{' no more' if lift else ''}, from the next event on")
 
 
 def _ids(users: Sequence[str]) -> Iterator[str]:
@@ -63,5 +64,5 @@ def _show(configuration: Configuration, users: Sequence[str], *, as_json: bool) 
     ]
     for user, digest, at in rows:
         text = json.dumps({"user": user, "digest": digest, "since": at}) if as_json else f"{at}  {user or digest}"
-        click.echo(text)
-    click.echo(f"{len(rows):,} suppressed", err=True)
+        echo(text)
+    echo(f"{len(rows):,} suppressed", err=True)

@@ -1,4 +1,3 @@
-import json
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -8,6 +7,7 @@ import click
 
 from deploy.commands.options import read
 from deploy.config.configuration import Configuration, ConfigurationError
+from deploy.escaping import echo, echo_json
 from deploy.failures import Misconfigured
 from deploy.rehearsal.bench import Coverage, Result, expected
 from deploy.rehearsal.casebook import Casebook
@@ -39,15 +39,18 @@ def test(context: click.Context, paths: tuple[Path, ...], update: bool, coverage
     if update:
         _update(failed)
     if as_json:
-        click.echo(json.dumps(_data(results, covered if coverage else None, update), indent=2, ensure_ascii=False))
+        echo_json(_data(results, covered if coverage else None, update))
     else:
         for result in failed:
-            click.echo(f"updated {_where(result)}" if update else _failure(result))
+            if update:
+                echo(f"updated {_where(result)}")
+            else:
+                _show_failure(result)
         for each in covered:
             _show_coverage(each)
         count = f"{len(results) - len(failed)} passed, {len(failed)} {'updated' if update else 'failed'}"
         seconds = time.perf_counter() - began
-        click.echo(f"{count} in {seconds:.1f} s" if results else "there are no tests: write `tests:` into a rule file")
+        echo(f"{count} in {seconds:.1f} s" if results else "there are no tests: write `tests:` into a rule file")
     context.exit(1 if failed and not update else 0)
 
 
@@ -81,23 +84,28 @@ def _where(result: Result) -> str:
     return f"{entry.document.path}:{entry.line}: {entry.name}"
 
 
-def _failure(result: Result) -> str:
-    lines = [click.style(f"FAILED {_where(result)}", bold=True), *(f"  {note}" for note in result.notes)]
+def _show_failure(result: Result) -> None:
+    from deploy.console import PlainConsole, one_line
+
+    console = PlainConsole(soft_wrap=True)
+    console.print(one_line((f"FAILED {_where(result)}", "bold")))
+    for note in result.notes:
+        console.print(one_line(f"  {note}"))
     for difference in result.differences:
         place = result.lines.get(difference.field)
-        lines.append(f"  {difference.field}{f'  ({place})' if place else ''}")
-        lines.append(click.style(f"    - {shown(difference.before)}", fg="green"))
-        lines.append(click.style(f"    + {shown(difference.after)}", fg="red"))
-    return "\n".join([*lines, ""])
+        console.print(one_line(f"  {difference.field}{f'  ({place})' if place else ''}"))
+        console.print(one_line((f"    - {shown(difference.before)}", "green")))
+        console.print(one_line((f"    + {shown(difference.after)}", "red")))
+    console.print()
 
 
 def _show_coverage(coverage: Coverage) -> None:
     rules, directives = coverage.unreached_rules(), coverage.unreached_directives()
-    click.echo(f"{coverage.subject.document.path}: " + ("no test reaches" if rules or directives else "all reached"))
+    echo(f"{coverage.subject.document.path}: " + ("no test reaches" if rules or directives else "all reached"))
     for rule in rules:
-        click.echo(f"  {rule.place.line}: the rule {rule.name}")
+        echo(f"  {rule.place.line}: the rule {rule.name}")
     for call in directives:
-        click.echo(f"  {call.place.line}: {call.directive.name}")
+        echo(f"  {call.place.line}: {call.directive.name}")
 
 
 def _data(results: Sequence[Result], covered: Sequence[Coverage] | None, updated: bool) -> dict[str, Any]:

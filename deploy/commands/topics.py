@@ -1,10 +1,10 @@
-import json
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 import click
 
 from deploy.commands.options import config_option, load
+from deploy.escaping import echo_json
 from deploy.failures import Failed
 from streams.topics import Topic
 
@@ -37,19 +37,20 @@ def topics(context: click.Context, folder: Path, create: bool, as_json: bool) ->
     wrong = {mismatch.topic.name for mismatch in compare_topics(declared, there)}
     if as_json:
         rows = [{"topic": it.name, "declared": it.partitions, "there": there.get(it.name)} for it in declared]
-        click.echo(json.dumps(rows, indent=2))
+        echo_json(rows)
     else:
         _show(declared, there, wrong)
     context.exit(1 if wrong else 0)
 
 
 def _show(declared: Sequence[Topic], there: Mapping[str, int], wrong: Collection[str]) -> None:
-    from rich.console import Console
     from rich.table import Table
+
+    from deploy.console import PlainConsole
 
     table = Table("topic", "declared", "there", "", box=None)
     for topic in declared:
         verdict = "" if topic.name not in wrong else "differs" if topic.name in there else "missing"
         expected = "any" if topic.partitions is None else str(topic.partitions)
         table.add_row(topic.name, expected, str(there.get(topic.name, "-")), verdict)
-    Console(highlight=False).print(table)
+    PlainConsole().print(table)

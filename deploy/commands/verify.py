@@ -6,6 +6,7 @@ import click
 
 from deploy.commands.options import config_option, load, read_event
 from deploy.config.mistakes import hint_at
+from deploy.escaping import echo, echo_json
 
 
 @click.command()
@@ -37,19 +38,19 @@ def verify(context: click.Context, integration: str, file: str, code: str | None
     except UnverifiableError as error:
         raise Failed(str(error)) from error
     if as_json:
-        click.echo(json.dumps({"deliveries": [verdict.data() for verdict in verdicts]}, indent=2, ensure_ascii=False))
+        echo_json({"deliveries": [verdict.data() for verdict in verdicts]})
     else:
         for verdict in verdicts:
             name = f"rule {verdict.rule}" if verdict.rule else "no rule"
             if verdict.result is None:
-                click.echo(f"{name}: nothing is sent: {verdict.reason}")
+                echo(f"{name}: nothing is sent: {verdict.reason}")
             elif isinstance(verdict.result, Delivered):
-                click.echo(f"{name}: taken ({verdict.status})")
+                echo(f"{name}: taken ({verdict.status})")
             else:
                 status = f" ({verdict.status})" if verdict.status else ""
-                click.echo(f"{name}: not taken{status} {verdict.reason}".rstrip())
+                echo(f"{name}: not taken{status} {verdict.reason}".rstrip())
                 if verdict.answer:
-                    click.echo(json.dumps(verdict.answer, indent=2, ensure_ascii=False))
+                    echo_json(verdict.answer)
                 for field, where in verdict.lines:
-                    click.echo(f"{where}: {field}")
+                    echo(f"{where}: {field}")
     context.exit(0 if verdicts and all(isinstance(it.result, Delivered) for it in verdicts) else 1)

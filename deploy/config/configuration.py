@@ -89,11 +89,15 @@ class _Reader:
         reading = self._reading
         if not reading.folder.is_dir():
             raise ConfigurationError([RuleError("there is no such folder", path=str(reading.folder))])
+        folder = reading.folder / "sources"
         settings = self._read_settings()
         sources = SourceReader(reading, self._suppression)
         index = sources.read(settings)
         consent = settings.consent if settings else ConsentSettings()
-        integrations = IntegrationReader(reading, sources.names, consent).read()
+        integrations = IntegrationReader(reading, sources.names, consent, sources.known).read()
+        if not sources.names:
+            hint = "write sources/NAME.yaml with a write key"
+            reading.warnings.append(RuleError("there is no source, so that no event comes in", hint, path=str(folder)))
         if reading.mistakes or settings is None:
             raise ConfigurationError(self._sorted_mistakes(), reading.files.used)
         return Configuration(

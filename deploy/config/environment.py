@@ -1,20 +1,42 @@
-"""Values from the environment: `${NAME}`, where it is a whole scalar."""
+"""Values from outside a file: `${NAME}` from the environment, `${file:/path}` from a file, each a whole scalar."""
 
 import os
 import re
+import stat
 from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from deploy.config.mistakes import Place
 
-REFERENCE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
+REFERENCE = re.compile(r"\$\{(?:([A-Za-z_][A-Za-z0-9_]*)|file:(/[^{}\r\n]+))\}")
+"""The name of a variable, or the path of a file."""
 UNSET = "***"
-"""Stands for the value of a variable that is not set."""
+"""Stands for the value of a reference that cannot be resolved."""
+MAX_SECRET_BYTES = 65_536
+
+_OF_A_FILE = re.compile(r"\$\{\s*file\s*:?", re.IGNORECASE)
+
+
+@dataclass(frozen=True, slots=True)
+class Unresolved:
+    """A reference without a value; `wrong` is whether it has to be changed where it is, too, not only set."""
+
+    name: str
+    message: str
+    hint: str | None = None
+    wrong: bool = False
 
 
 def is_reference(value: object) -> bool:
-    """Whether a scalar is `${NAME}` and nothing else."""
+    """Whether a scalar is `${NAME}` or `${file:/path}` and nothing else."""
     return isinstance(value, str) and REFERENCE.fullmatch(value) is not None
+
+
+def has_reference(text: str) -> bool:
+    """Whether there is a reference in a text, or something that was meant to be one to a file."""
+    return REFERENCE.search(text) is not None or _OF_A_FILE.search(text) is not None
 
 
 def find_texts(data: Any, at: Place = ()) -> Iterator[tuple[Place, str]]:
@@ -25,16 +47,44 @@ def find_texts(data: Any, at: Place = ()) -> Iterator[tuple[Place, str]]:
         yield from find_texts(value, (*at, key))
 
 
-def fill(data: Any, unset: dict[Place, str], at: Place = ()) -> Any:
-    """The data with each `${NAME}` replaced; a variable that is not set, or empty, is noted in `unset` by its place."""
+def fill(data: Any, unresolved: dict[Place, Unresolved], at: Place = ()) -> Any:
+    """Return the data with each reference replaced; those without a value are noted in `unresolved` by their place."""
     if isinstance(data, dict):
-        return {key: fill(value, unset, (*at, key)) for key, value in data.items()}
+        return {key: fill(value, unresolved, (*at, key)) for key, value in data.items()}
     if isinstance(data, list):
-        return [fill(value, unset, (*at, index)) for index, value in enumerate(data)]
+        return [fill(value, unresolved, (*at, index)) for index, value in enumerate(data)]
     reference = REFERENCE.fullmatch(data) if isinstance(data, str) else None
     if reference is None:
         return data
-    value = os.environ.get(reference[1])
-    if not value:
-        unset[at] = reference[1]
-    return value or UNSET
+    value = _read_file(reference[2]) if reference[2] else _read_variable(reference[1])
+    if isinstance(value, Unresolved):
+        unresolved[at] = value
+        return UNSET
+    return value
+
+
+def _read_variable(name: str) -> str | Unresolved:
+    return os.environ.get(name) or Unresolved(name, f"the environment variable {name} is not set")
+
+
+def _read_file(name: str) -> str | Unresolved:
+    """Read a secret from a file, without the line break at its end."""
+
+    def unresolved(reason: str, hint: str | None = None, *, wrong: bool = True) -> Unresolved:
+        return Unresolved(f"file:{name}", f"the file {name} {reason}", hint, wrong)
+
+    try:
+        status = Path(name).stat()
+        if not stat.S_ISREG(status.st_mode):
+            return unresolved("is a folder" if stat.S_ISDIR(status.st_mode) else "is not a file", "name a file")
+        if status.st_size > MAX_SECRET_BYTES:
+            return unresolved(f"is too large: {status.st_size:,} bytes", f"at most {MAX_SECRET_BYTES:,} are read")
+        value = Path(name).read_bytes().decode("utf-8-sig").rstrip("\r\n")
+    except FileNotFoundError:
+        return unresolved("does not exist", "write the secret into it, or mount it", wrong=False)
+    except UnicodeDecodeError:
+        return unresolved("is not UTF-8 text")
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+        return unresolved(f"cannot be read: {reason}", "let the user that Turnout runs as read it")
+    return value or unresolved("is empty", "write the secret into it")

@@ -6,12 +6,15 @@ from datetime import UTC, datetime
 from typing import Any, Literal
 
 from deploy.config.files import IntegrationFile
+from deploy.config.known_names import KnownNames
+from deploy.config.loss_check import check_losses
 from deploy.config.mistakes import hint_at
 from deploy.config.payload_check import check_payload
 from deploy.config.reading import Reading, keys_of
 from deploy.config.sunset import find_ending
 from forwarders import registry
 from forwarders.contract import Forwarder, Settings
+from forwarders.extras import find_missing
 from streams.consent import Consent, ConsentSettings
 from streams.ruleset import Route, Sample
 from streams.settings import DeliverySettings
@@ -48,10 +51,13 @@ class Integration:
 
 
 class IntegrationReader:
-    """Reads the integrations of a folder; `sources` are the names of its sources, `consent` how that is read."""
+    """Reads the integrations of a folder.
 
-    def __init__(self, reading: Reading, sources: Collection[str], consent: ConsentSettings) -> None:
-        self._reading, self._sources, self._consent = reading, list(sources), consent
+    `sources` are the names of its sources, `consent` is how that is read, `known` are the names that events have.
+    """
+
+    def __init__(self, reading: Reading, sources: Collection[str], consent: ConsentSettings, known: KnownNames) -> None:
+        self._reading, self._sources, self._consent, self._known = reading, list(sources), consent, known
 
     def read(self) -> dict[str, Integration]:
         """Those without mistakes, by name."""
@@ -70,6 +76,8 @@ class IntegrationReader:
             ending := find_ending(document, forwarder.contract, data.get("settings"), datetime.now(UTC).date())
         ):
             self._reading.warnings.append(ending)
+        if forwarder:
+            self._check_libraries(document, forwarder, data.get("settings"))
         rules = self._read_rules(document, forwarder)
         if len(self._reading.mistakes) > before or not (file and forwarder and rules):
             return None
@@ -92,6 +100,14 @@ class IntegrationReader:
             if isinstance(name, str) and name not in self._sources:
                 hint = hint_at(name, self._sources)
                 self._reading.complain(document, f"no source is called {name!r}", hint, at=("sources", index))
+
+    def _check_libraries(self, document: Document, forwarder: type[Forwarder[Any]], settings: object) -> None:
+        """Warn only: the collector, the router and `check` run on machines without them."""
+        missing = find_missing(forwarder.libraries(settings if isinstance(settings, dict) else {}))
+        if missing:
+            module, hint = missing
+            message = f"{forwarder.contract.name} needs {module}, which is not installed here"
+            self._reading.warnings.append(document.error(message, hint, at=("forwarder",)))
 
     def _find_forwarder(self, document: Document, name: object) -> type[Forwarder[Any]] | None:
         try:
@@ -121,8 +137,11 @@ class IntegrationReader:
         self._reading.mistakes += mistakes
         if rules and forwarder:
             findings = check_payload(rules, forwarder.contract)
-            self._reading.mistakes += findings.mistakes
+            losses = check_losses(rules, self._known)
+            warned = {(it.path, it.line, it.column) for it in findings.warnings}
+            self._reading.mistakes += [*findings.mistakes, *losses.mistakes]
             self._reading.warnings += findings.warnings
+            self._reading.warnings += [it for it in losses.warnings if (it.path, it.line, it.column) not in warned]
         return rules
 
     def _find_preset(self, document: Document, forwarder: type[Forwarder[Any]] | None) -> Document | None:

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from deploy.config.environment import REFERENCE, fill, find_texts, is_reference
+from deploy.config.environment import REFERENCE, Unresolved, fill, find_texts, has_reference, is_reference
 from deploy.config.mistakes import WANTS_MORE, Place, find_complaints, find_secrets
 from deploy.config.settings import TurnoutSettings, variable
 from streams.enrichment.files import Files
@@ -20,7 +20,7 @@ Model = TypeVar("Model", bound=BaseModel)
 
 @dataclass(frozen=True, slots=True)
 class Unset:
-    """An environment variable that a file names and that is not set."""
+    """An environment variable that a file names and that is not set; or `file:` and a file that is not there."""
 
     variable: str
     error: RuleError
@@ -78,18 +78,22 @@ class Reading:
                 self.complain(document, f"{dotted(place)}: a secret is written out", hint, at=place)
                 unknown.add(place)
         for place in texts.keys() - secrets:
-            if REFERENCE.search(texts[place]) and not (at and is_reference(texts[place])):
+            if has_reference(texts[place]) and not (at and is_reference(texts[place])):
                 hint = "it is where it is the whole value" if at else "only secrets are"
+                if at and not REFERENCE.search(texts[place]):
+                    hint = "write '${file:/run/secrets/NAME}', with the whole path"
                 if model is TurnoutSettings:
                     hint = f"set {variable(place)} in the environment"
                 self.complain(document, f"{dotted(place)}: `${{…}}` is not replaced here", hint, at=place)
                 unknown.add(place)
-        unset: dict[Place, str] = {}
+        unset: dict[Place, Unresolved] = {}
         filled = fill(data, unset, at)
-        self.unset += [
-            Unset(name, document.error(f"the environment variable {name} is not set", at=place))
-            for place, name in unset.items()
-        ]
+        for place, each in unset.items():
+            error = document.error(each.message, each.hint, at=place)
+            if each.wrong:
+                self.mistakes.append(error)
+            else:
+                self.unset.append(Unset(each.name, error))
         return filled, unknown | unset.keys()
 
     def validate(

@@ -18,7 +18,7 @@ from transforms.directives import DIRECTIVES, Directive
 Schema = dict[str, Any]
 
 _DIALECT = "http://json-schema.org/draft-07/schema#"
-_REFERENCE = {"type": "string", "pattern": f"^{REFERENCE.pattern}$", "description": "From the environment."}
+_REFERENCE = {"type": "string", "pattern": f"^{REFERENCE.pattern}$", "description": "From the environment or a file."}
 _SCALARS = ("string", "integer", "number", "boolean")
 _DIRECTIVE = {"$ref": "#/definitions/directive"}
 _REMOVE = {"type": "object", "properties": {"@remove": {"const": True}}, "required": ["@remove"]}

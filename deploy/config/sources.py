@@ -7,6 +7,8 @@ from pydantic import SecretStr
 
 from deploy.config.event_check import check_made, check_repairs
 from deploy.config.files import SourceFile
+from deploy.config.known_names import KnownNames
+from deploy.config.loss_check import check_losses
 from deploy.config.mistakes import Place, hint_at
 from deploy.config.plan_check import check_plan
 from deploy.config.reading import Reading, dotted, keys_of
@@ -39,19 +41,25 @@ class SourceRules:
 
 
 class SourceReader:
-    """Reads the sources of a folder; `files` and `rules` are theirs by name, `names` also of those with mistakes."""
+    """Reads the sources of a folder.
+
+    `files` and `rules` are theirs by name, `names` also of those with mistakes; `known` are the names that events have.
+    """
 
     def __init__(self, reading: Reading, suppression: Suppression) -> None:
         self._reading, self._suppression = reading, suppression
         self.files: dict[str, SourceFile] = {}
         self.names: list[str] = []
         self.rules: dict[str, SourceRules] = {}
+        self.known = KnownNames.of()
+        self._readable_plans: list[Plan] = []
         self._plans: dict[str, PlanStep | None] = {}
 
     def read(self, settings: TurnoutSettings | None) -> Sources:
         """All of them, after their plans; none where two contradict each other."""
         for document in self._reading.documents("plans"):
             self._read_plan(document)
+        self.known = KnownNames.of(self._readable_plans)
         sources = [self._read_source(document) for document in self._reading.documents("sources")]
         return self._index([source for source in sources if source], settings)
 
@@ -97,6 +105,9 @@ class SourceReader:
         self._reading.mistakes += mistakes
         if rules is not None:
             self._reading.mistakes += check_made(rules, file.kinds or ()) if file.webhook else check_repairs(rules)
+            losses = check_losses(rules, self.known, of_events=file.webhook is None)
+            self._reading.mistakes += losses.mistakes
+            self._reading.warnings += losses.warnings
             self.rules[file.source] = SourceRules(document, rules)
         return rules
 
@@ -174,6 +185,8 @@ class SourceReader:
         mistakes = list(check_plan(document, plan)) if plan else []
         self._reading.mistakes += mistakes
         self._plans[str(data.get("plan"))] = PlanStep(plan) if plan and not mistakes else None
+        if plan and not mistakes:
+            self._readable_plans.append(plan)
 
     def _find_plan(self, document: Document, name: str | None) -> PlanStep | None:
         if name is None:

@@ -32,9 +32,14 @@ A configuration folder holds `turnout.yaml`, a file for each source in `sources/
 `integrations/`, and one for each tracking plan in `plans/`. `deploy/example` is one that runs as it is. `turnout check
 DIR` finds every mistake in a folder; every other command checks first.
 
-A value `'${{NAME}}'` comes from the environment. It must be the whole value, and may stand in a forwarder's settings,
-and in place of any secret. A secret that is written out is refused. A process wants only the variables of the files it
-needs: the collector and the router those of the sources, a forwarder those of its integrations.
+Write `'${{NAME}}'` for a value from the environment, and `'${{file:/run/secrets/name}}'` for the content of a file, as
+Docker and Kubernetes mount secrets. The path is absolute, and the line break at the file's end is left out. Either must
+be the whole value, and may stand in a forwarder's settings and in place of any secret. A secret that is written out is
+refused. A process wants only the variables and files that its configuration files name: the collector and the router
+those of the sources, a forwarder those of its integrations. Restart a process after a secret has changed.
+
+A file that is a folder, empty, larger than 64 KB, not UTF-8 or not readable is a mistake. One that does not exist is
+only a mistake for the process that wants it, as a variable that is not set: `turnout check` lists both.
 """
 
 TURNOUT = """

@@ -1,5 +1,6 @@
 """Logs: JSON lines on stderr, without anything of an event."""
 
+import json
 import logging
 import sys
 from typing import Any
@@ -7,6 +8,7 @@ from typing import Any
 import orjson
 import structlog
 
+from deploy.escaping import escape
 from streams.logs import trouble
 
 READY = "ready"
@@ -23,7 +25,7 @@ def set_up() -> None:
             structlog.contextvars.merge_contextvars,
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso"),
-            structlog.processors.JSONRenderer(serializer=orjson.dumps),
+            structlog.processors.JSONRenderer(serializer=_encode),
         ],
         wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
         logger_factory=structlog.BytesLoggerFactory(sys.stderr.buffer),
@@ -35,6 +37,15 @@ def set_up() -> None:
 def say_ready(process: str, **facts: Any) -> None:
     """Say that a process has begun its work."""
     structlog.get_logger().info(READY, process=process, **facts)
+
+
+def _encode(facts: Any, **options: Any) -> bytes:
+    """Encode a line of the log, in which a terminal finds nothing to obey."""
+    try:
+        encoded = orjson.dumps(facts, **options)
+    except TypeError:  # half of a surrogate pair
+        encoded = json.dumps(facts, default=str).encode()
+    return escape(encoded.decode()).encode()
 
 
 class _Handler(logging.Handler):

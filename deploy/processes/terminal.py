@@ -6,10 +6,11 @@ from time import monotonic
 from typing import Any
 
 import orjson
-from rich.console import Console
 from rich.text import Text
 
 from deploy.config.configuration import Configuration
+from deploy.console import PlainConsole, one_line
+from deploy.escaping import escape
 from deploy.processes.watch import Fate, News, Seen
 from streams.topics import QUARANTINED_REASON, Outcome, Rejected
 
@@ -35,17 +36,17 @@ class Terminal:
     """Prints events and what became of them."""
 
     def __init__(self, configuration: Configuration) -> None:
-        self._console = Console(highlight=False)
+        self._console = PlainConsole()
         self._configuration = configuration
         self._second, self._count = 0, 0
 
     def say(self, text: str = "", style: str = "") -> None:
         """Print a line as it stands, never broken, so that it can be copied."""
-        self._console.print(Text(text, style), soft_wrap=True)
+        self._console.print(Text(escape(text), style), soft_wrap=True)
 
     def complain(self, process: str, text: str) -> None:
         """Print a warning of one of the processes."""
-        self._console.print(Text.assemble((f"{process}: ", "yellow"), text))
+        self._console.print(one_line((f"{process}: ", "yellow"), text))
 
     def welcome(self, address: str) -> None:
         """Print where to send events to, with a line to copy."""
@@ -66,13 +67,13 @@ class Terminal:
             return
         seen, fates, pending = news
         event = seen.event or {}
-        title = Text.assemble(
+        title = one_line(
             (f"{event.get('type', '')} {event.get('event') or event.get('name') or ''}".strip(), "bold"),
             f"  user {event.get('userId') or event.get('anonymousId')}  from {seen.source or 'its write key'}",
         )
         self._console.print(title)
         for note in () if seen.is_told else seen.notes:
-            self._console.print(Text.assemble(("  noted", "yellow"), f"  {note}"), no_wrap=True, overflow="ellipsis")
+            self._console.print(one_line(("  noted", "yellow"), f"  {note}"), no_wrap=True, overflow="ellipsis")
         rows = [
             (fate.integration, fate.outcome, fate.rule, self._explain(fate, seen))
             for fate in sorted(fates, key=lambda it: it.integration)
@@ -80,7 +81,7 @@ class Terminal:
         rows += [(name, "waiting", "", "not answered yet; it is tried again") for name in pending]
         wide = [max(len(row[column]) for row in rows) if rows else 0 for column in range(3)]
         for name, outcome, rule, text in rows:
-            line = Text.assemble(
+            line = one_line(
                 f"  {name:<{wide[0]}}  ",
                 (f"{outcome:<{wide[1]}}", _COLOURS.get(outcome, "yellow")),
                 f"  {rule:<{wide[2]}}  {text}",
@@ -91,9 +92,9 @@ class Terminal:
         """Print why an event is none, or is kept aside."""
         if self._has_room():
             how = rejected.reason if rejected.reason == QUARANTINED_REASON else "rejected"
-            self._console.print(Text.assemble((how, "red"), f"  {rejected.detail}"))
+            self._console.print(one_line((how, "red"), f"  {rejected.detail}"))
             value = (rejected.value or b"").decode(errors="replace")
-            self._console.print(Text(f"  {value}"), no_wrap=True, overflow="ellipsis")
+            self._console.print(one_line(f"  {value}"), no_wrap=True, overflow="ellipsis")
 
     def _explain(self, fate: Fate, seen: Seen) -> str:
         if fate.reason:

@@ -269,7 +269,7 @@ def _fields(trace: Trace, at: Keys) -> Iterator[PayloadField]:
     directive = node.directive.name if isinstance(node, Call) else "@template" if isinstance(node, Template) else None
     reads = [(path_text(path), value) for path, value in trace.reads]
     tests = [path for test in trace.tests for path in _tested(test)]
-    failed = any(each.failed for each in trace.walk())
+    failed = trace.failed_within
     if isinstance(node, Read):
         directive = "path"
     yield PayloadField(dotted(at), trace.value, directive, _where(node.place), [*tests, *reads], failed)

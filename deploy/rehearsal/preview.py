@@ -24,12 +24,14 @@ from streams.gate import find_source, held_back
 from streams.ruleset import Route
 from streams.sources import Source
 from streams.steps import Held, take
-from streams.topics import FORWARDED, Outcome, Topics
+from streams.topics import FORWARDED, Delivery, Origin, Outcome, Topics
 from transforms import DROP, Failure, RuleError, read_rules
 from transforms.documents import Document
 
 _NOT_YAML = re.compile("[\x7f-\x9f\u2028\u2029\ufeff\ufffe\uffff]")
 """What JSON may hold as it stands and YAML may not."""
+
+_NOWHERE = Origin("", 0, 0)
 
 STANDSTILL = datetime(2026, 1, 1, tzinfo=UTC)
 """For an event without a time where the result must be the same every day."""
@@ -140,10 +142,14 @@ def _take(route: Route, forwarder: AnyForwarder, prepared: Prepared, rule: str, 
         return Taken(rule, Outcome.FILTERED, "the rule drops it" if rule else "no rule takes it")
     if isinstance(payload, Failure):
         return Taken(rule, Outcome.DEAD, f"{payload.path}:{payload.line}:{payload.column}: {payload.error}")
-    if complaint := forwarder.complaint(payload):
-        return Taken(rule, Outcome.DEAD, f"payload: {complaint}", payload)
     name, kind = prepared.event.get("event"), prepared.event["type"]
     item_id = prepared.message_id if route.single else f"{prepared.message_id}:{rule}"
+    try:
+        Delivery(item_id, rule, "", kind, name, prepared.time, "", "", _NOWHERE, payload).encode()
+    except TypeError as error:  # as the router, which makes a dead letter of it
+        return Taken(rule, Outcome.DEAD, f"not_json: {error}")
+    if complaint := forwarder.complaint(payload):
+        return Taken(rule, Outcome.DEAD, f"payload: {complaint}", payload)
     item = Item(item_id, payload, kind, name, prepared.time)
     try:
         request = forwarder.request([item]) if isinstance(forwarder, HttpForwarder) else forwarder.preview([item])

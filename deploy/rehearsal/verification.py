@@ -112,7 +112,7 @@ class _Asking:
         answer = replace(answer, body=self._mask(answer.body.decode(errors="replace")).encode())
         said = answer.json if answer.json is not None else answer.body[:4096].decode(errors="replace")
         lines = () if isinstance(result, Delivered) else tuple(_lines(said, fields))
-        reason = f"{result.reason} {result.detail}".strip() if isinstance(result, Dead) else ""
+        reason = self._mask(f"{result.reason} {result.detail}".strip()) if isinstance(result, Dead) else ""
         return Verdict(rule, result, reason, answer.status, said, lines)
 
 

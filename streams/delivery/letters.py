@@ -11,8 +11,8 @@ from streams.events import rfc3339
 from streams.guard import INTERNAL, describe
 from streams.topics import DeadLetter
 
-QUOTED_BYTES = 4096
-"""How much of a vendor's answer a dead letter keeps."""
+QUOTED_CHARACTERS = 4096
+"""How much of a vendor's answer, and of what is made of it, a dead letter keeps."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,13 +39,11 @@ class Letters:
             self._integration,
             parcel.delivery.data(),
             dead.reason,
-            self._mask(dead.detail),
+            self._mask.excerpt(dead.detail, QUOTED_CHARACTERS),
             parcel.attempts,
             rfc3339(self._clock()),
             self._masked(request) if request else None,
-            {"status": answer.status, "body": self._mask(answer.body[:QUOTED_BYTES].decode(errors="replace"))}
-            if answer
-            else None,
+            {"status": answer.status, "body": self._mask.excerpt(answer.body, QUOTED_CHARACTERS)} if answer else None,
         )
 
     def _masked(self, request: Request) -> Mapping[str, Any]:

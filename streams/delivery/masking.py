@@ -17,6 +17,10 @@ CORE: Final = 6
 """The shortest stretch of base64 that counts as a secret's: shorter ones stand in many a text by chance."""
 
 
+BYTES_OF_A_CHARACTER: Final = 4
+"""At most, in UTF-8."""
+
+
 class Mask:
     """Puts *** for the secrets of `settings`, and for those learnt later, as they are and encoded.
 
@@ -40,9 +44,23 @@ class Mask:
         """The text with *** for each secret."""
         return self._pattern.sub("***", text) if self._pattern else text
 
+    def excerpt(self, text: str | bytes, length: int) -> str:
+        """Return the first `length` characters with *** for each secret, also for one that goes on behind them."""
+        window = length + self._longest
+        if isinstance(text, bytes):
+            text = text[: window * BYTES_OF_A_CHARACTER].decode(errors="replace")
+        parts, at = [], 0
+        for found in self._pattern.finditer(text[:window]) if self._pattern else ():
+            if found.start() >= length:
+                break
+            parts += [text[at : found.start()], "***"]
+            at = found.end()
+        return "".join([*parts, text[at:length]])
+
     def _compile(self) -> re.Pattern[str] | None:
         # The longest first, since one may contain another.
         forms = sorted(self._settled.union(*self._learnt), key=len, reverse=True)
+        self._longest = len(forms[0]) if forms else 0
         return re.compile("|".join(map(re.escape, forms))) if forms else None
 
 

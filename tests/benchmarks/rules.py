@@ -1,4 +1,4 @@
-"""Mappings a second on one core, beside a hand-written function and the peers, and the load of many rule files.
+"""Mappings per second of CPU time, beside a hand-written function and the peers, and the load of many rule files.
 
 Run: python -m tests.benchmarks.rules
 """
@@ -185,7 +185,7 @@ def for_segment(mapping: Any) -> Any:
 
 
 def segment_rate() -> float | None:
-    """Mappings a second of Segment's engine on Node; None where there is no Node."""
+    """Return the mappings per second of CPU time of Segment's engine; None if Node is not installed."""
     found = npm.command(Path(__file__).with_name("segment.js"), HERE)
     if found is None:
         return None
@@ -196,7 +196,7 @@ def segment_rate() -> float | None:
 
 
 def bloblang_rate() -> float | None:
-    """Mappings a second of Bloblang, with the event parsed and one processor; None where there is no Go."""
+    """Return the mappings per second of CPU time of Bloblang, of a parsed event; None if Go is not installed."""
     go, folder = shutil.which("go"), Path(__file__).with_name("bloblang")
     if go is None:
         return None

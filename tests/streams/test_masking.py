@@ -79,3 +79,26 @@ def test_learnt():
     for n in range(LEARNT):
         mask.learn(f"learnt-{n}.")
     assert mask("settled first learnt-0.") == "*** first ***"
+
+
+@pytest.mark.parametrize("start", range(20, 45))
+@pytest.mark.parametrize("encoding", ENCODINGS)
+def test_a_secret_across_the_cut(encoding: str, start: int):
+    """No part of a secret is left of a text that is cut within it, as text or as bytes."""
+    secret = 'p+/= "ä\n\\key'
+    encoded = ENCODINGS[encoding](secret)
+    text = "ö" * start + encoded + "." * 50
+    mask = Mask(Settings(key=SecretStr(secret)))
+    expected = ("ö" * start + "***" if start < 40 else "ö" * 40) + "." * max(0, 40 - start - len(encoded))
+    assert mask.excerpt(text, 40) == mask.excerpt(text.encode(), 40) == expected
+
+
+def test_an_excerpt_without_secrets_is_the_beginning():
+    """Text is cut at the length asked for, and no character is split."""
+    assert Mask(Settings()).excerpt("öö" * 10, 5) == Mask(Settings()).excerpt(("öö" * 10).encode(), 5) == "ööööö"
+
+
+def test_secrets_behind_the_cut_do_not_move_into_it():
+    """What stands behind the cut stays away, however much was masked before it."""
+    mask = Mask(Settings(key=SecretStr("secret-secret-secret")))
+    assert mask.excerpt("secret-secret-secret" * 10, 30) == "******"

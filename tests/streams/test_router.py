@@ -424,6 +424,21 @@ async def test_events_and_outcomes_are_counted(bench: Bench):
     assert [after - was for after, was in zip(counts(), before, strict=True)] == [4, 2, 1, 1]
 
 
+async def test_values_that_rules_left_out_are_counted(bench: Bench):
+    """A number that JSON cannot hold is missing from the payload, and the delivery is forwarded."""
+
+    def count() -> float:
+        return REGISTRY.get_sample_value("turnout_router_left_out_values_total", {"directive": "@number"}) or 0
+
+    before = count()
+    await bench.route(event(0, properties={"revenue": "1e999"}), event(1, properties={"revenue": "5"}))
+    assert count() - before == 1
+    assert [delivery.payload for delivery in await bench.deliveries("one")] == [
+        {"name": "purchase", "user": "u"},
+        {"name": "purchase", "value": 5, "user": "u"},
+    ]
+
+
 async def test_an_enrichment_that_fails_is_noted_and_stops_nothing(bench: Bench):
     """A bot's event has its outcome and reason; one that could not be enriched goes on as it was, with a note."""
 

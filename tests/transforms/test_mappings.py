@@ -27,7 +27,12 @@ def test_mapping(case):
 
 @pytest.mark.parametrize("case", _cases(CASES / "conditions.yaml"))
 def test_condition(case):
-    """A condition holds for the events of its case, and not for the others."""
+    """A condition holds for the events of its case and not for the others, or is refused with a hint."""
+    if "refused" in case:
+        with pytest.raises(RuleError) as caught:
+            compile_condition(case["when"])
+        assert case["refused"] in str(caught.value)
+        return
     condition = compile_condition(case["when"])
     assert [event for event in case["holds"] if condition(event) is not True] == []
     assert [event for event in case["not"] if condition(event) is not False] == []

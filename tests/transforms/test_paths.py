@@ -1,17 +1,21 @@
 """Paths: what they find is what jsonpath-ng finds, but for a null or false on the way."""
 
+import re
+import time
 import warnings
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import HealthCheck, assume, example, given, settings
 from hypothesis import strategies as st
 from jsonpath_ng.ext import parse
 
 from tests import fuzzing
 from transforms import MISSING, RuleError, compile_mapping
 from transforms.documents import Document
-from transforms.paths import parse_path
+from transforms.paths import parse_loose_path, parse_path
+from transforms.tree import Index, Name
+from transforms.wording import path_text
 
 NAMES = ["a", "b", "c"]
 # Truthy scalars only: for the others `$.a.b` yields the value on the way, as in Segment's kit.
@@ -77,3 +81,159 @@ def test_what_a_path_may_have(row):
     else:
         found = compile_mapping(row["path"])(EVENT)
         assert _exactly("nothing" if found is MISSING else found) == _exactly(row["finds"])
+
+
+PIECES = st.sampled_from(
+    [
+        *(
+            "$",
+            ".",
+            "..",
+            "a",
+            "b",
+            "ö",
+            "😀",
+            "1",
+            "01",
+            "0.1",
+            "[0]",
+            "[01]",
+            "[ 1 ]",
+            "[-1]",
+            "[1:]",
+            "[0,1]",
+            "[*]",
+            ".*",
+        ),
+        *(
+            "['a']",
+            '["b"]',
+            "['a','b']",
+            "[a]",
+            "[last]",
+            ",",
+            " ",
+            "\t",
+            "\r\n",
+            "-",
+            "(",
+            ")",
+            "?",
+            "@",
+            "`len`",
+            "[?@.a == 1]",
+        ),
+    ]
+)
+TEXTS = st.lists(PIECES, min_size=1, max_size=6).map("".join)
+
+
+def _parsed(parse, text):
+    """The path, None if it was refused with a hint."""
+    try:
+        return parse(text)
+    except RuleError as error:
+        return pytest.fail(f"no hint: {error}") if not error.hint else None
+
+
+def _bare(text):
+    """A path's text without blanks, and with names and wildcards in one form."""
+    text = re.sub(r"[ \t\r\n()]", "", text).replace("'", '"')
+    text = re.sub(r'\.\.\["([^"]*)"\]', r"..\1", text)
+    return re.sub(r'\["([^",]*)"\]', r".\1", text).replace("..*", "..[*]").replace(".*", "[*]")
+
+
+@settings(max_examples=1_000, deadline=None)
+@given(TEXTS | TEXTS.map(lambda text: f"$.{text}"))
+@example("$.a,b")
+@example("$.l[last]")
+@example("$.l[01]")
+@example("$ .a")
+@example(" $")
+@example("$.a[b]")
+def test_no_character_of_a_path_is_lost(text):
+    """A path is read so that all of its names, indexes and signs are in what was read, or is refused with a hint."""
+    path = _parsed(parse_path, text)
+    if path is None:
+        return
+    assert _bare(path_text(path)) == _bare(text)
+    assert parse_path(path_text(path)) == path
+
+
+@settings(max_examples=1_000, deadline=None)
+@given(TEXTS | TEXTS.map(lambda text: f"$.{text}"))
+def test_a_loose_path_is_jsonpath_or_names_between_dots(text):
+    """What `@path` and templates take is a JSONPath, with or without `$`, or names with dots between."""
+    path = _parsed(parse_loose_path, text)
+    if path is None:
+        return
+    names = re.split(r"\.|\[(\d+)\]", text.removeprefix("$."))
+    dotted = [each.name if isinstance(each, Name) else str(getattr(each, "index", None)) for each in path.segments]
+    if dotted == [name for name in names if name]:
+        return
+    assert " " not in re.sub(r"\[.*?\]", "", text)
+    rooted = text if text.startswith("$") else f"${text}" if text[:1] in {".", "["} else f"$.{text}"
+    assert path.segments == (() if text in {"", ".", "$", "$."} else parse_path(rooted).segments)
+
+
+@settings(max_examples=1_000, deadline=None)
+@given(TEXTS, EVENTS)
+def test_a_path_that_only_the_event_knows(text, event):
+    """It finds what the same path finds in a rule file, if it is one of names and indexes; else it is missing."""
+    event["path"] = text
+    found = compile_mapping({"@path": {"@path": "$.path"}})(event)
+    try:
+        path = parse_loose_path(text)
+    except RuleError:
+        assert found is MISSING
+        return
+    plain = all(isinstance(segment, Name | Index) for segment in path.segments)
+    assert found == (compile_mapping({"@path": text})(event) if plain else MISSING)
+
+
+@pytest.mark.parametrize(
+    "text", ["$ .a", "$.a .b", "$.a [0]", " $.a", "$.a ", "$.a. b", "$.l[01]", "$.a[b]", "a[last]", "@.a"]
+)
+def test_a_path_that_segment_reads_otherwise_is_refused(text):
+    """What is a name to Segment, and another path or none to JSONPath, is refused in `@path` and in templates."""
+    for mapping in ({"@path": text}, {"@template": f"x {{{{{text}}}}}"}):
+        if "@template" in mapping and text != text.strip():
+            continue  # Segment takes blanks at the ends of a placeholder out
+        with pytest.raises(RuleError) as caught:
+            compile_mapping(mapping)
+        assert caught.value.hint
+
+
+@pytest.mark.parametrize("text", ["$ .a", " $", " $.a", "$ ", "$ [0]", "\t$", "$\n.a"])
+def test_a_value_that_is_nearly_a_path_is_refused(text):
+    """Text that is no path for a blank is refused, and `@literal` says that it is text."""
+    with pytest.raises(RuleError, match="is neither a path nor plain text") as caught:
+        compile_mapping({"a": text})
+    assert "@literal" in caught.value.hint
+    assert compile_mapping({"@literal": text})({}) == text
+
+
+def test_half_of_a_surrogate_pair():
+    """A regular expression reads it as U+FFFD; it is refused within one."""
+    event = {"l": [{"v": "a\ud800b", "n": 1}, {"v": "b\ud800", "n": 2}], "s": "x\udfff"}
+    assert compile_mapping("$.l[?(@.v =~ 'a.b')].n")(event) == [1]
+    assert compile_mapping({"@match": {"value": "$.s", "pattern": "x(.)"}})(event) == "\ufffd"
+    for wrong in ("$.l[?(@.v =~ '\ud800')]", {"@match": {"value": "$.s", "pattern": "\ud800"}}):
+        with pytest.raises(RuleError, match="half of a surrogate pair"):
+            compile_mapping(wrong)
+
+
+@pytest.mark.parametrize("make", [lambda inner: [inner], lambda inner: [[], [inner]], lambda inner: {"a": [inner]}])
+def test_join_of_descendants_takes_linear_time(make):
+    """Each list is made text once, though it stands in the text of all that hold it."""
+    mapping = compile_mapping({"@join": {"value": "$.x..*", "separator": ""}})
+    seconds = []
+    for depth in (2_000, 8_000):
+        value = [1]
+        for _ in range(depth):
+            value = make(value)
+        event = {"x": value}
+        start = time.process_time()
+        mapping(event)
+        seconds.append(time.process_time() - start)
+    assert seconds[1] < 12 * seconds[0] + 0.05

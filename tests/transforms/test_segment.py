@@ -10,7 +10,9 @@ Deliberately different, and so not made here:
 - a template is filled in once; theirs fills in `{{…}}` that a `{{{…}}}` brought
 - text has no items and lists no `length`; theirs do
 - `and` binds tighter than `or`, parentheses nest (also those of functions), `!(…)` negates, `match` takes `*` anywhere
-- `f != 1` holds where f is missing; theirs does not. `f != true` is false of true; theirs holds
+- `f != 1` holds of all but the number 1; theirs is false of whatever is no number. `f != true` is false of true; theirs
+  holds
+- `..` and `*` are JSONPath's; an index is one of a list only; and what Segment reads otherwise than JSONPath is refused
 - `type` and `event` compare with null and numbers; theirs compare with the words
 """
 
@@ -24,7 +26,7 @@ from hypothesis import strategies as st
 
 from tests import fuzzing, npm
 from tests.transforms.segment import HERE
-from transforms import MISSING, compile_condition, compile_mapping
+from transforms import MISSING, RuleError, compile_condition, compile_mapping
 
 
 @pytest.fixture(scope="session")
@@ -169,6 +171,77 @@ def test_mappings(segment, mapping, event):
     ours = compile_mapping(mapping)(event)
     assert (ours if ours is not MISSING else None) == theirs.get("value")
     assert (ours is MISSING) == ("missing" in theirs)
+
+
+PIECES = st.sampled_from(
+    [
+        *(
+            "$",
+            ".",
+            "$.",
+            "a",
+            "b",
+            "ö",
+            "😀",
+            "e\u0301",
+            "1",
+            "01",
+            ",",
+            " ",
+            "\t",
+            "-",
+            "(",
+            ")",
+            "?",
+            "@",
+            "&",
+            "'",
+            '"',
+            "/",
+        ),
+        *(
+            ":",
+            "#",
+            "!",
+            "=",
+            "<",
+            ">",
+            "+",
+            "%",
+            "~",
+            "^",
+            ";",
+            "$x",
+            "a b",
+            "Dub (Actions)",
+            "\u00a0",
+            "`",
+            "|",
+            "\\",
+        ),
+    ]
+)
+
+
+@MANY
+@given(pieces=st.lists(PIECES, min_size=1, max_size=5), start=st.sampled_from(["", "$.", "a."]))
+def test_names_in_a_path(segment, pieces, start):
+    """A path of names with dots between finds what it finds with Segment's kit, or is refused."""
+    path = start + "".join(pieces)
+    assume(".." not in path)
+    try:
+        mapping = compile_mapping({"a": {"@path": path}})
+    except RuleError:
+        assume(False)
+    names = [name for name in path.replace("$.", "", 1).split(".") if name]
+    event = inner = {"b": 1}
+    for name in names[:-1]:
+        inner[name] = {"b": 1}
+        inner = inner[name]
+    inner[names[-1] if names else "b"] = "found"
+    theirs = segment(mapping={"a": {"@path": path}}, event=event)
+    if path not in {"$", "."}:
+        assert mapping(event) == theirs["value"]
 
 
 @MANY

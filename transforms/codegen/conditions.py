@@ -32,12 +32,12 @@ def test(out: Emitter, condition: Condition) -> str:
             return f"(type({value}) is str and {'not ' if negated else ''}{test_})"
 
 
-def _read(out: Emitter, operand: Operand, absent: str = "None") -> Expr:
-    """The operand's value under a name; for all comparisons but `!=` with a number, missing is as good as null."""
+def _read(out: Emitter, operand: Operand) -> Expr:
+    """Read the operand's value under a name; comparisons do not tell missing from null."""
     if operand.through is None:
-        return out.named(operand.path, absent)
+        return out.named(operand.path, "None")
     function = {"length": length, "lowercase": lowercase}[operand.through]
-    return out.bind(out.call(function, out.read(operand.path, absent).code))
+    return out.bind(out.call(function, out.read(operand.path, "None").code))
 
 
 def _present(out: Emitter, operand: Operand) -> str:
@@ -54,9 +54,6 @@ def _compare(out: Emitter, operand: Operand, operator: str, constant: Any) -> st
     if operator == "=":
         return _equals(out, _read(out, operand), constant)
     if operator == "!=":
-        if isinstance(constant, int | float) and not isinstance(constant, bool):
-            value = _read(out, operand, "MISSING").code
-            return f"({value} is MISSING or {_is_number(value)} and {value} != {constant!r})"
         return f"(not {_equals(out, _read(out, operand), constant)})"
     value = _read(out, operand).code
     return f"({_is_number(value)} and {value} {operator} {constant!r})"

@@ -3,8 +3,7 @@
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-import re2
-
+from transforms.regular_expressions import compile_expression
 from transforms.runtime import access
 from transforms.runtime.comparisons import equal, less
 from transforms.runtime.text import search, text
@@ -110,9 +109,7 @@ def _test(out: "Emitter", test: Test, value: str) -> str:
 def _comparison(out: "Emitter", test: Comparison, value: str) -> str:
     left = _one(out, test.left, value)
     if test.operator == "=~":
-        options = re2.Options()
-        options.log_errors = False
-        pattern = out.constant(re2.compile(str(test.right), options), "PATTERN")
+        pattern = out.constant(compile_expression(str(test.right)), "PATTERN")
         return f"{out.function(search)}({left}, {pattern})"
     right = _one(out, test.right, value) if isinstance(test.right, Path) else out.constant(test.right)
     same = f"{out.function(equal)}({left}, {right})"

@@ -9,6 +9,7 @@ from typing import Any
 from transforms.codegen.emitter import Emitter, Expr
 from transforms.directives.arguments import VALUES, checked, optional
 from transforms.directives.definition import directive
+from transforms.runtime.numbers import fitting
 from transforms.tree import Node
 
 GROUP = "turnout.functions"
@@ -48,4 +49,9 @@ def call_function(out: Emitter, function: Callable[..., Any], arguments: tuple[N
     for node in arguments:
         value = out.value(node)
         codes.append(f"(None if {value.code} is MISSING else {value.code})" if value.missing else value.code)
-    return Expr(f"{out.constant(function, 'FUNCTION')}({', '.join(codes)})")
+    result = f"{out.constant(function, 'FUNCTION')}({', '.join(codes)})"
+    return out.call(_checked, result)
+
+
+def _checked(result: Any) -> Any:
+    return fitting(result, "@call") if type(result) is int or type(result) is float else result

@@ -1,14 +1,14 @@
 """Casts, dates and hashes: what cannot be cast is missing."""
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
 from transforms.codegen.emitter import Emitter, Expr
 from transforms.directives.arguments import VALUE, checked, choice, optional
 from transforms.directives.definition import directive
-from transforms.runtime import casts, dates, hashes
+from transforms.runtime import casts, dates, hashes, normalizers
 from transforms.tree import Node
 
 
@@ -107,25 +107,34 @@ def _country_code(data: Any) -> str:
     return code
 
 
+def _is_of_a_phone(given: Mapping[str, Any]) -> str | None:
+    if not isinstance(given.get("country_code"), str) or given.get("normalize") in normalizers.PHONES:
+        return None
+    return f"country_code goes with normalize: {' or '.join(normalizers.PHONES)}"
+
+
 @directive(
     "@hash",
+    check=_is_of_a_phone,
     gives="string",
     short="value",
     arguments={
         "value": VALUE,
         "algorithm": optional(choice(*hashes.ALGORITHMS)),
-        "normalize": optional(choice(*hashes.NORMALIZERS)),
+        "normalize": optional(choice(*normalizers.NORMALIZERS)),
         "country_code": optional(checked(_country_code, "country code of phone numbers that have none")),
     },
 )
 def hash_value(
     out: Emitter, value: Node, algorithm: str = "sha256", normalize: str = "none", country_code: str = ""
 ) -> Expr:
-    """A hash in hex of text or a number; what is such a hash already stays."""
+    """A hash in hex of text or a number; what is such a hash already stays, and what `normalize` cannot make an email,
+    phone number and so on is missing.
+    """
     return out.call(
         hashes.hashed,
         out.emit(value).code,
         out.function(hashes.ALGORITHMS[algorithm]),
-        out.function(hashes.NORMALIZERS[normalize]),
-        out.constant(country_code),
+        out.function(normalizers.NORMALIZERS[normalize]),
+        *([out.constant(country_code)] if country_code else []),
     )

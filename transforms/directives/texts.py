@@ -4,11 +4,10 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-import re2
-
 from transforms.codegen.emitter import Emitter, Expr
 from transforms.directives.arguments import FLAG, VALUE, checked, choice, optional, text, whole
 from transforms.directives.definition import directive
+from transforms.regular_expressions import compile_expression, find_mistake
 from transforms.runtime import text as texts
 from transforms.tree import Node
 
@@ -135,15 +134,10 @@ def split(out: Emitter, value: Node, separator: str) -> Expr:
 def _regular_expression(data: Any) -> Any:
     if not isinstance(data, str):
         raise ValueError(f"{data!r} is no regular expression", "quote it")  # noqa: TRY004 - a mistake in a file
-    options = re2.Options()
-    options.log_errors = False
-    try:
-        return re2.compile(data, options)
-    except re2.error as error:
-        reason = error.args[0].decode() if error.args and isinstance(error.args[0], bytes) else str(error)
-        raise ValueError(
-            f"{data!r} is not a regular expression: {reason}", "RE2's syntax, without look-around and references"
-        ) from None
+    if mistake := find_mistake(data):
+        hint = "RE2's syntax, without look-around and references"
+        raise ValueError(f"{data!r} is not a regular expression: {mistake}", hint)
+    return compile_expression(data)
 
 
 def _has_group(given: Mapping[str, Any]) -> str | None:

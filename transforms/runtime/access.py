@@ -3,7 +3,9 @@
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from transforms.tree import MISSING
+from transforms.errors import RuleError
+from transforms.paths import parse_loose_path
+from transforms.tree import MISSING, Index, Name
 
 
 class _Falsy:
@@ -33,13 +35,18 @@ class _ListItems:
         self._items = items
 
     def __contains__(self, name: str) -> bool:
-        return name.isdecimal() and name.isascii() and len(name) < 10 and int(name) < len(self._items)
+        return _is_index(name) and int(name) < len(self._items)
 
     def __getitem__(self, name: str) -> Any:
         return self._items[int(name)]
 
     def get(self, name: str, default: Any = None) -> Any:
         return self._items[int(name)] if name in self else default
+
+
+def _is_index(name: str) -> bool:
+    """Say whether a name is that of an item, which has no leading zeros."""
+    return name.isdecimal() and name.isascii() and len(name) < 10 and (name[0] != "0" or name == "0")
 
 
 _NOTHING: Mapping[str, Any] = {}
@@ -131,11 +138,19 @@ def path_split(value: Any, separator: str, segment: str, maximum: int) -> Any:
 
 
 def read_dotted(event: Any, path: Any) -> Any:
-    """A path that is only known once the event is: names and indexes with dots, as in Segment's kit."""
+    """Read a path that is only known once the event is; MISSING if it is not one of names and indexes."""
     if type(path) is not str:
         return MISSING
+    try:
+        segments = parse_loose_path(path).segments
+    except RuleError:
+        return MISSING
     value = event
-    for name in path.replace("$.", "", 1).replace("[", ".").replace("]", "").split("."):
-        if name:
-            value = members(value).get(name.strip("'\""), MISSING)
+    for segment in segments:
+        if isinstance(segment, Name):
+            value = members(value).get(segment.name, MISSING)
+        elif isinstance(segment, Index):
+            value = at(value, segment.index)
+        else:
+            return MISSING
     return value

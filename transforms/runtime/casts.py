@@ -1,42 +1,47 @@
-"""Casts: what cannot be cast is missing."""
+"""Casts: a value that cannot be cast is missing."""
 
 import math
 import re
 from typing import Any
 
+from transforms.runtime.numbers import fits_json, fitting, leave_out
 from transforms.runtime.text import text
 from transforms.tree import MISSING
 
 _NUMBER = re.compile(r"\s*[-+]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][-+]?[0-9]+)?\s*", re.ASCII)
-_WHOLE = re.compile(r"\s*[-+]?[0-9]{1,18}\s*", re.ASCII)
+_WHOLE = re.compile(r"\s*[-+]?[0-9]+\s*", re.ASCII)
+_MAX_CHARACTERS = 400
 _BOOLEANS = {"true": True, "1": True, "yes": True, "on": True, "false": False, "0": False, "no": False, "off": False}
 
 
 def number(value: Any) -> Any:
-    """A number of a number, or of text that is one and nothing else."""
+    """Cast a number, or text that is a number and nothing else, to a number."""
     if type(value) is str:
-        if _WHOLE.fullmatch(value):
-            return int(value)
-        if len(value) < 400 and _NUMBER.fullmatch(value):
-            cast = float(value)
-            return cast if math.isfinite(cast) else MISSING
-        return MISSING
+        if len(value) > _MAX_CHARACTERS:
+            return MISSING
+        if _WHOLE.fullmatch(value) and fits_json(whole := int(value)):
+            return whole
+        return fitting(float(value), "@number") if _NUMBER.fullmatch(value) else MISSING
     return value if type(value) is int or type(value) is float else MISSING
 
 
 def integer(value: Any) -> Any:
-    """A whole number; a fraction is cut off."""
+    """Cast to a whole number; a fraction is cut off."""
+    if type(value) is str and len(value) <= _MAX_CHARACTERS and _WHOLE.fullmatch(value):
+        return fitting(int(value), "@integer")
     cast = number(value)
-    return int(cast) if type(cast) is float else cast
+    if type(cast) is float:
+        return fitting(int(cast), "@integer") if math.isfinite(cast) else leave_out("@integer")
+    return cast
 
 
 def string(value: Any) -> Any:
-    """Text of text, a number or a boolean."""
+    """Cast text, a number or a boolean to text."""
     return text(value) if isinstance(value, str | int | float) else MISSING
 
 
 def boolean(value: Any) -> Any:
-    """True or false of itself, of 1 and 0, and of `true`, `yes`, `on`, `1` and their opposites in any case."""
+    """Cast true, false, 1, 0, and in any case `true`, `yes`, `on`, `1` and their opposites to true or false."""
     if type(value) is bool:
         return value
     if type(value) is str and len(value) < 20:

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from transforms.runtime.casts import number
+from transforms.runtime.numbers import fitting, leave_out
 from transforms.runtime.text import encode_json, text
 from transforms.tree import MISSING
 
@@ -74,9 +75,9 @@ def total(value: Any) -> Any:
     """The sum of a list's numbers, also those in text; missing if there are none."""
     numbers = [each for each in map(number, as_list(value)) if each is not MISSING]
     try:
-        return sum(numbers) if numbers else MISSING
-    except OverflowError:
-        return MISSING
+        return fitting(sum(numbers), "@sum") if numbers else MISSING
+    except OverflowError:  # an integer too large to add to a float
+        return leave_out("@sum")
 
 
 def count(value: Any) -> Any:

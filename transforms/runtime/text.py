@@ -7,6 +7,7 @@ from typing import Any
 
 import orjson
 
+from transforms import regular_expressions
 from transforms.runtime.access import read_dotted
 from transforms.tree import MISSING
 
@@ -24,29 +25,26 @@ def text(value: Any) -> str:
     if type(value) is dict:
         return "[object Object]"
     if type(value) is list:
-        return _list_text(value)
+        return _list_text(value, {})
     return _number_text(value)
 
 
-def _list_text(values: list[Any]) -> str:
-    """Items with commas between, lists within lists too; no recursion, so that depth is no matter."""
-    parts: list[str] = []
-    stack = [iter(values)]
-    first = [True]
+def _list_text(values: list[Any], known: dict[int, str]) -> str:
+    """Join items by commas, lists within lists too.
+
+    `known` has the texts of lists by id, so that a list which stands in several others is worked on once. There is no
+    recursion, so that depth does not matter.
+    """
+    stack = [values]
     while stack:
-        for value in stack[-1]:
-            if not first[-1]:
-                parts.append(",")
-            first[-1] = False
-            if type(value) is list:
-                stack.append(iter(value))
-                first.append(True)
-                break
-            parts.append(text(value))
-        else:
-            stack.pop()
-            first.pop()
-    return "".join(parts)
+        inner = [each for each in stack[-1] if type(each) is list and id(each) not in known]
+        if inner and id(stack[-1]) not in known:
+            stack.extend(inner)
+            continue
+        top = stack.pop()
+        if id(top) not in known:
+            known[id(top)] = ",".join([known[id(each)] if type(each) is list else text(each) for each in top])
+    return known[id(values)]
 
 
 def _number_text(value: float) -> str:
@@ -117,7 +115,10 @@ def join(values: Any, separator: str) -> Any:
     """The items as one text; null and missing ones are left out."""
     if type(values) is not list:
         return values if values is MISSING or values is None else text(values)
-    return separator.join([text(value) for value in values if value is not None])
+    known: dict[int, str] = {}
+    return separator.join(
+        [_list_text(value, known) if type(value) is list else text(value) for value in values if value is not None]
+    )
 
 
 def split(value: Any, separator: str) -> Any:
@@ -145,7 +146,7 @@ def match_group(value: Any, pattern: Any, group: int) -> Any:
     """What a group of a regular expression found in a text, or missing."""
     if type(value) is not str:
         return MISSING
-    match = pattern.search(value)
+    match = regular_expressions.search(pattern, value)
     if match is None or match[group] is None:
         return MISSING
     return match[group]
@@ -153,4 +154,4 @@ def match_group(value: Any, pattern: Any, group: int) -> Any:
 
 def search(value: Any, pattern: Any) -> bool:
     """Whether a regular expression is found in a text."""
-    return type(value) is str and pattern.search(value) is not None
+    return type(value) is str and regular_expressions.search(pattern, value) is not None

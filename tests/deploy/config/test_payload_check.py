@@ -71,6 +71,8 @@ def test_check_shows_warnings_and_goes_on(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     Path("turnout.yaml").write_text("prefix: t\n")
     Path("integrations").mkdir()
+    Path("sources").mkdir()
+    Path("sources/web.yaml").write_text("source: web\nwrite_keys: ['${KEY}']\n")
     rule = "rules: [{map: {a: $.proprties.x}}]\n"
     Path("integrations/w.yaml").write_text(
         f"integration: w\nforwarder: webhook\nsettings: {{url: 'https://a.example/'}}\n{rule}"

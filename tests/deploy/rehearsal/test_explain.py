@@ -73,6 +73,47 @@ def test_a_cast_that_failed_is_marked(example):
     assert "total" not in delivery["payload"]
 
 
+@pytest.mark.parametrize(
+    ("field", "properties"),
+    [
+        ({"@integer": "$.properties.x"}, {"x": 1e21}),
+        ({"@integer": {"@sum": "$.properties.x"}}, {"x": [1e308, 1e308]}),
+        ({"@sum": "$.properties.x"}, {"x": [2**64 - 1, 1]}),
+        ({"@number": "$.properties.x"}, {"x": "1e999"}),
+        ({"@hash": {"value": "$.properties.x", "normalize": "zip"}}, {"x": "n/a"}),
+        ({"@hash": {"value": "$.properties.x", "normalize": "phone"}}, {"x": "0151 2345"}),
+    ],
+)
+def test_what_no_payload_can_hold_is_marked(example, field, properties):
+    """Such a value is left out and the delivery goes on, as at run time, and the field says that it failed."""
+    rules = {"rules": [{"name": "r", "map": {"a": field, "b": 1}}]}
+    hook = {"integration": "hook", "forwarder": "webhook", "settings": {"url": "https://a.example/"}, **rules}
+    Path("integrations/hook.yaml").write_text(json.dumps(hook))
+    (delivery,) = explained("hook", event={**ORDER, "properties": properties})["hook"]["deliveries"]
+    assert (delivery["outcome"], delivery["payload"]) == ("forwarded", {"b": 1})
+    assert [each["field"] for each in delivery["fields"] if each["failed"]] == ["a"]
+
+
+def test_a_default_after_a_cast_that_failed_is_no_failure(example):
+    """A field whose value a later choice of @default gave is not marked."""
+    text = Path("integrations/webhook.yaml").read_text()
+    chosen = '{"@default": [{"@number": $.properties.total}, 5]}'
+    Path("integrations/webhook.yaml").write_text(text.replace('{"@number": $.properties.total}', chosen))
+    (delivery,) = explained("webhook")["webhook"]["deliveries"]
+    assert delivery["payload"]["total"] == 5
+    assert not any(each["failed"] for each in delivery["fields"])
+
+
+def test_a_payload_that_is_not_json_is_dead(example):
+    """What the router cannot write is a dead letter here, too."""
+    rules = {"rules": [{"name": "r", "map": {"a": "$.properties.x"}}]}
+    hook = {"integration": "hook", "forwarder": "webhook", "settings": {"url": "https://a.example/"}, **rules}
+    Path("integrations/hook.yaml").write_text(json.dumps(hook))
+    (delivery,) = explained("hook", event={**ORDER, "properties": {"x": 2**70}})["hook"]["deliveries"]
+    assert (delivery["outcome"], delivery["payload"]) == ("dead", None)
+    assert delivery["reason"].startswith("not_json: ")
+
+
 def test_rules_that_did_not_match_say_why(example):
     """Of each rule that was tried the untrue parts of its condition are named, with what the event had."""
     account = explained("webhook", event={**ORDER, "event": "Signed Up"})["webhook"]

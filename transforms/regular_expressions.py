@@ -1,0 +1,35 @@
+"""Regular expressions by RE2, which takes linear time."""
+
+import re
+from typing import Any
+
+import re2
+
+_OPTIONS = re2.Options()
+_OPTIONS.log_errors = False
+_SURROGATES = re.compile("[\ud800-\udfff]")
+
+
+def find_mistake(expression: str) -> str | None:
+    """Say what is wrong with an expression, None if nothing is."""
+    try:
+        re2.compile(expression, _OPTIONS)
+    except re2.error as error:
+        reason = error.args[0] if error.args else ""
+        return reason.decode() if isinstance(reason, bytes) else str(reason)
+    except UnicodeEncodeError:
+        return "it has half of a surrogate pair"
+    return None
+
+
+def compile_expression(expression: str) -> Any:
+    """Compile an expression without a mistake."""
+    return re2.compile(expression, _OPTIONS)
+
+
+def search(pattern: Any, text: str) -> Any:
+    """Return the first match in a text, None if there is none; a lone surrogate is read as U+FFFD."""
+    try:
+        return pattern.search(text)
+    except UnicodeEncodeError:
+        return pattern.search(_SURROGATES.sub("\ufffd", text))

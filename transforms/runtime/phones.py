@@ -1,0 +1,96 @@
+"""Phone numbers: from how people write them to digits with the country code (ITU-T E.164)."""
+
+import re
+import unicodedata
+
+_EXTENSION = re.compile(r"[\s,;]*(?:ext\.?|extension|x|#)\s*[0-9]+$", re.IGNORECASE)
+_OPTIONAL_ZERO = re.compile(r"\(\s*0\s*\)")
+_WRITTEN = re.compile(r"\+?[\d\s().\-/\u2010-\u2015·]+")
+# Nearly every number is this plain; the rest takes several times as long.
+_PLAIN = re.compile(r"[+(]?[0-9][0-9 ().\-/]*")
+_SIGNS = re.compile(r"[^0-9]+")
+_NORTH_AMERICA = re.compile(r"1[2-9][0-9]{2}[2-9][0-9]{6}")
+_SHORTEST, _LONGEST = 7, 15
+_SHORTEST_WITHOUT_PLUS = 11
+"""Of a number of which nothing says that it has a country code: with ten digits most have none."""
+
+_PREFIXES = {"1": "011", "61": "0011", "81": "010"}
+"""What is dialled before a country code, where that is not 00."""
+
+_TRUNKS = {"1": "1", "7": "8", "36": "06", "370": "8", "375": "8", "993": "8"}
+"""What is dialled before an area code within a country, where that is not 0."""
+
+_ZERO_STAYS = frozenset({"39", "225", "241", "242", "378"})
+"""Countries whose numbers may begin with 0 behind the country code."""
+
+_LENGTHS = {
+    **dict.fromkeys(("1", "7", "30", "52", "57", "90", "91"), (10, 10)),
+    **dict.fromkeys(("27", "31", "33", "34", "40", "41", "48", "56", "61", "351", "380", "420", "421", "966"), (9, 9)),
+    **dict.fromkeys(("45", "47", "65", "852"), (8, 8)),
+    **dict.fromkeys(("32", "36", "51", "66", "886", "971", "972"), (8, 9)),
+    **dict.fromkeys(("60", "63", "64", "82", "20"), (8, 10)),
+    **dict.fromkeys(("81", "84"), (9, 10)),
+    **dict.fromkeys(("54", "55", "86"), (10, 11)),
+    **dict.fromkeys(("353", "354"), (7, 9)),
+} | {"39": (6, 12), "43": (4, 13), "44": (9, 10), "46": (7, 10), "49": (5, 13), "62": (8, 12), "358": (5, 12)}
+"""Digits of a number behind the country code, least and most; from the national numbering plans (ITU-T E.164.1)."""
+
+
+def normalize_phone(value: str, country_code: str = "") -> str:
+    """Return the digits with the country code and without `+`; '' if the value is not a phone number.
+
+    A number with `+`, 00 or 011 has its country code. Any other gets `country_code`, without the 0 (in North America
+    1) that is dialled before it within the country; if there is none, only a long number is taken to have its own.
+    """
+    text = value.strip()
+    if _PLAIN.fullmatch(text) and "(0)" not in text:
+        digits = _SIGNS.sub("", text)
+    else:
+        text = _EXTENSION.sub("", unicodedata.normalize("NFKC", text).removeprefix("tel:"))
+        text = _OPTIONAL_ZERO.sub("", text) if text.startswith(("+", "00")) else text
+        if not _WRITTEN.fullmatch(text):
+            return ""
+        digits = "".join(str(unicodedata.decimal(each)) for each in text if each.isdecimal())
+    if text.startswith("+"):
+        return _international(digits)
+    prefix = _PREFIXES.get(country_code, "00")
+    if digits.startswith(("00", prefix)):
+        return _international(digits.removeprefix(prefix if digits.startswith(prefix) else "00"))
+    if country_code:
+        return _national(digits, country_code)
+    return _international(digits) if len(digits) >= _SHORTEST_WITHOUT_PLUS else ""
+
+
+def _international(digits: str) -> str:
+    code = _code_of(digits)
+    if code and code not in _ZERO_STAYS and digits[len(code) :].startswith("0"):
+        digits = code + digits[len(code) + 1 :]
+    return digits if _is_valid(digits, code) else ""
+
+
+def _code_of(digits: str) -> str:
+    """Return the country code that a number begins with, '' if it is none of `_LENGTHS`; no code begins another."""
+    for length in (1, 2, 3):
+        if digits[:length] in _LENGTHS:
+            return digits[:length]
+    return ""
+
+
+def _national(digits: str, code: str) -> str:
+    """Return a number that is written as within its country, perhaps with the country code all the same."""
+    trunk = _TRUNKS.get(code, "" if code in _ZERO_STAYS else "0")
+    if trunk and digits.startswith(trunk) and _is_valid(code + digits.removeprefix(trunk), code):
+        return code + digits.removeprefix(trunk)
+    if digits.startswith(code) and _is_valid(digits, code):
+        return digits
+    return code + digits if _is_valid(code + digits, code) else ""
+
+
+def _is_valid(digits: str, code: str) -> bool:
+    if not _SHORTEST <= len(digits) <= _LONGEST or digits.startswith("0"):
+        return False
+    if code == "1":
+        return _NORTH_AMERICA.fullmatch(digits) is not None
+    least, most = _LENGTHS.get(code, (4, _LONGEST))
+    zero = digits[len(code) :].startswith("0") and bool(code) and code not in _ZERO_STAYS
+    return not zero and least <= len(digits) - len(code) <= most
