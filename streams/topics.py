@@ -25,6 +25,7 @@ DUE_HEADER = "turnout-due"
 SINCE_HEADER = "turnout-since"
 HANDLED_HEADER = "turnout-handled"
 REPLAY_HEADER = "turnout-replay"
+TRACE_HEADER = "turnout-trace"
 
 QUARANTINED_REASON = "quarantined"
 """The reason of a rejected record that is an event of the outcome `quarantined`."""
@@ -149,9 +150,12 @@ class NewerFormatError(RecordError):
         )
 
 
-def event_headers(source: str) -> Headers:
-    """The headers of an event's record."""
-    return [(SOURCE_HEADER, source.encode()), (VERSION_HEADER, b"%d" % VERSION)]
+def event_headers(source: str, trace: bytes | None = None) -> Headers:
+    """Return the headers of an event's record; `trace` is the X-Turnout-Trace of the request that brought it."""
+    headers = [(SOURCE_HEADER, source.encode()), (VERSION_HEADER, b"%d" % VERSION)]
+    if trace is not None:
+        headers.append((TRACE_HEADER, trace))
+    return headers
 
 
 def replay_header(partition: int, offset: int) -> tuple[str, bytes]:
@@ -403,15 +407,23 @@ class DeadLetter(NamedTuple):
             raise RecordError(f"a dead letter lacks a part: {error}") from error
 
 
-def rejected_headers(reason: str, detail: str, source: str, origin: Origin | None = None) -> Headers:
-    """The headers of a rejected record; `origin` is None where the collector refused the event, before any topic."""
-    return [
+def rejected_headers(
+    reason: str, detail: str, source: str, origin: Origin | None = None, *, trace: bytes | None = None
+) -> Headers:
+    """Return the headers of a rejected record; `origin` is None if the collector refused the event, before any topic.
+
+    `trace` is the X-Turnout-Trace of the request that brought it.
+    """
+    headers = [
         (REASON_HEADER, reason.encode()),
         (DETAIL_HEADER, detail.encode()),
         (SOURCE_HEADER, source.encode()),
         (FROM_HEADER, orjson.dumps(tuple(origin) if origin else None)),
         (VERSION_HEADER, b"%d" % VERSION),
     ]
+    if trace is not None:
+        headers.append((TRACE_HEADER, trace))
+    return headers
 
 
 class Rejected(NamedTuple):

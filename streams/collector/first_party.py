@@ -13,6 +13,7 @@ from pathlib import Path
 from starlette.requests import Request
 from starlette.responses import Response
 
+from streams.collector import api
 from streams.collector.browsers import Headers
 from streams.tracking import identity
 
@@ -57,8 +58,8 @@ def renew_ids(headers: Mapping[bytes, bytes], domain: str, *, secure: bool) -> H
 
     They keep the answer out of every cache. None where the browser asks for privacy, or there are no such cookies.
     """
-    cookies = headers.get(b"cookie")
-    if cookies is None or headers.get(b"sec-gpc") == b"1":
+    cookies = headers.get(api.COOKIE)
+    if cookies is None or headers.get(api.PRIVACY) == b"1":
         return ()
     renewed = tuple(
         (b"set-cookie", identity.set_cookie(value, domain, secure=secure, name=name).encode("latin-1"))
