@@ -5,7 +5,7 @@ from typing import Any
 
 import orjson
 
-BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 _PAIR = rb"\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}"
 _LONE = rb"\\u[dD][89a-fA-F][0-9a-fA-F]{2}"
@@ -19,13 +19,13 @@ _UP_TO_LONE = re.compile(
 )
 
 
-def loads(text: bytes) -> Any:
-    """Parse JSON; ignore a byte order mark, and read U+FFFD in place of each lone surrogate.
+def without_mark(text: bytes) -> bytes:
+    """Return text without the byte order mark that may precede it."""
+    return text.removeprefix(_BYTE_ORDER_MARK)
 
-    Raises orjson.JSONDecodeError.
-    """
-    if text.startswith(BYTE_ORDER_MARK):
-        text = text[len(BYTE_ORDER_MARK) :]
+
+def loads(text: bytes) -> Any:
+    """Parse JSON with U+FFFD in place of each lone surrogate; raises orjson.JSONDecodeError."""
     try:
         return orjson.loads(text)
     except orjson.JSONDecodeError:

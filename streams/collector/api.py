@@ -1,4 +1,4 @@
-"""The HTTP API: paths, methods and headers. The app reads these declarations, and deploy/docs/http-api.md lists them."""
+"""The HTTP API: paths, methods and headers. The app uses these declarations; deploy/docs/http-api.md lists them."""
 
 import re
 from collections.abc import Mapping
@@ -52,7 +52,7 @@ ENDPOINTS = (
         ("/v1/batch", "/batch", "/v1/b", "/b", "/v1/import", "/import"),
         ("POST",),
         Action.BATCH,
-        "A batch: `{\"batch\": [event, …]}`, with `context`, `integrations` and `sentAt` for all of its events.",
+        'A batch: `{"batch": [event, …]}`, with `context`, `integrations` and `sentAt` for all of its events.',
     ),
     Endpoint(
         ("/beacon/v1/batch",),
@@ -104,9 +104,12 @@ def _expand(endpoint: Endpoint) -> Mapping[str, Target]:
 
 
 PATHS: Mapping[str, Target] = {
-    path: target for endpoint in ENDPOINTS if endpoint.action is not Action.OTHER for path, target in _expand(endpoint).items()
+    path: target
+    for endpoint in ENDPOINTS
+    if endpoint.action is not Action.OTHER
+    for path, target in _expand(endpoint).items()
 }
-"""The paths that take events; they bypass Starlette's routing, which would be a large part of a small request's cost."""
+"""The paths that take events. They bypass Starlette's routing, which is slow for small requests."""
 
 _OTHERS = (SOURCE_CONFIG, HEALTH, READY)
 _RESERVED = ("/v1/", "/projects/")
@@ -142,13 +145,15 @@ CONTENT_ENCODING = _declare("Content-Encoding", "`gzip`, `deflate` or `identity`
 CONTENT_LENGTH = _declare("Content-Length", "A body over the limit is refused before it is read.")
 TRACE = _declare(
     "X-Turnout-Trace",
-    "Up to 64 letters, digits and `-`; copied into the header `turnout-trace` of the records. Other values are ignored.",
+    "Up to 64 letters, digits and `-`: copied into the records' header `turnout-trace`. Other values are ignored.",
 )
 ANONYMOUS_ID = _declare(
     "AnonymousId", "The anonymousId of events without any id, in base64 or plain, as RudderStack's clients send it."
 )
 ORIGIN = _declare("Origin", "A page's origin; the source must allow it.")
-PREFLIGHT_HEADERS = _declare("Access-Control-Request-Headers", "The headers that a page wants to send; all are allowed.")
+PREFLIGHT_HEADERS = _declare(
+    "Access-Control-Request-Headers", "The headers that a page wants to send; all are allowed."
+)
 COOKIE = _declare("Cookie", "With `collector.cookie_domain`, the clients' anonymous ids are set again for a year.")
 PRIVACY = _declare("Sec-GPC", "`1` is Global Privacy Control: kept in the events' consent, and no cookie is set.")
 USER_AGENT = _declare("User-Agent", "The `context.userAgent` of a pixel's event.")

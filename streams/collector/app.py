@@ -16,7 +16,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
-from streams import events, metrics
+from streams import events, lenient_json, metrics
 from streams.broker import BrokerError
 from streams.collector import api, browsers, intake, pixel, slices
 from streams.collector.api import Action, Target
@@ -138,7 +138,7 @@ class App:
         if target.action is Action.METRICS:
             return _SUCCESS
         sender = self._senders.by_headers(headers) or self._sender_in_query(scope)
-        raw = intake.without_mark(await self._read(headers, receive))
+        raw = lenient_json.without_mark(await self._read(headers, receive))
         try:
             body = intake.parse(raw)
         except RequestError:

@@ -264,7 +264,7 @@ def read_deliveries(raw: bytes, headers: Mapping[str, str], most: int) -> list[b
 
     Each is the text of an object with `headers` and `body`; the body of an item may be invalid JSON.
     """
-    raw = without_mark(raw)
+    raw = lenient_json.without_mark(raw)
     try:
         body = lenient_json.loads(raw)
         parts = slices.elements(raw) if isinstance(body, list) else [raw]
@@ -285,11 +285,6 @@ def make_events(webhook: Webhook, delivery: bytes) -> list[Made]:
         return list(webhook.make(lenient_json.loads(delivery)))
     except orjson.JSONDecodeError as error:
         return [Made("", EventError("json", "", f"not JSON: {error}"))]
-
-
-def without_mark(raw: bytes) -> bytes:
-    """Return a body without the byte order mark that may precede it."""
-    return raw.removeprefix(lenient_json.BYTE_ORDER_MARK)
 
 
 def parse(raw: bytes) -> dict[str, Any]:

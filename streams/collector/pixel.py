@@ -43,7 +43,7 @@ def read_event(query: bytes, headers: Mapping[bytes, bytes]) -> dict[str, Any]:
 def _decoded(data: str) -> dict[str, Any]:
     plain = data.replace("-", "+").replace("_", "/").replace(" ", "+").rstrip("=")
     try:
-        event = lenient_json.loads(b64decode(plain + "=" * (-len(plain) % 4), validate=True))
+        event = lenient_json.loads(lenient_json.without_mark(b64decode(plain + "=" * (-len(plain) % 4), validate=True)))
     except ValueError:
         event = None
     if not isinstance(event, dict):

@@ -124,11 +124,14 @@ class BoundedProtocol(HttpToolsProtocol):
             return
         self._stop_deadline()
         error = RequestError(code, message)
-        refusal = b"HTTP/1.1 %d %b\r\ncontent-type: application/json\r\ncontent-length: %d\r\nconnection: close\r\n\r\n%b" % (
-            error.status,
-            HTTPStatus(error.status).phrase.encode(),
-            len(error.body),
-            error.body,
+        refusal = (
+            b"HTTP/1.1 %d %b\r\ncontent-type: application/json\r\ncontent-length: %d\r\nconnection: close\r\n\r\n%b"
+            % (
+                error.status,
+                HTTPStatus(error.status).phrase.encode(),
+                len(error.body),
+                error.body,
+            )
         )
         cycle = self.cycle
         if cycle is not None and cycle.more_body and cycle.scope is self.scope:

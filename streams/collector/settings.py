@@ -58,8 +58,9 @@ class CollectorSettings(BaseModel):
     )
     trusted_proxies: tuple[str, ...] = Field(
         (),
-        description="Proxies whose X-Forwarded-For and Forwarded are believed: addresses and networks (`10.0.0.0/8`), and "
-        "`unix` for whoever comes by a Unix socket. Browsers' events without `context.ip` get the address found so.",
+        description="Proxies whose X-Forwarded-For and Forwarded are believed: addresses and networks "
+        "(`10.0.0.0/8`), and `unix` for peers on a Unix socket. Browsers' events without `context.ip` get the address "
+        "that these headers give.",
     )
     client: ClientSettings | None = Field(
         None, description="The browser client's script, served from here; by default none is."

@@ -1,4 +1,4 @@
-"""The visitor's address behind proxies: X-Forwarded-For and Forwarded (RFC 7239), as far as trusted proxies wrote them."""
+"""The visitor's address behind trusted proxies, by X-Forwarded-For and Forwarded (RFC 7239)."""
 
 import re
 from collections.abc import Callable, Sequence
@@ -14,9 +14,9 @@ Several headers of one name are joined by commas; None if there is no such heade
 UNIX = "unix"
 """Stands for the peer of a Unix socket among trusted proxies."""
 
-_TOKEN = r"[!#$%&'*+.^_`|~0-9A-Za-z-]++"
+_NAME = r"[!#$%&'*+.^_`|~0-9A-Za-z-]++"
 # Addresses without quotes are not valid, and common: colons and brackets are no part of a token.
-_PAIR = re.compile(rf'[ \t]*+({_TOKEN})=("(?:[^"\\]|\\.)*+"|[^\s;,"]*+)[ \t]*+(?=[;,]|$)')
+_PAIR = re.compile(rf'[ \t]*+({_NAME})=("(?:[^"\\]|\\.)*+"|[^\s;,"]*+)[ \t]*+(?=[;,]|$)')
 _GAP = re.compile(r"[ \t]*+([;,]|$)")
 _PORT = re.compile(r":(?:\d{1,5}|_[A-Za-z0-9._-]+)")
 
