@@ -37,7 +37,7 @@ def loads(text: bytes) -> Any:
 
 def replace_lone_surrogates(text: bytes) -> bytes:
     r"""Write `\ufffd` for each surrogate in JSON text that lacks its other half."""
-    parts = []
+    parts: list[bytes] = []
     at = 0
     while match := _UP_TO_LONE.match(text, at):
         parts += (match[1], rb"\ufffd")

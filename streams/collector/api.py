@@ -89,6 +89,7 @@ class Target(NamedTuple):
     """What a path is for; `kind` is the type that it gives to an event without one."""
 
     action: Action
+    methods: tuple[str, ...]
     kind: str | None = None
 
 
@@ -96,10 +97,11 @@ def _expand(endpoint: Endpoint) -> Mapping[str, Target]:
     targets = {}
     for path in endpoint.paths:
         if "TYPE" not in path:
-            targets[path] = Target(endpoint.action)
+            targets[path] = Target(endpoint.action, endpoint.methods)
             continue
         for kind in events.TYPES:
-            targets[path.replace("TYPE", kind)] = targets[path.replace("TYPE", kind[0])] = Target(endpoint.action, kind)
+            target = Target(endpoint.action, endpoint.methods, kind)
+            targets[path.replace("TYPE", kind)] = targets[path.replace("TYPE", kind[0])] = target
     return targets
 
 
@@ -115,8 +117,13 @@ _OTHERS = (SOURCE_CONFIG, HEALTH, READY)
 _RESERVED = ("/v1/", "/projects/")
 
 
+def methods(path: str) -> tuple[str, ...]:
+    """Return the methods of a declared path."""
+    return next(endpoint.methods for endpoint in ENDPOINTS if path in endpoint.paths)
+
+
 def clean(path: str) -> str:
-    """A path without repeated and trailing slashes, which clients make from a host that ends with one."""
+    """Return a path without repeated and trailing slashes, which clients make of a host that ends with one."""
     return re.sub("/{2,}", "/", path).rstrip("/") or "/"
 
 
@@ -161,4 +168,7 @@ FORWARDED_FOR = _declare("X-Forwarded-For", "The visitor's address, from `collec
 FORWARDED = _declare(
     "Forwarded", "The same by RFC 7239. If both headers are sent and disagree, the event gets no address."
 )
+HOST = _declare("Host", "The host that the settings for Segment's browser client name.")
+IF_NONE_MATCH = _declare("If-None-Match", "The ETag of the client's script, if the browser has it.")
+ACCEPT_ENCODING = _declare("Accept-Encoding", "`gzip` for the client's script.")
 FORWARDED_PROTO = _declare("X-Forwarded-Proto", "`http` or `https`: the scheme that the browser used.")

@@ -59,8 +59,8 @@ class App:
         self._read_bytes = 0
         self._other = Starlette(
             routes=[
-                Route(api.HEALTH, _answer_health),
-                Route(api.READY, self._answer_ready),
+                Route(api.HEALTH, _answer_health, methods=list(api.methods(api.HEALTH))),
+                Route(api.READY, self._answer_ready, methods=list(api.methods(api.READY))),
                 *browsers.routes(self._senders, cookies=settings.cookie_domain is not None),
                 *([Route(settings.client.path, Script(settings.client.file).answer)] if settings.client else []),
             ],
@@ -124,8 +124,15 @@ class App:
     async def _take_any(
         self, target: Target | None, hook: Source | None, scope: Scope, headers: Mapping[bytes, bytes], receive: Receive
     ) -> bytes:
+        methods = target.methods if target is not None else ("POST",)
+        if scope["method"] not in methods:
+            raise RequestError(
+                "method_not_allowed",
+                f"the path supports {', '.join(methods)}",
+                ((b"allow", ", ".join(methods).encode()),),
+            )
         if hook is not None:
-            return await self._take_webhook(hook, scope["method"], headers, receive)
+            return await self._take_webhook(hook, headers, receive)
         assert target is not None  # anything else was routed elsewhere
         if target.action is Action.PIXEL:
             return await self._take_pixel(target.kind, scope, headers, receive)
@@ -133,8 +140,6 @@ class App:
 
     async def _take(self, target: Target, scope: Scope, headers: Mapping[bytes, bytes], receive: Receive) -> bytes:
         """Take the events of a request; returns the answer's JSON, or raises RequestError."""
-        if scope["method"] != "POST":
-            raise RequestError("method_not_allowed", "events are sent by POST", ((b"allow", b"POST"),))
         if target.action is Action.METRICS:
             return _SUCCESS
         sender = self._senders.by_headers(headers) or self._sender_in_query(scope)
@@ -183,12 +188,8 @@ class App:
         found = parse_qs(query.decode("latin-1")).get("writeKey")
         return self._senders.by_key(found[0]) if found else None
 
-    async def _take_webhook(
-        self, source: Source, method: str, headers: Mapping[bytes, bytes], receive: Receive
-    ) -> bytes:
+    async def _take_webhook(self, source: Source, headers: Mapping[bytes, bytes], receive: Receive) -> bytes:
         """Take what a webhook's sender posts; returns the answer's JSON, or raises RequestError."""
-        if method != "POST":
-            raise RequestError("method_not_allowed", "deliveries are sent by POST", ((b"allow", b"POST"),))
         sender = self._senders.by_webhook(source, headers)
         check_origin(source, headers)
         raw = await self._read(headers, receive)
@@ -212,8 +213,6 @@ class App:
         parameters: bytes = scope["query_string"]
         if scope["method"] == "POST":
             parameters = b"&".join(filter(None, (parameters, await self._read(headers, receive))))
-        elif scope["method"] not in ("GET", "HEAD"):
-            raise RequestError("method_not_allowed", "a pixel is fetched by GET", ((b"allow", b"GET, POST"),))
         event = pixel.read_event(parameters, headers)
         sender = self._senders.by_headers(headers) or self._senders.by_key(event.pop("writeKey", None))
         if scope["method"] != "HEAD":

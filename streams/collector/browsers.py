@@ -118,8 +118,9 @@ def routes(senders: Senders, *, cookies: bool) -> list[Route]:
 
     async def answer_settings(request: Request) -> Response:
         write_key = request.path_params["write_key"]
-        host, used = request.headers.get("host", ""), scheme(request.scope, dict(request.scope["headers"]))
-        settings = client_settings(write_key, host, used, cookies=cookies)
+        headers = dict(request.scope["headers"])
+        host = headers.get(api.HOST, b"").decode("latin-1")
+        settings = client_settings(write_key, host, scheme(request.scope, headers), cookies=cookies)
         return _answer(senders, request, write_key, lambda _: settings)
 
     async def answer_source_config(request: Request) -> Response:
@@ -131,12 +132,12 @@ def routes(senders: Senders, *, cookies: bool) -> list[Route]:
         write_key = write_key or query.get("writeKey") or query.get("w", "")
         return _answer(senders, request, write_key, lambda source: source_config(source.name, write_key))
 
-    methods = ["GET", "OPTIONS"]
-    return [
-        Route(api.SETTINGS, answer_settings, methods=methods),
-        Route(api.SETTINGS_WITHOUT_VERSION, answer_settings, methods=methods),
-        Route(api.SOURCE_CONFIG, answer_source_config, methods=methods),
-    ]
+    answers = {
+        api.SETTINGS: answer_settings,
+        api.SETTINGS_WITHOUT_VERSION: answer_settings,
+        api.SOURCE_CONFIG: answer_source_config,
+    }
+    return [Route(path, answer, methods=list(api.methods(path))) for path, answer in answers.items()]
 
 
 def _answer(

@@ -44,11 +44,12 @@ class Script:
             "cross-origin-resource-policy": "cross-origin",
             "x-content-type-options": "nosniff",
         }
-        held = request.headers.get("if-none-match", "")
+        asked = dict(request.scope["headers"])
+        held = asked.get(api.IF_NONE_MATCH, b"").decode("latin-1")
         if self._etag in (tag.strip() for tag in held.split(",")):
             return Response(status_code=304, headers=headers)
         content = self._plain
-        if "gzip" in request.headers.get("accept-encoding", ""):
+        if "gzip" in asked.get(api.ACCEPT_ENCODING, b"").decode("latin-1"):
             content, headers["content-encoding"] = self._gzipped, "gzip"
         return Response(content, headers=headers, media_type="text/javascript")
 

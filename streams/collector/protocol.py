@@ -140,6 +140,7 @@ class BoundedProtocol(HttpToolsProtocol):
                 self._close_with(b"" if cycle.response_started else refusal)
                 return
             self.pipeline.popleft()
+            assert self._previous is not None  # the one that this waited for
             cycle = self.cycle = self._previous
         if cycle is not None and not cycle.response_complete:
             self._refusal = refusal

@@ -117,16 +117,18 @@ def find_write_key(headers: Headers) -> str | None:
     scheme, _, credentials = headers.get(api.AUTHORIZATION, b"").partition(b" ")
     if scheme.lower() == b"basic":
         try:
-            write_key = base64.b64decode(credentials).partition(b":")[0].decode()
+            login = base64.b64decode(credentials).decode()
         except ValueError:
             raise _unauthorized() from None
+        # Jitsu's keys have a colon in them, and nobody has a password.
+        write_key = login[:-1] if login.endswith(":") else login.partition(":")[0]
         if write_key:
             return write_key
     return headers.get(api.WRITE_KEY, b"").decode("latin-1") or None
 
 
 def _unauthorized() -> RequestError:
-    return RequestError("unauthorized", "the write key is missing or not known")
+    return RequestError("unauthorized", "invalid write key: it is missing or unknown")
 
 
 def _refuse_disabled(source: Source) -> None:
