@@ -44,3 +44,45 @@ def test_every_code_is_declared_and_used():
 def test_every_header_that_is_read_is_declared():
     """No header is read by a name that is written where it is read."""
     assert re.findall(r'(?:headers|asked)\.get\(\s*b?"([\w-]+)"', SOURCE) == []
+
+
+@pytest.mark.parametrize(
+    ("path", "free"),
+    [
+        ("/hooks/stripe", True),
+        ("/v1/webhook/stripe", True),
+        ("/a.js", True),
+        ("/v1/batch", False),
+        ("/v1/anything", False),
+        ("/import", False),
+        ("/t", False),
+        ("/pixel/v1/track", False),
+        ("/api/s/track", False),
+        ("/sourceConfig", False),
+        ("/projects/x/settings", False),
+        ("/health", False),
+    ],
+)
+def test_a_webhook_cannot_have_a_path_of_the_api(path: str, free: bool):
+    """Other paths are free."""
+    if free:
+        assert api.check_free(path) == path
+    else:
+        with pytest.raises(ValueError, match="collector's own"):
+            api.check_free(path)
+
+
+@pytest.mark.parametrize(
+    ("given", "cleaned"),
+    [
+        ("/v1/batch", "/v1/batch"),
+        ("//v1//batch///", "/v1/batch"),
+        ("/", "/"),
+        ("", "/"),
+        ("///", "/"),
+        ("/a b/", "/a b"),
+    ],
+)
+def test_slashes_are_cleaned(given: str, cleaned: str):
+    """Repeated slashes become one, and those at the end vanish."""
+    assert api.clean(given) == cleaned
