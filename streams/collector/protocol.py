@@ -16,8 +16,8 @@ HEAD_BYTES = 64 * 1024
 class BoundedProtocol(HttpToolsProtocol):
     """Closes a connection if its request takes more than `read_timeout` seconds or its head exceeds HEAD_BYTES.
 
-    Requests that came before on the same connection are answered first. Trailers are ignored. A request that arrives in
-    one piece, as most do, starts no timer.
+    Requests that came before on the same connection are answered first. Trailers are ignored, and so are offers to
+    change the protocol. A request that arrives in one piece, as most do, starts no timer.
     """
 
     read_timeout = 30.0
@@ -34,6 +34,8 @@ class BoundedProtocol(HttpToolsProtocol):
         self._held = 0
         self._previous: RequestResponseCycle | None = None
         self._refusal: bytes | None = None
+        # The head of a request that offers another protocol, without the offer.
+        self._head: bytes | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn has it
         """Wait for the first request."""
@@ -53,7 +55,8 @@ class BoundedProtocol(HttpToolsProtocol):
         self._piece = len(data)
         self._shared = self._arriving and self.scope is not None
         self._has_body = False
-        super().data_received(data)
+        self._unset_keepalive_if_required()
+        self._parse(data)
         if not self._arriving or self._refusal is not None or self.transport.is_closing():
             return
         if self._deadline is None:
@@ -78,6 +81,12 @@ class BoundedProtocol(HttpToolsProtocol):
                 self._refuse_head()
                 raise httptools.HttpParserError
         self._held = 0
+        method = self.parser.get_method()
+        if self.parser.should_upgrade() and method != b"CONNECT":
+            fields = b"".join(b"%b: %b\r\n" % field for field in self.headers if field[0] != b"upgrade")
+            version = self.parser.get_http_version().encode()
+            self._head = b"%b %b HTTP/%b\r\n%b\r\n" % (method, self.url, version, fields)
+            return
         self._previous = self.cycle
         super().on_headers_complete()
         # The parser reports trailers as it does headers; the request keeps the list that it has.
@@ -90,6 +99,8 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def on_message_complete(self) -> None:
         """End a request."""
+        if self._head is not None:
+            return
         self._arriving = False
         self._stop_deadline()
         super().on_message_complete()
@@ -103,6 +114,23 @@ class BoundedProtocol(HttpToolsProtocol):
     def send_400_response(self, msg: str) -> None:
         """Answer invalid HTTP."""
         self._refuse("bad_request", msg)
+
+    def _parse(self, data: bytes) -> None:
+        while data:
+            try:
+                self.parser.feed_data(data)
+                return
+            except httptools.HttpParserUpgrade as offer:
+                if self._head is None:
+                    return
+                # The parser takes the body for the other protocol. Java's HttpClient offers HTTP/2 with each request.
+                data = self._head + data[offer.args[0] :]
+                self._head = None
+                self.parser = httptools.HttpRequestParser(self)
+                self.parser.set_dangerous_leniencies(lenient_data_after_close=True)
+            except httptools.HttpParserError:
+                self.send_400_response("invalid HTTP")
+                return
 
     def _start_deadline(self) -> None:
         self._deadline = self.loop.call_later(self.read_timeout, self._expire)

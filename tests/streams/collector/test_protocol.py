@@ -168,6 +168,20 @@ async def test_a_request_that_stays_incomplete_lets_those_before_it_be_answered(
         assert len(producer.events()) == 1
 
 
+@pytest.mark.parametrize("size", [1, 7, 1000, 1_000_000])
+async def test_an_offer_of_http_2_is_declined(size: int, collector: Collector, producer: Kept):
+    """A request with `Upgrade: h2c`, as Java's HttpClient sends it, is read like any other, and the next ones too."""
+    offer = {"Connection": "Upgrade, HTTP2-Settings", "Upgrade": "h2c", "HTTP2-Settings": "AAMAAABkAARAAAAAAAIAAAAA"}
+    requests = 1200 if size > 1000 else 2
+    sent = post("/v1/track", BODY, offer) * requests + post("/v1/track", BODY)
+    reader, writer = await asyncio.open_connection(*collector.address)
+    for at in range(0, len(sent), size):
+        writer.write(sent[at : at + size])
+    assert {(await read_answer(reader)).status for _ in range(requests + 1)} == {200}
+    writer.close()
+    assert len(producer.events()) == requests + 1
+
+
 @pytest.mark.parametrize(
     ("given", "kept"),
     [

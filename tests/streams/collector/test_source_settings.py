@@ -153,6 +153,19 @@ async def test_only_trusted_proxies_are_believed(trusted: tuple[str, ...], forwa
     assert [event.get("context") for event in producer.events()] == [{"ip": address} if address else None]
 
 
+async def test_several_forwarded_headers_are_one_list():
+    """The last untrusted hop counts, in whichever header it is, also for a pixel's event."""
+    fields = {"host": "test", "origin": "https://x.example", "Forwarded": 'for=6.6.6.6, for="[2001:db8::7]:4711"'}
+    pixel = head("GET", "/v1/pixel/track?writeKey=web-key&userId=u&event=e", {**fields, "connection": "close"})
+    async with serving(producer := Kept(), trusted_proxies=("127.0.0.1", "10.0.0.0/8")) as collector:
+        for request in (post("/v1/t", orjson.dumps(EVENT), fields), pixel):
+            reader, writer = await asyncio.open_connection(*collector.address)
+            writer.write(request.replace(b"\r\n\r\n", b"\r\nforwarded: proto=https;for=10.0.0.1\r\n\r\n", 1))
+            assert (await reader.readline()).split()[1] == b"200"
+            writer.close()
+    assert [event["context"]["ip"] for event in producer.events()] == ["2001:db8::7"] * 2
+
+
 async def test_several_headers_of_proxies_are_one_list():
     """A proxy may append a header instead of an entry."""
     request = post("/v1/t", orjson.dumps(EVENT), {"origin": "https://x.example", "x-forwarded-for": "203.0.113.7"})
