@@ -129,8 +129,9 @@ PIXELS = [
 ]
 OTHERS = ["/", "/health", "/ready", "/v1", "/v1/batch/", "//v1/batch", "*", "/%2e%2e/", "/%ff", "/v1/webhook/x"]
 SETTINGS = [f"/v1/projects/{key}/settings" for key in ("web-key", "off-key", "x", "%F0%9F", "%00", "a%2Fb")]
+PATHS_BY_ACTION = {action: [path for path in PATHS if PATHS[path].action is action] for action in Action}
 TARGETS = st.sampled_from(
-    [path for path in PATHS if PATHS[path].action is not Action.PIXEL] * 4
+    [*PATHS_BY_ACTION[Action.EVENT], *PATHS_BY_ACTION[Action.BATCH] * 2, *PATHS_BY_ACTION[Action.METRICS]] * 2
     + [*PIXELS, *OTHERS, *SETTINGS, *["/v1/webhook/hook", "/v1/webhook/signed"] * 4]
 )
 METHODS = st.sampled_from(["POST"] * 12 + ["GET", "HEAD", "PUT", "OPTIONS", "DELETE", "TRACE"])
