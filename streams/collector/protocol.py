@@ -119,7 +119,6 @@ class BoundedProtocol(HttpToolsProtocol):
         while data:
             try:
                 self.parser.feed_data(data)
-                return
             except httptools.HttpParserUpgrade as offer:
                 if self._head is None:
                     return
@@ -130,6 +129,8 @@ class BoundedProtocol(HttpToolsProtocol):
                 self.parser.set_dangerous_leniencies(lenient_data_after_close=True)
             except httptools.HttpParserError:
                 self.send_400_response("invalid HTTP")
+                return
+            else:
                 return
 
     def _start_deadline(self) -> None:
