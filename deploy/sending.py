@@ -16,6 +16,7 @@ from typing import BinaryIO, NamedTuple, cast
 import orjson
 
 from deploy.failures import Failed
+from streams import lenient_json
 from streams.tracking.destinations import CollectorConnection, Reply
 from streams.tracking.sender import BATCH_BYTES, retry_delay
 
@@ -187,13 +188,14 @@ def read_lines(file: BinaryIO, number: int = 0, offset: int = 0) -> Iterator[Lin
         if not raw:
             yield Line(number, offset, Refused(number, "too_large", f"a line of more than {LINE_BYTES:,} bytes"))
         elif raw.strip():
-            yield Line(number, offset, _read_event(raw.strip(), number))
+            text = lenient_json.without_mark(raw) if number == 1 else raw
+            yield Line(number, offset, _read_event(text.strip(), number))
 
 
 def _read_event(raw: bytes, number: int) -> bytes | Refused:
     """The event's JSON. One without a messageId gets one of its content and line, the same whenever it is sent."""
     try:
-        event = orjson.loads(raw)
+        event = lenient_json.loads(raw)
     except orjson.JSONDecodeError as error:
         return Refused(number, "json", f"not JSON: {error.msg.split(':')[0]} at column {error.colno}")
     if not isinstance(event, dict):

@@ -265,7 +265,7 @@ class Router:
             confirmations,
             key=record.key,
             forms=[
-                lambda: (record.value, rejected_headers(reason, detail, source or "", origin, version)),
+                lambda: (record.value, rejected_headers(reason, detail, source or "", origin, version=version)),
                 lambda: (b"", rejected_headers("too_large", too_large, source or "", origin)),
                 lambda: (b"", rejected_headers("too_large", too_large, "", origin)),
             ],

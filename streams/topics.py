@@ -29,6 +29,7 @@ SINCE_HEADER = "turnout-since"
 FORMAT_HEADER = "turnout-format"
 HANDLED_HEADER = "turnout-handled"
 REPLAY_HEADER = "turnout-replay"
+TRACE_HEADER = "turnout-trace"
 
 QUARANTINED_REASON = "quarantined"
 """The reason of a rejected record that is an event of the outcome `quarantined`."""
@@ -159,9 +160,12 @@ class NewerFormatError(RecordError):
         )
 
 
-def event_headers(source: str) -> Headers:
-    """The headers of an event's record."""
-    return [(SOURCE_HEADER, source.encode()), (VERSION_HEADER, b"%d" % VERSION)]
+def event_headers(source: str, trace: bytes | None = None) -> Headers:
+    """Return the headers of an event's record; `trace` is the X-Turnout-Trace of the request that brought it."""
+    headers = [(SOURCE_HEADER, source.encode()), (VERSION_HEADER, b"%d" % VERSION)]
+    if trace is not None:
+        headers.append((TRACE_HEADER, trace))
+    return headers
 
 
 def replay_header(partition: int, offset: int) -> tuple[str, bytes]:
@@ -445,7 +449,13 @@ class DeadLetter(NamedTuple):
 
 
 def rejected_headers(
-    reason: str, detail: str, source: str, origin: Origin | None = None, version: bytes | None = None
+    reason: str,
+    detail: str,
+    source: str,
+    origin: Origin | None = None,
+    *,
+    version: bytes | None = None,
+    trace: bytes | None = None,
 ) -> Headers:
     """Make the headers of a rejected record.
 
@@ -455,6 +465,7 @@ def rejected_headers(
         source: The event's source, empty if it is not known.
         origin: The event's place; None if the collector refused the event, before any topic.
         version: The event's format version, if this version of Turnout cannot read it.
+        trace: The X-Turnout-Trace of the request that brought it.
 
     """
     headers = [
@@ -466,6 +477,8 @@ def rejected_headers(
     ]
     if version is not None:
         headers.append((FORMAT_HEADER, version[:LONGEST_TEXT]))
+    if trace is not None:
+        headers.append((TRACE_HEADER, trace))
     return headers
 
 

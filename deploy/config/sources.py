@@ -14,7 +14,7 @@ from deploy.config.plan_check import check_plan
 from deploy.config.reading import Reading, dotted, keys_of
 from deploy.config.settings import TurnoutSettings
 from streams.admission import DefaultContext, Kinds
-from streams.collector.settings import WEBHOOKS
+from streams.collector.api import WEBHOOKS
 from streams.collector.signatures import make_verify
 from streams.enrichment import registry as enrichments
 from streams.enrichment.files import SettingError

@@ -1,4 +1,4 @@
-"""Writes the reference of configuration and commands from what declares them: python -m deploy.pages.reference."""
+"""Writes the reference pages from what the code declares: python -m deploy.pages.reference."""
 
 import json
 from collections.abc import Iterable, Iterator, Mapping
@@ -15,13 +15,19 @@ from deploy.cli import COMMANDS, main
 from deploy.config.files import IntegrationFile, SourceFile
 from deploy.config.settings import TurnoutSettings
 from streams import metrics as declared
+from streams.collector import api
+from streams.collector.errors import REFUSALS
+from streams.collector.protocol import HEAD_BYTES
+from streams.collector.settings import CollectorSettings
 from streams.enrichment.registry import BUILT_IN
 from streams.plans.model import Plan, Schema
 from transforms.directives import DIRECTIVES, Directive
 from transforms.documents import Document
 
 DOCS = Path(__file__).parents[1] / "docs"
-PATHS = Path(__file__).parents[2] / "tests" / "cases" / "rules" / "jsonpath.yaml"
+CASES = Path(__file__).parents[2] / "tests" / "cases"
+PATHS = CASES / "rules" / "jsonpath.yaml"
+CLIENTS = CASES / "sdks.yaml"
 
 NOTICE = "<!-- Written by `python -m deploy.pages.reference`; change the descriptions in the code. -->"
 
@@ -68,6 +74,62 @@ What a plan does is in [tracking plans](plans.md).
 COMMANDS_TITLE = f"""{NOTICE}
 # Commands
 """
+
+
+_LIMITS = ("event_bytes", "body_bytes", "batch_events", "held_bytes", "read_timeout", "confirm_timeout", "keep_alive")
+
+
+def http_api() -> str:
+    """The text of http-api.md with its tables of paths, headers, codes and limits."""
+    text = (DOCS / "http-api.md").read_text()
+    for name, lines in (
+        ("paths", _paths_of_api()),
+        ("headers", _headers()),
+        ("codes", _codes()),
+        ("limits", _limits()),
+    ):
+        text = _with_section(text, name, lines)
+    return text
+
+
+def _paths_of_api() -> Iterator[str]:
+    yield from ("| path | methods | |", "| --- | --- | --- |")
+    for endpoint in api.ENDPOINTS:
+        paths = "<br>".join(f"`{path.replace('{write_key}', 'WRITE_KEY')}`" for path in endpoint.paths)
+        yield f"| {paths} | {', '.join(endpoint.methods)} | {endpoint.about} |"
+
+
+def _headers() -> Iterator[str]:
+    yield from ("| header | |", "| --- | --- |")
+    for name, about in api.REQUEST_HEADERS.items():
+        yield f"| `{name}` | {about} |"
+
+
+def _codes() -> Iterator[str]:
+    yield from ("| code | status | meaning |", "| --- | --- | --- |")
+    for code, refusal in REFUSALS.items():
+        yield f"| `{code}` | {refusal.status} | {refusal.meaning} |"
+
+
+def _limits() -> Iterator[str]:
+    yield from ("| limit | default | |", "| --- | --- | --- |")
+    for name in _LIMITS:
+        field = CollectorSettings.model_fields[name]
+        yield f"| `collector.{name}` | {field.default:,} | {field.description} |"
+    yield f"| | {HEAD_BYTES:,} | Bytes of a request's line and headers, and of its trailers. |"
+
+
+def sources() -> str:
+    """The text of sources.md with its table of clients."""
+    return _with_section((DOCS / "sources.md").read_text(), "clients", _clients())
+
+
+def _clients() -> Iterator[str]:
+    yield from ("| client | version | | paths |", "| --- | --- | --- | --- |")
+    for client in Document.read(CLIENTS).data:
+        requests = [request.get("post") or request["get"] for request in client["requests"]]
+        paths = ", ".join(f"`{path}`" for path in dict.fromkeys(request.partition("?")[0] for request in requests))
+        yield f"| {client['sdk']} | {client['version']} | {'run' if 'run' in client else 'read'} | {paths} |"
 
 
 def configuration() -> str:
@@ -246,3 +308,5 @@ if __name__ == "__main__":
     (DOCS / "rules.md").write_text(rules())
     (DOCS / "enrichment.md").write_text(enrichment())
     (DOCS / "metrics.md").write_text(metrics())
+    (DOCS / "http-api.md").write_text(http_api())
+    (DOCS / "sources.md").write_text(sources())

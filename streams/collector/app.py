@@ -1,6 +1,7 @@
 """The collector's ASGI app: whose a request is, when it is refused, how it is answered."""
 
 import base64
+import re
 from collections.abc import Callable, Mapping, Sequence
 from time import perf_counter, time
 from typing import Any
@@ -15,14 +16,15 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
-from streams import events, metrics
+from streams import events, lenient_json, metrics
 from streams.broker import BrokerError
-from streams.collector import browsers, intake, pixel
+from streams.collector import api, browsers, intake, pixel, slices
+from streams.collector.api import Action, Target
 from streams.collector.body import DisconnectedError, read_body
 from streams.collector.browsers import Headers
 from streams.collector.errors import RequestError
 from streams.collector.first_party import Script, renew_ids
-from streams.collector.senders import Senders, check_origin
+from streams.collector.senders import Sender, Senders, check_origin
 from streams.collector.settings import CollectorSettings
 from streams.logs import trouble
 from streams.produce import Producer, Receipt
@@ -34,22 +36,10 @@ log = structlog.get_logger()
 READY_TIMEOUT = 2.0
 """Seconds that Kafka has to answer when /ready asks."""
 
-BATCH = "batch"
-METRICS = "metrics"
-_KINDS = (BATCH, *events.TYPES)
-PATHS = {
-    **{f"/v1/{kind}": kind for kind in _KINDS},
-    **{f"/v1/{kind[0]}": kind for kind in (*_KINDS, METRICS)},
-    "/beacon/v1/batch": BATCH,
-    **pixel.PATHS,
-}
-"""The paths that take events, their short forms, which browsers' clients use, and where RudderStack's client sends its
-beacons; they go around Starlette's routing, which costs too much of a small request.
-"""
-
 _SUCCESS = b'{"success":true}'
-_FAILED = RequestError(500, "internal", "the collector failed; its log says where")
+_FAILED = RequestError("internal", "the collector failed; its log says where")
 _CODES = {404: "not_found", 405: "method_not_allowed"}
+_TRACE = re.compile(rb"[A-Za-z0-9-]{1,64}")
 
 # A broker that changes leaders is back within seconds.
 _RETRY = ((b"retry-after", b"5"),)
@@ -69,8 +59,8 @@ class App:
         self._read_bytes = 0
         self._other = Starlette(
             routes=[
-                Route("/health", _answer_health),
-                Route("/ready", self._answer_ready),
+                Route(api.HEALTH, _answer_health, methods=list(api.methods(api.HEALTH))),
+                Route(api.READY, self._answer_ready, methods=list(api.methods(api.READY))),
                 *browsers.routes(self._senders, cookies=settings.cookie_domain is not None),
                 *([Route(settings.client.path, Script(settings.client.file).answer)] if settings.client else []),
             ],
@@ -81,20 +71,24 @@ class App:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
-        kind = PATHS.get(scope["path"])
-        hook = self._sources().by_path(scope["path"]) if kind is None else None
-        if kind is None and hook is None:
+        target = api.PATHS.get(scope["path"])
+        hook = None
+        if target is None:
+            scope = {**scope, "path": api.clean(scope["path"])}
+            target = api.PATHS.get(scope["path"])
+            hook = self._sources().by_path(scope["path"])
+        if target is None and hook is None:
             await self._other(scope, receive, send)
             return
         started = perf_counter()
         asked = dict(scope["headers"])
-        origin = asked.get(b"origin")
+        origin = asked.get(api.ORIGIN)
         if origin is not None and scope["method"] == "OPTIONS":
             await browsers.answer_preflight(self._senders, origin, asked)(scope, receive, send)
             return
         headers: Headers = ()
         try:
-            status, body = 200, await self._take_any(kind, hook, scope, asked, receive)
+            status, body = 200, await self._take_any(target, hook, scope, asked, receive)
         except DisconnectedError:
             return
         except RequestError as error:
@@ -110,7 +104,7 @@ class App:
                 secure = browsers.scheme(scope, asked) == "https"
                 headers += renew_ids(asked, self._settings.cookie_domain, secure=secure)
         content_type = b"application/json"
-        if scope["path"] in pixel.PATHS:
+        if target is not None and target.action is Action.PIXEL:
             content_type, body = b"image/gif", pixel.GIF
             headers += pixel.HEADERS
         await send(
@@ -128,26 +122,40 @@ class App:
         metrics.COLLECTOR_SECONDS.observe(perf_counter() - started)
 
     async def _take_any(
-        self, kind: str | None, hook: Source | None, scope: Scope, headers: Mapping[bytes, bytes], receive: Receive
+        self, target: Target | None, hook: Source | None, scope: Scope, headers: Mapping[bytes, bytes], receive: Receive
     ) -> bytes:
+        methods = target.methods if target is not None else ("POST",)
+        if scope["method"] not in methods:
+            raise RequestError(
+                "method_not_allowed",
+                f"the path supports {', '.join(methods)}",
+                ((b"allow", ", ".join(methods).encode()),),
+            )
         if hook is not None:
-            return await self._take_webhook(hook, scope["method"], headers, receive)
-        assert kind is not None  # what is none of both was routed elsewhere
-        if scope["path"] in pixel.PATHS:
-            return await self._take_pixel(kind, scope, headers)
-        return await self._take(kind, scope, headers, receive)
+            return await self._take_webhook(hook, headers, receive)
+        assert target is not None  # anything else was routed elsewhere
+        if target.action is Action.PIXEL:
+            return await self._take_pixel(target.kind, scope, headers, receive)
+        return await self._take(target, scope, headers, receive)
 
-    async def _take(self, kind: str, scope: Scope, headers: Mapping[bytes, bytes], receive: Receive) -> bytes:
-        """Take what a request brings; returns the answer's JSON, or raises RequestError."""
-        if scope["method"] != "POST":
-            raise RequestError(405, "method_not_allowed", "events are sent by POST", ((b"allow", b"POST"),))
-        if kind == METRICS:
-            return _SUCCESS  # of the client's own working: nothing that anybody here would read
-        sender = self._senders.by_authorization(headers)
-        raw = await self._read(headers, receive)
-        body = intake.parse(raw, by_event=sender is not None)
+    async def _take(self, target: Target, scope: Scope, headers: Mapping[bytes, bytes], receive: Receive) -> bytes:
+        """Take the events of a request; returns the answer's JSON, or raises RequestError."""
+        if target.action is Action.METRICS:
+            return _SUCCESS
+        sender = self._senders.by_headers(headers) or self._sender_in_query(scope)
+        raw = lenient_json.without_mark(await self._read(headers, receive))
+        try:
+            body = intake.parse(raw)
+        except RequestError:
+            # To look for the invalid events takes time, which only those get who show a write key.
+            if sender is None and not any(map(self._senders.knows, slices.write_keys(raw))):
+                raise
+            parsed = intake.parse_by_event(raw) if target.action is Action.BATCH else None
+            if parsed is None:
+                raise
+            body = parsed
         if sender is None:
-            sender = self._senders.by_key(body.get("writeKey") or _key_in_query(scope))
+            sender = self._senders.by_key(body.get("writeKey"))
         source = sender.source
         check_origin(source, headers)
         receipt = Receipt()
@@ -156,50 +164,58 @@ class App:
             events.rfc3339(time()),
             receipt,
             _anonymous_id(headers),
-            self._senders.visitor(scope) if b"origin" in headers else None,
+            self._senders.visitor(scope) if api.ORIGIN in headers else None,
             _asks_for_privacy(headers),
+            _trace(headers),
         )
         refused: list[intake.Refused] = []
-        if kind == BATCH:
+        if target.action is Action.BATCH:
             batch = self._intake.check_batch(raw, body, source)
             sender.allowance.take_events(len(batch))
             taken, refused = self._intake.take_batch(raw, body, batch, sending)
         else:
             taken = 1
             sender.allowance.take_events(1)
-            self._intake.take_event(body, kind, sending)
+            self._intake.take_event(body, target.kind, sending)
         await self._confirm(receipt)
         return _answer_taken(source, taken, refused)
 
-    async def _take_webhook(
-        self, source: Source, method: str, headers: Mapping[bytes, bytes], receive: Receive
-    ) -> bytes:
+    def _sender_in_query(self, scope: Scope) -> Sender | None:
+        """Find the sender by the query string, where RudderStack's beacon has the write key: it cannot set headers."""
+        query: bytes = scope["query_string"]
+        if not query:
+            return None
+        found = parse_qs(query.decode("latin-1")).get("writeKey")
+        return self._senders.by_key(found[0]) if found else None
+
+    async def _take_webhook(self, source: Source, headers: Mapping[bytes, bytes], receive: Receive) -> bytes:
         """Take what a webhook's sender posts; returns the answer's JSON, or raises RequestError."""
-        if method != "POST":
-            raise RequestError(405, "method_not_allowed", "deliveries are sent by POST", ((b"allow", b"POST"),))
         sender = self._senders.by_webhook(source, headers)
         check_origin(source, headers)
         raw = await self._read(headers, receive)
         webhook = source.webhook
         assert webhook is not None
         if webhook.verify is not None and not webhook.verify(raw, headers, time()):
-            raise RequestError(401, "bad_signature", "the signature is missing, wrong or too old")
+            raise RequestError("bad_signature", "the signature is missing, wrong or too old")
         deliveries = intake.read_deliveries(raw, webhook.headers_of(headers), self._settings.batch_events)
-        made = [list(webhook.make(orjson.loads(delivery))) for delivery in deliveries]
+        made = [intake.make_events(webhook, delivery) for delivery in deliveries]
         sender.allowance.take_events(sum(map(len, made)))
         receipt = Receipt()
-        sending = intake.Sending(source, events.rfc3339(time()), receipt)
+        sending = intake.Sending(source, events.rfc3339(time()), receipt, trace=_trace(headers))
         taken, refused = self._intake.take_deliveries(deliveries, made, sending)
         await self._confirm(receipt)
         return _answer_taken(source, taken, refused)
 
-    async def _take_pixel(self, kind: str, scope: Scope, headers: Mapping[bytes, bytes]) -> bytes:
-        """Take the event that a picture's address brings; raises RequestError. The picture is shown all the same."""
-        if scope["method"] not in ("GET", "HEAD"):
-            raise RequestError(405, "method_not_allowed", "a pixel is fetched by GET", ((b"allow", b"GET"),))
-        event = pixel.read_event(scope["query_string"], headers)
-        sender = self._senders.by_key(event.pop("writeKey", None))
-        if scope["method"] == "GET":
+    async def _take_pixel(
+        self, kind: str | None, scope: Scope, headers: Mapping[bytes, bytes], receive: Receive
+    ) -> bytes:
+        """Take the event in a picture's address or form; raises RequestError. The answer is the picture in any case."""
+        parameters: bytes = scope["query_string"]
+        if scope["method"] == "POST":
+            parameters = b"&".join(filter(None, (parameters, await self._read(headers, receive))))
+        event = pixel.read_event(parameters, headers)
+        sender = self._senders.by_headers(headers) or self._senders.by_key(event.pop("writeKey", None))
+        if scope["method"] != "HEAD":
             receipt = Receipt()
             sender.allowance.take_events(1)
             sending = intake.Sending(
@@ -208,6 +224,7 @@ class App:
                 receipt,
                 address=self._senders.visitor(scope),
                 gpc=_asks_for_privacy(headers),
+                trace=_trace(headers),
             )
             self._intake.take_event(event, kind, sending)
             await self._confirm(receipt)
@@ -222,7 +239,7 @@ class App:
             held += size
             self._read_bytes += size
             if self._read_bytes + self._producer.unconfirmed > self._settings.held_bytes:
-                raise RequestError(503, "overloaded", "too much is waiting for Kafka; send again later", _RETRY)
+                raise RequestError("overloaded", "too much is waiting for Kafka; send again later", _RETRY)
 
         try:
             return await read_body(headers, receive, self._settings.body_bytes, hold)
@@ -233,7 +250,7 @@ class App:
         try:
             await receipt.confirmed(self._settings.confirm_timeout)
         except (BrokerError, TimeoutError):
-            raise RequestError(503, "unconfirmed", "Kafka has not confirmed the events; send again", _RETRY) from None
+            raise RequestError("unconfirmed", "Kafka has not confirmed the events; send again", _RETRY) from None
 
     async def _answer_ready(self, _request: Request) -> Response:
         if await self._producer.reachable(READY_TIMEOUT):
@@ -250,16 +267,9 @@ def _answer_taken(source: Source, taken: int, refused: Sequence[intake.Refused])
     return orjson.dumps({"success": True, "rejected": [event.answer() for event in refused]})
 
 
-def _key_in_query(scope: Scope) -> str | None:
-    """The write key where a beacon of RudderStack's has it, which can have no header."""
-    query: bytes = scope["query_string"]
-    found = parse_qs(query.decode("latin-1")).get("writeKey")
-    return found[0] if found else None
-
-
 def _anonymous_id(headers: Mapping[bytes, bytes]) -> str | None:
     """The id in the header that RudderStack's browser client sends, in base64, beside its events."""
-    given = headers.get(b"anonymousid")
+    given = headers.get(api.ANONYMOUS_ID)
     if given is None:
         return None
     try:
@@ -270,7 +280,12 @@ def _anonymous_id(headers: Mapping[bytes, bytes]) -> str | None:
 
 def _asks_for_privacy(headers: Mapping[bytes, bytes]) -> bool:
     """Whether a request has Global Privacy Control on."""
-    return headers.get(b"sec-gpc") == b"1"
+    return headers.get(api.PRIVACY) == b"1"
+
+
+def _trace(headers: Mapping[bytes, bytes]) -> bytes | None:
+    given = headers.get(api.TRACE)
+    return given if given is not None and _TRACE.fullmatch(given) else None
 
 
 def _answer(status: int, content: Mapping[str, Any], headers: Mapping[str, str] | None = None) -> Response:

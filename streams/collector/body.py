@@ -4,12 +4,16 @@ import zlib
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
+from streams.collector import api
 from streams.collector.errors import RequestError
 
 Receive = Callable[[], Awaitable[Any]]
 
 _WINDOWS = {b"gzip": 31, b"x-gzip": 31, b"deflate": 15}
 """zlib's window bits for each Content-Encoding: 31 expects a gzip header, 15 a zlib one."""
+
+_GZIP_MAGIC = b"\x1f\x8b"
+"""How gzip begins, and JSON cannot: some clients compress without saying so, and some proxies drop the header."""
 
 
 class DisconnectedError(Exception):
@@ -21,10 +25,8 @@ async def read_body(headers: Mapping[bytes, bytes], receive: Receive, limit: int
 
     `hold` hears the size of each part that comes in, and may raise to end the reading.
     """
-    encoding = headers.get(b"content-encoding", b"identity").strip().lower()
-    if encoding != b"identity" and encoding not in _WINDOWS:
-        raise RequestError(415, "unsupported_encoding", "Content-Encoding must be gzip, deflate or identity")
-    if int(headers.get(b"content-length", 0)) > limit:
+    window = _window(headers.get(api.CONTENT_ENCODING))
+    if int(headers.get(api.CONTENT_LENGTH, 0)) > limit:
         raise _too_large(limit)
     body: bytes | bytearray = b""
     more = True
@@ -41,7 +43,21 @@ async def read_body(headers: Mapping[bytes, bytes], receive: Receive, limit: int
             body = bytearray(part) if more else part
         if len(body) > limit:
             raise _too_large(limit)
-    return bytes(body) if encoding == b"identity" else _inflate(body, _WINDOWS[encoding], limit)
+    if window is None and body.startswith(_GZIP_MAGIC):
+        window = _WINDOWS[b"gzip"]
+    return bytes(body) if window is None else _inflate(body, window, limit)
+
+
+def _window(encodings: bytes | None) -> int | None:
+    """Return zlib's window bits for Content-Encoding, a list of which at most one is not `identity`."""
+    if encodings is None:
+        return None
+    named = [name for part in encodings.lower().split(b",") if (name := part.strip()) not in (b"", b"identity")]
+    if not named:
+        return None
+    if len(named) > 1 or named[0] not in _WINDOWS:
+        raise RequestError("unsupported_encoding", "Content-Encoding must be gzip, deflate or identity")
+    return _WINDOWS[named[0]]
 
 
 def _inflate(body: bytes | bytearray, window: int, limit: int) -> bytes:
@@ -49,16 +65,16 @@ def _inflate(body: bytes | bytearray, window: int, limit: int) -> bytes:
     try:
         inflated = inflater.decompress(body, limit + 1)
     except zlib.error:
-        raise RequestError(400, "bad_encoding", "the body is not what Content-Encoding says") from None
+        raise RequestError("bad_encoding", "the body is not what Content-Encoding says") from None
     if len(inflated) > limit:
         raise _too_large(limit)
     if not inflater.eof:
-        raise RequestError(400, "bad_encoding", "the compressed body is cut off")
+        raise RequestError("bad_encoding", "the compressed body is cut off")
     # Each further member would cost a copy of all that follows it, and no client sends any.
     if inflater.unused_data:
-        raise RequestError(400, "bad_encoding", "something follows the compressed body")
+        raise RequestError("bad_encoding", "something follows the compressed body")
     return inflated
 
 
 def _too_large(limit: int) -> RequestError:
-    return RequestError(413, "too_large", f"the body is over the limit of {limit} bytes")
+    return RequestError("too_large", f"the body is over the limit of {limit} bytes")

@@ -9,8 +9,9 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import Scope
 
+from streams.collector import api
 from streams.collector.errors import RequestError
-from streams.collector.senders import Senders, check_origin, forbidden_origin
+from streams.collector.senders import Senders, check_origin, find_write_key, forbidden_origin
 from streams.sources import Source
 
 Headers = tuple[tuple[bytes, bytes], ...]
@@ -34,7 +35,7 @@ def allow(origin: bytes) -> Headers:
 
 def allow_request(origin: bytes, headers: Mapping[bytes, bytes]) -> Headers:
     """The headers that answer a preflight: SDKs add headers of their own with time, so those asked for are granted."""
-    asked = headers.get(b"access-control-request-headers")
+    asked = headers.get(api.PREFLIGHT_HEADERS)
     return (
         *allow(origin),
         (b"access-control-allow-methods", b"POST, GET"),
@@ -75,7 +76,10 @@ def client_settings(write_key: str, host: str, scheme: str, *, cookies: bool) ->
 
 
 def source_config(source: str, write_key: str) -> dict[str, Any]:
-    """What RudderStack's browser client asks its `configUrl` for: no destinations, no reports of its own working."""
+    """Return what RudderStack's clients ask their `configUrl` or control plane for: no destinations, no metrics.
+
+    Their mobile clients need `updatedAt`.
+    """
     off = {"enabled": False}
     return {
         "source": {
@@ -83,6 +87,7 @@ def source_config(source: str, write_key: str) -> dict[str, Any]:
             "name": source,
             "writeKey": write_key,
             "enabled": True,
+            "updatedAt": "2026-01-01T00:00:00.000Z",
             "workspaceId": "turnout",
             "config": {"statsCollection": {"errors": off, "metrics": off}},
             "connections": [],
@@ -94,7 +99,7 @@ def source_config(source: str, write_key: str) -> dict[str, Any]:
 
 def scheme(scope: Scope, headers: Mapping[bytes, bytes]) -> str:
     """The scheme that the browser knows; who ends TLS before the collector says so."""
-    forwarded = headers.get(b"x-forwarded-proto", b"").decode("latin-1")
+    forwarded = headers.get(api.FORWARDED_PROTO, b"").decode("latin-1")
     own: str = scope["scheme"]
     return forwarded if forwarded in ("http", "https") else own
 
@@ -109,38 +114,45 @@ def answer_preflight(senders: Senders, origin: bytes, headers: Mapping[bytes, by
 
 
 def routes(senders: Senders, *, cookies: bool) -> list[Route]:
-    """What browser clients ask before they send; `cookies` as for `client_settings`."""
+    """Return the routes for what clients ask before they send; `cookies` as for `client_settings`."""
 
     async def answer_settings(request: Request) -> Response:
         write_key = request.path_params["write_key"]
-        host, used = request.headers.get("host", ""), scheme(request.scope, dict(request.scope["headers"]))
-        settings = client_settings(write_key, host, used, cookies=cookies)
+        headers = dict(request.scope["headers"])
+        host = headers.get(api.HOST, b"").decode("latin-1")
+        settings = client_settings(write_key, host, scheme(request.scope, headers), cookies=cookies)
         return _answer(senders, request, write_key, lambda _: settings)
 
     async def answer_source_config(request: Request) -> Response:
-        if request.method == "OPTIONS":
-            headers = dict(request.scope["headers"])
-            return answer_preflight(senders, headers.get(b"origin", b""), headers)
-        write_key = request.query_params.get("writeKey", "")
+        query = request.query_params
+        try:
+            write_key = find_write_key(dict(request.scope["headers"]))
+        except RequestError:
+            write_key = None
+        write_key = write_key or query.get("writeKey") or query.get("w", "")
         return _answer(senders, request, write_key, lambda source: source_config(source.name, write_key))
 
-    return [
-        Route("/v1/projects/{write_key}/settings", answer_settings),
-        Route("/sourceConfig/", answer_source_config, methods=["GET", "OPTIONS"]),
-    ]
+    answers = {
+        api.SETTINGS: answer_settings,
+        api.SETTINGS_WITHOUT_VERSION: answer_settings,
+        api.SOURCE_CONFIG: answer_source_config,
+    }
+    return [Route(path, answer, methods=list(api.methods(path))) for path, answer in answers.items()]
 
 
 def _answer(
     senders: Senders, request: Request, write_key: str, content: Callable[[Source], Mapping[str, Any]]
 ) -> Response:
-    """The content for the source of a write key; 404 where there is none."""
+    """Answer with the content for the source of a write key, with 404 if there is none."""
     headers = dict(request.scope["headers"])
+    if request.method == "OPTIONS":
+        return answer_preflight(senders, headers.get(api.ORIGIN, b""), headers)
     try:
         source = senders.find_source(write_key)
         check_origin(source, headers)
     except RequestError as error:
         return Response(error.body, 404 if error.status == 401 else error.status, media_type="application/json")
     answer = Response(orjson.dumps(content(source)), 200, {"cache-control": "private, max-age=120"}, "application/json")
-    origin = headers.get(b"origin")
+    origin = headers.get(api.ORIGIN)
     answer.raw_headers += allow(origin) if origin else ()
     return answer

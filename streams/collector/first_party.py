@@ -13,6 +13,7 @@ from pathlib import Path
 from starlette.requests import Request
 from starlette.responses import Response
 
+from streams.collector import api
 from streams.collector.browsers import Headers
 from streams.tracking import identity
 
@@ -43,11 +44,12 @@ class Script:
             "cross-origin-resource-policy": "cross-origin",
             "x-content-type-options": "nosniff",
         }
-        held = request.headers.get("if-none-match", "")
+        asked = dict(request.scope["headers"])
+        held = asked.get(api.IF_NONE_MATCH, b"").decode("latin-1")
         if self._etag in (tag.strip() for tag in held.split(",")):
             return Response(status_code=304, headers=headers)
         content = self._plain
-        if "gzip" in request.headers.get("accept-encoding", ""):
+        if "gzip" in asked.get(api.ACCEPT_ENCODING, b"").decode("latin-1"):
             content, headers["content-encoding"] = self._gzipped, "gzip"
         return Response(content, headers=headers, media_type="text/javascript")
 
@@ -57,8 +59,8 @@ def renew_ids(headers: Mapping[bytes, bytes], domain: str, *, secure: bool) -> H
 
     They keep the answer out of every cache. None where the browser asks for privacy, or there are no such cookies.
     """
-    cookies = headers.get(b"cookie")
-    if cookies is None or headers.get(b"sec-gpc") == b"1":
+    cookies = headers.get(api.COOKIE)
+    if cookies is None or headers.get(api.PRIVACY) == b"1":
         return ()
     renewed = tuple(
         (b"set-cookie", identity.set_cookie(value, domain, secure=secure, name=name).encode("latin-1"))

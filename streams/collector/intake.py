@@ -7,7 +7,7 @@ from typing import Any
 import orjson
 import structlog
 
-from streams import events
+from streams import events, lenient_json
 from streams.collector import slices
 from streams.collector.errors import RequestError
 from streams.collector.partition import make_partitioner
@@ -16,12 +16,16 @@ from streams.events import EventError
 from streams.produce import Producer, RecordTooLargeError, Waiter
 from streams.sources import Source
 from streams.topics import Headers, Topics, event_headers, rejected_headers
-from streams.webhooks import Made
+from streams.webhooks import Made, Webhook
 
 log = structlog.get_logger()
 
 ADDED_BYTES = 192
 """What `sentAt`, `receivedAt` and Global Privacy Control add to an event; who keeps the limit cannot know of them."""
+
+
+SHARED = ("context", "integrations")
+"""The fields of a batch that are merged into each of its events."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +47,7 @@ class Sending:
     """A request's events: whose they are, when they came, what waits for them to be confirmed.
 
     `anonymous` is the anonymousId of those that name nobody, `address` the `context.ip` of those that have none,
-    `gpc` that the request has Global Privacy Control on.
+    `gpc` that the request has Global Privacy Control on, `trace` its X-Turnout-Trace.
     """
 
     source: Source
@@ -52,6 +56,11 @@ class Sending:
     anonymous: str | None = None
     address: str | None = None
     gpc: bool = False
+    trace: bytes | None = None
+
+    def headers(self) -> Headers:
+        """Return the headers of the events' records."""
+        return event_headers(self.source.name, self.trace)
 
     def context(self, batch: Mapping[str, Any] | None = None) -> Mapping[str, Any] | None:
         """The context that the events share: the batch's, and the address."""
@@ -116,12 +125,11 @@ class Intake:
         self._partition = make_partitioner(topics.partitions)
         self._rejected_partition = 0
 
-    def take_event(self, event: dict[str, Any], kind: str, sending: Sending) -> None:
-        """Append the one event of a request to /v1/`kind`; raises RequestError when it is none."""
-        headers = event_headers(sending.source.name)
+    def take_event(self, event: dict[str, Any], kind: str | None, sending: Sending) -> None:
+        """Append the only event of a request, whose type is `kind` by default; raises RequestError if it is invalid."""
         shared = _Shared(
             sending.received,
-            headers,
+            sending.headers(),
             context=sending.context(),
             kind=kind,
             anonymous=sending.anonymous,
@@ -130,7 +138,7 @@ class Intake:
         try:
             self._take(event, shared, sending)
         except EventError as error:
-            raise RequestError(400, error.code, str(error)) from None
+            raise RequestError.of_event(error) from None
 
     def take_batch(
         self, raw: bytes, body: dict[str, Any], batch: list[Any], sending: Sending
@@ -141,7 +149,7 @@ class Intake:
         """
         shared = _Shared(
             sending.received,
-            event_headers(sending.source.name),
+            sending.headers(),
             body.get("sentAt"),
             sending.context(body.get("context")),
             body.get("integrations"),
@@ -166,7 +174,7 @@ class Intake:
 
         Returns how many events were taken, and those refused, by the index of their delivery.
         """
-        shared = _Shared(sending.received, event_headers(sending.source.name))
+        shared = _Shared(sending.received, sending.headers())
         taken = 0
         refused: dict[int, Refused] = {}
         for index, events_ in enumerate(made):
@@ -211,20 +219,22 @@ class Intake:
         """The events of a batch; raises RequestError when it is none, or over a limit."""
         batch = body.get("batch")
         if not isinstance(batch, list):
-            raise RequestError(400, "no_batch", "batch: must be a list of events")
+            raise RequestError("no_batch", "batch: must be a list of events")
         most = min(self._settings.batch_events, source.limits.batch_events or self._settings.batch_events)
         if len(batch) > most:
-            raise RequestError(400, "too_many_events", f"batch: {len(batch)} events, and at most {most} are taken")
+            raise RequestError("too_many_events", f"batch: {len(batch)} events, and at most {most} are taken")
         grown = len(raw)
-        for name in ("context", "integrations"):
+        for name in SHARED:
             shared = body.get(name)
             if shared is not None and not isinstance(shared, dict):
-                raise RequestError(400, "bad_batch", f"{name}: must be an object")
+                raise RequestError("bad_batch", f"{name}: must be an object")
             if shared:
-                grown += len(batch) * len(orjson.dumps(shared))
+                try:
+                    grown += len(batch) * len(orjson.dumps(shared))
+                except TypeError:
+                    raise RequestError("bad_batch", f"{name}: nested too deeply") from None
         if grown > self._settings.body_bytes:
             raise RequestError(
-                413,
                 "too_large",
                 f"with its context in each event the batch is over {self._settings.body_bytes} bytes",
             )
@@ -234,7 +244,7 @@ class Intake:
         """Append what was refused to `rejected`; `texts` are what came, by their index."""
         self._rejected_partition = (self._rejected_partition + 1) % self._topics.partitions
         for event in refused:
-            headers = rejected_headers(event.code, event.message, sending.source.name)
+            headers = rejected_headers(event.code, event.message, sending.source.name, trace=sending.trace)
             text = texts[event.index]
             try:
                 self._producer.append(
@@ -250,48 +260,69 @@ class Intake:
 
 
 def read_deliveries(raw: bytes, headers: Mapping[str, str], most: int) -> list[bytes]:
-    """The deliveries in a webhook's body, as JSON: one, or of a list each item, at most `most`; raises RequestError."""
+    """Return the deliveries in a webhook's body: one, or one per item of a list, at most `most`; raises RequestError.
+
+    Each is the text of an object with `headers` and `body`; the body of an item may be invalid JSON.
+    """
+    raw = lenient_json.without_mark(raw)
     try:
-        body = orjson.loads(raw)
+        body = lenient_json.loads(raw)
+        parts = slices.elements(raw) if isinstance(body, list) else [raw]
     except orjson.JSONDecodeError as error:
-        raise RequestError(400, "json", f"the body is not JSON: {error}") from None
-    parts = slices.elements(raw) if isinstance(body, list) else [raw]
+        try:
+            parts = slices.elements(raw)
+        except ValueError:
+            raise RequestError("json", f"the body is not JSON: {error}") from None
     if len(parts) > most:
-        raise RequestError(400, "too_many_events", f"{len(parts)} deliveries, and at most {most} are taken")
+        raise RequestError("too_many_events", f"{len(parts)} deliveries; the limit is {most}")
     named = orjson.dumps(headers)
     return [b'{"headers":%b,"body":%b}' % (named, part) for part in parts]
 
 
-def parse(raw: bytes, *, by_event: bool) -> dict[str, Any]:
-    """The JSON object in a body; raises RequestError.
-
-    With `by_event` an EventError stands in the place of an event of a batch that is no JSON (a lone surrogate, NaN, too
-    deep). Looking for it may take 0.3 µs a byte, so it is for those whose write key is known already.
-    """
+def make_events(webhook: Webhook, delivery: bytes) -> list[Made]:
+    """Return what a webhook's rules make of a delivery, or the error if it is invalid JSON."""
     try:
-        body = orjson.loads(raw)
+        return list(webhook.make(lenient_json.loads(delivery)))
     except orjson.JSONDecodeError as error:
-        wrong = RequestError(400, "json", f"the body is not JSON: {error}")
-        if not by_event:
-            raise wrong from None
-        try:
-            body = _parse_parts(raw)
-        except ValueError:
-            raise wrong from None
+        return [Made("", EventError("json", "", f"not JSON: {error}"))]
+
+
+def parse(raw: bytes) -> dict[str, Any]:
+    """Parse the JSON object in a body; raises RequestError."""
+    try:
+        body = lenient_json.loads(raw)
+    except orjson.JSONDecodeError as error:
+        raise RequestError("json", f"the body is not JSON: {error}") from None
     if not isinstance(body, dict):
-        raise RequestError(400, "not_an_object", "the body must be a JSON object")
+        raise RequestError("not_an_object", "the body must be a JSON object")
     return body
 
 
-def _parse_parts(raw: bytes) -> dict[str, Any]:
-    parts = slices.members(raw)
-    batch = slices.elements(parts.pop("batch", b""))
-    return {name: orjson.loads(value) for name, value in parts.items()} | {"batch": [_parse_event(e) for e in batch]}
+def parse_by_event(raw: bytes) -> dict[str, Any] | None:
+    """Parse a batch of which some event is invalid JSON: NaN, broken UTF-8, too deep. None if it is no batch at all.
+
+    An EventError takes the place of each such event. Of the batch's own fields, `context` and `integrations` must be
+    valid, since consent and opt-outs are in them; others count as absent. It may take 0.3 µs per byte. Raises
+    RequestError.
+    """
+    try:
+        parts = slices.members(raw)
+        batch = slices.elements(parts.pop("batch"))
+    except (KeyError, ValueError):
+        return None
+    body: dict[str, Any] = {"batch": [_parse_event(text) for text in batch]}
+    for name, text in parts.items():
+        try:
+            body[name] = lenient_json.loads(text)
+        except orjson.JSONDecodeError as error:
+            if name in SHARED:
+                raise RequestError("bad_batch", f"{name}: not JSON: {error}") from None
+    return body
 
 
 def _parse_event(text: bytes) -> Any:
     try:
-        return orjson.loads(text)
+        return lenient_json.loads(text)
     except orjson.JSONDecodeError as error:
         return EventError("json", "", f"not JSON: {error}")
 

@@ -5,12 +5,9 @@ from collections.abc import Mapping
 from typing import Any
 from urllib.parse import parse_qsl
 
-import orjson
-
-from streams import events
+from streams import lenient_json
+from streams.collector import api
 from streams.collector.errors import RequestError
-
-PATHS = {f"/v1/pixel/{kind}": kind for kind in events.TYPES}
 
 GIF = bytes.fromhex("47494638396101000100800000000000ffffff21f90401000000002c000000000100010000020144003b")
 """One transparent point."""
@@ -22,18 +19,21 @@ _PARAMETERS = 256
 
 
 def read_event(query: bytes, headers: Mapping[bytes, bytes]) -> dict[str, Any]:
-    """The event in a query string; raises RequestError.
+    """Return the event in a query string or form; raises RequestError.
 
     Either `data`, the event's JSON in base64, as Segment's pixel has it, or a parameter for each field, with dots for
-    what is nested: `userId=u-1&event=Opened&properties.mail=7`. The User-Agent comes from the request.
+    what is nested: `userId=u-1&event=Opened&properties.mail=7`. Beside `data` only `writeKey` is read. The User-Agent
+    comes from the request.
     """
     try:
         parameters = dict(parse_qsl(query.decode(), max_num_fields=_PARAMETERS, errors="strict"))
     except ValueError:
-        raise RequestError(400, "bad_query", "the query string is not UTF-8, or has too many parameters") from None
+        raise RequestError("bad_query", "the query string is not UTF-8, or has too many parameters") from None
     data = parameters.pop("data", None)
     event = _nested(parameters) if data is None else _decoded(data)
-    agent = headers.get(b"user-agent")
+    if "writeKey" in parameters:
+        event.setdefault("writeKey", parameters["writeKey"])
+    agent = headers.get(api.USER_AGENT)
     context = event.setdefault("context", {})
     if agent and isinstance(context, dict):
         context.setdefault("userAgent", agent.decode("latin-1"))
@@ -43,11 +43,11 @@ def read_event(query: bytes, headers: Mapping[bytes, bytes]) -> dict[str, Any]:
 def _decoded(data: str) -> dict[str, Any]:
     plain = data.replace("-", "+").replace("_", "/").replace(" ", "+").rstrip("=")
     try:
-        event = orjson.loads(b64decode(plain + "=" * (-len(plain) % 4), validate=True))
+        event = lenient_json.loads(lenient_json.without_mark(b64decode(plain + "=" * (-len(plain) % 4), validate=True)))
     except ValueError:
         event = None
     if not isinstance(event, dict):
-        raise RequestError(400, "bad_data", "data: must be a JSON object in base64")
+        raise RequestError("bad_data", "data: must be a JSON object in base64")
     return event
 
 
@@ -61,6 +61,6 @@ def _nested(parameters: Mapping[str, str]) -> dict[str, Any]:
             if not isinstance(place, dict):
                 break
         if not isinstance(place, dict) or isinstance(place.get(last), dict):
-            raise RequestError(400, "bad_query", "a parameter stands for a field and for what is in it")
+            raise RequestError("bad_query", "a parameter stands for a field and for what is in it")
         place[last] = value
     return event

@@ -1,21 +1,23 @@
-"""uvicorn's HTTP protocol, with the bounds it lacks: on the time that a request takes to arrive, and on its head."""
+"""uvicorn's HTTP protocol with the bounds it lacks: on a request's head, on its trailers, and on how long it takes."""
 
 import asyncio
 from http import HTTPStatus
 from typing import Any
 
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+import httptools
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from streams.collector.errors import RequestError
 
 HEAD_BYTES = 64 * 1024
-"""Most bytes of a request's line and headers; the parser has no bound of its own."""
+"""Maximum size of a request's line and headers, and of its trailers; the parser itself has no limit."""
 
 
 class BoundedProtocol(HttpToolsProtocol):
-    """Ends connections whose request is not whole after `read_timeout` seconds, or whose head is over HEAD_BYTES.
+    """Closes a connection if its request takes more than `read_timeout` seconds or its head exceeds HEAD_BYTES.
 
-    A request that comes in one piece, as most do, starts no timer.
+    Requests that came before on the same connection are answered first. Trailers are ignored, and so are offers to
+    change the protocol. A request that arrives in one piece, as most do, starts no timer.
     """
 
     read_timeout = 30.0
@@ -23,8 +25,17 @@ class BoundedProtocol(HttpToolsProtocol):
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
         self._arriving = False
-        self._head: int | None = None
         self._deadline: asyncio.TimerHandle | None = None
+        # The piece being parsed: its size, and whether it holds bytes of an earlier request, or of a body.
+        self._piece = 0
+        self._shared = False
+        self._has_body = False
+        # Bytes of earlier pieces that belong to the head, or to what follows the body.
+        self._held = 0
+        self._previous: RequestResponseCycle | None = None
+        self._refusal: bytes | None = None
+        # The head of a request that offers another protocol, without the offer.
+        self._head: bytes | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn has it
         """Wait for the first request."""
@@ -33,42 +44,94 @@ class BoundedProtocol(HttpToolsProtocol):
         self._start_deadline()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Forget the deadline."""
+        """Cancel the deadline."""
         self._stop_deadline()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        """Parse what came, and see that what is still to come does."""
-        super().data_received(data)
-        if not self._arriving or self.transport.is_closing():
+        """Parse the next piece, and check that the rest of the request arrives in time and within bounds."""
+        if self._refusal is not None:
+            return
+        self._piece = len(data)
+        self._shared = self._arriving and self.scope is not None
+        self._has_body = False
+        self._unset_keepalive_if_required()
+        self._parse(data)
+        if not self._arriving or self._refusal is not None or self.transport.is_closing():
             return
         if self._deadline is None:
             self._start_deadline()
-        if self._head is not None:
-            self._head += len(data)
-            if self._head > HEAD_BYTES:
-                self._refuse(431, "head_too_large", f"the request's head is over {HEAD_BYTES} bytes")
+        self._held = 0 if self._has_body else self._held + self._piece
+        if self._held > HEAD_BYTES:
+            self._refuse_head()
 
     def on_message_begin(self) -> None:
-        """A request's first byte."""
+        """Begin a request."""
         super().on_message_begin()
+        # Nobody knows where in the piece the request begins: one that follows another gets this piece for free.
+        self._held = -self._piece if self._shared else 0
+        self._shared = True
         self._arriving = True
-        self._head = 0
 
     def on_headers_complete(self) -> None:
-        """The head's end."""
-        self._head = None
+        """End a request's head; raises HttpParserError to stop the parser if the head is too large."""
+        if self._piece > HEAD_BYTES or self._held + self._piece > HEAD_BYTES:
+            size = len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers)
+            if size > HEAD_BYTES:
+                self._refuse_head()
+                raise httptools.HttpParserError
+        self._held = 0
+        method = self.parser.get_method()
+        if self.parser.should_upgrade() and method != b"CONNECT":
+            fields = b"".join(b"%b: %b\r\n" % field for field in self.headers if field[0] != b"upgrade")
+            version = self.parser.get_http_version().encode()
+            self._head = b"%b %b HTTP/%b\r\n%b\r\n" % (method, self.url, version, fields)
+            return
+        self._previous = self.cycle
         super().on_headers_complete()
+        # The parser reports trailers as it does headers; the request keeps the list that it has.
+        self.headers = []
+
+    def on_body(self, body: bytes) -> None:
+        """Take a part of the body."""
+        self._has_body = True
+        super().on_body(body)
 
     def on_message_complete(self) -> None:
-        """The request's last byte."""
+        """End a request."""
+        if self._head is not None:
+            return
         self._arriving = False
         self._stop_deadline()
         super().on_message_complete()
 
+    def on_response_complete(self) -> None:
+        """Continue with the next request; after the last one, send the refusal that waited for it."""
+        super().on_response_complete()
+        if self._refusal is not None and self.cycle.response_complete:
+            self._close_with(self._refusal)
+
     def send_400_response(self, msg: str) -> None:
-        """Answer what is not HTTP."""
-        self._refuse(400, "bad_request", msg)
+        """Answer invalid HTTP."""
+        self._refuse("bad_request", msg)
+
+    def _parse(self, data: bytes) -> None:
+        while data:
+            try:
+                self.parser.feed_data(data)
+            except httptools.HttpParserUpgrade as offer:
+                if self._head is None:
+                    return
+                # The parser takes the body for the other protocol. Java's HttpClient offers HTTP/2 with each request.
+                data = self._head + data[offer.args[0] :]
+                self._head = None
+                self.parser = httptools.HttpRequestParser(self)
+                self.parser.set_dangerous_leniencies(lenient_data_after_close=True)
+            except httptools.HttpParserError:
+                self.send_400_response("invalid HTTP")
+                return
+            else:
+                return
 
     def _start_deadline(self) -> None:
         self._deadline = self.loop.call_later(self.read_timeout, self._expire)
@@ -79,19 +142,41 @@ class BoundedProtocol(HttpToolsProtocol):
             self._deadline = None
 
     def _expire(self) -> None:
-        self._refuse(408, "timeout", f"the request was not whole after {self.read_timeout:g} seconds")
+        self._refuse("timeout", f"the request was not complete after {self.read_timeout:g} seconds")
 
-    def _refuse(self, status: int, code: str, message: str) -> None:
-        """Close the connection, with an answer where none is under way that it would run into."""
-        # `scope` belongs to the request that is arriving, `cycle` to the last one whose head is whole.
-        cycle = self.cycle
-        answered = cycle is not None and (
-            cycle.response_started if cycle.scope is self.scope else not cycle.response_complete
-        )
-        if self.scope is not None and not answered and not self.transport.is_closing():
-            body = RequestError(status, code, message).body
-            self.transport.write(
-                b"HTTP/1.1 %d %b\r\ncontent-type: application/json\r\ncontent-length: %d\r\nconnection: close\r\n\r\n%b"
-                % (status, HTTPStatus(status).phrase.encode(), len(body), body)
+    def _refuse_head(self) -> None:
+        self._refuse("head_too_large", f"the request's head or trailers exceed {HEAD_BYTES} bytes")
+
+    def _refuse(self, code: str, message: str) -> None:
+        """Refuse what is arriving, and close the connection once earlier requests are answered."""
+        if self._refusal is not None or self.transport.is_closing():
+            return
+        self._stop_deadline()
+        error = RequestError(code, message)
+        refusal = (
+            b"HTTP/1.1 %d %b\r\ncontent-type: application/json\r\ncontent-length: %d\r\nconnection: close\r\n\r\n%b"
+            % (
+                error.status,
+                HTTPStatus(error.status).phrase.encode(),
+                len(error.body),
+                error.body,
             )
-        self.transport.close()
+        )
+        cycle = self.cycle
+        if cycle is not None and cycle.more_body and cycle.scope is self.scope:
+            # The head has arrived, and the body has not.
+            if not self.pipeline:
+                self._close_with(b"" if cycle.response_started else refusal)
+                return
+            self.pipeline.popleft()
+            assert self._previous is not None  # the one that this waited for
+            cycle = self.cycle = self._previous
+        if cycle is not None and not cycle.response_complete:
+            self._refusal = refusal
+        else:
+            self._close_with(b"" if self.scope is None else refusal)
+
+    def _close_with(self, answer: bytes) -> None:
+        if not self.transport.is_closing():
+            self.transport.write(answer)
+            self.transport.close()

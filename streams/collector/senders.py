@@ -7,6 +7,7 @@ from typing import NamedTuple
 from starlette.types import Scope
 
 from streams import metrics
+from streams.collector import api
 from streams.collector.errors import RequestError
 from streams.collector.settings import CollectorSettings
 from streams.collector.throttle import UNBOUNDED, Allowance, Throttle
@@ -31,10 +32,14 @@ class Senders:
         self._throttle = Throttle()
         self._resolve = make_resolve(settings.trusted_proxies)
 
-    def by_authorization(self, headers: Headers) -> Sender | None:
-        """The sender by the write key in Basic authorization; None when there is none. Raises RequestError."""
-        write_key = _basic(headers)
+    def by_headers(self, headers: Headers) -> Sender | None:
+        """Find the sender by the write key in a header; None if there is none. Raises RequestError."""
+        write_key = find_write_key(headers)
         return self.by_key(write_key) if write_key else None
+
+    def knows(self, write_key: str) -> bool:
+        """Tell whether a source has this write key."""
+        return self._sources().find(write_key) is not None
 
     def by_key(self, write_key: object) -> Sender:
         """The sender by its write key, whose request is counted; raises RequestError where it may not send."""
@@ -50,7 +55,7 @@ class Senders:
         _refuse_disabled(source)
         if source.webhook is not None and source.webhook.verify is not None:
             return self._counted(source, source.name)
-        sender = self.by_authorization(headers)
+        sender = self.by_headers(headers)
         if sender is None or sender.source is not source:
             raise _unauthorized()
         return sender
@@ -62,16 +67,17 @@ class Senders:
         if source is None:
             if isinstance(write_key, str) and (holder := sources.find_disabled(write_key)):
                 metrics.COLLECTOR_DISABLED.labels(holder.name).inc()
-                raise RequestError(401, "key_disabled", "the write key is disabled")
+                raise RequestError("key_disabled", "the write key is disabled")
             raise _unauthorized()
         _refuse_disabled(source)
         return source
 
     def visitor(self, scope: Scope) -> str | None:
-        """The address that a browser's request comes from, by the word of trusted proxies."""
-        forwarded = b",".join(value for name, value in scope["headers"] if name == b"x-forwarded-for")
+        """Return the address that a browser's request comes from, as far as trusted proxies tell."""
         client = scope.get("client")
-        return self._resolve(client[0] if client else "", forwarded.decode("latin-1"))[0]
+        return self._resolve(
+            client[0] if client else "", _joined(scope, api.FORWARDED_FOR), _joined(scope, api.FORWARDED)
+        )[0]
 
     def admits(self, origin: bytes) -> bool:
         """Whether pages of this origin may send to any source: all that a preflight can ask."""
@@ -87,32 +93,45 @@ class Senders:
 
 def check_origin(source: Source, headers: Headers) -> None:
     """Raise RequestError for a page that may not send to the source."""
-    origin = headers.get(b"origin")
+    origin = headers.get(api.ORIGIN)
     if origin is not None and not source.admits(origin.decode("latin-1")):
         raise forbidden_origin()
 
 
 def forbidden_origin() -> RequestError:
     """The refusal of a page's origin."""
-    return RequestError(403, "origin", "the source takes nothing from pages of this origin")
+    return RequestError("origin", "the source takes nothing from pages of this origin")
 
 
-def _basic(headers: Headers) -> str | None:
-    """The user of Basic authorization, where SDKs have the write key."""
-    scheme, _, credentials = headers.get(b"authorization", b"").partition(b" ")
-    if scheme.lower() != b"basic":
-        return None
-    try:
-        return base64.b64decode(credentials).partition(b":")[0].decode()
-    except ValueError:
-        raise _unauthorized() from None
+def _joined(scope: Scope, name: bytes) -> str | None:
+    """Return all headers of one name as a single list; None if there is none."""
+    values = [value for key, value in scope["headers"] if key == name]
+    return b",".join(values).decode("latin-1") if values else None
+
+
+def find_write_key(headers: Headers) -> str | None:
+    """Return the write key in a request's headers: the user of Basic authorization, or X-Write-Key.
+
+    Raises RequestError if the authorization is not base64.
+    """
+    scheme, _, credentials = headers.get(api.AUTHORIZATION, b"").partition(b" ")
+    if scheme.lower() == b"basic":
+        try:
+            login = base64.b64decode(credentials).decode()
+        except ValueError:
+            raise _unauthorized() from None
+        # Jitsu's keys have a colon in them, and nobody has a password.
+        write_key = login[:-1] if login.endswith(":") else login.partition(":")[0]
+        if write_key:
+            return write_key
+    return headers.get(api.WRITE_KEY, b"").decode("latin-1") or None
 
 
 def _unauthorized() -> RequestError:
-    return RequestError(401, "unauthorized", "the write key is missing or not known")
+    return RequestError("unauthorized", "invalid write key: it is missing or unknown")
 
 
 def _refuse_disabled(source: Source) -> None:
     if source.disabled:
         metrics.COLLECTOR_DISABLED.labels(source.name).inc()
-        raise RequestError(404, "source_disabled", "the source is disabled")
+        raise RequestError("source_disabled", "the source is disabled")

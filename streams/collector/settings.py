@@ -6,16 +6,9 @@ from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
 
-WEBHOOKS = "/v1/webhook/"
-OWN_PATHS = ("/health", "/ready", "/beacon/v1/batch")
+from streams.collector.api import check_free
+
 PATH = r"^(/[A-Za-z0-9._~-]+)+$"
-
-
-def check_path(path: str) -> str:
-    """The path, where the collector has no use for it itself; raises ValueError otherwise."""
-    if path in OWN_PATHS or (path.startswith("/v1/") and not path.startswith(WEBHOOKS)):
-        raise ValueError(f"is the collector's own: choose one without /v1/, or below {WEBHOOKS}")
-    return path
 
 
 class ClientSettings(BaseModel):
@@ -31,7 +24,7 @@ class ClientSettings(BaseModel):
     @field_validator("path")
     @classmethod
     def _is_free(cls, path: str) -> str:
-        return check_path(path)
+        return check_free(path)
 
 
 class CollectorSettings(BaseModel):
@@ -65,8 +58,9 @@ class CollectorSettings(BaseModel):
     )
     trusted_proxies: tuple[str, ...] = Field(
         (),
-        description="Proxies whose X-Forwarded-For is believed: addresses and networks (`10.0.0.0/8`), and `unix` for "
-        "whoever comes by a Unix socket. Browsers' events without `context.ip` get the address found so.",
+        description="Proxies whose X-Forwarded-For and Forwarded are believed: addresses and networks "
+        "(`10.0.0.0/8`), and `unix` for peers on a Unix socket. Browsers' events without `context.ip` get the address "
+        "that these headers give.",
     )
     client: ClientSettings | None = Field(
         None, description="The browser client's script, served from here; by default none is."
@@ -178,4 +172,4 @@ class WebhookSettings(BaseModel):
     @field_validator("path")
     @classmethod
     def _is_free(cls, path: str | None) -> str | None:
-        return path and check_path(path)
+        return path and check_free(path)

@@ -1,45 +1,60 @@
-"""Where the parts of a JSON text lie in it, so that one event of a batch can be kept byte for byte, or be left out.
+"""Splits JSON text into its parts without parsing them, so that an invalid event of a batch can be kept or left out.
 
-Only structure is looked at: strings, brackets, commas. What stands between them is for orjson to judge.
+Only the structure is read: strings, brackets and commas. Each part runs up to the next comma or closing bracket of its
+level, whatever it holds, and is for the parser to judge.
 """
 
 import re
 
-import orjson
+from streams import lenient_json
 
 _STRING = rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"'
 _SPACE = rb"[ \t\n\r]*+"
-_NAME = re.compile(_SPACE + b"(" + _STRING + b")" + _SPACE + b":" + _SPACE, re.DOTALL)
+_NAME = re.compile(_SPACE + b"(" + _STRING + b")" + _SPACE + b":", re.DOTALL)
 _OPEN = re.compile(_SPACE + rb"([\[{])" + _SPACE)
-_NEXT = re.compile(_SPACE + rb"([,\]}])" + _SPACE)
-_SCALAR = re.compile(_STRING + rb'|[^ \t\n\r"\[\]{},:]++', re.DOTALL)
+_BLANK = re.compile(_SPACE)
+_STOP = re.compile(rb'[^"\[\]{},]*+(?:' + _STRING + rb'[^"\[\]{},]*+)*+[\[\]{},]', re.DOTALL)
 _BRACKET = re.compile(rb'[^"\[\]{}]*+(?:' + _STRING + rb'[^"\[\]{}]*+)*+[\[\]{}]', re.DOTALL)
+_WRITE_KEY = re.compile(rb'"writeKey"' + _SPACE + b":" + _SPACE + b"(" + _STRING + b")", re.DOTALL)
+
+_KEYS = 100
+"""Maximum number of write keys that are looked up for one request."""
 
 
 def members(text: bytes) -> dict[str, bytes]:
-    """The value of each member of a JSON object, as it stands in its text; the last where a name comes twice.
-
-    Raises ValueError.
-    """
+    """Return the text of each value in a JSON object by name; the last one if a name repeats. Raises ValueError."""
     found = {}
     at = _opened(text, b"{")
     while text[at : at + 1] != b"}":
         name = _match(_NAME, text, at)
-        end = _end(text, name.end())
-        found[orjson.loads(name[1])] = text[name.end() : end]
-        at = _continued(text, end, b"}")
+        value, at = _cut(text, name.end(), b"}")
+        found[lenient_json.loads(name[1])] = value
+    _check_end(text, at)
     return found
 
 
 def elements(text: bytes) -> list[bytes]:
-    """Each element of a JSON list, as it stands in its text; raises ValueError."""
+    """Return the text of each element of a JSON list; raises ValueError."""
     found = []
     at = _opened(text, b"[")
     while text[at : at + 1] != b"]":
-        end = _end(text, at)
-        found.append(text[at:end])
-        at = _continued(text, end, b"]")
+        value, at = _cut(text, at, b"]")
+        found.append(value)
+    _check_end(text, at)
     return found
+
+
+def write_keys(text: bytes) -> list[str]:
+    """Return what stands as a write key anywhere in JSON text, in one fast pass: whether it is worth a slow one."""
+    found: dict[str, None] = {}
+    for match in _WRITE_KEY.finditer(text):
+        try:
+            found[lenient_json.loads(match[1])] = None
+        except ValueError:
+            continue
+        if len(found) == _KEYS:
+            break
+    return list(found)
 
 
 def _match(pattern: re.Pattern[bytes], text: bytes, at: int) -> re.Match[bytes]:
@@ -56,22 +71,31 @@ def _opened(text: bytes, bracket: bytes) -> int:
     return match.end()
 
 
-def _continued(text: bytes, at: int, close: bytes) -> int:
-    """Where the next part begins after the one that ended at `at`, or where the closing bracket stands."""
-    match = _match(_NEXT, text, at)
-    if match[1] == b",":
-        return match.end()
-    if match[1] != close or match.end() != len(text):
-        raise ValueError(f"not JSON at byte {at}")
-    return match.start(1)
+def _cut(text: bytes, at: int, close: bytes) -> tuple[bytes, int]:
+    """Return the value that begins at `at`, and where the next part begins or the closing bracket is."""
+    at = _match(_BLANK, text, at).end()
+    end = _end(text, at)
+    value = text[at:end].rstrip(b" \t\n\r")
+    if text[end : end + 1] == b",":
+        return value, _match(_BLANK, text, end + 1).end()
+    if text[end : end + 1] != close:
+        raise ValueError(f"not JSON at byte {end}")
+    return value, end
 
 
 def _end(text: bytes, at: int) -> int:
-    if text[at : at + 1] not in (b"[", b"{"):
-        return _match(_SCALAR, text, at).end()
+    """Find the comma or closing bracket that ends the value which begins at `at`."""
     depth = 0
     while True:
-        at = _match(_BRACKET, text, at).end()
-        depth += 1 if text[at - 1] in b"[{" else -1
-        if not depth:
-            return at
+        at = _match(_BRACKET if depth else _STOP, text, at).end()
+        if text[at - 1] in b"[{":
+            depth += 1
+        elif depth:
+            depth -= 1
+        else:
+            return at - 1
+
+
+def _check_end(text: bytes, at: int) -> None:
+    if _match(_BLANK, text, at + 1).end() != len(text):
+        raise ValueError(f"not JSON at byte {at + 1}")

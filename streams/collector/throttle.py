@@ -37,7 +37,6 @@ class Allowance:
         if wait:
             metrics.COLLECTOR_THROTTLED.labels(self._source).inc()
             raise RequestError(
-                429,
                 "throttled",
                 f"with this write key come more than {bucket.rate:g} {what} a second",
                 ((b"retry-after", b"%d" % math.ceil(wait)),),

@@ -1,18 +1,28 @@
-"""Whose word on the visitor's address is believed: only that of proxies that are trusted."""
+"""The visitor's address behind trusted proxies, by X-Forwarded-For and Forwarded (RFC 7239)."""
 
+import re
 from collections.abc import Callable, Sequence
 from functools import lru_cache
 from ipaddress import IPv6Address, ip_address, ip_network
 
-Resolve = Callable[[str, str], tuple[str | None, bool]]
-"""From the peer's address and X-Forwarded-For to the visitor's address, and whether the peer is trusted."""
+Resolve = Callable[[str, str | None, str | None], tuple[str | None, bool]]
+"""From the peer's address, X-Forwarded-For and Forwarded to the visitor's address, and whether the peer is trusted.
+
+Several headers of one name are joined by commas; None if there is no such header.
+"""
 
 UNIX = "unix"
 """Stands for the peer of a Unix socket among trusted proxies."""
 
+_NAME = r"[!#$%&'*+.^_`|~0-9A-Za-z-]++"
+# Addresses without quotes are not valid, and common: colons and brackets are no part of a token.
+_PAIR = re.compile(rf'[ \t]*+({_NAME})=("(?:[^"\\]|\\.)*+"|[^\s;,"]*+)[ \t]*+(?=[;,]|$)')
+_GAP = re.compile(r"[ \t]*+([;,]|$)")
+_PORT = re.compile(r":(?:\d{1,5}|_[A-Za-z0-9._-]+)")
+
 
 def make_resolve(trusted: Sequence[str]) -> Resolve:
-    """A Resolve for these proxies: addresses, networks, or `unix`; raises ValueError where one is none of them."""
+    """Return a Resolve for these proxies: addresses, networks, or `unix`; raises ValueError for anything else."""
     networks = [ip_network(proxy) for proxy in trusted if proxy != UNIX]
     trusts_unix = UNIX in trusted
 
@@ -20,32 +30,82 @@ def make_resolve(trusted: Sequence[str]) -> Resolve:
         parsed = ip_address(address)
         return any(parsed in network for network in networks)
 
-    # The same visitor asks again and again.
+    def find_visitor(hops: Sequence[str]) -> str | None:
+        # Each proxy appends whom it got the request from, so nothing left of an untrusted address can be believed.
+        address = None
+        for hop in reversed(hops):
+            address = _read(hop)
+            if address is None or not is_trusted(address):
+                break
+        return address
+
+    # The same visitor sends again and again.
     @lru_cache(4096)
-    def resolve(peer: str, forwarded: str) -> tuple[str | None, bool]:
+    def resolve(peer: str, forwarded_for: str | None, forwarded: str | None) -> tuple[str | None, bool]:
         address = _read(peer)
         if not (is_trusted(address) if address else trusts_unix and not peer):
             return address, False
-        # Each proxy appends whom it got the request from, so only what stands right of an untrusted address is known.
-        for hop in reversed(forwarded.split(",") if forwarded else []):
-            found = _read(hop)
-            if found is None:
-                break
-            address = found
-            if not is_trusted(address):
-                break
-        return address, True
+        lists = [hops for hops in (_split(forwarded_for), _parse(forwarded)) if hops is not None]
+        if not lists:
+            return address if forwarded_for is None and forwarded is None else None, True
+        found = {find_visitor(hops) for hops in lists}
+        return found.pop() if len(found) == 1 else None, True
 
     return resolve
 
 
+def _split(forwarded_for: str | None) -> list[str] | None:
+    """Return the hops of X-Forwarded-For; None if there is no such header."""
+    if forwarded_for is None:
+        return None
+    return [hop for part in forwarded_for.split(",") if (hop := part.strip())]
+
+
+def _parse(forwarded: str | None) -> list[str] | None:
+    """Return the `for` of each element of Forwarded, "" for one without it; [] if the header is malformed.
+
+    None if there is no such header, or no `for` in it.
+    """
+    if forwarded is None:
+        return None
+    hops: list[str] = []
+    hop: str | None = None
+    is_empty, is_named = True, False
+    at = 0
+    while True:
+        if pair := _PAIR.match(forwarded, at):
+            is_empty = False
+            if pair[1].lower() == "for":
+                if hop is not None:
+                    return []
+                hop, is_named = pair[2], True
+            at = pair.end()
+        gap = _GAP.match(forwarded, at)
+        if gap is None:
+            return []
+        at = gap.end()
+        if gap[1] == ";":
+            continue
+        if not is_empty:
+            hops.append(hop or "")
+        hop, is_empty = None, True
+        if not gap[1]:
+            return hops if is_named or not hops else None
+
+
 def _read(text: str) -> str | None:
-    """An address in its shortest form, without port, brackets and zone; None for what is none."""
+    """Return an address in its shortest form, without quotes, brackets, port and zone; None if it is not an address."""
     text = text.strip()
+    if text.startswith('"') and text.endswith('"'):
+        text = re.sub(r"\\(.)", r"\1", text[1:-1])
     if text.startswith("["):
-        text = text[1:].partition("]")[0]
+        text, closed, port = text[1:].partition("]")
+        if not closed or ":" not in text or (port and not _PORT.fullmatch(port)):
+            return None
     elif text.count(":") == 1:
-        text = text.partition(":")[0]
+        text, _, port = text.partition(":")
+        if not _PORT.fullmatch(f":{port}"):
+            return None
     try:
         address = ip_address(text.partition("%")[0])
     except ValueError:

@@ -106,7 +106,7 @@ class Visit(ABC):
     def _find_origin(self) -> Origin:
         headers = self.headers
         scheme, host = self._scheme(), headers.get("host", "")
-        ip, trusted = self._resolve(self._peer(), headers.get("x-forwarded-for", ""))
+        ip, trusted = self._resolve(self._peer(), headers.get("x-forwarded-for"), headers.get("forwarded"))
         if trusted:
             forwarded = headers.get("x-forwarded-proto", "").partition(",")[0].strip().lower()
             if forwarded in ("http", "https"):

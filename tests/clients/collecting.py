@@ -18,6 +18,8 @@ from tests.streams.helpers import read
 from tests.streams.tracking.helpers import until
 
 KEY = "demo-key"
+JITSU_KEY = "demo:secret"
+"""Jitsu's client takes only keys of this form."""
 EVENT_BYTES = 4096
 BODY_BYTES = 16 * 1024
 TOPICS = Topics("clients", partitions=1)
@@ -38,12 +40,12 @@ class Collector:
         }
         (folder / "sources").mkdir(parents=True)
         (folder / "turnout.yaml").write_text(json.dumps(document))
-        (folder / "sources" / "shop.yaml").write_text("source: shop\nwrite_keys: ['${KEY}']\n")
+        (folder / "sources" / "shop.yaml").write_text("source: shop\nwrite_keys: ['${KEY}', '${JITSU_KEY}']\n")
         self._log = folder / "log"
         with self._log.open("w") as log:
             self._process = subprocess.Popen(
                 [Path(sys.executable).parent / "turnout", "collector", "--config", folder],
-                env={"PATH": os.environ["PATH"], "KEY": KEY},
+                env={"PATH": os.environ["PATH"], "KEY": KEY, "JITSU_KEY": JITSU_KEY},
                 stdout=log,
                 stderr=subprocess.STDOUT,
             )

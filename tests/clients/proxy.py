@@ -48,7 +48,7 @@ def proxying(collector: int) -> Iterator[Proxy]:
 
         def handle_any(self) -> None:
             at = time.monotonic()
-            body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+            body = self.rfile.read(int(self.headers.get("Content-Length", 0))) or b"".join(self.chunks())
             if self.command == "POST" and proxy.faults:
                 status, headers = proxy.faults.pop(0)
                 headers = headers | self.readable_by_pages()
@@ -76,13 +76,21 @@ def proxying(collector: int) -> Iterator[Proxy]:
                 "Access-Control-Expose-Headers": "Retry-After",
             }
 
+        def chunks(self) -> Iterator[bytes]:
+            if self.headers.get("Transfer-Encoding") == "chunked":
+                while size := int(self.rfile.readline(), 16):
+                    yield self.rfile.read(size)
+                    self.rfile.readline()
+                self.rfile.readline()
+
         def ask(self, body: bytes) -> tuple[int, dict[str, str], bytes]:
             connection = HTTPConnection("127.0.0.1", collector, timeout=120)
-            connection.request(self.command, self.path, body or None, dict(self.headers))
+            headers = {name: value for name, value in self.headers.items() if name.lower() != "transfer-encoding"}
+            connection.request(self.command, self.path, body or None, headers)
             response = connection.getresponse()
-            headers = {name: value for name, value in response.headers.items() if name.lower() != "content-length"}
+            answered = {name: value for name, value in response.headers.items() if name.lower() != "content-length"}
             try:
-                return response.status, headers, response.read()
+                return response.status, answered, response.read()
             finally:
                 connection.close()
 

@@ -13,7 +13,7 @@ from typing import Any, NoReturn
 
 import pytest
 
-from tests import npm
+from tests import maven, npm
 
 SDKS = Path(__file__).parent / "sdks"
 DOCUMENT = (Path(__file__).parents[2] / "deploy" / "docs" / "sources.md").read_text()
@@ -31,12 +31,14 @@ NEEDED = "TURNOUT_TESTS_NEED_SDKS"
 class Sdk:
     """An SDK for servers: its folder in sdks/, which is also its example's name, and what it makes of answers.
 
-    `waits`: does it wait as long as Retry-After says? `gives_up`: does it send what was refused only once?
+    `waits`: does it wait as long as Retry-After says? `gives_up`: does it send what was refused only once? `patient`:
+    does it wait for 15 seconds or more before it sends anything again?
     """
 
     name: str
     waits: bool = True
     gives_up: bool = True
+    patient: bool = False
 
 
 def example(name: str, address: str) -> str:
@@ -99,4 +101,15 @@ def _prepare_go(name: str, example: str, folder: Path) -> tuple[list[str], Mappi
     return ["./send"], os.environ
 
 
-_PREPARE = {"python": _prepare_python, "js": _prepare_node, "go": _prepare_go}
+def _prepare_java(name: str, example: str, folder: Path) -> tuple[list[str], Mapping[str, str]]:
+    jars = maven.jars(SDKS / name / "pom.xml") or missing("Java or Maven")
+    (folder / "Client.java").write_text(example)
+    shutil.copy(SDKS / name / "Send.java", folder)
+    # A short program is not worth an optimizing compiler.
+    quick = "TieredStopAtLevel=1"
+    compiler = ["javac", f"-J-XX:{quick}", "-cp", f"{jars}/*", "Client.java", "Send.java"]
+    subprocess.run(compiler, cwd=folder, check=True, capture_output=True)
+    return ["java", f"-XX:{quick}", "-XX:+UseSerialGC", "-cp", f"{jars}/*:.", "Send"], os.environ
+
+
+_PREPARE = {"python": _prepare_python, "js": _prepare_node, "go": _prepare_go, "java": _prepare_java}

@@ -196,3 +196,15 @@ def test_long_lines_are_refused_without_being_held(tmp_path: Path):
     assert event == Line(2, 3 * LINE_BYTES + 24, b'{"messageId":"m"}')
     assert isinstance(last.event, Refused)
     assert last.end == path.stat().st_size
+
+
+def test_a_byte_order_mark_and_lone_surrogates_cost_no_line(tmp_path: Path):
+    """As the collector takes them, a file may begin with the mark, and text may be cut within a character."""
+    path = tmp_path / "events.ndjson"
+    path.write_bytes(
+        b'\xef\xbb\xbf{"messageId":"1"}\n' + rb'{"messageId":"2","event":"\ud83d"}' + b"\n\xef\xbb\xbf{}\n"
+    )
+    with path.open("rb") as file:
+        first, second, third = (line.event for line in read_lines(file))
+    assert (first, second) == (b'{"messageId":"1"}', rb'{"messageId":"2","event":"\ud83d"}')
+    assert isinstance(third, Refused)

@@ -15,6 +15,8 @@ from deploy.pages import reference
         ("rules.md", reference.rules),
         ("enrichment.md", reference.enrichment),
         ("metrics.md", reference.metrics),
+        ("http-api.md", reference.http_api),
+        ("sources.md", reference.sources),
     ],
 )
 def test_reference_is_up_to_date(file, write):

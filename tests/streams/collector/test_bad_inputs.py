@@ -113,11 +113,14 @@ BAD = [
     Bad(9, "1e999", batch(text(b"1e999"), GOOD), 200, None, ["json"], 1),
     Bad(9, "an integer of 5,000 digits", one(text(b"9" * 5000)), 400, "json"),
     Bad(10, "duplicate keys", one(b'{"userId":"a",' + GOOD[1:]), 200, taken=1),
-    Bad(10, "a lone surrogate", one(text(rb'"\ud800"')), 400, "json"),
-    Bad(10, "a lone surrogate among good ones", batch(text(rb'"\ud800"'), GOOD), 200, None, ["json"], 1),
+    Bad(10, "a lone surrogate", one(text(rb'"\ud800"')), 200, taken=1),
+    Bad(10, "a lone surrogate among good ones", batch(text(rb'"\ud800"'), GOOD), 200, taken=2),
+    Bad(10, "a lone surrogate beside NaN", batch(text(rb'"\ud800"'), text(b"NaN"), GOOD), 200, None, ["json"], 2),
     Bad(11, "NUL, bidi marks and emoji", one(event(event="\x00\u202e😀é")), 200, taken=1),
     Bad(11, "UTF-16", one(GOOD.decode().encode("utf-16")), 400, "json"),
-    Bad(11, "a byte-order mark", one(b"\xef\xbb\xbf" + GOOD), 400, "json"),
+    Bad(11, "a byte-order mark", one(b"\xef\xbb\xbf" + GOOD), 200, taken=1),
+    Bad(11, "two byte-order marks", one(b"\xef\xbb\xbf" * 2 + GOOD), 400, "json"),
+    Bad(11, "broken UTF-8 among good ones", batch(text(b'"\xc3"'), GOOD), 200, None, ["json"], 1),
     Bad(11, "broken UTF-8", one(text(b'"\xc3"')), 400, "json"),
     *[
         Bad(12, f"{junk} instead of an object", one(junk.encode()), 400, "not_an_object")

@@ -39,6 +39,43 @@ def test_members_are_what_stands_in_the_object(values: dict[str, Any], layout: d
         assert {name: json.loads(part) for name, part in found.items()} == values
 
 
+@pytest.mark.parametrize(
+    ("text", "parts"),
+    [
+        (b"[]", []),
+        (b"[1,]", [b"1"]),
+        (b"[,1]", [b"", b"1"]),
+        (b"[1,,2]", [b"1", b"", b"2"]),
+        (b"[{} x, NaN ,undefined]", [b"{} x", b"NaN", b"undefined"]),
+        (b"[{'a,b':1},2]", [b"{'a,b':1}", b"2"]),
+        (b'["\\x41",{"a":"\xff,]"}]', [b'"\\x41"', b'{"a":"\xff,]"}']),
+    ],
+)
+def test_an_invalid_element_ends_where_the_next_one_begins(text: bytes, parts: list[bytes]):
+    """Whatever is between two commas is one element, for the parser to refuse."""
+    assert slices.elements(text) == parts
+
+
+@pytest.mark.parametrize(
+    ("text", "keys"),
+    [
+        (b'{"writeKey":"a"}', ["a"]),
+        (b'{"batch":[{"writeKey" :\n"a"}],"writeKey":"b\\/","x":"writeKey"}', ["a", "b/"]),
+        (b'{"writeKey":1}', []),
+        (b'{"batch":[NaN]}', []),
+        (b'{"writeKey":"a",' * 3, ["a"]),
+    ],
+)
+def test_write_keys_are_found_wherever_they_are(text: bytes, keys: list[str]):
+    """Each one once, as it reads without its escapes."""
+    assert slices.write_keys(text) == keys
+
+
+def test_so_many_write_keys_are_looked_up():
+    """A body of nothing but keys costs a hundred look-ups."""
+    assert len(slices.write_keys(b",".join(b'"writeKey":"%d"' % n for n in range(200_000)))) == 100
+
+
 def test_the_last_member_of_a_name_wins():
     """As it does for the parser, however the name is written."""
     assert slices.members(rb'{"batch":[1],"b\u0061tch":[2]}') == {"batch": b"[2]"}
@@ -72,4 +109,5 @@ def test_hostile_text_takes_linear_time(text: bytes):
     for function in (slices.members, slices.elements):
         with pytest.raises(ValueError, match=r"byte \d|line 1"):
             function(text)
+    slices.write_keys(text)
     assert time.process_time() - started < 8

@@ -159,15 +159,29 @@ def test_new_limits_are_in_force_at_once():
         (("10.0.0.0/8",), "203.0.113.7", "127.0.0.1"),
         (("127.0.0.0/8",), "203.0.113.7", "203.0.113.7"),
         (("127.0.0.0/8", "10.0.0.0/8"), "6.6.6.6, 203.0.113.7, 10.1.2.3", "203.0.113.7"),
-        (("127.0.0.0/8",), "private-name", "127.0.0.1"),
+        (("127.0.0.0/8",), "private-name", None),
+        (("127.0.0.0/8",), '"[2001:db8::1]:443"', "2001:db8::1"),
     ],
 )
-async def test_only_trusted_proxies_are_believed(trusted: tuple[str, ...], forwarded: str, address: str):
-    """A browser's event gets the address right of which all are trusted."""
+async def test_only_trusted_proxies_are_believed(trusted: tuple[str, ...], forwarded: str, address: str | None):
+    """A browser's event gets the address right of which all are trusted, and none if that is unreadable."""
     fields = {"origin": "https://shop.example.com", "x-forwarded-for": forwarded}
     async with serving(producer := Kept(), trusted_proxies=trusted) as collector:
         assert (await exchange(collector, post("/v1/t", orjson.dumps(EVENT), fields))).status == 200
-    assert [event["context"] for event in producer.events()] == [{"ip": address}]
+    assert [event.get("context") for event in producer.events()] == [{"ip": address} if address else None]
+
+
+async def test_several_forwarded_headers_are_one_list():
+    """The last untrusted hop counts, in whichever header it is, also for a pixel's event."""
+    fields = {"host": "test", "origin": "https://x.example", "Forwarded": 'for=6.6.6.6, for="[2001:db8::7]:4711"'}
+    pixel = head("GET", "/v1/pixel/track?writeKey=web-key&userId=u&event=e", {**fields, "connection": "close"})
+    async with serving(producer := Kept(), trusted_proxies=("127.0.0.1", "10.0.0.0/8")) as collector:
+        for request in (post("/v1/t", orjson.dumps(EVENT), fields), pixel):
+            reader, writer = await asyncio.open_connection(*collector.address)
+            writer.write(request.replace(b"\r\n\r\n", b"\r\nforwarded: proto=https;for=10.0.0.1\r\n\r\n", 1))
+            assert (await reader.readline()).split()[1] == b"200"
+            writer.close()
+    assert [event["context"]["ip"] for event in producer.events()] == ["2001:db8::7"] * 2
 
 
 async def test_several_headers_of_proxies_are_one_list():

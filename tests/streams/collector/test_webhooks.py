@@ -279,3 +279,16 @@ def test_an_hmac_in_a_header_of_any_name():
     shopify = {"scheme": "hmac-sha256", "secret": SecretStr("secret"), "header": "X-Shopify-Hmac-SHA256"}
     assert verify(b"{}", {"X-Shopify-Hmac-SHA256": signature}, encoding="base64", **shopify)
     assert not verify(b"{}", {"X-Shopify-Hmac-SHA256": signature}, **shopify)
+
+
+async def test_a_delivery_of_invalid_json_costs_only_itself(collector: Collector, producer: Kept):
+    """Of a list each valid delivery becomes events, with U+FFFD for lone surrogates, and the others are kept."""
+    bad = b'{"id":"2","user":"u","x":NaN}'
+    body = b"\xef\xbb\xbf[" + rb'{"id":"1","user":"u\ud800","event":"A"},%b,{"id":"3","user":"u","event":"B"}]' % bad
+    answer = await exchange(collector, post("/v1/webhook/crm", body, key="crm-key"))
+    assert (answer.status, [(one["index"], one["code"]) for one in answer.json["rejected"]]) == (200, [(1, "json")])
+    assert [event["messageId"] for event in producer.events()] == ["1:who", "1:what", "3:who", "3:what"]
+    assert producer.events()[0]["userId"] == "u\ufffd"
+    (kept,) = producer.values(TOPICS.rejected)
+    assert kept is not None
+    assert kept.endswith(b'"body":' + bad + b"}")

@@ -48,8 +48,8 @@ def test_no_shared_cache_may_store_the_cookie(case):
 
 @cases("addresses.yaml")
 def test_only_trusted_proxies_are_believed(case):
-    """The address is the peer's, or the first that no trusted proxy has, from the right."""
-    ip, _ = make_resolve(case["trusted"])(case["peer"], case["forwarded"])
+    """The address is the peer's, or the first from the right that no trusted proxy has; none if that is unreadable."""
+    ip, _ = make_resolve(case["trusted"])(case["peer"], case.get("forwarded_for"), case.get("forwarded"))
     assert ip == case["ip"]
 
 
