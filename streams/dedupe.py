@@ -68,10 +68,10 @@ class Window:
     def remember(self, record: Any) -> None:
         """Take in a record of the events topic that is not to be routed (again); one that is no event counts not."""
         try:
-            event = events.parse(record.value or b"")
+            event = events.parse(record.value or b"", topics.Origin(record.topic, record.partition, record.offset))
         except events.EventError:
             return
-        self.repeats(sender_of(record.headers, event), events.message_id(event), record.offset)
+        self.repeats(sender_of(record.headers, event), event["messageId"], record.offset)
 
 
 class Windows:

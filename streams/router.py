@@ -18,6 +18,7 @@ from streams.settings import RouterSettings
 from streams.steps import Held, take
 from streams.suppressed import Follower
 from streams.suppression import SuppressedUsers
+from streams.times import rfc3339
 from streams.topics import (
     FORWARDED,
     QUARANTINED_REASON,
@@ -29,6 +30,7 @@ from streams.topics import (
     Stage,
     Topics,
     check_version,
+    read_notes,
     rejected_headers,
 )
 from streams.worker import Station, make_station
@@ -106,15 +108,20 @@ class Router:
         named = owner.name if owner else source_of(record.headers)
         try:
             check_version(record.headers)
-            event = events.parse(record.value)
+            origin = Origin(record.topic, record.partition, offset)
+            notes = read_notes(record.headers)
+            event = events.parse(record.value, origin, lambda reason, detail: notes.append((reason, detail)))
             source = find_source(rules.sources, named, event)
+            events.check_depth(event, source.limits.depth, record.value)
         except EventError as error:
             self._reject(record, error.code, str(error), named, confirmations)
             return
         except RecordError as error:
             self._reject(record, "format", str(error), named, confirmations)
             return
-        message_id = events.message_id(event)
+        for reason, detail in notes:
+            tally.note(offset, reason, detail)
+        message_id = event["messageId"]
         if window.repeats(sender_of(record.headers, event), message_id, offset):
             for route in rules.routes:
                 tally.add(route.integration, "", Outcome.DUPLICATE, offset)
@@ -132,9 +139,8 @@ class Router:
                     self._reject(record, QUARANTINED_REASON, taken.detail, named, confirmations)
                 return
             event = taken
-        at = events.time_of(event, record.timestamp / 1000)
-        received = event.get("receivedAt") or events.rfc3339(record.timestamp / 1000)
-        origin = Origin(record.topic, record.partition, offset)
+        stored = rfc3339(record.timestamp / 1000)
+        at, received = events.time_of(event, stored), event.get("receivedAt", stored)
         partition = record.partition % self._topics.partitions
         for route in rules.routes:
             integration = route.integration
@@ -207,7 +213,7 @@ class Router:
     ) -> None:
         origin = delivery.origin
         letter = DeadLetter(
-            integration, delivery._replace(payload={}).data(), reason, detail, 0, events.rfc3339(self._clock())
+            integration, delivery._replace(payload={}).data(), reason, detail, 0, rfc3339(self._clock())
         )
         self._producer.append(
             self._topics.dead, origin.partition % self._topics.partitions, confirmations, key=key, value=letter.encode()

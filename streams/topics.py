@@ -25,6 +25,7 @@ DUE_HEADER = "turnout-due"
 SINCE_HEADER = "turnout-since"
 HANDLED_HEADER = "turnout-handled"
 REPLAY_HEADER = "turnout-replay"
+NOTED_HEADER = "turnout-noted"
 
 QUARANTINED_REASON = "quarantined"
 """The reason of a rejected record that is an event of the outcome `quarantined`."""
@@ -152,6 +153,22 @@ class NewerFormatError(RecordError):
 def event_headers(source: str) -> Headers:
     """The headers of an event's record."""
     return [(SOURCE_HEADER, source.encode()), (VERSION_HEADER, b"%d" % VERSION)]
+
+
+def noted_header(notes: Sequence[tuple[str, str]]) -> tuple[str, bytes]:
+    """Return the header that keeps what the collector noted of an event: a short code and a detail each."""
+    return NOTED_HEADER, orjson.dumps(notes)
+
+
+def read_notes(headers: Iterable[tuple[str, bytes | None]]) -> list[tuple[str, str]]:
+    """Return what the collector noted of an event; nothing if another producer wrote something else there."""
+    for name, value in headers:
+        if name == NOTED_HEADER:
+            try:
+                return [(str(reason)[:64], str(detail)[:256]) for reason, detail in orjson.loads(value or b"")]
+            except (ValueError, TypeError):
+                return []
+    return []
 
 
 def replay_header(partition: int, offset: int) -> tuple[str, bytes]:

@@ -51,7 +51,7 @@ def _ids(users: Sequence[str]) -> Iterator[str]:
 
 def _show(configuration: Configuration, users: Sequence[str], *, as_json: bool) -> None:
     from deploy.suppressed import SuppressedList
-    from streams.events import rfc3339
+    from streams.times import rfc3339
 
     with failing(), SuppressedList(configuration) as found:
         since = found.since

@@ -13,6 +13,7 @@ from streams.dedupe import Window, sender_of, source_of
 from streams.delivery.preflight import Preflight
 from streams.events import Event, EventError
 from streams.gate import find_source
+from streams.times import rfc3339
 from streams.topics import FORWARDED, Delivery, Origin, Outcome, RecordError, check_version
 
 REJECTED = "rejected"
@@ -57,9 +58,10 @@ class Remapper:
         at = datetime.fromtimestamp(record.timestamp / 1000, UTC)
         try:
             check_version(record.headers)
-            event = events.parse(record.value)
+            origin = Origin(record.topic, record.partition, record.offset)
+            event = events.parse(record.value, origin)
             repeats = window is not None and window.repeats(
-                sender_of(record.headers, event), events.message_id(event), record.offset
+                sender_of(record.headers, event), event["messageId"], record.offset
             )
             source = find_source(self._configuration.sources, named, event)
             prepared = Prepared.of(event, at, source)
@@ -69,7 +71,7 @@ class Remapper:
             return []
         if repeats:
             return [Mapped("", Outcome.DUPLICATE, "its messageId came before")]
-        received = event.get("receivedAt") or events.rfc3339(record.timestamp / 1000)
+        received = event.get("receivedAt", rfc3339(record.timestamp / 1000))
         return [
             self._delivery(record, prepared, source.name, received, taken.rule, taken.payload)
             if taken.outcome == FORWARDED

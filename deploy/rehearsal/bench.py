@@ -14,8 +14,7 @@ from deploy.config.mistakes import Place as Keys
 from deploy.config.sources import SourceRules
 from deploy.rehearsal.comparison import ABSENT, Difference, compare
 from deploy.rehearsal.offline import offline
-from deploy.rehearsal.preview import STANDSTILL, Prepared, Taken, held_reason, rehearse
-from streams import events
+from deploy.rehearsal.preview import STANDSTILL, Prepared, Taken, held_reason, normalize_copy, rehearse
 from streams.events import Event, EventError
 from streams.gate import held_back
 from streams.sources import Source
@@ -217,7 +216,7 @@ class SourceBench:
         try:
             if isinstance(event, EventError):
                 raise event
-            taken = take(self._source.steps, events.complete(events.check(event)), note)
+            taken = take(self._source.steps, normalize_copy(event, note, self._source), note)
         except EventError as error:
             return result | {"outcome": "rejected", "reason": str(error)}
         if isinstance(taken, Held):
@@ -230,7 +229,9 @@ class SourceBench:
             return
         event = deepcopy(entry.case.event)
         with suppress(EventError):
-            coverage.add(self._tracer.trace(event if self._source.webhook else events.complete(events.check(event))))
+            if not self._source.webhook:
+                event = normalize_copy(event, lambda _reason, _detail: None, self._source)
+            coverage.add(self._tracer.trace(event))
 
 
 def _where(place: Place) -> str:

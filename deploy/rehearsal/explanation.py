@@ -151,11 +151,11 @@ def explain(
     """What becomes of an event. Without a `source` it is found as the router does; where it cannot be, any will do."""
     found = find_source_of(configuration, event, source)
     try:
-        whole = Prepared.of(event, now)
+        whole = Prepared.of(event, now, found and replace(found, steps=()))
     except EventError as error:
         return Explanation([Step("validation", False, f"{error} ({error.code})")], rejected=True)
     steps = [
-        Step("validation", True, f"a {whole.event['type']} event"),
+        Step("validation", True, "; ".join([f"a {whole.event['type']} event", *map(": ".join, whole.notes)])),
         Step("source", True, found.name if found else "not known here, so taken to be one that each integration takes"),
     ]
     try:

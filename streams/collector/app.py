@@ -27,6 +27,7 @@ from streams.collector.settings import CollectorSettings
 from streams.logs import trouble
 from streams.produce import Producer, Receipt
 from streams.sources import Source, Sources
+from streams.times import rfc3339
 from streams.topics import Topics
 
 log = structlog.get_logger()
@@ -153,7 +154,7 @@ class App:
         receipt = Receipt()
         sending = intake.Sending(
             source,
-            events.rfc3339(time()),
+            rfc3339(time()),
             receipt,
             _anonymous_id(headers),
             self._senders.visitor(scope) if b"origin" in headers else None,
@@ -185,10 +186,10 @@ class App:
         if webhook.verify is not None and not webhook.verify(raw, headers, time()):
             raise RequestError(401, "bad_signature", "the signature is missing, wrong or too old")
         deliveries = intake.read_deliveries(raw, webhook.headers_of(headers), self._settings.batch_events)
-        made = [list(webhook.make(orjson.loads(delivery))) for delivery in deliveries]
+        made = [intake.make_events(webhook, delivery) for delivery in deliveries]
         sender.allowance.take_events(sum(map(len, made)))
         receipt = Receipt()
-        sending = intake.Sending(source, events.rfc3339(time()), receipt)
+        sending = intake.Sending(source, rfc3339(time()), receipt)
         taken, refused = self._intake.take_deliveries(deliveries, made, sending)
         await self._confirm(receipt)
         return _answer_taken(source, taken, refused)
@@ -204,7 +205,7 @@ class App:
             sender.allowance.take_events(1)
             sending = intake.Sending(
                 sender.source,
-                events.rfc3339(time()),
+                rfc3339(time()),
                 receipt,
                 address=self._senders.visitor(scope),
                 gpc=_asks_for_privacy(headers),

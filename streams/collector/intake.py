@@ -13,15 +13,20 @@ from streams.collector.errors import RequestError
 from streams.collector.partition import make_partitioner
 from streams.collector.settings import CollectorSettings
 from streams.events import EventError
+from streams.message_ids import message_ids
 from streams.produce import Producer, RecordTooLargeError, Waiter
 from streams.sources import Source
-from streams.topics import Headers, Topics, event_headers, rejected_headers
-from streams.webhooks import Made
+from streams.times import read_time
+from streams.topics import Headers, Topics, event_headers, noted_header, rejected_headers
+from streams.webhooks import Made, Webhook
 
 log = structlog.get_logger()
 
-ADDED_BYTES = 192
-"""What `sentAt`, `receivedAt` and Global Privacy Control add to an event; who keeps the limit cannot know of them."""
+ADDED_BYTES = 384
+"""Bytes that `sentAt`, `receivedAt`, a messageId, Global Privacy Control and longer times may add to an event.
+
+Senders that keep the limit cannot know of them.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,11 +75,12 @@ class _Shared:
     kind: str | None = None
     anonymous: str | None = None
     gpc: bool = False
+    notes: Sequence[tuple[str, str]] = ()
 
     def merge_into(self, event: dict[str, Any]) -> None:
-        if self.kind is not None and event.get("type") is None:
+        if self.kind is not None and event.get("type") in (None, ""):
             event["type"] = self.kind
-        if self.anonymous and event.get("anonymousId") is None and event.get("userId") is None:
+        if self.anonymous and all(map(events.is_absent_id, (event.get("anonymousId"), event.get("userId")))):
             event["anonymousId"] = self.anonymous
         if self.context:
             _merge(event, "context", self.context)
@@ -82,14 +88,14 @@ class _Shared:
             _merge(event, "integrations", self.integrations)
         if self.gpc:
             _keep_gpc(event)
-        if self.sent is not None and event.get("sentAt") is None:
+        if self.sent is not None and _lacks_time(event.get("sentAt")):
             event["sentAt"] = self.sent
         event["receivedAt"] = self.received
 
 
 def _merge(event: dict[str, Any], name: str, shared: Mapping[str, Any]) -> None:
     own = event.get(name)
-    if own is None:
+    if own is None or own == []:
         event[name] = shared
     elif isinstance(own, dict):
         event[name] = {**shared, **own}
@@ -98,10 +104,19 @@ def _merge(event: dict[str, Any], name: str, shared: Mapping[str, Any]) -> None:
 def _keep_gpc(event: dict[str, Any]) -> None:
     """Keep a request's Global Privacy Control where consent is read; what is no context stays, to be refused."""
     context = event.get("context")
-    if context is None or isinstance(context, dict):
+    if context is None or context == [] or isinstance(context, dict):
         consent = (context or {}).get("consent")
         told = {**(consent if isinstance(consent, dict) else {}), "globalPrivacyControl": True}
         event["context"] = {**(context or {}), "consent": told}
+
+
+def _lacks_time(value: object) -> bool:
+    if value is None:
+        return True
+    try:
+        return read_time(value) is None
+    except ValueError:
+        return True
 
 
 class Intake:
@@ -139,14 +154,20 @@ class Intake:
 
         Returns how many events were taken, and those refused.
         """
+        notes: list[tuple[str, str]] = []
+        try:
+            sent = read_time(body.get("sentAt"))
+        except ValueError:
+            sent, notes = None, [("unreadable", "sentAt")]
         shared = _Shared(
             sending.received,
             event_headers(sending.source.name),
-            body.get("sentAt"),
+            sent,
             sending.context(body.get("context")),
             body.get("integrations"),
             anonymous=sending.anonymous,
             gpc=sending.gpc,
+            notes=notes,
         )
         refused = []
         for index, event in enumerate(batch):
@@ -187,27 +208,32 @@ class Intake:
             raise event
         if isinstance(event, dict):
             shared.merge_into(event)
-        events.check(event)
+        notes = list(shared.notes)
+        events.normalize(event, lambda reason, detail: notes.append((reason, detail)))
         source = sending.source
         if source.kinds:
             source.kinds.check(event)
         try:
+            if "messageId" not in event:
+                event["messageId"] = events.make_message_id(event, message_ids.make())
             value = orjson.dumps(event)
         except TypeError:
             # orjson reads 1,024 levels, and writes 254.
             raise EventError("too_deep", "", "nested too deeply") from None
+        events.check_depth(event, source.limits.depth, value)
+        headers = [*shared.headers, noted_header(notes)] if notes else shared.headers
         largest = min(self._largest, (source.limits.event_bytes or self._largest) + ADDED_BYTES)
         if len(value) > largest:
             raise _too_large(largest - ADDED_BYTES)
         key = events.key(event)
         try:
             self._producer.append(
-                self._events, self._partition(key), sending.receipt, key=key, value=value, headers=shared.headers
+                self._events, self._partition(key), sending.receipt, key=key, value=value, headers=headers
             )
         except RecordTooLargeError:
             raise _too_large(largest - ADDED_BYTES) from None
 
-    def check_batch(self, raw: bytes, body: Mapping[str, Any], source: Source) -> list[Any]:
+    def check_batch(self, raw: bytes, body: dict[str, Any], source: Source) -> list[Any]:
         """The events of a batch; raises RequestError when it is none, or over a limit."""
         batch = body.get("batch")
         if not isinstance(batch, list):
@@ -218,6 +244,8 @@ class Intake:
         grown = len(raw)
         for name in ("context", "integrations"):
             shared = body.get(name)
+            if shared == []:
+                shared = body[name] = {}
             if shared is not None and not isinstance(shared, dict):
                 raise RequestError(400, "bad_batch", f"{name}: must be an object")
             if shared:
@@ -252,9 +280,9 @@ class Intake:
 def read_deliveries(raw: bytes, headers: Mapping[str, str], most: int) -> list[bytes]:
     """The deliveries in a webhook's body, as JSON: one, or of a list each item, at most `most`; raises RequestError."""
     try:
-        body = orjson.loads(raw)
-    except orjson.JSONDecodeError as error:
-        raise RequestError(400, "json", f"the body is not JSON: {error}") from None
+        body = events.loads(raw)
+    except EventError as error:
+        raise RequestError(400, "json", f"the body is {error}") from None
     parts = slices.elements(raw) if isinstance(body, list) else [raw]
     if len(parts) > most:
         raise RequestError(400, "too_many_events", f"{len(parts)} deliveries, and at most {most} are taken")
@@ -262,16 +290,24 @@ def read_deliveries(raw: bytes, headers: Mapping[str, str], most: int) -> list[b
     return [b'{"headers":%b,"body":%b}' % (named, part) for part in parts]
 
 
+def make_events(webhook: Webhook, delivery: bytes) -> list[Made]:
+    """Return what a webhook's rules make of a delivery; an error if it cannot be read."""
+    try:
+        return list(webhook.make(events.loads(delivery)))
+    except EventError as error:
+        return [Made("", error)]
+
+
 def parse(raw: bytes, *, by_event: bool) -> dict[str, Any]:
     """The JSON object in a body; raises RequestError.
 
-    With `by_event` an EventError stands in the place of an event of a batch that is no JSON (a lone surrogate, NaN, too
-    deep). Looking for it may take 0.3 µs a byte, so it is for those whose write key is known already.
+    With `by_event` an EventError replaces each event of a batch that is not JSON (NaN, too deep). Finding it may take
+    0.3 µs a byte, so it is for those whose write key is known already.
     """
     try:
-        body = orjson.loads(raw)
-    except orjson.JSONDecodeError as error:
-        wrong = RequestError(400, "json", f"the body is not JSON: {error}")
+        body = events.loads(raw)
+    except EventError as error:
+        wrong = RequestError(400, "json", f"the body is {error}")
         if not by_event:
             raise wrong from None
         try:
@@ -291,9 +327,9 @@ def _parse_parts(raw: bytes) -> dict[str, Any]:
 
 def _parse_event(text: bytes) -> Any:
     try:
-        return orjson.loads(text)
-    except orjson.JSONDecodeError as error:
-        return EventError("json", "", f"not JSON: {error}")
+        return events.loads(text)
+    except EventError as error:
+        return error
 
 
 def _too_large(bytes_: int) -> EventError:

@@ -5,8 +5,6 @@ from collections.abc import Mapping
 from typing import Any
 from urllib.parse import parse_qsl
 
-import orjson
-
 from streams import events
 from streams.collector.errors import RequestError
 
@@ -43,7 +41,7 @@ def read_event(query: bytes, headers: Mapping[bytes, bytes]) -> dict[str, Any]:
 def _decoded(data: str) -> dict[str, Any]:
     plain = data.replace("-", "+").replace("_", "/").replace(" ", "+").rstrip("=")
     try:
-        event = orjson.loads(b64decode(plain + "=" * (-len(plain) % 4), validate=True))
+        event = events.loads(b64decode(plain + "=" * (-len(plain) % 4), validate=True))
     except ValueError:
         event = None
     if not isinstance(event, dict):

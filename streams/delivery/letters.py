@@ -6,7 +6,7 @@ from typing import Any
 from forwarders.contract import Answer, Dead, Request
 from streams.delivery.masking import Mask
 from streams.delivery.parcels import Parcel
-from streams.events import rfc3339
+from streams.times import rfc3339
 from streams.topics import DeadLetter
 
 QUOTED_BYTES = 4096

@@ -52,7 +52,7 @@ def make(settings: IdentitySettings, _files: Files) -> Enrich:
     def identify(event: Event) -> Patch | None:
         patch: dict[str, Any] = {}
         if not event.get("messageId"):
-            patch["messageId"] = events.message_id(event)
+            patch["messageId"] = events.make_message_id(event, "")
         user, anonymous = event.get("userId"), event.get("anonymousId")
         kept_user, kept_anonymous = clean(user), clean(anonymous)
         if kept_user != user and event["type"] != "alias":

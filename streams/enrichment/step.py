@@ -52,6 +52,6 @@ class OwnEnrichmentStep(EnrichmentStep):
                 return found or event
             self._put(copy, found)
             orjson.dumps(copy)
-            return events.check(copy)
+            return events.normalize(copy, note)
         except Exception:  # noqa: BLE001
             return self._fail(event, note)

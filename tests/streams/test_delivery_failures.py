@@ -10,8 +10,8 @@ import pytest
 from aiohttp import web
 
 from forwarders.contract import Contract, Dead, Kind, Limits, Rate, Retry, Throttled, refused
-from streams.events import rfc3339
 from streams.metrics import DELIVERY_PAUSED
+from streams.times import rfc3339
 from streams.topics import Retried
 from tests.receiver import Got, Receiver, receiving
 from tests.streams.delivering import Bench, Vendor, VendorPayload, VendorSettings, numbers
