@@ -235,7 +235,9 @@ def _is_repaired(event: Event) -> bool:
     for name in OBJECTS:
         if name in event and type(event[name]) is not dict:
             return False
-    return not (("context" in event and [] in event["context"].values()) or event.get("event", "e").isspace())
+    if "context" in event and [] in event["context"].values():
+        return False
+    return not (type(track := event.get("event")) is str and track.isspace())
 
 
 def _repair(event: Event, note: Note) -> None:

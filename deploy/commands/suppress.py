@@ -55,7 +55,7 @@ def _show(configuration: Configuration, users: Sequence[str], *, as_json: bool) 
 
     with failing(), SuppressedList(configuration) as found:
         since = found.since
-    names = {configuration.suppression.users.digest(user): user for user in users}
+    names = {digest: user for user in users for digest in configuration.suppression.users.digests(user)}
     rows = [
         (names.get(digest), digest.decode(), rfc3339(at))
         for digest, at in since.items()

@@ -225,7 +225,7 @@ def _steps(integration: Integration, route: Route, prepared: Prepared) -> Iterat
     if route.sources is not None and source is not None:
         yield Step("source", source.name in route.sources, f"of {', '.join(sorted(route.sources))}")
     if event.get("integrations"):
-        opted_out = opts_out(route.integration, event)
+        opted_out = opts_out(route.names, event["integrations"])
         yield Step("opt-out", not opted_out, f"the event's integrations say {'no' if opted_out else 'yes'}")
     if consent := route.consent:
         yield _consent_step(consent, event, (source and source.assume) or consent.assume)

@@ -20,6 +20,7 @@ from streams import events
 from streams.consent import ConsentSettings
 from streams.events import Event, EventError, Note
 from streams.gate import find_source, held_back
+from streams.optout import names_of
 from streams.ruleset import Route
 from streams.sources import Source
 from streams.steps import Held, take
@@ -199,4 +200,5 @@ def _read(document: Document) -> tuple[Route, AnyForwarder]:
     consent = file.consent.filter(ConsentSettings()) if file.consent else None
     sample = file.sample.filter if file.sample else None
     topic = Topics().forward(file.integration)
-    return Route(file.integration, topic, rules.apply, not rules.match_all, None, consent, sample), forwarder
+    names = names_of(file.integration, found.contract.names)
+    return Route(file.integration, topic, rules.apply, not rules.match_all, None, consent, sample, names), forwarder

@@ -22,11 +22,11 @@ from streams.webhooks import Made, Webhook
 
 log = structlog.get_logger()
 
-ADDED_BYTES = 384
-"""Bytes that `sentAt`, `receivedAt`, a messageId, Global Privacy Control and longer times may add to an event.
+ADDED_BYTES = 192
+"""Bytes that `sentAt`, `receivedAt` and Global Privacy Control add to an event, of which its sender cannot know."""
 
-Senders that keep the limit cannot know of them.
-"""
+ID_BYTES = 64
+"""Bytes that a messageId adds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,7 +214,8 @@ class Intake:
         if source.kinds:
             source.kinds.check(event)
         try:
-            if "messageId" not in event:
+            nameless = "messageId" not in event
+            if nameless:
                 event["messageId"] = events.make_message_id(event, message_ids.make())
             value = orjson.dumps(event)
         except TypeError:
@@ -223,7 +224,7 @@ class Intake:
         events.check_depth(event, source.limits.depth, value)
         headers = [*shared.headers, noted_header(notes)] if notes else shared.headers
         largest = min(self._largest, (source.limits.event_bytes or self._largest) + ADDED_BYTES)
-        if len(value) > largest:
+        if len(value) - (ID_BYTES if nameless else 0) > largest:
             raise _too_large(largest - ADDED_BYTES)
         key = events.key(event)
         try:

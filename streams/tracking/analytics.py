@@ -9,6 +9,7 @@ from typing import Any
 from uuid import uuid4
 
 from streams.message_ids import message_ids as _message_ids
+from streams.optout import canonical, opts_out
 from streams.tracking import context, identity, pages
 from streams.tracking.tracker import Tracker
 from streams.tracking.visit import Visit
@@ -289,9 +290,7 @@ def _with_ids(given: Mapping[str, Any], ids: Mapping[str, Mapping[str, str]]) ->
     """The app's choice of integrations with the vendors' ids, which turn no integration on that the app left out."""
     merged = dict(given)
     for name, fields in ids.items():
-        said = given.get(name, given.get("All", True))
-        if isinstance(said, Mapping):
-            merged[name] = {**fields, **said}
-        elif said is not False:
-            merged[name] = fields
+        if not opts_out({canonical(name)}, given):
+            said = given.get(name)
+            merged[name] = {**fields, **said} if isinstance(said, Mapping) else fields
     return merged
