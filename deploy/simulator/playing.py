@@ -4,7 +4,7 @@ import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any, Final
 
 import orjson
@@ -145,7 +145,8 @@ def _time(vendor: Vendor, item: Any) -> float | None:
     if isinstance(value, int | float) and not isinstance(value, bool):
         return value / vendor.unit
     try:
-        return datetime.fromisoformat(value).timestamp() if isinstance(value, str) else None
+        moment = datetime.fromisoformat(value) if isinstance(value, str) else None
+        return moment and (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
     except ValueError:
         return None
 

@@ -166,7 +166,7 @@ async def test_an_event_becomes_one_delivery_for_each_integration_that_its_rules
         "v1",
         "track",
         "Order Completed",
-        "2026-01-02T03:04:05Z",
+        "2026-01-02T03:04:05.000Z",
         "2026-01-02T03:04:06.000Z",
         "web",
         Origin(bench.topics.events, 0, 0),
@@ -348,7 +348,7 @@ rules:
     await bench.send(event(1, event="order_done"), event(2, event="Noise"), odd, event(4))
     await bench.route(event(5, event="order_done"), headers=event_headers("server"))
     assert [(it.event, it.time, it.id) for it in await bench.deliveries("one")][:1] == [
-        ("Order Completed", "2026-01-02T03:04:05Z", "m1")
+        ("Order Completed", "2026-01-02T03:04:05.000Z", "m1")
     ]
     assert await bench.outcomes("one") == {
         1: "filtered:",

@@ -17,7 +17,7 @@ from streams.router import Router
 from streams.ruleset import Holder, Route, RuleSet
 from streams.suppressed import Follower
 from streams.suppression import SuppressedUsers
-from streams.topics import Delivery, Rejected
+from streams.topics import NOTED, Delivery, Outcomes, Rejected
 from tests.streams.collector.helpers import (
     SOURCES,
     TOPICS,
@@ -187,10 +187,11 @@ class Nobody(Follower):
 
 
 class Routed(NamedTuple):
-    """What a router made of records: the payloads by integration, and what it rejected."""
+    """What a router made of records: the payloads by integration, what it rejected, and what it noted of which."""
 
     payloads: dict[str, list[Any]]
     rejected: list[Rejected]
+    notes: list[tuple[int, str, str]]
 
 
 async def route(records: Sequence[Record]) -> Routed:
@@ -213,7 +214,9 @@ async def route(records: Sequence[Record]) -> Routed:
     await router.work(Progress().open((TOPICS.events, 0), lines))
     payloads = {it.integration: [Delivery.decode(value).payload for value in made.values(it.topic)] for it in routes}
     rejected = [Rejected.decode(it.key, it.value, it.headers) for it in made.records if it.topic == TOPICS.rejected]
-    return Routed(payloads, rejected)
+    outcomes = [Outcomes.decode(value) for value in made.values(TOPICS.outcomes)]
+    noted = [each for it in outcomes for each in it.named if each.outcome == NOTED]
+    return Routed(payloads, rejected, [(each.offset, each.reason, each.detail) for each in noted])
 
 
 async def taken(name: str, collector: Collector, producer: Kept) -> Routed:

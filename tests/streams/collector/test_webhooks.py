@@ -123,7 +123,7 @@ async def test_a_delivery_becomes_an_event(collector: Collector, producer: Kept)
         "event": "Repository Starred",
         "messageId": "72d3162e-cc78-11e3-81ab-4c9367dc0958",
         "userId": "583231",
-        "timestamp": "2026-01-02T03:04:05Z",
+        "timestamp": "2026-01-02T03:04:05.000Z",
         "properties": {"repository": "octo/hello"},
     }
     assert producer.records[0].key == b"583231"
