@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from streams import events
-from streams.events import Event, EventError
-from streams.steps import Held, Note
+from streams.events import Event, EventError, Note
+from streams.steps import Held
 from streams.topics import Outcome
 from transforms import DROP, Failure, Rules
 

@@ -10,8 +10,8 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr
 
-from streams.events import Event
-from streams.steps import Held, Note
+from streams.events import Event, Note
+from streams.steps import Held
 from streams.texts import comparable
 from streams.topics import SUPPRESSED_END, Outcome
 

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from streams.events import DEPTH, Event, EventError, check_depth
+from streams.events import DEPTH, Event, EventError, check_depth, is_absent_id
 from transforms import DROP, Failure, Rules
 
 UNSEEN = frozenset({"authorization", "cookie"})
@@ -43,8 +43,8 @@ class Webhook:
         """
         try:
             check_depth(delivery.get("body"), self.depth)
-        except EventError as error:
-            yield Made("", error)
+        except EventError as too_deep:
+            yield Made("", too_deep)
             return
         for rule, event in self.rules.apply(delivery):
             if event is DROP:
@@ -55,7 +55,7 @@ class Webhook:
                 yield Made(rule, error)
             else:
                 made = dict(event)
-                if self.rules.match_all and made.get("messageId"):
+                if self.rules.match_all and not is_absent_id(made.get("messageId")):
                     made["messageId"] = f"{made['messageId']}:{rule}"
                 yield Made(rule, made)
 

@@ -13,11 +13,12 @@ from deploy.rehearsal.comparison import Difference, compare, dotted
 from deploy.rehearsal.offline import offline
 from deploy.rehearsal.preview import Prepared, Taken, find_source_of, held_reason, rehearse
 from streams.consent import Assumption, Consent
-from streams.events import Event, EventError
-from streams.gate import in_sample, opts_out
+from streams.events import Event, EventError, Note
+from streams.gate import in_sample
+from streams.optout import opts_out
 from streams.repair import Repair
 from streams.ruleset import Route
-from streams.steps import Held, Note
+from streams.steps import Held
 from streams.steps import Step as SourceStep
 from transforms.tracing import ConditionTrace, RuleTrace, Trace, Tracer
 from transforms.tree import MISSING, Call, Items, Place, Read, Shape, Template

@@ -5,10 +5,10 @@ import orjson
 from streams import events
 from streams.enrichment.contract import Enrich
 from streams.enrichment.patches import fill
-from streams.events import Event
+from streams.events import Event, Note
 from streams.metrics import ENRICHMENT_FAILURES
 from streams.repair import merge_into
-from streams.steps import Held, Note
+from streams.steps import Held
 
 
 class EnrichmentStep:

@@ -54,7 +54,7 @@ def seconds(moment: Any) -> float | None:
         text = read_time(moment)
     except ValueError:
         return None
-    return text and seconds_of(text)
+    return seconds_of(text) if text else None
 
 
 TIMESTAMP = Enrichment("timestamp", TimestampSettings, make, replaces=True)
