@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
+from uuid import uuid4
 
 import orjson
 import structlog
@@ -13,7 +14,6 @@ from streams.collector.errors import RequestError
 from streams.collector.partition import make_partitioner
 from streams.collector.settings import CollectorSettings
 from streams.events import EventError
-from streams.message_ids import message_ids
 from streams.produce import Producer, RecordTooLargeError, Waiter
 from streams.sources import Source
 from streams.times import read_time
@@ -216,7 +216,7 @@ class Intake:
         try:
             nameless = "messageId" not in event
             if nameless:
-                event["messageId"] = events.make_message_id(event, message_ids.make())
+                event["messageId"] = events.make_message_id(event, uuid4().hex)
             value = orjson.dumps(event)
         except TypeError:
             # orjson reads 1,024 levels, and writes 254.

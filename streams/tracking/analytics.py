@@ -4,12 +4,12 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from functools import lru_cache
 from importlib.metadata import PackageNotFoundError, version
+from itertools import count
+from os import register_at_fork, urandom
 from time import time
 from typing import Any
 from uuid import uuid4
 
-from streams.message_ids import message_ids as _message_ids
-from streams.optout import canonical, opts_out
 from streams.tracking import context, identity, pages
 from streams.tracking.tracker import Tracker
 from streams.tracking.visit import Visit
@@ -23,6 +23,29 @@ def _library() -> dict[str, str]:
 
 
 LIBRARY = _library()
+
+
+class MessageIds:
+    """Ids for the events of one process: random once, then counted.
+
+    Asking the system for each would hand the interpreter's lock over in the middle of a request.
+    """
+
+    def __init__(self) -> None:
+        self.start_over()
+
+    def start_over(self) -> None:
+        """Begin anew, as a forked process must."""
+        self._process = urandom(16).hex()
+        self._numbers = count(1)
+
+    def make(self) -> str:
+        """An id that no other event has."""
+        return f"turnout-{self._process}-{next(self._numbers)}"
+
+
+_message_ids = MessageIds()
+register_at_fork(after_in_child=_message_ids.start_over)
 
 
 class Analytics:
@@ -288,6 +311,8 @@ def _merged(base: Mapping[str, Any], more: Mapping[str, Any]) -> dict[str, Any]:
 
 def _with_ids(given: Mapping[str, Any], ids: Mapping[str, Mapping[str, str]]) -> dict[str, Any]:
     """The app's choice of integrations with the vendors' ids, which turn no integration on that the app left out."""
+    from streams.optout import canonical, opts_out  # here, so that an app's start loads nothing of the workers
+
     merged = dict(given)
     for name, fields in ids.items():
         if not opts_out({canonical(name)}, given):
