@@ -56,7 +56,9 @@ def make(settings: IdentitySettings, _files: Files) -> Enrich:
             patch["userId"] = kept_user
         if kept_anonymous is None:
             if kept_user is None:
-                kept_anonymous = event["messageId"]
+                kept_anonymous = event.get("messageId")
+                if kept_anonymous is None:
+                    return None  # a rule of the source took it out, and nothing else is left
             elif settings.anonymous_id == "user":
                 kept_anonymous = kept_user
         if kept_anonymous != anonymous:
