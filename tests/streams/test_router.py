@@ -275,7 +275,7 @@ async def test_every_rule_that_matches_delivers_where_the_file_says_all(broker: 
         ({}, {"integrations": {"All": False}}, "opted_out"),
         ({}, {"integrations": {"All": False, "one": True}}, None),
         ({}, {"integrations": {"All": False, "one": {"clientId": 1}}}, None),
-        ({}, {"integrations": {"One": False}}, None),
+        ({}, {"integrations": {"One": False}}, "opted_out"),
         ({"sample": Sample(0.0)}, {}, "sampled"),
         ({"sample": Sample(1.0)}, {}, None),
         ({"consent": Consent((Category("ads"),))}, {}, "consent"),

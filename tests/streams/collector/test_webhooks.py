@@ -279,3 +279,27 @@ def test_an_hmac_in_a_header_of_any_name():
     shopify = {"scheme": "hmac-sha256", "secret": SecretStr("secret"), "header": "X-Shopify-Hmac-SHA256"}
     assert verify(b"{}", {"X-Shopify-Hmac-SHA256": signature}, encoding="base64", **shopify)
     assert not verify(b"{}", {"X-Shopify-Hmac-SHA256": signature}, **shopify)
+
+
+def nested(levels: int) -> dict[str, list[Any]]:
+    """A part of a body with so many levels."""
+    inner: list[Any] = []
+    for _ in range(levels - 2):
+        inner = [inner]
+    return {"deep": inner}
+
+
+async def test_a_delivery_that_is_too_deep_costs_no_neighbour(collector: Collector, producer: Kept):
+    """A body has 64 levels at most; of a list, each item is a body."""
+    fine, deep = star(more=nested(63)), star(more=nested(64))
+    answer = await deliver(collector, b"[%b,%b]" % (deep, fine))
+    assert [(each["index"], each["code"]) for each in answer.json["rejected"]] == [(0, "too_deep")]
+    assert len(producer.events()) == 1
+    assert len(producer.values(TOPICS.rejected)) == 1
+
+
+async def test_a_delivery_with_a_lone_surrogate_becomes_an_event(collector: Collector, producer: Kept):
+    """It becomes U+FFFD."""
+    body = star(repository={"full_name": "X"}).replace(b'"X"', rb'"octo\ud83d"')
+    assert (await deliver(collector, body)).json == {"success": True}
+    assert producer.events()[0]["properties"] == {"repository": "octo\ufffd"}
