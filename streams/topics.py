@@ -77,7 +77,7 @@ class Topics:
 
     @property
     def events(self) -> str:
-        """What came in, one event a record, as it came."""
+        """Accepted events in normal form, one per record."""
         return f"{self.prefix}.events"
 
     @property
