@@ -16,7 +16,7 @@ from typing import BinaryIO, NamedTuple, cast
 import orjson
 
 from deploy.failures import Failed
-from streams import lenient_json
+from streams import events, lenient_json
 from streams.tracking.destinations import CollectorConnection, Reply
 from streams.tracking.sender import BATCH_BYTES, retry_delay
 
@@ -195,12 +195,12 @@ def read_lines(file: BinaryIO, number: int = 0, offset: int = 0) -> Iterator[Lin
 def _read_event(raw: bytes, number: int) -> bytes | Refused:
     """The event's JSON. One without a messageId gets one of its content and line, the same whenever it is sent."""
     try:
-        event = lenient_json.loads(raw)
-    except orjson.JSONDecodeError as error:
-        return Refused(number, "json", f"not JSON: {error.msg.split(':')[0]} at column {error.colno}")
+        event = events.read(raw)
+    except events.EventError as error:
+        return Refused(number, error.code, str(error).replace("at line 1, column", "at column"))
     if not isinstance(event, dict):
         return Refused(number, "not_an_object", "an event is a JSON object")
-    if event.get("messageId"):
+    if not events.is_absent_id(event.get("messageId")):
         return raw
     return orjson.dumps({**event, "messageId": f"turnout-{sha256(b'%d ' % number + raw).hexdigest()[:32]}"})
 

@@ -11,6 +11,7 @@ from kafka import TopicPartition
 from deploy.config.configuration import Configuration
 from deploy.recovery.records import Sending, consuming, poll, speaking
 from streams.suppression import SETTLED
+from streams.texts import comparable
 from streams.topics import SUPPRESSED_END, VERSION
 
 
@@ -55,13 +56,14 @@ class SuppressedList:
 
 def change(configuration: Configuration, users: Iterable[str], *, lift: bool) -> int:
     """List users, or lift their suppression; returns how many. In force for every event that comes from now on."""
-    topic, digest = configuration.topics.suppressed, configuration.suppression.users.digest
+    topic, digests = configuration.topics.suppressed, configuration.suppression.users.digests
     value = orjson.dumps({"v": VERSION})
-    keys = {digest(user) for user in users}
+    listed = list(users)
+    keys = {key for user in listed for key in digests(user)}
     with Sending(configuration.settings.broker) as sending:
         for key in sorted(keys):
             sending.send(topic, key, None if lift else value, 0)
         sending.send(topic, SUPPRESSED_END, value, 0)
         sending.confirm()
     time.sleep(SETTLED)
-    return len(keys)
+    return len(set(map(comparable, listed)))

@@ -110,6 +110,12 @@ class Braze(HttpForwarder[BrazeSettings]):
     contract = Contract(
         name="braze",
         title="Braze",
+        aliases=(
+            "Appboy",
+            "Braze Cloud Mode",
+            "Braze Web Mode",
+            "Braze Web Device Mode",
+        ),
         documentation="https://www.braze.com/docs/api/endpoints/user_data/post_user_track/",
         kind=Kind.CRM,
         settings=BrazeSettings,

@@ -106,7 +106,8 @@ class Contract:
     `versions` are those of the API that a setting may choose, newest first.
     `auth` are the ways to authenticate that settings may choose from, `authorization` is where a refresh token is got.
     `validation` is the setting that has the vendor
-    check what it gets and say so: true, or the code of its test tool.
+    check what it gets and say so: true, or the code of its test tool. `aliases` are the names, besides `name`
+    and `title`, that Segment's and RudderStack's documentation give the vendor in an event's `integrations`.
     """
 
     name: str
@@ -127,6 +128,12 @@ class Contract:
     auth: tuple[Way, ...] = ("static",)
     authorization: Authorization | None = None
     validation: str | None = None
+    aliases: tuple[str, ...] = ()
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """What events may call the vendor in `integrations`."""
+        return (self.name, self.title, *self.aliases)
 
     def oldest(self, max_age: float | None = None) -> timedelta | None:
         """How old an event may be: the window, or so many seconds if those are fewer; None where nothing bounds it."""

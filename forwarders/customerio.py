@@ -1,7 +1,7 @@
 """Customer.io by its Track API, version 2."""
 
 from collections.abc import Mapping, Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from hashlib import sha256
 from typing import Annotated, Any, Literal, Self
 
@@ -136,6 +136,7 @@ def _operation(item: Item) -> Mapping[str, Any]:
 
 def ulid(item: Item) -> str:
     """A ULID: the event's time in ms, then 80 bits of the SHA-256 of the delivery's id."""
-    milliseconds = int(datetime.fromisoformat(item.time).timestamp() * 1000)
+    moment = datetime.fromisoformat(item.time)
+    milliseconds = int((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() * 1000)
     number = milliseconds << 80 | int.from_bytes(sha256(item.id.encode()).digest()[:10])
     return "".join(CROCKFORD[number >> shift & 31] for shift in range(125, -1, -5))

@@ -189,6 +189,14 @@ class Ga4(HttpForwarder[Ga4Settings]):
     contract = Contract(
         name="ga4",
         title="Google Analytics 4",
+        aliases=(
+            "Google Analytics 4 Cloud",
+            "Google Analytics 4 Web",
+            "Google Analytics 4 (GA4)",
+            "Google Analytics 4 (GA4) v2",
+            "GA4 v2",
+            "Google Analytics",
+        ),
         documentation="https://developers.google.com/analytics/devguides/collection/protocol/ga4/reference",
         kind=Kind.ANALYTICS,
         settings=Ga4Settings,

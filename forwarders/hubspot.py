@@ -89,6 +89,10 @@ class HubSpot(HttpForwarder[HubSpotSettings]):
     contract = Contract(
         name="hubspot",
         title="HubSpot",
+        aliases=(
+            "HS",
+            "HubSpot Cloud Mode",
+        ),
         documentation="https://developers.hubspot.com/docs/api-reference/latest/events/send-event-data/guide",
         kind=Kind.CRM,
         settings=HubSpotSettings,

@@ -77,6 +77,7 @@ class Kafka(WriterForwarder[KafkaSettings]):
     contract = Contract(
         name="kafka",
         title="Kafka",
+        aliases=("Apache Kafka",),
         documentation="https://kafka.apache.org/documentation/",
         kind=Kind.STORAGE,
         settings=KafkaSettings,

@@ -127,6 +127,10 @@ class LinkedIn(HttpForwarder[LinkedInSettings]):
     contract = Contract(
         name="linkedin",
         title="LinkedIn Conversions API",
+        aliases=(
+            "LinkedIn Ads",
+            "LinkedIn Insight Tag",
+        ),
         documentation="https://learn.microsoft.com/en-us/linkedin/marketing/integrations/ads-reporting/conversions-api",
         kind=Kind.ADVERTISING,
         settings=LinkedInSettings,

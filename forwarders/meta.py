@@ -161,6 +161,15 @@ class Meta(HttpForwarder[MetaSettings]):
     contract = Contract(
         name="meta",
         title="Meta Conversions API",
+        aliases=(
+            "Facebook",
+            "Facebook Conversions API",
+            "Facebook Conversions",
+            "Facebook CAPI",
+            "Meta CAPI",
+            "Facebook Pixel",
+            "Meta Pixel",
+        ),
         documentation="https://developers.facebook.com/docs/marketing-api/conversions-api",
         kind=Kind.ADVERTISING,
         settings=MetaSettings,

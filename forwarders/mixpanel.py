@@ -107,6 +107,7 @@ class Mixpanel(HttpForwarder[MixpanelSettings]):
     contract = Contract(
         name="mixpanel",
         title="Mixpanel",
+        aliases=("MP",),
         documentation="https://developer.mixpanel.com/reference/import-events",
         kind=Kind.ANALYTICS,
         settings=MixpanelSettings,

@@ -127,6 +127,15 @@ class ObjectStorage(ObjectForwarder[ObjectStorageSettings]):
     contract = Contract(
         name="object_storage",
         title="Object storage (S3, GCS, Azure, folder)",
+        aliases=(
+            "Amazon S3",
+            "AWS S3",
+            "S3",
+            "Google Cloud Storage",
+            "GCS",
+            "Azure Blob Storage",
+            "Azure Blob",
+        ),
         documentation="https://developmentseed.org/obstore/",
         kind=Kind.STORAGE,
         settings=ObjectStorageSettings,

@@ -129,6 +129,10 @@ class Pinterest(HttpForwarder[PinterestSettings]):
     contract = Contract(
         name="pinterest",
         title="Pinterest Conversions API",
+        aliases=(
+            "Pinterest Conversions",
+            "Pinterest Tag",
+        ),
         documentation="https://developers.pinterest.com/docs/api/v5/events-create/",
         kind=Kind.ADVERTISING,
         settings=PinterestSettings,

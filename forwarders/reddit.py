@@ -119,6 +119,10 @@ class Reddit(HttpForwarder[RedditSettings]):
     contract = Contract(
         name="reddit",
         title="Reddit Conversions API",
+        aliases=(
+            "Reddit Ads",
+            "Reddit Pixel",
+        ),
         documentation="https://ads-api.reddit.com/docs/v3/",
         kind=Kind.ADVERTISING,
         settings=RedditSettings,

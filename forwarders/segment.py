@@ -74,6 +74,7 @@ class Segment(HttpForwarder[SegmentSettings]):
     contract = Contract(
         name="segment",
         title="Twilio Segment",
+        aliases=("Segment.io",),
         documentation="https://segment.com/docs/connections/sources/catalog/libraries/server/http-api/",
         kind=Kind.CRM,
         settings=SegmentSettings,

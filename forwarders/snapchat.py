@@ -108,6 +108,12 @@ class Snapchat(HttpForwarder[SnapchatSettings]):
     contract = Contract(
         name="snapchat",
         title="Snapchat Conversions API",
+        aliases=(
+            "Snap Conversions API",
+            "Snapchat Conversion",
+            "Snapchat Conversions",
+            "Snap Pixel",
+        ),
         documentation="https://developers.snap.com/api/marketing-api/Conversions-API/UsingTheAPI",
         kind=Kind.ADVERTISING,
         settings=SnapchatSettings,

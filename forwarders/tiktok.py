@@ -134,6 +134,12 @@ class TikTok(HttpForwarder[TikTokSettings]):
     contract = Contract(
         name="tiktok",
         title="TikTok Events API",
+        aliases=(
+            "TikTok Conversions",
+            "TikTok Conversions API",
+            "TikTok Ads",
+            "TikTok Pixel",
+        ),
         documentation="https://business-api.tiktok.com/portal/docs?id=1771100865818625",
         kind=Kind.ADVERTISING,
         settings=TikTokSettings,

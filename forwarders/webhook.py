@@ -41,6 +41,7 @@ class Webhook(HttpForwarder[WebhookSettings]):
     contract = Contract(
         name="webhook",
         title="Webhook",
+        aliases=("Webhooks",),
         documentation="https://datatracker.ietf.org/doc/html/draft-ietf-httpapi-idempotency-key-header",
         kind=Kind.STORAGE,
         settings=WebhookSettings,

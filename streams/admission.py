@@ -5,8 +5,8 @@ from copy import deepcopy
 from dataclasses import dataclass
 from typing import Any
 
-from streams.events import Event, EventError
-from streams.steps import Held, Note
+from streams.events import Event, EventError, Note
+from streams.steps import Held
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ from streams import events, topics
 from streams.broker import Broker
 from streams.events import Event
 from streams.progress import TP
-from streams.topics import RecordError, Rejected, Topics
+from streams.topics import Origin, RecordError, Rejected, Topics
 
 REPLAY_BYTES = 64
 """How much of a replay header counts; any producer may send a longer one."""
@@ -162,7 +162,7 @@ def _identify(record: Any) -> tuple[str, str] | None:
     """Return what an event is deduped by, None for a record that is no event."""
     try:
         topics.check_version(record.headers)
-        event = events.parse(record.value or b"")
-        return sender_of(record.headers, event), events.message_id(event)
+        event = events.parse(record.value or b"", Origin(record.topic, record.partition, record.offset))
+        return sender_of(record.headers, event), event["messageId"]
     except Exception:  # noqa: BLE001  # the router rejects what raises here, and a rejected event does not count
         return None

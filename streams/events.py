@@ -1,38 +1,71 @@
-"""The event spec as pydantic models: what an event must have to be routed.
+"""The event spec, and the normal form that every accepted event is brought into (`deploy/docs/events.md`).
 
-An event is checked and then kept as the dict it was parsed to, since what pydantic returns lacks undeclared keys.
+pydantic models check an event; the dict it was parsed to is kept, since what pydantic returns lacks undeclared keys.
 """
 
 import hashlib
-from collections.abc import Callable, Mapping
-from datetime import UTC, datetime
-from functools import lru_cache
+from collections.abc import Callable, Iterable, Mapping
+from itertools import chain
 from typing import Annotated, Any, Literal, NotRequired
 
 import orjson
-from pydantic import Field, StrictInt, TypeAdapter, ValidationError
+from pydantic import Field, TypeAdapter, ValidationError
 from typing_extensions import TypedDict
+
+from streams import lenient_json
+from streams.texts import comparable
+from streams.times import NORMAL_TIME, read_time
+from streams.topics import Origin
 
 Event = dict[str, Any]
 """An event of the spec, as parsed from JSON."""
 
-LATEST_TIMESTAMP = 253_402_300_800_000
-"""The first millisecond since 1970 of the year 10000, which has no RFC 3339 text."""
+Note = Callable[[str, str], None]
+"""Takes a remark on an event that holds up nothing: a short code, and a detail without personal data."""
 
 TYPES = ("track", "page", "screen", "identify", "group", "alias")
 
-Id = Annotated[str, Field(max_length=1024)] | StrictInt | None
+TIMES = ("timestamp", "originalTimestamp", "sentAt", "receivedAt")
+IDS = ("userId", "anonymousId", "messageId", "groupId", "previousId")
+NAMES = ("name", "category")
+OBJECTS = ("properties", "traits", "context", "integrations")
+
+CONTEXT_OBJECTS = frozenset(
+    {
+        *("app", "campaign", "consent", "consentManagement", "cookies", "clickIds", "device", "library", "location"),
+        *("network", "os", "page", "referrer", "screen", "session", "traits", "userAgentData"),
+    }
+)
+"""The fields of `context` that are objects; an empty list there is one."""
+
+DEPTH = 64
+"""Levels of objects and lists that an event may have by default, itself counted."""
+
+MOST_DEPTH = 128
+"""Levels that no setting may exceed: orjson writes 254, and payloads and dead letters wrap the event in more."""
+
+ABSENT_IDS = frozenset({"", "null", "undefined"})
+"""Ids that name nobody, in lower case."""
+
+
+_LONGEST_ABSENT = max(map(len, ABSENT_IDS))
+_EXACT = 2**53
+"""From here on, a number with a decimal point may not be the id that the sender meant."""
+
+Id = Annotated[str, Field(min_length=1, max_length=1024)]
 Text = Annotated[str, Field(min_length=1, max_length=1024)]
-Properties = dict[str, Any] | None
+Properties = dict[str, Any]
+Time = Annotated[str, Field(pattern=f"^(?:{NORMAL_TIME})$")]
 
 
 class _Common(TypedDict):
     userId: NotRequired[Id]
     anonymousId: NotRequired[Id]
-    messageId: NotRequired[Annotated[str, Field(max_length=255)] | None]
-    timestamp: NotRequired[datetime | None]
-    originalTimestamp: NotRequired[datetime | None]
-    sentAt: NotRequired[datetime | None]
+    messageId: NotRequired[Annotated[str, Field(min_length=1, max_length=255)]]
+    timestamp: NotRequired[Time]
+    originalTimestamp: NotRequired[Time]
+    sentAt: NotRequired[Time]
+    receivedAt: NotRequired[Time]
     context: NotRequired[Properties]
     integrations: NotRequired[Properties]
 
@@ -49,8 +82,8 @@ class Page(_Common):
     """A page that was seen."""
 
     type: Literal["page"]
-    name: NotRequired[str | None]
-    category: NotRequired[str | None]
+    name: NotRequired[str]
+    category: NotRequired[str]
     properties: NotRequired[Properties]
 
 
@@ -58,8 +91,8 @@ class Screen(_Common):
     """A screen of an app that was seen."""
 
     type: Literal["screen"]
-    name: NotRequired[str | None]
-    category: NotRequired[str | None]
+    name: NotRequired[str]
+    category: NotRequired[str]
     properties: NotRequired[Properties]
 
 
@@ -74,7 +107,7 @@ class Group(_Common):
     """The organisation that a user belongs to."""
 
     type: Literal["group"]
-    groupId: Text | StrictInt
+    groupId: Id
     traits: NotRequired[Properties]
 
 
@@ -82,8 +115,8 @@ class Alias(_Common):
     """Two identities that are one user's."""
 
     type: Literal["alias"]
-    previousId: Text | StrictInt
-    userId: Text | StrictInt  # type: ignore[misc]  # an alias must have it
+    previousId: Id
+    userId: Id  # type: ignore[misc]  # an alias must have it
 
 
 MODELS: Mapping[str, Any] = dict(zip(TYPES, (Track, Page, Screen, Identify, Group, Alias), strict=True))
@@ -112,90 +145,228 @@ class EventError(ValueError):
         self.field = field
 
 
-def parse(value: bytes) -> Event:
-    """The event in JSON text, checked as `check` does and completed; raises EventError."""
+def read(text: bytes, depth: int = MOST_DEPTH) -> Any:
+    """Return the value of JSON text, with U+FFFD for lone surrogates; raises EventError, also if it is too deep."""
+    value = loads(text)
+    check_depth(value, depth, text)
+    return value
+
+
+def loads(text: bytes) -> Any:
+    """Return the value of JSON text; raises EventError.
+
+    Lone surrogates become U+FFFD, and a byte order mark is ignored.
+    """
     try:
-        event = orjson.loads(value)
+        return lenient_json.loads(text)
     except orjson.JSONDecodeError as error:
-        raise EventError("json", "", f"not JSON: {_place(error)}") from None
-    return complete(check(event))
+        unmarked = lenient_json.without_mark(text)
+        if unmarked == text:
+            raise EventError("json", "", f"not JSON: {_place(error)}") from None
+    return loads(unmarked)
 
 
-def check(event: object) -> Event:
-    """Check parsed JSON against the event spec; raises EventError. Ids that are numbers become strings in place."""
-    if not isinstance(event, dict):
+def check_depth(value: object, most: int, text: bytes | None = None) -> None:
+    """Raise EventError if a value has more levels of objects and lists than allowed; its JSON text saves time."""
+    # Each level has an opening bracket, so few brackets need no closer look.
+    if (text is None or text.count(b"{") + text.count(b"[") > most) and _is_deeper(value, most):
+        raise EventError("too_deep", "", f"nested more than {most} levels deep")
+
+
+def parse(value: bytes, origin: Origin, note: Note | None = None) -> Event:
+    """Return the event of a record in its normal form, with a messageId; raises EventError.
+
+    The same record gives the same event whenever it is read.
+    """
+    event = normalize(read(value), note)
+    if "messageId" not in event:
+        event["messageId"] = make_message_id(event, f"{origin.topic}:{origin.partition}:{origin.offset}")
+    return event
+
+
+def normalize(event: object, note: Note | None = None) -> Event:
+    """Bring parsed JSON into the normal form of an event, in place; raises EventError if it is not an event.
+
+    Normalizing an event again changes nothing. `note` is called for each value that was left out or is doubtful.
+    """
+    if type(event) is not dict:
         raise EventError("not_an_object", "", "an event is a JSON object")
+    if not (_is_valid(event) and _is_repaired(event)):
+        _repair(event, note or _ignore)
+        try:
+            _validate(event)
+        except ValidationError as error:
+            raise _first(error) from None
+    if "userId" not in event and "anonymousId" not in event:
+        raise EventError("no_user", "userId", "neither userId nor anonymousId is there")
+    _move(event)
+    return event
+
+
+def _is_valid(event: Event) -> bool:
     try:
         _validate(event)
-    except ValidationError as error:
-        raise _first(error) from None
-    except RecursionError:
-        raise EventError("too_deep", "", "nested too deeply") from None
-    user, anonymous = event.get("userId"), event.get("anonymousId")
-    if not user and user != 0 and not anonymous and anonymous != 0:
-        raise EventError("no_user", "userId", "neither userId nor anonymousId is there")
-    if type(user) is int:
-        event["userId"] = str(user)
-    if type(anonymous) is int:
-        event["anonymousId"] = str(anonymous)
-    return event
+    except ValidationError:
+        return False
+    return True
 
 
-def complete(event: Event) -> Event:
-    """Put into a checked event, in place, what RudderStack's SDKs have elsewhere than the spec, where it is missing.
+def is_absent_id(value: object) -> bool:
+    """Tell whether a value where an id should be names nobody, such as "", "null" or false."""
+    if type(value) is str:
+        return comparable(value).lower() in ABSENT_IDS
+    return value is None or value is False or value in ([], {})
 
-    The traits of an identify are in its context with them, and the time in `originalTimestamp`.
-    """
-    if event.get("timestamp") is None and event.get("originalTimestamp") is not None:
+
+def _is_repaired(event: Event) -> bool:
+    """Tell whether an event that the models accept has nothing that they cannot see and `_repair` would change."""
+    for name in IDS:
+        if name not in event:
+            continue
+        value = event[name]
+        if type(value) is str and len(value) > _LONGEST_ABSENT and value[0] > " " < value[-1] and value.isascii():
+            continue
+        if type(value) is not str or is_absent_id(value):
+            return False
+    for name in OBJECTS:
+        if name in event and type(event[name]) is not dict:
+            return False
+    if "context" in event and [] in event["context"].values():
+        return False
+    return not (type(track := event.get("event")) is str and track.isspace())
+
+
+def _repair(event: Event, note: Note) -> None:
+    """Give known fields the types of the spec where that is possible, and take out those without a value."""
+    for name in TIMES:
+        if name in event:
+            _repair_time(event, name, note)
+    for name in IDS:
+        if name in event:
+            _repair_id(event, name, event[name], note)
+    if type(track := event.get("event")) is str and track.isspace():
+        event["event"] = ""  # which is refused with the field's own error
+    for name in NAMES:
+        if name in event and type(event[name]) is not str:
+            _repair_name(event, name, note)
+    for name in OBJECTS:
+        if name in event and event[name] is None:
+            del event[name]
+        elif event.get(name) == []:
+            event[name] = {}
+    context = event.get("context")
+    if type(context) is dict and [] in context.values():
+        event["context"] = {
+            name: {} if value == [] and name in CONTEXT_OBJECTS else value for name, value in context.items()
+        }
+
+
+def _repair_time(event: Event, name: str, note: Note) -> None:
+    try:
+        time = read_time(event[name])
+    except ValueError:
+        note("unreadable", name)
+        time = None
+    if time is None:
+        del event[name]
+    else:
+        event[name] = time
+
+
+def _repair_id(event: Event, name: str, value: Any, note: Note) -> None:
+    if is_absent_id(value):
+        if value is not None and type(value) is not str:
+            note("unreadable", name)
+        del event[name]
+    elif type(value) is int:
+        event[name] = str(value)
+    elif type(value) is float:
+        if abs(value) >= _EXACT:
+            note("imprecise", name)
+        event[name] = str(int(value)) if value.is_integer() else repr(value)
+    elif name == "messageId" and type(value) is not str:
+        note("unreadable", name)
+        del event[name]
+
+
+def _repair_name(event: Event, name: str, note: Note) -> None:
+    value = event[name]
+    if type(value) is int or type(value) is float:
+        event[name] = str(value)
+        return
+    if value is not None:
+        note("unreadable", name)
+    del event[name]
+
+
+def _move(event: Event) -> None:
+    """Copy what RudderStack's clients have in other places than Segment's to where Segment's have it."""
+    if "timestamp" not in event and "originalTimestamp" in event:
         event["timestamp"] = event["originalTimestamp"]
+    context = event.get("context")
+    if not context:
+        return
     if event["type"] == "identify" and not event.get("traits"):
-        traits = (event.get("context") or {}).get("traits")
-        if isinstance(traits, dict):
+        traits = context.get("traits")
+        if type(traits) is dict and traits:
             event["traits"] = dict(traits)
-    return event
+    if "externalId" in context and not context.get("externalIds"):
+        ids = context["externalId"]
+        if type(ids) is dict and ids:
+            context["externalIds"] = [ids]
+        elif type(ids) is list and ids:
+            context["externalIds"] = list(ids)
+
+
+def _ignore(_reason: str, _detail: str) -> None:
+    """Take no note."""
+
+
+def _is_deeper(value: object, most: int) -> bool:
+    level = [value]
+    for _ in range(most):
+        level = list(chain.from_iterable(map(_children, level)))
+        if not level:
+            return False
+    return True
+
+
+def _children(value: object) -> Iterable[object]:
+    """Return the objects and lists that are directly in a value."""
+    inner = value.values() if type(value) is dict else value if type(value) is list else ()
+    return [each for each in inner if type(each) is dict or type(each) is list]
 
 
 def key(event: Mapping[str, Any]) -> bytes:
-    """The key of a checked event's record: userId, else anonymousId, UTF-8."""
+    """Return the key of an event's record: userId, else anonymousId, UTF-8."""
     return (event.get("userId") or event["anonymousId"]).encode()  # type: ignore[no-any-return]
 
 
-def message_id(event: Mapping[str, Any]) -> str:
-    """The event's messageId, else one made from its content, the same for the same content whenever it was sent."""
-    given = event.get("messageId")
-    if given:
-        return given  # type: ignore[no-any-return]
-    content = {name: value for name, value in event.items() if name not in ("sentAt", "receivedAt", "messageId")}
-    return "turnout-" + hashlib.sha256(orjson.dumps(content, option=orjson.OPT_SORT_KEYS)).hexdigest()[:32]
+def make_message_id(event: Mapping[str, Any], unique: str) -> str:
+    """Return a messageId for an event in normal form that has none.
+
+    It is made from the content if the event has a time of its own, so that a repeat gets the same; else from `unique`.
+    """
+    if "timestamp" in event:
+        content = {name: value for name, value in event.items() if name not in _NOT_CONTENT}
+        return _digest(orjson.dumps(content, option=orjson.OPT_SORT_KEYS))
+    return _digest(unique.encode())
 
 
-def time_of(event: Event, seconds: float) -> str:
-    """When the event happened; one that does not say gets the time of its record (since 1970), and a mark of that."""
-    at: str | None = event.get("timestamp") or event.get("originalTimestamp")
+_NOT_CONTENT = ("sentAt", "receivedAt", "messageId")
+
+
+def _digest(content: bytes) -> str:
+    return f"turnout-{hashlib.sha256(content).hexdigest()[:32]}"
+
+
+def time_of(event: Event, received: str) -> str:
+    """Return when an event in normal form happened; one that does not say gets `received`, and a mark of that."""
+    at: str | None = event.get("timestamp")
     if not at:
-        at = event["timestamp"] = rfc3339(seconds)
+        at = event["timestamp"] = received
         event["turnout"] = {"timestamp": "record"}
     return at
-
-
-def record_time(timestamp: int | None, clock: Callable[[], float]) -> float:
-    """Return a record's time in seconds since 1970: its timestamp in milliseconds, else what the clock says.
-
-    Any producer may leave the timestamp out (-1), or set it to a number that is no date.
-    """
-    return timestamp / 1000 if timestamp is not None and 0 <= timestamp < LATEST_TIMESTAMP else clock()
-
-
-def rfc3339(seconds: float) -> str:
-    """Seconds since 1970 as the text that every record of ours uses: UTC, with milliseconds."""
-    second, millisecond = divmod(int(seconds * 1000), 1000)
-    return f"{_second(second)}.{millisecond:03}Z"
-
-
-# Most moments that are written at one time are of a few seconds.
-@lru_cache(256)
-def _second(second: int) -> str:
-    return datetime.fromtimestamp(second, UTC).isoformat().removesuffix("+00:00")
 
 
 def _place(error: orjson.JSONDecodeError) -> str:

@@ -3,6 +3,7 @@
 from hashlib import blake2b
 
 from streams.events import Event, EventError
+from streams.optout import opts_out
 from streams.ruleset import Route, Sample
 from streams.sources import Source, Sources
 from streams.steps import Held
@@ -26,7 +27,7 @@ def find_source(sources: Sources, named: str | None, event: Event) -> Source:
 
 def held_back(route: Route, event: Event, source: Source | None) -> Held | None:
     """Why an integration is not to have an event whatever its rules say; `source` is None where it is not known."""
-    if event.get("integrations") and opts_out(route.integration, event):
+    if event.get("integrations") and opts_out(route.names, event["integrations"]):
         return _OPTED_OUT
     if route.consent is not None:
         lacking = route.consent.lacking(event, source.assume if source else None)
@@ -38,12 +39,6 @@ def held_back(route: Route, event: Event, source: Source | None) -> Held | None:
 
 
 _OPTED_OUT, _SAMPLED = Held(Outcome.OPTED_OUT), Held(Outcome.SAMPLED)
-
-
-def opts_out(integration: str, event: Event) -> bool:
-    """Whether the event's `integrations` says no, by the integration's name or by `All`."""
-    integrations = event.get("integrations") or {}
-    return integrations.get(integration, integrations.get("All", True)) is False
 
 
 def in_sample(sample: Sample, event: Event) -> bool:

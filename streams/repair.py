@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from streams import events
-from streams.events import Event, EventError
-from streams.steps import Held, Note
+from streams.events import Event, EventError, Note
+from streams.steps import Held
 from streams.topics import Outcome
 from transforms import DROP, Failure, Rules
 
@@ -25,7 +25,7 @@ class Repair:
     keeps_others: bool
     name = "repair"
 
-    def __call__(self, event: Event, _note: Note, /) -> Event | Held:
+    def __call__(self, event: Event, note: Note, /) -> Event | Held:
         """A mended copy of the event, or the event itself; raises EventError."""
         mended = event
         for rule, patch in self.rules.apply(event):
@@ -36,7 +36,7 @@ class Repair:
                 raise EventError("repair", "", f"the rule {rule} of the source: {where}: {patch.error}")
             mended = merge(mended, patch)
         try:
-            return events.check(mended)
+            return events.normalize(mended, note)
         except EventError as error:
             raise EventError("repair", error.field, f"after the source's rules: {error}") from None
 

@@ -21,6 +21,7 @@ from streams.sources import Source
 from streams.steps import Held, take
 from streams.suppressed import Follower
 from streams.suppression import SuppressedUsers
+from streams.times import record_time, rfc3339
 from streams.topics import (
     FORWARDED,
     QUARANTINED_REASON,
@@ -33,14 +34,12 @@ from streams.topics import (
     Stage,
     Topics,
     check_version,
+    read_notes,
     rejected_headers,
 )
 from streams.worker import Station, make_station
 from transforms import DROP, Failure
 from transforms.runtime.numbers import take_left_out
-
-LONGEST_TIME = 64
-"""Characters of a `receivedAt`, which any producer may set to anything."""
 
 HELD_SECONDS = 5.0
 """How long a stop waits for runs when some are held by the guard, which may not be finished at all."""
@@ -154,9 +153,14 @@ class Router:
                 tally.name(route.integration, "", Outcome.FILTERED, offset, "tombstone")
             return None
         check_version(record.headers)
-        event = events.parse(record.value)
+        origin = Origin(record.topic, record.partition, offset)
+        notes = read_notes(record.headers)
+        event = events.parse(record.value, origin, lambda reason, detail: notes.append((reason, detail)))
         source = find_source(rules.sources, named, event)
-        message_id = events.message_id(event)
+        events.check_depth(event, source.limits.depth, record.value)
+        for reason, detail in notes:
+            tally.note(offset, reason, detail)
+        message_id = event["messageId"]
         sender = sender_of(record.headers, event)
         if window.repeats(sender, message_id, offset):
             for route in rules.routes:
@@ -172,17 +176,14 @@ class Router:
                         self._reject(record, QUARANTINED_REASON, taken.detail, named, confirmations)
                     return None
                 event = taken
-            at = events.record_time(record.timestamp, self._clock)
-            time_of, received, name = events.time_of(event, at), event.get("receivedAt"), event.get("event")
-            if type(received) is not str or len(received) > LONGEST_TIME:
-                received = events.rfc3339(at)
+            stored = rfc3339(record_time(record.timestamp, self._clock))
+            at, received, name = events.time_of(event, stored), event.get("receivedAt", stored), event.get("event")
         except Exception:
             # It is going to be rejected, and may be sent again.
             window.forget(sender, message_id, offset)
             raise
-        origin = Origin(record.topic, record.partition, offset)
         name = name if type(name) is str else None
-        return event, source, (message_id, event["type"], name, time_of, received, source.name, origin)
+        return event, source, (message_id, event["type"], name, at, received, source.name, origin)
 
     def _forward(
         self,
@@ -291,7 +292,7 @@ class Router:
     ) -> None:
         origin = delivery.origin
         letter = DeadLetter(
-            integration, delivery._replace(payload={}).data(), reason, detail, 0, events.rfc3339(self._clock())
+            integration, delivery._replace(payload={}).data(), reason, detail, 0, rfc3339(self._clock())
         )
         self._producer.safe_append(
             self._topics.dead, origin.partition % self._topics.partitions, confirmations, key=key, forms=letter.forms()

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from streams.consent import Consent
+from streams.optout import names_of
 from streams.sources import Sources
 
 Apply = Callable[[Any], Sequence[tuple[str, Any]]]
@@ -21,7 +22,10 @@ class Sample:
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """One integration as the router sees it; `sources` None is all, `single` that at most one rule takes an event."""
+    """One integration as the router sees it; `sources` None is all, `single` that at most one rule takes an event.
+
+    `names` are those by which events opt out of it (`names_of`), by default its own.
+    """
 
     integration: str
     topic: str
@@ -30,6 +34,12 @@ class Route:
     sources: frozenset[str] | None = None
     consent: Consent | None = None
     sample: Sample | None = None
+    names: frozenset[str] = frozenset()
+
+    def __post_init__(self) -> None:
+        """Have it answer to its own name."""
+        if not self.names:
+            object.__setattr__(self, "names", names_of(self.integration))
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,13 +1,10 @@
 """The steps that a source takes its events through before the integrations get them."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple, Protocol
 
-from streams.events import Event
+from streams.events import Event, Note
 from streams.topics import Outcome
-
-Note = Callable[[str, str], None]
-"""Remarks on an event's outcome record, and holds up nothing: a short code, and a detail without personal data."""
 
 
 class Held(NamedTuple):

@@ -10,8 +10,9 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr
 
-from streams.events import Event
-from streams.steps import Held, Note
+from streams.events import Event, Note
+from streams.steps import Held
+from streams.texts import comparable
 from streams.topics import SUPPRESSED_END, Outcome
 
 SETTLED = 0.5
@@ -49,8 +50,15 @@ class SuppressedUsers:
         self.asked = False
         """Whether Kafka was asked at all."""
 
+    def digests(self, user: str) -> set[bytes]:
+        """Return the keys of a user's records: of the id in the form in which ids are compared, and as it is.
+
+        Older records are keyed by ids as they were written.
+        """
+        return {self.digest(comparable(user)), self.digest(user)}
+
     def digest(self, user: str) -> bytes:
-        """The key of a user's record: SHA-256 in hexadecimal digits, an HMAC where there is a secret."""
+        """Return the key of an id's record: SHA-256 in hexadecimal digits, an HMAC if there is a secret."""
         encoded = user.encode(errors="surrogatepass")
         digest = hmac.digest(self._secret, encoded, "sha256") if self._secret else sha256(encoded).digest()
         return digest.hex().encode()
@@ -68,14 +76,15 @@ class SuppressedUsers:
         return len(self._digests)
 
     def __contains__(self, user: str) -> bool:
-        return self.digest(user) in self._digests
+        same = comparable(user)
+        return self.digest(same) in self._digests or (same != user and self.digest(user) in self._digests)
 
 
 class Suppression:
     """The step of a source that holds the events of suppressed users, by any of their ids."""
 
     def __init__(self, users: SuppressedUsers, ids: Collection[str] = frozenset()) -> None:
-        self.users, self._ids = users, ids
+        self.users, self._ids = users, frozenset(map(comparable, ids))
 
     @property
     def name(self) -> str:
@@ -93,10 +102,13 @@ class Suppression:
         return event
 
     def holds(self, user: str) -> bool:
-        """Whether this is a suppressed user's id."""
-        return user in self._ids or user in self.users
+        """Tell whether this is a suppressed user's id, however it is written."""
+        return comparable(user) in self._ids or user in self.users
 
 
 def read_ids(path: Path) -> frozenset[str]:
-    """The ids in a file, one a line; raises OSError, and ValueError where it is not UTF-8."""
-    return frozenset(filter(None, map(str.strip, path.read_text(encoding="utf-8").splitlines())))
+    """Return the ids in a file with one per line, in the form in which ids are compared.
+
+    Raises OSError, and ValueError if the file is not UTF-8.
+    """
+    return frozenset(filter(None, map(comparable, path.read_text(encoding="utf-8").splitlines())))

@@ -30,6 +30,7 @@ FORMAT_HEADER = "turnout-format"
 HANDLED_HEADER = "turnout-handled"
 REPLAY_HEADER = "turnout-replay"
 TRACE_HEADER = "turnout-trace"
+NOTED_HEADER = "turnout-noted"
 
 QUARANTINED_REASON = "quarantined"
 """The reason of a rejected record that is an event of the outcome `quarantined`."""
@@ -84,7 +85,7 @@ class Topics:
 
     @property
     def events(self) -> str:
-        """What came in, one event a record, as it came."""
+        """Accepted events in normal form, one per record."""
         return f"{self.prefix}.events"
 
     @property
@@ -166,6 +167,22 @@ def event_headers(source: str, trace: bytes | None = None) -> Headers:
     if trace is not None:
         headers.append((TRACE_HEADER, trace))
     return headers
+
+
+def noted_header(notes: Sequence[tuple[str, str]]) -> tuple[str, bytes]:
+    """Return the header that keeps what the collector noted of an event: a short code and a detail each."""
+    return NOTED_HEADER, orjson.dumps(notes)
+
+
+def read_notes(headers: Iterable[tuple[str, bytes | None]]) -> list[tuple[str, str]]:
+    """Return what the collector noted of an event; nothing if another producer wrote something else there."""
+    for name, value in headers:
+        if name == NOTED_HEADER:
+            try:
+                return [(str(reason)[:64], str(detail)[:256]) for reason, detail in orjson.loads(value or b"")]
+            except (ValueError, TypeError):
+                return []
+    return []
 
 
 def replay_header(partition: int, offset: int) -> tuple[str, bytes]:

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from streams.events import Event, EventError
+from streams.events import DEPTH, Event, EventError, check_depth, is_absent_id
 from transforms import DROP, Failure, Rules
 
 UNSEEN = frozenset({"authorization", "cookie"})
@@ -33,13 +33,19 @@ class Webhook:
     rules: Rules
     verify: Callable[[bytes, Mapping[bytes, bytes], float], bool] | None = None
     signature_header: str = ""
+    depth: int = DEPTH
 
     def make(self, delivery: Mapping[str, Any]) -> Iterator[Made]:
-        """What the rules make of a delivery, one thing a rule that takes it.
+        """What the rules make of a delivery, one thing a rule that takes it; an error if its body is too deep.
 
         Where all rules may match, a messageId that the map gives gets `:rule` behind it, so that its events are not
         taken for repeats of each other.
         """
+        try:
+            check_depth(delivery.get("body"), self.depth)
+        except EventError as too_deep:
+            yield Made("", too_deep)
+            return
         for rule, event in self.rules.apply(delivery):
             if event is DROP:
                 yield Made(rule, None)
@@ -49,7 +55,7 @@ class Webhook:
                 yield Made(rule, error)
             else:
                 made = dict(event)
-                if self.rules.match_all and made.get("messageId"):
+                if self.rules.match_all and not is_absent_id(made.get("messageId")):
                     made["messageId"] = f"{made['messageId']}:{rule}"
                 yield Made(rule, made)
 

@@ -5,17 +5,18 @@ all        = one {"and" one}, in capitals too
 one        = "!" one | "(" condition ")" | "exists" "(" operand ")" | test
 test       = ("contains" | "match") "(" operand "," string ")" | operand comparison
 comparison = ("=" | "!=" | "<" | "<=" | ">" | ">=") constant | "in" "[" constant {"," constant} "]"
-operand    = field | ("length" | "lowercase") "(" operand ")"
+operand    = field | ("length" | "lowercase" | "words") "(" operand ")"
 field      = name {"." name} | JSONPath
 """
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from difflib import get_close_matches
 from typing import NamedTuple
 
 from transforms.errors import RuleError
 from transforms.paths import parse_path
+from transforms.runtime.comparisons import words
 from transforms.tree import (
     And,
     Compare,
@@ -46,7 +47,7 @@ _TOKEN = re.compile(
 )
 _BRACKETS = {"[": "]", "(": ")"}
 _CONSTANTS = {"true": True, "false": False, "null": None}
-_WRAPPERS = {"length", "lowercase"}
+_WRAPPERS = {"length", "lowercase", "words"}
 _TESTS = {"contains", "match", "exists"}
 _FUNCTIONS = [*_WRAPPERS, *_TESTS]
 _KEYWORDS = {"or", "in"}
@@ -211,6 +212,7 @@ class _Parser:
                 self._singular(operand, token)
                 self._expect(",")
                 text = self._string()
+                self._check_words(operand, [text], token)
                 test = Contains(operand, text) if token.text == "contains" else Matches(operand, tuple(text.split("*")))
             self._expect(")")
             return test
@@ -234,6 +236,7 @@ class _Parser:
             while self._take(","):
                 values.append(self._constant())
             self._expect("]")
+            self._check_words(operand, values, first)
             return OneOf(operand, tuple(values))
         operator = self._token
         if not self._take("=", "!=", "<", "<=", ">", ">="):
@@ -249,7 +252,14 @@ class _Parser:
         value = self._constant()
         if operator.text in {"<", "<=", ">", ">="} and (isinstance(value, bool) or not isinstance(value, int | float)):
             raise self._error(f"{operator.text} compares numbers only", "write a number", value_token.offset)
+        self._check_words(operand, [value], value_token)
         return Compare(operand, operator.text, value)
+
+    def _check_words(self, operand: Operand, values: Sequence[object], token: _Token) -> None:
+        if operand.through == "words" and not all(isinstance(value, str) and words(value) for value in values):
+            raise self._error(
+                "words(…) is compared with text that has words", 'write it such as "Order Completed"', token.offset
+            )
 
     def _operand(self) -> Operand:
         token = self._token
@@ -280,7 +290,7 @@ class _Parser:
         operand = self._operand()
         if operand.through:
             raise self._error(f"{token.text}() of {operand.through}() is not supported", "use one", token.offset)
-        if token.text == "lowercase":
+        if token.text in {"lowercase", "words"}:
             self._singular(operand, token)
         self._expect(")")
         return Operand(operand.path, token.text)

@@ -4,45 +4,68 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from transforms.tree import And, Compare, Condition, Name, OneOf, Or, Path
+from transforms.runtime.comparisons import words
+from transforms.tree import And, Compare, Condition, Name, OneOf, Operand, Or, Path
 
-_TYPE = Path((Name("type"),))
-_EVENT = Path((Name("event"),))
+_TYPE = Operand(Path((Name("type"),)))
+_EVENT = Operand(Path((Name("event"),)))
+_EVENT_WORDS = Operand(Path((Name("event"),)), "words")
 Texts = frozenset[str] | None
 """The values that a field may have; None: any."""
 
 
 @dataclass(frozen=True, slots=True)
 class Reach:
-    """The types and event names at which a rule may match, and what of its condition is then still to be tested."""
+    """The types and event names at which a rule may match, and what of its condition is then still to be tested.
+
+    Names are given exactly by `events`, or in any spelling by `words`; `spellings` are those that the rule has.
+    """
 
     types: Texts
     events: Texts
     rest: Condition | None
+    words: Texts = None
+    spellings: frozenset[str] = frozenset()
 
     @property
     def impossible(self) -> bool:
         """Whether no event can match: two tests exclude each other."""
-        return self.types == frozenset() or self.events == frozenset()
+        return frozenset() in (self.types, self.events, self.words)
+
+    def admits(self, name: str) -> bool:
+        """Tell whether an event of this name may match."""
+        return (self.events is None or name in self.events) and (self.words is None or words(name) in self.words)
 
     def covers(self, other: "Reach") -> bool:
         """Whether it matches whatever the other one does."""
-        return self.rest is None and _within(other.types, self.types) and _within(other.events, self.events)
+        if self.rest is not None or not _within(other.types, self.types):
+            return False
+        if self.words is not None and other.words is None:
+            return other.events is not None and all(map(self.admits, other.events))
+        return _within(other.events, self.events) and _within(other.words, self.words)
 
 
 def reach(condition: Condition | None) -> Reach:
     """What a condition says of `type` and `event`."""
     if condition is None:
         return Reach(None, None, None)
-    types: Texts = None
-    events: Texts = None
+    found: dict[Operand, Texts] = dict.fromkeys((_TYPE, _EVENT, _EVENT_WORDS))
+    spellings: frozenset[str] = frozenset()
     rest: list[Condition] = []
     for part in _conjuncts(condition):
-        its_types, its_events = _texts(part, _TYPE), _texts(part, _EVENT)
-        types, events = _both(types, its_types), _both(events, its_events)
-        if not (_is_exact(part, _TYPE) or _is_exact(part, _EVENT)):
+        for field, before in found.items():
+            texts = _texts(part, field)
+            if field is _EVENT_WORDS and texts is not None:
+                spellings |= texts
+                texts = frozenset(map(words, texts))
+            found[field] = _both(before, texts)
+        if not any(_is_exact(part, field) for field in found):
             rest.append(part)
-    return Reach(types, events, (And(tuple(rest)) if len(rest) > 1 else rest[0]) if rest else None)
+    left = (And(tuple(rest)) if len(rest) > 1 else rest[0]) if rest else None
+    types, events, in_words = found.values()
+    if events is not None and in_words is not None:
+        events, in_words = frozenset(name for name in events if words(name) in in_words), None
+    return Reach(types, events, left, in_words, spellings)
 
 
 def _conjuncts(condition: Condition) -> Iterator[Condition]:
@@ -53,12 +76,12 @@ def _conjuncts(condition: Condition) -> Iterator[Condition]:
         yield condition
 
 
-def _texts(condition: Condition, field: Path) -> Texts:
+def _texts(condition: Condition, field: Operand) -> Texts:
     """The texts that the field must have one of for the condition to hold; None if it may hold with any."""
     match condition:
-        case Compare(operand=operand, operator="=", value=str(text)) if operand.path == field and not operand.through:
+        case Compare(operand=operand, operator="=", value=str(text)) if operand == field:
             return frozenset({text})
-        case OneOf(operand=operand, values=values) if operand.path == field and not operand.through:
+        case OneOf(operand=operand, values=values) if operand == field:
             texts = frozenset(value for value in values if isinstance(value, str))
             return texts if len(texts) == len(set(values)) else None
         case And(conditions=conditions):
@@ -72,7 +95,7 @@ def _texts(condition: Condition, field: Path) -> Texts:
     return None
 
 
-def _is_exact(condition: Condition, field: Path) -> bool:
+def _is_exact(condition: Condition, field: Operand) -> bool:
     """Whether the condition says nothing but which texts the field may have."""
     match condition:
         case Compare() | OneOf():
@@ -92,7 +115,8 @@ def _within(inner: Texts, outer: Texts) -> bool:
     return outer is None or (inner is not None and inner <= outer)
 
 
-ByEvent = tuple[dict[str, tuple[Any, ...]], tuple[Any, ...]]
+ByEvent = tuple[dict[str, tuple[Any, ...]], dict[str, tuple[Any, ...]], tuple[Any, ...]]
+"""Targets by the event's exact name, else by its words, else for any other event."""
 
 
 def table(reaches: Sequence[Reach], targets: Sequence[Any]) -> tuple[dict[str, ByEvent], ByEvent]:
@@ -109,11 +133,16 @@ def table(reaches: Sequence[Reach], targets: Sequence[Any]) -> tuple[dict[str, B
 
 
 def _by_event(pairs: Sequence[tuple[Reach, Any]]) -> ByEvent:
-    by_event: dict[str, list[Any]] = {text: [] for each, _ in pairs for text in each.events or ()}
-    others: list[Any] = []
-    for each, target in pairs:
-        for text in by_event if each.events is None else each.events:
-            by_event[text].append(target)
-        if each.events is None:
-            others.append(target)
-    return {text: tuple(found) for text, found in by_event.items()}, tuple(others)
+    # A name in words is looked up exactly first, since most events have the spelling of the rule.
+    names = {name for each, _ in pairs for name in (*(each.events or ()), *each.spellings)}
+    spelled = {text for each, _ in pairs for text in each.words or ()}
+    return (
+        {name: tuple(target for each, target in pairs if each.admits(name)) for name in sorted(names)},
+        {
+            text: tuple(
+                target for each, target in pairs if each.events is None and (each.words is None or text in each.words)
+            )
+            for text in sorted(spelled)
+        },
+        tuple(target for each, target in pairs if each.events is None and each.words is None),
+    )

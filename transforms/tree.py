@@ -227,7 +227,7 @@ class Remove(Node):
 
 @dataclass(frozen=True, slots=True)
 class Operand:
-    """A field of the event, perhaps through `length(…)` or `lowercase(…)`."""
+    """A field of the event, perhaps through `length(…)`, `lowercase(…)` or `words(…)`."""
 
     path: Path
     through: str | None = None

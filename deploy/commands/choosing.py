@@ -5,7 +5,6 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from datetime import datetime
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
@@ -37,15 +36,21 @@ class _Time(click.ParamType):
     name = "TIME"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        from streams.times import read_time, seconds_of
+
         try:
-            return datetime.fromisoformat(str(value)).astimezone().timestamp()
+            return seconds_of(read_time(str(value)) or "")
         except ValueError:
-            self.fail(f"{value!r} is no time (write it such as 2026-05-01 or 2026-05-01T12:00Z)", param, ctx)
+            self.fail(
+                f"{value!r} is no time (write it such as 2026-05-01 or 2026-05-01T12:00Z; without a zone it is UTC)",
+                param,
+                ctx,
+            )
 
 
 PLACE = _Place()
 TIME = _Time()
-"""A day or a time, in the machine's zone where it has none, as seconds since 1970."""
+"""A day or a time, in UTC if it has no zone, as seconds since 1970."""
 
 
 def choosing(command: F) -> F:

@@ -52,11 +52,11 @@ def _ids(users: Sequence[str]) -> Iterator[str]:
 
 def _show(configuration: Configuration, users: Sequence[str], *, as_json: bool) -> None:
     from deploy.suppressed import SuppressedList
-    from streams.events import rfc3339
+    from streams.times import rfc3339
 
     with failing(), SuppressedList(configuration) as found:
         since = found.since
-    names = {configuration.suppression.users.digest(user): user for user in users}
+    names = {digest: user for user in users for digest in configuration.suppression.users.digests(user)}
     rows = [
         (names.get(digest), digest.decode(), rfc3339(at))
         for digest, at in since.items()

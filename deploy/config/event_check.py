@@ -1,15 +1,14 @@
 """A source's rules held against the event spec: a rule that can only make what is no event is a mistake."""
 
 from collections.abc import Collection, Iterable, Iterator
-from datetime import datetime
 from functools import cache
 from typing import Any, Literal, NotRequired, get_args, get_origin
 
-from pydantic import BaseModel, create_model
+from pydantic import BaseModel, StrictInt, create_model
 from typing_extensions import get_type_hints
 
 from deploy.config.shape_check import ShapeCheck
-from streams.events import MODELS, TYPES
+from streams.events import IDS, MODELS, NAMES, TIMES, TYPES
 from transforms import RuleError
 from transforms.dispatch import reach
 from transforms.rules import Rules
@@ -97,13 +96,17 @@ def _check(rule: Rule, kind: str, *, whole: bool, nulls: bool) -> list[RuleError
 @cache
 def _model(kind: str) -> type[BaseModel]:
     hints = get_type_hints(MODELS[kind], include_extras=True)
-    return create_model(kind, **{name: _field(kind, annotation) for name, annotation in hints.items()})
+    return create_model(kind, **{name: _field(kind, name, annotation) for name, annotation in hints.items()})
 
 
-def _field(kind: str, annotation: Any) -> Any:
+def _field(kind: str, name: str, annotation: Any) -> Any:
+    """Return a field as a rule may fill it: the event is normalized after that."""
     optional = get_origin(annotation) is NotRequired
     inner = get_args(annotation)[0] if optional else annotation
     if get_origin(inner) is Literal:
         return Literal[kind], ...
-    # A time may be a number, too, which a strict check would refuse.
-    return (Any if datetime in get_args(inner) else inner), None if optional else ...
+    if name in TIMES:
+        inner = Any
+    elif name in (*IDS, *NAMES):
+        inner = inner | StrictInt
+    return (inner | None if optional else inner), None if optional else ...

@@ -16,6 +16,7 @@ from forwarders import registry
 from forwarders.contract import Forwarder, Settings
 from forwarders.extras import find_missing
 from streams.consent import Consent, ConsentSettings
+from streams.optout import names_of
 from streams.ruleset import Route, Sample
 from streams.settings import DeliverySettings
 from streams.topics import Topics
@@ -47,7 +48,8 @@ class Integration:
     def route(self, topics: Topics) -> Route:
         """The integration as the router sees it."""
         topic, single = topics.forward(self.name), not self.rules.match_all
-        return Route(self.name, topic, self.rules.apply, single, self.sources, self.consent, self.sample)
+        names = names_of(self.name, self.forwarder.contract.names)
+        return Route(self.name, topic, self.rules.apply, single, self.sources, self.consent, self.sample, names)
 
 
 class IntegrationReader:

@@ -28,7 +28,7 @@ from transforms import RuleError
 from transforms.documents import Document
 from transforms.rules import Rules, read_rules
 
-_OF_THE_COLLECTOR = {"source", "write_keys", "disabled_keys", "state", "origins", "limits", "tests"}
+_OF_THE_COLLECTOR = {"source", "write_keys", "disabled_keys", "state", "origins", "tests"}
 """Keys of a source's file that change nothing of what becomes of an event once it was taken."""
 
 
@@ -166,7 +166,7 @@ class SourceReader:
         if rules is None:
             return None
         if settings.signature is None:
-            return Webhook(path, rules)
+            return Webhook(path, rules, depth=file.limits.depth)
         place = ("webhook", "signature", "secret")
         try:
             verify = make_verify(settings.signature) if place not in unknown else _never
@@ -174,7 +174,7 @@ class SourceReader:
             hint = "after `whsec_` it is base64"
             self._reading.complain(document, f"{dotted(place)}: is not what the scheme wants", hint, at=place)
             return None
-        return Webhook(path, rules, verify, settings.signature.header_name)
+        return Webhook(path, rules, verify, settings.signature.header_name, file.limits.depth)
 
     def _read_plan(self, document: Document) -> None:
         """A plan; None stands for one with mistakes, so that no source complains of it too."""

@@ -7,6 +7,7 @@ the usual events.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
+from copy import deepcopy
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -16,7 +17,7 @@ import yaml
 
 from forwarders import registry
 from forwarders.contract import Forwarder, HttpForwarder, Item, WriterForwarder
-from streams.events import complete
+from streams.events import normalize
 from transforms import DROP, Failure, RuleError, Rules, read_rules
 from transforms.documents import Document
 
@@ -111,7 +112,7 @@ class Golden:
 
     def outcome(self, event: Mapping[str, Any], **settings: Any) -> dict[str, Any]:
         """The rule, the payload and the request that the forwarder makes of an event."""
-        ((rule, payload),) = self.preset.apply(complete(dict(event)))
+        ((rule, payload),) = self.preset.apply(normalize(deepcopy(dict(event))))
         if payload is DROP:
             return {"rule": rule or "none"}
         if isinstance(payload, Failure):

@@ -104,6 +104,7 @@ def _facts(forwarder: type[Forwarder[Any]]) -> Iterator[tuple[str, str]]:
     yield "events may be", f"up to {in_words(contract.window)} old" if contract.window else "of any age"
     yield "repeats", _repeats(contract)
     yield "authenticates by", " or ".join(WAYS[way] for way in contract.auth)
+    yield "names in `integrations`", ", ".join(f"`{name}`" for name in contract.names)
     if contract.validation:
         yield "can be tried out", f"by `turnout verify`, which sets `{contract.validation}`"
     if contract.versions:

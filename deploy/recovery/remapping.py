@@ -14,6 +14,7 @@ from streams.delivery.preflight import Preflight
 from streams.events import Event, EventError
 from streams.gate import find_source
 from streams.guard import INTERNAL, describe
+from streams.times import record_time, rfc3339
 from streams.topics import FORWARDED, Delivery, Origin, Outcome, RecordError, check_version
 
 REJECTED = "rejected"
@@ -63,11 +64,11 @@ class Remapper:
             return []
         owner = self._configuration.sources.by_topic(record.topic)
         named = owner.name if owner else source_of(record.headers)
-        seconds = events.record_time(record.timestamp, self._clock)
+        seconds = record_time(record.timestamp, self._clock)
         check_version(record.headers)
-        event = events.parse(record.value)
+        event = events.parse(record.value, Origin(record.topic, record.partition, record.offset))
         source = find_source(self._configuration.sources, named, event)
-        sender, message_id = sender_of(record.headers, event), events.message_id(event)
+        sender, message_id = sender_of(record.headers, event), event["messageId"]
         repeats = window is not None and window.repeats(sender, message_id, record.offset)
         try:
             prepared = Prepared.of(event, datetime.fromtimestamp(seconds, UTC), source)
@@ -79,9 +80,7 @@ class Remapper:
             return []
         if repeats:
             return [Mapped("", Outcome.DUPLICATE, "its messageId came before")]
-        received = event.get("receivedAt")
-        if not isinstance(received, str):
-            received = events.rfc3339(seconds)
+        received = event.get("receivedAt", rfc3339(seconds))
         return [
             self._delivery(record, prepared, source.name, received, taken.rule, taken.payload)
             if taken.outcome == FORWARDED

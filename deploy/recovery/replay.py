@@ -8,7 +8,7 @@ import orjson
 from deploy.config.configuration import Configuration
 from deploy.recovery.kept import Again, Events, Kept, portions
 from deploy.recovery.remapping import REJECTED, Mapped, Remapper
-from deploy.rehearsal.preview import Prepared, find_source_of
+from deploy.rehearsal.preview import Prepared, find_source_of, normalize_copy
 from deploy.suppressed import SuppressedList
 from streams import events
 from streams.events import Event, EventError
@@ -166,7 +166,8 @@ def replay_rejected(
             try:
                 check_format(kept.letter)
                 mended = [
-                    _mend(configuration, event, repair, name) for event in _find_events(kept.letter.value, webhook)
+                    _mend(configuration, event, repair, name, _unique(configuration, kept, index))
+                    for index, event in enumerate(_find_events(kept.letter.value, webhook))
                 ]
             except EventError as error:
                 report[f"still rejected ({error.code})"] += 1
@@ -210,10 +211,7 @@ def check_format(rejected: Rejected) -> None:
 
 def _find_events(value: bytes | None, webhook: Webhook | None) -> list[Event]:
     """The event that was rejected, or what today's rules make of a webhook's delivery; raises EventError."""
-    try:
-        data = orjson.loads(value or b"")
-    except orjson.JSONDecodeError as error:
-        raise EventError("json", "", "not JSON") from error
+    data = events.loads(value or b"")
     if not isinstance(data, dict):
         raise EventError("json", "", "not an object")
     made = [it.event for it in webhook.make(data)] if webhook else [data]
@@ -223,7 +221,15 @@ def _find_events(value: bytes | None, webhook: Webhook | None) -> list[Event]:
     return [event for event in made if isinstance(event, dict)]
 
 
-def _mend(configuration: Configuration, event: Event, repair: Rules | None, source: str) -> tuple[bytes, bytes]:
+def _unique(configuration: Configuration, kept: "Kept[Rejected]", index: int) -> str:
+    """Return what the id of an event without one is made of: what the router used, or the rejected record's place."""
+    origin = kept.letter.origin or Origin(configuration.topics.rejected, *kept.place)
+    return f"{origin.topic}:{origin.partition}:{origin.offset}" + (f":{index}" if index else "")
+
+
+def _mend(
+    configuration: Configuration, event: Event, repair: Rules | None, name: str, unique: str
+) -> tuple[bytes, bytes]:
     """The key and value of the event's record; raises EventError where it would be rejected or quarantined again."""
     mended = event
     for _, patch in repair.apply(event) if repair else ():
@@ -231,9 +237,19 @@ def _mend(configuration: Configuration, event: Event, repair: Rules | None, sour
             raise EventError("repair", "", patch.error)
         if patch is not DROP:
             mended = merge(mended, patch)
-    prepared = Prepared.of(mended, source=find_source_of(configuration, mended, source or None))
+    source = find_source_of(configuration, mended, name or None)
+    prepared = Prepared.of(mended, source=source)
     if prepared.held and prepared.held.outcome is Outcome.QUARANTINED:
         raise EventError(QUARANTINED_REASON, "", prepared.held.detail)
-    return events.key(events.check(dict(mended))), orjson.dumps(
-        {**mended, "messageId": mended.get("messageId") or events.message_id(event)}
-    )
+    normal = normalize_copy(mended, _ignore, source)
+    if "messageId" not in normal:
+        try:
+            before = normalize_copy(event, _ignore, source)
+        except EventError:
+            before = normal
+        normal["messageId"] = events.make_message_id(before, unique)
+    return events.key(normal), orjson.dumps(normal)
+
+
+def _ignore(_reason: str, _detail: str) -> None:
+    """The router notes it when it reads the event."""

@@ -13,11 +13,12 @@ from deploy.rehearsal.comparison import Difference, compare, dotted
 from deploy.rehearsal.offline import offline
 from deploy.rehearsal.preview import Prepared, Taken, find_source_of, held_reason, rehearse
 from streams.consent import Assumption, Consent
-from streams.events import Event, EventError
-from streams.gate import in_sample, opts_out
+from streams.events import Event, EventError, Note
+from streams.gate import in_sample
+from streams.optout import opts_out
 from streams.repair import Repair
 from streams.ruleset import Route
-from streams.steps import Held, Note
+from streams.steps import Held
 from streams.steps import Step as SourceStep
 from transforms.tracing import ConditionTrace, RuleTrace, Trace, Tracer
 from transforms.tree import MISSING, Call, Items, Place, Read, Shape, Template
@@ -151,11 +152,11 @@ def explain(
     """What becomes of an event. Without a `source` it is found as the router does; where it cannot be, any will do."""
     found = find_source_of(configuration, event, source)
     try:
-        whole = Prepared.of(event, now)
+        whole = Prepared.of(event, now, found and replace(found, steps=()))
     except EventError as error:
         return Explanation([Step("validation", False, f"{error} ({error.code})")], rejected=True)
     steps = [
-        Step("validation", True, f"a {whole.event['type']} event"),
+        Step("validation", True, "; ".join([f"a {whole.event['type']} event", *map(": ".join, whole.notes)])),
         Step("source", True, found.name if found else "not known here, so taken to be one that each integration takes"),
     ]
     try:
@@ -225,7 +226,7 @@ def _steps(integration: Integration, route: Route, prepared: Prepared) -> Iterat
     if route.sources is not None and source is not None:
         yield Step("source", source.name in route.sources, f"of {', '.join(sorted(route.sources))}")
     if event.get("integrations"):
-        opted_out = opts_out(route.integration, event)
+        opted_out = opts_out(route.names, event["integrations"])
         yield Step("opt-out", not opted_out, f"the event's integrations say {'no' if opted_out else 'yes'}")
     if consent := route.consent:
         yield _consent_step(consent, event, (source and source.assume) or consent.assume)

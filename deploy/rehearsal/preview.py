@@ -2,8 +2,7 @@
 
 import json
 import re
-from collections.abc import Mapping
-from copy import deepcopy
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Self
@@ -19,11 +18,13 @@ from forwarders import registry
 from forwarders.contract import HttpForwarder, Item, Request
 from streams import events
 from streams.consent import ConsentSettings
-from streams.events import Event, EventError
+from streams.events import Event, EventError, Note
 from streams.gate import find_source, held_back
+from streams.optout import names_of
 from streams.ruleset import Route
 from streams.sources import Source
 from streams.steps import Held, take
+from streams.times import rfc3339
 from streams.topics import FORWARDED, Delivery, Origin, Outcome, Topics
 from transforms import DROP, Failure, RuleError, read_rules
 from transforms.documents import Document
@@ -98,17 +99,32 @@ class Prepared:
     time: str
     source: Source | None = None
     held: Held | None = None
+    notes: Sequence[tuple[str, str]] = ()
 
     @classmethod
     def of(cls, event: Any, now: datetime | None = None, source: Source | None = None) -> Self:
         """Of a copy of an event; `now` as in `preview`. Raises EventError."""
-        checked = events.complete(events.check(deepcopy(event)))
-        message_id = events.message_id(checked)
-        taken = take(source.steps, checked, lambda _reason, _detail: None) if source else checked
+        notes: list[tuple[str, str]] = []
+        checked = normalize_copy(event, lambda *noted: notes.append(noted), source)
+        message_id = checked.setdefault("messageId", events.make_message_id(checked, ""))
+        taken = take(source.steps, checked, lambda *noted: notes.append(noted)) if source else checked
         held = taken if isinstance(taken, Held) else None
         kept = checked if isinstance(taken, Held) else taken
-        time = events.time_of(kept, (now or datetime.now(UTC)).timestamp())
-        return cls(kept, message_id, time, source, held)
+        time = events.time_of(kept, rfc3339(_in_utc(now or datetime.now(UTC)).timestamp()))
+        return cls(kept, message_id, time, source, held, notes)
+
+
+def normalize_copy(event: Any, note: Note, source: Source | None = None) -> Event:
+    """Return a copy of an event in its normal form, as the router has it; raises EventError."""
+    try:
+        text = json.dumps(event).encode()
+    except RecursionError:
+        raise EventError("too_deep", "", "nested too deeply") from None
+    return events.normalize(events.read(text, source.limits.depth if source else events.DEPTH), note)
+
+
+def _in_utc(moment: datetime) -> datetime:
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
 
 
 def rehearse(route: Route, forwarder: AnyForwarder, prepared: Prepared) -> list[Taken]:
@@ -190,4 +206,5 @@ def _read(document: Document) -> tuple[Route, AnyForwarder]:
     consent = file.consent.filter(ConsentSettings()) if file.consent else None
     sample = file.sample.filter if file.sample else None
     topic = Topics().forward(file.integration)
-    return Route(file.integration, topic, rules.apply, not rules.match_all, None, consent, sample), forwarder
+    names = names_of(file.integration, found.contract.names)
+    return Route(file.integration, topic, rules.apply, not rules.match_all, None, consent, sample, names), forwarder

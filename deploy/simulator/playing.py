@@ -4,7 +4,6 @@ import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
 from typing import Any, Final
 
 import orjson
@@ -13,6 +12,7 @@ from deploy.simulator.tokens import REFUSED, Tokens
 from deploy.simulator.vendors import ANY, TOKEN, Reply, Seen, Vendor
 from forwarders import registry
 from forwarders.contract import BatchFailure, Contract, Rate
+from streams.times import seconds_of
 
 COUNTED: Final = 1_000_000
 """How many keys are counted; with more, the count begins anew."""
@@ -145,7 +145,7 @@ def _time(vendor: Vendor, item: Any) -> float | None:
     if isinstance(value, int | float) and not isinstance(value, bool):
         return value / vendor.unit
     try:
-        return datetime.fromisoformat(value).timestamp() if isinstance(value, str) else None
+        return seconds_of(value) if isinstance(value, str) else None
     except ValueError:
         return None
 

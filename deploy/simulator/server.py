@@ -23,7 +23,7 @@ from starlette.types import ASGIApp
 from deploy.simulator.faults import EXPIRED, SCRIPT, UNTAKEN, Fault, Protocol, spoilt
 from deploy.simulator.playing import Playing
 from deploy.simulator.vendors import Reply, Seen, find_vendor
-from streams.events import rfc3339
+from streams.times import rfc3339
 
 KEPT = 1000
 NO_FAULT = Fault()

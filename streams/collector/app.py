@@ -16,7 +16,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
-from streams import events, lenient_json, metrics
+from streams import lenient_json, metrics
 from streams.broker import BrokerError
 from streams.collector import api, browsers, intake, pixel, slices
 from streams.collector.api import Action, Target
@@ -29,6 +29,7 @@ from streams.collector.settings import CollectorSettings
 from streams.logs import trouble
 from streams.produce import Producer, Receipt
 from streams.sources import Source, Sources
+from streams.times import rfc3339
 from streams.topics import Topics
 
 log = structlog.get_logger()
@@ -161,7 +162,7 @@ class App:
         receipt = Receipt()
         sending = intake.Sending(
             source,
-            events.rfc3339(time()),
+            rfc3339(time()),
             receipt,
             _anonymous_id(headers),
             self._senders.visitor(scope) if api.ORIGIN in headers else None,
@@ -201,7 +202,7 @@ class App:
         made = [intake.make_events(webhook, delivery) for delivery in deliveries]
         sender.allowance.take_events(sum(map(len, made)))
         receipt = Receipt()
-        sending = intake.Sending(source, events.rfc3339(time()), receipt, trace=_trace(headers))
+        sending = intake.Sending(source, rfc3339(time()), receipt, trace=_trace(headers))
         taken, refused = self._intake.take_deliveries(deliveries, made, sending)
         await self._confirm(receipt)
         return _answer_taken(source, taken, refused)
@@ -220,7 +221,7 @@ class App:
             sender.allowance.take_events(1)
             sending = intake.Sending(
                 sender.source,
-                events.rfc3339(time()),
+                rfc3339(time()),
                 receipt,
                 address=self._senders.visitor(scope),
                 gpc=_asks_for_privacy(headers),

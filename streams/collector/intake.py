@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
+from uuid import uuid4
 
 import orjson
 import structlog
@@ -15,13 +16,17 @@ from streams.collector.settings import CollectorSettings
 from streams.events import EventError
 from streams.produce import Producer, RecordTooLargeError, Waiter
 from streams.sources import Source
-from streams.topics import Headers, Topics, event_headers, rejected_headers
+from streams.times import read_time
+from streams.topics import Headers, Topics, event_headers, noted_header, rejected_headers
 from streams.webhooks import Made, Webhook
 
 log = structlog.get_logger()
 
 ADDED_BYTES = 192
-"""What `sentAt`, `receivedAt` and Global Privacy Control add to an event; who keeps the limit cannot know of them."""
+"""Bytes that `sentAt`, `receivedAt` and Global Privacy Control add to an event, of which its sender cannot know."""
+
+ID_BYTES = 64
+"""Bytes that a messageId adds."""
 
 
 SHARED = ("context", "integrations")
@@ -79,11 +84,12 @@ class _Shared:
     kind: str | None = None
     anonymous: str | None = None
     gpc: bool = False
+    notes: Sequence[tuple[str, str]] = ()
 
     def merge_into(self, event: dict[str, Any]) -> None:
-        if self.kind is not None and event.get("type") is None:
+        if self.kind is not None and event.get("type") in (None, ""):
             event["type"] = self.kind
-        if self.anonymous and event.get("anonymousId") is None and event.get("userId") is None:
+        if self.anonymous and all(map(events.is_absent_id, (event.get("anonymousId"), event.get("userId")))):
             event["anonymousId"] = self.anonymous
         if self.context:
             _merge(event, "context", self.context)
@@ -91,14 +97,14 @@ class _Shared:
             _merge(event, "integrations", self.integrations)
         if self.gpc:
             _keep_gpc(event)
-        if self.sent is not None and event.get("sentAt") is None:
+        if self.sent is not None and _lacks_time(event.get("sentAt")):
             event["sentAt"] = self.sent
         event["receivedAt"] = self.received
 
 
 def _merge(event: dict[str, Any], name: str, shared: Mapping[str, Any]) -> None:
     own = event.get(name)
-    if own is None:
+    if own is None or own == []:
         event[name] = shared
     elif isinstance(own, dict):
         event[name] = {**shared, **own}
@@ -107,10 +113,19 @@ def _merge(event: dict[str, Any], name: str, shared: Mapping[str, Any]) -> None:
 def _keep_gpc(event: dict[str, Any]) -> None:
     """Keep a request's Global Privacy Control where consent is read; what is no context stays, to be refused."""
     context = event.get("context")
-    if context is None or isinstance(context, dict):
+    if context is None or context == [] or isinstance(context, dict):
         consent = (context or {}).get("consent")
         told = {**(consent if isinstance(consent, dict) else {}), "globalPrivacyControl": True}
         event["context"] = {**(context or {}), "consent": told}
+
+
+def _lacks_time(value: object) -> bool:
+    if value is None:
+        return True
+    try:
+        return read_time(value) is None
+    except ValueError:
+        return True
 
 
 class Intake:
@@ -147,14 +162,20 @@ class Intake:
 
         Returns how many events were taken, and those refused.
         """
+        notes: list[tuple[str, str]] = []
+        try:
+            sent = read_time(body.get("sentAt"))
+        except ValueError:
+            sent, notes = None, [("unreadable", "sentAt")]
         shared = _Shared(
             sending.received,
             sending.headers(),
-            body.get("sentAt"),
+            sent,
             sending.context(body.get("context")),
             body.get("integrations"),
             anonymous=sending.anonymous,
             gpc=sending.gpc,
+            notes=notes,
         )
         refused = []
         for index, event in enumerate(batch):
@@ -195,27 +216,33 @@ class Intake:
             raise event
         if isinstance(event, dict):
             shared.merge_into(event)
-        events.check(event)
+        notes = list(shared.notes)
+        events.normalize(event, lambda reason, detail: notes.append((reason, detail)))
         source = sending.source
         if source.kinds:
             source.kinds.check(event)
         try:
+            nameless = "messageId" not in event
+            if nameless:
+                event["messageId"] = events.make_message_id(event, uuid4().hex)
             value = orjson.dumps(event)
         except TypeError:
             # orjson reads 1,024 levels, and writes 254.
             raise EventError("too_deep", "", "nested too deeply") from None
+        events.check_depth(event, source.limits.depth, value)
+        headers = [*shared.headers, noted_header(notes)] if notes else shared.headers
         largest = min(self._largest, (source.limits.event_bytes or self._largest) + ADDED_BYTES)
-        if len(value) > largest:
+        if len(value) - (ID_BYTES if nameless else 0) > largest:
             raise _too_large(largest - ADDED_BYTES)
         key = events.key(event)
         try:
             self._producer.append(
-                self._events, self._partition(key), sending.receipt, key=key, value=value, headers=shared.headers
+                self._events, self._partition(key), sending.receipt, key=key, value=value, headers=headers
             )
         except RecordTooLargeError:
             raise _too_large(largest - ADDED_BYTES) from None
 
-    def check_batch(self, raw: bytes, body: Mapping[str, Any], source: Source) -> list[Any]:
+    def check_batch(self, raw: bytes, body: dict[str, Any], source: Source) -> list[Any]:
         """The events of a batch; raises RequestError when it is none, or over a limit."""
         batch = body.get("batch")
         if not isinstance(batch, list):
@@ -226,6 +253,8 @@ class Intake:
         grown = len(raw)
         for name in SHARED:
             shared = body.get(name)
+            if shared == []:
+                shared = body[name] = {}
             if shared is not None and not isinstance(shared, dict):
                 raise RequestError("bad_batch", f"{name}: must be an object")
             if shared:
@@ -266,13 +295,13 @@ def read_deliveries(raw: bytes, headers: Mapping[str, str], most: int) -> list[b
     """
     raw = lenient_json.without_mark(raw)
     try:
-        body = lenient_json.loads(raw)
+        body = events.loads(raw)
         parts = slices.elements(raw) if isinstance(body, list) else [raw]
-    except orjson.JSONDecodeError as error:
+    except EventError as error:
         try:
             parts = slices.elements(raw)
         except ValueError:
-            raise RequestError("json", f"the body is not JSON: {error}") from None
+            raise RequestError("json", f"the body is {error}") from None
     if len(parts) > most:
         raise RequestError("too_many_events", f"{len(parts)} deliveries; the limit is {most}")
     named = orjson.dumps(headers)
@@ -280,19 +309,19 @@ def read_deliveries(raw: bytes, headers: Mapping[str, str], most: int) -> list[b
 
 
 def make_events(webhook: Webhook, delivery: bytes) -> list[Made]:
-    """Return what a webhook's rules make of a delivery, or the error if it is invalid JSON."""
+    """Return what a webhook's rules make of a delivery; an error if it cannot be read."""
     try:
-        return list(webhook.make(lenient_json.loads(delivery)))
-    except orjson.JSONDecodeError as error:
-        return [Made("", EventError("json", "", f"not JSON: {error}"))]
+        return list(webhook.make(events.loads(delivery)))
+    except EventError as error:
+        return [Made("", error)]
 
 
 def parse(raw: bytes) -> dict[str, Any]:
     """Parse the JSON object in a body; raises RequestError."""
     try:
-        body = lenient_json.loads(raw)
-    except orjson.JSONDecodeError as error:
-        raise RequestError("json", f"the body is not JSON: {error}") from None
+        body = events.loads(raw)
+    except EventError as error:
+        raise RequestError("json", f"the body is {error}") from None
     if not isinstance(body, dict):
         raise RequestError("not_an_object", "the body must be a JSON object")
     return body
@@ -322,9 +351,9 @@ def parse_by_event(raw: bytes) -> dict[str, Any] | None:
 
 def _parse_event(text: bytes) -> Any:
     try:
-        return lenient_json.loads(text)
-    except orjson.JSONDecodeError as error:
-        return EventError("json", "", f"not JSON: {error}")
+        return events.loads(text)
+    except EventError as error:
+        return error
 
 
 def _too_large(bytes_: int) -> EventError:

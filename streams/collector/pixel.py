@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 from urllib.parse import parse_qsl
 
-from streams import lenient_json
+from streams import events
 from streams.collector import api
 from streams.collector.errors import RequestError
 
@@ -43,7 +43,7 @@ def read_event(query: bytes, headers: Mapping[bytes, bytes]) -> dict[str, Any]:
 def _decoded(data: str) -> dict[str, Any]:
     plain = data.replace("-", "+").replace("_", "/").replace(" ", "+").rstrip("=")
     try:
-        event = lenient_json.loads(lenient_json.without_mark(b64decode(plain + "=" * (-len(plain) % 4), validate=True)))
+        event = events.loads(b64decode(plain + "=" * (-len(plain) % 4), validate=True))
     except ValueError:
         event = None
     if not isinstance(event, dict):

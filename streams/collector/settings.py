@@ -7,6 +7,7 @@ from typing import Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
 
 from streams.collector.api import check_free
+from streams.events import DEPTH, MOST_DEPTH
 
 PATH = r"^(/[A-Za-z0-9._~-]+)+$"
 
@@ -99,6 +100,13 @@ class SourceLimits(BaseModel):
     )
     batch_events: int | None = Field(
         None, ge=1, description="Most events in one batch, where that is less than `collector.batch_events`."
+    )
+    depth: int = Field(
+        DEPTH,
+        ge=8,
+        le=MOST_DEPTH,
+        description="Levels of objects and lists that an event, or a webhook's delivery, may have. Deeper ones are "
+        "rejected.",
     )
     requests_per_second: float | None = Field(
         None, gt=0, description="Requests in a second with one write key; what is more gets a 429 with Retry-After."

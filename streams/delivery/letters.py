@@ -7,8 +7,8 @@ from typing import Any
 from forwarders.contract import Answer, Dead, Request
 from streams.delivery.masking import Mask
 from streams.delivery.parcels import Parcel
-from streams.events import rfc3339
 from streams.guard import INTERNAL, describe
+from streams.times import rfc3339
 from streams.topics import DeadLetter
 
 QUOTED_CHARACTERS = 4096

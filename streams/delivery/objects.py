@@ -7,8 +7,8 @@ from typing import Any
 
 from forwarders.contract import Coordinates
 from streams.delivery.spool import Spool
-from streams.events import record_time
 from streams.progress import TP
+from streams.times import record_time
 
 
 class StoredObject:

@@ -1,10 +1,10 @@
 """What is wrong with a delivery, found before it could spoil a batch: its age, its size, its fields."""
 
 import math
-from datetime import datetime
 from typing import Any
 
 from forwarders.contract import Dead, Forwarder, Limits
+from streams.times import read_time, seconds_of
 
 
 class Preflight:
@@ -21,9 +21,11 @@ class Preflight:
         if self.max_age is None:
             return math.inf
         try:
-            return datetime.fromisoformat(time).timestamp() + self.max_age
-        except (ValueError, OverflowError, TypeError):
+            # Deliveries that an earlier version wrote may have other forms.
+            text = read_time(time)
+        except ValueError:
             return math.inf
+        return seconds_of(text) + self.max_age if text else math.inf
 
     def problem(self, payload: Any, size: int) -> Dead | None:
         """Why the vendor would never take this payload, of so many bytes of JSON."""

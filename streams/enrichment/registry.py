@@ -22,7 +22,7 @@ from streams.enrichment.user_agent import USER_AGENT
 
 GROUP = "turnout.enrichments"
 
-# Identity comes first, since a messageId is made from the content as it came; geo needs the whole address, and pii sees
+# Identity comes first, since others may read ids; geo needs the whole address, and pii sees
 # what all others have put in.
 BUILT_IN: Sequence[Enrichment[Any]] = (
     IDENTITY,

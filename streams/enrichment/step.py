@@ -5,10 +5,10 @@ import orjson
 from streams import events
 from streams.enrichment.contract import Enrich
 from streams.enrichment.patches import fill
-from streams.events import Event
+from streams.events import Event, Note
 from streams.metrics import ENRICHMENT_FAILURES
 from streams.repair import merge_into
-from streams.steps import Held, Note
+from streams.steps import Held
 
 
 class EnrichmentStep:
@@ -52,6 +52,6 @@ class OwnEnrichmentStep(EnrichmentStep):
                 return found or event
             self._put(copy, found)
             orjson.dumps(copy)
-            return events.check(copy)
+            return events.normalize(copy, note)
         except Exception:  # noqa: BLE001
             return self._fail(event, note)

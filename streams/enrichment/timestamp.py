@@ -3,20 +3,15 @@
 Costs 3 µs.
 """
 
-from datetime import UTC, datetime
 from typing import Any
-
-from pydantic import TypeAdapter, ValidationError
 
 from streams.enrichment.contract import Enrich, Enrichment, Settings
 from streams.enrichment.files import Files
 from streams.enrichment.patches import Patch
-from streams.events import Event, rfc3339
+from streams.events import Event
+from streams.times import read_time, rfc3339, seconds_of
 
 _DAY = 24 * 3600.0
-_YEAR_10000 = 253402300800.0
-
-_read = TypeAdapter(datetime).validate_python
 
 
 class TimestampSettings(Settings):
@@ -54,21 +49,12 @@ def make(settings: TimestampSettings, _files: Files) -> Enrich:
 
 
 def seconds(moment: Any) -> float | None:
-    """A moment in any form that the event spec takes as seconds since 1970; None where it is none, or before that.
-
-    Text without a zone is UTC.
-    """
+    """Return a time as seconds since 1970; None if it is not a time."""
     try:
-        found = datetime.fromisoformat(moment)
-    except (TypeError, ValueError):
-        try:
-            found = _read(moment)
-        except ValidationError:
-            return None
-    if found.tzinfo is None:
-        found = found.replace(tzinfo=UTC)
-    since = found.timestamp()
-    return since if 0 <= since < _YEAR_10000 else None
+        text = read_time(moment)
+    except ValueError:
+        return None
+    return seconds_of(text) if text else None
 
 
 TIMESTAMP = Enrichment("timestamp", TimestampSettings, make, replaces=True)

@@ -10,10 +10,10 @@ from typing import Any, NamedTuple, get_args
 
 from jsonschema_rs import Draft202012Validator, RegexOptions, ValidationError, ValidationErrorKind
 
-from streams.events import Event, EventError
+from streams.events import Event, EventError, Note
 from streams.metrics import PLAN_VIOLATIONS
 from streams.plans.model import NAMED_BY, Action, Plan, PlannedEvent, Schema
-from streams.steps import Held, Note
+from streams.steps import Held
 from streams.topics import Outcome
 
 Path = tuple[str | int, ...]

@@ -311,11 +311,11 @@ def _merged(base: Mapping[str, Any], more: Mapping[str, Any]) -> dict[str, Any]:
 
 def _with_ids(given: Mapping[str, Any], ids: Mapping[str, Mapping[str, str]]) -> dict[str, Any]:
     """The app's choice of integrations with the vendors' ids, which turn no integration on that the app left out."""
+    from streams.optout import canonical, opts_out  # here, so that an app's start loads nothing of the workers
+
     merged = dict(given)
     for name, fields in ids.items():
-        said = given.get(name, given.get("All", True))
-        if isinstance(said, Mapping):
-            merged[name] = {**fields, **said}
-        elif said is not False:
-            merged[name] = fields
+        if not opts_out({canonical(name)}, given):
+            said = given.get(name)
+            merged[name] = {**fields, **said} if isinstance(said, Mapping) else fields
     return merged

@@ -87,8 +87,8 @@ def without_kafka(count: int) -> float:
     values = purchases(0, count)
     start = time.process_time()
     for number, value in enumerate(values):
-        event = events.parse(value)
-        message_id = events.message_id(event)
+        event = events.parse(value, Origin(TOPICS.events, 0, number))
+        message_id = event["messageId"]
         for one in rules.routes:
             for rule, payload in one.apply(event):
                 Delivery(

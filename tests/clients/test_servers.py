@@ -71,7 +71,7 @@ def test_all_kinds_of_events_arrive_as_they_were_sent(user: str, begin: Begin, c
         {"type": "group", "userId": user, "groupId": "g-1", "traits": traits},
         {"type": "alias", "userId": user, "previousId": "before"},
     ).end()
-    taken = {event["type"]: events.complete(event) for event in collector.events(user)}
+    taken = {event["type"]: events.normalize(event) for event in collector.events(user)}
     assert len(taken) == len(collector.events(user)) == 6
     assert {event["userId"] for event in taken.values()} == {user}
     assert taken["identify"]["traits"] == traits

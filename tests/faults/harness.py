@@ -66,7 +66,7 @@ class Process:
                 env={**os.environ, "FAULTS_WRITE_KEY": KEY},
             )
 
-    async def ready(self, seconds: float = 30) -> "Process":
+    async def ready(self, seconds: float = 90) -> "Process":
         """Wait until the process says that it is ready."""
         async with asyncio.timeout(seconds):
             while '"event":"ready"' not in self.log.read_text():
@@ -274,7 +274,7 @@ async def staged(
     async with receiving() as receiver:
         stage = Stage(kafka, folder, receiver, timeout, others or {})
         receiver.note = stage.receive
-        assert await stage.start("topics", "--create").end(0) == 0, stage.processes[-1].log.read_text()
+        assert await stage.start("topics", "--create").end(0, 90) == 0, stage.processes[-1].log.read_text()
         stage.start("collector")
         try:
             await stage.serving()

@@ -8,10 +8,11 @@ from pathlib import Path
 import orjson
 import pytest
 from aiohttp import web
+from multidict import CIMultiDict
 
 from streams.broker import Broker
 from tests import real_kafka
-from tests.faults.harness import Process, Stage, staged
+from tests.faults.harness import ITEMS, Process, Stage, staged
 from tests.receiver import Got
 from tests.streams.helpers import committed
 
@@ -273,3 +274,28 @@ async def test_new_settings_while_events_flow(stage: Stage):
         await flowing(stage, len(stage.received) + 500)
     await stage.verdict()
     assert forwarder.runs
+
+
+async def test_an_event_without_id_keeps_its_key_when_the_router_is_killed_before_it_commits(stage: Stage):
+    """Another producer's event without messageId and time is routed twice, and the vendor sees one idempotency key."""
+    file = stage.folder / "integrations/hook.yaml"
+    file.write_text(file.read_text().replace(f"batch_size: {ITEMS}", "batch_size: 1"))
+    got: list[tuple[int, str, str]] = []
+    stage.vendor.note = lambda request: got.append(
+        (request.body["n"], request.body["id"], CIMultiDict(request.headers)["idempotency-key"])
+    )
+    stage.start("forwarder")
+    group = f"{stage.topics.prefix}.router"
+    for n in range(5):
+        router = await stage.start("router").ready()
+        await stage.write(orjson.dumps({"type": "track", "event": "Test", "userId": "u", "properties": {"n": n}}))
+        await stage.until(lambda n=n: any(each[0] == n for each in got))
+        await router.end(signal.SIGKILL)
+        if ((await _committed(stage.broker, group, stage.topics.events))[1] or 0) <= n:
+            break
+    else:
+        pytest.fail("the router committed before it could be killed")
+    await stage.start("router").ready()
+    await stage.until(lambda: sum(each[0] == n for each in got) > 1)
+    assert len({each[1:] for each in got if each[0] == n}) == 1
+    assert len({each[2] for each in got}) == n + 1

@@ -18,9 +18,9 @@ from prometheus_client import REGISTRY
 
 from forwarders.contract import Contract, Dead, Kind, Limits, Rate, Result, Retry, Throttled, refused
 from streams.delivery.breaker import Breaker
-from streams.events import rfc3339
 from streams.metrics import DELIVERY_PAUSED
 from streams.produce import HEADROOM, Producer, Receipt
+from streams.times import rfc3339
 from streams.topics import RECORD_BYTES, Delivery, Origin, Rejected, Retried
 from tests.receiver import Got, Receiver, receiving
 from tests.streams.delivering import Bench, Vendor, VendorPayload, VendorSettings, numbers

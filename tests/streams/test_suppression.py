@@ -23,7 +23,9 @@ def is_held(suppression: Suppression, event: dict[str, Any]) -> bool:
 
 
 @given(
-    st.sets(st.sampled_from("abc")), st.sets(st.sampled_from("abc")), st.dictionaries(st.sampled_from(IDS), st.text())
+    st.sets(st.sampled_from("abc")),
+    st.sets(st.sampled_from("abc")),
+    st.dictionaries(st.sampled_from(IDS), st.sampled_from("abcdABC") | st.text(min_size=2, alphabet="abcABC")),
 )
 def test_an_event_is_held_by_any_of_its_ids_in_either_list(ids: set[str], listed: set[str], named: dict[str, str]):
     """Exactly those events are held that have an id of the file or of Kafka's list."""
@@ -55,6 +57,38 @@ def test_digests_are_those_that_others_can_make():
     assert SuppressedUsers(SecretStr("key")).digest("u-1") == (
         b"7918bbf141a8482b421eab095a74c40e995f985f6452bf436fb9feb70bac2a9a"
     )
+
+
+SAME = [
+    "José",
+    "Jose\u0301",
+    " José\t",
+    "Jo\u200bsé",
+    "\ufeffJosé",
+    "Jos\u00e9\u200d",
+    "\u2066José\u2069",
+    "\u00a0José",
+]
+
+
+@pytest.mark.parametrize("written", SAME)
+@pytest.mark.parametrize("listed", SAME)
+def test_an_id_is_held_however_it_is_written(listed: str, written: str):
+    """NFC and NFD, blanks and invisible characters make no other user, in the file and in Kafka's list."""
+    users = SuppressedUsers()
+    for digest in users.digests(listed):
+        users.take(digest, b"{}")
+    for suppression in (Suppression(users), Suppression(SuppressedUsers(), {listed})):
+        assert is_held(suppression, {"type": "page", "userId": written})
+        assert not is_held(suppression, {"type": "page", "userId": "josé"})
+
+
+@pytest.mark.parametrize("written", SAME)
+def test_users_listed_by_their_raw_ids_stay_suppressed(written: str):
+    """Lists written by earlier versions have the digests of ids as they came."""
+    users = SuppressedUsers()
+    users.take(users.digest(written), b"{}")
+    assert is_held(Suppression(users), {"type": "page", "userId": written})
 
 
 def test_a_file_has_an_id_a_line(tmp_path: Path):

@@ -196,3 +196,71 @@ def test_templates_are_linear(text):
     start = time.process_time()
     assert mapping({"x": text}) == text
     assert time.process_time() - start < 5
+
+
+SPELLED = """
+rules:
+  - {name: exact, when: 'type = "track" and event = "order_completed"', map: {a: 1}}
+  - {name: order, when: 'type = "track" and words(event) = "Order Completed"', map: {a: 2}}
+  - {name: lead, when: 'words(event) in ["Lead", "Lead Generated"]', map: {a: 3}}
+  - {name: both, when: 'words(event) = "signed up" and event = "Signed_Up"', map: {a: 4}}
+  - {name: either, when: 'words(event) = "cart" or event = "Basket"', map: {a: 5}}
+  - {name: large, when: 'words(event) = "big order" and properties.n > 1', map: {a: 6}}
+otherwise: drop
+"""
+
+
+@pytest.mark.parametrize(
+    ("event", "rule"),
+    [
+        ("order_completed", "exact"),
+        ("Order Completed", "order"),
+        ("ORDER-COMPLETED", "order"),
+        ("orderCompleted", "order"),
+        ("lead", "lead"),
+        ("LEAD_GENERATED", "lead"),
+        ("Signed_Up", "both"),
+        ("Signed Up", ""),
+        ("CART", "either"),
+        ("Basket", "either"),
+        ("basket", ""),
+        ("big_order", "large"),
+        ("Big Order", "large"),
+        ("order completed twice", ""),
+        ("x" * 5000, ""),
+        (None, ""),
+        (5, ""),
+        ([], ""),
+    ],
+)
+def test_names_in_words_are_found_in_any_spelling(event: object, rule: str):
+    """The lookup by type and name finds the rules whose conditions hold, exact ones and those in words."""
+    rules, mistakes = read_rules(Document.parse(SPELLED, "spelled.yaml"))
+    assert rules, mistakes
+    assert [name for name, _ in rules.apply({"type": "track", "event": event, "properties": {"n": 2}})] == [rule]
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "never"),
+    [
+        ('words(event) = "Order Completed"', 'event = "order_completed"', True),
+        ('words(event) = "Order Completed"', 'words(event) = "order_completed"', True),
+        ('event = "order_completed"', 'words(event) = "Order Completed"', False),
+        ('words(event) = "a" and words(event) = "A"', 'event = "b"', False),
+    ],
+)
+def test_a_rule_behind_one_in_words_can_be_unreachable(first: str, second: str, never: bool):
+    """A rule is refused if an earlier one takes every spelling that it names."""
+    text = f"rules: [{{name: one, when: '{first}', drop: true}}, {{name: two, when: '{second}', drop: true}}]"
+    rules, mistakes = read_rules(Document.parse(text, "rules.yaml"))
+    assert (rules is None) is never
+    assert ["never match" in str(mistake) for mistake in mistakes] == ([True] if never else [])
+
+
+@pytest.mark.parametrize(
+    "condition", ["words(event) = 5", "words(event) = null", 'words(event) = " - "', "words(event) > 1"]
+)
+def test_words_are_compared_with_words(condition: str):
+    """A constant without words is refused."""
+    _, mistakes = read_rules(Document.parse(f"rules: [{{name: one, when: '{condition}', drop: true}}]", "rules.yaml"))
+    assert mistakes

@@ -3,7 +3,7 @@
 from typing import Any
 
 from transforms.codegen.emitter import Emitter, Expr
-from transforms.runtime.comparisons import length, lowercase
+from transforms.runtime.comparisons import length, lowercase, words
 from transforms.runtime.text import glob
 from transforms.tree import And, Compare, Condition, Contains, Matches, Not, OneOf, Operand, Or, Present
 
@@ -20,23 +20,30 @@ def test(out: Emitter, condition: Condition) -> str:
         case Present(operand=operand):
             return _present(out, operand)
         case Compare(operand=operand, operator=operator, value=value):
-            return _compare(out, operand, operator, value)
+            return _compare(out, operand, operator, _constant(operand, value))
         case OneOf(operand=operand, values=values):
-            return _one_of(out, operand, values)
+            return _one_of(out, operand, tuple(_constant(operand, value) for value in values))
         case Contains(operand=operand, text=text, negated=negated):
             value = _read(out, operand).code
+            text = _constant(operand, text)
             return f"(type({value}) is str and {out.constant(text)} {'not in' if negated else 'in'} {value})"
         case Matches(operand=operand, pieces=pieces, negated=negated):
             value = _read(out, operand).code
+            pieces = tuple(_constant(operand, piece) for piece in pieces)
             test_ = _matches(out, value, pieces)
             return f"(type({value}) is str and {'not ' if negated else ''}{test_})"
+
+
+def _constant(operand: Operand, value: Any) -> Any:
+    """Return a constant in the form in which the operand is compared."""
+    return words(value) if operand.through == "words" else value
 
 
 def _read(out: Emitter, operand: Operand) -> Expr:
     """Read the operand's value under a name; comparisons do not tell missing from null."""
     if operand.through is None:
         return out.named(operand.path, "None")
-    function = {"length": length, "lowercase": lowercase}[operand.through]
+    function = {"length": length, "lowercase": lowercase, "words": words}[operand.through]
     return out.bind(out.call(function, out.read(operand.path, "None").code))
 
 

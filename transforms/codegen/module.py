@@ -9,6 +9,7 @@ from transforms.codegen import conditions
 from transforms.codegen.emitter import Emitter
 from transforms.codegen.writer import Module
 from transforms.parser import Parser
+from transforms.runtime.comparisons import words
 from transforms.tree import And, Condition, Rule, Shape
 
 
@@ -31,8 +32,9 @@ class NoObjectError(Exception):
 _FIND = """
 def apply(event):
     try:
-        by_event, others = BY_TYPE.get(event.get('type'), OTHER_TYPES)
-        rules = by_event.get(event.get('event'), others)
+        by_event, by_words, others = BY_TYPE.get(event.get('type'), OTHER_TYPES)
+        name = event.get('event')
+        rules = by_event.get(name) or (by_words.get(words(name), others) if by_words else others)
     except (AttributeError, TypeError):
         rules = unusual(event, BY_TYPE, OTHER_TYPES)"""
 _FIRST = """
@@ -76,7 +78,7 @@ def compile_rules(
     for line in (_FIND + (_ALL if match_all else _FIRST)).strip().splitlines():
         out.line(line)
     caught = {error.__name__: error for error in (AttributeError, TypeError, Exception)}
-    out.namespace |= {"failure": failure, "unusual": _unusual, "DROP": DROP, **caught}
+    out.namespace |= {"failure": failure, "unusual": _unusual, "words": words, "DROP": DROP, **caught}
     module = out.compile(title)
     functions = [(rule.name, module.namespace[f"rule_{number}"]) for number, rule in enumerate(rules, 1)]
     last = ("otherwise" if otherwise else "", module.namespace["otherwise"])
@@ -124,5 +126,5 @@ def _unusual(event: Any, by_type: Mapping[Any, dispatch.ByEvent], other_types: d
     if type(event) is not dict:
         return (("", _refuse),)
     kind, name = event.get("type"), event.get("event")
-    by_event, others = by_type.get(kind, other_types) if isinstance(kind, str) else other_types
-    return by_event.get(name, others) if isinstance(name, str) else others
+    by_event, by_words, others = by_type.get(kind, other_types) if isinstance(kind, str) else other_types
+    return (by_event.get(name) or by_words.get(words(name), others)) if isinstance(name, str) else others

@@ -1,5 +1,7 @@
 """Comparisons: a condition's, and those of JSONPath filters as RFC 9535 (2.3.5.2.2) has them."""
 
+import re
+from functools import lru_cache
 from typing import Any
 
 from transforms.tree import MISSING
@@ -13,6 +15,24 @@ def length(value: Any) -> Any:
 def lowercase(value: Any) -> Any:
     """Text in lower case; what is not text as it is."""
     return value.lower() if type(value) is str else value
+
+
+LONGEST_WORDS = 200
+"""Characters of the longest text that has words; no name of an event is longer."""
+
+_SEPARATORS = re.compile(r"[\s_-]+")
+
+
+@lru_cache(4096)
+def _words(text: str) -> str:
+    return _SEPARATORS.sub("", text).casefold()
+
+
+def words(value: Any) -> Any:
+    """Return the words of a text, in which case, blanks, `_` and `-` do not matter; other values as they are."""
+    if type(value) is not str:
+        return value
+    return _words(value) if len(value) <= LONGEST_WORDS else ""
 
 
 def equal(left: Any, right: Any) -> bool:

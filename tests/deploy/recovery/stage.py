@@ -78,7 +78,8 @@ class Stage:
     def event(self, n: int, **fields: Any) -> dict[str, Any]:
         return {
             "type": "track", "event": "Bought", "userId": f"u{n}", "messageId": f"m{n}",
-            "timestamp": "2026-01-02T03:04:05Z", "receivedAt": "r", "properties": {"total": n}, **fields,
+            "timestamp": "2026-01-02T03:04:05.000Z", "receivedAt": "2026-01-02T03:04:06.000Z",
+            "properties": {"total": n}, **fields,
         }  # fmt: skip
 
     def die(

@@ -39,7 +39,10 @@ def test_events_of_a_time_go_out_by_todays_rules_under_their_ids(stage: Stage):
     assert [(record.partition, record.key) for record in forwarded] == [(0, b"u3"), (1, b"u4"), (2, b"u5")]
     for n, delivery in enumerate((Delivery.decode(record.value) for record in forwarded), start=3):
         assert (delivery.id, delivery.rule, delivery.payload) == (f"m{n}", "bought", {"total": n, "by": "today"})
-        assert (delivery.origin, delivery.received) == (Origin(stage.topics.events, n % 3, 1), "r")
+        assert (delivery.origin, delivery.received) == (
+            Origin(stage.topics.events, n % 3, 1),
+            "2026-01-02T03:04:06.000Z",
+        )
 
 
 def test_every_event_is_accounted_for(stage: Stage):

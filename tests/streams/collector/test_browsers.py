@@ -186,6 +186,7 @@ async def test_a_pixel_takes_an_event_and_is_a_picture(collector: Collector, pro
     assert body.startswith(b"GIF89a\x01\x00\x01\x00")
     (event,) = producer.events()
     event.pop("receivedAt")
+    assert event.pop("messageId").startswith("turnout-")
     assert event == {
         "type": "track",
         "event": "Mail Opened",

@@ -30,6 +30,9 @@ async def test_a_request_gets_its_answer(case: dict[str, Any], collector: Collec
         assert answer.headers[name] == value
     events = producer.events()
     assert all(event.pop("receivedAt").startswith("20") for event in events)
+    for event, wanted in zip(events, case["events"], strict=True):
+        if "messageId" not in wanted:
+            assert event.pop("messageId").startswith("turnout-")
     assert events == case["events"]
     assert producer.values(TOPICS.rejected) == [text.encode() for text in case["rejected"]]
 

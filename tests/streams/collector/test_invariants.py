@@ -1,4 +1,5 @@
 import asyncio
+from copy import deepcopy
 from typing import Any
 
 import orjson
@@ -84,10 +85,12 @@ def test_each_event_of_a_batch_is_taken_or_named(body: dict[str, Any]):
     assert len(taken) == len(body["batch"]) - len(named)
     good = [event for index, event in enumerate(body["batch"]) if index not in named]
     for before, after in zip(good, taken, strict=True):
-        changed = {"userId", "anonymousId", "sentAt", "receivedAt", "context", "integrations"}
+        changed = {"messageId", "sentAt", "receivedAt", "context", "integrations", "traits"}
         assert {k: v for k, v in after.items() if k not in changed} == {
-            k: v for k, v in before.items() if k not in changed
+            k: v for k, v in events.normalize(deepcopy(before)).items() if k not in changed
         }
+        assert after["messageId"]
+        assert events.normalize(deepcopy(after)) == after
         assert isinstance(events.key(after), bytes)
 
 

@@ -123,7 +123,7 @@ async def test_a_delivery_becomes_an_event(collector: Collector, producer: Kept)
         "event": "Repository Starred",
         "messageId": "72d3162e-cc78-11e3-81ab-4c9367dc0958",
         "userId": "583231",
-        "timestamp": "2026-01-02T03:04:05Z",
+        "timestamp": "2026-01-02T03:04:05.000Z",
         "properties": {"repository": "octo/hello"},
     }
     assert producer.records[0].key == b"583231"
@@ -292,3 +292,27 @@ async def test_a_delivery_of_invalid_json_costs_only_itself(collector: Collector
     (kept,) = producer.values(TOPICS.rejected)
     assert kept is not None
     assert kept.endswith(b'"body":' + bad + b"}")
+
+
+def nested(levels: int) -> dict[str, list[Any]]:
+    """A part of a body with so many levels."""
+    inner: list[Any] = []
+    for _ in range(levels - 2):
+        inner = [inner]
+    return {"deep": inner}
+
+
+async def test_a_delivery_that_is_too_deep_costs_no_neighbour(collector: Collector, producer: Kept):
+    """A body has 64 levels at most; of a list, each item is a body."""
+    fine, deep = star(more=nested(63)), star(more=nested(64))
+    answer = await deliver(collector, b"[%b,%b]" % (deep, fine))
+    assert [(each["index"], each["code"]) for each in answer.json["rejected"]] == [(0, "too_deep")]
+    assert len(producer.events()) == 1
+    assert len(producer.values(TOPICS.rejected)) == 1
+
+
+async def test_a_delivery_with_a_lone_surrogate_becomes_an_event(collector: Collector, producer: Kept):
+    """It becomes U+FFFD."""
+    body = star(repository={"full_name": "X"}).replace(b'"X"', rb'"octo\ud83d"')
+    assert (await deliver(collector, body)).json == {"success": True}
+    assert producer.events()[0]["properties"] == {"repository": "octo\ufffd"}

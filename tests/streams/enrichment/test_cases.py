@@ -31,7 +31,7 @@ def test_an_enrichment_makes_of_an_event_what_the_case_says(folder, name, case):
     enrichment = registry.find(name)
     settings = enrichment.settings.model_validate(case.get("settings", {}))
     step = registry.make_step(enrichment, settings, Files(folder))
-    event = events.check(merge(BASE, case["event"]))
+    event = events.normalize(merge(BASE, case["event"]))
     before = deepcopy(event)
     notes: list[tuple[str, str]] = []
     taken = step(event, lambda *note: notes.append(note))
@@ -41,7 +41,7 @@ def test_an_enrichment_makes_of_an_event_what_the_case_says(folder, name, case):
         assert [taken.outcome, taken.reason] == case["held"]
     else:
         assert taken == merge(before, case["expect"])
-        events.check(taken)
+        events.normalize(taken)
 
 
 def test_every_enrichment_has_cases():

@@ -1,0 +1,65 @@
+"""An event's `integrations`: which of them it opts out of, in all the ways that clients write it."""
+
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from functools import lru_cache
+from typing import Any
+
+LONGEST_NAME = 64
+"""Characters of the longest name that is looked at."""
+
+_ALL = "all"
+_YES = frozenset({"true", "1", "yes", "y", "on", "enabled"})
+
+
+def names_of(integration: str, vendor: Iterable[str] = ()) -> frozenset[str]:
+    """Return the names that an integration answers to: its own, and the vendor's usual ones.
+
+    Segment writes "(Actions)" behind the names of some destinations, and "Actions" before them in code.
+    """
+    return frozenset({canonical(integration), *_with_actions(map(canonical, vendor))})
+
+
+def _with_actions(names: Iterable[str]) -> Iterator[str]:
+    for name in names:
+        yield from (name, f"{name}actions", f"actions{name}")
+
+
+@lru_cache(4096)
+def _canonical(name: str) -> str:
+    return "".join(character for character in name.casefold() if character.isalnum())
+
+
+def canonical(name: str) -> str:
+    """Return the form in which names are compared: only letters and digits, whatever their case."""
+    return _canonical(name) if len(name) <= LONGEST_NAME else ""
+
+
+def opts_out(names: Collection[str], integrations: Mapping[str, Any]) -> bool:
+    """Tell whether `integrations` says no to an integration with these canonical names.
+
+    A no under one of its names wins over a yes under another, and any of both over `All`.
+    """
+    named = everything = False
+    for name, value in integrations.items():
+        found = canonical(name)
+        if found in names:
+            if says_no(value):
+                return True
+            named = True
+        elif found == _ALL and says_no(value):
+            everything = True
+    return everything and not named
+
+
+def says_no(value: object) -> bool:
+    """Tell whether a value opts out: false, 0 and null, as text too; text that does not clearly say yes does.
+
+    An object holds options of an integration that is on, unless its `enabled` says no.
+    """
+    if value is True:
+        return False
+    if type(value) is str:
+        return value.strip().casefold() not in _YES
+    if isinstance(value, Mapping):
+        return "enabled" in value and says_no(value["enabled"])
+    return value is None or value == 0
