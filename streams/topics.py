@@ -258,12 +258,17 @@ class Delivery(NamedTuple):
                 data["time"],
                 data["received"],
                 data["source"],
-                _origin(data["from"]),
+                Origin(*data["from"]),
                 data["payload"],
             )
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError) as error:
             raise RecordError(f"a delivery lacks a part: {error}") from error
-        if not (type(made.payload) is dict and type(made.id) is type(made.rule) is type(made.rules) is str):
+        delivery_id, rule, rules, _, _, _, _, _, (topic, partition, offset), payload = made
+        if not (
+            type(payload) is dict
+            and type(delivery_id) is type(rule) is type(rules) is type(topic) is str
+            and type(partition) is type(offset) is int
+        ):
             raise RecordError("a delivery has a part of another type")
         return made
 

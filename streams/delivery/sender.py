@@ -143,8 +143,11 @@ def _request(forwarder: HttpForwarder[Any], items: Sequence[Item]) -> Request:
 
 def _checked(results: Sequence[Result], count: int) -> Sequence[Result]:
     """Return a forwarder's results; raises TypeError unless they are one per item."""
-    if len(results) != count or not all(map(_is_result, results)):
+    if len(results) != count:
         raise TypeError("not one result per item")
+    for result in results:
+        if type(result) is not Delivered and not _is_result(result):
+            raise TypeError("not a result")
     return results
 
 

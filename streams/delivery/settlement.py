@@ -77,8 +77,7 @@ class Settlements:
 
     def _settle(self, parcel: Parcel, outcome: Outcome, reason: str, detail: str) -> None:
         parcel.settled = True
-        round_ = self._current()
-        round_.parcels.append(parcel)
+        (self._round or self._current()).parcels.append(parcel)
         delivery = parcel.delivery
         topic, partition, offset = delivery.origin
         tally = self._tally_of(topic, partition, delivery.rules)

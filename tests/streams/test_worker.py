@@ -205,9 +205,11 @@ async def test_a_station_that_fails_is_restarted_alone(
     """It is reported and comes back with a pause; the other goes on as if nothing had been."""
     two = Two(broker, topics, monkeypatch, stalled_after=1.0 if how == "stalls" else 180.0)
     others = two.worker.stations[1]
+    # After a crash nothing is left to be handled again.
+    enough = 2 if how == "crashes" else 3
 
     async def bad(_: Run) -> None:
-        if two.made > 2:
+        if two.made >= enough:
             return
         if how == "stalls":
             await asyncio.sleep(3600)
@@ -222,17 +224,17 @@ async def test_a_station_that_fails_is_restarted_alone(
 
     async def check() -> None:
         await two.send("one")
-        await until(lambda: two.made == 3 and two.worker.stations[-1].name == "bad")
+        await until(lambda: two.made == enough and two.worker.stations[-1].name == "bad", 60)
         assert failing("bad") == 1
         await two.send("one")
         await two.send("two")
-        await until(lambda: two.handled["good"] == 1)
-        await until(lambda: two.handled["bad"] == 1)
+        await until(lambda: two.handled["good"] == 1, 60)
+        await until(lambda: two.handled["bad"] >= 1, 60)
         assert others in two.worker.stations
         assert failing("good") == 0
 
     assert await two.run(check) == 0
-    assert two.made == 3
+    assert two.made == enough
 
 
 async def test_a_station_that_cannot_start_does_not_hold_up_the_others(
