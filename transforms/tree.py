@@ -1,6 +1,6 @@
 """The one tree that rules become: values, paths and conditions, each node with its place in the file."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import TYPE_CHECKING, Any, Final
@@ -168,6 +168,14 @@ class NoneOf:
 
 
 Test = Exists | Comparison | AllOf | AnyOf | NoneOf
+
+
+def join_tests(kind: type[AllOf] | type[AnyOf], tests: Iterable[Test]) -> Test:
+    """Join tests by `and` or `or`; those that are joined in the same way already become one."""
+    flat: list[Test] = []
+    for test in tests:
+        flat += test.tests if isinstance(test, kind) else [test]
+    return flat[0] if len(flat) == 1 else kind(tuple(flat))
 
 
 @dataclass(frozen=True, slots=True)
