@@ -71,6 +71,9 @@ _Facts = tuple[str, str, str | None, str, str, str, Origin]
 """What all deliveries of one event share: messageId, type, name, time, time of receipt, source, origin."""
 
 
+_Prepared = tuple[Event, Source, _Facts]
+
+
 class _Failed(NamedTuple):
     """A delivery that could not be made because of an error of ours, and where to report it."""
 
@@ -103,8 +106,14 @@ class Router:
         window = await self._windows.of(run.tp, run.records[0].offset)
         tally = Tally(Stage.ROUTER, topic, partition, rules.version)
         confirmations = Confirmations(run)
-        for record in run.records:
-            self._route(record, rules, window, tally, confirmations)
+        counted = 0
+        for index, record in enumerate(run.records):
+            failed = self._route(record, rules, window, tally, confirmations)
+            if failed is not None:
+                self._guard.passed(index - counted)
+                counted = index + 1
+                self._set_aside(record, *failed, confirmations)
+        self._guard.passed(len(run.records) - counted)
         ROUTER_EVENTS.inc(len(run.records))
         for directive, count in take_left_out():
             ROUTER_LEFT_OUT.labels(directive).inc(count)
@@ -112,27 +121,28 @@ class Router:
         confirmations.release(None)
         await self._producer.wait_for_room()
 
-    def _route(self, record: Any, rules: RuleSet, window: Window, tally: Tally, confirmations: Confirmations) -> None:
+    def _route(
+        self, record: Any, rules: RuleSet, window: Window, tally: Tally, confirmations: Confirmations
+    ) -> tuple[Exception, Callable[[], None]] | None:
+        """Route one event; returns an error of ours, and what writes the event's end if the guard allows it."""
         owner = rules.sources.by_topic(record.topic)
         named = owner.name if owner else source_of(record.headers)
         try:
             prepared = self._prepare(record, rules, window, tally, named, confirmations)
         except EventError as error:
             self._reject(record, error.code, str(error), named, confirmations)
+            return None
         except RecordError as error:
             self._reject(record, "newer_format", str(error), named, confirmations)
+            return None
         except Exception as error:  # noqa: BLE001  # one odd event must not stop the others
-            reject = partial(self._reject, record, INTERNAL, describe(error), named, confirmations)
-            self._set_aside(record, error, confirmations, reject)
-            return
-        else:
-            if prepared is not None:
-                failed = self._forward(*prepared, record, rules, tally, confirmations)
-                if failed:
-                    bury = partial(self._bury_failed, failed, record, rules, confirmations)
-                    self._set_aside(record, failed[0].error, confirmations, bury)
-                    return
-        self._guard.passed()
+            return error, partial(self._reject, record, INTERNAL, describe(error), named, confirmations)
+        if prepared is None:
+            return None
+        failed = self._forward(prepared, record, rules, tally, confirmations)
+        if failed:
+            return failed[0].error, partial(self._bury_failed, failed, record, rules, confirmations)
+        return None
 
     def _prepare(
         self,
@@ -142,7 +152,7 @@ class Router:
         tally: Tally,
         named: str | None,
         confirmations: Confirmations,
-    ) -> tuple[Event, Source, _Facts] | None:
+    ) -> _Prepared | None:
         """Decode an event and take it through its source's steps; returns None if it goes no further.
 
         Raises EventError and RecordError for events that are to be rejected.
@@ -176,8 +186,10 @@ class Router:
                         self._reject(record, QUARANTINED_REASON, taken.detail, named, confirmations)
                     return None
                 event = taken
-            stored = rfc3339(record_time(record.timestamp, self._clock))
-            at, received, name = events.time_of(event, stored), event.get("receivedAt", stored), event.get("event")
+            at, received, name = event.get("timestamp"), event.get("receivedAt"), event.get("event")
+            if not at or not received:
+                stored = rfc3339(record_time(record.timestamp, self._clock))
+                at, received = events.time_of(event, stored), received or stored
         except Exception:
             # It is going to be rejected, and may be sent again.
             window.forget(sender, message_id, offset)
@@ -187,9 +199,7 @@ class Router:
 
     def _forward(
         self,
-        event: Event,
-        source: Source,
-        facts: _Facts,
+        prepared: _Prepared,
         record: Any,
         rules: RuleSet,
         tally: Tally,
@@ -198,6 +208,7 @@ class Router:
         """Forward an event to each integration that wants it; returns the deliveries that failed."""
         offset, key, version = record.offset, record.key, rules.version
         partition = record.partition % self._topics.partitions
+        event, source, facts = prepared
         message_id, kind, name, at, received, source_name, origin = facts
         failed: list[_Failed] = []
         for route in rules.routes:
@@ -239,7 +250,7 @@ class Router:
         return failed
 
     def _set_aside(
-        self, record: Any, error: Exception, confirmations: "Confirmations", write: Callable[[], None]
+        self, record: Any, error: Exception, write: Callable[[], None], confirmations: Confirmations
     ) -> None:
         """Let the guard decide when, and whether, `write` rejects or buries a record that failed."""
         confirmations.hold()

@@ -249,28 +249,30 @@ class Delivery(NamedTuple):
         """The delivery in a record's value; raises RecordError."""
         data = _decode(value)
         try:
-            made = cls(
-                data["id"],
-                data["rule"],
-                data["rules"],
+            topic, partition, offset = data["from"]
+            delivery_id, rule, rules, payload = data["id"], data["rule"], data["rules"], data["payload"]
+            if not (
+                type(payload) is dict
+                and type(delivery_id) is type(rule) is type(rules) is type(topic) is str
+                and type(partition) is type(offset) is int
+            ):
+                raise RecordError("a delivery has a part of another type")  # noqa: TRY301  # a call is not worth it
+            return cls(
+                delivery_id,
+                rule,
+                rules,
                 data["type"],
                 data["event"],
                 data["time"],
                 data["received"],
                 data["source"],
-                Origin(*data["from"]),
-                data["payload"],
+                Origin(topic, partition, offset),
+                payload,
             )
-        except (KeyError, TypeError) as error:
+        except RecordError:
+            raise
+        except (KeyError, TypeError, ValueError) as error:
             raise RecordError(f"a delivery lacks a part: {error}") from error
-        delivery_id, rule, rules, _, _, _, _, _, (topic, partition, offset), payload = made
-        if not (
-            type(payload) is dict
-            and type(delivery_id) is type(rule) is type(rules) is type(topic) is str
-            and type(partition) is type(offset) is int
-        ):
-            raise RecordError("a delivery has a part of another type")
-        return made
 
 
 class Retried(NamedTuple):

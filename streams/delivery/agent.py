@@ -200,25 +200,21 @@ class Deliverer:
             self._settlements.reject_failed(Unreadable(run, index, record), describe(error), error)
             return None
         try:
-            return self._check(parcel, retried)
+            if retried:
+                parcel.attempts, parcel.due, parcel.since = retried.attempts, retried.due, retried.since
+            if parcel.expires <= self._clock():
+                self._settlements.settle(parcel, Outcome.EXPIRED)
+                return None
+            problem = self._preflight.problem(delivery.payload, size)
+            if self._shadow:
+                detail = f"{problem.reason}: {self._mask(problem.detail)}" if problem else ""
+                self._settlements.settle(parcel, Outcome.FILTERED, "shadow" if problem else "", detail)
+                return None
+            if problem is not None:
+                self._bury(parcel, problem)
+                return None
         except Exception as error:  # noqa: BLE001  # as above
             self._bury_failed(parcel, error)
-            return None
-
-    def _check(self, parcel: Parcel, retried: Retried | None) -> Parcel | None:
-        """Settle a parcel that need not be sent; returns it otherwise."""
-        if retried:
-            parcel.attempts, parcel.due, parcel.since = retried.attempts, retried.due, retried.since
-        if parcel.expires <= self._clock():
-            self._settlements.settle(parcel, Outcome.EXPIRED)
-            return None
-        problem = self._preflight.problem(parcel.delivery.payload, parcel.size)
-        if self._shadow:
-            detail = f"{problem.reason}: {self._mask(problem.detail)}" if problem else ""
-            self._settlements.settle(parcel, Outcome.FILTERED, "shadow" if problem else "", detail)
-            return None
-        if problem is not None:
-            self._bury(parcel, problem)
             return None
         return parcel
 

@@ -63,6 +63,7 @@ class Settlements:
     ) -> None:
         self._integration, self._topics, self._producer, self._moment = integration, topics, producer, moment
         self._guard = guard
+        self._passed = 0
         self._tallies: dict[tuple[str, int, str], Tally] = {}
         self._round: _Round | None = None
         self._rounds = 0
@@ -72,10 +73,7 @@ class Settlements:
 
     def settle(self, parcel: Parcel, outcome: Outcome, reason: str = "", detail: str = "") -> None:
         """Record a delivery's final outcome; `reason` is required unless it was delivered."""
-        self._guard.passed()
-        self._settle(parcel, outcome, reason, detail)
-
-    def _settle(self, parcel: Parcel, outcome: Outcome, reason: str, detail: str) -> None:
+        self._passed += 1
         parcel.settled = True
         (self._round or self._current()).parcels.append(parcel)
         delivery = parcel.delivery
@@ -88,22 +86,12 @@ class Settlements:
 
     def settle_rows(self, written: StoredObject) -> None:
         """An object is written: its rows are delivered."""
-        self._guard.passed(sum(map(len, written.rows.values())))
         self._current().parcels.append(written)
         for (topic, partition, rules, rule), offsets in written.rows.items():
             self._tally_of(topic, partition, rules).extend(self._integration, rule, Outcome.DELIVERED, offsets)
 
     def bury(self, parcel: Parcel, letter: DeadLetter) -> None:
         """Keep the letter of a dead delivery, and settle it."""
-        self._guard.passed()
-        self._bury(parcel, letter)
-
-    def bury_failed(self, parcel: Parcel, letter: DeadLetter, error: Exception) -> None:
-        """Bury a delivery that could not be handled, as soon as the guard allows it."""
-        parcel.settled = True
-        self._hold(parcel.run, parcel.delivery.origin, error, lambda: self._bury(parcel, letter))
-
-    def _bury(self, parcel: Parcel, letter: DeadLetter) -> None:
         self._producer.safe_append(
             self._topics.dead,
             parcel.delivery.origin.partition % self._topics.partitions,
@@ -111,19 +99,16 @@ class Settlements:
             key=parcel.key,
             forms=letter.forms(),
         )
-        self._settle(parcel, Outcome.DEAD, letter.reason, letter.detail)
+        self.settle(parcel, Outcome.DEAD, letter.reason, letter.detail)
+
+    def bury_failed(self, parcel: Parcel, letter: DeadLetter, error: Exception) -> None:
+        """Bury a delivery that could not be handled, as soon as the guard allows it."""
+        parcel.settled = True
+        self._hold(parcel.run, parcel.delivery.origin, error, lambda: self.bury(parcel, letter))
 
     def reject(self, unreadable: Unreadable, reason: str, detail: str) -> None:
         """Keep a record that holds no delivery in the rejected topic."""
-        self._guard.passed()
-        self._reject(unreadable, reason, detail)
-
-    def reject_failed(self, unreadable: Unreadable, detail: str, error: Exception) -> None:
-        """Reject a record that could not even be made a delivery, as soon as the guard allows it."""
-        origin = Origin(*unreadable.run.tp, unreadable.record.offset)
-        self._hold(unreadable.run, origin, error, lambda: self._reject(unreadable, INTERNAL, detail))
-
-    def _reject(self, unreadable: Unreadable, reason: str, detail: str) -> None:
+        self._passed += 1
         record = unreadable.record
         topic, partition = unreadable.run.tp
         headers = rejected_headers(reason, detail, "", Origin(topic, partition, record.offset))
@@ -137,6 +122,11 @@ class Settlements:
             forms=[lambda: (record.value or b"", headers), lambda: (b"", headers)],
         )
 
+    def reject_failed(self, unreadable: Unreadable, detail: str, error: Exception) -> None:
+        """Reject a record that could not even be made a delivery, as soon as the guard allows it."""
+        origin = Origin(*unreadable.run.tp, unreadable.record.offset)
+        self._hold(unreadable.run, origin, error, lambda: self.reject(unreadable, INTERNAL, detail))
+
     def hand_on(self, parcel: Parcel, retried: Retried) -> None:
         """Keep a delivery that is to be tried again later in the retry topic. Its outcome is still to come."""
         self._producer.append(
@@ -148,7 +138,7 @@ class Settlements:
             headers=retried.headers(),
         )
         parcel.settled = True
-        self._guard.passed()
+        self._passed += 1
         self._current().parcels.append(parcel)
 
     def _hold(self, run: Run | StoredObject, origin: Origin, error: Exception, write: Callable[[], None]) -> None:
@@ -158,7 +148,10 @@ class Settlements:
         def write_unless_dropped() -> None:
             if not run.dropped:
                 write()
+                # The guard has counted it as failed.
+                self._passed -= 1
 
+        self.count_passed()
         self._guard.failed(error, write_unless_dropped, **origin._asdict())
 
     def _tally_of(self, topic: str, partition: int, rules: str) -> Tally:
@@ -167,6 +160,12 @@ class Settlements:
         if tally is None:
             tally = self._tallies[place] = Tally(Stage.FORWARDER, *place)
         return tally
+
+    def count_passed(self, rows: int = 0) -> None:
+        """Tell the guard what was settled since the last time, and how many rows besides."""
+        passed, self._passed = self._passed + rows, 0
+        if passed > 0:
+            self._guard.passed(passed)
 
     async def wait_until_idle(self) -> None:
         """Write what is gathered, and wait until all of it is confirmed."""
@@ -192,6 +191,7 @@ class Settlements:
         if self._timer:
             self._timer.cancel()
             self._timer = None
+        self.count_passed()
         round_, self._round = self._round, None
         if round_ is None:
             return

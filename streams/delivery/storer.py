@@ -160,6 +160,7 @@ class Storer:
         packed = await self._read_and_pack(ended)
         if packed is None:
             return
+        self._settlements.count_passed(sum(map(len, ended.rows.values())))
         for unreadable, detail, error in packed.unreadable:
             if error is None:
                 log.error(
