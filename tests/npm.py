@@ -15,21 +15,26 @@ def command(script: Path, folder: Path) -> tuple[list[str], dict[str, str]] | No
     npm, node = shutil.which("npm"), shutil.which("node")
     if not npm or not node:
         return None
-    return [node, str(script)], os.environ | {"NODE_PATH": str(_installed(npm, folder) / "node_modules")}
+    return [node, str(script)], os.environ | {"NODE_PATH": str(_install(npm, folder))}
 
 
-def _installed(npm: str, folder: Path) -> Path:
+def modules(folder: Path) -> Path:
+    """Where the packages of a folder's package-lock.json are once a command was asked for."""
     files = [folder / "package.json", folder / "package-lock.json"]
     version = hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()[:12]
-    cache = CACHE / f"{folder.name}-{version}"
+    return CACHE / f"{folder.name}-{version}" / "node_modules"
+
+
+def _install(npm: str, folder: Path) -> Path:
+    cache = modules(folder).parent
     if not cache.is_dir():
         # Another test run may install the same packages at the same time.
         work = cache.with_name(f"{cache.name}.{os.getpid()}")
         work.mkdir(parents=True)
-        for file in files:
-            shutil.copy(file, work)
+        for name in ("package.json", "package-lock.json"):
+            shutil.copy(folder / name, work)
         install = [npm, "ci", "--ignore-scripts", "--no-audit", "--no-fund"]
         subprocess.run(install, cwd=work, check=True, capture_output=True, stdin=subprocess.DEVNULL)
         with suppress(OSError):
             work.rename(cache)
-    return cache
+    return modules(folder)

@@ -20,7 +20,7 @@ from tests.streams.tracking.helpers import asgi_server, until
 
 TEXT = "ünï 日本語 😀"
 WEEK = 7 * 24 * 3600
-MODULES = npm.CACHE / SDKS.name / "node_modules"
+MODULES = npm.modules(SDKS)
 SEGMENT = MODULES / "@segment/analytics-next/dist/umd/standalone.js"
 RUDDERSTACK = MODULES / "@rudderstack/analytics-js/dist/npm/modern/bundled/umd/index.js"
 CLIENTS = ["segment-browser", "rudderstack-browser"]

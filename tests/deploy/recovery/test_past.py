@@ -203,7 +203,7 @@ async def test_stopped_and_resumed_every_event_reaches_the_vendor_as_often_as_as
             return requests.get(f"{url}/_counts", timeout=60).json().get("webhook", {"deliveries": 0})
 
         common = ("replay", "--integration", "one", *DAY, "--force", "--yes", "--json")
-        with process(stage, *common, "--rate", "100") as first:
+        with process(stage, *common, "--rate", "10") as first:
             await until(lambda: counts()["deliveries"] > 20, 120)
             first.send_signal(signal.SIGINT)
             report = json.loads(first.communicate(timeout=120)[0])
