@@ -195,7 +195,8 @@ def read_lines(file: BinaryIO, number: int = 0, offset: int = 0) -> Iterator[Lin
 def _read_event(raw: bytes, number: int) -> bytes | Refused:
     """The event's JSON. One without a messageId gets one of its content and line, the same whenever it is sent."""
     try:
-        event = events.read(raw)
+        event = events.loads(raw)
+        events.check_depth(event, events.MOST_DEPTH, raw)
     except events.EventError as error:
         return Refused(number, error.code, str(error).replace("at line 1, column", "at column"))
     if not isinstance(event, dict):

@@ -146,24 +146,19 @@ class EventError(ValueError):
 
 
 def read(text: bytes, depth: int = MOST_DEPTH) -> Any:
-    """Return the value of JSON text, with U+FFFD for lone surrogates; raises EventError, also if it is too deep."""
+    """Return the value of JSON text, a byte order mark before it or not; raises EventError, also if it is too deep."""
+    text = lenient_json.without_mark(text)
     value = loads(text)
     check_depth(value, depth, text)
     return value
 
 
 def loads(text: bytes) -> Any:
-    """Return the value of JSON text; raises EventError.
-
-    Lone surrogates become U+FFFD, and a byte order mark is ignored.
-    """
+    """Return the value of JSON text, with U+FFFD for lone surrogates; raises EventError."""
     try:
         return lenient_json.loads(text)
     except orjson.JSONDecodeError as error:
-        unmarked = lenient_json.without_mark(text)
-        if unmarked == text:
-            raise EventError("json", "", f"not JSON: {_place(error)}") from None
-    return loads(unmarked)
+        raise EventError("json", "", f"not JSON: {_place(error)}") from None
 
 
 def check_depth(value: object, most: int, text: bytes | None = None) -> None:

@@ -43,7 +43,7 @@ def read_event(query: bytes, headers: Mapping[bytes, bytes]) -> dict[str, Any]:
 def _decoded(data: str) -> dict[str, Any]:
     plain = data.replace("-", "+").replace("_", "/").replace(" ", "+").rstrip("=")
     try:
-        event = events.loads(b64decode(plain + "=" * (-len(plain) % 4), validate=True))
+        event = events.read(b64decode(plain + "=" * (-len(plain) % 4), validate=True))
     except ValueError:
         event = None
     if not isinstance(event, dict):

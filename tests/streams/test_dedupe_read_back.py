@@ -27,11 +27,11 @@ async def test_a_window_is_read_back_from_what_is_before_the_first_offset(broker
     """Of a partition that comes, exactly the last events before its first record are known; when it goes, none."""
     await send(broker, topics, [f"m{n}" for n in range(10)])
     tp, other = (topics.events, 0), (topics.events, 1)
-    windows = Windows(broker, 4, "read-back")
+    windows = Windows(broker, 4, "read-back", topics)
     window = await windows.of(tp, 8)
     assert [window.repeats("web", f"m{n}", 8) for n in (4, 5, 6, 7)] == [True] * 4
     assert not window.repeats("web", "m8", 8)
-    window = await Windows(broker, 4, "read-back").of(tp, 8)
+    window = await Windows(broker, 4, "read-back", topics).of(tp, 8)
     assert not window.repeats("web", "m3", 8)
     kept = await windows.of(other, 0)
     windows.drop([tp, (topics.events, 2)])

@@ -33,9 +33,9 @@ def test_a_revoked_partition_keeps_nothing_and_moves_nothing(tmp_path: Path):
     assert (objects.committable(TP), objects.partitions()) == (None, [OTHER])
     assert old.dropped
     with pytest.raises(SpoolClosedError):
-        list(old.spool.take())
+        list(old.spool.records())
     assert not kept.dropped
-    assert [record.offset for record in kept.spool.take()] == [0, 1]
+    assert [record.offset for record in kept.spool.records()] == [0, 1]
     (new,) = put_all(objects, TP, 3)
     for _ in range(2):
         old.finish_record()
@@ -45,13 +45,14 @@ def test_a_revoked_partition_keeps_nothing_and_moves_nothing(tmp_path: Path):
     assert objects.committable(TP) == 2
 
 
-def test_records_are_read_once(tmp_path: Path):
-    """Taken, they are no longer on disk."""
+def test_records_can_be_read_until_their_object_is_closed(tmp_path: Path):
+    """An object whose encoding failed is encoded again from the same records."""
     objects = Objects(lambda offset, _: offset // 2, 1000, tmp_path)
     (ended,) = put_all(objects, TP, 3)
-    assert len(list(ended.spool.take())) == 2
+    assert [len(list(ended.spool.records())) for _ in range(2)] == [2, 2]
+    ended.spool.close()
     with pytest.raises(SpoolClosedError):
-        list(ended.spool.take())
+        list(ended.spool.records())
 
 
 def test_an_object_is_finished_by_its_rows_and_its_other_records(tmp_path: Path):
@@ -74,4 +75,4 @@ def test_records_without_key_value_or_time_are_taken(tmp_path: Path):
     assert objects.put(TP, Record(3, None, b"k" * 60, b"v" * 40)) is None
     ended = objects.put(TP, Record(4, None, b"k", None))
     assert ended is not None
-    assert [record.offset for record in ended.spool.take()] == [0, 1, 2, 3]
+    assert [record.offset for record in ended.spool.records()] == [0, 1, 2, 3]
