@@ -1,0 +1,244 @@
+"""Events as clients of several languages write them, from the collector's socket to every vendor, on the simulator."""
+
+import asyncio
+import json
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import orjson
+import pytest
+import yaml
+
+from deploy.config.configuration import Configuration, read_configuration
+from deploy.rehearsal.explanation import explain
+from deploy.simulator.playing import Playing
+from deploy.simulator.server import Simulator
+from streams.guard import INTERNAL
+from streams.topics import FORWARDED, DeadLetter, Delivery, Outcomes, Rejected
+from tests import fuzzing
+from tests.client_events import Request, Writer, Written
+from tests.deploy.simulator.in_process import sending_to
+from tests.forwarders import golden
+from tests.streams.collector import helpers
+from tests.streams.in_process import TOPICS, Pipeline
+from tests.streams.local import LocalProducer, LocalRecord
+
+NOW = datetime(2026, 11, 28, 12, tzinfo=UTC)
+EVENTS = fuzzing.examples(2000)
+AT_ONCE = 500
+EXPLAINED = 20
+"""Of so many events one is explained, for every integration."""
+
+MADE_BY_THE_ROUTER = ("mapping", "not_json", "too_large")
+
+
+class CollectorsProducer(LocalProducer):
+    """A producer that a collector starts and stops."""
+
+    async def start(self) -> None:
+        """Connect to nothing."""
+
+    async def stop(self, timeout: float = 10.0) -> None:
+        """Disconnect from nothing."""
+
+
+@dataclass
+class Fate:
+    """What became of an event that the collector took."""
+
+    written: Written
+    record: LocalRecord
+    rejected: list[Rejected] = field(default_factory=list)
+    outcomes: dict[tuple[str, str], list[str]] = field(default_factory=lambda: defaultdict(list))
+    forwarded: dict[tuple[str, str], Delivery] = field(default_factory=dict)
+    dead: dict[tuple[str, str], DeadLetter] = field(default_factory=dict)
+
+    def __str__(self) -> str:
+        changes = f" ({'; '.join(self.written.changes)})" if self.written.changes else ""
+        return f"{self.written.language}{changes}: {(self.record.value or b'').decode()[:2000]}"
+
+
+def read_all_presets(folder: Path) -> Configuration:
+    """Read a configuration with an integration for each forwarder, by its preset."""
+    (folder / "sources").mkdir()
+    (folder / "integrations").mkdir()
+    (folder / "turnout.yaml").write_text("{}\n")
+    (folder / "sources" / "web.yaml").write_text("source: web\nwrite_keys: ['${WEB_KEY}']\n")
+    for name in golden.NAMES:
+        settings = golden.of(name).description["settings"]
+        data = {"integration": name, "forwarder": name, "preset": name, "settings": settings}
+        (folder / "integrations" / f"{name}.yaml").write_text(yaml.safe_dump(data))
+    return read_configuration(folder)
+
+
+@pytest.fixture
+def simulator(monkeypatch: pytest.MonkeyPatch) -> Simulator:
+    """The vendors, to whom all forwarders send, at a time that stands still; rates are not what is tried here."""
+    simulator = Simulator(clock=NOW.timestamp)
+    monkeypatch.setattr("streams.delivery.client.Client.send", sending_to(simulator))
+    monkeypatch.setattr("streams.delivery.rates.Rates.wait", lambda *_: 0.0)
+    monkeypatch.setattr("streams.delivery.rates.Rates.wait_of_user", lambda *_, **__: 0.0)
+    monkeypatch.setattr(Playing, "_within_rates", lambda *_: True)
+    monkeypatch.setattr("streams.guard.HOLD_SECONDS", 0.0)
+    monkeypatch.setattr("streams.collector.app.time", NOW.timestamp)
+    return simulator
+
+
+def test_events_of_any_client_have_an_outcome_everywhere(
+    simulator: Simulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each is answered, ends in one outcome per integration and rule, and `explain` says the same."""
+    monkeypatch.setenv("WEB_KEY", helpers.KEY)
+    seed = fuzzing.seed()
+    print(f"TURNOUT_FUZZ={seed}")
+    folder = tmp_path / "configuration"
+    folder.mkdir()
+    configuration = read_all_presets(folder)
+    summary: dict[str, Counter[str]] = defaultdict(Counter)
+    asyncio.run(_send_all(configuration, Writer(Random(seed), NOW, helpers.KEY), tmp_path, summary))  # noqa: S311
+    for name, counts in sorted(summary.items()):
+        print(f"{name:15}", ", ".join(f"{count} {outcome}" for outcome, count in counts.most_common()))
+    repeated = {name: tally["repeated"] for name, tally in simulator.counts().items() if tally["repeated"]}
+    assert not repeated, "a vendor took a delivery twice"
+    delivered = {name for name, counts in summary.items() if counts["delivered"]}
+    assert delivered >= {it.name for it in configuration.integrations.values()}
+
+
+async def _send_all(
+    configuration: Configuration, writer: Writer, folder: Path, summary: Mapping[str, Counter[str]]
+) -> None:
+    producer = CollectorsProducer()
+    integrations = configuration.integrations.values()
+    rules = configuration.rule_set()
+    rules = type(rules)(rules.version, rules.sources, [it.route(TOPICS) for it in integrations])
+    pipeline = Pipeline(
+        rules, {it.name: it.make() for it in integrations}, folder / "spool", producer=producer, clock=NOW.timestamp
+    )
+    await pipeline.start()
+    offset = 0
+    requests = writer.requests(EVENTS)
+    async with helpers.serving(producer, TOPICS) as collector:
+        while chunk := list(_take(requests, AT_ONCE)):
+            producer.records.clear()
+            reader, to = await asyncio.open_connection(*collector.address)
+            fates: list[Fate] = []
+            for request in chunk:
+                to.write(request.raw)
+                taken = _check_answer(request, await helpers.read_answer(reader), producer, summary)
+                fates += [Fate(written, record) for written, record in taken]
+            to.close()
+            for number, fate in enumerate(fates, offset):
+                fate.record = fate.record._replace(offset=number, timestamp=int(NOW.timestamp() * 1000))
+            await pipeline.take([fate.record for fate in fates])
+            _collect(fates, offset, producer)
+            for fate in fates:
+                _check(fate, list(configuration.integrations), summary)
+            for fate in fates[::EXPLAINED]:
+                _check_explanation(configuration, fate)
+            offset += len(fates)
+    await pipeline.stop()
+    assert not pipeline.failed
+
+
+def _take(requests: Iterator[Request], events: int) -> Iterator[Request]:
+    for request in requests:
+        yield request
+        events -= len(request.events)
+        if events <= 0:
+            return
+
+
+def _check_answer(
+    request: Request, answer: helpers.Answer, producer: LocalProducer, summary: Mapping[str, Counter[str]]
+) -> Sequence[tuple[Written, LocalRecord]]:
+    """Check that each event is taken or refused, and that only an odd one is refused; returns those taken."""
+    shown = [(each.language, each.changes, str(each.data)[:500]) for each in request.events if each.odd]
+    assert answer.status < 500, (answer, shown)
+    known = producer.records.setdefault(TOPICS.events, [])
+    records, known[:] = list(known), []
+    if request.batch:
+        assert answer.status == 200, (answer, shown)
+        refused = {each["index"]: each for each in answer.json.get("rejected", ())}
+    else:
+        refused = {} if answer.status == 200 else {0: answer.json}
+    for index, why in refused.items():
+        written = request.events[index]
+        assert written.odd, (why, written)
+        summary["collector"][why["code"]] += 1
+    taken = [written for index, written in enumerate(request.events) if index not in refused]
+    assert len(records) == len(taken)
+    return list(zip(taken, records, strict=True))
+
+
+def _collect(fates: Sequence[Fate], first: int, producer: LocalProducer) -> None:
+    """Add to each event's fate what came of it."""
+    for record in producer.records.get(TOPICS.rejected, ()):
+        rejected = Rejected.decode(record.key, record.value, record.headers)
+        if rejected.origin is not None:
+            fates[rejected.origin.offset - first].rejected.append(rejected)
+    for record in producer.records.get(TOPICS.outcomes, ()):
+        for span in Outcomes.decode(record.value).spans:
+            for offset in range(span.first, span.last + 1):
+                if span.outcome != FORWARDED:
+                    fates[offset - first].outcomes[span.integration, span.rule].append(span.outcome)
+    for record in producer.records.get(TOPICS.dead, ()):
+        letter = DeadLetter.decode(record.value)
+        origin, rule = letter.delivery["origin"], letter.delivery["rule"]
+        fates[origin["offset"] - first].dead[letter.integration, rule] = letter
+    for name in golden.NAMES:
+        for record in producer.records.get(TOPICS.forward(name), ()):
+            delivery = Delivery.decode(record.value)
+            fates[delivery.origin.offset - first].forwarded[name, delivery.rule] = delivery
+
+
+def _check(fate: Fate, integrations: Sequence[str], summary: Mapping[str, Counter[str]]) -> None:
+    for rejected in fate.rejected:
+        assert fate.written.odd, (rejected.reason, str(fate))
+        assert rejected.reason != INTERNAL, (rejected, str(fate))
+        summary["router"][rejected.reason] += 1
+        return
+    assert {name for name, _ in fate.outcomes} == set(integrations), str(fate)
+    for (name, rule), outcomes in fate.outcomes.items():
+        assert len(outcomes) == 1, (name, rule, outcomes, str(fate))
+        (outcome,) = outcomes
+        if outcome == "dead":
+            letter = fate.dead[name, rule]
+            assert letter.reason != INTERNAL, (name, rule, letter.detail, str(fate))
+            outcome = f"dead: {letter.reason}: {letter.detail}"
+        summary[name][outcome] += 1
+    if ("", "") in fate.outcomes or "duplicate" in fate.outcomes[integrations[0], ""]:
+        return
+    for name in fate.written.opted_out:
+        assert fate.outcomes[name, ""] == ["opted_out"], (name, fate.outcomes, str(fate))
+    if (at := fate.written.at) is not None:
+        expected = f"{at.replace(tzinfo=None).isoformat(timespec='milliseconds')}Z"
+        for delivery in fate.forwarded.values():
+            assert delivery.time == expected, (delivery.time, expected, fate.written.data, str(fate))
+
+
+def _check_explanation(configuration: Configuration, fate: Fate) -> None:
+    explanation = explain(configuration, orjson.loads(fate.record.value or b""), source="web", now=NOW)
+    assert explanation.rejected == bool(fate.rejected), str(fate)
+    if ["duplicate"] in fate.outcomes.values():
+        return
+    for account in json.loads(json.dumps(explanation.data()))["integrations"]:
+        name = account["integration"]
+        assert len(account["deliveries"]) == sum(each == name for each, _ in fate.outcomes), (name, str(fate))
+        for said in account["deliveries"]:
+            key = name, said["rule"] or ""
+            (outcome,) = fate.outcomes[key]
+            where = (key, said["outcome"], said["reason"], outcome, fate.dead.get(key), str(fate))
+            if said["outcome"] == FORWARDED:
+                assert outcome in ("delivered", "expired", "dead"), where
+                assert outcome != "dead" or fate.dead[key].reason not in (*MADE_BY_THE_ROUTER, "payload"), where
+            else:
+                assert said["outcome"] == outcome, where
+            if key in fate.forwarded:
+                assert said["payload"] == fate.forwarded[key].payload, where
+            else:
+                assert said["payload"] is None, where
