@@ -5,6 +5,7 @@ import gzip
 import json
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from copy import deepcopy
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
@@ -172,7 +173,7 @@ class _Composer:
 
     def _put_context(self, written: Written) -> None:
         data = written.data
-        context = json.loads(json.dumps(self._random.choice(SHARED["context"])))
+        context = deepcopy(self._random.choice(SHARED["context"]))
         for name in context:
             if type(context[name]) is dict and self._random.random() < 0.1:
                 context[name] = self._of("no_objects")
@@ -184,7 +185,7 @@ class _Composer:
             data["context"]["traits"] = data.pop("traits")
         if self._random.random() < 0.3:
             chosen = self._random.choice(SHARED["integrations"])
-            data["integrations"], written.opted_out = dict(chosen["value"]), chosen["out"]
+            data["integrations"], written.opted_out = deepcopy(chosen["value"]), chosen["out"]
         elif self._random.random() < 0.3:
             data["integrations"] = self._of("no_objects")
 
@@ -211,9 +212,8 @@ class _Composer:
 
     def _of(self, rule: str) -> Any:
         """Choose one of the language's values for a rule."""
-        value = self._random.choice(self._rules[rule])
-        # What is changed later must not be the rules themselves.
-        return value.copy() if isinstance(value, dict | list) else value
+        # What is made odd later must not be the rules themselves.
+        return deepcopy(self._random.choice(self._rules[rule]))
 
     def _name(self, name: str) -> str:
         words = name.split()
