@@ -32,8 +32,14 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 class Written:
     """An event as a client writes it, and what must become of it.
 
-    `data` may hold raw JSON as `_raw` makes it. `odd`: it may be refused. `at`: its own time, as exactly as it is written.
-    `opted_out`: integrations that must not get it. `changes`: what makes it odd, for messages.
+    Args:
+        data: The event; it may hold raw JSON as `_raw` makes it.
+        language: The name of the language's file.
+        at: Its own time, as exactly as it is written; None if it has none, or may have lost it.
+        odd: Whether it may be refused.
+        opted_out: Integrations that must not get it.
+        changes: What makes it odd, for messages.
+
     """
 
     data: dict[str, Any]
@@ -291,7 +297,7 @@ def _with_raw(value: Any) -> Any:
 
 
 def _raw_time(rule: Mapping[str, Any], moment: datetime) -> tuple[Any, datetime]:
-    """Write a moment by a rule; returns it, and what of the moment can be read from that, in milliseconds."""
+    """Write a moment by a rule; returns it, and the moment that can be read from it, to the millisecond."""
     if "unix" in rule:
         exact = (moment - _EPOCH) / timedelta(microseconds=1) * rule["unix"] / 1_000_000
         value: float = round(exact, 3) if rule.get("fraction") else int(exact)
