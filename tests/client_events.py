@@ -33,6 +33,7 @@ class Written:
     """An event as a client writes it, and what must become of it.
 
     Args:
+        kind: Its type, which may be gone from `data`.
         data: The event; it may hold raw JSON as `_raw` makes it.
         language: The name of the language's file.
         at: Its own time, as exactly as it is written; None if it has none, or may have lost it.
@@ -42,6 +43,7 @@ class Written:
 
     """
 
+    kind: str
     data: dict[str, Any]
     language: str
     at: datetime | None = None
@@ -88,7 +90,7 @@ class Writer:
                 body["context"] = {"library": client["library"]}
         else:
             body = written[0].data
-            path = path.replace("TYPE", body["type"] if type(body.get("type")) is str else "track")
+            path = path.replace("TYPE", written[0].kind)
             context = body.get("context")
             if type(context) is dict:
                 context.setdefault("library", client["library"])
@@ -123,7 +125,7 @@ class _Composer:
     def event(self) -> Written:
         kind = self._random.choice(["track"] * 6 + ["page", "identify"] * 2 + ["screen", "group", "alias"])
         data: dict[str, Any] = {"type": kind, **self._ids(kind)}
-        written = Written(data, self._language)
+        written = Written(kind, data, self._language)
         chosen = self._random.choice(SHARED[kind])
         if kind == "track":
             data["event"] = self._name(chosen["event"])
