@@ -41,7 +41,8 @@ EXPLAINED = 20
 _NUMBERS = re.compile(r"\.\d+| \(\d+ in all\)")
 """What tells dead letters of one kind apart."""
 
-MADE_BY_THE_ROUTER = ("mapping", "not_json", "too_large")
+FORETOLD = ("mapping", "not_json", "payload")
+"""Reasons of dead letters that `explain` knows before anything is sent."""
 
 
 class CollectorsProducer(LocalProducer):
@@ -256,17 +257,15 @@ def _check_explanation(configuration: Configuration, fate: Fate) -> None:
         return
     for account in json.loads(json.dumps(explanation.data()))["integrations"]:
         name = account["integration"]
-        assert len(account["deliveries"]) == sum(each == name for each, _ in fate.outcomes), (name, str(fate))
-        for said in account["deliveries"]:
-            key = name, said["rule"] or ""
+        said = {(name, each["rule"] or ""): each for each in account["deliveries"]}
+        assert said.keys() == {key for key in fate.outcomes if key[0] == name}, (name, said, str(fate))
+        for key, each in said.items():
             (outcome,) = fate.outcomes[key]
-            where = (key, said["outcome"], said["reason"], outcome, fate.dead.get(key), str(fate))
-            if said["outcome"] == FORWARDED:
+            where = (key, each["outcome"], each["reason"], outcome, fate.dead.get(key), str(fate))
+            if each["outcome"] == FORWARDED:
                 assert outcome in ("delivered", "expired", "dead"), where
-                assert outcome != "dead" or fate.dead[key].reason not in (*MADE_BY_THE_ROUTER, "payload"), where
+                assert outcome != "dead" or fate.dead[key].reason not in FORETOLD, where
             else:
-                assert said["outcome"] == outcome, where
-            if key in fate.forwarded:
-                assert said["payload"] == fate.forwarded[key].payload, where
-            else:
-                assert said["payload"] is None, where
+                assert each["outcome"] == outcome, where
+            payload = fate.forwarded[key].payload if key in fate.forwarded else None
+            assert each["payload"] == payload, where
