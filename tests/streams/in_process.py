@@ -49,7 +49,7 @@ class Pipeline:
         self.producer = producer or LocalProducer()
         self.names = list(forwarders)
         self.failed: list[Exception] = []
-        self.windows = Windows(Broker(), 1000, "t", TOPICS)
+        self.windows = Windows(Broker(), 100_000, "t", TOPICS)
         self.router = Router(
             Holder(rules),
             TOPICS,
