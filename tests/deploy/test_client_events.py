@@ -6,7 +6,7 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from copy import deepcopy
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import reduce
 from itertools import cycle
@@ -137,8 +137,7 @@ async def _send_all(
     """Send all events, check each, and return the messageIds of those that are not odd."""
     producer = CollectorsProducer()
     integrations = configuration.integrations.values()
-    rules = configuration.rule_set()
-    rules = type(rules)(rules.version, rules.sources, [it.route(TOPICS) for it in integrations])
+    rules = replace(configuration.rule_set(), routes=[it.route(TOPICS) for it in integrations])
     pipeline = Pipeline(
         rules, {it.name: it.make() for it in integrations}, folder / "spool", producer=producer, clock=NOW.timestamp
     )
