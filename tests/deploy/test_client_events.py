@@ -273,8 +273,10 @@ def _check_explanation(configuration: Configuration, fate: Fate, name: str) -> N
         for key, each in said.items():
             (outcome,) = fate.outcomes[key]
             where = (key, each["outcome"], each["reason"], outcome, fate.dead.get(key), str(fate))
-            if each["outcome"] == FORWARDED:
-                assert outcome in ("delivered", "expired", "dead"), where
+            if outcome == "expired":  # of which `explain` says nothing
+                assert key in fate.forwarded, where
+            elif each["outcome"] == FORWARDED:
+                assert outcome in ("delivered", "dead"), where
                 assert outcome != "dead" or fate.dead[key].reason not in FORETOLD, where
             else:
                 assert each["outcome"] == outcome, where
