@@ -2,10 +2,9 @@
 
 import asyncio
 import json
-import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from copy import deepcopy
-from typing import Any
+from typing import Any, NamedTuple
 
 import orjson
 import pytest
@@ -13,143 +12,23 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from deploy.conformance.golden import EVENTS
-from forwarders.contract import Answer, Delivered, Forwarder, ObjectForwarder, WriterForwarder
-from streams.broker import Broker
-from streams.dedupe import Windows
-from streams.delivery.agent import Deliverer
-from streams.delivery.storer import Storer
-from streams.guard import Guard
-from streams.progress import Progress, Run
-from streams.router import Router
-from streams.ruleset import Holder, Route, RuleSet
-from streams.settings import DeliverySettings
+from forwarders.contract import Answer
+from streams.ruleset import Route, RuleSet
 from streams.sources import Source, Sources
-from streams.suppressed import Follower
 from streams.suppression import SuppressedUsers, Suppression
-from streams.topics import FORWARDED, Outcomes, Rejected, Topics
 from tests.forwarders import golden
-from tests.streams.local import LocalProducer, LocalRecord
+from tests.streams.in_process import TOPICS, Pipeline
+from tests.streams.local import LocalRecord
 
-TOPICS = Topics(prefix="t", partitions=1)
 SOURCE = ("turnout-source", b"web")
 GOOD = {**EVENTS["order-completed"]["everything"], "timestamp": "2999-01-01T00:00:00Z"}
 
 
-class Nobody(Follower):
-    """No list of suppressed users."""
+class Bench(NamedTuple):
+    """A pipeline with every forwarder, and what runs its coroutines."""
 
-    async def catch_up(self) -> None:
-        """Read nothing."""
-
-
-def fail(error: Exception) -> None:
-    raise AssertionError(error)
-
-
-class Bench:
-    """A router and the delivery of every forwarder, without a broker and without vendors."""
-
-    def __init__(self, loop: asyncio.AbstractEventLoop, folder: Any) -> None:
-        self.producer = LocalProducer()
-        self.names = golden.NAMES
-        routes = [Route(name, TOPICS.forward(name), golden.of(name).preset.apply) for name in self.names]
-        sources = Sources([Source.of("web", [], [Suppression(SuppressedUsers())])])
-        windows = Windows(Broker(), 1000, "t", TOPICS)
-        self.window_of = windows
-        self.router = Router(
-            Holder(RuleSet("v", sources, routes)),
-            TOPICS,
-            self.producer,
-            windows,
-            Nobody(Broker(), TOPICS.suppressed, SuppressedUsers(), "t"),
-            Guard("router", fail),
-            time.time,
-        )
-        self.deliveries: dict[str, Deliverer | Storer] = {}
-        options = DeliverySettings(linger=0, spool=folder, concurrency=2)
-        for name in self.names:
-            forwarder = golden.of(name).make()
-            kind = Storer if isinstance(forwarder, ObjectForwarder) else Deliverer
-            if isinstance(forwarder, WriterForwarder):
-                write_nowhere(forwarder)
-            self.deliveries[name] = kind(name, forwarder, options, TOPICS, self.producer, fail=fail, clock=time.time)  # type: ignore[arg-type]
-        loop.run_until_complete(self.start())
-
-    async def start(self) -> None:
-        for delivery in self.deliveries.values():
-            await delivery.start()
-
-    async def stop(self) -> None:
-        for delivery in self.deliveries.values():
-            await delivery.stop()
-
-    async def take(self, records: Sequence[LocalRecord]) -> dict[int, dict[str, set[str]]]:
-        """Route and deliver records; returns by offset what became of them, by integration, "" for rejected."""
-        self.producer.records.clear()
-        self.window_of.drop([(TOPICS.events, 0)])
-        run = Progress().open((TOPICS.events, 0), records)
-        # With no offset before them there is nothing to read back.
-        await self.router.work(run)
-        await finished(run)
-        await asyncio.gather(*(self.deliver(name) for name in self.names))
-        return fates(self.producer.records)
-
-    async def deliver(self, name: str) -> None:
-        forwarded = self.producer.records.get(TOPICS.forward(name), [])
-        if not forwarded:
-            return
-        delivery, tp = self.deliveries[name], (TOPICS.forward(name), 0)
-        run = Progress().open(tp, forwarded)
-        await delivery.work(run)
-        if isinstance(delivery, Storer):
-            (last,) = delivery.objects._unfinished[tp]
-            await delivery._store(last)
-            while not last.finished:
-                await asyncio.sleep(0.001)
-            delivery.objects.drop([tp])
-        await finished(run)
-
-
-async def finished(run: Run) -> None:
-    async with asyncio.timeout(60):
-        while not run.finished:
-            await asyncio.sleep(0.001)
-
-
-def fates(records: Mapping[str, Sequence[LocalRecord]]) -> dict[int, dict[str, set[str]]]:
-    found: dict[int, dict[str, set[str]]] = {}
-    for record in records.get(TOPICS.rejected, []):
-        rejected = Rejected.decode(record.key, record.value, record.headers)
-        assert rejected.origin
-        found.setdefault(rejected.origin.offset, {}).setdefault("", set()).add(rejected.reason)
-    for record in records.get(TOPICS.outcomes, []):
-        for span in Outcomes.decode(record.value).spans:
-            for offset in range(span.first, span.last + 1):
-                found.setdefault(offset, {}).setdefault(span.integration, set()).add(span.outcome)
-    for by_integration in found.values():
-        for outcomes in by_integration.values():
-            outcomes.discard(FORWARDED)
-    return found
-
-
-def write_nowhere(forwarder: Forwarder[Any]) -> None:
-    """Have a writer make what it would write, and write it nowhere."""
-
-    async def nothing() -> None:
-        pass
-
-    async def write(items: Any, _: Any) -> list[Delivered]:
-        forwarder.preview(items)  # type: ignore[attr-defined]
-        return [Delivered()] * len(items)
-
-    async def put(_content: bytes, _: Any) -> Delivered:
-        return Delivered()
-
-    forwarder.open = forwarder.close = nothing  # type: ignore[attr-defined]
-    if isinstance(forwarder, ObjectForwarder):
-        forwarder.put = put  # type: ignore[method-assign]
-    else:
-        forwarder.write = write  # type: ignore[attr-defined]
+    pipeline: Pipeline
+    run: Callable[[Any], Any]
 
 
 @pytest.fixture(scope="module")
@@ -168,10 +47,13 @@ def bench(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
     patched.setattr("streams.delivery.tokens.Tokens.get", no_token)
     patched.setattr("streams.delivery.rates.Rates.wait", lambda *_: 0.0)
     loop = asyncio.new_event_loop()
-    made = Bench(loop, tmp_path_factory.mktemp("spool"))
-    made.run = loop.run_until_complete  # type: ignore[attr-defined]
-    yield made
-    loop.run_until_complete(made.stop())
+    routes = [Route(name, TOPICS.forward(name), golden.of(name).preset.apply) for name in golden.NAMES]
+    sources = Sources([Source.of("web", [], [Suppression(SuppressedUsers())])])
+    forwarders = {name: golden.of(name).make() for name in golden.NAMES}
+    pipeline = Pipeline(RuleSet("v", sources, routes), forwarders, tmp_path_factory.mktemp("spool"))
+    loop.run_until_complete(pipeline.start())
+    yield Bench(pipeline, loop.run_until_complete)
+    loop.run_until_complete(pipeline.stop())
     loop.close()
     patched.undo()
 
@@ -191,11 +73,13 @@ def records_of(odd: Sequence[tuple[bytes | None, Any, Any, Any]]) -> list[LocalR
 
 
 def check(bench: Bench, odd: Sequence[tuple[bytes | None, Any, Any, Any]]) -> None:
-    found = bench.run(bench.take(records_of(odd)))  # type: ignore[attr-defined]
-    good = {name: {"delivered"} for name in bench.names}
+    names = set(golden.NAMES)
+    bench.pipeline.windows.drop([(TOPICS.events, 0)])
+    found = bench.run(bench.pipeline.take(records_of(odd)))
+    good = {name: {"delivered"} for name in names}
     for number in range(len(odd)):
         fate = found.get(2 * number, {})
-        assert "" in fate or set(fate) == set(bench.names), f"no outcome for {set(bench.names) - set(fate)}"
+        assert "" in fate or set(fate) == names, f"no outcome for {names - set(fate)}"
         assert all(fate.values()), [name for name, outcomes in fate.items() if not outcomes]
         assert found[2 * number + 1] == good
 
