@@ -312,7 +312,7 @@ async def test_a_mistake_of_ours_costs_its_delivery_only(bench: Bench, monkeypat
     """What no one foresaw is a dead letter with type and place of the error, and the next delivery flows."""
     hear = Breaker.hear
 
-    def fail_once(breaker: Breaker, results: Sequence[Result], why: str = "") -> None:
+    def fail_once(breaker: Breaker, results: Sequence[Result], why: str = "", **_: Any) -> None:
         monkeypatch.setattr(Breaker, "hear", hear)
         raise RuntimeError("personal data")
 

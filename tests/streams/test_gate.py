@@ -73,12 +73,13 @@ def test_the_strongest_reason_is_the_outcome():
         ({"All": False}, True),
         ({"All": True, "one": False}, True),
         ({"two": False}, False),
-        ({"one": None}, False),
-        ({"one": 0}, False),
+        ({"one": None}, True),
+        ({"one": 0}, True),
+        ({"one": "false"}, True),
     ],
 )
-def test_an_opt_out_is_a_plain_no(integrations: Any, out: bool):
-    """By the integration's own name before `All`; nothing but `false` is one."""
+def test_a_no_of_any_kind_opts_out(integrations: Any, out: bool):
+    """The integration's own name counts before `All`; in doubt the event opts out."""
     assert outcome({"integrations": integrations}) == ("opted_out" if out else None)
 
 

@@ -130,7 +130,7 @@ class Bench:
     @property
     def is_done(self) -> bool:
         """Whether all that was sent is finished."""
-        return self.committed_offset == self.sent
+        return self.committed_offset >= self.sent
 
     async def route(self, *values: Any, **options: Any) -> None:
         await self.send(*values, **options)
