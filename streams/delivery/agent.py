@@ -407,7 +407,9 @@ class Deliverer:
             counts = True
             failures = batch.failures = replace(failures, spent=failures.spent + wait)
         outlasted = counts and failures.own > 0 and failures.spent > self._settings.retry_for
-        if len(batch.parcels) == 1 and (outlasted or (suspect and self._holding.full)):
+        # With no room left nothing else is fetched, so that nothing could ever be delivered.
+        in_the_way = (suspect and self._holding.full) or (failures.own > 0 and self.full())
+        if len(batch.parcels) == 1 and (outlasted or in_the_way):
             self._holding.outlast(batch.parcels[0].key, failures.spent)
             self._bury(batch.parcels[0], Dead("retries", f"failed for {failures.spent:.0f} s"), attempt)
         else:

@@ -152,6 +152,7 @@ class OfflineBench:
             "one", self.forwarder, self.settings, TOPICS, self.producer,  # type: ignore[arg-type]
             fail=self.failed.append, clock=self.clock,
         )  # fmt: skip
+        self.deliverer.full = lambda: self.progress.held >= self.progress.budget
         self.deliverer._rates = Rates.of(self.forwarder.contract, self.settings)
         self.deliverer._rates._clock = self.loop.time
         self.deliverer._rates._paused_until = 0.0
