@@ -12,6 +12,8 @@ from typing import Any, cast
 
 import aiokafka.consumer.fetcher
 from aiokafka.errors import CommitFailedError, IllegalStateError
+from aiokafka.record.default_records import _DefaultRecordBatchPy
+from aiokafka.record.memory_records import MemoryRecords, _MemoryRecordsPy
 from aiokafka.structs import OffsetAndMetadata, TopicPartition
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
@@ -30,6 +32,62 @@ class FetchedRecords(list[Any]):
         self.end = end
 
 
+class FetchedBytes:
+    """The record batches of one partition in a fetch, as aiokafka's fetcher reads them; `data` keeps their bytes."""
+
+    __slots__ = ("data", "has_next", "next_batch", "size_in_bytes")
+
+    def __init__(self, data: bytes) -> None:
+        self.data = data
+        batches = MemoryRecords(data)
+        self.has_next = batches.has_next
+        self.next_batch = batches.next_batch
+        self.size_in_bytes = batches.size_in_bytes
+
+
+class _LenientText(bytearray):
+    """Bytes whose parts decode to text with U+FFFD for what is not UTF-8."""
+
+    def __getitem__(self, item: Any) -> Any:
+        part = super().__getitem__(item)
+        return _LenientText(part) if isinstance(item, slice) else part
+
+    def decode(self, encoding: str = "utf-8", errors: str = "replace") -> str:
+        return super().decode(encoding, errors)
+
+
+class LenientBytes(_MemoryRecordsPy):  # type: ignore[misc]  # as below
+    """Record batches of which a header's name may be anything, which the fetcher's parser written in C refuses."""
+
+    def next_batch(self) -> Any:
+        """Return the next batch, None at the end."""
+        data = self._next_slice
+        if data is None or data[self.MAGIC_OFFSET] < 2:  # older formats have no headers
+            return super().next_batch()
+        self._cache_next()
+        batch = _DefaultRecordBatchPy(data)
+        batch.validate_crc = lambda: True  # the other parser has, and cannot be asked once the records are unpacked
+        batch._maybe_uncompress()
+        batch._buffer = _LenientText(batch._buffer)
+        return batch
+
+
+class PartitionRecords(aiokafka.consumer.fetcher.PartitionRecords):  # type: ignore[misc]  # as below
+    """A partition's fetched records, which can be read again by the lenient parser."""
+
+    def __init__(self, tp: Any, records: FetchedBytes, aborted_transactions: Any, *arguments: Any) -> None:
+        super().__init__(tp, records, aborted_transactions, *arguments)
+        self._data, self._all_aborted = records.data, aborted_transactions
+
+    def read_leniently(self, offset: int) -> None:
+        """Begin again at an offset."""
+        self._records = LenientBytes(self._data)
+        self._aborted_transactions = sorted(self._all_aborted or [], key=lambda each: each[1])
+        self._aborted_producers: set[int] = set()
+        self.next_fetch_offset = offset
+        self._records_iterator = self._unpack_records()
+
+
 class RangedFetchResult(aiokafka.consumer.fetcher.FetchResult):  # type: ignore[misc]  # aiokafka is untyped
     """A fetch result whose lists of records know the range of offsets that they cover."""
 
@@ -37,7 +95,11 @@ class RangedFetchResult(aiokafka.consumer.fetcher.FetchResult):  # type: ignore[
         """Return the next records as `FetchedRecords`. Offsets without a record count for the list after them."""
         source = self._partition_records
         start = source.next_fetch_offset if source is not None else None
-        records: list[Any] = super().getall(max_records)
+        try:
+            records: list[Any] = super().getall(max_records)
+        except UnicodeDecodeError:
+            source.read_leniently(start)
+            records = super().getall(max_records)
         if start is None:
             return records
         state = self._assignment.state_value(self._topic_partition)
@@ -51,8 +113,10 @@ class RangedFetchResult(aiokafka.consumer.fetcher.FetchResult):  # type: ignore[
 
 
 def patch_fetch_results() -> None:
-    """Have aiokafka make its fetch results of `RangedFetchResult`."""
+    """Have aiokafka's fetcher use the classes of this module."""
     aiokafka.consumer.fetcher.FetchResult = RangedFetchResult
+    aiokafka.consumer.fetcher.PartitionRecords = PartitionRecords
+    aiokafka.consumer.fetcher.MemoryRecords = FetchedBytes
 
 
 patch_fetch_results()

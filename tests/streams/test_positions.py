@@ -2,6 +2,7 @@
 
 import asyncio
 import inspect
+import struct
 import time
 from collections import defaultdict
 from collections.abc import AsyncIterator, Callable, Iterable
@@ -11,6 +12,10 @@ import aiokafka.consumer.fetcher
 import orjson
 import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
+from aiokafka.codec import gzip_encode
+from aiokafka.consumer.subscription_state import Assignment
+from aiokafka.record.default_records import DefaultRecordBatchBuilder
+from aiokafka.record.util import calc_crc32c
 from aiokafka.structs import OffsetAndMetadata, TopicPartition
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
@@ -18,7 +23,7 @@ from kafka.admin import KafkaAdminClient
 from prometheus_client import REGISTRY
 
 from streams.broker import Broker, create_topics
-from streams.consumer_thread import ConsumerThread, RangedFetchResult
+from streams.consumer_thread import ConsumerThread, FetchedBytes, PartitionRecords, RangedFetchResult
 from streams.lag import find_lags
 from streams.progress import DisorderError, Progress, Run
 from streams.topics import Delivery, Origin, Retried, Topics, event_headers
@@ -282,10 +287,54 @@ def test_a_run_never_begins_before_the_end_of_the_last_one():
     assert progress.committable(("t", 0)) == 12
 
 
+def batch_with_odd_header(first: int, compression: int, producer_id: int = -1) -> bytes:
+    """Three records, of which the second has a header whose name is not UTF-8."""
+    builder = DefaultRecordBatchBuilder(2, 0, False, producer_id, -1, -1, 1 << 20)
+    for n in range(3):
+        builder.append(n, 5, b"k", b"v%d" % n, [("zqzq", b"h"), ("ok", None)] if n == 1 else [])
+    batch = bytearray(bytes(builder.build()).replace(b"zqzq", b"\xff\xfe\x80q"))
+    body = batch[61:]
+    if compression:
+        body = gzip_encode(bytes(body))
+    batch = batch[:61] + body
+    struct.pack_into(">qi", batch, 0, first, len(batch) - 12)
+    struct.pack_into(">h", batch, 21, compression)
+    struct.pack_into(">I", batch, 17, calc_crc32c(memoryview(batch)[21:]))
+    return bytes(batch)
+
+
+@pytest.mark.parametrize("compression", [0, 1], ids=["plain", "gzip"])
+@pytest.mark.parametrize("most", [None, 2, 4])
+async def test_a_header_name_that_is_not_text_stops_no_reader(compression: int, most: int | None):
+    """The record is read with U+FFFD in the name; none before or after it is lost or read twice."""
+    data = batch_with_odd_header(10, 0) + batch_with_odd_header(13, compression) + batch_with_odd_header(16, 0)
+    part = TopicPartition("t", 0)
+    assignment = Assignment([part])
+    state = assignment.state_value(part)
+    state.seek(11)
+    fetcher = aiokafka.consumer.fetcher
+    records = fetcher.PartitionRecords(part, fetcher.MemoryRecords(data), [], 11, None, None, True, 1)
+    result = fetcher.FetchResult(part, assignment=assignment, partition_records=records, backoff=0)
+    found = []
+    while result.has_more():
+        fetched = result.getall(most)
+        if fetched:
+            assert fetched.start == (found[-1].offset + 1 if found else 11)
+        found += fetched
+    assert [record.offset for record in found] == list(range(11, 19))
+    assert found[0].headers == (("\ufffd\ufffd\ufffdq", b"h"), ("ok", None))
+    assert [record.value for record in found] == [b"v1", b"v2", *[b"v0", b"v1", b"v2"] * 2]
+    assert state.position == 19
+
+
 def test_the_fetcher_uses_what_this_relies_on():
     """Aiokafka makes its results by the replaced name, and drains them by `getall`."""
     fetcher = aiokafka.consumer.fetcher
     assert fetcher.FetchResult is RangedFetchResult
+    assert fetcher.PartitionRecords is PartitionRecords
+    assert fetcher.MemoryRecords is FetchedBytes
+    assert "PartitionRecords(" in inspect.getsource(fetcher.Fetcher._proc_fetch_request)
+    assert "MemoryRecords(" in inspect.getsource(fetcher.Fetcher._proc_fetch_request)
     assert "FetchResult(" in inspect.getsource(fetcher.Fetcher._proc_fetch_request)
     assert "getall(max_records)" in inspect.getsource(fetcher.Fetcher.fetched_records)
     assert "isolation_level=self._isolation_level" in inspect.getsource(aiokafka.AIOKafkaConsumer.start)
