@@ -97,7 +97,7 @@ class Bench:
     @asynccontextmanager
     async def running(self, forwarder: Forwarder[Any], *, grace: float = 8, shadow: bool = False, **settings: Any):
         """The delivery in this process, with short back-offs; fails the test when it fails."""
-        settings = {"backoff_min": 0.01, "backoff_max": 0.05, "linger": 0.02, **settings}
+        settings = {"backoff_min": 0.01, "backoff_max": 0.05, "linger": 0.02, "retry_delay": 1.0, **settings}
         producer = Producer(
             self.broker, client_id="forwarder", on_failure=lambda error: self.failed.append(repr(error))
         )

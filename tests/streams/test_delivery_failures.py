@@ -182,7 +182,7 @@ async def test_a_retry_waits_until_it_is_due_and_holds_nobody_up(bench: Bench):
     at: dict[int, float] = {}
     async with receiving() as vendor:
         vendor.note = lambda got: at.update({item["n"]: time.time() for item in got.body})
-        async with bench.running(make(Vendor, vendor)) as station:
+        async with bench.running(make(Vendor, vendor), retry_delay=60) as station:
             await until(lambda: bool(station.app.consumer.resting))
             assert await station.lag() == 0
             await bench.forward({"n": 2})
