@@ -3,6 +3,7 @@
 import asyncio
 
 import pytest
+import structlog
 from prometheus_client import REGISTRY
 
 from streams.guard import WINDOW, BrokenWorkerError, Guard, describe
@@ -114,18 +115,21 @@ async def test_a_write_that_fails_is_reported(bench: Bench):
     assert [type(error) for error in bench.errors] == [KeyError]
 
 
-async def test_failures_are_counted_and_logged_without_their_text(bench: Bench, capsys: pytest.CaptureFixture[str]):
+async def test_failures_are_counted_and_logged_without_their_text(bench: Bench, monkeypatch: pytest.MonkeyPatch):
     """The metric has the worker; the log has type and place of the error, and the place of the record."""
+    logged = structlog.testing.CapturingLogger()
+    monkeypatch.setattr("streams.guard.log", logged)
     before = REGISTRY.get_sample_value("turnout_internal_failures_total", {"worker": "bench"}) or 0
     try:
         raise ValueError("personal data")  # noqa: TRY301
     except ValueError as error:
         bench.guard.failed(error, lambda: None, topic="t", partition=1, offset=7)
     assert REGISTRY.get_sample_value("turnout_internal_failures_total", {"worker": "bench"}) == before + 1
-    said = capsys.readouterr().out
-    assert "ValueError at streams/test_guard.py:" in said
-    assert "offset=7" in said
-    assert "personal data" not in said
+    (call,) = logged.calls
+    assert call.method_name == "error"
+    assert call.kwargs["reason"].startswith("ValueError at streams/test_guard.py:")
+    assert (call.kwargs["topic"], call.kwargs["partition"], call.kwargs["offset"]) == ("t", 1, 7)
+    assert "personal data" not in str(call)
 
 
 def test_an_error_without_a_place_is_its_type():
