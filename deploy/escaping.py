@@ -14,7 +14,7 @@ _OBEYED = re.compile(
 
 
 def escape(text: str) -> str:
-    r"""Write what a terminal would obey, or not show, as `\u001b`: in JSON, too, that is the same character."""
+    r"""Write characters that a terminal would obey or not show as `\u001b`, which JSON reads as the same character."""
     return _OBEYED.sub(_escaped, text)
 
 

@@ -42,7 +42,7 @@ class _Time(click.ParamType):
             return seconds_of(read_time(str(value)) or "")
         except ValueError:
             self.fail(
-                f"{value!r} is no time (write it such as 2026-05-01 or 2026-05-01T12:00Z; without a zone it is UTC)",
+                f"{value!r} is not a time (write 2026-05-01 or 2026-05-01T12:00Z; without a zone it is UTC)",
                 param,
                 ctx,
             )

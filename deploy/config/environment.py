@@ -21,7 +21,7 @@ _OF_A_FILE = re.compile(r"\$\{\s*file\s*:?", re.IGNORECASE)
 
 @dataclass(frozen=True, slots=True)
 class Unresolved:
-    """A reference without a value; `wrong` is whether it has to be changed where it is, too, not only set."""
+    """A reference without a value; `wrong` says that the reference itself must be changed, not only its value set."""
 
     name: str
     message: str
