@@ -56,7 +56,12 @@ def is_asset(visit: Visit, headers: Mapping[str, str]) -> bool:
     # A 304 names no type.
     if kind is None and ("text/html" not in visit.header("accept") or _ASSETS.search(visit.path)):
         return True
-    if visit.headers.get("sec-fetch-dest", "document") != "document":
+    purpose = visit.headers.get("sec-fetch-dest")
+    if purpose is not None:
+        if purpose != "document":
+            return True
+    # Browsers send Sec-Fetch-Dest over https only. Requests for icons and from scripts do not ask for HTML.
+    elif "text/html" not in visit.headers.get("accept", "text/html"):
         return True
     # Android's web views name their app in this header.
     return visit.headers.get("x-requested-with") == "XMLHttpRequest"
