@@ -19,7 +19,10 @@ _UNITS = (
 )
 _COUNTED = "one|two|three|results?|ids?|requests?|events?|times?|bytes?|records?|rows?|once|twice|lines?|each|[0-9]+"
 _VERBS = "is|are|was|were|has|had|comes|came|waits|follows|stands|lies|cannot|may"
-_CONDITIONS = "there|nothing|nobody|none|no|it (?:may|must|can|could|cannot|has|is|was|does)|they (?:may|must|can|cannot|have|are|do)"
+_CONDITIONS = (
+    "there|nothing|nobody|none|no|"
+    "it (?:may|must|can|could|cannot|has|is|was|does)|they (?:may|must|can|cannot|have|are|do)"
+)
 
 PATTERNS: dict[str, tuple[str, str]] = {
     "is none": (
