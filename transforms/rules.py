@@ -4,13 +4,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from transforms import dispatch
+from transforms.codegen import rule_index
 from transforms.codegen.module import DROP, NoObjectError, compile_rules
 from transforms.directives import DIRECTIVES
-from transforms.documents import Document
-from transforms.errors import RuleError
-from transforms.rulefile import RuleFile, WrittenRule
-from transforms.tree import Call, Node, Place, Remove, Rule, Shape
+from transforms.documents import Document, RuleError
+from transforms.model.nodes import Call, Node, Place, Remove, Rule, Shape
+from transforms.syntax.rule_file import RuleFile, WrittenRule
 
 __all__ = ["DROP", "Failure", "Rule", "Rules", "merge", "read_rules"]
 
@@ -111,7 +110,7 @@ def _finish(written: WrittenRule, common: Node | None, errors: list[RuleError]) 
 
 def _refuse_what_never_matches(rules: Sequence[Rule], errors: list[RuleError], *, first_only: bool) -> None:
     """Rules whose tests exclude each other, and those after one of the same file that takes all that they would."""
-    reaches = [dispatch.reach(rule.condition) for rule in rules]
+    reaches = [rule_index.reach(rule.condition) for rule in rules]
     for number, (rule, reach) in enumerate(zip(rules, reaches, strict=True)):
         if reach.impossible:
             message = f"the rule {rule.name!r} can never match"

@@ -9,9 +9,7 @@ from typing import Any
 
 from transforms.codegen import conditions
 from transforms.codegen.emitter import Emitter, Expr
-from transforms.rules import Rule, Rules
-from transforms.runtime.shapes import blank
-from transforms.tree import (
+from transforms.model.nodes import (
     MISSING,
     And,
     Call,
@@ -31,6 +29,8 @@ from transforms.tree import (
     Shape,
     Template,
 )
+from transforms.rules import Rule, Rules
+from transforms.runtime.shapes import blank
 
 _FIRST = ("@default", "@coalesce")
 

@@ -10,9 +10,9 @@ from typing_extensions import get_type_hints
 from deploy.config.shape_check import ShapeCheck
 from streams.events import IDS, MODELS, NAMES, TIMES, TYPES
 from transforms import RuleError
-from transforms.dispatch import reach
+from transforms.codegen.rule_index import reach
+from transforms.model.nodes import Constant, Rule, Shape
 from transforms.rules import Rules
-from transforms.tree import Constant, Rule, Shape
 
 SPEC = "the event spec"
 _IDS = ("userId", "anonymousId")

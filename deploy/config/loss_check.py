@@ -8,8 +8,7 @@ from deploy.config.mistakes import hint_at
 from deploy.config.payload_check import SENT_ALONG, Findings
 from streams.events import SPEC, TYPES
 from transforms import RuleError
-from transforms.rules import Rules
-from transforms.tree import (
+from transforms.model.nodes import (
     And,
     Call,
     Compare,
@@ -29,7 +28,8 @@ from transforms.tree import (
     Shape,
     Template,
 )
-from transforms.wording import path_text
+from transforms.rules import Rules
+from transforms.syntax.unparse import path_text
 
 _CASTS = ("@number", "@integer", "@string", "@boolean", "@date", "@hash")
 _OF_SEGMENT = ("@path", "@arrayPath")

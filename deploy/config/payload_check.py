@@ -11,10 +11,10 @@ from deploy.config.shape_check import ShapeCheck, entry_of, find_reads
 from forwarders.contract import Contract, Kind
 from streams.events import SPEC
 from transforms import RuleError
-from transforms.dispatch import reach
+from transforms.codegen.rule_index import reach
+from transforms.model.nodes import Name, Path, Place, Read, Rule
 from transforms.rules import Rules
-from transforms.tree import Name, Path, Place, Read, Rule
-from transforms.wording import path_text
+from transforms.syntax.unparse import path_text
 
 PERSONAL = frozenset(
     {"email", "phone", "firstName", "first_name", "lastName", "last_name", "ssn"}

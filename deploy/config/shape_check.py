@@ -17,7 +17,7 @@ from deploy.config.mistakes import hint_at
 from deploy.rehearsal.comparison import dotted, shown
 from forwarders.fields import Sha256
 from transforms import RuleError
-from transforms.tree import MISSING, Call, Constant, Items, Node, Path, Place, Read, Rule, Shape, Template
+from transforms.model.nodes import MISSING, Call, Constant, Items, Node, Path, Place, Read, Rule, Shape, Template
 
 _CHOICES = ("@if", "@default", "@coalesce", "@literal", "@excludeWhenNull")
 """The directives that give one of their values as it is."""

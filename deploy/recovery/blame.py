@@ -2,7 +2,7 @@
 
 from deploy.config.integrations import Integration
 from streams.topics import DeadLetter
-from transforms.tree import Shape
+from transforms.model.nodes import Shape
 
 
 def find_line(integration: Integration, letter: DeadLetter) -> str | None:

@@ -22,10 +22,10 @@ from streams.gate import held_back
 from streams.sources import Source
 from streams.steps import Held, take
 from transforms.documents import Document
+from transforms.model.nodes import Call, Place, Shape
 from transforms.rules import Rule
+from transforms.syntax.unparse import condition_text
 from transforms.tracing import RuleTrace, Tracer, calls
-from transforms.tree import Call, Place, Shape
-from transforms.wording import condition_text
 
 Subject = Integration | SourceRules
 

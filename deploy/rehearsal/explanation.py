@@ -20,9 +20,9 @@ from streams.repair import Repair
 from streams.ruleset import Route
 from streams.steps import Held
 from streams.steps import Step as SourceStep
+from transforms.model.nodes import MISSING, Call, Items, Place, Read, Shape, Template
+from transforms.syntax.unparse import condition_text, path_text
 from transforms.tracing import ConditionTrace, RuleTrace, Trace, Tracer
-from transforms.tree import MISSING, Call, Items, Place, Read, Shape, Template
-from transforms.wording import condition_text, path_text
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,8 +8,8 @@ from deploy.config.integrations import Integration
 from deploy.config.mistakes import Place as Keys
 from deploy.rehearsal.rewriting import on_one_line
 from transforms.documents import Document
+from transforms.model.nodes import Call, Items, Node, Place, Shape
 from transforms.rules import Rule
-from transforms.tree import Call, Items, Node, Place, Shape
 
 _RULES = ("match", "map", "rules", "otherwise", "preset", "tests")
 

@@ -3,9 +3,9 @@
 from typing import Any
 
 from transforms.codegen.emitter import Emitter, Expr
+from transforms.model.nodes import And, Compare, Condition, Contains, Matches, Not, OneOf, Operand, Or, Present
 from transforms.runtime.comparisons import length, lowercase, words
 from transforms.runtime.text import glob
-from transforms.tree import And, Compare, Condition, Contains, Matches, Not, OneOf, Operand, Or, Present
 
 
 def test(out: Emitter, condition: Condition) -> str:

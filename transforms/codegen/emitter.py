@@ -6,9 +6,7 @@ from typing import Any, NamedTuple
 
 from transforms.codegen import paths
 from transforms.codegen.writer import Writer
-from transforms.runtime.access import at, members
-from transforms.runtime.text import text
-from transforms.tree import (
+from transforms.model.nodes import (
     MISSING,
     Call,
     Constant,
@@ -24,6 +22,8 @@ from transforms.tree import (
     Shape,
     Template,
 )
+from transforms.runtime.access import at, members
+from transforms.runtime.text import text
 
 # Names of the event spec, which variables may bear; any other name of a rule never becomes one.
 _KNOWN_NAMES = {

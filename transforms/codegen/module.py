@@ -4,13 +4,12 @@ from collections.abc import Callable, Mapping, Sequence
 from enum import Enum
 from typing import Any, Final
 
-from transforms import dispatch
-from transforms.codegen import conditions
+from transforms.codegen import conditions, rule_index
 from transforms.codegen.emitter import Emitter
 from transforms.codegen.writer import Module
-from transforms.parser import Parser
+from transforms.model.nodes import And, Condition, Rule, Shape
 from transforms.runtime.comparisons import words
-from transforms.tree import And, Condition, Rule, Shape
+from transforms.syntax.parser import Parser
 
 
 class Drop(Enum):
@@ -82,8 +81,8 @@ def compile_rules(
     module = out.compile(title)
     functions = [(rule.name, module.namespace[f"rule_{number}"]) for number, rule in enumerate(rules, 1)]
     last = ("otherwise" if otherwise else "", module.namespace["otherwise"])
-    reaches = [dispatch.reach(rule.condition) for rule in rules] + [dispatch.reach(None)]
-    by_type, other_types = dispatch.table(reaches, [*functions, last])
+    reaches = [rule_index.reach(rule.condition) for rule in rules] + [rule_index.reach(None)]
+    by_type, other_types = rule_index.table(reaches, [*functions, last])
     module.namespace |= {"BY_TYPE": by_type, "OTHER_TYPES": other_types}
     return module
 
@@ -94,7 +93,7 @@ def _rule_function(out: Emitter, rule: Rule | None, name: str) -> None:
     with out.function_body(f"def {name}(event):"):
         if rule:
             out.line(repr(rule.name))
-            _return_unless(out, dispatch.reach(rule.condition).rest)
+            _return_unless(out, rule_index.reach(rule.condition).rest)
         if rule is None or rule.shape is None:
             out.line("return DROP")
         elif isinstance(rule.shape, Shape):
@@ -121,7 +120,7 @@ def _refuse(event: Any) -> None:
     raise NoObjectError(f"the event is {Parser.type_of(event)}, not an object")
 
 
-def _unusual(event: Any, by_type: Mapping[Any, dispatch.ByEvent], other_types: dispatch.ByEvent) -> Sequence[Any]:
+def _unusual(event: Any, by_type: Mapping[Any, rule_index.ByEvent], other_types: rule_index.ByEvent) -> Sequence[Any]:
     """The rules for an event whose type or name is a list or an object, or that is no object itself."""
     if type(event) is not dict:
         return (("", _refuse),)

@@ -3,11 +3,7 @@
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from transforms.regular_expressions import compile_expression
-from transforms.runtime import access
-from transforms.runtime.comparisons import equal, less
-from transforms.runtime.text import search, text
-from transforms.tree import (
+from transforms.model.nodes import (
     AllOf,
     AnyOf,
     Children,
@@ -25,6 +21,10 @@ from transforms.tree import (
     Slice,
     Test,
 )
+from transforms.runtime import access
+from transforms.runtime.comparisons import equal, less
+from transforms.runtime.text import search, text
+from transforms.syntax.regular_expressions import compile_expression
 
 if TYPE_CHECKING:
     from transforms.codegen.emitter import Emitter

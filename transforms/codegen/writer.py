@@ -8,8 +8,8 @@ from contextlib import contextmanager
 from types import CodeType
 from typing import Any
 
-from transforms.errors import RuleError
-from transforms.tree import MISSING, Place
+from transforms.documents import RuleError
+from transforms.model.nodes import MISSING, Place
 
 _BUILTINS = (bool, dict, float, int, len, list, str, type)
 _MAX_INLINE = 200

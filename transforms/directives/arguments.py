@@ -4,10 +4,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from transforms.tree import Constant, Node, Place
+from transforms.model.nodes import Constant, Node, Place
 
 if TYPE_CHECKING:
-    from transforms.parser import Parser
+    from transforms.syntax.parser import Parser
 
 Parse = Callable[["Parser", Any, Place], Any]
 

@@ -3,9 +3,9 @@
 from transforms.codegen.emitter import Emitter, Expr
 from transforms.directives.arguments import LITERAL, PATH, TEMPLATE
 from transforms.directives.definition import directive
+from transforms.model.nodes import Constant, Node, Read, Template
 from transforms.runtime.access import read_dotted
 from transforms.runtime.text import render
-from transforms.tree import Constant, Node, Read, Template
 
 
 @directive(

@@ -9,8 +9,8 @@ from typing import Any
 from transforms.codegen.emitter import Emitter, Expr
 from transforms.directives.arguments import VALUES, checked, optional
 from transforms.directives.definition import directive
+from transforms.model.nodes import Node
 from transforms.runtime.numbers import fitting
-from transforms.tree import Node
 
 GROUP = "turnout.functions"
 

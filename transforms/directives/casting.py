@@ -8,8 +8,8 @@ from typing import Any
 from transforms.codegen.emitter import Emitter, Expr
 from transforms.directives.arguments import VALUE, checked, choice, optional
 from transforms.directives.definition import directive
+from transforms.model.nodes import Node
 from transforms.runtime import casts, dates, hashes, normalizers
-from transforms.tree import Node
 
 
 def _cast(out: Emitter, node: Node, function: Callable[..., Any], *types: str) -> Expr:

@@ -7,8 +7,8 @@ from transforms.codegen import conditions
 from transforms.codegen.emitter import Emitter, Expr
 from transforms.directives.arguments import CONDITION, TABLE, VALUE, VALUES, optional
 from transforms.directives.definition import directive
+from transforms.model.nodes import Condition, Constant, Node
 from transforms.runtime import shapes
-from transforms.tree import Condition, Constant, Node
 
 
 def _one_test(given: Mapping[str, Any]) -> str | None:

@@ -10,11 +10,11 @@ from keyword import iskeyword
 from typing import TYPE_CHECKING, Any
 
 from transforms.directives.arguments import Argument
-from transforms.tree import Call, Place
+from transforms.model.nodes import Call, Place
 
 if TYPE_CHECKING:
     from transforms.codegen.emitter import Emitter, Expr
-    from transforms.parser import Parser
+    from transforms.syntax.parser import Parser
 
 
 Emit = Callable[..., "Expr"]

@@ -3,8 +3,8 @@
 from transforms.codegen.emitter import Emitter, Expr
 from transforms.directives.arguments import PATH, VALUE, optional
 from transforms.directives.definition import directive
+from transforms.model.nodes import Node, Shape
 from transforms.runtime import shapes
-from transforms.tree import Node, Shape
 
 
 @directive(

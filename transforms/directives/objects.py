@@ -3,8 +3,8 @@
 from transforms.codegen.emitter import Emitter, Expr
 from transforms.directives.arguments import FLAG, OBJECT, OBJECTS, PLAIN_OBJECT, VALUE, choice, optional, text
 from transforms.directives.definition import directive
+from transforms.model.nodes import Node
 from transforms.runtime import shapes
-from transforms.tree import Node
 
 
 @directive(

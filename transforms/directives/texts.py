@@ -7,9 +7,9 @@ from typing import Any
 from transforms.codegen.emitter import Emitter, Expr
 from transforms.directives.arguments import FLAG, VALUE, checked, choice, optional, text, whole
 from transforms.directives.definition import directive
-from transforms.regular_expressions import compile_expression, find_mistake
+from transforms.model.nodes import Node
 from transforms.runtime import text as texts
-from transforms.tree import Node
+from transforms.syntax.regular_expressions import compile_expression, find_mistake
 
 
 def _of_text(out: Emitter, node: Node, method: str) -> Expr:

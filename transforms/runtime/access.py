@@ -3,9 +3,9 @@
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from transforms.errors import RuleError
-from transforms.paths import parse_loose_path
-from transforms.tree import MISSING, Index, Name
+from transforms.documents import RuleError
+from transforms.model.nodes import MISSING, Index, Name
+from transforms.syntax.paths import parse_loose_path
 
 
 class _Falsy:

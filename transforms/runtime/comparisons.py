@@ -4,7 +4,7 @@ import re
 from functools import lru_cache
 from typing import Any
 
-from transforms.tree import MISSING
+from transforms.model.nodes import MISSING
 
 
 def length(value: Any) -> Any:

@@ -5,9 +5,9 @@ import re
 from collections.abc import Callable
 from typing import Any
 
+from transforms.model.nodes import MISSING
 from transforms.runtime.numbers import leave_out
 from transforms.runtime.text import text
-from transforms.tree import MISSING
 
 ALGORITHMS: dict[str, Callable[..., Any]] = {
     "sha256": hashlib.sha256,

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from math import isfinite
 from typing import Any
 
-from transforms.tree import MISSING
+from transforms.model.nodes import MISSING
 
 MIN_INTEGER, MAX_INTEGER = -(2**63), 2**64 - 1
 """What orjson, which writes the payloads, takes."""

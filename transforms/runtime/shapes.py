@@ -3,10 +3,10 @@
 from collections.abc import Sequence
 from typing import Any
 
+from transforms.model.nodes import MISSING
 from transforms.runtime.casts import number
 from transforms.runtime.numbers import fitting, leave_out
 from transforms.runtime.text import encode_json, text
-from transforms.tree import MISSING
 
 
 def flatten(value: Any, separator: str, omit_arrays: bool) -> dict[str, Any]:

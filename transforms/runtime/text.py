@@ -7,9 +7,9 @@ from typing import Any
 
 import orjson
 
-from transforms import regular_expressions
+from transforms.model.nodes import MISSING
 from transforms.runtime.access import read_dotted
-from transforms.tree import MISSING
+from transforms.syntax import regular_expressions
 
 PLACEHOLDER = re.compile(r"\{\{\{([^{}]+)\}\}\}|\{\{([^{}]+)\}\}")
 

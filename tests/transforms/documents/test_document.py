@@ -9,8 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests import fuzzing
-from transforms import RuleError, documents
+from transforms import RuleError
 from transforms.documents import Document
+from transforms.documents import document as reader
 
 
 def read(text):
@@ -160,7 +161,7 @@ PARSERS = {"libyaml": yaml.CSafeLoader, "python": yaml.SafeLoader}
 )
 def test_depth_is_refused_with_either_parser(text, column, parser, monkeypatch):
     """Nesting is refused at the 65th level, whatever limit the parser has."""
-    monkeypatch.setattr(documents, "LOADER", PARSERS[parser])
+    monkeypatch.setattr(reader, "LOADER", PARSERS[parser])
     with pytest.raises(RuleError) as caught:
         read(text)
     assert str(caught.value) == f"file.yaml:1:{column}: nested more than 64 levels deep (flatten it)"
@@ -169,7 +170,7 @@ def test_depth_is_refused_with_either_parser(text, column, parser, monkeypatch):
 @pytest.mark.parametrize("parser", PARSERS)
 def test_half_a_character_is_refused(parser, monkeypatch):
     """An escape that JSON in UTF-8 cannot hold is refused by either parser."""
-    monkeypatch.setattr(documents, "LOADER", PARSERS[parser])
+    monkeypatch.setattr(reader, "LOADER", PARSERS[parser])
     with pytest.raises(RuleError, match=r"^file\.yaml:1:"):
         read('"\\ud800"')
 
@@ -183,7 +184,7 @@ def test_anything_the_parser_raises_is_a_mistake(error, monkeypatch):
         yield from events[:6]
         raise error
 
-    monkeypatch.setattr(documents.yaml, "parse", parse)
+    monkeypatch.setattr(reader.yaml, "parse", parse)
     with pytest.raises(RuleError, match=r"^file\.yaml:2:4: not YAML: "):
         read("a:\n  b: 1\n")
 
@@ -194,7 +195,7 @@ def test_anything_the_parser_raises_is_a_mistake(error, monkeypatch):
 def test_any_text_is_read_or_refused(parser, parts):
     """A text is a document or a mistake with its place, and never another exception."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(documents, "LOADER", PARSERS[parser])
+        patch.setattr(reader, "LOADER", PARSERS[parser])
         mistake = None
         try:
             read("".join(parts))

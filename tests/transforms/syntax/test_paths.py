@@ -13,9 +13,9 @@ from jsonpath_ng.ext import parse
 from tests import fuzzing
 from transforms import MISSING, RuleError, compile_mapping
 from transforms.documents import Document
-from transforms.paths import parse_loose_path, parse_path
-from transforms.tree import Index, Name
-from transforms.wording import path_text
+from transforms.model.nodes import Index, Name
+from transforms.syntax.paths import parse_loose_path, parse_path
+from transforms.syntax.unparse import path_text
 
 NAMES = ["a", "b", "c"]
 # Truthy scalars only: for the others `$.a.b` yields the value on the way, as in Segment's kit.
@@ -68,7 +68,7 @@ def _exactly(value):
 
 
 EVENT = {"a": {"b": [{"c": 1, "d": "x"}, {"c": 2}, {"c": "1"}], "e f": 5}, "l": [1, 2, 3, 4], "n": [0, None, True]}
-TABLE = Document.read(Path(__file__).parents[1] / "cases" / "rules" / "jsonpath.yaml").data
+TABLE = Document.read(Path(__file__).parents[2] / "cases" / "rules" / "jsonpath.yaml").data
 
 
 @pytest.mark.parametrize("row", [pytest.param(row, id=row["feature"]) for row in TABLE])

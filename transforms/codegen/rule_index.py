@@ -4,8 +4,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from transforms.model.nodes import And, Compare, Condition, Name, OneOf, Operand, Or, Path
 from transforms.runtime.comparisons import words
-from transforms.tree import And, Compare, Condition, Name, OneOf, Operand, Or, Path
 
 _TYPE = Operand(Path((Name("type"),)))
 _EVENT = Operand(Path((Name("event"),)))

@@ -4,7 +4,7 @@ import json
 import re
 from typing import Any
 
-from transforms.tree import (
+from transforms.model.nodes import (
     AllOf,
     And,
     AnyOf,

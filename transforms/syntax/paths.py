@@ -18,10 +18,8 @@ from functools import lru_cache
 from math import isfinite
 from typing import NoReturn
 
-from transforms.errors import RuleError
-from transforms.jsonpath import NotReadError, read_path
-from transforms.regular_expressions import find_mistake
-from transforms.tree import (
+from transforms.documents import RuleError
+from transforms.model.nodes import (
     AllOf,
     AnyOf,
     Children,
@@ -40,6 +38,8 @@ from transforms.tree import (
     Test,
     join_tests,
 )
+from transforms.syntax.jsonpath import NotReadError, read_path
+from transforms.syntax.regular_expressions import find_mistake
 
 MAX_LENGTH = 1_000
 MAX_SEGMENTS = 64

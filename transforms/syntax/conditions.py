@@ -14,10 +14,8 @@ from collections.abc import Callable, Sequence
 from difflib import get_close_matches
 from typing import NamedTuple
 
-from transforms.errors import RuleError
-from transforms.paths import parse_path
-from transforms.runtime.comparisons import words
-from transforms.tree import (
+from transforms.documents import RuleError
+from transforms.model.nodes import (
     And,
     Compare,
     Condition,
@@ -31,6 +29,8 @@ from transforms.tree import (
     Path,
     Present,
 )
+from transforms.runtime.comparisons import words
+from transforms.syntax.paths import parse_path
 
 MAX_LENGTH = 20_000
 MAX_DEPTH = 32

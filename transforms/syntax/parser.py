@@ -6,14 +6,9 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from difflib import get_close_matches
 from typing import Any, TypeVar
 
-from transforms.conditions import parse_condition
 from transforms.directives import DIRECTIVES
-from transforms.documents import Document
-from transforms.errors import RuleError
-from transforms.paths import parse_loose_path, parse_path
-from transforms.runtime.numbers import fits_json
-from transforms.runtime.text import PLACEHOLDER
-from transforms.tree import (
+from transforms.documents import Document, RuleError
+from transforms.model.nodes import (
     MISSING,
     Condition,
     Constant,
@@ -27,6 +22,10 @@ from transforms.tree import (
     Shape,
     Template,
 )
+from transforms.runtime.numbers import fits_json
+from transforms.runtime.text import PLACEHOLDER
+from transforms.syntax.conditions import parse_condition
+from transforms.syntax.paths import parse_loose_path, parse_path
 
 T = TypeVar("T")
 

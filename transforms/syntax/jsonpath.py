@@ -8,7 +8,7 @@ from typing import Any
 from jsonpath_ng import JSONPath
 from jsonpath_ng.ext.parser import ExtendedJsonPathParser
 
-from transforms.tree import (
+from transforms.model.nodes import (
     AllOf,
     AnyOf,
     Children,

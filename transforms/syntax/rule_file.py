@@ -5,10 +5,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from transforms.documents import Document
-from transforms.errors import RuleError
-from transforms.parser import Parser
-from transforms.tree import Condition, Node, Place
+from transforms.documents import Document, RuleError
+from transforms.model.nodes import Condition, Node, Place
+from transforms.syntax.parser import Parser
 
 MAX_RULES = 1_000
 

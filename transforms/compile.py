@@ -5,11 +5,10 @@ from typing import Any
 
 from transforms.codegen import conditions
 from transforms.codegen.emitter import Emitter
-from transforms.conditions import parse_condition
-from transforms.documents import Document
-from transforms.errors import RuleError
-from transforms.parser import Parser
-from transforms.tree import Node, Place
+from transforms.documents import Document, RuleError
+from transforms.model.nodes import Node, Place
+from transforms.syntax.conditions import parse_condition
+from transforms.syntax.parser import Parser
 
 # Segment's kit keeps a directive for the whole mapping under this key.
 _ROOT_DIRECTIVE = "__segment_internal_directive"

@@ -5,8 +5,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import TYPE_CHECKING, Any, Final
 
-from transforms.documents import Document
-from transforms.errors import RuleError
+from transforms.documents import Document, RuleError
 
 if TYPE_CHECKING:
     from transforms.directives.definition import Directive

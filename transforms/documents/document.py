@@ -15,7 +15,7 @@ from typing import Any
 
 import yaml
 
-from transforms.errors import RuleError
+from transforms.documents.errors import RuleError
 
 MAX_BYTES = 1_000_000
 MAX_DEPTH = 64

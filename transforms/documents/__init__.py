@@ -1,0 +1,6 @@
+"""YAML files, read with the line and column of every value, and the errors that point into them."""
+
+from transforms.documents.document import Document
+from transforms.documents.errors import RuleError
+
+__all__ = ["Document", "RuleError"]
