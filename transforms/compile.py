@@ -5,8 +5,9 @@ from typing import Any
 
 from transforms.codegen import conditions
 from transforms.codegen.emitter import Emitter
-from transforms.documents import Document, RuleError
-from transforms.model.nodes import Node, Place
+from transforms.directives import DIRECTIVES
+from transforms.documents import Document, Location, RuleError
+from transforms.model.nodes import Node
 from transforms.syntax.conditions import parse_condition
 from transforms.syntax.parser import Parser
 
@@ -25,7 +26,7 @@ def compile_mapping(mapping: Any, *, source: Document | str | None = None) -> Ca
     title = document.path if document else str(source or "mapping")
     errors: list[RuleError] = []
     try:
-        node = Parser(errors).value(_with_root_directive(mapping), Place(document))
+        node = Parser(errors, DIRECTIVES).value(_with_root_directive(mapping), Location(document))
         if errors:
             raise errors[0]
         return compile_node(node, title)

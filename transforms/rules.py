@@ -4,11 +4,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from transforms.codegen import rule_index
 from transforms.codegen.module import DROP, NoObjectError, compile_rules
+from transforms.codegen.rule_index import derive_selector
 from transforms.directives import DIRECTIVES
-from transforms.documents import Document, RuleError
-from transforms.model.nodes import Call, Node, Place, Remove, Rule, Shape
+from transforms.documents import Document, Location, RuleError
+from transforms.model.nodes import Call, Node, ObjectNode, Remove, Rule
 from transforms.syntax.rule_file import RuleFile, WrittenRule
 
 __all__ = ["DROP", "Failure", "Rule", "Rules", "merge", "read_rules"]
@@ -43,7 +43,7 @@ class Rules:
         self.apply: Callable[[Any], Sequence[tuple[str, Any]]] = self._module.namespace["apply"]
 
     def _failure(self, rule: str, error: Exception) -> Failure:
-        place = self._module.place(error) or Place()
+        place = self._module.place(error) or Location()
         message = str(error) if isinstance(error, NoObjectError) else f"the mapping raised {type(error).__name__}"
         return Failure(rule, place.line, place.column, place.path, message)
 
@@ -51,8 +51,8 @@ class Rules:
 def read_rules(document: Document, *, preset: Document | None = None) -> tuple[Rules | None, list[RuleError]]:
     """The rules of a file over those of its preset, or every mistake in them in the order of their lines."""
     errors: list[RuleError] = []
-    own = RuleFile(document, errors)
-    base = RuleFile(preset, errors, "preset-rule-") if preset else None
+    own = RuleFile(document, errors, DIRECTIVES)
+    base = RuleFile(preset, errors, DIRECTIVES, "preset-rule-") if preset else None
     common = merge(base.common if base else None, own.common)
     written = _in_place(own.rules, base.rules) if base else own.rules
     otherwise = own.otherwise if own.says_otherwise or base is None else base.otherwise
@@ -72,25 +72,25 @@ def merge(base: Node | None, over: Node | None) -> Node | None:
     """One map over another, key by key and deeply where both are plain objects; `@remove: true` takes a key out."""
     if base is None or over is None:
         return _without_removed(over if base is None else base)
-    if not isinstance(base, Shape) or not isinstance(over, Shape):
+    if not isinstance(base, ObjectNode) or not isinstance(over, ObjectNode):
         return Call(over.place, DIRECTIVES["@merge"], {"objects": (base, over)})
     entries = dict(base.entries)
     for key, node in over.entries.items():
         below = entries.get(key)
         if isinstance(node, Remove):
             entries.pop(key, None)
-        elif isinstance(node, Shape) and isinstance(below, Shape):
+        elif isinstance(node, ObjectNode) and isinstance(below, ObjectNode):
             entries[key] = merge(below, node) or node
         else:
             entries[key] = _without_removed(node) or node
-    return Shape(over.place, entries)
+    return ObjectNode(over.place, entries)
 
 
 def _without_removed(node: Node | None) -> Node | None:
-    if not isinstance(node, Shape):
+    if not isinstance(node, ObjectNode):
         return node
     kept = {key: _without_removed(each) for key, each in node.entries.items() if not isinstance(each, Remove)}
-    return Shape(node.place, {key: each for key, each in kept.items() if each is not None})
+    return ObjectNode(node.place, {key: each for key, each in kept.items() if each is not None})
 
 
 def _in_place(own: Sequence[WrittenRule], base: Sequence[WrittenRule]) -> list[WrittenRule]:
@@ -110,13 +110,13 @@ def _finish(written: WrittenRule, common: Node | None, errors: list[RuleError]) 
 
 def _refuse_what_never_matches(rules: Sequence[Rule], errors: list[RuleError], *, first_only: bool) -> None:
     """Rules whose tests exclude each other, and those after one of the same file that takes all that they would."""
-    reaches = [rule_index.reach(rule.condition) for rule in rules]
-    for number, (rule, reach) in enumerate(zip(rules, reaches, strict=True)):
+    selectors = [derive_selector(rule.condition) for rule in rules]
+    for number, (rule, reach) in enumerate(zip(rules, selectors, strict=True)):
         if reach.impossible:
             message = f"the rule {rule.name!r} can never match"
             errors.append(rule.place.at("when").error(message, "its tests exclude each other"))
             continue
-        before = zip(rules[:number], reaches, strict=False)
+        before = zip(rules[:number], selectors, strict=False)
         covering = (each for each, its in before if each.place.document is rule.place.document and its.covers(reach))
         if first_only and (earlier := next(covering, None)):
             message = f"the rule {rule.name!r} can never match: {earlier.name!r} always does before it"

@@ -2,9 +2,11 @@
 
 from typing import Any
 
-from transforms.codegen.emitter import Emitter, Expr
+from transforms.codegen.emitter import Emitter
+from transforms.codegen.writer import Expr
 from transforms.model.nodes import And, Compare, Condition, Contains, Matches, Not, OneOf, Operand, Or, Present
-from transforms.runtime.comparisons import length, lowercase, words
+from transforms.model.values import words
+from transforms.runtime.comparisons import length, lowercase
 from transforms.runtime.text import glob
 
 

@@ -2,26 +2,26 @@
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any, NamedTuple
+from typing import Any
 
 from transforms.codegen import paths
-from transforms.codegen.writer import Writer
+from transforms.codegen.writer import Expr, Writer
 from transforms.model.nodes import (
-    MISSING,
     Call,
     Constant,
     Function,
     Index,
-    Items,
-    Name,
+    JsonPath,
+    Key,
+    ListNode,
     Node,
-    Path,
-    Read,
+    ObjectNode,
+    PathNode,
     Remove,
     Segment,
-    Shape,
     Template,
 )
+from transforms.model.values import MISSING
 from transforms.runtime.access import at, members
 from transforms.runtime.text import text
 
@@ -36,27 +36,14 @@ _KNOWN_NAMES = {
 _MAX_LINE = 100
 
 
-class Expr(NamedTuple):
-    """Code for a value. `missing`: it may be MISSING. `atom`: a name or constant, which may be repeated.
-
-    `member`: the object and key that it is read from, where asking first is cheaper than reading.
-    """
-
-    code: str
-    missing: bool = True
-    atom: bool = False
-    member: tuple[str, str] | None = None
-
-
 class Emitter(Writer):
     """Writes a function's body; what it has read of the event it reads once."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.root = Expr("event", missing=False, atom=True)
         self._found = "found"
         self._objects: dict[tuple[str, tuple[Segment, ...]], str] = {}
-        self._values: dict[tuple[str, Path, str], Expr] = {}
+        self._values: dict[tuple[str, JsonPath, str], Expr] = {}
 
     @contextmanager
     def function_body(self, header: str) -> Iterator[None]:
@@ -92,15 +79,16 @@ class Emitter(Writer):
             match node:
                 case Constant(value=value):
                     return Expr(absent if value is MISSING else self.constant(value), value is MISSING, atom=True)
-                case Read(path=path):
+                case PathNode(path=path):
                     return self.read(path, absent)
                 case Remove():
                     return Expr(absent, atom=True)
                 case Call(directive=directive, arguments=arguments):
-                    return directive.emit(self, arguments)
-                case Shape(entries=entries):
+                    expr: Expr = directive.emit(self, arguments)
+                    return expr
+                case ObjectNode(entries=entries):
                     return self._shape(entries)
-                case Items(items=items):
+                case ListNode(items=items):
                     return self._items(items)
                 case Template(parts=parts):
                     return self._template(parts)
@@ -133,7 +121,7 @@ class Emitter(Writer):
         """A node's value under a name, or as a constant."""
         return self.bind(self.emit(node))
 
-    def read(self, path: Path, absent: str = "MISSING") -> Expr:
+    def read(self, path: JsonPath, absent: str = "MISSING") -> Expr:
         """What a path finds: the value of one that matches one place, else the list of all."""
         if not path.segments:
             return self.root
@@ -147,7 +135,7 @@ class Emitter(Writer):
         *prefix, last = path.segments
         return self._step(tuple(prefix), last, absent)
 
-    def named(self, path: Path, absent: str = "MISSING") -> Expr:
+    def named(self, path: JsonPath, absent: str = "MISSING") -> Expr:
         """What a path finds, under a name by which it is known from then on."""
         key = (self.root.code, path, absent)
         if key not in self._values:
@@ -156,7 +144,7 @@ class Emitter(Writer):
 
     def _step(self, prefix: tuple[Segment, ...], segment: Segment, absent: str = "MISSING") -> Expr:
         match segment:
-            case Name(name=name):
+            case Key(name=name):
                 member = self._object(prefix), self.constant(name)
                 if absent == "None":
                     return Expr(f"{member[0]}.get({member[1]})", missing=False)
@@ -171,13 +159,13 @@ class Emitter(Writer):
 
     def _raw(self, prefix: tuple[Segment, ...]) -> Expr:
         """The value at a prefix, under a name."""
-        return self.named(Path(prefix))
+        return self.named(JsonPath(prefix))
 
     def _object(self, prefix: tuple[Segment, ...]) -> str:
         """A name of something that has an object's `get`, whatever the value at a prefix is."""
         key = (self.root.code, prefix)
         if key not in self._objects:
-            if prefix and (self.root.code, Path(prefix), "MISSING") not in self._values:
+            if prefix and (self.root.code, JsonPath(prefix), "MISSING") not in self._values:
                 name = self.assign(self._step(prefix[:-1], prefix[-1]), self.name(_hint(prefix))).code
             else:
                 name = self.assign(self._raw(prefix), self.name(_hint(prefix, "fields"))).code
@@ -254,7 +242,7 @@ class Emitter(Writer):
         with self.indented(f"if {test} is not MISSING:"):
             self.line(f"{before}{code}{after}")
 
-    def _template(self, parts: tuple[str | Path, ...]) -> Expr:
+    def _template(self, parts: tuple[str | JsonPath, ...]) -> Expr:
         codes = []
         for part in parts:
             if isinstance(part, str):
@@ -266,4 +254,4 @@ class Emitter(Writer):
 
 def _hint(prefix: tuple[Segment, ...], default: str = "value") -> str:
     last = prefix[-1] if prefix else None
-    return _KNOWN_NAMES.get(last.name, default) if isinstance(last, Name) else default
+    return _KNOWN_NAMES.get(last.name, default) if isinstance(last, Key) else default

@@ -4,11 +4,12 @@ from collections.abc import Callable, Mapping, Sequence
 from enum import Enum
 from typing import Any, Final
 
-from transforms.codegen import conditions, rule_index
+from transforms.codegen import conditions
 from transforms.codegen.emitter import Emitter
+from transforms.codegen.rule_index import ByEvent, derive_selector, make_table
 from transforms.codegen.writer import Module
-from transforms.model.nodes import And, Condition, Rule, Shape
-from transforms.runtime.comparisons import words
+from transforms.model.nodes import And, Condition, ObjectNode, Rule
+from transforms.model.values import words
 from transforms.syntax.parser import Parser
 
 
@@ -81,8 +82,8 @@ def compile_rules(
     module = out.compile(title)
     functions = [(rule.name, module.namespace[f"rule_{number}"]) for number, rule in enumerate(rules, 1)]
     last = ("otherwise" if otherwise else "", module.namespace["otherwise"])
-    reaches = [rule_index.reach(rule.condition) for rule in rules] + [rule_index.reach(None)]
-    by_type, other_types = rule_index.table(reaches, [*functions, last])
+    selectors = [derive_selector(rule.condition) for rule in rules] + [derive_selector(None)]
+    by_type, other_types = make_table(selectors, [*functions, last])
     module.namespace |= {"BY_TYPE": by_type, "OTHER_TYPES": other_types}
     return module
 
@@ -93,10 +94,10 @@ def _rule_function(out: Emitter, rule: Rule | None, name: str) -> None:
     with out.function_body(f"def {name}(event):"):
         if rule:
             out.line(repr(rule.name))
-            _return_unless(out, rule_index.reach(rule.condition).rest)
+            _return_unless(out, derive_selector(rule.condition).rest)
         if rule is None or rule.shape is None:
             out.line("return DROP")
-        elif isinstance(rule.shape, Shape):
+        elif isinstance(rule.shape, ObjectNode):
             out.line(f"return {out.emit(rule.shape).code}")
         else:
             out.line(f"return {out.call(_object, out.emit(rule.shape).code).code}")
@@ -120,7 +121,7 @@ def _refuse(event: Any) -> None:
     raise NoObjectError(f"the event is {Parser.type_of(event)}, not an object")
 
 
-def _unusual(event: Any, by_type: Mapping[Any, rule_index.ByEvent], other_types: rule_index.ByEvent) -> Sequence[Any]:
+def _unusual(event: Any, by_type: Mapping[Any, ByEvent], other_types: ByEvent) -> Sequence[Any]:
     """The rules for an event whose type or name is a list or an object, or that is no object itself."""
     if type(event) is not dict:
         return (("", _refuse),)

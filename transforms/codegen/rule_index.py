@@ -4,18 +4,18 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from transforms.model.nodes import And, Compare, Condition, Name, OneOf, Operand, Or, Path
-from transforms.runtime.comparisons import words
+from transforms.model.nodes import And, Compare, Condition, JsonPath, Key, OneOf, Operand, Or
+from transforms.model.values import words
 
-_TYPE = Operand(Path((Name("type"),)))
-_EVENT = Operand(Path((Name("event"),)))
-_EVENT_WORDS = Operand(Path((Name("event"),)), "words")
+_TYPE = Operand(JsonPath((Key("type"),)))
+_EVENT = Operand(JsonPath((Key("event"),)))
+_EVENT_WORDS = Operand(JsonPath((Key("event"),)), "words")
 Texts = frozenset[str] | None
 """The values that a field may have; None: any."""
 
 
 @dataclass(frozen=True, slots=True)
-class Reach:
+class Selector:
     """The types and event names at which a rule may match, and what of its condition is then still to be tested.
 
     Names are given exactly by `events`, or in any spelling by `words`; `spellings` are those that the rule has.
@@ -32,23 +32,23 @@ class Reach:
         """Whether no event can match: two tests exclude each other."""
         return frozenset() in (self.types, self.events, self.words)
 
-    def admits(self, name: str) -> bool:
+    def allows(self, name: str) -> bool:
         """Tell whether an event of this name may match."""
         return (self.events is None or name in self.events) and (self.words is None or words(name) in self.words)
 
-    def covers(self, other: "Reach") -> bool:
+    def covers(self, other: "Selector") -> bool:
         """Whether it matches whatever the other one does."""
         if self.rest is not None or not _within(other.types, self.types):
             return False
         if self.words is not None and other.words is None:
-            return other.events is not None and all(map(self.admits, other.events))
+            return other.events is not None and all(map(self.allows, other.events))
         return _within(other.events, self.events) and _within(other.words, self.words)
 
 
-def reach(condition: Condition | None) -> Reach:
+def derive_selector(condition: Condition | None) -> Selector:
     """What a condition says of `type` and `event`."""
     if condition is None:
-        return Reach(None, None, None)
+        return Selector(None, None, None)
     found: dict[Operand, Texts] = dict.fromkeys((_TYPE, _EVENT, _EVENT_WORDS))
     spellings: frozenset[str] = frozenset()
     rest: list[Condition] = []
@@ -65,7 +65,7 @@ def reach(condition: Condition | None) -> Reach:
     types, events, in_words = found.values()
     if events is not None and in_words is not None:
         events, in_words = frozenset(name for name in events if words(name) in in_words), None
-    return Reach(types, events, left, in_words, spellings)
+    return Selector(types, events, left, in_words, spellings)
 
 
 def _conjuncts(condition: Condition) -> Iterator[Condition]:
@@ -119,10 +119,10 @@ ByEvent = tuple[dict[str, tuple[Any, ...]], dict[str, tuple[Any, ...]], tuple[An
 """Targets by the event's exact name, else by its words, else for any other event."""
 
 
-def table(reaches: Sequence[Reach], targets: Sequence[Any]) -> tuple[dict[str, ByEvent], ByEvent]:
+def make_table(selectors: Sequence[Selector], targets: Sequence[Any]) -> tuple[dict[str, ByEvent], ByEvent]:
     """By type, then by event name, the targets in question in order; beside each table those for any other value."""
-    types = dict.fromkeys(text for each in reaches for text in sorted(each.types or ()))
-    pairs = list(zip(reaches, targets, strict=True))
+    types = dict.fromkeys(text for each in selectors for text in sorted(each.types or ()))
+    pairs = list(zip(selectors, targets, strict=True))
     return (
         {
             name: _by_event([(each, target) for each, target in pairs if _within(frozenset({name}), each.types)])
@@ -132,12 +132,12 @@ def table(reaches: Sequence[Reach], targets: Sequence[Any]) -> tuple[dict[str, B
     )
 
 
-def _by_event(pairs: Sequence[tuple[Reach, Any]]) -> ByEvent:
+def _by_event(pairs: Sequence[tuple[Selector, Any]]) -> ByEvent:
     # A name in words is looked up exactly first, since most events have the spelling of the rule.
     names = {name for each, _ in pairs for name in (*(each.events or ()), *each.spellings)}
     spelled = {text for each, _ in pairs for text in each.words or ()}
     return (
-        {name: tuple(target for each, target in pairs if each.admits(name)) for name in sorted(names)},
+        {name: tuple(target for each, target in pairs if each.allows(name)) for name in sorted(names)},
         {
             text: tuple(
                 target for each, target in pairs if each.events is None and (each.words is None or text in each.words)

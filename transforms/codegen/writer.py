@@ -6,13 +6,26 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import CodeType
-from typing import Any
+from typing import Any, NamedTuple
 
-from transforms.documents import RuleError
-from transforms.model.nodes import MISSING, Place
+from transforms.documents import Location, RuleError
+from transforms.model.values import MISSING
 
 _BUILTINS = (bool, dict, float, int, len, list, str, type)
 _MAX_INLINE = 200
+
+
+class Expr(NamedTuple):
+    """An expression that gives a value.
+
+    `missing` is True if the value may be MISSING. `atom` is True for a name or constant, which may be repeated.
+    `member` is the object and key that it reads from, if testing for the key first is cheaper than reading.
+    """
+
+    code: str
+    missing: bool = True
+    atom: bool = False
+    member: tuple[str, str] | None = None
 
 
 class Writer:
@@ -24,9 +37,11 @@ class Writer:
     def __init__(self) -> None:
         self.namespace: dict[str, Any] = {"__builtins__": {}, "MISSING": MISSING}
         self.namespace.update((builtin.__name__, builtin) for builtin in _BUILTINS)
-        self.place: Place | None = None
+        self.place: Location | None = None
+        self.root = Expr("event", missing=False, atom=True)
+        """The value at which paths start."""
         self._lines: list[str] = []
-        self._places: list[Place | None] = []
+        self._places: list[Location | None] = []
         self._indent = 0
         self._used: dict[str, int] = {}
         self._constants: Counter[str] = Counter()
@@ -100,13 +115,15 @@ class Writer:
 class Module:
     """Compiled source: its functions by name, and the place in the rule file that each of its lines came from."""
 
-    def __init__(self, filename: str, source: str, namespace: dict[str, Any], places: tuple[Place | None, ...]) -> None:
+    def __init__(
+        self, filename: str, source: str, namespace: dict[str, Any], places: tuple[Location | None, ...]
+    ) -> None:
         self.filename = filename
         self.source = source
         self.namespace = namespace
         self._places = places
 
-    def place(self, error: BaseException) -> Place | None:
+    def place(self, error: BaseException) -> Location | None:
         """Where in the rules an exception came from."""
         found = None
         trace = error.__traceback__

@@ -1,21 +1,23 @@
 """Where values come from: paths, templates, constants, functions."""
 
-from transforms.codegen.emitter import Emitter, Expr
+from transforms.codegen.emitter import Emitter
+from transforms.codegen.writer import Expr
 from transforms.directives.arguments import LITERAL, PATH, TEMPLATE
 from transforms.directives.definition import directive
-from transforms.model.nodes import Constant, Node, Read, Template
+from transforms.model.nodes import Constant, Node, PathNode, Template
 from transforms.runtime.access import read_dotted
 from transforms.runtime.text import render
 
 
 @directive(
     "@path",
+    from_segment=("@path",),
     short="path",
     arguments={"path": PATH},
 )
 def read_path(out: Emitter, path: Node) -> Expr:
     """What a path finds in the event; of several places the list of all."""
-    if isinstance(path, Read):  # its text; a directive is a Call
+    if isinstance(path, PathNode):  # its text; a directive is a Call
         return out.emit(path)
     return out.call(read_dotted, out.root.code, out.emit(path).code)
 
@@ -35,6 +37,7 @@ def fill_template(out: Emitter, template: Node) -> Expr:
 
 @directive(
     "@literal",
+    branches=("value",),
     short="value",
     arguments={"value": LITERAL},
 )

@@ -5,7 +5,8 @@ from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-from transforms.codegen.emitter import Emitter, Expr
+from transforms.codegen.emitter import Emitter
+from transforms.codegen.writer import Expr
 from transforms.directives.arguments import VALUE, checked, choice, optional
 from transforms.directives.definition import directive
 from transforms.model.nodes import Node
@@ -23,6 +24,7 @@ def _cast(out: Emitter, node: Node, function: Callable[..., Any], *types: str) -
 @directive(
     "@number",
     gives="number",
+    casts=True,
     short="value",
     arguments={"value": VALUE},
 )
@@ -34,6 +36,7 @@ def cast_to_number(out: Emitter, value: Node) -> Expr:
 @directive(
     "@integer",
     gives="integer",
+    casts=True,
     short="value",
     arguments={"value": VALUE},
 )
@@ -45,6 +48,7 @@ def cast_to_integer(out: Emitter, value: Node) -> Expr:
 @directive(
     "@string",
     gives="string",
+    casts=True,
     short="value",
     arguments={"value": VALUE},
 )
@@ -56,6 +60,7 @@ def cast_to_string(out: Emitter, value: Node) -> Expr:
 @directive(
     "@boolean",
     gives="boolean",
+    casts=True,
     short="value",
     arguments={"value": VALUE},
 )
@@ -86,6 +91,9 @@ def _date_format(data: Any) -> str:
 
 @directive(
     "@date",
+    gives=lambda given: "integer" if str(given.get("to", "iso")).startswith("unix") else "string",
+    gives_hints=dict.fromkeys(("number", "integer"), "say to: unix, unix_ms or unix_us"),
+    casts=True,
     short="value",
     arguments={
         "value": VALUE,
@@ -117,6 +125,8 @@ def _is_of_a_phone(given: Mapping[str, Any]) -> str | None:
     "@hash",
     check=_is_of_a_phone,
     gives="string",
+    casts=True,
+    hash_algorithm=lambda given: str(given.get("algorithm", "sha256")),
     short="value",
     arguments={
         "value": VALUE,

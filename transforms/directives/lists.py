@@ -1,9 +1,11 @@
 """Working on lists."""
 
-from transforms.codegen.emitter import Emitter, Expr
+from transforms.codegen.emitter import Emitter
+from transforms.codegen.writer import Expr
 from transforms.directives.arguments import PATH, VALUE, optional
 from transforms.directives.definition import directive
-from transforms.model.nodes import Node, Shape
+from transforms.model.directive import Root
+from transforms.model.nodes import Node, ObjectNode
 from transforms.runtime import shapes
 
 
@@ -11,13 +13,14 @@ from transforms.runtime import shapes
     "@each",
     "@arrayPath",
     gives="array",
-    rooted="shape",
+    root=Root(argument="shape", at="path", per_item=True),
+    from_segment=("@arrayPath",),
     short=("path", "shape"),
     arguments={"path": PATH, "shape": optional(VALUE)},
 )
 def map_each(out: Emitter, path: Node, shape: Node | None = None) -> Expr:
     """A list with each item in a shape whose paths begin at the item; a single object counts as a list of one."""
-    if shape is None or (isinstance(shape, Shape) and not shape.entries):
+    if shape is None or (isinstance(shape, ObjectNode) and not shape.entries):
         return out.emit(path)
     source = out.value(path)
     items = out.assign(source, out.name("items"))
@@ -33,7 +36,7 @@ def map_each(out: Emitter, path: Node, shape: Node | None = None) -> Expr:
 @directive(
     "@pluck",
     gives="array",
-    rooted="path",
+    root=Root(argument="path", at="value", per_item=True),
     short=("value", "path"),
     arguments={"value": VALUE, "path": PATH},
 )

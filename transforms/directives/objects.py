@@ -1,8 +1,10 @@
 """Working on objects."""
 
-from transforms.codegen.emitter import Emitter, Expr
+from transforms.codegen.emitter import Emitter
+from transforms.codegen.writer import Expr
 from transforms.directives.arguments import FLAG, OBJECT, OBJECTS, PLAIN_OBJECT, VALUE, choice, optional, text
 from transforms.directives.definition import directive
+from transforms.model.directive import Root
 from transforms.model.nodes import Node
 from transforms.runtime import shapes
 
@@ -21,6 +23,7 @@ def flatten(out: Emitter, value: Node, separator: str = ".", *, omitArrays: bool
 @directive(
     "@merge",
     gives="object",
+    merges="objects",
     arguments={"objects": OBJECTS, "direction": optional(choice("left", "right"))},
 )
 def merge(out: Emitter, objects: tuple[Node, ...], direction: str = "right") -> Expr:
@@ -33,7 +36,8 @@ def merge(out: Emitter, objects: tuple[Node, ...], direction: str = "right") -> 
 
 @directive(
     "@transform",
-    rooted="mapping",
+    branches=("mapping",),
+    root=Root(argument="mapping", at="apply"),
     arguments={"apply": PLAIN_OBJECT, "mapping": OBJECT},
 )
 def transform(out: Emitter, apply: Node, mapping: Node) -> Expr:
@@ -45,6 +49,7 @@ def transform(out: Emitter, apply: Node, mapping: Node) -> Expr:
 
 @directive(
     "@excludeWhenNull",
+    branches=("value",),
     short="value",
     arguments={"value": VALUE},
 )

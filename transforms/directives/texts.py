@@ -4,7 +4,8 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from transforms.codegen.emitter import Emitter, Expr
+from transforms.codegen.emitter import Emitter
+from transforms.codegen.writer import Expr
 from transforms.directives.arguments import FLAG, VALUE, checked, choice, optional, text, whole
 from transforms.directives.definition import directive
 from transforms.model.nodes import Node

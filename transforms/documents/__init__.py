@@ -2,5 +2,6 @@
 
 from transforms.documents.document import Document
 from transforms.documents.errors import RuleError
+from transforms.documents.location import Location
 
-__all__ = ["Document", "RuleError"]
+__all__ = ["Document", "Location", "RuleError"]

@@ -4,7 +4,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from transforms.documents import RuleError
-from transforms.model.nodes import MISSING, Index, Name
+from transforms.model.nodes import Index, Key
+from transforms.model.values import MISSING
 from transforms.syntax.paths import parse_loose_path
 
 
@@ -147,7 +148,7 @@ def read_dotted(event: Any, path: Any) -> Any:
         return MISSING
     value = event
     for segment in segments:
-        if isinstance(segment, Name):
+        if isinstance(segment, Key):
             value = members(value).get(segment.name, MISSING)
         elif isinstance(segment, Index):
             value = at(value, segment.index)

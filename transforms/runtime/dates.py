@@ -4,7 +4,7 @@ import re
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from transforms.model.nodes import MISSING
+from transforms.model.values import MISSING
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _LONG_FRACTION = re.compile(r"(\.[0-9]{6})[0-9]+")

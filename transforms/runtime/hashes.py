@@ -5,7 +5,7 @@ import re
 from collections.abc import Callable
 from typing import Any
 
-from transforms.model.nodes import MISSING
+from transforms.model.values import MISSING
 from transforms.runtime.numbers import leave_out
 from transforms.runtime.text import text
 

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from transforms.model.nodes import MISSING
+from transforms.model.values import MISSING
 from transforms.runtime.casts import number
 from transforms.runtime.numbers import fitting, leave_out
 from transforms.runtime.text import encode_json, text

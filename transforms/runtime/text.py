@@ -7,11 +7,10 @@ from typing import Any
 
 import orjson
 
-from transforms.model.nodes import MISSING
+from transforms.model.values import MISSING
 from transforms.runtime.access import read_dotted
 from transforms.syntax import regular_expressions
-
-PLACEHOLDER = re.compile(r"\{\{\{([^{}]+)\}\}\}|\{\{([^{}]+)\}\}")
+from transforms.syntax.templates import PLACEHOLDER
 
 
 def text(value: Any) -> str:

@@ -20,16 +20,16 @@ from transforms.model.nodes import (
     Compare,
     Condition,
     Contains,
+    JsonPath,
+    Key,
     Matches,
-    Name,
     Not,
     OneOf,
     Operand,
     Or,
-    Path,
     Present,
 )
-from transforms.runtime.comparisons import words
+from transforms.model.values import words
 from transforms.syntax.paths import parse_path
 
 MAX_LENGTH = 20_000
@@ -276,7 +276,7 @@ class _Parser:
         if token.text in {"and", "or", "in", *_CONSTANTS}:
             raise self._unexpected("a field")
         self._at += 1
-        return Operand(Path(tuple(Name(name) for name in _names(token.text))))
+        return Operand(JsonPath(tuple(Key(name) for name in _names(token.text))))
 
     def _wrapped(self) -> Operand:
         token = self._token

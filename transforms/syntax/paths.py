@@ -29,9 +29,9 @@ from transforms.model.nodes import (
     Filter,
     Function,
     Index,
-    Name,
+    JsonPath,
+    Key,
     NoneOf,
-    Path,
     Segment,
     Several,
     Slice,
@@ -73,31 +73,31 @@ _EXPRESSION = re.compile(r"^@$|\s(?:[?=<>!+|]+|&&|where|wherenot)\s|\b(?:length|
 
 
 @lru_cache(maxsize=20_000)
-def parse_path(text: str) -> Path:
+def parse_path(text: str) -> JsonPath:
     """Parse a JSONPath that begins with `$`; raises RuleError."""
     return _confirmed(text, _Parser(text).path())
 
 
 @lru_cache(maxsize=20_000)
-def parse_loose_path(text: str) -> Path:
+def parse_loose_path(text: str) -> JsonPath:
     """Parse a JSONPath with or without `$.`, or Segment's dotted form, in which names may hold blanks and signs."""
     if text in {"", ".", "$", "$."}:
-        return Path(())
+        return JsonPath(())
     dotted = text.removeprefix("$.")
     if len(text) <= MAX_LENGTH and _DOTTED.fullmatch(dotted):
         found = _DOTTED_SEGMENT.findall(dotted)
         if len(found) <= MAX_SEGMENTS and not any(_EXPRESSION.search(name) for _, name in found):
-            return Path(tuple(Index(int(index)) if index else Name(name) for index, name in found))
+            return JsonPath(tuple(Index(int(index)) if index else Key(name) for index, name in found))
     return _confirmed(text, _Parser(text, loose=True).path())
 
 
-def _confirmed(text: str, path: Path) -> Path:
+def _confirmed(text: str, path: JsonPath) -> JsonPath:
     """Return the path if jsonpath-ng reads the same in its text, or cannot read it; raises RuleError if they differ.
 
     A path that two readers understand in two ways must not be taken silently. Plain names and indexes are not compared:
     jsonpath-ng takes 0.2 ms per path, and reads the name 01 as 1.
     """
-    if all(isinstance(segment, Name | Index) for segment in path.segments):
+    if all(isinstance(segment, Key | Index) for segment in path.segments):
         return path
     try:
         other = read_path(text)
@@ -123,7 +123,7 @@ class _Parser:
         self._parentheses = 0
         self._segments = 0
 
-    def path(self) -> Path:
+    def path(self) -> JsonPath:
         if len(self._text) > MAX_LENGTH:
             raise RuleError(f"the path is longer than {MAX_LENGTH:,} characters", "shorten it")
         first: list[Segment] = []
@@ -135,7 +135,7 @@ class _Parser:
         segments = (*first, *self._chain())
         if self._at < len(self._text):
             self._refuse_character()
-        return Path(segments)
+        return JsonPath(segments)
 
     # Segments
 
@@ -173,7 +173,7 @@ class _Parser:
         if not (name := _NAME.match(self._text, self._at)):
             self._refuse_character()
         self._at = name.end()
-        return Name(name[0])
+        return Key(name[0])
 
     def _bracket(self) -> Segment:
         self._expect("[")
@@ -191,7 +191,7 @@ class _Parser:
             self._refuse("sorting", "leave the order to the sender")
         elif self._next("'") or self._next('"'):
             names = self._listed(self._quoted)
-            segment = Name(names[0]) if len(names) == 1 else Several(tuple(names))
+            segment = Key(names[0]) if len(names) == 1 else Several(tuple(names))
         else:
             segment = self._items()
         self._skip()
@@ -296,7 +296,7 @@ class _Parser:
         is_path = self._next("@") or self._next("$")
         right = self._operand() if is_path else self._constant()
         for side in (left, right):
-            if isinstance(side, Path) and not side.singular:
+            if isinstance(side, JsonPath) and not side.singular:
                 raise RuleError(
                     f"{self._text!r} compares a path that can match several places",
                     "compare one that matches one place",
@@ -310,7 +310,7 @@ class _Parser:
         if reason:
             raise RuleError(f"{self._text!r} has a wrong regular expression: {reason}", "write it as RE2 does")
 
-    def _operand(self) -> Path:
+    def _operand(self) -> JsonPath:
         from_root = self._next("$")
         if not from_root and not self._next("@"):
             word = _WORD.match(self._text, self._at)
@@ -321,7 +321,7 @@ class _Parser:
                 self._refuse_character()
             raise RuleError(f"{self._text!r} has a name without `@` in a filter", "write @.name")
         self._at += 1
-        return Path(self._chain(), from_root=from_root)
+        return JsonPath(self._chain(), from_root=from_root)
 
     def _constant(self) -> str | int | float | bool | None:
         if self._next("'") or self._next('"'):
