@@ -1,4 +1,4 @@
-"""Rules to functions: pure, without Kafka and network."""
+"""Compile rules to Python functions. Pure: no Kafka, no network."""
 
 from transforms.compile import compile_condition, compile_mapping
 from transforms.documents import RuleError

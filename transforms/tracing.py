@@ -77,7 +77,7 @@ class Trace:
 
     @property
     def failed_within(self) -> bool:
-        """Whether this node or one below it failed; failed branches before the one that `@default` took do not count."""
+        """Whether this node or one below it failed; branches before the one that `@default` took do not count."""
         inputs = list(self.inputs.values())
         if isinstance(self.node, Call) and self.node.directive.takes_first and self.value is not MISSING:
             inputs = inputs[-1:]
@@ -120,7 +120,7 @@ class Tracer:
         self._compiled: dict[int, tuple[object, Callable[[Any], Any]]] = {}
 
     def trace(self, event: Any) -> list[RuleTrace]:
-        """Trace each rule that was tried for an event, in order; last `otherwise`, if no rule matched and it has a map."""
+        """Trace each rule that was tried, in order; last `otherwise`, if no rule matched and it has a map."""
         tried: list[RuleTrace] = []
         for rule in self.rules.rules:
             tried.append(self._rule(rule, event))

@@ -1,4 +1,4 @@
-"""Conditions to code: one boolean expression, after what it reads."""
+"""Generate code for conditions: one boolean expression, after the statements that read its fields."""
 
 from typing import Any
 
@@ -11,7 +11,7 @@ from transforms.runtime.text import glob
 
 
 def test(out: Emitter, condition: Condition) -> str:
-    """The expression for a condition, safe to stand within another."""
+    """Return the expression for a condition; it can be part of another expression."""
     match condition:
         case And(conditions=conditions):
             return f"({' and '.join(test(out, each) for each in conditions)})"

@@ -1,4 +1,4 @@
-"""A file's rules to one module: a function for each rule, and `apply`, which finds the rules that an event meets."""
+"""Generate one module per rule file: a function for each rule, and `apply`, which finds the rules for an event."""
 
 from collections.abc import Callable, Mapping, Sequence
 from enum import Enum
@@ -14,7 +14,7 @@ from transforms.syntax.parser import Parser
 
 
 class Drop(Enum):
-    """What a rule says instead of a payload: the integration does not get this event."""
+    """The type of DROP, the result of a rule that does not send the event."""
 
     DROP = "drop"
 
@@ -26,7 +26,7 @@ DROP: Final = Drop.DROP
 
 
 class NoObjectError(Exception):
-    """An event, or what a rule's map gave, is something else than an object."""
+    """An event or the result of a map is not an object."""
 
 
 _FIND = """
@@ -69,7 +69,7 @@ def compile_rules(
     *,
     match_all: bool,
 ) -> Module:
-    """The module of a file's rules; `failure(rule name, exception)` makes what stands for a payload then."""
+    """Compile the rules of a file. `failure(rule name, exception)` returns the result of a rule that raised."""
     out = Emitter()
     for number, rule in enumerate(rules, 1):
         _rule_function(out, rule, f"rule_{number}")
@@ -89,7 +89,7 @@ def compile_rules(
 
 
 def _rule_function(out: Emitter, rule: Rule | None, name: str) -> None:
-    """A function from an event to the payload; to None where what is left of the condition does not hold."""
+    """Write a function that returns the payload of an event, or None if the rest of the condition does not hold."""
     out.place = rule.place if rule else None
     with out.function_body(f"def {name}(event):"):
         if rule:
@@ -122,7 +122,7 @@ def _refuse(event: Any) -> None:
 
 
 def _unusual(event: Any, by_type: Mapping[Any, ByEvent], other_types: ByEvent) -> Sequence[Any]:
-    """The rules for an event whose type or name is a list or an object, or that is no object itself."""
+    """Return the rules for an event whose type or name is a list or object, or that is not an object."""
     if type(event) is not dict:
         return (("", _refuse),)
     kind, name = event.get("type"), event.get("event")

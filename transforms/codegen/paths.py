@@ -1,4 +1,4 @@
-"""Paths that can match several places: one list comprehension each."""
+"""Generate code for paths that can match several places: one list comprehension each."""
 
 from collections.abc import Callable
 from typing import Any
@@ -36,7 +36,7 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {
 
 
 def split(segments: tuple[Segment, ...]) -> tuple[tuple[Segment, ...], tuple[Segment, ...]]:
-    """The part that matches one place, and the rest."""
+    """Split segments into the part that matches one place, and the rest."""
     for number, segment in enumerate(segments):
         if not isinstance(segment, Key | Index | Function):
             return segments[:number], segments[number:]
@@ -44,7 +44,7 @@ def split(segments: tuple[Segment, ...]) -> tuple[tuple[Segment, ...], tuple[Seg
 
 
 def matches(out: Writer, base: str, segments: tuple[Segment, ...]) -> str:
-    """The list of all that the segments match from a value."""
+    """Return the expression for the list of all matches, starting at a value."""
     clauses: list[str] = []
     value = base
     for number, segment in enumerate(segments):
@@ -128,7 +128,7 @@ def _comparison(out: Writer, test: Comparison, value: str) -> str:
 
 
 def _one(out: Writer, path: JsonPath, value: str) -> str:
-    """The value at a path that matches one place."""
+    """Return the expression for the value at a singular path."""
     code = out.root.code if path.from_root else value
     for segment in path.segments:
         match segment:

@@ -1,4 +1,4 @@
-"""Which rules an event's `type` and `event` leave in question: looked up in a table, not tried one after another."""
+"""Index rules by `type` and `event`, so that an event's rules are looked up instead of tried one after another."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -11,14 +11,14 @@ _TYPE = Operand(JsonPath((Key("type"),)))
 _EVENT = Operand(JsonPath((Key("event"),)))
 _EVENT_WORDS = Operand(JsonPath((Key("event"),)), "words")
 Texts = frozenset[str] | None
-"""The values that a field may have; None: any."""
+"""The texts that a field may have; None if any."""
 
 
 @dataclass(frozen=True, slots=True)
 class Selector:
-    """The types and event names at which a rule may match, and what of its condition is then still to be tested.
+    """The event types and names that a rule can match, and the rest of its condition.
 
-    Names are given exactly by `events`, or in any spelling by `words`; `spellings` are those that the rule has.
+    `events` has exact names, `words` names in any spelling, and `spellings` the spellings in the rule.
     """
 
     types: Texts
@@ -29,15 +29,15 @@ class Selector:
 
     @property
     def impossible(self) -> bool:
-        """Whether no event can match: two tests exclude each other."""
+        """Whether no event can match because two parts of the condition exclude each other."""
         return frozenset() in (self.types, self.events, self.words)
 
     def allows(self, name: str) -> bool:
-        """Tell whether an event of this name may match."""
+        """Tell whether an event with this name may match."""
         return (self.events is None or name in self.events) and (self.words is None or words(name) in self.words)
 
     def covers(self, other: "Selector") -> bool:
-        """Whether it matches whatever the other one does."""
+        """Tell whether this rule matches every event that the other one matches."""
         if self.rest is not None or not _within(other.types, self.types):
             return False
         if self.words is not None and other.words is None:
@@ -46,7 +46,7 @@ class Selector:
 
 
 def derive_selector(condition: Condition | None) -> Selector:
-    """What a condition says of `type` and `event`."""
+    """Derive from a condition which types and event names can match."""
     if condition is None:
         return Selector(None, None, None)
     found: dict[Operand, Texts] = dict.fromkeys((_TYPE, _EVENT, _EVENT_WORDS))
@@ -77,7 +77,7 @@ def _conjuncts(condition: Condition) -> Iterator[Condition]:
 
 
 def _texts(condition: Condition, field: Operand) -> Texts:
-    """The texts that the field must have one of for the condition to hold; None if it may hold with any."""
+    """Return the texts with which the condition can hold; None if it can hold with any."""
     match condition:
         case Compare(operand=operand, operator="=", value=str(text)) if operand == field:
             return frozenset({text})
@@ -96,7 +96,7 @@ def _texts(condition: Condition, field: Operand) -> Texts:
 
 
 def _is_exact(condition: Condition, field: Operand) -> bool:
-    """Whether the condition says nothing but which texts the field may have."""
+    """Tell whether the condition tests nothing but the texts of the field."""
     match condition:
         case Compare() | OneOf():
             return _texts(condition, field) is not None
@@ -116,11 +116,11 @@ def _within(inner: Texts, outer: Texts) -> bool:
 
 
 ByEvent = tuple[dict[str, tuple[Any, ...]], dict[str, tuple[Any, ...]], tuple[Any, ...]]
-"""Targets by the event's exact name, else by its words, else for any other event."""
+"""Targets by exact event name, by words, and for any other event."""
 
 
 def make_table(selectors: Sequence[Selector], targets: Sequence[Any]) -> tuple[dict[str, ByEvent], ByEvent]:
-    """By type, then by event name, the targets in question in order; beside each table those for any other value."""
+    """Return the candidate targets by type, then by event name, in order; and the targets for any other type."""
     types = dict.fromkeys(text for each in selectors for text in sorted(each.types or ()))
     pairs = list(zip(selectors, targets, strict=True))
     return (

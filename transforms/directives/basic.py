@@ -1,4 +1,4 @@
-"""Where values come from: paths, templates, constants, functions."""
+"""Directives for paths, templates and constants."""
 
 from transforms.codegen.emitter import Emitter
 from transforms.codegen.writer import Expr
@@ -16,8 +16,8 @@ from transforms.runtime.text import render
     arguments={"path": PATH},
 )
 def read_path(out: Emitter, path: Node) -> Expr:
-    """What a path finds in the event; of several places the list of all."""
-    if isinstance(path, PathNode):  # its text; a directive is a Call
+    """The value at a path in the event; the list of all values if the path can match several."""
+    if isinstance(path, PathNode):  # a fixed path; any other value is a Call
         return out.emit(path)
     return out.call(read_dotted, out.root.code, out.emit(path).code)
 
@@ -42,5 +42,5 @@ def fill_template(out: Emitter, template: Node) -> Expr:
     arguments={"value": LITERAL},
 )
 def keep(out: Emitter, value: Node) -> Expr:
-    """The value as it stands, also where it looks like a path or template; directives in it still resolve."""
+    """The value unchanged, even if it looks like a path or template; directives in it still run."""
     return out.emit(value)

@@ -1,4 +1,4 @@
-"""Choosing between values."""
+"""Directives that choose between values."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -51,8 +51,8 @@ def choose(
     then: Node | None = None,
     else_: Node | None = None,
 ) -> Expr:
-    """`then` if the value of `exists` is neither missing nor null, if that of `blank` is not blank (missing, null, '',
-    0, false, an empty list), or if the condition of `when` holds; otherwise `else`.
+    """`then` if `exists` is neither missing nor null, if `blank` is not blank (missing, null, '', 0, false, an empty
+    list), or if the condition `when` holds; otherwise `else`.
     """
     if exists:
         test = _is_given(out.variable(exists, absent="None"))
@@ -112,6 +112,6 @@ def take_first(out: Emitter, values: tuple[Node, ...]) -> Expr:
     arguments={"table": TABLE, "key": VALUE, "default": optional(VALUE)},
 )
 def look_up(out: Emitter, table: dict[str, Any], key: Node, default: Node | None = None) -> Expr:
-    """The value that a table has for a key, else `default`."""
+    """The value of a key in a table; `default` if the table does not have the key."""
     fallback = out.emit(default) if default else Expr("MISSING")
     return out.call(shapes.lookup, out.constant(table, "TABLE"), out.emit(key).code, fallback.code)

@@ -1,4 +1,4 @@
-"""Working on lists."""
+"""Directives for lists."""
 
 from transforms.codegen.emitter import Emitter
 from transforms.codegen.writer import Expr
@@ -19,7 +19,7 @@ from transforms.runtime import shapes
     arguments={"path": PATH, "shape": optional(VALUE)},
 )
 def map_each(out: Emitter, path: Node, shape: Node | None = None) -> Expr:
-    """A list with each item in a shape whose paths begin at the item; a single object counts as a list of one."""
+    """A list with `shape` applied to each item, where its paths start; a single object counts as a list of one."""
     if shape is None or (isinstance(shape, ObjectNode) and not shape.entries):
         return out.emit(path)
     source = out.value(path)
@@ -41,7 +41,7 @@ def map_each(out: Emitter, path: Node, shape: Node | None = None) -> Expr:
     arguments={"value": VALUE, "path": PATH},
 )
 def pluck(out: Emitter, value: Node, path: Node) -> Expr:
-    """What a path finds in each item of a list."""
+    """The value at a path in each item of a list."""
     return map_each(out, value, path)
 
 
@@ -52,7 +52,7 @@ def pluck(out: Emitter, value: Node, path: Node) -> Expr:
     arguments={"value": VALUE},
 )
 def add_up(out: Emitter, value: Node) -> Expr:
-    """The sum of a list's numbers, also those in text; missing if it has none."""
+    """The sum of a list's numbers, including numbers in text; missing if it has no numbers."""
     return out.call(shapes.total, out.emit(value).code)
 
 
@@ -63,7 +63,7 @@ def add_up(out: Emitter, value: Node) -> Expr:
     arguments={"value": VALUE},
 )
 def count(out: Emitter, value: Node) -> Expr:
-    """How many items a list or keys an object has; 0 for null."""
+    """The number of items in a list or keys in an object; 0 for null."""
     return out.call(shapes.count, out.emit(value).code)
 
 
@@ -73,6 +73,6 @@ def count(out: Emitter, value: Node) -> Expr:
     arguments={"value": VALUE},
 )
 def drop_repeats(out: Emitter, value: Node) -> Expr:
-    """A list without repeats, in order."""
+    """A list without duplicates, in order."""
     expr = out.emit(value)
     return out.call(shapes.unique, expr.code, missing=expr.missing)

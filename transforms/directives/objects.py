@@ -1,4 +1,4 @@
-"""Working on objects."""
+"""Directives for objects."""
 
 from transforms.codegen.emitter import Emitter
 from transforms.codegen.writer import Expr
@@ -15,7 +15,7 @@ from transforms.runtime import shapes
     arguments={"value": VALUE, "separator": optional(text(empty=False)), "omitArrays": optional(FLAG)},
 )
 def flatten(out: Emitter, value: Node, separator: str = ".", *, omitArrays: bool = False) -> Expr:  # noqa: N803
-    """One object of all that is nested, keys joined by `separator`; indexes become keys, unless `omitArrays`."""
+    """One flat object, with nested keys joined by `separator`; list indexes become keys unless `omitArrays` is set."""
     code = out.emit(value).code
     return out.call(shapes.flatten, code, out.constant(separator), repr(omitArrays), missing=False)
 
@@ -27,7 +27,7 @@ def flatten(out: Emitter, value: Node, separator: str = ".", *, omitArrays: bool
     arguments={"objects": OBJECTS, "direction": optional(choice("left", "right"))},
 )
 def merge(out: Emitter, objects: tuple[Node, ...], direction: str = "right") -> Expr:
-    """The keys of several objects in one, not deeply; `right` (the default): the last one's values win."""
+    """Several objects merged into one, not deeply; the last one wins, or with `left` the first."""
     codes = [out.value(node).code for node in objects]
     if direction == "left":
         codes.reverse()
@@ -41,7 +41,7 @@ def merge(out: Emitter, objects: tuple[Node, ...], direction: str = "right") -> 
     arguments={"apply": PLAIN_OBJECT, "mapping": OBJECT},
 )
 def transform(out: Emitter, apply: Node, mapping: Node) -> Expr:
-    """A mapping of what another mapping, `apply`, makes of the event."""
+    """`mapping` applied to the result of another mapping, `apply`."""
     applied = out.variable(apply, "applied")
     with out.rooted(applied):
         return out.value(mapping)
@@ -54,5 +54,5 @@ def transform(out: Emitter, apply: Node, mapping: Node) -> Expr:
     arguments={"value": VALUE},
 )
 def exclude_when_null(out: Emitter, value: Node) -> Expr:
-    """The value without keys that hold null, at any depth of objects; missing if it is null itself."""
+    """The value without keys that are null, including nested objects; missing if the value itself is null."""
     return out.call(shapes.without_nulls, out.emit(value).code)

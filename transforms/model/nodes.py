@@ -1,4 +1,4 @@
-"""The one tree that rules become: values, paths and conditions, each node with its place in the file."""
+"""The tree that rules are parsed to: values with their locations, paths and conditions."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -10,14 +10,14 @@ from transforms.model.directive import Directive
 
 @dataclass(frozen=True, slots=True)
 class Key:
-    """The member of an object by its key."""
+    """A member of an object, by its key."""
 
     name: str
 
 
 @dataclass(frozen=True, slots=True)
 class Index:
-    """The item of a list; from its end if negative."""
+    """An item of a list; a negative index counts from the end."""
 
     index: int
 
@@ -129,7 +129,7 @@ def join_tests(kind: type[AllOf] | type[AnyOf], tests: Iterable[Test]) -> Test:
 
 @dataclass(frozen=True, slots=True)
 class Node:
-    """A value of the payload to be."""
+    """A value of the payload."""
 
     place: Location = field(compare=False)
 
@@ -143,7 +143,7 @@ class Constant(Node):
 
 @dataclass(frozen=True, slots=True)
 class PathNode(Node):
-    """What a path finds in the event."""
+    """The value that a path finds in the event."""
 
     path: JsonPath
 
@@ -179,7 +179,7 @@ class Call(Node):
 
 @dataclass(frozen=True, slots=True)
 class Remove(Node):
-    """`@remove: true`: takes the entry that a preset or the file's own map has out."""
+    """`@remove: true`: removes an entry of the preset or of the file's common map."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,7 +192,7 @@ class Operand:
 
 @dataclass(frozen=True, slots=True)
 class Compare:
-    """An operand held against a constant: `=`, `!=`, `<`, `<=`, `>`, `>=`."""
+    """A comparison of an operand with a constant: `=`, `!=`, `<`, `<=`, `>`, `>=`."""
 
     operand: Operand
     operator: str
@@ -209,7 +209,7 @@ class OneOf:
 
 @dataclass(frozen=True, slots=True)
 class Contains:
-    """Text that contains another. `negated`: text that does not; both are false of what is no text."""
+    """A test that a text contains another. Always false for values that are not text, also if `negated`."""
 
     operand: Operand
     text: str
@@ -218,7 +218,7 @@ class Contains:
 
 @dataclass(frozen=True, slots=True)
 class Matches:
-    """Text that fits a pattern in which `*` stands for anything: its pieces. `negated` as in Contains."""
+    """A test that a text fits a pattern, given as its pieces between `*`. `negated` as in Contains."""
 
     operand: Operand
     pieces: tuple[str, ...]
@@ -258,7 +258,7 @@ Condition = Compare | OneOf | Contains | Matches | Present | And | Or | Not
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """One rule of a file; `shape` is what it maps to, None if it drops the event."""
+    """One rule of a file. `shape` is its map; None if it drops the event."""
 
     name: str
     place: Location

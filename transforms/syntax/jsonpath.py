@@ -1,4 +1,4 @@
-"""What jsonpath-ng reads in a JSONPath, as our tree: the second opinion on each path that is more than plain names."""
+"""Read paths with jsonpath-ng: a second opinion on every path with more than plain names."""
 
 import warnings
 from collections.abc import Iterator

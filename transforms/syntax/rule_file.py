@@ -121,17 +121,17 @@ class RuleFile:
         if not isinstance(drop, bool):
             self._errors.append(place.error(f"drop is true or false, not {Parser.shown(drop)}"))
         elif drop and "map" in data:
-            self._errors.append(place.error("a rule that drops has no map", "take one of them out", key=True))
+            self._errors.append(place.error("a rule that drops has no map", "remove one of them", key=True))
         return drop is True
 
     def _name(self, data: Mapping[str, Any], place: Location, number: int) -> str:
         unnamed = f"{self._unnamed}{number}"
         name = data.get("name", unnamed)
         if name == "otherwise":
-            self._errors.append(place.error("the name 'otherwise' is taken", "give the rule another"))
+            self._errors.append(place.error("the name 'otherwise' is reserved", "choose another name"))
         elif not isinstance(name, str) or not _NAME.fullmatch(name):
             hint = "letters, digits, spaces, `.`, `_` and `-`"
-            self._errors.append(place.error(f"{Parser.shown(name)} is no name for a rule", hint))
+            self._errors.append(place.error(f"{Parser.shown(name)} is not a valid rule name", hint))
         else:
             return name
         return unnamed

@@ -1,4 +1,4 @@
-"""Templates: text with `{{path}}` or `{{{path}}}` in it."""
+"""Split templates: text with `{{path}}` or `{{{path}}}` in it."""
 
 import re
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""Paths and conditions back to text, as a person would write them."""
+"""Convert paths and conditions back to text, as a person would write them."""
 
 import json
 import re
@@ -38,7 +38,7 @@ _FUNCTIONS = {"path_length": "len", "path_keys": "keys", "path_text": "str()", "
 
 
 def path_text(path: JsonPath) -> str:
-    """A path as JSONPath: `$.properties['a name'][0]`."""
+    """Return a path as JSONPath: `$.properties['a name'][0]`."""
     text = "$" if path.from_root else "@"
     for segment in path.segments:
         piece = _segment(segment)
@@ -47,7 +47,7 @@ def path_text(path: JsonPath) -> str:
 
 
 def condition_text(condition: Condition, *, within: type | None = None) -> str:
-    """A condition; `within` is the kind of condition that it is a part of, for the parentheses."""
+    """Return the text of a condition; `within` is the type of the enclosing condition, for parentheses."""
     match condition:
         case And(conditions=parts):
             text = " and ".join(condition_text(part, within=And) for part in parts)
