@@ -138,9 +138,9 @@ class ShapeCheck:
         try:
             _adapter(annotation).validate_json(json.dumps(value), strict=True)
         except ValidationError as error:
-            said = error.errors(include_url=False, include_input=False)[0]["msg"].removeprefix("Value error, ")
-            said = said[0].lower() + said[1:] if said[1:2].islower() else said
-            self._wrong(node.place, f"{dotted(at)!r} does not take {shown(value, 40)}: {said}")
+            reason = error.errors(include_url=False, include_input=False)[0]["msg"].removeprefix("Value error, ")
+            reason = reason[0].lower() + reason[1:] if reason[1:2].islower() else reason
+            self._wrong(node.place, f"{dotted(at)!r} does not take {shown(value, 40)}: {reason}")
 
     def _hash(self, node: Node, annotation: Any, at: Keys) -> None:
         if _wants_sha256(annotation):

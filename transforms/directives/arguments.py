@@ -1,54 +1,15 @@
 """The kinds of arguments that directives accept."""
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from dataclasses import replace
-from typing import Any, Protocol, TypeVar
+from typing import Any
 
 from transforms.documents import Location
 from transforms.model.directive import Argument
-from transforms.model.nodes import Condition, Constant, Node
+from transforms.model.nodes import Constant, Node
+from transforms.syntax.parser import Parser
 
-T = TypeVar("T")
-
-
-class ArgumentParser(Protocol):
-    """The methods of the parser that arguments use."""
-
-    def value(self, data: Any, place: Location, *, literal: bool = False) -> Node:
-        """Parse any value."""
-
-    def path(self, text: str, place: Location) -> Node:
-        """Parse a path, also in Segment's dotted form."""
-
-    def template(self, text: str, place: Location) -> Node:
-        """Parse a text with placeholders."""
-
-    def condition(self, data: Any, place: Location) -> Condition:
-        """Parse a condition."""
-
-    def table(self, data: Any, place: Location) -> dict[str, Any]:
-        """Read a table of constants."""
-
-    def directive(self, data: Any, place: Location) -> Node:
-        """Parse a directive."""
-
-    def typed(self, data: Any, place: Location, kind: type[T], wanted: str) -> T:
-        """Return `data` if it has this type."""
-
-    @staticmethod
-    def nearest(name: Any, names: Collection[str]) -> str | None:
-        """Return a hint with the closest name."""
-
-    @staticmethod
-    def shown(data: Any) -> str:
-        """Return a value shortened for a message."""
-
-    @staticmethod
-    def type_of(data: Any) -> str:
-        """Return the name of the value's JSON type."""
-
-
-Parse = Callable[[ArgumentParser, Any, Location], Any]
+Parse = Callable[[Parser, Any, Location], Any]
 
 
 def optional(argument: Argument) -> Argument:
@@ -59,7 +20,7 @@ def optional(argument: Argument) -> Argument:
 def text(*, empty: bool = True) -> Argument:
     """Accept a string."""
 
-    def parse(parser: ArgumentParser, data: Any, place: Location) -> str:
+    def parse(parser: Parser, data: Any, place: Location) -> str:
         value = parser.typed(data, place, str, "a string")
         if not value and not empty:
             raise place.error("this must not be empty")
@@ -71,7 +32,7 @@ def text(*, empty: bool = True) -> Argument:
 def choice(*options: str) -> Argument:
     """Accept one of these words."""
 
-    def parse(parser: ArgumentParser, data: Any, place: Location) -> str:
+    def parse(parser: Parser, data: Any, place: Location) -> str:
         if not isinstance(data, str) or data not in options:
             hint = parser.nearest(data, options)
             raise place.error(f"{parser.shown(data)} is not one of {', '.join(options)}", hint)
@@ -83,7 +44,7 @@ def choice(*options: str) -> Argument:
 def whole(*, minimum: int | None = None) -> Argument:
     """Accept an integer."""
 
-    def parse(parser: ArgumentParser, data: Any, place: Location) -> int:
+    def parse(parser: Parser, data: Any, place: Location) -> int:
         number = parser.typed(data, place, int, "a whole number")
         if minimum is not None and number < minimum:
             raise place.error(f"{number} is too small", f"at least {minimum}")
@@ -97,7 +58,7 @@ def whole(*, minimum: int | None = None) -> Argument:
 def checked(check: Callable[[Any], Any], kind: str) -> Argument:
     """Accept a constant that `check` accepts; it returns the argument or raises ValueError(message, hint)."""
 
-    def parse(_parser: ArgumentParser, data: Any, place: Location) -> Any:
+    def parse(_parser: Parser, data: Any, place: Location) -> Any:
         try:
             return check(data)
         except ValueError as error:
@@ -106,30 +67,30 @@ def checked(check: Callable[[Any], Any], kind: str) -> Argument:
     return Argument(kind, parse)
 
 
-def _path(parser: ArgumentParser, data: Any, place: Location) -> Node:
+def _path(parser: Parser, data: Any, place: Location) -> Node:
     return parser.path(data, place) if isinstance(data, str) else parser.directive(data, place)
 
 
-def _template(parser: ArgumentParser, data: Any, place: Location) -> Node:
+def _template(parser: Parser, data: Any, place: Location) -> Node:
     return parser.template(data, place) if isinstance(data, str) else parser.directive(data, place)
 
 
 def _list_of(parse: Parse) -> Parse:
-    def parse_all(parser: ArgumentParser, data: Any, place: Location) -> tuple[Any, ...]:
+    def parse_all(parser: Parser, data: Any, place: Location) -> tuple[Any, ...]:
         items = parser.typed(data, place, list, "a list")
         return tuple(parse(parser, item, place.at(index)) for index, item in enumerate(items))
 
     return parse_all
 
 
-def _object(parser: ArgumentParser, data: Any, place: Location) -> Node:
+def _object(parser: Parser, data: Any, place: Location) -> Node:
     node = parser.value(data, place)
     if isinstance(node, Constant) or isinstance(data, list):
         raise place.error(f"this is an object or a directive, not {parser.type_of(data)}")
     return node
 
 
-def _plain_object(parser: ArgumentParser, data: Any, place: Location) -> Node:
+def _plain_object(parser: Parser, data: Any, place: Location) -> Node:
     return parser.value(parser.typed(data, place, dict, "an object"), place)
 
 

@@ -31,8 +31,8 @@ def text(value: Any) -> str:
 def _list_text(values: list[Any], known: dict[int, str]) -> str:
     """Join items by commas, including the items of nested lists.
 
-    `known` has the texts of lists by id, so that a list which stands in several others is worked on once. There is no
-    recursion, so that depth does not matter.
+    `known` has the texts of lists by id, so that a list within several others is joined once. Uses no recursion, so
+    depth is not limited.
     """
     stack = [values]
     while stack:

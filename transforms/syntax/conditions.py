@@ -62,7 +62,7 @@ class _Token(NamedTuple):
 
 def parse_condition(text: str, error: Callable[[str, str | None, int], RuleError] | None = None) -> Condition:
     """Parse a condition; raises the exception that `error(message, hint, offset)` returns."""
-    return _Parser(text, error or _in_text(text)).parse()
+    return _ConditionParser(text, error or _in_text(text)).parse()
 
 
 def _in_text(text: str) -> Callable[[str, str | None, int], RuleError]:
@@ -73,7 +73,7 @@ def _in_text(text: str) -> Callable[[str, str | None, int], RuleError]:
     return error
 
 
-class _Parser:
+class _ConditionParser:
     def __init__(self, text: str, error: Callable[[str, str | None, int], RuleError]) -> None:
         self._text = text
         self._error = error

@@ -75,7 +75,7 @@ _EXPRESSION = re.compile(r"^@$|\s(?:[?=<>!+|]+|&&|where|wherenot)\s|\b(?:length|
 @lru_cache(maxsize=20_000)
 def parse_path(text: str) -> JsonPath:
     """Parse a JSONPath that begins with `$`; raises RuleError."""
-    return _confirmed(text, _Parser(text).path())
+    return _confirmed(text, _PathParser(text).path())
 
 
 @lru_cache(maxsize=20_000)
@@ -88,7 +88,7 @@ def parse_loose_path(text: str) -> JsonPath:
         found = _DOTTED_SEGMENT.findall(dotted)
         if len(found) <= MAX_SEGMENTS and not any(_EXPRESSION.search(name) for _, name in found):
             return JsonPath(tuple(Index(int(index)) if index else Key(name) for index, name in found))
-    return _confirmed(text, _Parser(text, loose=True).path())
+    return _confirmed(text, _PathParser(text, loose=True).path())
 
 
 def _confirmed(text: str, path: JsonPath) -> JsonPath:
@@ -111,7 +111,7 @@ def _confirmed(text: str, path: JsonPath) -> JsonPath:
     return path
 
 
-class _Parser:
+class _PathParser:
     """Parse one path; with `loose`, it may lack the `$` and be in Segment's form."""
 
     def __init__(self, text: str, *, loose: bool = False) -> None:
