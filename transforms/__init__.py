@@ -1,8 +1,8 @@
-"""Rules to functions: pure, without Kafka and network."""
+"""Compile rules to Python functions. Pure: no Kafka, no network."""
 
-from transforms.errors import RuleError
-from transforms.mapping import compile_condition, compile_mapping
+from transforms.compile import compile_condition, compile_mapping
+from transforms.documents import RuleError
+from transforms.model.values import MISSING
 from transforms.rules import DROP, Failure, Rules, read_rules
-from transforms.tree import MISSING
 
 __all__ = ["DROP", "MISSING", "Failure", "RuleError", "Rules", "compile_condition", "compile_mapping", "read_rules"]

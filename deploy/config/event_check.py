@@ -10,9 +10,9 @@ from typing_extensions import get_type_hints
 from deploy.config.shape_check import ShapeCheck
 from streams.events import IDS, MODELS, NAMES, TIMES, TYPES
 from transforms import RuleError
-from transforms.dispatch import reach
+from transforms.codegen.rule_index import derive_selector
+from transforms.model.nodes import Constant, ObjectNode, Rule
 from transforms.rules import Rules
-from transforms.tree import Constant, Rule, Shape
 
 SPEC = "the event spec"
 _IDS = ("userId", "anonymousId")
@@ -41,9 +41,9 @@ def _every(rules: Rules) -> Iterator[Rule]:
 
 def _check_repair(rule: Rule, *, last: bool) -> list[RuleError]:
     """`last`: no rule comes after it that could mend what it spoils."""
-    if not isinstance(rule.shape, Shape):
+    if not isinstance(rule.shape, ObjectNode):
         return []
-    matched = [kind for kind in TYPES if kind in (reach(rule.condition).types or TYPES)]
+    matched = [kind for kind in TYPES if kind in (derive_selector(rule.condition).types or TYPES)]
     kinds, mistakes = _types(rule.shape, otherwise=matched)
     found = [_check(rule, kind, whole=False, nulls=last) for kind in kinds]
     # What is an event of one of the types is one.
@@ -51,7 +51,7 @@ def _check_repair(rule: Rule, *, last: bool) -> list[RuleError]:
 
 
 def _check_made(rule: Rule, takes: Collection[str]) -> list[RuleError]:
-    if not isinstance(rule.shape, Shape):
+    if not isinstance(rule.shape, ObjectNode):
         return []
     kinds, mistakes = _types(rule.shape, otherwise=TYPES)
     if "type" not in rule.shape.entries:
@@ -67,7 +67,7 @@ def _check_made(rule: Rule, takes: Collection[str]) -> list[RuleError]:
     return mistakes + (found[0] if found and all(found) else [])
 
 
-def _types(shape: Shape, otherwise: Collection[str]) -> tuple[list[str], list[RuleError]]:
+def _types(shape: ObjectNode, otherwise: Collection[str]) -> tuple[list[str], list[RuleError]]:
     """The types that an event may have then, and a mistake where it is none."""
     node = shape.entries.get("type")
     if not isinstance(node, Constant):
@@ -79,7 +79,7 @@ def _types(shape: Shape, otherwise: Collection[str]) -> tuple[list[str], list[Ru
 
 def _check(rule: Rule, kind: str, *, whole: bool, nulls: bool) -> list[RuleError]:
     """What is wrong with the event that a rule makes, if it is of this type."""
-    assert isinstance(rule.shape, Shape)
+    assert isinstance(rule.shape, ObjectNode)
     shape = ShapeCheck(SPEC)
     shape.check(rule, _model(kind), whole=whole)
     entries = rule.shape.entries

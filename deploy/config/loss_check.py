@@ -8,34 +8,30 @@ from deploy.config.mistakes import hint_at
 from deploy.config.payload_check import SENT_ALONG, Findings
 from streams.events import SPEC, TYPES
 from transforms import RuleError
-from transforms.rules import Rules
-from transforms.tree import (
+from transforms.documents import Location
+from transforms.model.nodes import (
     And,
     Call,
     Compare,
     Condition,
     Constant,
     Descendants,
-    Items,
-    Name,
+    JsonPath,
+    Key,
+    ListNode,
     Node,
     Not,
+    ObjectNode,
     OneOf,
     Or,
-    Path,
-    Place,
-    Read,
+    PathNode,
     Rule,
-    Shape,
     Template,
 )
-from transforms.wording import path_text
+from transforms.rules import Rules
+from transforms.syntax.unparse import path_text
 
-_CASTS = ("@number", "@integer", "@string", "@boolean", "@date", "@hash")
-_OF_SEGMENT = ("@path", "@arrayPath")
-"""The directives whose paths are Segment's own."""
-
-_TYPE, _EVENT = Path((Name("type"),)), Path((Name("event"),))
+_TYPE, _EVENT = JsonPath((Key("type"),)), JsonPath((Key("event"),))
 _FIELDS = SENT_ALONG.union(*SPEC.values())
 
 
@@ -68,13 +64,13 @@ class _Checker:
     def _node(self, node: Node, *, of_event: bool, literal: bool = False) -> None:
         """Check a node; `of_event`: its paths begin at the event; `literal`: its texts are texts."""
         match node:
-            case Shape(entries=entries):
+            case ObjectNode(entries=entries):
                 for each in entries.values():
                     self._node(each, of_event=of_event, literal=literal)
-            case Items(items=items):
+            case ListNode(items=items):
                 for each in items:
                     self._node(each, of_event=of_event, literal=literal)
-            case Read(path=path) if of_event:
+            case PathNode(path=path) if of_event:
                 self._path(path, node.place)
             case Template(parts=parts):
                 self._template(node, parts, of_event=of_event)
@@ -84,31 +80,31 @@ class _Checker:
                 self._call(node, of_event=of_event)
 
     def _call(self, node: Call, *, of_event: bool) -> None:
-        name = node.directive.name
-        if name in _CASTS:
+        directive = node.directive
+        if directive.casts:
             self._cast(node)
         for key, argument in node.arguments.items():
-            inner = of_event and key != node.directive.rooted
+            inner = of_event and not (directive.root and key == directive.root.argument)
             for each in argument if isinstance(argument, tuple) else (argument,):
-                if isinstance(each, Read) and name in _OF_SEGMENT:
+                if isinstance(each, PathNode) and directive.from_segment:
                     self._descendants(each.path, each.place)
                 if isinstance(each, Node):
-                    self._node(each, of_event=inner, literal=name == "@literal")
+                    self._node(each, of_event=inner, literal=directive.arguments[key].literal)
                 elif isinstance(each, Condition) and inner:
                     self._condition(each, node.place.at(key))
 
     def _cast(self, node: Call) -> None:
         inner = node.arguments.get("value")
-        if not isinstance(inner, Call) or inner.directive.name not in {"@default", "@coalesce"}:
+        if not isinstance(inner, Call) or not inner.directive.takes_first:
             return
-        first = inner.arguments["values"][:-1]
-        if not all(isinstance(each, Call) and each.directive.name in _CASTS for each in first):
+        first = [value for branch in inner.directive.branches for value in inner.arguments[branch]][:-1]
+        if not all(isinstance(each, Call) and each.directive.casts for each in first):
             name = node.directive.name
             message = f"{name} of {inner.directive.name}: a first value that {name} cannot use hides the others"
             hint = f'{{"{inner.directive.name}": [{{"{name}": …}}, {{"{name}": …}}]}}'
             self.warnings.append(node.place.error(message, hint, key=True))
 
-    def _template(self, node: Template, parts: tuple[str | Path, ...], *, of_event: bool) -> None:
+    def _template(self, node: Template, parts: tuple[str | JsonPath, ...], *, of_event: bool) -> None:
         for part in parts:
             if isinstance(part, str):
                 self._text(part, node.place)
@@ -117,26 +113,26 @@ class _Checker:
             if of_event:
                 self._path(part, node.place)
 
-    def _text(self, text: str, place: Place) -> None:
+    def _text(self, text: str, place: Location) -> None:
         if "{{" in text:
             hint = 'write {{properties.name}}, or {"@literal": …} if it is text'
             self.warnings.append(place.error("a `{{` that is not closed, so that nothing is filled in", hint))
 
-    def _descendants(self, path: Path, place: Place) -> None:
+    def _descendants(self, path: JsonPath, place: Location) -> None:
         if Descendants() in path.segments:
-            plain = path_text(Path(tuple(each for each in path.segments if each != Descendants())))
+            plain = path_text(JsonPath(tuple(each for each in path.segments if each != Descendants())))
             message = f"{path_text(path)} finds a list of all that is below; Segment reads `..` as one dot"
             hint = f"write {plain} for what Segment does, or the path alone, without @path, for the list"
             self.warnings.append(place.error(message, hint))
 
-    def _path(self, path: Path, place: Place) -> None:
+    def _path(self, path: JsonPath, place: Location) -> None:
         """Warn of a path that no event has, or that is close to a name that plans or the spec know."""
-        names = [each.name for each in path.segments[:3] if isinstance(each, Name)]
-        if not names or not isinstance(path.segments[0], Name):
+        names = [each.name for each in path.segments[:3] if isinstance(each, Key)]
+        if not names or not isinstance(path.segments[0], Key):
             return
         part, *rest = names
         if part not in _FIELDS:
-            message = f"no event of the spec has {path_text(Path(path.segments[:1]))!r}"
+            message = f"no event of the spec has {path_text(JsonPath(path.segments[:1]))!r}"
             self.warnings.append(place.error(message, hint_at(part, sorted(_FIELDS))))
             return
         if names[:2] == ["context", "traits"]:
@@ -145,7 +141,7 @@ class _Checker:
             message = f"neither a plan nor the spec has {rest[0]!r} in {part}"
             self.warnings.append(place.error(message, f"did you mean {near!r}?"))
 
-    def _condition(self, condition: Condition, place: Place) -> None:
+    def _condition(self, condition: Condition, place: Location) -> None:
         leaves = list(_leaves(condition))
         tested = {text for leaf in leaves for text in _texts(leaf, _EVENT)}
         for leaf in leaves:
@@ -173,7 +169,7 @@ def _leaves(condition: Condition) -> Iterator[Any]:
             yield condition
 
 
-def _texts(leaf: Any, field: Path) -> Iterator[str]:
+def _texts(leaf: Any, field: JsonPath) -> Iterator[str]:
     """The texts that a comparison of a field compares it with."""
     if not isinstance(leaf, Compare | OneOf) or leaf.operand.path != field or leaf.operand.through:
         return
@@ -182,7 +178,7 @@ def _texts(leaf: Any, field: Path) -> Iterator[str]:
             yield value
 
 
-def _at_text(place: Place, text: str, message: str, hint: str) -> RuleError:
+def _at_text(place: Location, text: str, message: str, hint: str) -> RuleError:
     """A finding at the place of a text within a condition."""
     written: Any = place.document.data if place.document else ""
     for key in place.keys:

@@ -11,10 +11,11 @@ from deploy.config.shape_check import ShapeCheck, entry_of, find_reads
 from forwarders.contract import Contract, Kind
 from streams.events import SPEC
 from transforms import RuleError
-from transforms.dispatch import reach
+from transforms.codegen.rule_index import derive_selector
+from transforms.documents import Location
+from transforms.model.nodes import JsonPath, Key, PathNode, Rule
 from transforms.rules import Rules
-from transforms.tree import Name, Path, Place, Read, Rule
-from transforms.wording import path_text
+from transforms.syntax.unparse import path_text
 
 PERSONAL = frozenset(
     {"email", "phone", "firstName", "first_name", "lastName", "last_name", "ssn"}
@@ -51,7 +52,7 @@ class _Checker:
         self._contract = contract
         self._advertising = contract.kind is Kind.ADVERTISING
         self.shape = ShapeCheck(contract.title)
-        self.unknown: dict[Place, RuleError | None] = {}
+        self.unknown: dict[Location, RuleError | None] = {}
         """The warning about each path; None where one of the rules that share it takes events that have it."""
 
     def check(self, rule: Rule) -> None:
@@ -60,7 +61,7 @@ class _Checker:
             return
         if self._contract.payload is not None:
             self.shape.check(rule, self._contract.payload)
-        types = reach(rule.condition).types or SPEC.keys()
+        types = derive_selector(rule.condition).types or SPEC.keys()
         for node, hashed in find_reads(rule.shape, hashed=False):
             warning = self._spec(node, types & SPEC.keys())
             if self.unknown.setdefault(node.place, warning):
@@ -68,9 +69,9 @@ class _Checker:
             if self._advertising and not hashed and node.place not in self.shape.unhashed:
                 self._personal(node)
 
-    def _personal(self, node: Read) -> None:
+    def _personal(self, node: PathNode) -> None:
         vendor = self._contract.title
-        names = [segment.name for segment in node.path.segments if isinstance(segment, Name)]
+        names = [segment.name for segment in node.path.segments if isinstance(segment, Key)]
         if names and names[-1] in PERSONAL:
             what = f"{path_text(node.path)} is personal data that {vendor} must get hashed only"
             self._wrong(entry_of(node), what, '{"@hash": {value: …, normalize: …}}')
@@ -78,10 +79,10 @@ class _Checker:
             what = f"{path_text(node.path)} may hold personal data that {vendor} must get hashed only"
             self._wrong(entry_of(node), what, "name the traits to send, one by one")
 
-    def _spec(self, node: Read, types: AbstractSet[str]) -> RuleError | None:
+    def _spec(self, node: PathNode, types: AbstractSet[str]) -> RuleError | None:
         """A warning of a path that events of these types do not have."""
         first = node.path.segments[0] if node.path.segments else None
-        if not types or not isinstance(first, Name) or first.name in SENT_ALONG:
+        if not types or not isinstance(first, Key) or first.name in SENT_ALONG:
             return None
         if any(first.name in SPEC[it] for it in types):
             return None
@@ -89,8 +90,8 @@ class _Checker:
         having = sorted(it for it in SPEC if first.name in SPEC[it])
         known = sorted(SENT_ALONG.union(*(SPEC[it] for it in types)))
         hint = f"{' and '.join(having)} events have it" if having else hint_at(first.name, known)
-        message = f"no {kind} of the spec has {path_text(Path(node.path.segments[:1]))!r}"
+        message = f"no {kind} of the spec has {path_text(JsonPath(node.path.segments[:1]))!r}"
         return node.place.error(message, hint)
 
-    def _wrong(self, place: Place, message: str, hint: str | None = None) -> None:
+    def _wrong(self, place: Location, message: str, hint: str | None = None) -> None:
         self.shape.mistakes.append(place.error(message, hint))

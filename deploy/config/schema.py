@@ -13,7 +13,8 @@ from forwarders.contract import Contract
 from streams.enrichment import registry as enrichments
 from streams.plans import Plan, schemas
 from streams.plans.model import PARTS
-from transforms.directives import DIRECTIVES, Directive
+from transforms.directives import DIRECTIVES
+from transforms.model.directive import Directive
 
 Schema = dict[str, Any]
 

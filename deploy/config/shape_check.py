@@ -1,10 +1,10 @@
-"""What a map makes, held against a pydantic model: fields that it lacks, or takes otherwise.
+"""Compare what a map makes with a pydantic model: missing fields, unknown fields and wrong types.
 
-What a rule makes is only known with the event, so only what no event can mend is a mistake.
+Most values are only known with the event, so only what is wrong for every event is an error.
 """
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
 from types import UnionType
 from typing import Annotated, Any, Union, get_args, get_origin
@@ -17,35 +17,32 @@ from deploy.config.mistakes import hint_at
 from deploy.rehearsal.comparison import dotted, shown
 from forwarders.fields import Sha256
 from transforms import RuleError
-from transforms.tree import MISSING, Call, Constant, Items, Node, Path, Place, Read, Rule, Shape, Template
-
-_CHOICES = ("@if", "@default", "@coalesce", "@literal", "@excludeWhenNull")
-"""The directives that give one of their values as it is."""
-
-_NOT_SENT = {"@if": ("exists", "blank"), "@lookup": ("key",)}
-"""The arguments that decide of the value and are no part of it."""
+from transforms.directives import DIRECTIVES
+from transforms.documents import Location
+from transforms.model.nodes import Call, Constant, JsonPath, ListNode, Node, ObjectNode, PathNode, Rule, Template
+from transforms.model.values import MISSING
 
 
 class ShapeCheck:
-    """Gathers the mistakes of maps in `mistakes`; `title` is whose model it is.
+    """Collect the errors of maps in `mistakes`, and the locations of data that must be hashed in `unhashed`.
 
-    `unhashed` are the places of data where a hash belongs.
+    `title` names the owner of the model in messages.
     """
 
     def __init__(self, title: str) -> None:
         self.mistakes: list[RuleError] = []
-        self.unhashed: set[Place] = set()
+        self.unhashed: set[Location] = set()
         self._title = title
 
     def check(self, rule: Rule, model: type[BaseModel], *, whole: bool = True) -> None:
-        """Hold a rule's map against a model; `whole`: nothing else comes to it, so it has what is required."""
+        """Compare the map of a rule with a model; with `whole`, it must have every required field."""
         if rule.shape is None:
             return
-        if whole and isinstance(rule.shape, Shape):
+        if whole and isinstance(rule.shape, ObjectNode):
             self._required(rule, rule.shape, model)
         self._value(rule.shape, model, ())
 
-    def _required(self, rule: Rule, shape: Shape, model: type[BaseModel]) -> None:
+    def _required(self, rule: Rule, shape: ObjectNode, model: type[BaseModel]) -> None:
         for name, info in _fields(model).items():
             if info.is_required() and name not in shape.entries:
                 self._wrong(
@@ -55,11 +52,11 @@ class ShapeCheck:
                 )
 
     def _value(self, node: Node, annotation: Any, at: Keys) -> None:
-        """Hold a value against the type of its field."""
+        """Compare a value with the type of its field."""
         match node:
-            case Shape(entries=entries):
+            case ObjectNode(entries=entries):
                 self._object(node, entries, annotation, at, whole=bool(at))
-            case Items(items=items):
+            case ListNode(items=items):
                 inner = _item_type(annotation) if self._is(node, "array", annotation, at) else Any
                 for index, item in enumerate(items):
                     self._value(item, inner, (*at, index))
@@ -67,15 +64,15 @@ class ShapeCheck:
                 self._constant(node, value, annotation, at)
             case Template():
                 self._is(node, "string", annotation, at)
-            case Read(path=path) if not path.singular:
+            case PathNode(path=path) if not path.singular:
                 self._is(node, "array", annotation, at)
             case Call():
                 self._call(node, annotation, at)
-        if isinstance(node, Read | Template):
+        if isinstance(node, PathNode | Template):
             self._hash(node, annotation, at)
 
-    def _object(self, node: Shape, entries: Mapping[str, Node], annotation: Any, at: Keys, *, whole: bool) -> None:
-        """Hold an object against its model; `whole`: nothing else comes to it, so it has what is required."""
+    def _object(self, node: ObjectNode, entries: Mapping[str, Node], annotation: Any, at: Keys, *, whole: bool) -> None:
+        """Compare an object with its model; with `whole`, it must have every required field."""
         models = _models(annotation)
         if not models and self._is(node, "object", annotation, at):
             for key, each in entries.items():
@@ -98,46 +95,42 @@ class ShapeCheck:
                 self._wrong(node.place, message, f"add {name}: …")
 
     def _call(self, node: Call, annotation: Any, at: Keys) -> None:
-        name, arguments = node.directive.name, node.arguments
-        if name in _CHOICES:
-            for value in _values(node):
+        directive, arguments = node.directive, node.arguments
+        if directive.branches:
+            for value in _nodes(arguments.get(branch) for branch in directive.branches):
                 self._value(value, annotation, at)
-            return
-        if name in {"@each", "@arrayPath"}:
-            if self._is(node, "array", annotation, at) and isinstance(arguments.get("shape"), Node):
-                self._value(arguments["shape"], _item_type(annotation), (*at, 0))
-        elif name == "@merge" and self._is(node, "object", annotation, at):
-            for each in arguments["objects"]:
-                if isinstance(each, Shape):
-                    self._object(each, each.entries, annotation, at, whole=False)
-                elif isinstance(each, Call) and each.directive.name == "@merge":
-                    self._call(each, annotation, at)
-        elif name == "@transform":
-            self._value(arguments["mapping"], annotation, at)
-        elif name == "@hash" and _wants_sha256(annotation):
-            if arguments.get("algorithm", "sha256") != "sha256":
+        elif directive.root and directive.gives == "array":
+            shape = arguments.get(directive.root.argument)
+            if self._is(node, "array", annotation, at) and isinstance(shape, Node):
+                self._value(shape, _item_type(annotation), (*at, 0))
+        elif directive.merges:
+            if self._is(node, "object", annotation, at):
+                self._merged(arguments[directive.merges], annotation, at)
+        elif directive.hash_algorithm and _wants_sha256(annotation):
+            if directive.hash_algorithm(arguments) != "sha256":
                 self._wrong(entry_of(node), f"{dotted(at)!r} takes a SHA-256 hash", "algorithm: sha256")
-        elif kind := self._kind(node):
+        elif kind := directive.type_of(arguments):
             self._is(node, kind, annotation, at)
             self._hash(node, annotation, at)
 
-    @staticmethod
-    def _kind(node: Call) -> str | None:
-        if node.directive.name == "@date":
-            return "integer" if str(node.arguments.get("to", "iso")).startswith("unix") else "string"
-        return node.directive.gives
+    def _merged(self, objects: Iterable[Node], annotation: Any, at: Keys) -> None:
+        for each in objects:
+            if isinstance(each, ObjectNode):
+                self._object(each, each.entries, annotation, at, whole=False)
+            elif isinstance(each, Call) and each.directive.merges:
+                self._call(each, annotation, at)
 
     def _is(self, node: Node, kind: str, annotation: Any, at: Keys) -> bool:
-        """Whether the field takes a value of this JSON type."""
+        """Tell whether the field accepts a value of this JSON type; report an error if not."""
         kinds = _kinds(annotation)
         if kinds is None or kind in kinds or (kind in _NUMBERS and kinds & _NUMBERS):
             return True
         wanted = sorted(kinds - {"null"})
         gives = f"{node.directive.name} gives" if isinstance(node, Call) else "this is"
         message = f"{dotted(at)!r} takes {' or '.join(_WORDS[each] for each in wanted)}, and {gives} {_WORDS[kind]}"
-        hint = f"use {_CASTS[wanted[0]]}" if wanted[0] in _CASTS and kind not in {"array", "object"} else None
-        if isinstance(node, Call) and node.directive.name == "@date" and kinds & _NUMBERS:
-            hint = "say to: unix, unix_ms or unix_us"
+        hint = None if kind in {"array", "object"} else _cast_hint(wanted[0])
+        if isinstance(node, Call):
+            hint = next((text for to, text in node.directive.gives_hints.items() if to in kinds), hint)
         self._wrong(entry_of(node), message, hint)
         return False
 
@@ -145,9 +138,9 @@ class ShapeCheck:
         try:
             _adapter(annotation).validate_json(json.dumps(value), strict=True)
         except ValidationError as error:
-            said = error.errors(include_url=False, include_input=False)[0]["msg"].removeprefix("Value error, ")
-            said = said[0].lower() + said[1:] if said[1:2].islower() else said
-            self._wrong(node.place, f"{dotted(at)!r} does not take {shown(value, 40)}: {said}")
+            reason = error.errors(include_url=False, include_input=False)[0]["msg"].removeprefix("Value error, ")
+            reason = reason[0].lower() + reason[1:] if reason[1:2].islower() else reason
+            self._wrong(node.place, f"{dotted(at)!r} does not take {shown(value, 40)}: {reason}")
 
     def _hash(self, node: Node, annotation: Any, at: Keys) -> None:
         if _wants_sha256(annotation):
@@ -155,7 +148,7 @@ class ShapeCheck:
             message = f"{dotted(at)!r} takes a hash, and {self._title} is not to have the data itself"
             self._wrong(entry_of(node), message, '{"@hash": {value: …, normalize: …}}')
 
-    def _wrong(self, place: Place, message: str, hint: str | None = None, *, key: bool = False) -> None:
+    def _wrong(self, place: Location, message: str, hint: str | None = None, *, key: bool = False) -> None:
         self.mistakes.append(place.error(message, hint, key=key))
 
 
@@ -168,44 +161,46 @@ _WORDS = {
     "array": "a list",
     "object": "an object",
 }
-_CASTS = {"string": "@string", "number": "@number", "integer": "@integer", "boolean": "@boolean"}
 
 
-def entry_of(node: Node) -> Place:
-    """The place of a value within its object; a directive's own is that of its argument."""
+def _cast_hint(kind: str) -> str | None:
+    """Return a hint with the directive that casts to this JSON type."""
+    casts = (it.name for it in DIRECTIVES.values() if it.casts and it.gives == kind and not it.hash_algorithm)
+    return next((f"use {name}" for name in casts), None)
+
+
+def entry_of(node: Node) -> Location:
+    """Return the location of a value within its object; the location of a directive is that of its argument."""
     place = node.place
     if isinstance(node, Call) and place.keys[-1:] == (node.directive.name,):
-        return Place(place.document, place.keys[:-1])
+        return Location(place.document, place.keys[:-1])
     return place
 
 
-def _values(node: Call) -> Iterator[Node]:
-    """What the directive may give: its arguments, and those in its lists."""
-    decide = _NOT_SENT.get(node.directive.name, ())
-    for name, argument in node.arguments.items():
-        if name not in decide:
-            values = argument if isinstance(argument, tuple) else (argument,)
-            yield from (each for each in values if isinstance(each, Node))
+def _nodes(arguments: Iterable[Any]) -> Iterator[Node]:
+    """Yield the arguments that are nodes, and the nodes in lists."""
+    for argument in arguments:
+        values = argument if isinstance(argument, tuple) else (argument,)
+        yield from (each for each in values if isinstance(each, Node))
 
 
-def find_reads(node: Node, *, hashed: bool) -> Iterator[tuple[Read, bool]]:
-    """Every path that begins at the event and whose value is sent, and whether it goes through `@hash`."""
+def find_reads(node: Node, *, hashed: bool) -> Iterator[tuple[PathNode, bool]]:
+    """Yield every path that starts at the event and whose value is sent, and whether the value is hashed."""
     match node:
-        case Read():
+        case PathNode():
             yield node, hashed
         case Template(parts=parts):
-            yield from ((Read(node.place, part), hashed) for part in parts if isinstance(part, Path))
-        case Shape(entries=entries):
+            yield from ((PathNode(node.place, part), hashed) for part in parts if isinstance(part, JsonPath))
+        case ObjectNode(entries=entries):
             for each in entries.values():
                 yield from find_reads(each, hashed=hashed)
-        case Items(items=items):
+        case ListNode(items=items):
             for each in items:
                 yield from find_reads(each, hashed=hashed)
         case Call(directive=directive, arguments=arguments):
-            rooted = arguments.get(directive.rooted) if directive.rooted else None
-            for each in _values(node):
-                if each is not rooted:
-                    yield from find_reads(each, hashed=hashed or directive.name == "@hash")
+            left_out = {*directive.decided_by, directive.root and directive.root.argument}
+            for each in _nodes(argument for name, argument in arguments.items() if name not in left_out):
+                yield from find_reads(each, hashed=hashed or directive.hash_algorithm is not None)
 
 
 # Types

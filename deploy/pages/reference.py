@@ -21,8 +21,9 @@ from streams.collector.protocol import HEAD_BYTES
 from streams.collector.settings import CollectorSettings
 from streams.enrichment.registry import BUILT_IN
 from streams.plans.model import Plan, Schema
-from transforms.directives import DIRECTIVES, Directive
+from transforms.directives import DIRECTIVES
 from transforms.documents import Document
+from transforms.model.directive import Directive
 
 DOCS = Path(__file__).parents[1] / "docs"
 CASES = Path(__file__).parents[2] / "tests" / "cases"

@@ -2,7 +2,7 @@
 
 from deploy.config.integrations import Integration
 from streams.topics import DeadLetter
-from transforms.tree import Shape
+from transforms.model.nodes import ObjectNode
 
 
 def find_line(integration: Integration, letter: DeadLetter) -> str | None:
@@ -17,7 +17,7 @@ def find_line(integration: Integration, letter: DeadLetter) -> str | None:
         return None
     place, node = rule.place, rule.shape
     for step in letter.detail.partition(":")[0].split("."):
-        if not isinstance(node, Shape) or step not in node.entries:
+        if not isinstance(node, ObjectNode) or step not in node.entries:
             break
         node = node.entries[step]
         place = node.place

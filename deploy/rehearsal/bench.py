@@ -21,11 +21,11 @@ from streams.events import Event, EventError
 from streams.gate import held_back
 from streams.sources import Source
 from streams.steps import Held, take
-from transforms.documents import Document
+from transforms.documents import Document, Location
+from transforms.model.nodes import Call, ObjectNode
 from transforms.rules import Rule
+from transforms.syntax.unparse import condition_text
 from transforms.tracing import RuleTrace, Tracer, calls
-from transforms.tree import Call, Place, Shape
-from transforms.wording import condition_text
 
 Subject = Integration | SourceRules
 
@@ -75,7 +75,7 @@ class Coverage:
 
     subject: Subject
     rules: set[str] = field(default_factory=set)
-    directives: set[Place] = field(default_factory=set)
+    directives: set[Location] = field(default_factory=set)
 
     def add(self, traces: Iterable[RuleTrace]) -> None:
         """Note what an event reached."""
@@ -101,7 +101,7 @@ class Coverage:
         every = [*rules.rules, rules.otherwise] if rules.otherwise else rules.rules
         return [rule for rule in every if self._own(rule.place)]
 
-    def _own(self, place: Place) -> bool:
+    def _own(self, place: Location) -> bool:
         return place.document is self.subject.document
 
 
@@ -157,7 +157,7 @@ class Bench:
         rule = next((each for each in every if each and each.name == results[int(number)]["rule"]), None)
         node = rule and rule.shape
         for key in keys[1:]:
-            if not isinstance(node, Shape) or key not in node.entries:
+            if not isinstance(node, ObjectNode) or key not in node.entries:
                 break
             node = node.entries[str(key)]
         return _where(node.place) if node else None
@@ -243,7 +243,7 @@ class SourceBench:
             coverage.add(self._tracer.trace(event))
 
 
-def _where(place: Place) -> str:
+def _where(place: Location) -> str:
     return f"{place.path}:{place.line}"
 
 

@@ -20,9 +20,11 @@ from streams.repair import Repair
 from streams.ruleset import Route
 from streams.steps import Held
 from streams.steps import Step as SourceStep
+from transforms.documents import Location
+from transforms.model.nodes import Call, ListNode, ObjectNode, PathNode, Template
+from transforms.model.values import MISSING
+from transforms.syntax.unparse import condition_text, path_text
 from transforms.tracing import ConditionTrace, RuleTrace, Trace, Tracer
-from transforms.tree import MISSING, Call, Items, Place, Read, Shape, Template
-from transforms.wording import condition_text, path_text
 
 
 @dataclass(frozen=True, slots=True)
@@ -253,25 +255,24 @@ def _tried(tried: RuleTrace) -> TriedRule:
 def _fields(trace: Trace, at: Keys) -> Iterator[PayloadField]:
     """A row for each value of a payload; a directive that gives an object or list, as its parts where it is traced."""
     node = trace.node
-    if isinstance(node, Shape | Items):
+    if isinstance(node, ObjectNode | ListNode):
         for key, inner in trace.inputs.items():
             yield from _fields(inner, (*at, key))
         return
     if isinstance(node, Call) and trace.value is not MISSING:
         items = {key: inner for key, inner in trace.inputs.items() if isinstance(key, int)}
-        if node.directive.rooted and items:
+        if node.directive.root and items:
             for key, inner in items.items():
                 yield from _fields(inner, (*at, key))
             return
-        taken = trace.inputs.get("then") or trace.inputs.get("else") or trace.inputs.get("mapping")
-        if node.directive.name in {"@if", "@transform"} and taken and isinstance(taken.node, Shape | Items | Call):
-            yield from _fields(taken, at)
+        if trace.taken and isinstance(trace.taken.node, ObjectNode | ListNode | Call):
+            yield from _fields(trace.taken, at)
             return
     directive = node.directive.name if isinstance(node, Call) else "@template" if isinstance(node, Template) else None
     reads = [(path_text(path), value) for path, value in trace.reads]
     tests = [path for test in trace.tests for path in _tested(test)]
     failed = trace.failed_within
-    if isinstance(node, Read):
+    if isinstance(node, PathNode):
         directive = "path"
     yield PayloadField(dotted(at), trace.value, directive, _where(node.place), [*tests, *reads], failed)
 
@@ -283,7 +284,7 @@ def _tested(test: ConditionTrace) -> Iterator[tuple[str, Any]]:
         yield from _tested(part)
 
 
-def _where(place: Place) -> str:
+def _where(place: Location) -> str:
     return f"{place.path}:{place.line}"
 
 

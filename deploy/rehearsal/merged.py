@@ -7,9 +7,9 @@ from typing import Any
 from deploy.config.integrations import Integration
 from deploy.config.mistakes import Place as Keys
 from deploy.rehearsal.rewriting import on_one_line
-from transforms.documents import Document
+from transforms.documents import Document, Location
+from transforms.model.nodes import Call, ListNode, Node, ObjectNode
 from transforms.rules import Rule
-from transforms.tree import Call, Items, Node, Place, Shape
 
 _RULES = ("match", "map", "rules", "otherwise", "preset", "tests")
 
@@ -61,7 +61,7 @@ class _Part:
     """A scalar, or an object or list of parts, with the place it comes from."""
 
     value: Any
-    place: Place
+    place: Location
 
     @property
     def origin(self) -> tuple[str, int]:
@@ -90,7 +90,7 @@ class _Part:
 
 def _of(document: Document, keys: Keys) -> _Part:
     """What stands in a file."""
-    data, place = _at(document.data, keys), Place(document, keys)
+    data, place = _at(document.data, keys), Location(document, keys)
     if isinstance(data, dict):
         return _Part({key: _of(document, (*keys, key)) for key in data}, place)
     if isinstance(data, list):
@@ -103,13 +103,13 @@ def _tree(node: Node) -> _Part:
     place = node.place
     assert place.document is not None
     match node:
-        case Shape(entries=entries):
+        case ObjectNode(entries=entries):
             return _Part({key: _tree(each) for key, each in entries.items()}, place)
-        case Items(items=items):
+        case ListNode(items=items):
             return _Part([_tree(each) for each in items], place)
-        case Call(directive=directive, arguments=arguments) if _is_merged(node):
-            objects = _Part([_tree(each) for each in arguments["objects"]], place)
-            return _Part({directive.name: _Part({"objects": objects}, place)}, place)
+        case Call(directive=directive, arguments=arguments) if directive.merges and _is_merged(node):
+            objects = _Part([_tree(each) for each in arguments[directive.merges]], place)
+            return _Part({directive.name: _Part({directive.merges: objects}, place)}, place)
         case Call(directive=directive):
             return _Part({directive.name: _of(place.document, place.keys)}, place)
     return _of(place.document, place.keys)
@@ -117,7 +117,7 @@ def _tree(node: Node) -> _Part:
 
 def _is_merged(node: Call) -> bool:
     """Whether it stands for two maps over each other, of which one is a directive, and is in no file itself."""
-    objects = node.arguments.get("objects") if node.directive.name == "@merge" else None
+    objects = node.arguments.get(node.directive.merges) if node.directive.merges else None
     return isinstance(objects, tuple) and len(objects) == 2 and objects[1].place == node.place
 
 

@@ -6,7 +6,7 @@ from typing import Any
 import yaml
 
 from deploy.config.mistakes import Place
-from transforms.documents import LOADER
+from transforms.documents.document import LOADER
 
 
 def replace_value(text: str, place: Place, value: Any) -> str:

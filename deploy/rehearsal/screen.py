@@ -14,7 +14,7 @@ from deploy.rehearsal.explanation import Account, Delivery, Explanation, Payload
 from deploy.rehearsal.preview import request_data
 from forwarders.contract import Request
 from streams.topics import FORWARDED
-from transforms.tree import MISSING
+from transforms.model.values import MISSING
 
 FEW_RULES, FEW_FIELDS = 3, 14
 """How much is shown of an integration where it is not the only one."""

@@ -14,8 +14,7 @@ from starlette.responses import Response, StreamingResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from transforms.documents import Document
-from transforms.errors import RuleError
+from transforms.documents import Document, RuleError
 
 HUGE: Final = 2 << 30
 """Bytes of an answer that is too long, and to which a gzip bomb inflates."""

@@ -7,13 +7,13 @@ from hypothesis import example, given
 
 from tests.transforms.test_properties import CONDITIONS, EVENTS, FEW, MAPPINGS, PATHS
 from transforms import MISSING, Failure, RuleError, compile_condition, read_rules
-from transforms.conditions import parse_condition
 from transforms.documents import Document
-from transforms.paths import parse_path
+from transforms.model.nodes import Call
 from transforms.rules import DROP
+from transforms.syntax.conditions import parse_condition
+from transforms.syntax.paths import parse_path
+from transforms.syntax.unparse import condition_text, path_text
 from transforms.tracing import Tracer, calls
-from transforms.tree import Call
-from transforms.wording import condition_text, path_text
 
 
 def read(text):

@@ -1,1 +1,1 @@
-"""The tree of nodes to Python source."""
+"""Generate Python source from nodes."""

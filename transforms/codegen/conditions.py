@@ -1,15 +1,17 @@
-"""Conditions to code: one boolean expression, after what it reads."""
+"""Generate code for conditions: one boolean expression, after the statements that read its fields."""
 
 from typing import Any
 
-from transforms.codegen.emitter import Emitter, Expr
-from transforms.runtime.comparisons import length, lowercase, words
+from transforms.codegen.emitter import Emitter
+from transforms.codegen.writer import Expr
+from transforms.model.nodes import And, Compare, Condition, Contains, Matches, Not, OneOf, Operand, Or, Present
+from transforms.model.values import words
+from transforms.runtime.comparisons import length, lowercase
 from transforms.runtime.text import glob
-from transforms.tree import And, Compare, Condition, Contains, Matches, Not, OneOf, Operand, Or, Present
 
 
 def test(out: Emitter, condition: Condition) -> str:
-    """The expression for a condition, safe to stand within another."""
+    """Return the expression for a condition; it can be part of another expression."""
     match condition:
         case And(conditions=conditions):
             return f"({' and '.join(test(out, each) for each in conditions)})"

@@ -1,31 +1,31 @@
-"""Values and paths to code. Each `emit` writes the statements that a value needs and gives the expression for it."""
+"""Generate code for values and paths: the statements that a value needs, and an expression for it."""
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any, NamedTuple
+from typing import Any
 
 from transforms.codegen import paths
-from transforms.codegen.writer import Writer
-from transforms.runtime.access import at, members
-from transforms.runtime.text import text
-from transforms.tree import (
-    MISSING,
+from transforms.codegen.writer import Expr, Writer
+from transforms.model.nodes import (
     Call,
     Constant,
     Function,
     Index,
-    Items,
-    Name,
+    JsonPath,
+    Key,
+    ListNode,
     Node,
-    Path,
-    Read,
+    ObjectNode,
+    PathNode,
     Remove,
     Segment,
-    Shape,
     Template,
 )
+from transforms.model.values import MISSING
+from transforms.runtime.access import at, members
+from transforms.runtime.text import text
 
-# Names of the event spec, which variables may bear; any other name of a rule never becomes one.
+# Names of the event spec that variables may have. No other text of a rule becomes a variable name.
 _KNOWN_NAMES = {
     name: name
     for name in (
@@ -33,34 +33,21 @@ _KNOWN_NAMES = {
         *("os", "page", "products", "properties", "referrer", "screen", "traits", "user"),
     )
 } | {"event": "event_name", "type": "event_type", "name": "name", "userId": "user_id", "anonymousId": "anonymous_id"}
-_MAX_LINE = 100
-
-
-class Expr(NamedTuple):
-    """Code for a value. `missing`: it may be MISSING. `atom`: a name or constant, which may be repeated.
-
-    `member`: the object and key that it is read from, where asking first is cheaper than reading.
-    """
-
-    code: str
-    missing: bool = True
-    atom: bool = False
-    member: tuple[str, str] | None = None
+_MAX_LINE_CHARACTERS = 100
 
 
 class Emitter(Writer):
-    """Writes a function's body; what it has read of the event it reads once."""
+    """Write the body of a function. Each path of the event is read once."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.root = Expr("event", missing=False, atom=True)
         self._found = "found"
         self._objects: dict[tuple[str, tuple[Segment, ...]], str] = {}
-        self._values: dict[tuple[str, Path, str], Expr] = {}
+        self._values: dict[tuple[str, JsonPath, str], Expr] = {}
 
     @contextmanager
     def function_body(self, header: str) -> Iterator[None]:
-        """A function of an event, which is an object."""
+        """Write a function of an event, which is an object."""
         self.forget_names()
         self.name("event")
         self._found = self.name("found")
@@ -71,7 +58,7 @@ class Emitter(Writer):
 
     @contextmanager
     def block(self, header: str) -> Iterator[None]:
-        """Code that may not run, so that what it reads is not known after it."""
+        """Write a block that may not run; values read in it are not reused after it."""
         objects, values = self._objects, self._values
         self._objects, self._values = dict(objects), dict(values)
         with self.indented(header):
@@ -80,27 +67,28 @@ class Emitter(Writer):
 
     @contextmanager
     def rooted(self, root: Expr) -> Iterator[None]:
-        """Code whose paths begin at another value."""
+        """Write code whose paths start at another value."""
         before, self.root = self.root, root
         yield
         self.root = before
 
     def emit(self, node: Node, absent: str = "MISSING") -> Expr:
-        """Code for a node. `absent`: what may stand for a missing value, where null is as good."""
+        """Return the expression for a node; `absent` may replace MISSING if null and missing mean the same."""
         before, self.place = self.place, node.place
         try:
             match node:
                 case Constant(value=value):
                     return Expr(absent if value is MISSING else self.constant(value), value is MISSING, atom=True)
-                case Read(path=path):
+                case PathNode(path=path):
                     return self.read(path, absent)
                 case Remove():
                     return Expr(absent, atom=True)
                 case Call(directive=directive, arguments=arguments):
-                    return directive.emit(self, arguments)
-                case Shape(entries=entries):
+                    expr: Expr = directive.emit(self, arguments)
+                    return expr
+                case ObjectNode(entries=entries):
                     return self._shape(entries)
-                case Items(items=items):
+                case ListNode(items=items):
                     return self._items(items)
                 case Template(parts=parts):
                     return self._template(parts)
@@ -109,32 +97,32 @@ class Emitter(Writer):
             self.place = before
 
     def call(self, function: Callable[..., Any], *arguments: str, missing: bool = True) -> Expr:
-        """A call of one of our functions with code as arguments."""
+        """Return a call of a runtime function with these expressions as arguments."""
         return Expr(f"{self.function(function)}({', '.join(arguments)})", missing)
 
     def bind(self, expr: Expr, hint: str = "value") -> Expr:
-        """The value under a name, so that it may be used more than once."""
+        """Assign the value to a variable unless it is one, so that it can be used more than once."""
         if expr.atom:
             return expr
         return self.assign(expr, self.name(hint))
 
     def assign(self, expr: Expr, name: str) -> Expr:
-        """The value under this name, which may be assigned again."""
+        """Assign the value to this variable, which may be assigned again."""
         if expr.code != name:
             self.line(f"{name} = {expr.code}")
         return Expr(name, expr.missing, atom=True)
 
     def variable(self, node: Node, hint: str = "value", absent: str = "MISSING") -> Expr:
-        """A node's value under a name of its own."""
+        """Assign the value of a node to a new variable."""
         expr = self.emit(node, absent)
         return self.assign(expr, self.name(hint))
 
     def value(self, node: Node) -> Expr:
-        """A node's value under a name, or as a constant."""
+        """Return the value of a node as a variable or a constant."""
         return self.bind(self.emit(node))
 
-    def read(self, path: Path, absent: str = "MISSING") -> Expr:
-        """What a path finds: the value of one that matches one place, else the list of all."""
+    def read(self, path: JsonPath, absent: str = "MISSING") -> Expr:
+        """Return the expression for a path: the value if it is singular, else the list of all matches."""
         if not path.segments:
             return self.root
         if known := self._values.get((self.root.code, path, absent)) or self._values.get(
@@ -147,8 +135,8 @@ class Emitter(Writer):
         *prefix, last = path.segments
         return self._step(tuple(prefix), last, absent)
 
-    def named(self, path: Path, absent: str = "MISSING") -> Expr:
-        """What a path finds, under a name by which it is known from then on."""
+    def named(self, path: JsonPath, absent: str = "MISSING") -> Expr:
+        """Return the value of a path as a variable that later reads reuse."""
         key = (self.root.code, path, absent)
         if key not in self._values:
             self._values[key] = self.bind(self.read(path, absent), _hint(path.segments))
@@ -156,7 +144,7 @@ class Emitter(Writer):
 
     def _step(self, prefix: tuple[Segment, ...], segment: Segment, absent: str = "MISSING") -> Expr:
         match segment:
-            case Name(name=name):
+            case Key(name=name):
                 member = self._object(prefix), self.constant(name)
                 if absent == "None":
                     return Expr(f"{member[0]}.get({member[1]})", missing=False)
@@ -170,14 +158,14 @@ class Emitter(Writer):
         raise TypeError(f"no code for {type(segment).__name__}")
 
     def _raw(self, prefix: tuple[Segment, ...]) -> Expr:
-        """The value at a prefix, under a name."""
-        return self.named(Path(prefix))
+        """Return the value at a prefix as a variable."""
+        return self.named(JsonPath(prefix))
 
     def _object(self, prefix: tuple[Segment, ...]) -> str:
-        """A name of something that has an object's `get`, whatever the value at a prefix is."""
+        """Return a variable with an object's `get` for the value at a prefix, whatever its type."""
         key = (self.root.code, prefix)
         if key not in self._objects:
-            if prefix and (self.root.code, Path(prefix), "MISSING") not in self._values:
+            if prefix and (self.root.code, JsonPath(prefix), "MISSING") not in self._values:
                 name = self.assign(self._step(prefix[:-1], prefix[-1]), self.name(_hint(prefix))).code
             else:
                 name = self.assign(self._raw(prefix), self.name(_hint(prefix, "fields"))).code
@@ -187,7 +175,7 @@ class Emitter(Writer):
         return self._objects[key]
 
     def _shape(self, entries: Mapping[str, Node]) -> Expr:
-        """An object: a literal of what is never missing, then entries one by one from the first that may be."""
+        """Build an object: a literal up to the first entry that may be missing, then entry by entry."""
         known: list[str] = []
         name = ""
         for key, node in entries.items():
@@ -204,7 +192,7 @@ class Emitter(Writer):
             self.place = before
         if name:
             return Expr(name, missing=False, atom=True)
-        if sum(map(len, known)) < _MAX_LINE:
+        if sum(map(len, known)) < _MAX_LINE_CHARACTERS:
             return Expr(f"{{{', '.join(known)}}}", missing=False)
         return Expr(self._open("{", known, "}", "payload"), missing=False, atom=True)
 
@@ -220,17 +208,17 @@ class Emitter(Writer):
                 self.append(name, expr)
         if name:
             return Expr(name, missing=False, atom=True)
-        if sum(map(len, known)) < _MAX_LINE:
+        if sum(map(len, known)) < _MAX_LINE_CHARACTERS:
             return Expr(f"[{', '.join(known)}]", missing=False)
         return Expr(self._open("[", known, "]", "items"), missing=False, atom=True)
 
     def append(self, items: str, expr: Expr) -> None:
-        """Put a value, if it is there, at the end of a list."""
+        """Append a value to a list unless it is missing."""
         self._put(expr, f"{items}.append(", ")")
 
     def _open(self, start: str, known: list[str], end: str, hint: str) -> str:
         name = self.name(hint)
-        if sum(map(len, known)) < _MAX_LINE:
+        if sum(map(len, known)) < _MAX_LINE_CHARACTERS:
             self.line(f"{name} = {start}{', '.join(known)}{end}")
         else:
             with self.indented(f"{name} = {start}"):
@@ -240,7 +228,7 @@ class Emitter(Writer):
         return name
 
     def _put(self, expr: Expr, before: str, after: str = "") -> None:
-        """A statement around a value, if it is there."""
+        """Write a statement around a value; skip it if the value is missing."""
         if not expr.missing:
             self.line(f"{before}{expr.code}{after}")
             return
@@ -254,7 +242,7 @@ class Emitter(Writer):
         with self.indented(f"if {test} is not MISSING:"):
             self.line(f"{before}{code}{after}")
 
-    def _template(self, parts: tuple[str | Path, ...]) -> Expr:
+    def _template(self, parts: tuple[str | JsonPath, ...]) -> Expr:
         codes = []
         for part in parts:
             if isinstance(part, str):
@@ -266,4 +254,4 @@ class Emitter(Writer):
 
 def _hint(prefix: tuple[Segment, ...], default: str = "value") -> str:
     last = prefix[-1] if prefix else None
-    return _KNOWN_NAMES.get(last.name, default) if isinstance(last, Name) else default
+    return _KNOWN_NAMES.get(last.name, default) if isinstance(last, Key) else default

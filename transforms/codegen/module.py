@@ -1,20 +1,20 @@
-"""A file's rules to one module: a function for each rule, and `apply`, which finds the rules that an event meets."""
+"""Generate one module per rule file: a function for each rule, and `apply`, which finds the rules for an event."""
 
 from collections.abc import Callable, Mapping, Sequence
 from enum import Enum
 from typing import Any, Final
 
-from transforms import dispatch
 from transforms.codegen import conditions
 from transforms.codegen.emitter import Emitter
+from transforms.codegen.rule_index import ByEvent, derive_selector, make_table
 from transforms.codegen.writer import Module
-from transforms.parser import Parser
-from transforms.runtime.comparisons import words
-from transforms.tree import And, Condition, Rule, Shape
+from transforms.model.nodes import And, Condition, ObjectNode, Rule
+from transforms.model.values import words
+from transforms.syntax.parser import Parser
 
 
 class Drop(Enum):
-    """What a rule says instead of a payload: the integration does not get this event."""
+    """The type of DROP, the result of a rule that does not send the event."""
 
     DROP = "drop"
 
@@ -26,7 +26,7 @@ DROP: Final = Drop.DROP
 
 
 class NoObjectError(Exception):
-    """An event, or what a rule's map gave, is something else than an object."""
+    """An event or the result of a map is not an object."""
 
 
 _FIND = """
@@ -69,7 +69,7 @@ def compile_rules(
     *,
     match_all: bool,
 ) -> Module:
-    """The module of a file's rules; `failure(rule name, exception)` makes what stands for a payload then."""
+    """Compile the rules of a file. `failure(rule name, exception)` returns the result of a rule that raised."""
     out = Emitter()
     for number, rule in enumerate(rules, 1):
         _rule_function(out, rule, f"rule_{number}")
@@ -82,22 +82,22 @@ def compile_rules(
     module = out.compile(title)
     functions = [(rule.name, module.namespace[f"rule_{number}"]) for number, rule in enumerate(rules, 1)]
     last = ("otherwise" if otherwise else "", module.namespace["otherwise"])
-    reaches = [dispatch.reach(rule.condition) for rule in rules] + [dispatch.reach(None)]
-    by_type, other_types = dispatch.table(reaches, [*functions, last])
+    selectors = [derive_selector(rule.condition) for rule in rules] + [derive_selector(None)]
+    by_type, other_types = make_table(selectors, [*functions, last])
     module.namespace |= {"BY_TYPE": by_type, "OTHER_TYPES": other_types}
     return module
 
 
 def _rule_function(out: Emitter, rule: Rule | None, name: str) -> None:
-    """A function from an event to the payload; to None where what is left of the condition does not hold."""
+    """Write a function that returns the payload of an event, or None if the rest of the condition does not hold."""
     out.place = rule.place if rule else None
     with out.function_body(f"def {name}(event):"):
         if rule:
             out.line(repr(rule.name))
-            _return_unless(out, dispatch.reach(rule.condition).rest)
+            _return_unless(out, derive_selector(rule.condition).rest)
         if rule is None or rule.shape is None:
             out.line("return DROP")
-        elif isinstance(rule.shape, Shape):
+        elif isinstance(rule.shape, ObjectNode):
             out.line(f"return {out.emit(rule.shape).code}")
         else:
             out.line(f"return {out.call(_object, out.emit(rule.shape).code).code}")
@@ -121,8 +121,8 @@ def _refuse(event: Any) -> None:
     raise NoObjectError(f"the event is {Parser.type_of(event)}, not an object")
 
 
-def _unusual(event: Any, by_type: Mapping[Any, dispatch.ByEvent], other_types: dispatch.ByEvent) -> Sequence[Any]:
-    """The rules for an event whose type or name is a list or an object, or that is no object itself."""
+def _unusual(event: Any, by_type: Mapping[Any, ByEvent], other_types: ByEvent) -> Sequence[Any]:
+    """Return the rules for an event whose type or name is a list or object, or that is not an object."""
     if type(event) is not dict:
         return (("", _refuse),)
     kind, name = event.get("type"), event.get("event")

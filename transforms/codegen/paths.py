@@ -1,13 +1,10 @@
-"""Paths that can match several places: one list comprehension each."""
+"""Generate code for paths that can match several places: one list comprehension each."""
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from transforms.regular_expressions import compile_expression
-from transforms.runtime import access
-from transforms.runtime.comparisons import equal, less
-from transforms.runtime.text import search, text
-from transforms.tree import (
+from transforms.codegen.writer import Writer
+from transforms.model.nodes import (
     AllOf,
     AnyOf,
     Children,
@@ -17,17 +14,18 @@ from transforms.tree import (
     Filter,
     Function,
     Index,
-    Name,
+    JsonPath,
+    Key,
     NoneOf,
-    Path,
     Segment,
     Several,
     Slice,
     Test,
 )
-
-if TYPE_CHECKING:
-    from transforms.codegen.emitter import Emitter
+from transforms.runtime import access
+from transforms.runtime.comparisons import equal, less
+from transforms.runtime.text import search, text
+from transforms.syntax.regular_expressions import compile_expression
 
 FUNCTIONS: dict[str, Callable[..., Any]] = {
     "path_length": access.path_length,
@@ -38,20 +36,20 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {
 
 
 def split(segments: tuple[Segment, ...]) -> tuple[tuple[Segment, ...], tuple[Segment, ...]]:
-    """The part that matches one place, and the rest."""
+    """Split segments into the part that matches one place, and the rest."""
     for number, segment in enumerate(segments):
-        if not isinstance(segment, Name | Index | Function):
+        if not isinstance(segment, Key | Index | Function):
             return segments[:number], segments[number:]
     return segments, ()
 
 
-def matches(out: "Emitter", base: str, segments: tuple[Segment, ...]) -> str:
-    """The list of all that the segments match from a value."""
+def matches(out: Writer, base: str, segments: tuple[Segment, ...]) -> str:
+    """Return the expression for the list of all matches, starting at a value."""
     clauses: list[str] = []
     value = base
     for number, segment in enumerate(segments):
         last = number == len(segments) - 1
-        if isinstance(segment, Name) and last and clauses:
+        if isinstance(segment, Key) and last and clauses:
             name = out.constant(segment.name)
             return f"[{value}[{name}] {' '.join(clauses)} if type({value}) is dict and {name} in {value}]"
         source, test = _source(out, segment, value)
@@ -62,9 +60,9 @@ def matches(out: "Emitter", base: str, segments: tuple[Segment, ...]) -> str:
     return f"[{value} {' '.join(clauses)}]"
 
 
-def _source(out: "Emitter", segment: Segment, value: str) -> tuple[str, Test | None]:
+def _source(out: Writer, segment: Segment, value: str) -> tuple[str, Test | None]:
     match segment:
-        case Name(name=name):
+        case Key(name=name):
             return _found(out, f"{out.function(access.child)}({value}, {out.constant(name)})"), None
         case Index(index=index):
             return _found(out, f"{out.function(access.item)}({value}, {index!r})"), None
@@ -83,16 +81,16 @@ def _source(out: "Emitter", segment: Segment, value: str) -> tuple[str, Test | N
             return _found(out, _function(out, segment, value)), None
 
 
-def _found(out: "Emitter", code: str) -> str:
+def _found(out: Writer, code: str) -> str:
     return f"{out.function(access.found)}({code})"
 
 
-def _function(out: "Emitter", segment: Function, value: str) -> str:
+def _function(out: Writer, segment: Function, value: str) -> str:
     arguments = [value, *(out.constant(each) for each in segment.arguments)]
     return f"{out.function(FUNCTIONS[segment.name])}({', '.join(arguments)})"
 
 
-def _test(out: "Emitter", test: Test, value: str) -> str:
+def _test(out: Writer, test: Test, value: str) -> str:
     match test:
         case AllOf(tests=tests):
             return f"({' and '.join(_test(out, each, value) for each in tests)})"
@@ -106,12 +104,12 @@ def _test(out: "Emitter", test: Test, value: str) -> str:
             return _comparison(out, test, value)
 
 
-def _comparison(out: "Emitter", test: Comparison, value: str) -> str:
+def _comparison(out: Writer, test: Comparison, value: str) -> str:
     left = _one(out, test.left, value)
     if test.operator == "=~":
         pattern = out.constant(compile_expression(str(test.right)), "PATTERN")
         return f"{out.function(search)}({left}, {pattern})"
-    right = _one(out, test.right, value) if isinstance(test.right, Path) else out.constant(test.right)
+    right = _one(out, test.right, value) if isinstance(test.right, JsonPath) else out.constant(test.right)
     same = f"{out.function(equal)}({left}, {right})"
     match test.operator:
         case "==":
@@ -129,12 +127,12 @@ def _comparison(out: "Emitter", test: Comparison, value: str) -> str:
     raise ValueError(test.operator)
 
 
-def _one(out: "Emitter", path: Path, value: str) -> str:
-    """The value at a path that matches one place."""
+def _one(out: Writer, path: JsonPath, value: str) -> str:
+    """Return the expression for the value at a singular path."""
     code = out.root.code if path.from_root else value
     for segment in path.segments:
         match segment:
-            case Name(name=name):
+            case Key(name=name):
                 code = f"{out.function(access.child)}({code}, {out.constant(name)})"
             case Index(index=index):
                 code = f"{out.function(access.item)}({code}, {index!r})"
@@ -143,5 +141,5 @@ def _one(out: "Emitter", path: Path, value: str) -> str:
     return code
 
 
-def _all(out: "Emitter", path: Path, value: str) -> str:
+def _all(out: Writer, path: JsonPath, value: str) -> str:
     return matches(out, out.root.code if path.from_root else value, path.segments)

@@ -1,35 +1,26 @@
-"""The kinds of arguments that directives take."""
+"""The kinds of arguments that directives accept."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from dataclasses import replace
+from typing import Any
 
-from transforms.tree import Constant, Node, Place
+from transforms.documents import Location
+from transforms.model.directive import Argument
+from transforms.model.nodes import Constant, Node
+from transforms.syntax.parser import Parser
 
-if TYPE_CHECKING:
-    from transforms.parser import Parser
-
-Parse = Callable[["Parser", Any, Place], Any]
-
-
-@dataclass(frozen=True)
-class Argument:
-    """One argument: `kind` says in a few words what may stand there, `parse` makes of it what the directive gets."""
-
-    kind: str
-    parse: Parse
-    required: bool = True
+Parse = Callable[[Parser, Any, Location], Any]
 
 
 def optional(argument: Argument) -> Argument:
-    """An argument that may be left out."""
+    """Make an argument optional."""
     return replace(argument, required=False)
 
 
 def text(*, empty: bool = True) -> Argument:
-    """A fixed string."""
+    """Accept a string."""
 
-    def parse(parser: "Parser", data: Any, place: Place) -> str:
+    def parse(parser: Parser, data: Any, place: Location) -> str:
         value = parser.typed(data, place, str, "a string")
         if not value and not empty:
             raise place.error("this must not be empty")
@@ -39,9 +30,9 @@ def text(*, empty: bool = True) -> Argument:
 
 
 def choice(*options: str) -> Argument:
-    """One of some words."""
+    """Accept one of these words."""
 
-    def parse(parser: "Parser", data: Any, place: Place) -> str:
+    def parse(parser: Parser, data: Any, place: Location) -> str:
         if not isinstance(data, str) or data not in options:
             hint = parser.nearest(data, options)
             raise place.error(f"{parser.shown(data)} is not one of {', '.join(options)}", hint)
@@ -51,9 +42,9 @@ def choice(*options: str) -> Argument:
 
 
 def whole(*, minimum: int | None = None) -> Argument:
-    """A whole number."""
+    """Accept an integer."""
 
-    def parse(parser: "Parser", data: Any, place: Place) -> int:
+    def parse(parser: Parser, data: Any, place: Location) -> int:
         number = parser.typed(data, place, int, "a whole number")
         if minimum is not None and number < minimum:
             raise place.error(f"{number} is too small", f"at least {minimum}")
@@ -65,9 +56,9 @@ def whole(*, minimum: int | None = None) -> Argument:
 
 
 def checked(check: Callable[[Any], Any], kind: str) -> Argument:
-    """A constant that a function checks and converts; the function raises ValueError(message, hint)."""
+    """Accept a constant that `check` accepts; it returns the argument or raises ValueError(message, hint)."""
 
-    def parse(_parser: "Parser", data: Any, place: Place) -> Any:
+    def parse(_parser: Parser, data: Any, place: Location) -> Any:
         try:
             return check(data)
         except ValueError as error:
@@ -76,37 +67,39 @@ def checked(check: Callable[[Any], Any], kind: str) -> Argument:
     return Argument(kind, parse)
 
 
-def _path(parser: "Parser", data: Any, place: Place) -> Node:
+def _path(parser: Parser, data: Any, place: Location) -> Node:
     return parser.path(data, place) if isinstance(data, str) else parser.directive(data, place)
 
 
-def _template(parser: "Parser", data: Any, place: Place) -> Node:
+def _template(parser: Parser, data: Any, place: Location) -> Node:
     return parser.template(data, place) if isinstance(data, str) else parser.directive(data, place)
 
 
 def _list_of(parse: Parse) -> Parse:
-    def parse_all(parser: "Parser", data: Any, place: Place) -> tuple[Any, ...]:
+    def parse_all(parser: Parser, data: Any, place: Location) -> tuple[Any, ...]:
         items = parser.typed(data, place, list, "a list")
         return tuple(parse(parser, item, place.at(index)) for index, item in enumerate(items))
 
     return parse_all
 
 
-def _object(parser: "Parser", data: Any, place: Place) -> Node:
+def _object(parser: Parser, data: Any, place: Location) -> Node:
     node = parser.value(data, place)
     if isinstance(node, Constant) or isinstance(data, list):
         raise place.error(f"this is an object or a directive, not {parser.type_of(data)}")
     return node
 
 
-def _plain_object(parser: "Parser", data: Any, place: Place) -> Node:
+def _plain_object(parser: Parser, data: Any, place: Location) -> Node:
     return parser.value(parser.typed(data, place, dict, "an object"), place)
 
 
 VALUE = Argument("value", lambda parser, data, place: parser.value(data, place))
 VALUES = Argument("list of values", _list_of(VALUE.parse))
 LITERAL = Argument(
-    "value, its strings as they are", lambda parser, data, place: parser.value(data, place, literal=True)
+    "value, its strings as they are",
+    lambda parser, data, place: parser.value(data, place, literal=True),
+    literal=True,
 )
 PATH = Argument("path", _path)
 TEMPLATE = Argument("template", _template)

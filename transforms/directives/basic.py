@@ -1,21 +1,23 @@
-"""Where values come from: paths, templates, constants, functions."""
+"""Directives for paths, templates and constants."""
 
-from transforms.codegen.emitter import Emitter, Expr
+from transforms.codegen.emitter import Emitter
+from transforms.codegen.writer import Expr
 from transforms.directives.arguments import LITERAL, PATH, TEMPLATE
 from transforms.directives.definition import directive
+from transforms.model.nodes import Constant, Node, PathNode, Template
 from transforms.runtime.access import read_dotted
 from transforms.runtime.text import render
-from transforms.tree import Constant, Node, Read, Template
 
 
 @directive(
     "@path",
+    from_segment=("@path",),
     short="path",
     arguments={"path": PATH},
 )
 def read_path(out: Emitter, path: Node) -> Expr:
-    """What a path finds in the event; of several places the list of all."""
-    if isinstance(path, Read):  # its text; a directive is a Call
+    """The value at a path in the event; the list of all values if the path can match several."""
+    if isinstance(path, PathNode):  # a fixed path; any other value is a Call
         return out.emit(path)
     return out.call(read_dotted, out.root.code, out.emit(path).code)
 
@@ -35,9 +37,10 @@ def fill_template(out: Emitter, template: Node) -> Expr:
 
 @directive(
     "@literal",
+    branches=("value",),
     short="value",
     arguments={"value": LITERAL},
 )
 def keep(out: Emitter, value: Node) -> Expr:
-    """The value as it stands, also where it looks like a path or template; directives in it still resolve."""
+    """The value unchanged, even if it looks like a path or template; directives in it still run."""
     return out.emit(value)

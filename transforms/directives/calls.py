@@ -1,4 +1,4 @@
-"""Functions that other packages bring."""
+"""The directive that calls functions of other packages."""
 
 from collections.abc import Callable, Mapping
 from difflib import get_close_matches
@@ -6,11 +6,12 @@ from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
-from transforms.codegen.emitter import Emitter, Expr
+from transforms.codegen.emitter import Emitter
+from transforms.codegen.writer import Expr
 from transforms.directives.arguments import VALUES, checked, optional
 from transforms.directives.definition import directive
+from transforms.model.nodes import Node
 from transforms.runtime.numbers import fitting
-from transforms.tree import Node
 
 GROUP = "turnout.functions"
 
@@ -31,7 +32,7 @@ def _function(name: Any) -> Callable[..., Any]:
     except Exception as error:  # noqa: BLE001 - another package's import may raise anything
         raise ValueError(f"the function {name!r} cannot be imported: {type(error).__name__}") from None
     if not callable(function):
-        raise ValueError(f"{installed[name].value} is no function")  # noqa: TRY004 - a mistake in a file
+        raise ValueError(f"{installed[name].value} is not a function")  # noqa: TRY004 - a mistake in a file
     return function
 
 
@@ -44,7 +45,7 @@ def _function(name: Any) -> Callable[..., Any]:
     },
 )
 def call_function(out: Emitter, function: Callable[..., Any], arguments: tuple[Node, ...] = ()) -> Expr:
-    """What a Python function of an installed package makes of the arguments, in which null stands for missing."""
+    """The result of a Python function of an installed package; missing arguments are passed as null."""
     codes = []
     for node in arguments:
         value = out.value(node)

@@ -1,19 +1,20 @@
-"""Casts, dates and hashes: what cannot be cast is missing."""
+"""Directives for casts, dates and hashes. Values that cannot be cast are missing."""
 
 import re
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-from transforms.codegen.emitter import Emitter, Expr
+from transforms.codegen.emitter import Emitter
+from transforms.codegen.writer import Expr
 from transforms.directives.arguments import VALUE, checked, choice, optional
 from transforms.directives.definition import directive
+from transforms.model.nodes import Node
 from transforms.runtime import casts, dates, hashes, normalizers
-from transforms.tree import Node
 
 
 def _cast(out: Emitter, node: Node, function: Callable[..., Any], *types: str) -> Expr:
-    """A value that is of one of these types already costs no call."""
+    """Cast a value; the function is called only if the value does not have one of these types."""
     value = out.variable(node)
     with out.indented(f"if {' and '.join(f'type({value.code}) is not {name}' for name in types)}:"):
         out.line(f"{value.code} = {out.function(function)}({value.code})")
@@ -23,44 +24,48 @@ def _cast(out: Emitter, node: Node, function: Callable[..., Any], *types: str) -
 @directive(
     "@number",
     gives="number",
+    casts=True,
     short="value",
     arguments={"value": VALUE},
 )
 def cast_to_number(out: Emitter, value: Node) -> Expr:
-    """A number, also of text that is one."""
+    """A number, or text that is a number."""
     return _cast(out, value, casts.number, "float", "int")
 
 
 @directive(
     "@integer",
     gives="integer",
+    casts=True,
     short="value",
     arguments={"value": VALUE},
 )
 def cast_to_integer(out: Emitter, value: Node) -> Expr:
-    """A whole number, also of text that is one; a fraction is cut off."""
+    """A whole number, or text that is a number; a fraction is cut off."""
     return _cast(out, value, casts.integer, "int")
 
 
 @directive(
     "@string",
     gives="string",
+    casts=True,
     short="value",
     arguments={"value": VALUE},
 )
 def cast_to_string(out: Emitter, value: Node) -> Expr:
-    """Text of text, a number or a boolean."""
+    """The text of a text, number or boolean."""
     return _cast(out, value, casts.string, "str")
 
 
 @directive(
     "@boolean",
     gives="boolean",
+    casts=True,
     short="value",
     arguments={"value": VALUE},
 )
 def cast_to_boolean(out: Emitter, value: Node) -> Expr:
-    """True or false, also of 1 and 0, `true`, `yes`, `on`, `1` and their opposites."""
+    """True or false, from booleans, 1 and 0, or the texts `true`, `yes`, `on`, `1` and their opposites."""
     return _cast(out, value, casts.boolean, "bool")
 
 
@@ -76,16 +81,19 @@ def _date_format(data: Any) -> str:
     if isinstance(data, str) and data in _DATE_FORMATS:
         return data
     if not isinstance(data, str) or "%" not in data:
-        raise ValueError(f"{data!r} is no date format", f"{', '.join(_DATE_FORMATS)}, or one like %Y-%m-%d")
+        raise ValueError(f"{data!r} is not a date format", f"{', '.join(_DATE_FORMATS)}, or one like %Y-%m-%d")
     if wrong := re.search(r"%(?![YmdHMSfyjzZBbAaIpUuVGW%])", data):
         code = data[wrong.start() : wrong.start() + 2]
-        raise ValueError(f"{data!r} has {code}, which is no part of a date", "as strftime has them: %Y-%m-%d %H:%M:%S")
+        raise ValueError(f"{data!r} has {code}, which is not a strftime code", "one like %Y-%m-%d %H:%M:%S")
     datetime(2026, 1, 2, tzinfo=UTC).strftime(data)
     return data
 
 
 @directive(
     "@date",
+    gives=lambda given: "integer" if str(given.get("to", "iso")).startswith("unix") else "string",
+    gives_hints=dict.fromkeys(("number", "integer"), "set to: unix, unix_ms or unix_us"),
+    casts=True,
     short="value",
     arguments={
         "value": VALUE,
@@ -93,7 +101,7 @@ def _date_format(data: Any) -> str:
     },
 )
 def write_date(out: Emitter, value: Node, to: str = "iso") -> Expr:
-    """A date of ISO 8601 text or of a number since 1970 (seconds, milliseconds or microseconds by its size), in UTC."""
+    """A date in UTC, from ISO 8601 text or a number since 1970 (seconds, milliseconds or microseconds by its size)."""
     code = out.emit(value).code
     if to in _DATE_FORMATS:
         return out.call(_DATE_FORMATS[to], code)
@@ -103,7 +111,7 @@ def write_date(out: Emitter, value: Node, to: str = "iso") -> Expr:
 def _country_code(data: Any) -> str:
     code = str(data).removeprefix("+") if isinstance(data, str | int) and not isinstance(data, bool) else ""
     if not re.fullmatch(r"[1-9][0-9]{0,3}", code):
-        raise ValueError(f"{data!r} is no country code", "one like 1 or 49")
+        raise ValueError(f"{data!r} is not a country code", "one like 1 or 49")
     return code
 
 
@@ -117,6 +125,8 @@ def _is_of_a_phone(given: Mapping[str, Any]) -> str | None:
     "@hash",
     check=_is_of_a_phone,
     gives="string",
+    casts=True,
+    hash_algorithm=lambda given: str(given.get("algorithm", "sha256")),
     short="value",
     arguments={
         "value": VALUE,
@@ -128,8 +138,8 @@ def _is_of_a_phone(given: Mapping[str, Any]) -> str | None:
 def hash_value(
     out: Emitter, value: Node, algorithm: str = "sha256", normalize: str = "none", country_code: str = ""
 ) -> Expr:
-    """A hash in hex of text or a number; what is such a hash already stays, and what `normalize` cannot make an email,
-    phone number and so on is missing.
+    """The hash of a text or number in hex. A value that is already such a hash is unchanged; a value that `normalize`
+    does not accept is missing.
     """
     return out.call(
         hashes.hashed,

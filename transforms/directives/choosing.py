@@ -1,14 +1,16 @@
-"""Choosing between values."""
+"""Directives that choose between values."""
 
 from collections.abc import Mapping
 from typing import Any
 
 from transforms.codegen import conditions
-from transforms.codegen.emitter import Emitter, Expr
+from transforms.codegen.emitter import Emitter
+from transforms.codegen.writer import Expr
 from transforms.directives.arguments import CONDITION, TABLE, VALUE, VALUES, optional
 from transforms.directives.definition import directive
+from transforms.model.nodes import Condition, Constant, Node
+from transforms.model.values import MISSING
 from transforms.runtime import shapes
-from transforms.tree import Condition, Constant, Node
 
 
 def _one_test(given: Mapping[str, Any]) -> str | None:
@@ -16,9 +18,22 @@ def _one_test(given: Mapping[str, Any]) -> str | None:
     return None if len(tests) == 1 else f"@if takes one of exists, blank and when, not {len(tests)}"
 
 
+def _branch_name(decided: Mapping[str, Any]) -> str:
+    if "exists" in decided:
+        holds = decided["exists"] is not MISSING and decided["exists"] is not None
+    elif "blank" in decided:
+        holds = not shapes.blank(decided["blank"])
+    else:
+        holds = bool(decided["when"])
+    return "then" if holds else "else"
+
+
 @directive(
     "@if",
     check=_one_test,
+    branches=("then", "else"),
+    decided_by=("exists", "blank", "when"),
+    choose=_branch_name,
     arguments={
         "exists": optional(VALUE),
         "blank": optional(VALUE),
@@ -36,8 +51,8 @@ def choose(
     then: Node | None = None,
     else_: Node | None = None,
 ) -> Expr:
-    """`then` if the value of `exists` is neither missing nor null, if that of `blank` is not blank (missing, null, '',
-    0, false, an empty list), or if the condition of `when` holds; otherwise `else`.
+    """`then` if `exists` is neither missing nor null, if `blank` is not blank (missing, null, '', 0, false, an empty
+    list), or if the condition `when` holds; otherwise `else`.
     """
     if exists:
         test = _is_given(out.variable(exists, absent="None"))
@@ -67,6 +82,8 @@ def _is_absent(value: Expr) -> str:
     "@default",
     "@coalesce",
     short="values",
+    branches=("values",),
+    takes_first=True,
     arguments={"values": VALUES},
 )
 def take_first(out: Emitter, values: tuple[Node, ...]) -> Expr:
@@ -91,9 +108,10 @@ def take_first(out: Emitter, values: tuple[Node, ...]) -> Expr:
 
 @directive(
     "@lookup",
+    decided_by=("key",),
     arguments={"table": TABLE, "key": VALUE, "default": optional(VALUE)},
 )
 def look_up(out: Emitter, table: dict[str, Any], key: Node, default: Node | None = None) -> Expr:
-    """The value that a table has for a key, else `default`."""
+    """The value of a key in a table; `default` if the table does not have the key."""
     fallback = out.emit(default) if default else Expr("MISSING")
     return out.call(shapes.lookup, out.constant(table, "TABLE"), out.emit(key).code, fallback.code)

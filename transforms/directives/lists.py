@@ -1,23 +1,26 @@
-"""Working on lists."""
+"""Directives for lists."""
 
-from transforms.codegen.emitter import Emitter, Expr
+from transforms.codegen.emitter import Emitter
+from transforms.codegen.writer import Expr
 from transforms.directives.arguments import PATH, VALUE, optional
 from transforms.directives.definition import directive
+from transforms.model.directive import Root
+from transforms.model.nodes import Node, ObjectNode
 from transforms.runtime import shapes
-from transforms.tree import Node, Shape
 
 
 @directive(
     "@each",
     "@arrayPath",
     gives="array",
-    rooted="shape",
+    root=Root(argument="shape", at="path", per_item=True),
+    from_segment=("@arrayPath",),
     short=("path", "shape"),
     arguments={"path": PATH, "shape": optional(VALUE)},
 )
 def map_each(out: Emitter, path: Node, shape: Node | None = None) -> Expr:
-    """A list with each item in a shape whose paths begin at the item; a single object counts as a list of one."""
-    if shape is None or (isinstance(shape, Shape) and not shape.entries):
+    """A list with `shape` applied to each item, where its paths start; a single object counts as a list of one."""
+    if shape is None or (isinstance(shape, ObjectNode) and not shape.entries):
         return out.emit(path)
     source = out.value(path)
     items = out.assign(source, out.name("items"))
@@ -33,12 +36,12 @@ def map_each(out: Emitter, path: Node, shape: Node | None = None) -> Expr:
 @directive(
     "@pluck",
     gives="array",
-    rooted="path",
+    root=Root(argument="path", at="value", per_item=True),
     short=("value", "path"),
     arguments={"value": VALUE, "path": PATH},
 )
 def pluck(out: Emitter, value: Node, path: Node) -> Expr:
-    """What a path finds in each item of a list."""
+    """The value at a path in each item of a list."""
     return map_each(out, value, path)
 
 
@@ -49,7 +52,7 @@ def pluck(out: Emitter, value: Node, path: Node) -> Expr:
     arguments={"value": VALUE},
 )
 def add_up(out: Emitter, value: Node) -> Expr:
-    """The sum of a list's numbers, also those in text; missing if it has none."""
+    """The sum of a list's numbers, including numbers in text; missing if it has no numbers."""
     return out.call(shapes.total, out.emit(value).code)
 
 
@@ -60,7 +63,7 @@ def add_up(out: Emitter, value: Node) -> Expr:
     arguments={"value": VALUE},
 )
 def count(out: Emitter, value: Node) -> Expr:
-    """How many items a list or keys an object has; 0 for null."""
+    """The number of items in a list or keys in an object; 0 for null."""
     return out.call(shapes.count, out.emit(value).code)
 
 
@@ -70,6 +73,6 @@ def count(out: Emitter, value: Node) -> Expr:
     arguments={"value": VALUE},
 )
 def drop_repeats(out: Emitter, value: Node) -> Expr:
-    """A list without repeats, in order."""
+    """A list without duplicates, in order."""
     expr = out.emit(value)
     return out.call(shapes.unique, expr.code, missing=expr.missing)

@@ -1,19 +1,20 @@
-"""Working on text."""
+"""Directives for text."""
 
 import re
 from collections.abc import Mapping
 from typing import Any
 
-from transforms.codegen.emitter import Emitter, Expr
+from transforms.codegen.emitter import Emitter
+from transforms.codegen.writer import Expr
 from transforms.directives.arguments import FLAG, VALUE, checked, choice, optional, text, whole
 from transforms.directives.definition import directive
-from transforms.regular_expressions import compile_expression, find_mistake
+from transforms.model.nodes import Node
 from transforms.runtime import text as texts
-from transforms.tree import Node
+from transforms.syntax.regular_expressions import compile_expression, find_mistake
 
 
 def _of_text(out: Emitter, node: Node, method: str) -> Expr:
-    """A method of text; what is not text stays as it is."""
+    """Call a method of a text; other values are unchanged."""
     value = out.variable(node, "text")
     return Expr(f"({value.code}{method} if type({value.code}) is str else {value.code})", value.missing)
 
@@ -23,7 +24,7 @@ def _of_text(out: Emitter, node: Node, method: str) -> Expr:
     arguments={"operator": choice("lower", "upper"), "value": VALUE},
 )
 def change_case(out: Emitter, operator: str, value: Node) -> Expr:
-    """Text in lower or upper case; what is not text stays as it is."""
+    """A text in lower or upper case; other values are unchanged."""
     return _of_text(out, value, {"lower": ".lower()", "upper": ".upper()"}[operator])
 
 
@@ -33,7 +34,7 @@ def change_case(out: Emitter, operator: str, value: Node) -> Expr:
     arguments={"value": VALUE},
 )
 def trim(out: Emitter, value: Node) -> Expr:
-    """Text without space around it; what is not text stays as it is."""
+    """A text without surrounding spaces; other values are unchanged."""
     return _of_text(out, value, ".strip()")
 
 
@@ -42,7 +43,7 @@ def trim(out: Emitter, value: Node) -> Expr:
     arguments={"value": VALUE, "length": whole(minimum=0)},
 )
 def truncate(out: Emitter, value: Node, length: int) -> Expr:
-    """The first characters of a text; what is not text stays as it is."""
+    """The first `length` characters of a text; other values are unchanged."""
     return _of_text(out, value, f"[:{length!r}]")
 
 
@@ -51,8 +52,8 @@ def truncate(out: Emitter, value: Node, length: int) -> Expr:
     arguments={"value": VALUE, "start": optional(whole()), "length": optional(whole(minimum=0))},
 )
 def cut_out(out: Emitter, value: Node, start: int = 0, length: int | None = None) -> Expr:
-    """Characters of a text from `start` (from 0; negative: from its end), `length` of them or up to its end; what is
-    not text stays as it is.
+    """`length` characters of a text from `start` (0 is the first, negative counts from the end), or all up to its end;
+    other values are unchanged.
     """
     end = "" if length is None else f"[:{length!r}]"
     return _of_text(out, value, f"[{start!r}:]{end}")
@@ -82,8 +83,8 @@ def replace_text(
     ignorecase: bool = False,
     global_: bool = True,
 ) -> Expr:
-    """Text with one string for another, never a regular expression; numbers and booleans count as text, anything else
-    gives ''.
+    """A text with a string replaced, never a regular expression; numbers and booleans count as text, other values
+    give ''.
     """
     expr = out.emit(value)
     for old, new in ((pattern, replacement), (pattern2, replacement2)):
@@ -104,7 +105,7 @@ def replace_text(
     arguments={"mode": choice("encode", "decode"), "value": VALUE},
 )
 def convert_json(out: Emitter, mode: str, value: Node) -> Expr:
-    """A value as JSON text, or the value of JSON text; text that is not JSON stays as it is."""
+    """A value as JSON text, or the value of JSON text; text that is not JSON is unchanged."""
     expr = out.emit(value)
     if mode == "encode":
         return out.call(texts.encode_json, expr.code)
@@ -117,7 +118,7 @@ def convert_json(out: Emitter, mode: str, value: Node) -> Expr:
     arguments={"value": VALUE, "separator": optional(text())},
 )
 def join(out: Emitter, value: Node, separator: str = ",") -> Expr:
-    """The items of a list as one text with `separator` between; missing and null ones are left out."""
+    """The items of a list joined by `separator`, without missing and null ones."""
     return out.call(texts.join, out.emit(value).code, out.constant(separator))
 
 
@@ -127,13 +128,13 @@ def join(out: Emitter, value: Node, separator: str = ",") -> Expr:
     arguments={"value": VALUE, "separator": text(empty=False)},
 )
 def split(out: Emitter, value: Node, separator: str) -> Expr:
-    """The list of a text's parts between separators."""
+    """A list of the parts of a text between separators."""
     return out.call(texts.split, out.emit(value).code, out.constant(separator))
 
 
 def _regular_expression(data: Any) -> Any:
     if not isinstance(data, str):
-        raise ValueError(f"{data!r} is no regular expression", "quote it")  # noqa: TRY004 - a mistake in a file
+        raise ValueError(f"{data!r} is not a regular expression", "quote it")  # noqa: TRY004 - a mistake in a file
     if mistake := find_mistake(data):
         hint = "RE2's syntax, without look-around and references"
         raise ValueError(f"{data!r} is not a regular expression: {mistake}", hint)
@@ -157,8 +158,8 @@ def _has_group(given: Mapping[str, Any]) -> str | None:
     },
 )
 def match(out: Emitter, value: Node, pattern: Any, group: int | None = None) -> Expr:
-    """What a regular expression (RE2, linear time) finds in a text: its `group`, by default the first if it has one,
-    else all.
+    """The match of a regular expression (RE2, linear time) in a text: its `group`, by default the first group, or the
+    whole match if it has no groups.
     """
     number = min(pattern.groups, 1) if group is None else group
     return out.call(texts.match_group, out.emit(value).code, out.constant(pattern, "PATTERN"), repr(number))

@@ -1,1 +1,1 @@
-"""What generated code calls: small pure functions over JSON values that never raise and never change their input."""
+"""Functions that generated code calls. They are small and pure, never raise and never change their input."""

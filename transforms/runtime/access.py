@@ -1,15 +1,16 @@
-"""Reading an event: the steps of a path that are more than one line of code."""
+"""Read an event: the segments of a path that need more than one line of code."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from transforms.errors import RuleError
-from transforms.paths import parse_loose_path
-from transforms.tree import MISSING, Index, Name
+from transforms.documents import RuleError
+from transforms.model.nodes import Index, Key
+from transforms.model.values import MISSING
+from transforms.syntax.paths import parse_loose_path
 
 
 class _Falsy:
-    """Members of null, false, 0 and '': whatever the name, the value itself, as in Segment's kit."""
+    """The members of null, false, 0 and '': for every name the value itself, as in Segment's mapping kit."""
 
     __slots__ = ("_value",)
 
@@ -27,7 +28,7 @@ class _Falsy:
 
 
 class _ListItems:
-    """Members of a list: its items, by names that are numbers (`products.0.price`)."""
+    """The members of a list: its items, by number (`products.0.price`)."""
 
     __slots__ = ("_items",)
 
@@ -45,7 +46,7 @@ class _ListItems:
 
 
 def _is_index(name: str) -> bool:
-    """Say whether a name is that of an item, which has no leading zeros."""
+    """Tell whether a name is the number of an item, without leading zeros."""
     return name.isdecimal() and name.isascii() and len(name) < 10 and (name[0] != "0" or name == "0")
 
 
@@ -54,7 +55,7 @@ _NULL = _Falsy(None)
 
 
 def members(value: Any) -> Any:
-    """Something to read from as from an object, for a value that is none, so that reading on needs no test."""
+    """Return an object to read members from, whatever the value is, so that reading on needs no test."""
     if value is None:
         return _NULL
     if type(value) is dict:
@@ -65,31 +66,31 @@ def members(value: Any) -> Any:
 
 
 def at(value: Any, index: int) -> Any:
-    """The item of a list; what is falsy stays what it is."""
+    """Return the item of a list; a falsy value is returned unchanged."""
     if type(value) is list:
         return value[index] if -len(value) <= index < len(value) else MISSING
     return MISSING if value or type(value) is dict else value
 
 
 def child(value: Any, name: str) -> Any:
-    """The member of an object, in a filter."""
+    """Return the member of an object, in a filter."""
     return value.get(name, MISSING) if type(value) is dict else MISSING
 
 
 def item(value: Any, index: int) -> Any:
-    """The item of a list, in a filter."""
+    """Return the item of a list, in a filter."""
     return value[index] if type(value) is list and -len(value) <= index < len(value) else MISSING
 
 
 def children(value: Any) -> Iterable[Any]:
-    """All members of an object or items of a list."""
+    """Return all members of an object or items of a list."""
     if type(value) is list:
         return value
     return value.values() if type(value) is dict else ()
 
 
 def descendants(value: Any) -> Iterable[Any]:
-    """The value and all below it, parents first; no recursion, so that depth is no matter."""
+    """Yield the value and all values below it, parents first. Uses no recursion, so depth is not limited."""
     stack = [value]
     while stack:
         value = stack.pop()
@@ -101,7 +102,7 @@ def descendants(value: Any) -> Iterable[Any]:
 
 
 def pick(value: Any, keys: Sequence[Any]) -> Iterable[Any]:
-    """Several members of an object, or items of a list, in the order asked for."""
+    """Return several members of an object or items of a list, in the order of the keys."""
     if type(value) is dict:
         return [value[key] for key in keys if key in value]
     if type(value) is list:
@@ -110,27 +111,27 @@ def pick(value: Any, keys: Sequence[Any]) -> Iterable[Any]:
 
 
 def cut(value: Any, start: int | None, stop: int | None, step: int | None) -> Sequence[Any]:
-    """A slice of a list."""
+    """Return a slice of a list."""
     return value[start:stop:step] if type(value) is list and step != 0 else ()
 
 
 def found(value: Any) -> Sequence[Any]:
-    """The value as a match, or none."""
+    """Return the value as the only match; no match if it is missing."""
     return () if value is MISSING else (value,)
 
 
 def path_length(value: Any) -> Any:
-    """JSONPath's `len`: of text, a list or an object."""
+    """Return JSONPath's `len` of a text, list or object."""
     return len(value) if isinstance(value, str | list | dict) else MISSING
 
 
 def path_keys(value: Any) -> Any:
-    """JSONPath's `keys`."""
+    """Return JSONPath's `keys` of an object."""
     return list(value) if type(value) is dict else MISSING
 
 
 def path_split(value: Any, separator: str, segment: str, maximum: int) -> Any:
-    """JSONPath's `split(separator, segment, maximum)`."""
+    """Return JSONPath's `split(separator, segment, maximum)` of a text."""
     if type(value) is not str:
         return MISSING
     parts = value.split(separator, maximum)
@@ -138,7 +139,7 @@ def path_split(value: Any, separator: str, segment: str, maximum: int) -> Any:
 
 
 def read_dotted(event: Any, path: Any) -> Any:
-    """Read a path that is only known once the event is; MISSING if it is not one of names and indexes."""
+    """Read a path that comes from the event itself; MISSING if it has more than names and indexes."""
     if type(path) is not str:
         return MISSING
     try:
@@ -147,7 +148,7 @@ def read_dotted(event: Any, path: Any) -> Any:
         return MISSING
     value = event
     for segment in segments:
-        if isinstance(segment, Name):
+        if isinstance(segment, Key):
             value = members(value).get(segment.name, MISSING)
         elif isinstance(segment, Index):
             value = at(value, segment.index)

@@ -4,9 +4,9 @@ import math
 import re
 from typing import Any
 
-from transforms.runtime.numbers import fits_json, fitting, leave_out
+from transforms.model.values import MISSING, fits_json
+from transforms.runtime.numbers import fitting, leave_out
 from transforms.runtime.text import text
-from transforms.tree import MISSING
 
 _NUMBER = re.compile(r"\s*[-+]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][-+]?[0-9]+)?\s*", re.ASCII)
 _WHOLE = re.compile(r"\s*[-+]?[0-9]+\s*", re.ASCII)

@@ -1,42 +1,22 @@
-"""Comparisons: a condition's, and those of JSONPath filters as RFC 9535 (2.3.5.2.2) has them."""
+"""Comparisons in conditions, and those in JSONPath filters (RFC 9535, 2.3.5.2.2)."""
 
-import re
-from functools import lru_cache
 from typing import Any
 
-from transforms.tree import MISSING
+from transforms.model.values import MISSING
 
 
 def length(value: Any) -> Any:
-    """Of text, a list or an object; missing otherwise."""
+    """Return the length of a text, list or object; MISSING for other values."""
     return len(value) if isinstance(value, str | list | dict) else MISSING
 
 
 def lowercase(value: Any) -> Any:
-    """Text in lower case; what is not text as it is."""
+    """Return a text in lower case, and any other value unchanged."""
     return value.lower() if type(value) is str else value
 
 
-LONGEST_WORDS = 200
-"""Characters of the longest text that has words; no name of an event is longer."""
-
-_SEPARATORS = re.compile(r"[\s_-]+")
-
-
-@lru_cache(4096)
-def _words(text: str) -> str:
-    return _SEPARATORS.sub("", text).casefold()
-
-
-def words(value: Any) -> Any:
-    """Return the words of a text, in which case, blanks, `_` and `-` do not matter; other values as they are."""
-    if type(value) is not str:
-        return value
-    return _words(value) if len(value) <= LONGEST_WORDS else ""
-
-
 def equal(left: Any, right: Any) -> bool:
-    """Deep equality of JSON values in which true is not 1; no recursion, so that depth is no matter."""
+    """Compare JSON values deeply; true does not equal 1. Uses no recursion, so depth is not limited."""
     pairs = [(left, right)]
     while pairs:
         left, right = pairs.pop()
@@ -57,7 +37,7 @@ def equal(left: Any, right: Any) -> bool:
 
 
 def less(left: Any, right: Any) -> bool:
-    """Of two numbers or two texts; false of anything else."""
+    """Tell whether one number or text comes before another; False for other values."""
     if type(left) is str and type(right) is str:
         return left < right
     numbers = (int, float)

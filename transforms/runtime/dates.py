@@ -1,10 +1,10 @@
-"""Points in time, from ISO 8601 or numbers."""
+"""Convert dates from ISO 8601 or numbers."""
 
 import re
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from transforms.tree import MISSING
+from transforms.model.values import MISSING
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _LONG_FRACTION = re.compile(r"(\.[0-9]{6})[0-9]+")
@@ -12,7 +12,7 @@ _DIGITS = re.compile(r"-?[0-9]{1,17}(?:\.[0-9]{1,9})?", re.ASCII)
 
 
 def _moment(value: Any) -> datetime | None:
-    """A moment of ISO 8601 text (UTC where it names no zone) or a number since 1970.
+    """Parse ISO 8601 text (UTC if it has no zone) or a number since 1970.
 
     A number under 10^11 is seconds, under 10^14 milliseconds, else microseconds: 10^11 seconds is the year 5138.
     """
@@ -34,7 +34,7 @@ def _moment(value: Any) -> datetime | None:
 
 
 def iso_date(value: Any) -> Any:
-    """RFC 3339 in UTC with milliseconds: `2026-01-02T03:04:05.678Z`."""
+    """Format a date as RFC 3339 in UTC with milliseconds: `2026-01-02T03:04:05.678Z`."""
     moment = _moment(value)
     try:
         return (
@@ -53,25 +53,25 @@ def _microseconds(value: Any) -> int | None:
 
 
 def unix_seconds(value: Any) -> Any:
-    """Whole seconds since 1970."""
+    """Return whole seconds since 1970."""
     count = _microseconds(value)
     return MISSING if count is None else count // 1_000_000
 
 
 def unix_milliseconds(value: Any) -> Any:
-    """Whole milliseconds since 1970."""
+    """Return whole milliseconds since 1970."""
     count = _microseconds(value)
     return MISSING if count is None else count // 1_000
 
 
 def unix_microseconds(value: Any) -> Any:
-    """Microseconds since 1970."""
+    """Return microseconds since 1970."""
     count = _microseconds(value)
     return MISSING if count is None else count
 
 
 def formatted_date(value: Any, layout: str) -> Any:
-    """By a strftime layout, in UTC."""
+    """Format a date by a strftime layout, in UTC."""
     moment = _moment(value)
     try:
         return moment.astimezone(UTC).strftime(layout) if moment else MISSING

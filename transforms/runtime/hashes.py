@@ -1,13 +1,13 @@
-"""Hashes of personal data."""
+"""Hash personal data."""
 
 import hashlib
 import re
 from collections.abc import Callable
 from typing import Any
 
+from transforms.model.values import MISSING
 from transforms.runtime.numbers import leave_out
 from transforms.runtime.text import text
-from transforms.tree import MISSING
 
 ALGORITHMS: dict[str, Callable[..., Any]] = {
     "sha256": hashlib.sha256,
@@ -21,7 +21,7 @@ _HEX = {
 
 
 def hashed(value: Any, algorithm: Callable[..., Any], normalize: Callable[..., str], *country_code: str) -> Any:
-    """Return the hash in hex; missing if the value is no text or number, or not what is to be hashed."""
+    """Return the hash in hex; MISSING if the value is not a text or number, or cannot be normalized."""
     if not isinstance(value, str | int | float) or isinstance(value, bool):
         return MISSING
     plain = text(value)

@@ -1,4 +1,4 @@
-"""Personal data in the form that vendors hash; each normalizer returns '' for a value that is not of its kind.
+"""Normalize personal data as vendors require before hashing; a normalizer returns '' for an invalid value.
 
 Sources: Meta, "Customer Information Parameters" of the Conversions API; Google, "Format your data" of enhanced
 conversions; TikTok, "Hash and normalize" of the Events API.
@@ -98,7 +98,7 @@ def _city(value: str) -> str:
 
 
 def _state(value: str) -> str:
-    """Return a state's name or code; of an ISO 3166-2 code (`US-NY`) what is behind the country."""
+    """Return the name or code of a state; from an ISO 3166-2 code (`US-NY`) the part after the country."""
     code = _STATE_CODE.fullmatch(value.strip())
     return _city(code[1] if code else value)
 
@@ -123,7 +123,7 @@ def _gender(value: str) -> str:
 
 
 def _date(value: str) -> str:
-    """Return YYYYMMDD; 03/04/1990 is a different day in different countries, so it is no date."""
+    """Return YYYYMMDD; 03/04/1990 is refused because it is ambiguous."""
     text = value.strip()
     if iso := _DATE.fullmatch(text):
         year, month, day = int(iso[1]), int(iso[3]), int(iso[4])

@@ -1,25 +1,16 @@
-"""Which numbers a payload may hold, and a count of the values that rules had to leave out."""
+"""Numbers that fit a payload, and a count of the values that rules had to leave out."""
 
 from collections import Counter
 from collections.abc import Sequence
-from math import isfinite
 from typing import Any
 
-from transforms.tree import MISSING
-
-MIN_INTEGER, MAX_INTEGER = -(2**63), 2**64 - 1
-"""What orjson, which writes the payloads, takes."""
+from transforms.model.values import MISSING, fits_json
 
 _left_out: Counter[str] = Counter()
 
 
-def fits_json(number: float) -> bool:
-    """Say whether a payload can hold this number."""
-    return isfinite(number) if type(number) is float else MIN_INTEGER <= number <= MAX_INTEGER
-
-
 def fitting(number: Any, directive: str) -> Any:
-    """Return the number, or MISSING and count it if a payload cannot hold it."""
+    """Return the number; if a payload cannot hold it, count it and return MISSING."""
     return number if number is MISSING or fits_json(number) else leave_out(directive)
 
 

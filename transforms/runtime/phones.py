@@ -1,4 +1,4 @@
-"""Phone numbers: from how people write them to digits with the country code (ITU-T E.164)."""
+"""Normalize phone numbers to digits with the country code (ITU-T E.164)."""
 
 import re
 import unicodedata
@@ -10,18 +10,18 @@ _WRITTEN = re.compile(r"\+?[\d\s().\-/\u2010-\u2015·]+")
 _PLAIN = re.compile(r"[+(]?[0-9][0-9 ().\-/]*")
 _SIGNS = re.compile(r"[^0-9]+")
 _NORTH_AMERICA = re.compile(r"1[2-9][0-9]{2}[2-9][0-9]{6}")
-_SHORTEST, _LONGEST = 7, 15
-_SHORTEST_WITHOUT_PLUS = 11
-"""Of a number of which nothing says that it has a country code: with ten digits most have none."""
+_MIN_DIGITS, _MAX_DIGITS = 7, 15
+_MIN_DIGITS_WITHOUT_PLUS = 11
+"""For numbers without `+` or `country_code`: most numbers with ten digits have no country code."""
 
 _PREFIXES = {"1": "011", "61": "0011", "81": "010"}
-"""What is dialled before a country code, where that is not 00."""
+"""International prefixes other than 00, by country code."""
 
 _TRUNKS = {"1": "1", "7": "8", "36": "06", "370": "8", "375": "8", "993": "8"}
-"""What is dialled before an area code within a country, where that is not 0."""
+"""Trunk prefixes other than 0, by country code."""
 
 _ZERO_STAYS = frozenset({"39", "225", "241", "242", "378"})
-"""Countries whose numbers may begin with 0 behind the country code."""
+"""Countries whose numbers may have a 0 after the country code."""
 
 _LENGTHS = {
     **dict.fromkeys(("1", "7", "30", "52", "57", "90", "91"), (10, 10)),
@@ -39,8 +39,8 @@ _LENGTHS = {
 def normalize_phone(value: str, country_code: str = "") -> str:
     """Return the digits with the country code and without `+`; '' if the value is not a phone number.
 
-    A number with `+`, 00 or 011 has its country code. Any other gets `country_code`, without the 0 (in North America
-    1) that is dialled before it within the country; if there is none, only a long number is taken to have its own.
+    A number with `+`, 00 or 011 has a country code. Any other number gets `country_code` in place of its trunk prefix
+    (0, in North America 1). Without `country_code`, only a long number is assumed to have one.
     """
     text = value.strip()
     if _PLAIN.fullmatch(text) and "(0)" not in text:
@@ -58,7 +58,7 @@ def normalize_phone(value: str, country_code: str = "") -> str:
         return _international(digits.removeprefix(prefix if digits.startswith(prefix) else "00"))
     if country_code:
         return _national(digits, country_code)
-    return _international(digits) if len(digits) >= _SHORTEST_WITHOUT_PLUS else ""
+    return _international(digits) if len(digits) >= _MIN_DIGITS_WITHOUT_PLUS else ""
 
 
 def _international(digits: str) -> str:
@@ -69,7 +69,7 @@ def _international(digits: str) -> str:
 
 
 def _code_of(digits: str) -> str:
-    """Return the country code that a number begins with, '' if it is none of `_LENGTHS`; no code begins another."""
+    """Return the country code at the start of a number, '' if it is unknown. No code is a prefix of another."""
     for length in (1, 2, 3):
         if digits[:length] in _LENGTHS:
             return digits[:length]
@@ -77,7 +77,7 @@ def _code_of(digits: str) -> str:
 
 
 def _national(digits: str, code: str) -> str:
-    """Return a number that is written as within its country, perhaps with the country code all the same."""
+    """Normalize a number in national form; it may have the country code anyway."""
     trunk = _TRUNKS.get(code, "" if code in _ZERO_STAYS else "0")
     if trunk and digits.startswith(trunk) and _is_valid(code + digits.removeprefix(trunk), code):
         return code + digits.removeprefix(trunk)
@@ -87,10 +87,10 @@ def _national(digits: str, code: str) -> str:
 
 
 def _is_valid(digits: str, code: str) -> bool:
-    if not _SHORTEST <= len(digits) <= _LONGEST or digits.startswith("0"):
+    if not _MIN_DIGITS <= len(digits) <= _MAX_DIGITS or digits.startswith("0"):
         return False
     if code == "1":
         return _NORTH_AMERICA.fullmatch(digits) is not None
-    least, most = _LENGTHS.get(code, (4, _LONGEST))
+    least, most = _LENGTHS.get(code, (4, _MAX_DIGITS))
     zero = digits[len(code) :].startswith("0") and bool(code) and code not in _ZERO_STAYS
     return not zero and least <= len(digits) - len(code) <= most

@@ -1,16 +1,16 @@
-"""Objects and lists as wholes."""
+"""Work on whole objects and lists."""
 
 from collections.abc import Sequence
 from typing import Any
 
+from transforms.model.values import MISSING
 from transforms.runtime.casts import number
 from transforms.runtime.numbers import fitting, leave_out
 from transforms.runtime.text import encode_json, text
-from transforms.tree import MISSING
 
 
 def flatten(value: Any, separator: str, omit_arrays: bool) -> dict[str, Any]:
-    """One object of all that is nested, its keys joined; what is no object or list is under ''."""
+    """Flatten nested values to one object with joined keys; a value that is not an object or list gets the key ''."""
     flat: dict[str, Any] = {}
     stack: list[tuple[str, Any]] = [("", value)]
     while stack:
@@ -27,7 +27,7 @@ def flatten(value: Any, separator: str, omit_arrays: bool) -> dict[str, Any]:
 
 
 def merge(*objects: Any) -> dict[str, Any]:
-    """The objects' keys in one, later ones over earlier; what is no object adds nothing."""
+    """Merge objects, later ones over earlier ones; ignore values that are not objects."""
     merged: dict[str, Any] = {}
     for each in objects:
         if type(each) is dict:
@@ -36,7 +36,7 @@ def merge(*objects: Any) -> dict[str, Any]:
 
 
 def without_nulls(value: Any) -> Any:
-    """The value without keys that hold null, at any depth of objects, not in lists; missing if it is null itself."""
+    """Return the value without keys that are null, in nested objects but not in lists; MISSING if it is null."""
     if value is None:
         return MISSING
     if type(value) is not dict:
@@ -55,24 +55,24 @@ def without_nulls(value: Any) -> Any:
 
 
 def blank(value: Any) -> bool:
-    """Missing, null, '', 0, false, and a list whose text is empty."""
+    """Tell whether a value is missing, null, '', 0, false, or a list whose text is empty."""
     return value is MISSING or not (text(value) if type(value) is list else value or type(value) is dict)
 
 
 def lookup(table: dict[str, Any], key: Any, default: Any) -> Any:
-    """The table's value for a key; numbers and booleans are looked up as text."""
+    """Return the table's value for a key; numbers and booleans are looked up as text."""
     return table.get(text(key), default) if isinstance(key, str | int | float) else default
 
 
 def as_list(value: Any) -> Sequence[Any]:
-    """The items of a list; a single value counts as a list of one, null and missing as none."""
+    """Return the items of a list; a single value counts as a list of one, null and missing as an empty list."""
     if type(value) is list:
         return value
     return () if value is None or value is MISSING else (value,)
 
 
 def total(value: Any) -> Any:
-    """The sum of a list's numbers, also those in text; missing if there are none."""
+    """Return the sum of a list's numbers, including numbers in text; MISSING if it has no numbers."""
     numbers = [each for each in map(number, as_list(value)) if each is not MISSING]
     try:
         return fitting(sum(numbers), "@sum") if numbers else MISSING
@@ -81,14 +81,14 @@ def total(value: Any) -> Any:
 
 
 def count(value: Any) -> Any:
-    """How many items a list or keys an object has; 0 for null, missing otherwise."""
+    """Return the number of items of a list or keys of an object; 0 for null, MISSING for other values."""
     if type(value) is list or type(value) is dict:
         return len(value)
     return 0 if value is None else MISSING
 
 
 def unique(value: Any) -> Any:
-    """A list without repeats, in order; 1, true and "1" are not the same."""
+    """Return a list without duplicates, in order; 1, true and "1" are different."""
     if type(value) is not list:
         return value
     seen: set[Any] = set()

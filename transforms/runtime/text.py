@@ -1,4 +1,4 @@
-"""Text of values, and values of text."""
+"""Convert values to text, and text to values."""
 
 import json
 import re
@@ -7,15 +7,14 @@ from typing import Any
 
 import orjson
 
-from transforms import regular_expressions
+from transforms.model.values import MISSING
 from transforms.runtime.access import read_dotted
-from transforms.tree import MISSING
-
-PLACEHOLDER = re.compile(r"\{\{\{([^{}]+)\}\}\}|\{\{([^{}]+)\}\}")
+from transforms.syntax import regular_expressions
+from transforms.syntax.templates import PLACEHOLDER
 
 
 def text(value: Any) -> str:
-    """A value within text, as JavaScript's String() and so Segment's templates have it; '' for null and missing."""
+    """Return the text of a value as JavaScript's String() and Segment's templates do; '' for null and missing."""
     if type(value) is str:
         return value
     if value is None or value is MISSING:
@@ -30,10 +29,10 @@ def text(value: Any) -> str:
 
 
 def _list_text(values: list[Any], known: dict[int, str]) -> str:
-    """Join items by commas, lists within lists too.
+    """Join items by commas, including the items of nested lists.
 
-    `known` has the texts of lists by id, so that a list which stands in several others is worked on once. There is no
-    recursion, so that depth does not matter.
+    `known` has the texts of lists by id, so that a list within several others is joined once. Uses no recursion, so
+    depth is not limited.
     """
     stack = [values]
     while stack:
@@ -67,19 +66,19 @@ def _number_text(value: float) -> str:
 
 
 def render(event: Any, template: Any) -> Any:
-    """A template that is only known once the event is."""
+    """Fill a template that comes from the event itself."""
     if type(template) is not str:
         return MISSING
     return PLACEHOLDER.sub(lambda match: text(read_dotted(event, (match[1] or match[2]).strip())), template)
 
 
 def replace(value: Any, pattern: str, replacement: str, count: int) -> str:
-    """Text with one string for another; numbers and booleans count as text, all else gives ''."""
+    """Replace a string in a text; numbers and booleans count as text, other values give ''."""
     return _replaceable(value).replace(pattern, replacement, count)
 
 
 def replace_any_case(value: Any, pattern: "re.Pattern[str]", replacement: str, count: int) -> str:
-    """As `replace`, whatever the case; count 0 means all."""
+    """Replace a string regardless of case; count 0 means all."""
     return pattern.sub(lambda _: replacement, _replaceable(value), count)
 
 
@@ -88,7 +87,7 @@ def _replaceable(value: Any) -> str:
 
 
 def encode_json(value: Any) -> Any:
-    """Compact JSON text."""
+    """Return compact JSON text; MISSING if the value cannot be encoded."""
     if value is MISSING:
         return MISSING
     try:
@@ -102,7 +101,7 @@ def encode_json(value: Any) -> Any:
 
 
 def decode_json(value: Any) -> Any:
-    """The value of JSON text; what is not such text stays as it is."""
+    """Return the value of JSON text; other values are returned unchanged."""
     if type(value) is not str:
         return value
     try:
@@ -112,7 +111,7 @@ def decode_json(value: Any) -> Any:
 
 
 def join(values: Any, separator: str) -> Any:
-    """The items as one text; null and missing ones are left out."""
+    """Join items to one text, without null and missing ones."""
     if type(values) is not list:
         return values if values is MISSING or values is None else text(values)
     known: dict[int, str] = {}
@@ -122,12 +121,12 @@ def join(values: Any, separator: str) -> Any:
 
 
 def split(value: Any, separator: str) -> Any:
-    """The parts of a text."""
+    """Split a text; MISSING for other values."""
     return value.split(separator) if type(value) is str else MISSING
 
 
 def glob(value: Any, pieces: Sequence[str]) -> bool:
-    """Whether text is made of these pieces in order with anything between them, in linear time."""
+    """Tell whether a text consists of these pieces in order, with anything between them, in linear time."""
     if type(value) is not str or not value.startswith(pieces[0]):
         return False
     start = len(pieces[0])
@@ -143,7 +142,7 @@ def glob(value: Any, pieces: Sequence[str]) -> bool:
 
 
 def match_group(value: Any, pattern: Any, group: int) -> Any:
-    """What a group of a regular expression found in a text, or missing."""
+    """Return the text that a group of a regular expression matched; MISSING if it did not match."""
     if type(value) is not str:
         return MISSING
     match = regular_expressions.search(pattern, value)
@@ -153,5 +152,5 @@ def match_group(value: Any, pattern: Any, group: int) -> Any:
 
 
 def search(value: Any, pattern: Any) -> bool:
-    """Whether a regular expression is found in a text."""
+    """Tell whether a regular expression matches anywhere in a text."""
     return type(value) is str and regular_expressions.search(pattern, value) is not None

@@ -207,7 +207,7 @@ def test_faults_from_the_command_line(tmp_path):
         ("[", "faults:2:1: not YAML"),
         ("5", "list"),
         ("{status: 500, body: " + "[" * 2000, "faults:1:84: nested more than 64 levels deep"),
-        ("{status: 500, status: 503}", "the key 'status' is there twice"),
+        ("{status: 500, status: 503}", "the key 'status' is defined twice"),
         ("{status: 2026-99-99}", "0.status"),
     ],
 )

@@ -1,4 +1,4 @@
-"""What jsonpath-ng reads in a JSONPath, as our tree: the second opinion on each path that is more than plain names."""
+"""Read paths with jsonpath-ng: a second opinion on every path with more than plain names."""
 
 import warnings
 from collections.abc import Iterator
@@ -8,7 +8,7 @@ from typing import Any
 from jsonpath_ng import JSONPath
 from jsonpath_ng.ext.parser import ExtendedJsonPathParser
 
-from transforms.tree import (
+from transforms.model.nodes import (
     AllOf,
     AnyOf,
     Children,
@@ -18,9 +18,9 @@ from transforms.tree import (
     Filter,
     Function,
     Index,
-    Name,
+    JsonPath,
+    Key,
     NoneOf,
-    Path,
     Segment,
     Several,
     Slice,
@@ -33,7 +33,7 @@ class NotReadError(Exception):
     """jsonpath-ng cannot read the text, or reads something in it that rules do not have."""
 
 
-def read_path(text: str) -> Path:
+def read_path(text: str) -> JsonPath:
     """Return the path that jsonpath-ng reads in a text; raises NotReadError."""
     try:
         with warnings.catch_warnings():
@@ -41,7 +41,7 @@ def read_path(text: str) -> Path:
             tree = _parser().parse(text)
     except Exception as error:  # its productions raise anything
         raise NotReadError(type(error).__name__) from error
-    return Path(tuple(_segments(tree)))
+    return JsonPath(tuple(_segments(tree)))
 
 
 @cache
@@ -68,7 +68,7 @@ def _segment(tree: Any) -> Segment:
         case "Fields" if tree.fields == ("*",):
             return Children()
         case "Fields":
-            return Name(tree.fields[0]) if len(tree.fields) == 1 else Several(tuple(tree.fields))
+            return Key(tree.fields[0]) if len(tree.fields) == 1 else Several(tuple(tree.fields))
         case "Index":
             return Index(tree.indices[0]) if len(tree.indices) == 1 else Several(tuple(tree.indices))
         case "Slice" if tree.start is tree.end is tree.step is None:
@@ -108,10 +108,10 @@ def _test(tree: Any) -> Test:
             return Exists(_operand(tree))
 
 
-def _operand(tree: Any) -> Path:
+def _operand(tree: Any) -> JsonPath:
     root = tree
     while hasattr(root, "left"):
         root = root.left
     if type(root).__name__ not in {"Root", "This"}:
         raise NotReadError("a name without `@`")
-    return Path(tuple(_segments(tree)), from_root=type(root).__name__ == "Root")
+    return JsonPath(tuple(_segments(tree)), from_root=type(root).__name__ == "Root")

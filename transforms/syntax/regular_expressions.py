@@ -1,4 +1,4 @@
-"""Regular expressions by RE2, which takes linear time."""
+"""Regular expressions with RE2, which takes linear time."""
 
 import re
 from typing import Any
@@ -11,7 +11,7 @@ _SURROGATES = re.compile("[\ud800-\udfff]")
 
 
 def find_mistake(expression: str) -> str | None:
-    """Say what is wrong with an expression, None if nothing is."""
+    """Return the error in an expression; None if it is valid."""
     try:
         re2.compile(expression, _OPTIONS)
     except re2.error as error:
@@ -23,12 +23,12 @@ def find_mistake(expression: str) -> str | None:
 
 
 def compile_expression(expression: str) -> Any:
-    """Compile an expression without a mistake."""
+    """Compile a valid expression."""
     return re2.compile(expression, _OPTIONS)
 
 
 def search(pattern: Any, text: str) -> Any:
-    """Return the first match in a text, None if there is none; a lone surrogate is read as U+FFFD."""
+    """Return the first match in a text; None if nothing matches; a lone surrogate is read as U+FFFD."""
     try:
         return pattern.search(text)
     except UnicodeEncodeError:

@@ -1,4 +1,4 @@
-"""Text to conditions: Segment's filter query language, as `deploy/docs/rules.md` says where it differs.
+"""Parse conditions: Segment's filter query language; `deploy/docs/rules.md` lists the differences.
 
 condition  = all {"or" all}
 all        = one {"and" one}, in capitals too
@@ -14,25 +14,25 @@ from collections.abc import Callable, Sequence
 from difflib import get_close_matches
 from typing import NamedTuple
 
-from transforms.errors import RuleError
-from transforms.paths import parse_path
-from transforms.runtime.comparisons import words
-from transforms.tree import (
+from transforms.documents import RuleError
+from transforms.model.nodes import (
     And,
     Compare,
     Condition,
     Contains,
+    JsonPath,
+    Key,
     Matches,
-    Name,
     Not,
     OneOf,
     Operand,
     Or,
-    Path,
     Present,
 )
+from transforms.model.values import words
+from transforms.syntax.paths import parse_path
 
-MAX_LENGTH = 20_000
+MAX_CHARACTERS = 20_000
 MAX_DEPTH = 32
 
 _TOKEN = re.compile(
@@ -51,7 +51,7 @@ _WRAPPERS = {"length", "lowercase", "words"}
 _TESTS = {"contains", "match", "exists"}
 _FUNCTIONS = [*_WRAPPERS, *_TESTS]
 _KEYWORDS = {"or", "in"}
-_OR_HINT = 'write "or", or "and" if that is what Segment is to go on doing: it reads OR in capitals as and'
+_OR_HINT = 'write "or"; Segment reads OR in capitals as and, so write "and" to keep what it does'
 
 
 class _Token(NamedTuple):
@@ -61,8 +61,8 @@ class _Token(NamedTuple):
 
 
 def parse_condition(text: str, error: Callable[[str, str | None, int], RuleError] | None = None) -> Condition:
-    """A condition; a mistake is raised as what `error(message, hint, offset)` makes of it."""
-    return _Parser(text, error or _in_text(text)).parse()
+    """Parse a condition; raises the exception that `error(message, hint, offset)` returns."""
+    return _ConditionParser(text, error or _in_text(text)).parse()
 
 
 def _in_text(text: str) -> Callable[[str, str | None, int], RuleError]:
@@ -73,7 +73,7 @@ def _in_text(text: str) -> Callable[[str, str | None, int], RuleError]:
     return error
 
 
-class _Parser:
+class _ConditionParser:
     def __init__(self, text: str, error: Callable[[str, str | None, int], RuleError]) -> None:
         self._text = text
         self._error = error
@@ -82,8 +82,8 @@ class _Parser:
         self._depth = 0
 
     def parse(self) -> Condition:
-        if len(self._text) > MAX_LENGTH:
-            raise self._error(f"the condition is longer than {MAX_LENGTH:,} characters", "split the rule", 0)
+        if len(self._text) > MAX_CHARACTERS:
+            raise self._error(f"the condition is longer than {MAX_CHARACTERS:,} characters", "split the rule", 0)
         self._tokens = self._tokenize()
         condition = self._any()
         token = self._token
@@ -111,7 +111,7 @@ class _Parser:
         return tokens
 
     def _path_end(self, start: int) -> int:
-        """Where a JSONPath ends: at a space, comma, bracket or operator outside its own brackets and quotes."""
+        """Return where a JSONPath ends: at a space, comma, bracket or operator outside its own brackets and quotes."""
         closing: list[str] = []
         quote = ""
         at = start + 1
@@ -136,14 +136,14 @@ class _Parser:
         return self._tokens[self._at]
 
     def _take(self, *texts: str) -> bool:
-        """Go past the next token if it is one of these words or signs."""
+        """Consume the next token if it is one of these words or signs."""
         if self._token.text in texts and self._token.kind in {"word", "mark", "operator"}:
             self._at += 1
             return True
         return False
 
     def _take_and(self) -> bool:
-        """Go past an `and` in any case, as Segment does."""
+        """Consume an `and` in any case, as Segment does."""
         taken = self._token.kind == "word" and self._token.text.lower() == "and"
         self._at += taken
         return taken
@@ -188,7 +188,7 @@ class _Parser:
             self._depth -= 1
 
     def _negated(self) -> Condition:
-        """After `!`: as with Segment, `!contains(…)` and `!match(…)` are false of what is no text; `!(…)` negates."""
+        """Parse what follows `!`: as in Segment, `!contains(…)` and `!match(…)` are false if the value is not text."""
         if self._token.kind == "word" and self._token.text in {"contains", "match"} and self._is_call():
             test = self._test()
             if isinstance(test, Contains):
@@ -276,7 +276,7 @@ class _Parser:
         if token.text in {"and", "or", "in", *_CONSTANTS}:
             raise self._unexpected("a field")
         self._at += 1
-        return Operand(Path(tuple(Name(name) for name in _names(token.text))))
+        return Operand(JsonPath(tuple(Key(name) for name in _names(token.text))))
 
     def _wrapped(self) -> Operand:
         token = self._token
@@ -285,7 +285,7 @@ class _Parser:
             hint = f"did you mean {close[0]}?" if close else f"there are {', '.join(sorted(_FUNCTIONS))}"
             if token.text in _TESTS:
                 hint = f"{token.text}(…) is a condition by itself"
-            raise self._error(f"{token.text}() is no function of a field", hint, token.offset)
+            raise self._error(f"{token.text}() is not a function of a field", hint, token.offset)
         self._at += 2
         operand = self._operand()
         if operand.through:
@@ -323,7 +323,7 @@ class _Parser:
 
 
 def _names(word: str) -> list[str]:
-    """The names of a dotted field, in which a backslash keeps the next character as it is."""
+    """Split a dotted field into names; a backslash escapes the next character."""
     return [re.sub(r"\\(.)", r"\1", name, flags=re.DOTALL) for name in re.findall(r"(?:[^.\\]|\\.)+", word, re.DOTALL)]
 
 

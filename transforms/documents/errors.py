@@ -1,7 +1,7 @@
 class RuleError(Exception):
-    """A mistake in a configuration file: what is wrong, where, and what would be right.
+    """An error in a configuration file: what is wrong, where, and how to fix it.
 
-    `line` and `column` count from 1; `path` is the file. All three are None where the text has no place of its own.
+    `line` and `column` count from 1; `path` is the file. All three are None if the text does not come from a file.
     """
 
     def __init__(

@@ -1,32 +1,37 @@
-"""One mapping or condition to a function."""
+"""Compile one mapping or condition to a function."""
 
 from collections.abc import Callable
 from typing import Any
 
 from transforms.codegen import conditions
 from transforms.codegen.emitter import Emitter
-from transforms.conditions import parse_condition
-from transforms.documents import Document
-from transforms.errors import RuleError
-from transforms.parser import Parser
-from transforms.tree import Node, Place
+from transforms.directives import DIRECTIVES
+from transforms.documents import Document, Location, RuleError
+from transforms.model.nodes import Node
+from transforms.syntax.conditions import parse_condition
+from transforms.syntax.parser import Parser
 
 # Segment's kit keeps a directive for the whole mapping under this key.
 _ROOT_DIRECTIVE = "__segment_internal_directive"
 
 
 def compile_mapping(mapping: Any, *, source: Document | str | None = None) -> Callable[[Any], Any]:
-    """A function from an event (an object) to the mapped value, MISSING if there is none.
+    """Compile a mapping to a function from an event (an object) to the mapped value, MISSING if there is none.
 
-    `mapping` is plain data as YAML or JSON gives it; `source` the document that it is, for the place of mistakes, or
-    its file's name. Raises RuleError. The function never raises on an object, never changes it, and may share parts of
-    it with its result.
+    The function never raises for an object and never changes it; its result may share parts with it.
+
+    Args:
+        mapping: Plain data as read from YAML or JSON.
+        source: The document of the mapping, for the position of errors, or the name of its file.
+
+    Raises:
+        RuleError: The mapping has an error.
     """
     document = source if isinstance(source, Document) else None
     title = document.path if document else str(source or "mapping")
     errors: list[RuleError] = []
     try:
-        node = Parser(errors).value(_with_root_directive(mapping), Place(document))
+        node = Parser(errors, DIRECTIVES).value(_with_root_directive(mapping), Location(document))
         if errors:
             raise errors[0]
         return compile_node(node, title)
@@ -36,7 +41,7 @@ def compile_mapping(mapping: Any, *, source: Document | str | None = None) -> Ca
 
 
 def compile_condition(text: str) -> Callable[[Any], bool]:
-    """A function from an event (an object) to whether the condition holds. Raises RuleError."""
+    """Compile a condition to a function that tells whether it holds for an event (an object). Raises RuleError."""
     if not isinstance(text, str):
         raise RuleError(f"a condition is a string, not {Parser.type_of(text)}")
     condition = parse_condition(text)
@@ -50,7 +55,7 @@ def compile_condition(text: str) -> Callable[[Any], bool]:
 
 
 def compile_node(node: Node, title: str) -> Callable[[Any], Any]:
-    """A function of an event for a parsed mapping."""
+    """Compile a parsed mapping to a function of an event."""
     out = Emitter()
     with out.function_body("def mapping(event):"):
         with out.indented("if type(event) is not dict:"):
@@ -61,7 +66,7 @@ def compile_node(node: Node, title: str) -> Callable[[Any], Any]:
 
 
 def refuse(event: Any) -> None:
-    """An event is an object; anything else is the caller's mistake."""
+    """Raise RuleError for an event that is not an object."""
     raise RuleError(f"an event is an object, not {Parser.type_of(event)}")
 
 

@@ -9,8 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests import fuzzing
-from transforms import RuleError, documents
+from transforms import RuleError
 from transforms.documents import Document
+from transforms.documents import document as reader
 
 
 def read(text):
@@ -71,7 +72,7 @@ BOMB = "a0: &a0 [x, x, x, x, x, x, x, x, x]\n" + "".join(
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("a: 1\nb: 2\na: 3", "file.yaml:3:1: the key 'a' is there twice, on lines 1 and 3 (keep one of them)"),
+        ("a: 1\nb: 2\na: 3", "file.yaml:3:1: the key 'a' is defined twice, on lines 1 and 3 (keep one of them)"),
         (
             "a: !!python/object:os.system x",
             "file.yaml:1:4: a tag: tag:yaml.org,2002:python/object:os.system (quote the value if it begins with `!`)",
@@ -84,7 +85,7 @@ BOMB = "a0: &a0 [x, x, x, x, x, x, x, x, x]\n" + "".join(
         ("a: -.inf", "file.yaml:1:4: -.inf is a number that JSON does not have (quote it if it is text)"),
         ("a: 1e999", "file.yaml:1:4: the number 1e999 is out of range (quote it if it is text)"),
         ("a: " + "9" * 301, f"file.yaml:1:4: the number {'9' * 40}… is out of range (quote it if it is text)"),
-        ("<<: {a: 1}", "file.yaml:1:1: a merge key: YAML 1.2 has none (write the keys out, or quote it)"),
+        ("<<: {a: 1}", "file.yaml:1:1: a merge key, which YAML 1.2 does not have (write the keys out, or quote it)"),
         ("a: &x [*x]", "file.yaml:1:8: the alias *x contains itself (write the value out)"),
         ("a: *x", "file.yaml:1:4: the alias *x has no anchor before it (write &x)"),
         (BOMB, "file.yaml:5:35: aliases unfold to more than 50,000 values (write the values out)"),
@@ -97,7 +98,10 @@ BOMB = "a0: &a0 [x, x, x, x, x, x, x, x, x]\n" + "".join(
             f"a: &x {'[' * 40}{']' * 40}\nb: {'[' * 40}*x{']' * 40}",
             "file.yaml:2:44: nested more than 64 levels deep (flatten it)",
         ),
-        ("a: 1\n--- \nb: 2", "file.yaml:3:1: a second document in the file (one document a file: take out the `---`)"),
+        (
+            "a: 1\n--- \nb: 2",
+            "file.yaml:3:1: a second document in the file (use one document per file: remove the `---`)",
+        ),
         (
             'when: event = "A: B"',
             (
@@ -160,7 +164,7 @@ PARSERS = {"libyaml": yaml.CSafeLoader, "python": yaml.SafeLoader}
 )
 def test_depth_is_refused_with_either_parser(text, column, parser, monkeypatch):
     """Nesting is refused at the 65th level, whatever limit the parser has."""
-    monkeypatch.setattr(documents, "LOADER", PARSERS[parser])
+    monkeypatch.setattr(reader, "LOADER", PARSERS[parser])
     with pytest.raises(RuleError) as caught:
         read(text)
     assert str(caught.value) == f"file.yaml:1:{column}: nested more than 64 levels deep (flatten it)"
@@ -169,7 +173,7 @@ def test_depth_is_refused_with_either_parser(text, column, parser, monkeypatch):
 @pytest.mark.parametrize("parser", PARSERS)
 def test_half_a_character_is_refused(parser, monkeypatch):
     """An escape that JSON in UTF-8 cannot hold is refused by either parser."""
-    monkeypatch.setattr(documents, "LOADER", PARSERS[parser])
+    monkeypatch.setattr(reader, "LOADER", PARSERS[parser])
     with pytest.raises(RuleError, match=r"^file\.yaml:1:"):
         read('"\\ud800"')
 
@@ -183,7 +187,7 @@ def test_anything_the_parser_raises_is_a_mistake(error, monkeypatch):
         yield from events[:6]
         raise error
 
-    monkeypatch.setattr(documents.yaml, "parse", parse)
+    monkeypatch.setattr(reader.yaml, "parse", parse)
     with pytest.raises(RuleError, match=r"^file\.yaml:2:4: not YAML: "):
         read("a:\n  b: 1\n")
 
@@ -194,7 +198,7 @@ def test_anything_the_parser_raises_is_a_mistake(error, monkeypatch):
 def test_any_text_is_read_or_refused(parser, parts):
     """A text is a document or a mistake with its place, and never another exception."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(documents, "LOADER", PARSERS[parser])
+        patch.setattr(reader, "LOADER", PARSERS[parser])
         mistake = None
         try:
             read("".join(parts))

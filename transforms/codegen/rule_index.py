@@ -1,24 +1,24 @@
-"""Which rules an event's `type` and `event` leave in question: looked up in a table, not tried one after another."""
+"""Index rules by `type` and `event`, so that an event's rules are looked up instead of tried one after another."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from transforms.runtime.comparisons import words
-from transforms.tree import And, Compare, Condition, Name, OneOf, Operand, Or, Path
+from transforms.model.nodes import And, Compare, Condition, JsonPath, Key, OneOf, Operand, Or
+from transforms.model.values import words
 
-_TYPE = Operand(Path((Name("type"),)))
-_EVENT = Operand(Path((Name("event"),)))
-_EVENT_WORDS = Operand(Path((Name("event"),)), "words")
+_TYPE = Operand(JsonPath((Key("type"),)))
+_EVENT = Operand(JsonPath((Key("event"),)))
+_EVENT_WORDS = Operand(JsonPath((Key("event"),)), "words")
 Texts = frozenset[str] | None
-"""The values that a field may have; None: any."""
+"""The texts that a field may have; None if any."""
 
 
 @dataclass(frozen=True, slots=True)
-class Reach:
-    """The types and event names at which a rule may match, and what of its condition is then still to be tested.
+class Selector:
+    """The event types and names that a rule can match, and the rest of its condition.
 
-    Names are given exactly by `events`, or in any spelling by `words`; `spellings` are those that the rule has.
+    `events` has exact names, `words` names in any spelling, and `spellings` the spellings in the rule.
     """
 
     types: Texts
@@ -29,26 +29,26 @@ class Reach:
 
     @property
     def impossible(self) -> bool:
-        """Whether no event can match: two tests exclude each other."""
+        """Whether no event can match because two parts of the condition exclude each other."""
         return frozenset() in (self.types, self.events, self.words)
 
-    def admits(self, name: str) -> bool:
-        """Tell whether an event of this name may match."""
+    def allows(self, name: str) -> bool:
+        """Tell whether an event with this name may match."""
         return (self.events is None or name in self.events) and (self.words is None or words(name) in self.words)
 
-    def covers(self, other: "Reach") -> bool:
-        """Whether it matches whatever the other one does."""
+    def covers(self, other: "Selector") -> bool:
+        """Tell whether this rule matches every event that the other one matches."""
         if self.rest is not None or not _within(other.types, self.types):
             return False
         if self.words is not None and other.words is None:
-            return other.events is not None and all(map(self.admits, other.events))
+            return other.events is not None and all(map(self.allows, other.events))
         return _within(other.events, self.events) and _within(other.words, self.words)
 
 
-def reach(condition: Condition | None) -> Reach:
-    """What a condition says of `type` and `event`."""
+def derive_selector(condition: Condition | None) -> Selector:
+    """Derive from a condition which types and event names can match."""
     if condition is None:
-        return Reach(None, None, None)
+        return Selector(None, None, None)
     found: dict[Operand, Texts] = dict.fromkeys((_TYPE, _EVENT, _EVENT_WORDS))
     spellings: frozenset[str] = frozenset()
     rest: list[Condition] = []
@@ -65,7 +65,7 @@ def reach(condition: Condition | None) -> Reach:
     types, events, in_words = found.values()
     if events is not None and in_words is not None:
         events, in_words = frozenset(name for name in events if words(name) in in_words), None
-    return Reach(types, events, left, in_words, spellings)
+    return Selector(types, events, left, in_words, spellings)
 
 
 def _conjuncts(condition: Condition) -> Iterator[Condition]:
@@ -77,7 +77,7 @@ def _conjuncts(condition: Condition) -> Iterator[Condition]:
 
 
 def _texts(condition: Condition, field: Operand) -> Texts:
-    """The texts that the field must have one of for the condition to hold; None if it may hold with any."""
+    """Return the texts with which the condition can hold; None if it can hold with any."""
     match condition:
         case Compare(operand=operand, operator="=", value=str(text)) if operand == field:
             return frozenset({text})
@@ -96,7 +96,7 @@ def _texts(condition: Condition, field: Operand) -> Texts:
 
 
 def _is_exact(condition: Condition, field: Operand) -> bool:
-    """Whether the condition says nothing but which texts the field may have."""
+    """Tell whether the condition tests nothing but the texts of the field."""
     match condition:
         case Compare() | OneOf():
             return _texts(condition, field) is not None
@@ -116,13 +116,13 @@ def _within(inner: Texts, outer: Texts) -> bool:
 
 
 ByEvent = tuple[dict[str, tuple[Any, ...]], dict[str, tuple[Any, ...]], tuple[Any, ...]]
-"""Targets by the event's exact name, else by its words, else for any other event."""
+"""Targets by exact event name, by words, and for any other event."""
 
 
-def table(reaches: Sequence[Reach], targets: Sequence[Any]) -> tuple[dict[str, ByEvent], ByEvent]:
-    """By type, then by event name, the targets in question in order; beside each table those for any other value."""
-    types = dict.fromkeys(text for each in reaches for text in sorted(each.types or ()))
-    pairs = list(zip(reaches, targets, strict=True))
+def make_table(selectors: Sequence[Selector], targets: Sequence[Any]) -> tuple[dict[str, ByEvent], ByEvent]:
+    """Return the candidate targets by type, then by event name, in order; and the targets for any other type."""
+    types = dict.fromkeys(text for each in selectors for text in sorted(each.types or ()))
+    pairs = list(zip(selectors, targets, strict=True))
     return (
         {
             name: _by_event([(each, target) for each, target in pairs if _within(frozenset({name}), each.types)])
@@ -132,12 +132,12 @@ def table(reaches: Sequence[Reach], targets: Sequence[Any]) -> tuple[dict[str, B
     )
 
 
-def _by_event(pairs: Sequence[tuple[Reach, Any]]) -> ByEvent:
+def _by_event(pairs: Sequence[tuple[Selector, Any]]) -> ByEvent:
     # A name in words is looked up exactly first, since most events have the spelling of the rule.
     names = {name for each, _ in pairs for name in (*(each.events or ()), *each.spellings)}
     spelled = {text for each, _ in pairs for text in each.words or ()}
     return (
-        {name: tuple(target for each, target in pairs if each.admits(name)) for name in sorted(names)},
+        {name: tuple(target for each, target in pairs if each.allows(name)) for name in sorted(names)},
         {
             text: tuple(
                 target for each, target in pairs if each.events is None and (each.words is None or text in each.words)

@@ -51,7 +51,7 @@ def test_mistakes_of_plain_data_name_their_keys():
     """A mistake in plain data says by which keys it is reached, and in which file where that is named."""
     with pytest.raises(RuleError) as caught:
         compile_mapping({"params": [{"@nothing": 1}]}, source="ga4.yaml")
-    assert str(caught.value).startswith("ga4.yaml: /params/0/@nothing: '@nothing' is no directive")
+    assert str(caught.value).startswith("ga4.yaml: /params/0/@nothing: '@nothing' is not a directive")
     assert caught.value.line is None
 
 

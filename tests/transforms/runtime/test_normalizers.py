@@ -8,7 +8,7 @@ import pytest
 from transforms import MISSING, compile_mapping
 from transforms.documents import Document
 
-TABLE = Document.read(Path(__file__).parents[1] / "cases" / "rules" / "normalizers.yaml").data
+TABLE = Document.read(Path(__file__).parents[2] / "cases" / "rules" / "normalizers.yaml").data
 
 
 @pytest.mark.parametrize(

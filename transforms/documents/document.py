@@ -1,7 +1,7 @@
-"""YAML files, read safely, with the place of each value.
+"""Read YAML files safely, with the position of each value.
 
-What is read is YAML 1.2's core schema and only what JSON can say: `NO`, `12:30` and dates stay strings; duplicate keys,
-keys that are no strings, tags, `.nan` and `.inf` are refused. Size, depth, nodes and aliases are bounded.
+Only values that JSON has are read, by YAML 1.2's core schema: `NO`, `12:30` and dates stay strings. Duplicate keys,
+keys that are not strings, tags, `.nan` and `.inf` are refused. Size, depth, nodes and aliases are limited.
 """
 
 import hashlib
@@ -15,7 +15,7 @@ from typing import Any
 
 import yaml
 
-from transforms.errors import RuleError
+from transforms.documents.errors import RuleError
 
 MAX_BYTES = 1_000_000
 MAX_DEPTH = 64
@@ -41,7 +41,7 @@ _NOT_JSON = re.compile(r"[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)")
 
 @dataclass(slots=True)
 class _Node:
-    """One value with its place; `children` and `keys` hold a collection's, by key or index."""
+    """A value with its position; `children` and `keys` have those of a collection, by key or index."""
 
     value: Any
     line: int
@@ -53,7 +53,7 @@ class _Node:
 
 
 class Document:
-    """One YAML file: its plain `data`, the place of everything in it, and a `hash` (SHA-256, hex) of its content."""
+    """A YAML file: its plain `data`, the position of every value, and the `hash` (SHA-256, hex) of its content."""
 
     def __init__(self, path: str, text: str, content_hash: str, root: _Node) -> None:
         self.path = path
@@ -64,7 +64,7 @@ class Document:
 
     @classmethod
     def read(cls, path: Path) -> "Document":
-        """Read a file; raises RuleError if it cannot be read or is not such YAML."""
+        """Read a file; raises RuleError if it cannot be read or is not valid."""
         try:
             content = path.read_bytes()
         except OSError as error:
@@ -88,17 +88,17 @@ class Document:
         return cls(path, decoded, hashlib.sha256(content).hexdigest(), root)
 
     def where(self, *keys: str | int) -> tuple[int, int]:
-        """Line and column, from 1, of the value at these keys, else of its nearest ancestor that is there."""
+        """Return line and column, from 1, of the value at these keys, or of its nearest existing ancestor."""
         node = self._nearest(keys)
         return node.line, node.column
 
     def where_key(self, *keys: str | int) -> tuple[int, int]:
-        """Line and column, from 1, of the last of these keys itself; of the value where it has no key."""
+        """Return line and column, from 1, of the last of these keys; of the value if it has no key."""
         parent = self._nearest(keys[:-1])
         return parent.keys.get(keys[-1], self.where(*keys)) if keys else self.where()
 
     def where_in(self, offset: int, *keys: str | int) -> tuple[int, int]:
-        """Line and column of a character of the text at these keys; of its start where escapes or folds hide it."""
+        """Return line and column of a character in the text at these keys; of its start if it is escaped or folded."""
         node = self._nearest(keys)
         if offset and isinstance(node.value, str):
             rest = self.lines[node.line - 1][node.column - 1 :]
@@ -118,7 +118,7 @@ class Document:
         return self.text.splitlines()
 
     def error(self, message: str, hint: str | None = None, *, at: tuple[str | int, ...] = ()) -> RuleError:
-        """A RuleError that points at the value at these keys."""
+        """Return an error that points at the value at these keys."""
         return RuleError(message, hint, *self.where(*at), self.path)
 
     def _nearest(self, keys: tuple[str | int, ...]) -> _Node:
@@ -132,7 +132,7 @@ class Document:
 
 
 class _Reader:
-    """Builds nodes from the parser's events, so that bounds hold before anything large exists."""
+    """Build nodes from the parser's events, so that limits apply before anything large is created."""
 
     def __init__(self, text: str, path: str) -> None:
         self._text = text
@@ -151,7 +151,7 @@ class _Reader:
         self._next()
         event = self._next()
         if not isinstance(event, yaml.StreamEndEvent):
-            raise self._error(event, "a second document in the file", "one document a file: take out the `---`")
+            raise self._error(event, "a second document in the file", "use one document per file: remove the `---`")
         return root
 
     def _parse(self) -> Iterator[yaml.Event]:
@@ -190,7 +190,7 @@ class _Reader:
         return None
 
     def _next(self) -> yaml.Event:
-        """The next event that says something of the content."""
+        """Return the next event that carries content."""
         for event in self._events:
             if not isinstance(event, yaml.StreamStartEvent | yaml.DocumentStartEvent):
                 return event
@@ -229,11 +229,13 @@ class _Reader:
                 hint = "quote a value that holds `{{…}}`" if braces else "quote it"
                 raise self._error(event, "a key that is not a string", hint)
             if key.value == "<<" and not getattr(event, "style", None):
-                raise self._error(event, "a merge key: YAML 1.2 has none", "write the keys out, or quote it")
+                raise self._error(event, "a merge key, which YAML 1.2 does not have", "write the keys out, or quote it")
             if key.value in value:
                 first = node.keys[key.value][0]
                 raise self._error(
-                    event, f"the key {key.value!r} is there twice, on lines {first} and {key.line}", "keep one of them"
+                    event,
+                    f"the key {key.value!r} is defined twice, on lines {first} and {key.line}",
+                    "keep one of them",
                 )
             child = self._node(self._next(), depth + 1)
             value[key.value] = child.value
@@ -309,7 +311,7 @@ def _place(event: yaml.Event) -> tuple[int, int]:
 
 
 def _yaml_hint(text: str, place: tuple[int, int]) -> str | None:
-    """What usually causes a parse error on such a line."""
+    """Return a hint about the usual cause of a parse error on this line."""
     lines = text.splitlines()
     line = lines[place[0] - 1] if place[0] <= len(lines) else ""
     if "\t" in line[: len(line) - len(line.lstrip())]:

@@ -13,9 +13,9 @@ from jsonpath_ng.ext import parse
 from tests import fuzzing
 from transforms import MISSING, RuleError, compile_mapping
 from transforms.documents import Document
-from transforms.paths import parse_loose_path, parse_path
-from transforms.tree import Index, Name
-from transforms.wording import path_text
+from transforms.model.nodes import Index, Key
+from transforms.syntax.paths import parse_loose_path, parse_path
+from transforms.syntax.unparse import path_text
 
 NAMES = ["a", "b", "c"]
 # Truthy scalars only: for the others `$.a.b` yields the value on the way, as in Segment's kit.
@@ -68,7 +68,7 @@ def _exactly(value):
 
 
 EVENT = {"a": {"b": [{"c": 1, "d": "x"}, {"c": 2}, {"c": "1"}], "e f": 5}, "l": [1, 2, 3, 4], "n": [0, None, True]}
-TABLE = Document.read(Path(__file__).parents[1] / "cases" / "rules" / "jsonpath.yaml").data
+TABLE = Document.read(Path(__file__).parents[2] / "cases" / "rules" / "jsonpath.yaml").data
 
 
 @pytest.mark.parametrize("row", [pytest.param(row, id=row["feature"]) for row in TABLE])
@@ -168,7 +168,7 @@ def test_a_loose_path_is_jsonpath_or_names_between_dots(text):
     if path is None:
         return
     names = re.split(r"\.|\[(\d+)\]", text.removeprefix("$."))
-    dotted = [each.name if isinstance(each, Name) else str(getattr(each, "index", None)) for each in path.segments]
+    dotted = [each.name if isinstance(each, Key) else str(getattr(each, "index", None)) for each in path.segments]
     if dotted == [name for name in names if name]:
         return
     assert " " not in re.sub(r"\[.*?\]", "", text)
@@ -187,7 +187,7 @@ def test_a_path_that_only_the_event_knows(text, event):
     except RuleError:
         assert found is MISSING
         return
-    plain = all(isinstance(segment, Name | Index) for segment in path.segments)
+    plain = all(isinstance(segment, Key | Index) for segment in path.segments)
     assert found == (compile_mapping({"@path": text})(event) if plain else MISSING)
 
 

@@ -1,4 +1,4 @@
-"""Text to paths: JSONPath as jsonpath-ng reads it, with some of its extensions, and Segment's dotted form.
+"""Parse paths: JSONPath as jsonpath-ng reads it, with some of its extensions, and Segment's dotted form.
 
 path      = "$" {segment}
 segment   = "." name | "." "*" | ".." (name | "*" | bracket) | bracket | "." function
@@ -9,7 +9,7 @@ one       = "(" test ")" | "!" operand | operand [operator (constant | operand)]
 operand   = ("@" | "$") {segment}
 function  = "`len`" | "`keys`" | "`str()`" | "`split(…)`"
 
-Blanks may stand where RFC 9535 has them: between segments, and around what is in brackets. Anything else is refused.
+Spaces are allowed where RFC 9535 allows them: between segments and inside brackets. Anything else is refused.
 """
 
 import re
@@ -18,10 +18,8 @@ from functools import lru_cache
 from math import isfinite
 from typing import NoReturn
 
-from transforms.errors import RuleError
-from transforms.jsonpath import NotReadError, read_path
-from transforms.regular_expressions import find_mistake
-from transforms.tree import (
+from transforms.documents import RuleError
+from transforms.model.nodes import (
     AllOf,
     AnyOf,
     Children,
@@ -31,17 +29,19 @@ from transforms.tree import (
     Filter,
     Function,
     Index,
-    Name,
+    JsonPath,
+    Key,
     NoneOf,
-    Path,
     Segment,
     Several,
     Slice,
     Test,
     join_tests,
 )
+from transforms.syntax.jsonpath import NotReadError, read_path
+from transforms.syntax.regular_expressions import find_mistake
 
-MAX_LENGTH = 1_000
+MAX_CHARACTERS = 1_000
 MAX_SEGMENTS = 64
 MAX_FILTER_DEPTH = 8
 MAX_PARENTHESES = 32
@@ -63,8 +63,8 @@ _FUNCTIONS = {"len": "path_length", "keys": "path_keys", "str()": "path_text"}
 _CONSTANTS = {"true": True, "false": False, "null": None}
 _RFC_FUNCTIONS = {"length", "count", "match", "search", "value"}
 
-# A name in Segment's form is whatever stands between dots and brackets. Left out is what JSONPath, JavaScript and
-# template languages read as something else.
+# A name in Segment's form is any text between dots and brackets, except what JSONPath, JavaScript and template
+# languages read as something else.
 _DOTTED_NAME = r"(?![\s#^!>&/|=~<%?+,;:)-])(?:[^.\[\]*|`'\"\\{}\x00-\x1f$]|(?<![\s(])\$(?!\.|\[|$))+(?<!\s)"
 _DOTTED_INDEX = r"\[(?:0|[1-9][0-9]{0,15})\]"
 _DOTTED = re.compile(rf"{_DOTTED_NAME}(?:\.{_DOTTED_NAME}|{_DOTTED_INDEX})*")
@@ -73,31 +73,31 @@ _EXPRESSION = re.compile(r"^@$|\s(?:[?=<>!+|]+|&&|where|wherenot)\s|\b(?:length|
 
 
 @lru_cache(maxsize=20_000)
-def parse_path(text: str) -> Path:
+def parse_path(text: str) -> JsonPath:
     """Parse a JSONPath that begins with `$`; raises RuleError."""
-    return _confirmed(text, _Parser(text).path())
+    return _confirmed(text, _PathParser(text).path())
 
 
 @lru_cache(maxsize=20_000)
-def parse_loose_path(text: str) -> Path:
-    """Parse a JSONPath with or without `$.`, or Segment's dotted form, in which names may hold blanks and signs."""
+def parse_loose_path(text: str) -> JsonPath:
+    """Parse a JSONPath with or without `$.`, or Segment's dotted form, whose names may have spaces and signs."""
     if text in {"", ".", "$", "$."}:
-        return Path(())
+        return JsonPath(())
     dotted = text.removeprefix("$.")
-    if len(text) <= MAX_LENGTH and _DOTTED.fullmatch(dotted):
+    if len(text) <= MAX_CHARACTERS and _DOTTED.fullmatch(dotted):
         found = _DOTTED_SEGMENT.findall(dotted)
         if len(found) <= MAX_SEGMENTS and not any(_EXPRESSION.search(name) for _, name in found):
-            return Path(tuple(Index(int(index)) if index else Name(name) for index, name in found))
-    return _confirmed(text, _Parser(text, loose=True).path())
+            return JsonPath(tuple(Index(int(index)) if index else Key(name) for index, name in found))
+    return _confirmed(text, _PathParser(text, loose=True).path())
 
 
-def _confirmed(text: str, path: Path) -> Path:
-    """Return the path if jsonpath-ng reads the same in its text, or cannot read it; raises RuleError if they differ.
+def _confirmed(text: str, path: JsonPath) -> JsonPath:
+    """Return the path if jsonpath-ng reads the same path or cannot read it; raises RuleError if they differ.
 
-    A path that two readers understand in two ways must not be taken silently. Plain names and indexes are not compared:
+    A path that two parsers read differently must not be accepted silently. Plain names and indexes are not compared:
     jsonpath-ng takes 0.2 ms per path, and reads the name 01 as 1.
     """
-    if all(isinstance(segment, Name | Index) for segment in path.segments):
+    if all(isinstance(segment, Key | Index) for segment in path.segments):
         return path
     try:
         other = read_path(text)
@@ -105,14 +105,14 @@ def _confirmed(text: str, path: Path) -> Path:
         return path  # such as names that are not ASCII
     if other.segments != path.segments:
         raise RuleError(
-            f"{text!r} is read in two ways: jsonpath-ng finds another path in it",
+            f"{text!r} is ambiguous: jsonpath-ng reads another path in it",
             "quote names with other characters: ['a name']",
         )
     return path
 
 
-class _Parser:
-    """Parses one path; `loose` is whether it may lack the `$` and be meant in Segment's form."""
+class _PathParser:
+    """Parse one path; with `loose`, it may lack the `$` and be in Segment's form."""
 
     def __init__(self, text: str, *, loose: bool = False) -> None:
         self._text = text
@@ -123,9 +123,9 @@ class _Parser:
         self._parentheses = 0
         self._segments = 0
 
-    def path(self) -> Path:
-        if len(self._text) > MAX_LENGTH:
-            raise RuleError(f"the path is longer than {MAX_LENGTH:,} characters", "shorten it")
+    def path(self) -> JsonPath:
+        if len(self._text) > MAX_CHARACTERS:
+            raise RuleError(f"the path is longer than {MAX_CHARACTERS:,} characters", "shorten it")
         first: list[Segment] = []
         if not self._take("$"):
             if not self._loose:
@@ -135,19 +135,19 @@ class _Parser:
         segments = (*first, *self._chain())
         if self._at < len(self._text):
             self._refuse_character()
-        return Path(segments)
+        return JsonPath(segments)
 
     # Segments
 
     def _chain(self) -> tuple[Segment, ...]:
-        """All segments that follow, with the blanks between them."""
+        """Parse all segments that follow, with the spaces between them."""
         found: list[Segment] = []
         while True:
             before = self._at
             self._skip()
             if self._at > before and self._loose and not self._depth and (self._next(".") or self._next("[")):
                 self._at = before
-                self._refuse_character("take the blank out, or write ['name '] for a name that ends with one")
+                self._refuse_character("remove the space, or write ['name '] for a name that ends with one")
             if self._next("["):
                 found.append(self._bracket())
             elif self._take(".."):
@@ -163,7 +163,7 @@ class _Parser:
                 raise RuleError(f"the path has more than {MAX_SEGMENTS} segments", "shorten it")
 
     def _member(self) -> Segment:
-        """What stands after a dot."""
+        """Parse the segment after a dot."""
         if self._take("*"):
             return Children()
         if self._next("`"):
@@ -173,7 +173,7 @@ class _Parser:
         if not (name := _NAME.match(self._text, self._at)):
             self._refuse_character()
         self._at = name.end()
-        return Name(name[0])
+        return Key(name[0])
 
     def _bracket(self) -> Segment:
         self._expect("[")
@@ -191,7 +191,7 @@ class _Parser:
             self._refuse("sorting", "leave the order to the sender")
         elif self._next("'") or self._next('"'):
             names = self._listed(self._quoted)
-            segment = Name(names[0]) if len(names) == 1 else Several(tuple(names))
+            segment = Key(names[0]) if len(names) == 1 else Several(tuple(names))
         else:
             segment = self._items()
         self._skip()
@@ -199,7 +199,7 @@ class _Parser:
         return segment
 
     def _items(self) -> Segment:
-        """Indexes, or a slice."""
+        """Parse indexes or a slice."""
         if word := _BARE.match(self._text, self._at):
             if word.end() == len(self._text):
                 self._refuse_end()
@@ -224,7 +224,7 @@ class _Parser:
         return Slice(ends[0], ends[1], ends[2] if len(ends) > 2 else None)
 
     def _listed(self, item: Callable[[], str]) -> list[str]:
-        """Items with commas between."""
+        """Parse a list separated by commas."""
         items = [item()]
         while True:
             before = self._at
@@ -236,22 +236,25 @@ class _Parser:
             items.append(item())
 
     def _function(self) -> Function:
-        """One of jsonpath-ng's functions in backquotes."""
+        """Parse one of jsonpath-ng's functions in backquotes."""
         end = self._text.find("`", self._at + 1)
         if end < 0:
             self._refuse_end()
-        said = self._text[self._at + 1 : end]
-        if said in _FUNCTIONS:
+        function = self._text[self._at + 1 : end]
+        if function in _FUNCTIONS:
             self._at = end + 1
-            return Function(_FUNCTIONS[said])
-        if split := _SPLIT.fullmatch(said):
+            return Function(_FUNCTIONS[function])
+        if split := _SPLIT.fullmatch(function):
             self._at = end + 1
             return Function("path_split", (split[1], split[2], int(split[3])))
         what, hint = {
             "sub": ("`sub(…)`", "use @replace"),
             "sorted": ("sorting", "leave the order to the sender"),
             "parent": ("`parent`", "use a directive"),
-        }.get(said.partition("(")[0], (f"the function `{said}`", "there are `len`, `keys`, `str()` and `split(…)`"))
+        }.get(
+            function.partition("(")[0],
+            (f"the function `{function}`", "there are `len`, `keys`, `str()` and `split(…)`"),
+        )
         return self._refuse(what, hint)
 
     # Filters
@@ -270,7 +273,7 @@ class _Parser:
         return join_tests(AllOf, tests)
 
     def _one(self) -> Test:
-        """One test, with the blanks around it."""
+        """Parse one test, with the spaces around it."""
         self._skip()
         if self._take("("):
             self._parentheses += 1
@@ -296,7 +299,7 @@ class _Parser:
         is_path = self._next("@") or self._next("$")
         right = self._operand() if is_path else self._constant()
         for side in (left, right):
-            if isinstance(side, Path) and not side.singular:
+            if isinstance(side, JsonPath) and not side.singular:
                 raise RuleError(
                     f"{self._text!r} compares a path that can match several places",
                     "compare one that matches one place",
@@ -310,7 +313,7 @@ class _Parser:
         if reason:
             raise RuleError(f"{self._text!r} has a wrong regular expression: {reason}", "write it as RE2 does")
 
-    def _operand(self) -> Path:
+    def _operand(self) -> JsonPath:
         from_root = self._next("$")
         if not from_root and not self._next("@"):
             word = _WORD.match(self._text, self._at)
@@ -321,7 +324,7 @@ class _Parser:
                 self._refuse_character()
             raise RuleError(f"{self._text!r} has a name without `@` in a filter", "write @.name")
         self._at += 1
-        return Path(self._chain(), from_root=from_root)
+        return JsonPath(self._chain(), from_root=from_root)
 
     def _constant(self) -> str | int | float | bool | None:
         if self._next("'") or self._next('"'):
@@ -352,7 +355,7 @@ class _Parser:
         return number
 
     def _whole(self) -> str:
-        """Digits, without leading zeros."""
+        """Parse digits without leading zeros."""
         digits = _DIGITS.match(self._text, self._at)
         if not digits:
             self._refuse_character()
@@ -389,7 +392,7 @@ class _Parser:
         return self._text.startswith(sign, self._at)
 
     def _take(self, sign: str) -> bool:
-        """Go past a sign if it comes next."""
+        """Consume a sign if it comes next."""
         taken = self._text.startswith(sign, self._at)
         self._at += len(sign) * taken
         return taken
@@ -407,14 +410,12 @@ class _Parser:
         self._refuse("it ends too early", supported=None)
 
     def _refuse_character(self, hint: str | None = None) -> NoReturn:
-        """Refuse what comes next, by what it probably means."""
+        """Refuse the next character, with a message about its probable meaning."""
         rest = self._text[self._at :]
         if not rest:
             self._refuse_end()
         if not rest.strip() or (not self._at and rest[0].isspace()):
-            self._refuse(
-                "a blank at its end" if self._at else "a blank before it", "take the blank out", supported=None
-            )
+            self._refuse("a space at its end" if self._at else "a space before it", "remove the space", supported=None)
         if rest.startswith("|") and not rest.startswith("||"):
             self._refuse("a union of paths", supported=None)
         if rest.startswith("&") and not rest.startswith("&&"):

@@ -1,74 +1,23 @@
-"""The one tree that rules become: values, paths and conditions, each node with its place in the file."""
+"""The tree that rules are parsed to: values with their locations, paths and conditions."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from enum import Enum
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any
 
-from transforms.documents import Document
-from transforms.errors import RuleError
-
-if TYPE_CHECKING:
-    from transforms.directives.definition import Directive
-
-
-class Missing(Enum):
-    """The value of what is not there; unlike null, a map drops it."""
-
-    MISSING = "missing"
-
-    def __repr__(self) -> str:
-        return "MISSING"
-
-
-MISSING: Final = Missing.MISSING
+from transforms.documents import Location
+from transforms.model.directive import Directive
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
-    """Where a node stands: a document and the keys that lead to it. Lines are looked up only when asked for."""
-
-    document: Document | None = None
-    keys: tuple[str | int, ...] = ()
-
-    def at(self, key: str | int) -> "Place":
-        """The place of a value within this one."""
-        return Place(self.document, (*self.keys, key))
-
-    @property
-    def line(self) -> int | None:
-        """From 1; None where the text has no file."""
-        return self.document.where(*self.keys)[0] if self.document else None
-
-    @property
-    def column(self) -> int | None:
-        """From 1; None where the text has no file."""
-        return self.document.where(*self.keys)[1] if self.document else None
-
-    @property
-    def path(self) -> str | None:
-        """The file."""
-        return self.document.path if self.document else None
-
-    def error(self, message: str, hint: str | None = None, *, offset: int = 0, key: bool = False) -> RuleError:
-        """A mistake here; `offset` characters into the text that stands here, or at the key of the value."""
-        if self.document is None:
-            where = "".join(f"/{name}" for name in self.keys)
-            return RuleError(f"{where}: {message}" if where else message, hint)
-        place = self.document.where_key(*self.keys) if key else self.document.where_in(offset, *self.keys)
-        return RuleError(message, hint, *place, self.document.path)
-
-
-@dataclass(frozen=True, slots=True)
-class Name:
-    """The member of an object by its key."""
+class Key:
+    """A member of an object, by its key."""
 
     name: str
 
 
 @dataclass(frozen=True, slots=True)
 class Index:
-    """The item of a list; from its end if negative."""
+    """An item of a list; a negative index counts from the end."""
 
     index: int
 
@@ -114,11 +63,11 @@ class Function:
     arguments: tuple[str | int | None, ...] = ()
 
 
-Segment = Name | Index | Several | Slice | Children | Descendants | Filter | Function
+Segment = Key | Index | Several | Slice | Children | Descendants | Filter | Function
 
 
 @dataclass(frozen=True, slots=True)
-class Path:
+class JsonPath:
     """Segments from the root of the event (or of an item); in a filter from the child that it tests."""
 
     segments: tuple[Segment, ...]
@@ -127,23 +76,23 @@ class Path:
     @property
     def singular(self) -> bool:
         """Whether it can match one place only, and so gives that value and not a list."""
-        return all(isinstance(segment, Name | Index | Function) for segment in self.segments)
+        return all(isinstance(segment, Key | Index | Function) for segment in self.segments)
 
 
 @dataclass(frozen=True, slots=True)
 class Exists:
     """A filter's test that a path matches something."""
 
-    path: Path
+    path: JsonPath
 
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
     """A filter's comparison of a path with a constant or another path, as RFC 9535 defines it, and `=~`."""
 
-    left: Path
+    left: JsonPath
     operator: str
-    right: "Path | str | int | float | bool | None"
+    right: "JsonPath | str | int | float | bool | None"
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,9 +129,9 @@ def join_tests(kind: type[AllOf] | type[AnyOf], tests: Iterable[Test]) -> Test:
 
 @dataclass(frozen=True, slots=True)
 class Node:
-    """A value of the payload to be."""
+    """A value of the payload."""
 
-    place: Place = field(compare=False)
+    place: Location = field(compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,28 +142,28 @@ class Constant(Node):
 
 
 @dataclass(frozen=True, slots=True)
-class Read(Node):
-    """What a path finds in the event."""
+class PathNode(Node):
+    """The value that a path finds in the event."""
 
-    path: Path
+    path: JsonPath
 
 
 @dataclass(frozen=True, slots=True)
 class Template(Node):
     """Text with paths in it."""
 
-    parts: tuple[str | Path, ...]
+    parts: tuple[str | JsonPath, ...]
 
 
 @dataclass(frozen=True, slots=True)
-class Shape(Node):
+class ObjectNode(Node):
     """An object; entries whose value is missing are dropped."""
 
     entries: Mapping[str, Node]
 
 
 @dataclass(frozen=True, slots=True)
-class Items(Node):
+class ListNode(Node):
     """A list; items whose value is missing are dropped."""
 
     items: tuple[Node, ...]
@@ -224,26 +173,26 @@ class Items(Node):
 class Call(Node):
     """A directive with its arguments, each as its definition parsed it."""
 
-    directive: "Directive"
+    directive: Directive
     arguments: Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
 class Remove(Node):
-    """`@remove: true`: takes the entry that a preset or the file's own map has out."""
+    """`@remove: true`: removes an entry of the preset or of the file's common map."""
 
 
 @dataclass(frozen=True, slots=True)
 class Operand:
     """A field of the event, perhaps through `length(…)`, `lowercase(…)` or `words(…)`."""
 
-    path: Path
+    path: JsonPath
     through: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Compare:
-    """An operand held against a constant: `=`, `!=`, `<`, `<=`, `>`, `>=`."""
+    """A comparison of an operand with a constant: `=`, `!=`, `<`, `<=`, `>`, `>=`."""
 
     operand: Operand
     operator: str
@@ -260,7 +209,7 @@ class OneOf:
 
 @dataclass(frozen=True, slots=True)
 class Contains:
-    """Text that contains another. `negated`: text that does not; both are false of what is no text."""
+    """A test that a text contains another. Always false for values that are not text, also if `negated`."""
 
     operand: Operand
     text: str
@@ -269,7 +218,7 @@ class Contains:
 
 @dataclass(frozen=True, slots=True)
 class Matches:
-    """Text that fits a pattern in which `*` stands for anything: its pieces. `negated` as in Contains."""
+    """A test that a text fits a pattern, given as its pieces between `*`. `negated` as in Contains."""
 
     operand: Operand
     pieces: tuple[str, ...]
@@ -309,9 +258,9 @@ Condition = Compare | OneOf | Contains | Matches | Present | And | Or | Not
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """One rule of a file; `shape` is what it maps to, None if it drops the event."""
+    """One rule of a file. `shape` is its map; None if it drops the event."""
 
     name: str
-    place: Place
+    place: Location
     condition: Condition | None
     shape: Node | None

@@ -1,10 +1,10 @@
-"""Paths and conditions back to text, as a person would write them."""
+"""Convert paths and conditions back to text, as a person would write them."""
 
 import json
 import re
 from typing import Any
 
-from transforms.tree import (
+from transforms.model.nodes import (
     AllOf,
     And,
     AnyOf,
@@ -18,14 +18,14 @@ from transforms.tree import (
     Filter,
     Function,
     Index,
+    JsonPath,
+    Key,
     Matches,
-    Name,
     NoneOf,
     Not,
     OneOf,
     Operand,
     Or,
-    Path,
     Present,
     Segment,
     Several,
@@ -37,8 +37,8 @@ _PLAIN_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*", re.ASCII)
 _FUNCTIONS = {"path_length": "len", "path_keys": "keys", "path_text": "str()", "path_split": "split"}
 
 
-def path_text(path: Path) -> str:
-    """A path as JSONPath: `$.properties['a name'][0]`."""
+def path_text(path: JsonPath) -> str:
+    """Return a path as JSONPath: `$.properties['a name'][0]`."""
     text = "$" if path.from_root else "@"
     for segment in path.segments:
         piece = _segment(segment)
@@ -47,7 +47,7 @@ def path_text(path: Path) -> str:
 
 
 def condition_text(condition: Condition, *, within: type | None = None) -> str:
-    """A condition; `within` is the kind of condition that it is a part of, for the parentheses."""
+    """Return the text of a condition; `within` is the type of the enclosing condition, for parentheses."""
     match condition:
         case And(conditions=parts):
             text = " and ".join(condition_text(part, within=And) for part in parts)
@@ -72,7 +72,7 @@ def condition_text(condition: Condition, *, within: type | None = None) -> str:
 
 
 def _operand(operand: Operand) -> str:
-    names = [segment.name for segment in operand.path.segments if isinstance(segment, Name)]
+    names = [segment.name for segment in operand.path.segments if isinstance(segment, Key)]
     plain = len(names) == len(operand.path.segments) and names and all(map(_PLAIN_NAME.fullmatch, names))
     text = ".".join(names) if plain else path_text(operand.path)
     return f"{operand.through}({text})" if operand.through else text
@@ -87,7 +87,7 @@ def _constant(value: Any) -> str:
 
 def _segment(segment: Segment) -> str:
     match segment:
-        case Name(name=name):
+        case Key(name=name):
             return f".{name}" if _PLAIN_NAME.fullmatch(name) else f"[{_quoted(name)}]"
         case Index(index=index):
             return f"[{index}]"
@@ -125,5 +125,5 @@ def _test(test: Test) -> str:
         case AnyOf(tests=tests):
             return " || ".join(map(_test, tests))
         case Comparison(left=left, operator=operator, right=right):
-            value = path_text(right) if isinstance(right, Path) else _constant(right)
+            value = path_text(right) if isinstance(right, JsonPath) else _constant(right)
             return f"{path_text(left)} {operator} {value}"

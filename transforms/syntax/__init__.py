@@ -1,0 +1,1 @@
+"""Text to nodes, and back: paths, conditions, mappings and rule files."""
