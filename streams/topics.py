@@ -206,7 +206,7 @@ def _origin(value: Any) -> Origin:
     return Origin(topic, partition, offset)
 
 
-class Delivery(NamedTuple):
+class DeliveryRecord(NamedTuple):
     """A record of a forward topic: one event as one integration wants it.
 
     `id` is the messageId, with `:rule` behind it where several rules of a file may match; `rules` the version of the
@@ -245,7 +245,7 @@ class Delivery(NamedTuple):
         return orjson.dumps(self.data())
 
     @classmethod
-    def decode(cls, value: bytes | None) -> "Delivery":
+    def decode(cls, value: bytes | None) -> "DeliveryRecord":
         """The delivery in a record's value; raises RecordError."""
         data = _decode(value)
         try:

@@ -25,7 +25,7 @@ from streams.ruleset import Route
 from streams.sources import Source
 from streams.steps import Held, take
 from streams.times import rfc3339
-from streams.topics import FORWARDED, Delivery, Origin, Outcome, Topics
+from streams.topics import FORWARDED, DeliveryRecord, Origin, Outcome, Topics
 from transforms import DROP, Failure, RuleError, read_rules
 from transforms.documents import Document
 
@@ -161,7 +161,7 @@ def _take(route: Route, forwarder: AnyForwarder, prepared: Prepared, rule: str, 
     name, kind = prepared.event.get("event"), prepared.event["type"]
     item_id = prepared.message_id if route.single else f"{prepared.message_id}:{rule}"
     try:
-        Delivery(item_id, rule, "", kind, name, prepared.time, "", "", _NOWHERE, payload).encode()
+        DeliveryRecord(item_id, rule, "", kind, name, prepared.time, "", "", _NOWHERE, payload).encode()
     except TypeError as error:  # as the router, which makes a dead letter of it
         return Taken(rule, Outcome.DEAD, f"not_json: {error}")
     if complaint := forwarder.complaint(payload):

@@ -41,7 +41,7 @@ from streams.metrics import DELIVERY_RETRIES, DELIVERY_SECONDS
 from streams.produce import Producer
 from streams.progress import TP, Run
 from streams.settings import DeliverySettings
-from streams.topics import Delivery, NewerFormatError, Outcome, RecordError, Retried, Topics
+from streams.topics import DeliveryRecord, NewerFormatError, Outcome, RecordError, Retried, Topics
 
 log = structlog.get_logger()
 
@@ -187,7 +187,7 @@ class Deliverer:
         """Make a parcel of a record; None if its outcome is already clear. Raises NewerFormatError."""
         try:
             retried = Retried.decode(record.headers) if run.tp[0] == self._retry_topic else None
-            delivery = Delivery.decode(record.value)
+            delivery = DeliveryRecord.decode(record.value)
             size = len(orjson.dumps(delivery.payload))
             parcel = Parcel(delivery, record.key, size, run, index, self._preflight.expiry(delivery.time))
         except NewerFormatError:

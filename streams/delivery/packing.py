@@ -13,7 +13,7 @@ from streams.delivery.preflight import Preflight
 from streams.delivery.settlement import Unreadable
 from streams.delivery.spool import SpoolClosedError
 from streams.guard import describe
-from streams.topics import Delivery, NewerFormatError, Outcome, RecordError
+from streams.topics import DeliveryRecord, NewerFormatError, Outcome, RecordError
 
 
 class Packed(NamedTuple):
@@ -94,7 +94,7 @@ class Packer:
             if index not in part:
                 continue
             try:
-                delivery = Delivery.decode(record.value)
+                delivery = DeliveryRecord.decode(record.value)
             except NewerFormatError:
                 raise
             except RecordError as error:
@@ -115,7 +115,9 @@ class Packer:
             offsets.append(offset)
             yield Item(delivery.id, delivery.payload, delivery.type, delivery.event, delivery.time)
 
-    def _verdict(self, delivery: Delivery, size: int, now: float, failed: Exception | None) -> Dead | Outcome | None:
+    def _verdict(
+        self, delivery: DeliveryRecord, size: int, now: float, failed: Exception | None
+    ) -> Dead | Outcome | None:
         if failed is not None:
             return Failed.by(failed)
         try:

@@ -9,7 +9,7 @@ from typing import Any
 from forwarders.contract import Item, Limits
 from streams.delivery.objects import StoredObject
 from streams.progress import Run
-from streams.topics import Delivery
+from streams.topics import DeliveryRecord
 
 STRIKES = 2
 """How often a delivery fails while others are delivered before the failures to come are taken for its own."""
@@ -27,7 +27,7 @@ class Parcel:
     outcome was recorded or that it was put into the retry topic.
     """
 
-    delivery: Delivery
+    delivery: DeliveryRecord
     key: bytes | None
     size: int
     run: Run | StoredObject

@@ -21,7 +21,7 @@ from forwarders.object_storage import ObjectStorage, ObjectStorageSettings
 from streams.broker import Broker, create_topics
 from streams.produce import Producer, Receipt
 from streams.settings import DeliverySettings
-from streams.topics import Delivery, Origin, Topics
+from streams.topics import DeliveryRecord, Origin, Topics
 from tests import real_kafka
 from tests.benchmarks import measure
 from tests.benchmarks.events import purchase
@@ -42,7 +42,7 @@ async def fill(broker: Broker, integration: str, count: int) -> int:
     receipt = Receipt()
     value = b""
     for number, (event, payload) in enumerate(orders(count + TOPICS.partitions)):
-        value = Delivery(
+        value = DeliveryRecord(
             event["messageId"], "row", "v1", "track", event["event"], event["timestamp"], event["receivedAt"], "web",
             Origin(TOPICS.events, number % 3, number // 3), payload,
         ).encode()  # fmt: skip

@@ -27,7 +27,7 @@ from streams.broker import Broker
 from streams.delivery import make_delivery
 from streams.produce import Producer, Receipt
 from streams.settings import DeliverySettings
-from streams.topics import DeadLetter, Delivery, Headers, Origin, Outcomes, Topics
+from streams.topics import DeadLetter, DeliveryRecord, Headers, Origin, Outcomes, Topics
 from tests.receiver import Got
 from tests.streams.helpers import read
 
@@ -85,7 +85,7 @@ class Bench:
         receipt = Receipt()
         for number, payload in enumerate(payloads):
             n = payload.get("n", number)
-            delivery = Delivery(
+            delivery = DeliveryRecord(
                 f"m{n}", "r", "v1", "track", "E", time, "t", "web",
                 Origin(self.topics.events, partition, n), payload,
             )  # fmt: skip

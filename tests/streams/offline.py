@@ -31,7 +31,7 @@ from streams.delivery.rates import Rates
 from streams.produce import NO_HEADERS, Producer
 from streams.progress import Progress, Run
 from streams.settings import DeliverySettings
-from streams.topics import DeadLetter, Delivery, Headers, Origin, Retried, Topics
+from streams.topics import DeadLetter, DeliveryRecord, Headers, Origin, Retried, Topics
 
 START = 1_800_000_000.0
 TOPICS = Topics()
@@ -200,7 +200,7 @@ class OfflineBench:
         for payload in payloads:
             offset = self._offsets[topic, partition]
             self._offsets[topic, partition] += 1
-            delivery = Delivery(
+            delivery = DeliveryRecord(
                 f"m{payload['n']}", "r", "v1", "track", "E", "t", "t", "web",
                 Origin(TOPICS.events, partition, payload["n"]), payload,
             )  # fmt: skip
@@ -221,7 +221,7 @@ class OfflineBench:
             letter = DeadLetter.decode(record.value)
             self.dead[letter.delivery["payload"]["n"]] = letter
         elif topic == TOPICS.retry("one"):
-            self.retried.append((Delivery.decode(record.value).payload["n"], Retried.decode(record.headers)))
+            self.retried.append((DeliveryRecord.decode(record.value).payload["n"], Retried.decode(record.headers)))
             if self.returns:
                 record.offset = len(self.retried)
                 self.loop.create_task(self._work((topic, 0), [record]))

@@ -21,7 +21,7 @@ from streams.delivery.breaker import Breaker
 from streams.metrics import DELIVERY_PAUSED
 from streams.produce import HEADROOM, Producer, Receipt
 from streams.times import rfc3339
-from streams.topics import RECORD_BYTES, Delivery, Origin, Rejected, Retried
+from streams.topics import RECORD_BYTES, DeliveryRecord, Origin, Rejected, Retried
 from tests.receiver import Got, Receiver, receiving
 from tests.streams.delivering import Bench, Vendor, VendorPayload, VendorSettings, numbers
 from tests.streams.helpers import committed, read, until
@@ -478,7 +478,7 @@ async def test_a_newer_format_in_the_forward_topic_ends_the_worker(bench: Bench)
 async def test_a_delivery_that_just_fits_its_topic_can_be_retried(bench: Bench, spare: int):
     """The retry topic's headers find room, however close the record is to the limit."""
     origin = Origin(bench.topics.events, 0, 0)
-    empty = Delivery("m0", "r", "v1", "track", "E", "t", "t", "web", origin, {"n": 0, "pad": ""})
+    empty = DeliveryRecord("m0", "r", "v1", "track", "E", "t", "t", "web", origin, {"n": 0, "pad": ""})
     pad = RECORD_BYTES - 2 * HEADROOM - spare - len(empty.encode()) - len(b"u")
     await bench.forward({"n": 0, "pad": "x" * pad})
     passes = 0

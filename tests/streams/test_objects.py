@@ -33,7 +33,7 @@ from streams.delivery.spool import Spool
 from streams.delivery.storer import Storer
 from streams.progress import Progress
 from streams.settings import DeliverySettings
-from streams.topics import Delivery, Origin, Topics
+from streams.topics import DeliveryRecord, Origin, Topics
 from tests.streams.delivering import Bench, VendorPayload
 from tests.streams.helpers import committed, until
 from tests.streams.offline import FakeProducer
@@ -271,7 +271,7 @@ async def test_no_object_is_written_after_its_partition_is_revoked(tmp_path: Pat
     storer = Storer("one", store, settings, Topics(), FakeProducer(), fail=failed.append, clock=time.time)  # type: ignore[arg-type]
     await storer.start()
     progress = Progress()
-    value = Delivery(
+    value = DeliveryRecord(
         "m", "r", "v1", "track", "E", LATER, LATER, "web", Origin("events", 0, 0), {"n": 0}
     ).encode()  # fmt: skip
     run = progress.open(TP, [Record(n, value=value) for n in range(7)])
@@ -356,7 +356,7 @@ def test_a_row_that_cannot_be_encoded_is_left_out_of_its_object(tmp_path: Path, 
     for n in range(10):
         payload = {"n": n, **({"note": "odd"} if n in odd else {})}
         origin = Origin("events", 0, n)
-        value = Delivery(f"m{n}", "r", "v", "track", "E", LATER, LATER, "web", origin, payload).encode()
+        value = DeliveryRecord(f"m{n}", "r", "v", "track", "E", LATER, LATER, "web", origin, payload).encode()
         objects.put(TP, Record(n, value=value))
     (ended,) = objects._unfinished[TP]
     forwarder = Picky(StoreSettings())
