@@ -11,7 +11,7 @@ from urllib.parse import parse_qs, urlsplit
 from typing_extensions import override
 
 from forwarders.contract import Forwarder, HttpForwarder, Request
-from forwarders.oauth import authorization_url, code_request
+from forwarders.oauth import authorization_url, build_code_request
 from streams.delivery.client import Client, UnreachableError, UnsendableError
 
 SECONDS = 30.0
@@ -60,7 +60,7 @@ def authorize(forwarder: Forwarder[Any], port: int, show: Callable[[str], None])
     Waits for as long as somebody takes there. Raises NotAuthorizedError, and OSError where the port is busy.
     """
     authorization = forwarder.contract.authorization
-    grant = forwarder.token_request(time.time()) if isinstance(forwarder, HttpForwarder) else None
+    grant = forwarder.build_token_request(time.time()) if isinstance(forwarder, HttpForwarder) else None
     if authorization is None or grant is None:
         raise NotAuthorizedError(f"{forwarder.contract.title} has no page that gives one")
     state = secrets.token_urlsafe(32)
@@ -71,7 +71,7 @@ def authorize(forwarder: Forwarder[Any], port: int, show: Callable[[str], None])
             server.handle_request()
     if "code" not in server.query:
         raise NotAuthorizedError(f"the vendor's page says {server.query.get('error', 'nothing')[:64]!r}")
-    return asyncio.run(_exchange(code_request(grant, server.query["code"], redirect)))
+    return asyncio.run(_exchange(build_code_request(grant, server.query["code"], redirect)))
 
 
 async def _exchange(request: Request) -> str:

@@ -9,23 +9,23 @@ from typing_extensions import override
 
 from forwarders.auth import Secret
 from forwarders.contract import (
-    Answer,
-    Auth,
+    AuthFailed,
     BatchFailure,
+    Category,
     Contract,
-    Dead,
+    Delivery,
     HttpForwarder,
-    Item,
-    Kind,
     Limits,
     Payload,
+    PermanentFailure,
     Rate,
     Request,
+    Response,
     Result,
     Retry,
     Settings,
     Throttled,
-    refused,
+    split_or_fail,
 )
 from forwarders.urls import Endpoint
 
@@ -110,18 +110,18 @@ class Amplitude(HttpForwarder[AmplitudeSettings]):
         name="amplitude",
         title="Amplitude",
         documentation="https://amplitude.com/docs/apis/analytics/http-v2",
-        kind=Kind.ANALYTICS,
+        category=Category.ANALYTICS,
         settings=AmplitudeSettings,
         payload=AmplitudeEvent,
         limits=Limits(items=1000, bytes=850_000, item_bytes=850_000),  # of 1 MB, less what is added to each event
-        dedupe="insert_id",
+        dedupe_field="insert_id",
         dedupe_window=timedelta(days=7),
         batch_failure=BatchFailure.LISTED,
         rates=(Rate(1000, of="items"), Rate(30, of="items", per="user")),
     )
 
     @override
-    def request(self, items: Sequence[Item]) -> Request:
+    def build_request(self, items: Sequence[Delivery]) -> Request:
         settings = self.settings
         body: dict[str, Any] = {
             "api_key": settings.api_key.get_secret_value(),
@@ -132,22 +132,22 @@ class Amplitude(HttpForwarder[AmplitudeSettings]):
         return Request("POST", f"{settings.endpoint or HOSTS[settings.region]}/2/httpapi", body=body)
 
     @override
-    def read(self, answer: Answer, items: Sequence[Item]) -> Sequence[Result]:
-        body = answer.json if isinstance(answer.json, dict) else {}
-        if answer.status == 400:
+    def parse_response(self, response: Response, items: Sequence[Delivery]) -> Sequence[Result]:
+        body = response.json if isinstance(response.json, dict) else {}
+        if response.status == 400:
             if str(body.get("error", "")).lower().startswith("invalid api key"):
-                return [Auth()] * len(items)
+                return [AuthFailed()] * len(items)
             reasons = _listed(body)
             if not reasons:
-                return refused(items, "status_400", str(body.get("missing_field") or ""))
-            return [Dead("refused", reasons[n]) if n in reasons else Retry(0.0) for n in range(len(items))]
-        if answer.status == 429:
+                return split_or_fail(items, "status_400", str(body.get("missing_field") or ""))
+            return [PermanentFailure("refused", reasons[n]) if n in reasons else Retry(0.0) for n in range(len(items))]
+        if response.status == 429:
             throttled = _indexes(body.get("throttled_events"))
-            pause = answer.retry_after or PAUSE
+            pause = response.retry_after or PAUSE
             if not throttled:
                 return [Throttled(pause)] * len(items)
             return [Throttled(pause, "user") if n in throttled else Retry(0.0) for n in range(len(items))]
-        return super().read(answer, items)
+        return super().parse_response(response, items)
 
 
 def _fields(payload: Mapping[str, Any]) -> dict[str, Any]:

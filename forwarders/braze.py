@@ -8,19 +8,19 @@ from typing_extensions import override
 
 from forwarders.auth import HeaderSecret
 from forwarders.contract import (
-    SECONDS,
-    Answer,
+    DELAY_PATTERN,
     BatchFailure,
+    Category,
     Contract,
-    Dead,
     Delivered,
+    Delivery,
     HttpForwarder,
-    Item,
-    Kind,
     Limits,
     Payload,
+    PermanentFailure,
     Rate,
     Request,
+    Response,
     Result,
     Settings,
     Throttled,
@@ -117,7 +117,7 @@ class Braze(HttpForwarder[BrazeSettings]):
             "Braze Web Device Mode",
         ),
         documentation="https://www.braze.com/docs/api/endpoints/user_data/post_user_track/",
-        kind=Kind.CRM,
+        category=Category.CRM,
         settings=BrazeSettings,
         payload=BrazePayload,
         limits=Limits(items=75, bytes=3_900_000, item_bytes=100_000),
@@ -127,7 +127,7 @@ class Braze(HttpForwarder[BrazeSettings]):
     )
 
     @override
-    def request(self, items: Sequence[Item]) -> Request:
+    def build_request(self, items: Sequence[Delivery]) -> Request:
         body = {array: [entry for item in items for entry in item.payload.get(array) or ()] for array in ARRAYS}
         headers = {"Authorization": f"Bearer {self.settings.api_key.get_secret_value()}"}
         return Request(
@@ -138,22 +138,24 @@ class Braze(HttpForwarder[BrazeSettings]):
         )
 
     @override
-    def read(self, answer: Answer, items: Sequence[Item]) -> Sequence[Result]:
-        body = answer.json if isinstance(answer.json, dict) else {}
+    def parse_response(self, response: Response, items: Sequence[Delivery]) -> Sequence[Result]:
+        body = response.json if isinstance(response.json, dict) else {}
         errors = body.get("errors")
-        if answer.status == 429:
-            return [Throttled(_seconds(answer.headers) or answer.retry_after)] * len(items)
-        if answer.status in (200, 201) and isinstance(errors, list):
+        if response.status == 429:
+            return [Throttled(_seconds(response.headers) or response.retry_after)] * len(items)
+        if response.status in (200, 201) and isinstance(errors, list):
             wrong = {
                 (error.get("input_array"), error["index"])
                 for error in errors
                 if isinstance(error, dict) and isinstance(error.get("index"), int)
             }
-            return [Dead("refused", place[0]) if place in wrong else Delivered() for place in _places(items)]
-        return super().read(answer, items)
+            return [
+                PermanentFailure("refused", place[0]) if place in wrong else Delivered() for place in _places(items)
+            ]
+        return super().parse_response(response, items)
 
 
-def _places(items: Sequence[Item]) -> Iterator[tuple[str, int]]:
+def _places(items: Sequence[Delivery]) -> Iterator[tuple[str, int]]:
     """The array that each item's object went into, and where in it."""
     counts = dict.fromkeys(ARRAYS, 0)
     for item in items:
@@ -164,4 +166,4 @@ def _places(items: Sequence[Item]) -> Iterator[tuple[str, int]]:
 
 def _seconds(headers: Mapping[str, str]) -> float | None:
     value = headers.get("x-ratelimit-retry-after", "")
-    return float(value) if SECONDS.fullmatch(value) else None
+    return float(value) if DELAY_PATTERN.fullmatch(value) else None

@@ -11,19 +11,19 @@ from typing_extensions import override
 
 from forwarders.auth import HeaderSecret, HeaderValue
 from forwarders.contract import (
-    Answer,
-    Auth,
+    AuthFailed,
     BatchFailure,
+    Category,
     Contract,
+    Delivery,
     HttpForwarder,
-    Item,
-    Kind,
     Limits,
     Request,
+    Response,
     Result,
     Retry,
     Settings,
-    refused,
+    split_or_fail,
 )
 from forwarders.urls import Endpoint
 
@@ -70,17 +70,17 @@ class ClickHouse(HttpForwarder[ClickHouseSettings]):
         name="clickhouse",
         title="ClickHouse",
         documentation="https://clickhouse.com/docs/interfaces/http",
-        kind=Kind.STORAGE,
+        category=Category.STORAGE,
         settings=ClickHouseSettings,
         limits=Limits(items=50_000, bytes=32_000_000, item_bytes=16_000_000),
-        dedupe="delivery_id",
-        dedupe_doubt="only a ReplacingMergeTree ordered by it drops them",
+        dedupe_field="delivery_id",
+        dedupe_caveat="only a ReplacingMergeTree ordered by it drops them",
         batch_failure=BatchFailure.WHOLE,
     )
     preset_name = "rows"
 
     @override
-    def request(self, items: Sequence[Item]) -> Request:
+    def build_request(self, items: Sequence[Delivery]) -> Request:
         settings = self.settings
         query = {
             "query": f"INSERT INTO {settings.database}.{settings.table} FORMAT JSONEachRow",
@@ -101,18 +101,18 @@ class ClickHouse(HttpForwarder[ClickHouseSettings]):
         return Request("POST", f"{settings.url}/?{urlencode(query)}", headers, body)
 
     @override
-    def read(self, answer: Answer, items: Sequence[Item]) -> Sequence[Result]:
+    def parse_response(self, response: Response, items: Sequence[Delivery]) -> Sequence[Result]:
         """The exception's code says more than the status; what is wrong with the table may be mended, and waits."""
-        text = answer.headers.get("x-clickhouse-exception-code", "")
+        text = response.headers.get("x-clickhouse-exception-code", "")
         code = int(text) if text.isdecimal() and len(text) < 6 else 0
         if not code:
-            return super().read(answer, items)
+            return super().parse_response(response, items)
         if code in ROWS:
-            return refused(items, f"code_{code}")
-        return [Auth() if code in REFUSING else Retry(answer.retry_after)] * len(items)
+            return split_or_fail(items, f"code_{code}")
+        return [AuthFailed() if code in REFUSING else Retry(response.retry_after)] * len(items)
 
 
-def _token(items: Sequence[Item]) -> str:
+def _token(items: Sequence[Delivery]) -> str:
     """The same for the same deliveries in the same order."""
     digest = hashlib.sha256()
     for item in items:

@@ -10,18 +10,18 @@ from typing_extensions import override
 
 from forwarders.auth import Secret, basic
 from forwarders.contract import (
-    Answer,
     BatchFailure,
+    Category,
     Contract,
-    Dead,
     Delivered,
+    Delivery,
     HttpForwarder,
-    Item,
-    Kind,
     Limits,
     Payload,
+    PermanentFailure,
     Rate,
     Request,
+    Response,
     Result,
     Settings,
 )
@@ -99,42 +99,42 @@ class CustomerIo(HttpForwarder[CustomerIoSettings]):
         name="customerio",
         title="Customer.io",
         documentation="https://docs.customer.io/integrations/api/track/#operation/batch",
-        kind=Kind.CRM,
+        category=Category.CRM,
         settings=CustomerIoSettings,
         payload=CustomerIoPayload,
         limits=Limits(items=1000, bytes=440_000, item_bytes=31_000),  # of 500 KB and 32 KB, less what is added
         ordered=True,
-        dedupe="id",
+        dedupe_field="id",
         batch_failure=BatchFailure.LISTED,
         rates=(Rate(3000, seconds=3),),
     )
 
     @override
-    def request(self, items: Sequence[Item]) -> Request:
+    def build_request(self, items: Sequence[Delivery]) -> Request:
         settings = self.settings
         headers = {"Authorization": basic(settings.site_id, settings.api_key)}
         url = f"{settings.endpoint or HOSTS[settings.region]}/api/v2/batch"
         return Request("POST", url, headers, {"batch": [_operation(item) for item in items]})
 
     @override
-    def read(self, answer: Answer, items: Sequence[Item]) -> Sequence[Result]:
-        errors = answer.json.get("errors") if isinstance(answer.json, dict) else None
+    def parse_response(self, response: Response, items: Sequence[Delivery]) -> Sequence[Result]:
+        errors = response.json.get("errors") if isinstance(response.json, dict) else None
         reasons: dict[Any, Result] = {
-            error["batch_index"]: Dead("refused", f"{error.get('reason')} {error.get('field')}")
+            error["batch_index"]: PermanentFailure("refused", f"{error.get('reason')} {error.get('field')}")
             for error in (errors if isinstance(errors, list) else ())
             if isinstance(error, dict) and isinstance(error.get("batch_index"), int)
         }
-        if answer.status in (200, 207, 400) and any(n in reasons for n in range(len(items))):
+        if response.status in (200, 207, 400) and any(n in reasons for n in range(len(items))):
             return [reasons.get(n, Delivered()) for n in range(len(items))]
-        return super().read(answer, items)
+        return super().parse_response(response, items)
 
 
-def _operation(item: Item) -> Mapping[str, Any]:
+def _operation(item: Delivery) -> Mapping[str, Any]:
     operation = {name: value for name, value in item.payload.items() if value is not None}
     return {"id": ulid(item), **operation} if operation["action"] in EVENTS else operation
 
 
-def ulid(item: Item) -> str:
+def ulid(item: Delivery) -> str:
     """A ULID: the event's time in ms, then 80 bits of the SHA-256 of the delivery's id."""
     moment = datetime.fromisoformat(item.time)
     milliseconds = int((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() * 1000)

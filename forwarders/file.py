@@ -17,12 +17,12 @@ from pydantic import Field
 from typing_extensions import override
 
 from forwarders.contract import (
+    Category,
     Contract,
-    Coordinates,
     Delivered,
-    Item,
-    Kind,
+    Delivery,
     Limits,
+    OffsetRange,
     Request,
     Result,
     Retry,
@@ -55,7 +55,7 @@ class File(WriterForwarder[FileSettings]):
         name="file",
         title="File (NDJSON)",
         documentation="https://github.com/ndjson/ndjson-spec",
-        kind=Kind.STORAGE,
+        category=Category.STORAGE,
         settings=FileSettings,
         limits=Limits(items=10_000, bytes=16_000_000, item_bytes=16_000_000),
     )
@@ -70,7 +70,7 @@ class File(WriterForwarder[FileSettings]):
         await asyncio.to_thread(repair, self.settings.folder)
 
     @override
-    async def write(self, items: Sequence[Item], coordinates: Coordinates) -> Sequence[Result]:
+    async def write(self, items: Sequence[Delivery], offsets: OffsetRange) -> Sequence[Result]:
         try:
             new = await asyncio.to_thread(self._append, _lines(items))
         except OSError:
@@ -85,7 +85,7 @@ class File(WriterForwarder[FileSettings]):
         await asyncio.to_thread(self._close)
 
     @override
-    def preview(self, items: Sequence[Item]) -> Request:
+    def preview(self, items: Sequence[Delivery]) -> Request:
         return Request("WRITE", f"file:{self.settings.folder}/", body=_lines(items))
 
     def _append(self, lines: bytes) -> "OpenFile | None":
@@ -166,5 +166,5 @@ def _finish(path: Path, fd: int, size: int) -> None:
     sync(path.parent)
 
 
-def _lines(items: Sequence[Item]) -> bytes:
+def _lines(items: Sequence[Delivery]) -> bytes:
     return b"".join(orjson.dumps(item.payload, option=orjson.OPT_APPEND_NEWLINE) for item in items)

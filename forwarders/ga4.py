@@ -13,16 +13,16 @@ from typing_extensions import override
 
 from forwarders.auth import Secret
 from forwarders.contract import (
-    Answer,
     BatchFailure,
+    Category,
     Contract,
-    Dead,
+    Delivery,
     HttpForwarder,
-    Item,
-    Kind,
     Limits,
     Payload,
+    PermanentFailure,
     Request,
+    Response,
     Result,
     Settings,
 )
@@ -198,13 +198,13 @@ class Ga4(HttpForwarder[Ga4Settings]):
             "Google Analytics",
         ),
         documentation="https://developers.google.com/analytics/devguides/collection/protocol/ga4/reference",
-        kind=Kind.ANALYTICS,
+        category=Category.ANALYTICS,
         settings=Ga4Settings,
         payload=Ga4Event,
         limits=Limits(items=25, bytes=129_000, item_bytes=129_000),  # of 130 kB, less what encloses the events
-        window=timedelta(hours=72),
+        max_event_age=timedelta(hours=72),
         batch_failure=BatchFailure.SILENT,
-        validation="debug",
+        validation_setting="debug",
     )
 
     def __init__(self, settings: Ga4Settings) -> None:
@@ -216,11 +216,11 @@ class Ga4(HttpForwarder[Ga4Settings]):
         self._url = f"{settings.endpoint or HOSTS[settings.region]}{path}?{urlencode(query)}"
 
     @override
-    def group(self, payload: Mapping[str, Any]) -> Hashable:
+    def group_key(self, payload: Mapping[str, Any]) -> Hashable:
         return orjson.dumps(_shared(payload), option=orjson.OPT_SORT_KEYS)
 
     @override
-    def request(self, items: Sequence[Item]) -> Request:
+    def build_request(self, items: Sequence[Delivery]) -> Request:
         body = _shared(items[0].payload)
         if self.settings.debug:
             body["validation_behavior"] = "ENFORCE_RECOMMENDATIONS"
@@ -231,12 +231,12 @@ class Ga4(HttpForwarder[Ga4Settings]):
         return Request("POST", self._url, body=body)
 
     @override
-    def read(self, answer: Answer, items: Sequence[Item]) -> Sequence[Result]:
-        if self.settings.debug and answer.status == 200:
-            complaints = ", ".join(_complaints(answer.json))
+    def parse_response(self, response: Response, items: Sequence[Delivery]) -> Sequence[Result]:
+        if self.settings.debug and response.status == 200:
+            complaints = ", ".join(_complaints(response.json))
             if complaints:
-                return [Dead("validation", complaints)] * len(items)
-        return super().read(answer, items)
+                return [PermanentFailure("validation", complaints)] * len(items)
+        return super().parse_response(response, items)
 
     def _parameters(self, params: Mapping[str, Any]) -> dict[str, Any]:
         """The first 25 parameters with a legal name and a value that GA4 takes."""

@@ -10,18 +10,18 @@ from typing_extensions import override
 
 from forwarders import oauth
 from forwarders.contract import (
-    Answer,
     Authorization,
     BatchFailure,
+    Category,
     Contract,
-    Dead,
+    Delivery,
     HttpForwarder,
-    Item,
-    Kind,
     Limits,
     Payload,
+    PermanentFailure,
     Rate,
     Request,
+    Response,
     Result,
     Settings,
     Split,
@@ -185,39 +185,39 @@ class GoogleAds(HttpForwarder[GoogleAdsSettings]):
             "Google Ads (gtag.js)",
         ),
         documentation="https://developers.google.com/data-manager/api/reference/rest/v1/events/ingest",
-        kind=Kind.ADVERTISING,
+        category=Category.ADVERTISING,
         settings=GoogleAdsSettings,
         payload=GoogleAdsEvent,
         limits=Limits(items=2000, bytes=4_000_000, item_bytes=100_000),
-        window=timedelta(days=90),
-        dedupe="transactionId",
+        max_event_age=timedelta(days=90),
+        dedupe_field="transactionId",
         batch_failure=BatchFailure.WHOLE,
         rates=(Rate(300, seconds=60, per="account"), Rate(100_000, seconds=86_400, per="account")),
         versions=(Version("v1"),),
-        auth=("oauth_refresh", "service_account"),
+        auth_methods=("oauth_refresh", "service_account"),
         authorization=Authorization(
             "https://accounts.google.com/o/oauth2/v2/auth", SCOPE, {"access_type": "offline", "prompt": "consent"}
         ),
-        validation="validate_only",
+        validation_setting="validate_only",
     )
 
     @override
-    def complaint(self, payload: Mapping[str, Any]) -> str | None:
+    def validate(self, payload: Mapping[str, Any]) -> str | None:
         name = payload.get("conversion")
         if isinstance(name, str) and name not in self.settings.conversions:
             return f"conversion: the setting `conversions` has none of the names {name[:64]!r}"
-        return super().complaint(payload)
+        return super().validate(payload)
 
     @override
-    def token_request(self, now: float) -> Request | None:
-        return oauth.token_request(self.settings.auth, self.settings.token_endpoint, now, SCOPE)
+    def build_token_request(self, now: float) -> Request | None:
+        return oauth.build_token_request(self.settings.auth, self.settings.token_endpoint, now, SCOPE)
 
     @override
-    def group(self, payload: Mapping[str, Any]) -> Hashable:
+    def group_key(self, payload: Mapping[str, Any]) -> Hashable:
         return str(payload.get("conversion"))
 
     @override
-    def request(self, items: Sequence[Item]) -> Request:
+    def build_request(self, items: Sequence[Delivery]) -> Request:
         settings = self.settings
         action = settings.conversions[items[0].payload["conversion"]]
         destination: dict[str, Any] = {
@@ -235,15 +235,15 @@ class GoogleAds(HttpForwarder[GoogleAdsSettings]):
         return Request("POST", f"{settings.endpoint}/v1/events:ingest", oauth.headers(settings.auth), body)
 
     @override
-    def read(self, answer: Answer, items: Sequence[Item]) -> Sequence[Result]:
-        if answer.status == 400 and len(items) > 1:
-            bad = dict(_violations(answer.json))
+    def parse_response(self, response: Response, items: Sequence[Delivery]) -> Sequence[Result]:
+        if response.status == 400 and len(items) > 1:
+            bad = dict(_violations(response.json))
             if any(number in bad for number in range(len(items))):
-                return [Dead("refused", bad[n]) if n in bad else Split() for n in range(len(items))]
-        return super().read(answer, items)
+                return [PermanentFailure("refused", bad[n]) if n in bad else Split() for n in range(len(items))]
+        return super().parse_response(response, items)
 
 
-def _event(item: Item) -> dict[str, Any]:
+def _event(item: Delivery) -> dict[str, Any]:
     """As Google knows it: without the action's name, which chose the destination, and without what is empty."""
     event = {"transactionId": item.id, **without_nulls(item.payload)}
     return {name: value for name, value in event.items() if name != "conversion" and value != {}}

@@ -8,23 +8,23 @@ from typing_extensions import override
 
 from forwarders import oauth
 from forwarders.contract import (
-    Answer,
     Authorization,
     BatchFailure,
+    Category,
     Contract,
-    Dead,
     Delivered,
+    Delivery,
     HttpForwarder,
-    Item,
-    Kind,
     Limits,
     Payload,
+    PermanentFailure,
     Rate,
     Request,
+    Response,
     Result,
     Settings,
     Version,
-    refused,
+    split_or_fail,
 )
 from forwarders.fields import without_nulls
 from forwarders.keys import uuid_key
@@ -94,7 +94,7 @@ class HubSpot(HttpForwarder[HubSpotSettings]):
             "HubSpot Cloud Mode",
         ),
         documentation="https://developers.hubspot.com/docs/api-reference/latest/events/send-event-data/guide",
-        kind=Kind.CRM,
+        category=Category.CRM,
         settings=HubSpotSettings,
         payload=HubSpotPayload,
         limits=Limits(items=100, bytes=3_000_000, item_bytes=100_000),  # contacts; of events 500
@@ -102,7 +102,7 @@ class HubSpot(HttpForwarder[HubSpotSettings]):
         batch_failure=BatchFailure.WHOLE,
         rates=(Rate(100, seconds=10),),
         versions=(Version("2026-03"), Version("v3")),
-        auth=("static", "oauth_refresh"),
+        auth_methods=("static", "oauth_refresh"),
         authorization=Authorization(
             "https://app.hubspot.com/oauth/authorize",
             "oauth crm.objects.contacts.write analytics.behavioral_events.send",
@@ -110,38 +110,38 @@ class HubSpot(HttpForwarder[HubSpotSettings]):
     )
 
     @override
-    def token_request(self, now: float) -> Request | None:
-        return oauth.token_request(self.settings.auth, self.settings.token_endpoint, now)
+    def build_token_request(self, now: float) -> Request | None:
+        return oauth.build_token_request(self.settings.auth, self.settings.token_endpoint, now)
 
     @override
-    def group(self, payload: Mapping[str, Any]) -> Hashable:
+    def group_key(self, payload: Mapping[str, Any]) -> Hashable:
         return payload.get("eventName") is None
 
     @override
-    def request(self, items: Sequence[Item]) -> Request:
+    def build_request(self, items: Sequence[Delivery]) -> Request:
         contacts = items[0].payload.get("eventName") is None
         inputs = _contacts(items) if contacts else [self._event(item) for item in items]
         path = PATHS[self.settings.api_version][contacts]
         headers = oauth.headers(self.settings.auth)
         return Request("POST", f"{self.settings.endpoint}{path}", headers, {"inputs": inputs})
 
-    def _event(self, item: Item) -> dict[str, Any]:
+    def _event(self, item: Delivery) -> dict[str, Any]:
         event: dict[str, Any] = {"uuid": uuid_key(item.id), "properties": {}, **without_nulls(item.payload)}
         prefix = f"pe{self.settings.hub_id}_"
         name = event["eventName"]
         return {**event, "eventName": name if name.startswith(prefix) else prefix + name}
 
     @override
-    def read(self, answer: Answer, items: Sequence[Item]) -> Sequence[Result]:
-        if answer.status != 207:
-            return super().read(answer, items)
-        ids = set(_named(answer.json))
+    def parse_response(self, response: Response, items: Sequence[Delivery]) -> Sequence[Result]:
+        if response.status != 207:
+            return super().parse_response(response, items)
+        ids = set(_named(response.json))
         if any(item.payload.get("id") in ids for item in items):
-            return [Dead("refused") if item.payload.get("id") in ids else Delivered() for item in items]
-        return refused(items, "refused")
+            return [PermanentFailure("refused") if item.payload.get("id") in ids else Delivered() for item in items]
+        return split_or_fail(items, "refused")
 
 
-def _contacts(items: Sequence[Item]) -> list[dict[str, Any]]:
+def _contacts(items: Sequence[Delivery]) -> list[dict[str, Any]]:
     """HubSpot refuses a request that names a contact twice."""
     contacts: dict[tuple[str | None, str], dict[str, Any]] = {}
     for item in items:

@@ -9,18 +9,18 @@ from typing_extensions import override
 
 from forwarders.auth import HeaderSecret
 from forwarders.contract import (
-    Answer,
     BatchFailure,
+    Category,
     Contract,
-    Dead,
     Delivered,
+    Delivery,
     HttpForwarder,
-    Item,
-    Kind,
     Limits,
     Payload,
+    PermanentFailure,
     Rate,
     Request,
+    Response,
     Result,
     Settings,
 )
@@ -103,7 +103,7 @@ class Iterable(HttpForwarder[IterableSettings]):
         name="iterable",
         title="Iterable",
         documentation="https://api.iterable.com/api/docs",
-        kind=Kind.CRM,
+        category=Category.CRM,
         settings=IterableSettings,
         payload=IterablePayload,
         limits=Limits(items=1000, bytes=3_800_000, item_bytes=3_800_000),  # of 4 MB, less what is added to each event
@@ -113,17 +113,17 @@ class Iterable(HttpForwarder[IterableSettings]):
     )
 
     @override
-    def group(self, payload: Mapping[str, Any]) -> Hashable:
+    def group_key(self, payload: Mapping[str, Any]) -> Hashable:
         """Each kind has an endpoint of its own; purchases go one by one, or as one where they are the same."""
         if payload.get("user") is not None:
             return orjson.dumps(payload, option=orjson.OPT_SORT_KEYS)
         return "users" if payload.get("eventName") is None else "events"
 
     @override
-    def request(self, items: Sequence[Item]) -> Request:
+    def build_request(self, items: Sequence[Delivery]) -> Request:
         payloads = [{name: value for name, value in item.payload.items() if value is not None} for item in items]
         body: dict[str, Any]
-        match self.group(items[0].payload):
+        match self.group_key(items[0].payload):
             case "events":
                 path = "/api/events/trackBulk"
                 body = {"events": [{"id": item.id, **payload} for item, payload in zip(items, payloads, strict=True)]}
@@ -135,10 +135,10 @@ class Iterable(HttpForwarder[IterableSettings]):
         return Request("POST", f"{self.settings.endpoint or HOSTS[self.settings.region]}{path}", headers, body)
 
     @override
-    def read(self, answer: Answer, items: Sequence[Item]) -> Sequence[Result]:
-        if answer.status != 200 or not isinstance(answer.json, dict):
-            return super().read(answer, items)
-        refused = dict(_refused(answer.json))
+    def parse_response(self, response: Response, items: Sequence[Delivery]) -> Sequence[Result]:
+        if response.status != 200 or not isinstance(response.json, dict):
+            return super().parse_response(response, items)
+        refused = dict(_refused(response.json))
         return [_result(item.payload, refused) for item in items]
 
 
@@ -156,5 +156,5 @@ def _result(payload: Mapping[str, Any], refused: Mapping[tuple[str, str], str]) 
     for field in ("email", "userId", "eventName"):
         value = payload.get(field)
         if isinstance(value, str) and (field, value) in refused:
-            return Dead("refused", refused[field, value])
+            return PermanentFailure("refused", refused[field, value])
     return Delivered()

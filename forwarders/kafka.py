@@ -20,15 +20,15 @@ from typing_extensions import override
 
 from forwarders.auth import Secret
 from forwarders.contract import (
-    Auth,
+    AuthFailed,
     BatchFailure,
+    Category,
     Contract,
-    Coordinates,
-    Dead,
     Delivered,
-    Item,
-    Kind,
+    Delivery,
     Limits,
+    OffsetRange,
+    PermanentFailure,
     Request,
     Result,
     Retry,
@@ -79,7 +79,7 @@ class Kafka(WriterForwarder[KafkaSettings]):
         title="Kafka",
         aliases=("Apache Kafka",),
         documentation="https://kafka.apache.org/documentation/",
-        kind=Kind.STORAGE,
+        category=Category.STORAGE,
         settings=KafkaSettings,
         limits=Limits(items=10_000, bytes=16_000_000, item_bytes=1_000_000),
         batch_failure=BatchFailure.LISTED,
@@ -90,25 +90,26 @@ class Kafka(WriterForwarder[KafkaSettings]):
         self._producer: AIOKafkaProducer | None = None
 
     @override
-    async def write(self, items: Sequence[Item], coordinates: Coordinates) -> Sequence[Result]:
+    async def write(self, items: Sequence[Delivery], offsets: OffsetRange) -> Sequence[Result]:
         try:
             producer = await self._connected()
             sent = [await self._send(producer, item) for item in items]
             await producer.flush()
         except REFUSED:
             await self._drop()
-            return [Auth()] * len(items)
+            return [AuthFailed()] * len(items)
         except (KafkaError, IllegalStateError):
             await self._drop()
             return [Retry()] * len(items)
         results = [
-            future if isinstance(future, Dead) else _result(future.exception(), len(items) == 1) for future in sent
+            future if isinstance(future, PermanentFailure) else _result(future.exception(), len(items) == 1)
+            for future in sent
         ]
-        if any(isinstance(result, Retry | Auth) for result in results):
+        if any(isinstance(result, Retry | AuthFailed) for result in results):
             await self._drop()
         return results
 
-    async def _send(self, producer: AIOKafkaProducer, item: Item) -> Any:
+    async def _send(self, producer: AIOKafkaProducer, item: Delivery) -> Any:
         """The confirmation to come, or why there will be none."""
         try:
             return await producer.send(
@@ -118,14 +119,14 @@ class Kafka(WriterForwarder[KafkaSettings]):
                 headers=[("turnout-id", item.id.encode())],
             )
         except MessageSizeTooLargeError:
-            return Dead("too_large")
+            return PermanentFailure("too_large")
 
     @override
     async def close(self) -> None:
         await self._drop()
 
     @override
-    def preview(self, items: Sequence[Item]) -> Request:
+    def preview(self, items: Sequence[Delivery]) -> Request:
         records = [
             {"key": key and key.decode(), "headers": {"turnout-id": item.id}, "value": item.payload}
             for item in items
@@ -133,7 +134,7 @@ class Kafka(WriterForwarder[KafkaSettings]):
         ]
         return Request("WRITE", f"kafka:{self.settings.bootstrap}/{self.settings.topic}", body=records)
 
-    def _key(self, item: Item) -> bytes | None:
+    def _key(self, item: Delivery) -> bytes | None:
         found = (item.payload.get(name) for name in self.settings.key)
         return next((str(value).encode() for value in found if isinstance(value, str | int) and value != ""), None)
 
@@ -171,5 +172,5 @@ def _result(error: BaseException | None, alone: bool) -> Result:
     if error is None:
         return Delivered()
     if isinstance(error, MessageSizeTooLargeError):
-        return Dead("too_large") if alone else Split()
-    return Auth() if isinstance(error, REFUSED) else Retry()
+        return PermanentFailure("too_large") if alone else Split()
+    return AuthFailed() if isinstance(error, REFUSED) else Retry()

@@ -9,16 +9,16 @@ from typing_extensions import override
 
 from forwarders.auth import HeaderSecret
 from forwarders.contract import (
-    Answer,
+    Category,
     Contract,
-    Dead,
+    Delivery,
     HttpForwarder,
-    Item,
-    Kind,
     Limits,
     Payload,
+    PermanentFailure,
     Rate,
     Request,
+    Response,
     Result,
     Settings,
     Version,
@@ -126,17 +126,17 @@ class Klaviyo(HttpForwarder[KlaviyoSettings]):
         name="klaviyo",
         title="Klaviyo",
         documentation="https://developers.klaviyo.com/en/reference/create_event",
-        kind=Kind.CRM,
+        category=Category.CRM,
         settings=KlaviyoSettings,
         payload=KlaviyoPayload,
         limits=Limits(items=1, bytes=4_900_000, item_bytes=4_900_000),
-        dedupe="unique_id",
+        dedupe_field="unique_id",
         rates=(Rate(75), Rate(700, seconds=60)),  # those of profiles; events may come five times as fast
         versions=(Version("2026-04-15", sunset=date(2028, 4, 15)),),
     )
 
     @override
-    def request(self, items: Sequence[Item]) -> Request:
+    def build_request(self, items: Sequence[Delivery]) -> Request:
         settings = self.settings
         data: dict[str, Any] = without_nulls(items[0].payload["data"])
         if data["type"] == "event":
@@ -150,10 +150,12 @@ class Klaviyo(HttpForwarder[KlaviyoSettings]):
         return Request("POST", settings.endpoint + PATHS[data["type"]], headers, {"data": data})
 
     @override
-    def read(self, answer: Answer, items: Sequence[Item]) -> Sequence[Result]:
-        errors = answer.json.get("errors") if isinstance(answer.json, dict) else None
-        if answer.status in (400, 409) and isinstance(errors, list) and errors and isinstance(errors[0], dict):
+    def parse_response(self, response: Response, items: Sequence[Delivery]) -> Sequence[Result]:
+        errors = response.json.get("errors") if isinstance(response.json, dict) else None
+        if response.status in (400, 409) and isinstance(errors, list) and errors and isinstance(errors[0], dict):
             source = errors[0].get("source")
             pointer = source.get("pointer") if isinstance(source, dict) else None
-            return [Dead(str(errors[0].get("code") or f"status_{answer.status}"), str(pointer or ""))] * len(items)
-        return super().read(answer, items)
+            return [
+                PermanentFailure(str(errors[0].get("code") or f"status_{response.status}"), str(pointer or ""))
+            ] * len(items)
+        return super().parse_response(response, items)

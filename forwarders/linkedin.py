@@ -9,24 +9,24 @@ from typing_extensions import override
 
 from forwarders import oauth
 from forwarders.contract import (
-    Answer,
     Authorization,
     BatchFailure,
+    Category,
     Contract,
-    Dead,
     Delivered,
+    Delivery,
     HttpForwarder,
-    Item,
-    Kind,
     Limits,
     Payload,
+    PermanentFailure,
     Rate,
     Request,
+    Response,
     Result,
     Settings,
     Version,
-    by_status,
-    refused,
+    result_for_status,
+    split_or_fail,
 )
 from forwarders.fields import Currency, without_nulls
 from forwarders.keys import uuid_key
@@ -132,32 +132,32 @@ class LinkedIn(HttpForwarder[LinkedInSettings]):
             "LinkedIn Insight Tag",
         ),
         documentation="https://learn.microsoft.com/en-us/linkedin/marketing/integrations/ads-reporting/conversions-api",
-        kind=Kind.ADVERTISING,
+        category=Category.ADVERTISING,
         settings=LinkedInSettings,
         payload=LinkedInEvent,
         limits=Limits(items=5000, bytes=4_000_000, item_bytes=100_000),
-        window=timedelta(days=90),
-        dedupe="eventId",
+        max_event_age=timedelta(days=90),
+        dedupe_field="eventId",
         batch_failure=BatchFailure.LISTED,
         rates=(Rate(300, seconds=60), Rate(300_000, seconds=86_400)),
         versions=(Version("202603"), Version("202511", date(2026, 11, 16))),
-        auth=("static", "oauth_refresh"),
+        auth_methods=("static", "oauth_refresh"),
         authorization=Authorization("https://www.linkedin.com/oauth/v2/authorization", "rw_conversions r_ads"),
     )
 
     @override
-    def complaint(self, payload: Mapping[str, Any]) -> str | None:
+    def validate(self, payload: Mapping[str, Any]) -> str | None:
         name = payload.get("conversion")
         if isinstance(name, str) and not name.startswith(URN) and name not in self.settings.conversions:
             return f"conversion: the setting `conversions` has none of the names {name[:64]!r}"
-        return super().complaint(payload)
+        return super().validate(payload)
 
     @override
-    def token_request(self, now: float) -> Request | None:
-        return oauth.token_request(self.settings.auth, self.settings.token_endpoint, now)
+    def build_token_request(self, now: float) -> Request | None:
+        return oauth.build_token_request(self.settings.auth, self.settings.token_endpoint, now)
 
     @override
-    def request(self, items: Sequence[Item]) -> Request:
+    def build_request(self, items: Sequence[Delivery]) -> Request:
         headers = {
             **oauth.headers(self.settings.auth),
             "LinkedIn-Version": self.settings.api_version,
@@ -167,25 +167,25 @@ class LinkedIn(HttpForwarder[LinkedInSettings]):
         body = {"elements": [self._element(item) for item in items]}
         return Request("POST", f"{self.settings.endpoint}/conversionEvents", headers, body)
 
-    def _element(self, item: Item) -> dict[str, Any]:
+    def _element(self, item: Delivery) -> dict[str, Any]:
         name = item.payload["conversion"]
         urn = name if name.startswith(URN) else f"{URN}{self.settings.conversions[name]}"
         event = {"eventId": uuid_key(item.id), **without_nulls(item.payload), "conversion": urn}
         return {**event, "user": {"userIds": [], **event["user"]}}
 
     @override
-    def read(self, answer: Answer, items: Sequence[Item]) -> Sequence[Result]:
-        elements = answer.json.get("elements") if isinstance(answer.json, dict) else None
-        if 200 <= answer.status < 300 and isinstance(elements, list) and len(elements) == len(items):
-            return [_result(element, answer) for element in elements]
-        if answer.status == 422:
-            return refused(items, "status_422")
-        return super().read(answer, items)
+    def parse_response(self, response: Response, items: Sequence[Delivery]) -> Sequence[Result]:
+        elements = response.json.get("elements") if isinstance(response.json, dict) else None
+        if 200 <= response.status < 300 and isinstance(elements, list) and len(elements) == len(items):
+            return [_result(element, response) for element in elements]
+        if response.status == 422:
+            return split_or_fail(items, "status_422")
+        return super().parse_response(response, items)
 
 
-def _result(element: Any, answer: Answer) -> Result:
+def _result(element: Any, response: Response) -> Result:
     status = element.get("status") if isinstance(element, dict) else None
     if not isinstance(status, int) or 200 <= status < 300:
         return Delivered()
-    result = by_status(Answer(status, answer.headers, b""))
-    return Dead("refused", f"status {status}") if isinstance(result, Dead) else result
+    result = result_for_status(Response(status, response.headers, b""))
+    return PermanentFailure("refused", f"status {status}") if isinstance(result, PermanentFailure) else result

@@ -9,21 +9,21 @@ from typing_extensions import override
 
 from forwarders.auth import Secret
 from forwarders.contract import (
-    Answer,
-    Auth,
+    AuthFailed,
+    Category,
     Contract,
+    Delivery,
     HttpForwarder,
-    Item,
-    Kind,
     Limits,
     Payload,
     Request,
+    Response,
     Result,
     Retry,
     Settings,
     Throttled,
     Version,
-    refused,
+    split_or_fail,
 )
 from forwarders.fields import Currency, Hashes, without_nulls
 from forwarders.urls import Endpoint
@@ -171,19 +171,19 @@ class Meta(HttpForwarder[MetaSettings]):
             "Meta Pixel",
         ),
         documentation="https://developers.facebook.com/docs/marketing-api/conversions-api",
-        kind=Kind.ADVERTISING,
+        category=Category.ADVERTISING,
         settings=MetaSettings,
         payload=MetaEvent,
         limits=Limits(items=1000, bytes=4_000_000, item_bytes=100_000),
-        window=timedelta(days=7),
-        dedupe="event_id",
+        max_event_age=timedelta(days=7),
+        dedupe_field="event_id",
         dedupe_window=timedelta(hours=48),
         versions=(Version("v26.0"),),
-        validation="test_event_code",
+        validation_setting="test_event_code",
     )
 
     @override
-    def request(self, items: Sequence[Item]) -> Request:
+    def build_request(self, items: Sequence[Delivery]) -> Request:
         settings = self.settings
         body: dict[str, Any] = {
             "data": [{"event_id": item.id, **without_nulls(item.payload)} for item in items],
@@ -194,20 +194,20 @@ class Meta(HttpForwarder[MetaSettings]):
         return Request("POST", f"{settings.endpoint}/{settings.api_version}/{settings.pixel_id}/events", body=body)
 
     @override
-    def read(self, answer: Answer, items: Sequence[Item]) -> Sequence[Result]:
+    def parse_response(self, response: Response, items: Sequence[Delivery]) -> Sequence[Result]:
         """The error's code says more than the status, which is 400 for most (Graph API, Handle Errors)."""
-        error = answer.json.get("error") if isinstance(answer.json, dict) else None
-        if answer.status < 400 or not isinstance(error, dict) or not isinstance(error.get("code"), int):
-            return super().read(answer, items)
+        error = response.json.get("error") if isinstance(response.json, dict) else None
+        if response.status < 400 or not isinstance(error, dict) or not isinstance(error.get("code"), int):
+            return super().parse_response(response, items)
         code = error["code"]
         result: Result
-        if code in THROTTLED or answer.status == 429:
-            result = Throttled(answer.retry_after)
+        if code in THROTTLED or response.status == 429:
+            result = Throttled(response.retry_after)
         elif code in UNAUTHORIZED:
-            result = Auth()
-        elif code in TRANSIENT or error.get("is_transient") is True or answer.status >= 500:
-            result = Retry(answer.retry_after)
+            result = AuthFailed()
+        elif code in TRANSIENT or error.get("is_transient") is True or response.status >= 500:
+            result = Retry(response.retry_after)
         else:
             subcode = error.get("error_subcode")
-            return refused(items, f"code_{code}", f"subcode {subcode}" if isinstance(subcode, int) else "")
+            return split_or_fail(items, f"code_{code}", f"subcode {subcode}" if isinstance(subcode, int) else "")
         return [result] * len(items)

@@ -13,7 +13,7 @@ from urllib.parse import parse_qsl, quote, urlencode
 from pydantic import AfterValidator, Field
 
 from forwarders.auth import HeaderSecret, Secret
-from forwarders.contract import Answer, Auth, Authorization, Request, Retry, Settings
+from forwarders.contract import AuthFailed, Authorization, Request, Response, Retry, Settings
 from forwarders.extras import extra
 
 ASSERTION_SECONDS: Final = 3600
@@ -77,7 +77,7 @@ def headers(credentials: AccessToken | Grant) -> dict[str, str]:
     return {}
 
 
-def token_request(credentials: AccessToken | Grant, url: str, now: float, scope: str = "") -> Request | None:
+def build_token_request(credentials: AccessToken | Grant, url: str, now: float, scope: str = "") -> Request | None:
     """What asks the vendor's token endpoint for an access token; None for a token that stands in the settings."""
     match credentials:
         case RefreshToken():
@@ -98,7 +98,7 @@ def token_request(credentials: AccessToken | Grant, url: str, now: float, scope:
     return Request("POST", url, form_type, urlencode(form).encode())
 
 
-def refreshes(request: Request) -> bool:
+def uses_refresh_token(request: Request) -> bool:
     """Whether a token request is by a refresh token, which somebody can get anew on the vendor's page."""
     return _form(request).get("grant_type") == "refresh_token"
 
@@ -106,7 +106,7 @@ def refreshes(request: Request) -> bool:
 def authorization_url(authorization: Authorization, grant: Request, redirect: str, state: str) -> str:
     """The page to open in a browser; `grant` is a token request, which has the app's id."""
     query = {
-        **authorization.more,
+        **authorization.extra_parameters,
         "response_type": "code",
         "client_id": _form(grant)["client_id"],
         "redirect_uri": redirect,
@@ -116,7 +116,7 @@ def authorization_url(authorization: Authorization, grant: Request, redirect: st
     return f"{authorization.url}?{urlencode(query, quote_via=quote)}"
 
 
-def code_request(grant: Request, code: str, redirect: str) -> Request:
+def build_code_request(grant: Request, code: str, redirect: str) -> Request:
     """What asks for a refresh token with the code that the page gave (RFC 6749, section 4.1.3), instead of `grant`."""
     app = {name: value for name, value in _form(grant).items() if name in ("client_id", "client_secret")}
     form = {"grant_type": "authorization_code", "code": code, "redirect_uri": redirect, **app}
@@ -142,16 +142,16 @@ def _assertion(account: ServiceAccount, audience: str, now: float, scope: str) -
     return jwt.encode(claims, account.private_key.get_secret_value(), algorithm="RS256", headers=key_id)
 
 
-def read_token(answer: Answer, now: float) -> Token | Auth | Retry:
+def parse_token_response(response: Response, now: float) -> Token | AuthFailed | Retry:
     """What a token endpoint answered (RFC 6749, sections 5.1 and 5.2): 4xx is a grant that is refused."""
-    body = answer.json if isinstance(answer.json, Mapping) else {}
+    body = response.json if isinstance(response.json, Mapping) else {}
     value, seconds = body.get("access_token"), body.get("expires_in", 3600)
-    if answer.status == 200 and isinstance(value, str) and value.isascii() and value.isprintable() and value:
+    if response.status == 200 and isinstance(value, str) and value.isascii() and value.isprintable() and value:
         lifetime = float(seconds) if isinstance(seconds, int | float) else 3600.0
         return Token(value, now + max(0.0, lifetime - min(MARGIN, lifetime / 2)))
-    if 400 <= answer.status < 500 and answer.status not in (408, 425, 429):
-        return Auth()
-    return Retry(answer.retry_after)
+    if 400 <= response.status < 500 and response.status not in (408, 425, 429):
+        return AuthFailed()
+    return Retry(response.retry_after)
 
 
 def authorize(request: Request, token: Token) -> Request:

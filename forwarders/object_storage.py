@@ -15,14 +15,14 @@ from typing_extensions import override
 
 from forwarders.auth import Secret
 from forwarders.contract import (
-    Auth,
+    AuthFailed,
+    Category,
     Contract,
-    Coordinates,
     Delivered,
-    Item,
-    Kind,
+    Delivery,
     Limits,
     ObjectForwarder,
+    OffsetRange,
     Request,
     Retry,
     Settings,
@@ -137,17 +137,17 @@ class ObjectStorage(ObjectForwarder[ObjectStorageSettings]):
             "Azure Blob",
         ),
         documentation="https://developmentseed.org/obstore/",
-        kind=Kind.STORAGE,
+        category=Category.STORAGE,
         settings=ObjectStorageSettings,
         limits=Limits(items=1_000_000, bytes=256_000_000, item_bytes=16_000_000),
-        dedupe="the object's name",
-        dedupe_doubt="a replay makes objects of its own",
+        dedupe_field="the object's name",
+        dedupe_caveat="a replay makes objects of its own",
     )
     preset_name = "rows"
 
     @classmethod
     @override
-    def libraries(cls, settings: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    def required_modules(cls, settings: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         if not str(settings.get("url")).startswith("file:"):
             yield "obstore", "object-storage"
         if settings.get("format", "parquet") == "parquet":
@@ -169,20 +169,20 @@ class ObjectStorage(ObjectForwarder[ObjectStorageSettings]):
                 import pyarrow.parquet  # noqa: F401
 
     @override
-    def cut(self, offset: int, time: float) -> Hashable:
+    def rotation_key(self, offset: int, time: float) -> Hashable:
         interval = self.settings.interval
         return offset // self.settings.records, time // interval if interval else 0
 
     @override
-    def encode(self, items: Iterable[Item]) -> bytes:
+    def encode(self, items: Iterable[Delivery]) -> bytes:
         if self.settings.format == "parquet":
             return _parquet(items)
         lines = b"".join(orjson.dumps(_row(item), option=orjson.OPT_APPEND_NEWLINE) for item in items)
         return gzip.compress(lines, compresslevel=6, mtime=0)
 
     @override
-    async def put(self, content: bytes, coordinates: Coordinates) -> Delivered | Retry | Auth:
-        name = self.name(coordinates)
+    async def put(self, content: bytes, offsets: OffsetRange) -> Delivered | Retry | AuthFailed:
+        name = self.name(offsets)
         if self._folder is not None:
             try:
                 await asyncio.to_thread(replace, self._folder / name, content)
@@ -195,18 +195,18 @@ class ObjectStorage(ObjectForwarder[ObjectStorageSettings]):
         try:
             await self._store.put_async(name, content)
         except (PermissionDeniedError, UnauthenticatedError):
-            return Auth()
+            return AuthFailed()
         except (BaseError, OSError):
             return Retry()
         return Delivered()
 
-    def name(self, coordinates: Coordinates) -> str:
+    def name(self, offsets: OffsetRange) -> str:
         """Where an object lies below the URL; offsets have leading zeros, so that names sort as they do."""
-        first, last = f"{coordinates.first:020}", f"{coordinates.last:020}"
-        return f"{quote(coordinates.topic)}/{coordinates.partition}/{first}-{last}.{self.settings.format}"
+        first, last = f"{offsets.first:020}", f"{offsets.last:020}"
+        return f"{quote(offsets.topic)}/{offsets.partition}/{first}-{last}.{self.settings.format}"
 
     @override
-    def preview(self, items: Sequence[Item]) -> Request:
+    def preview(self, items: Sequence[Delivery]) -> Request:
         return Request("WRITE", f"{self.settings.url}/", body=[_row(item) for item in items])
 
 
@@ -231,11 +231,11 @@ def _options(settings: ObjectStorageSettings) -> dict[str, Any]:
     }
 
 
-def _row(item: Item) -> dict[str, Any]:
+def _row(item: Delivery) -> dict[str, Any]:
     return {**item.payload, ID: item.id}
 
 
-def _parquet(items: Iterable[Item]) -> bytes:
+def _parquet(items: Iterable[Delivery]) -> bytes:
     import pyarrow as pa
     from pyarrow import parquet
 
@@ -245,7 +245,7 @@ def _parquet(items: Iterable[Item]) -> bytes:
     return content
 
 
-def _table(items: Iterable[Item]) -> "Table":
+def _table(items: Iterable[Delivery]) -> "Table":
     import pyarrow as pa
 
     ids: list[str] = []

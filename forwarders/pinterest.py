@@ -9,18 +9,18 @@ from typing_extensions import override
 
 from forwarders.auth import HeaderSecret
 from forwarders.contract import (
-    Answer,
     BatchFailure,
+    Category,
     Contract,
-    Dead,
     Delivered,
+    Delivery,
     HttpForwarder,
-    Item,
-    Kind,
     Limits,
     Payload,
+    PermanentFailure,
     Rate,
     Request,
+    Response,
     Result,
     Settings,
     Version,
@@ -134,20 +134,20 @@ class Pinterest(HttpForwarder[PinterestSettings]):
             "Pinterest Tag",
         ),
         documentation="https://developers.pinterest.com/docs/api/v5/events-create/",
-        kind=Kind.ADVERTISING,
+        category=Category.ADVERTISING,
         settings=PinterestSettings,
         payload=PinterestEvent,
         limits=Limits(items=1000, bytes=4_000_000, item_bytes=100_000),
-        dedupe="event_id",
+        dedupe_field="event_id",
         dedupe_window=timedelta(hours=24),
         batch_failure=BatchFailure.LISTED,
         rates=(Rate(5000, seconds=60, per="account"),),
         versions=(Version("v5"),),
-        validation="test",
+        validation_setting="test",
     )
 
     @override
-    def request(self, items: Sequence[Item]) -> Request:
+    def build_request(self, items: Sequence[Delivery]) -> Request:
         settings = self.settings
         headers = {"Authorization": f"Bearer {settings.access_token.get_secret_value()}"}
         url = (
@@ -157,10 +157,10 @@ class Pinterest(HttpForwarder[PinterestSettings]):
         return Request("POST", url, headers, {"data": data})
 
     @override
-    def read(self, answer: Answer, items: Sequence[Item]) -> Sequence[Result]:
-        events: Any = answer.json.get("events") if isinstance(answer.json, dict) else None
-        if answer.status in (200, 422) and isinstance(events, list) and len(events) == len(items):
+    def parse_response(self, response: Response, items: Sequence[Delivery]) -> Sequence[Result]:
+        events: Any = response.json.get("events") if isinstance(response.json, dict) else None
+        if response.status in (200, 422) and isinstance(events, list) and len(events) == len(items):
             failed = [isinstance(event, dict) and event.get("status") == "failed" for event in events]
-            if answer.status == 200 or any(failed):
-                return [Dead("failed") if wrong else Delivered() for wrong in failed]
-        return super().read(answer, items)
+            if response.status == 200 or any(failed):
+                return [PermanentFailure("failed") if wrong else Delivered() for wrong in failed]
+        return super().parse_response(response, items)

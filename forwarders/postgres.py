@@ -10,20 +10,20 @@ from typing_extensions import override
 
 from forwarders.auth import Secret
 from forwarders.contract import (
-    Auth,
+    AuthFailed,
+    Category,
     Contract,
-    Coordinates,
-    Dead,
     Delivered,
-    Item,
-    Kind,
+    Delivery,
     Limits,
+    OffsetRange,
+    PermanentFailure,
     Request,
     Result,
     Retry,
     Settings,
     WriterForwarder,
-    refused,
+    split_or_fail,
 )
 from forwarders.extras import extra
 
@@ -79,16 +79,16 @@ class Postgres(WriterForwarder[PostgresSettings]):
         name="postgres",
         title="PostgreSQL",
         documentation="https://www.postgresql.org/docs/current/sql-copy.html",
-        kind=Kind.STORAGE,
+        category=Category.STORAGE,
         settings=PostgresSettings,
         limits=Limits(items=5000, bytes=16_000_000, item_bytes=16_000_000),
-        dedupe=ID,
+        dedupe_field=ID,
     )
     preset_name = "rows"
 
     @classmethod
     @override
-    def libraries(cls, settings: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    def required_modules(cls, settings: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         yield "psycopg", "postgres"
 
     def __init__(self, settings: PostgresSettings) -> None:
@@ -102,7 +102,7 @@ class Postgres(WriterForwarder[PostgresSettings]):
             import psycopg  # noqa: F401
 
     @override
-    async def write(self, items: Sequence[Item], coordinates: Coordinates) -> Sequence[Result]:
+    async def write(self, items: Sequence[Delivery], offsets: OffsetRange) -> Sequence[Result]:
         import psycopg
 
         try:
@@ -112,13 +112,13 @@ class Postgres(WriterForwarder[PostgresSettings]):
             except BaseException as error:
                 if isinstance(error, psycopg.Error) and _is_about_a_row(error):
                     self._idle.append(connection)
-                    return refused(items, "row", _described(error))
+                    return split_or_fail(items, "row", _described(error))
                 self._columns = frozenset()  # somebody may have changed the table
                 await connection.close()
                 raise
         except psycopg.Error as error:
             refuses = (error.sqlstate or "").startswith(REFUSING) or REFUSED.search(str(error))
-            return [Auth() if refuses else Retry()] * len(items)
+            return [AuthFailed() if refuses else Retry()] * len(items)
         self._idle.append(connection)
         return results
 
@@ -128,7 +128,7 @@ class Postgres(WriterForwarder[PostgresSettings]):
             await self._idle.pop().close()
 
     @override
-    def preview(self, items: Sequence[Item]) -> Request:
+    def preview(self, items: Sequence[Delivery]) -> Request:
         return Request(
             "WRITE", f"postgres:{self.settings.table}", body=[{**item.payload, ID: item.id} for item in items]
         )
@@ -139,7 +139,7 @@ class Postgres(WriterForwarder[PostgresSettings]):
         dsn = self.settings.dsn.get_secret_value()
         return await psycopg.AsyncConnection.connect(dsn, connect_timeout=10, application_name="turnout")
 
-    async def _write(self, connection: "AsyncConnection[Any]", items: Sequence[Item]) -> Sequence[Result]:
+    async def _write(self, connection: "AsyncConnection[Any]", items: Sequence[Delivery]) -> Sequence[Result]:
         async with connection.transaction():
             if not all(_fields(item.payload) <= self._columns for item in items):
                 self._columns = await self._look(connection, items)
@@ -151,11 +151,11 @@ class Postgres(WriterForwarder[PostgresSettings]):
                 await self._copy(connection, fitting)
         return results
 
-    def _misfit(self, payload: Mapping[str, Any]) -> Dead | None:
+    def _misfit(self, payload: Mapping[str, Any]) -> PermanentFailure | None:
         unknown = sorted(_fields(payload) - self._columns)
-        return Dead("column", f"the table has no column {unknown[0][:NAME_BYTES]!r}") if unknown else None
+        return PermanentFailure("column", f"the table has no column {unknown[0][:NAME_BYTES]!r}") if unknown else None
 
-    async def _look(self, connection: "AsyncConnection[Any]", items: Sequence[Item]) -> frozenset[str]:
+    async def _look(self, connection: "AsyncConnection[Any]", items: Sequence[Delivery]) -> frozenset[str]:
         """The table's columns, once it is as the payloads want it; none if there is no table."""
         from psycopg import sql
 
@@ -182,7 +182,7 @@ class Postgres(WriterForwarder[PostgresSettings]):
         )
         return frozenset([row[0] for row in await cursor.fetchall()])
 
-    async def _copy(self, connection: "AsyncConnection[Any]", items: Sequence[Item]) -> None:
+    async def _copy(self, connection: "AsyncConnection[Any]", items: Sequence[Delivery]) -> None:
         from psycopg import sql
 
         names = sorted({name for item in items for name in _fields(item.payload)})
@@ -214,7 +214,7 @@ def _fields(payload: Mapping[str, Any]) -> set[str]:
     return {name for name, value in payload.items() if value is not None and name != ID}
 
 
-def _new_columns(items: Sequence[Item], known: frozenset[str]) -> Iterable[tuple[str, str]]:
+def _new_columns(items: Sequence[Delivery], known: frozenset[str]) -> Iterable[tuple[str, str]]:
     """The columns that the payloads want besides those that are known, as far as there may be more."""
     kinds: dict[str, set[str]] = {}
     for item in items:

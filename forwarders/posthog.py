@@ -8,7 +8,7 @@ from pydantic import Field
 from typing_extensions import override
 
 from forwarders.auth import Secret
-from forwarders.contract import Contract, HttpForwarder, Item, Kind, Limits, Payload, Request, Settings
+from forwarders.contract import Category, Contract, Delivery, HttpForwarder, Limits, Payload, Request, Settings
 from forwarders.keys import uuid_key
 from forwarders.urls import Endpoint
 
@@ -48,16 +48,16 @@ class PostHog(HttpForwarder[PostHogSettings]):
         name="posthog",
         title="PostHog",
         documentation="https://posthog.com/docs/api/capture",
-        kind=Kind.ANALYTICS,
+        category=Category.ANALYTICS,
         settings=PostHogSettings,
         payload=PostHogEvent,
         limits=Limits(items=100, bytes=10_000_000, item_bytes=900_000),
-        dedupe="uuid",
-        dedupe_doubt="it does not guarantee that",
+        dedupe_field="uuid",
+        dedupe_caveat="it does not guarantee that",
     )
 
     @override
-    def request(self, items: Sequence[Item]) -> Request:
+    def build_request(self, items: Sequence[Delivery]) -> Request:
         settings = self.settings
         body: dict[str, Any] = {
             "api_key": settings.api_key.get_secret_value(),

@@ -8,7 +8,18 @@ from pydantic import Field, model_validator
 from typing_extensions import override
 
 from forwarders.auth import HeaderSecret
-from forwarders.contract import Contract, HttpForwarder, Item, Kind, Limits, Payload, Rate, Request, Settings, Version
+from forwarders.contract import (
+    Category,
+    Contract,
+    Delivery,
+    HttpForwarder,
+    Limits,
+    Payload,
+    Rate,
+    Request,
+    Settings,
+    Version,
+)
 from forwarders.fields import Currency, Sha256, without_nulls
 from forwarders.urls import Endpoint
 
@@ -124,19 +135,19 @@ class Reddit(HttpForwarder[RedditSettings]):
             "Reddit Pixel",
         ),
         documentation="https://ads-api.reddit.com/docs/v3/",
-        kind=Kind.ADVERTISING,
+        category=Category.ADVERTISING,
         settings=RedditSettings,
         payload=RedditEvent,
         limits=Limits(items=1000, bytes=4_000_000, item_bytes=100_000),
-        window=timedelta(days=7),
-        dedupe="metadata.conversion_id",
+        max_event_age=timedelta(days=7),
+        dedupe_field="metadata.conversion_id",
         rates=(Rate(5000, seconds=60), Rate(250_000, seconds=60, of="items")),
         versions=(Version("v3"),),
-        validation="test_id",
+        validation_setting="test_id",
     )
 
     @override
-    def request(self, items: Sequence[Item]) -> Request:
+    def build_request(self, items: Sequence[Delivery]) -> Request:
         settings = self.settings
         data: dict[str, Any] = {"events": [_event(item) for item in items]}
         if settings.test_id:
@@ -146,6 +157,6 @@ class Reddit(HttpForwarder[RedditSettings]):
         return Request("POST", url, headers, {"data": data})
 
 
-def _event(item: Item) -> dict[str, Any]:
+def _event(item: Delivery) -> dict[str, Any]:
     event: dict[str, Any] = without_nulls(item.payload)
     return {**event, "metadata": {"conversion_id": item.id, **event.get("metadata", {})}}

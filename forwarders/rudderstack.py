@@ -6,7 +6,18 @@ from datetime import timedelta
 from typing_extensions import override
 
 from forwarders.auth import Secret
-from forwarders.contract import Answer, Auth, Contract, HttpForwarder, Item, Kind, Limits, Request, Result, Settings
+from forwarders.contract import (
+    AuthFailed,
+    Category,
+    Contract,
+    Delivery,
+    HttpForwarder,
+    Limits,
+    Request,
+    Response,
+    Result,
+    Settings,
+)
 from forwarders.segment import Call, batch
 from forwarders.urls import Endpoint
 
@@ -27,20 +38,20 @@ class RudderStack(HttpForwarder[RudderStackSettings]):
         name="rudderstack",
         title="RudderStack",
         documentation="https://www.rudderstack.com/docs/api/http-api/",
-        kind=Kind.CRM,
+        category=Category.CRM,
         settings=RudderStackSettings,
         payload=Call,
         limits=Limits(items=2500, bytes=3_500_000, item_bytes=3_500_000),  # of 4,000 KB
-        dedupe="messageId",
+        dedupe_field="messageId",
         dedupe_window=timedelta(hours=1),
-        dedupe_doubt="its deduplication is off by default",
+        dedupe_caveat="its deduplication is off by default",
     )
 
     @override
-    def request(self, items: Sequence[Item]) -> Request:
+    def build_request(self, items: Sequence[Delivery]) -> Request:
         return batch(self.settings.data_plane_url, self.settings.write_key, items)
 
     @override
-    def read(self, answer: Answer, items: Sequence[Item]) -> Sequence[Result]:
+    def parse_response(self, response: Response, items: Sequence[Delivery]) -> Sequence[Result]:
         """404 says that the source is disabled: its calls wait until somebody enables it."""
-        return [Auth()] * len(items) if answer.status == 404 else super().read(answer, items)
+        return [AuthFailed()] * len(items) if response.status == 404 else super().parse_response(response, items)

@@ -8,7 +8,7 @@ from pydantic import Field, SecretStr, model_validator
 from typing_extensions import override
 
 from forwarders.auth import Secret, basic
-from forwarders.contract import Contract, HttpForwarder, Item, Kind, Limits, Payload, Rate, Request, Settings
+from forwarders.contract import Category, Contract, Delivery, HttpForwarder, Limits, Payload, Rate, Request, Settings
 from forwarders.keys import uuid_key
 from forwarders.urls import Endpoint
 
@@ -43,7 +43,7 @@ class Call(Payload):
         return self
 
 
-def batch(url: str, write_key: SecretStr, items: Sequence[Item]) -> Request:
+def batch(url: str, write_key: SecretStr, items: Sequence[Delivery]) -> Request:
     """The calls of several deliveries as one batch."""
     calls = [
         {
@@ -76,15 +76,15 @@ class Segment(HttpForwarder[SegmentSettings]):
         title="Twilio Segment",
         aliases=("Segment.io",),
         documentation="https://segment.com/docs/connections/sources/catalog/libraries/server/http-api/",
-        kind=Kind.CRM,
+        category=Category.CRM,
         settings=SegmentSettings,
         payload=Call,
         limits=Limits(items=2500, bytes=450_000, item_bytes=32_000),  # of 500 KB, less what is added to each call
-        dedupe="messageId",
+        dedupe_field="messageId",
         dedupe_window=timedelta(hours=24),
         rates=(Rate(1000),),
     )
 
     @override
-    def request(self, items: Sequence[Item]) -> Request:
+    def build_request(self, items: Sequence[Delivery]) -> Request:
         return batch(self.settings.endpoint or HOSTS[self.settings.region], self.settings.write_key, items)

@@ -7,17 +7,17 @@ from pydantic import Field, model_validator
 from typing_extensions import override
 
 from forwarders.contract import (
-    Answer,
-    Auth,
+    AuthFailed,
+    Category,
     Contract,
-    Dead,
+    Delivery,
     HttpForwarder,
-    Item,
-    Kind,
     Limits,
     Payload,
+    PermanentFailure,
     Rate,
     Request,
+    Response,
     Result,
     Settings,
 )
@@ -65,7 +65,7 @@ class Slack(HttpForwarder[SlackSettings]):
         name="slack",
         title="Slack",
         documentation="https://docs.slack.dev/messaging/sending-messages-using-incoming-webhooks/",
-        kind=Kind.CRM,
+        category=Category.CRM,
         settings=SlackSettings,
         payload=Message,
         limits=Limits(items=1, bytes=200_000, item_bytes=200_000),
@@ -73,17 +73,17 @@ class Slack(HttpForwarder[SlackSettings]):
     )
 
     @override
-    def request(self, items: Sequence[Item]) -> Request:
+    def build_request(self, items: Sequence[Delivery]) -> Request:
         return Request("POST", self.settings.url.get_secret_value(), body=without_nulls(items[0].payload))
 
     @override
-    def read(self, answer: Answer, items: Sequence[Item]) -> Sequence[Result]:
+    def parse_response(self, response: Response, items: Sequence[Delivery]) -> Sequence[Result]:
         """The body is a word; a webhook or channel that is gone costs no message: it waits for a new URL."""
-        word = answer.body.strip()
-        if answer.status >= 400 and word in GONE | CHANNEL:
-            return [Auth()] * len(items)
-        if answer.status == 400:
-            return [Dead(word.decode() if word.isalnum() or word.replace(b"_", b"").isalpha() else "status_400")] * len(
-                items
-            )
-        return super().read(answer, items)
+        word = response.body.strip()
+        if response.status >= 400 and word in GONE | CHANNEL:
+            return [AuthFailed()] * len(items)
+        if response.status == 400:
+            return [
+                PermanentFailure(word.decode() if word.isalnum() or word.replace(b"_", b"").isalpha() else "status_400")
+            ] * len(items)
+        return super().parse_response(response, items)

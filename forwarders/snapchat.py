@@ -9,7 +9,7 @@ from pydantic import ConfigDict, Field, model_validator
 from typing_extensions import override
 
 from forwarders.auth import Secret
-from forwarders.contract import Contract, HttpForwarder, Item, Kind, Limits, Payload, Request, Settings, Version
+from forwarders.contract import Category, Contract, Delivery, HttpForwarder, Limits, Payload, Request, Settings, Version
 from forwarders.fields import Currency, Hashes, without_nulls
 from forwarders.urls import Endpoint
 
@@ -115,26 +115,26 @@ class Snapchat(HttpForwarder[SnapchatSettings]):
             "Snap Pixel",
         ),
         documentation="https://developers.snap.com/api/marketing-api/Conversions-API/UsingTheAPI",
-        kind=Kind.ADVERTISING,
+        category=Category.ADVERTISING,
         settings=SnapchatSettings,
         payload=SnapchatEvent,
         limits=Limits(items=2000, bytes=4_000_000, item_bytes=100_000),
-        window=timedelta(days=37),
-        dedupe="event_id",
+        max_event_age=timedelta(days=37),
+        dedupe_field="event_id",
         dedupe_window=timedelta(hours=48),
         versions=(Version("v3"),),
-        validation="validate_only",
+        validation_setting="validate_only",
     )
 
     @override
-    def group(self, payload: Mapping[str, Any]) -> Hashable:
+    def group_key(self, payload: Mapping[str, Any]) -> Hashable:
         return payload.get("action_source") == "MOBILE_APP"
 
     @override
-    def request(self, items: Sequence[Item]) -> Request:
+    def build_request(self, items: Sequence[Delivery]) -> Request:
         settings = self.settings
         ids = [settings.pixel_id, settings.snap_app_id]
-        if self.group(items[0].payload):
+        if self.group_key(items[0].payload):
             ids.reverse()
         target = f"{ids[0] or ids[1]}/events{'/validate' if settings.validate_only else ''}"
         query = urlencode({"access_token": settings.access_token.get_secret_value()})

@@ -9,23 +9,23 @@ from typing_extensions import override
 
 from forwarders.auth import HeaderSecret
 from forwarders.contract import (
-    Answer,
-    Auth,
+    AuthFailed,
+    Category,
     Contract,
     Delivered,
+    Delivery,
     HttpForwarder,
-    Item,
-    Kind,
     Limits,
     Payload,
     Rate,
     Request,
+    Response,
     Result,
     Retry,
     Settings,
     Throttled,
     Version,
-    refused,
+    split_or_fail,
 )
 from forwarders.fields import Currency, Hashes, without_nulls
 from forwarders.urls import Endpoint
@@ -141,15 +141,15 @@ class TikTok(HttpForwarder[TikTokSettings]):
             "TikTok Pixel",
         ),
         documentation="https://business-api.tiktok.com/portal/docs?id=1771100865818625",
-        kind=Kind.ADVERTISING,
+        category=Category.ADVERTISING,
         settings=TikTokSettings,
         payload=TikTokEvent,
         limits=Limits(items=1000, bytes=4_000_000, item_bytes=100_000),
-        dedupe="event_id",
+        dedupe_field="event_id",
         dedupe_window=timedelta(hours=48),
         rates=(Rate(1000), Rate(600_000, seconds=60), Rate(86_400_000, seconds=86_400)),
         versions=(Version("v1.3"),),
-        validation="test_event_code",
+        validation_setting="test_event_code",
     )
 
     @property
@@ -159,7 +159,7 @@ class TikTok(HttpForwarder[TikTokSettings]):
         return Limits(1, 100_000, 100_000) if self.settings.test_event_code else self.contract.limits
 
     @override
-    def request(self, items: Sequence[Item]) -> Request:
+    def build_request(self, items: Sequence[Delivery]) -> Request:
         settings = self.settings
         body: dict[str, Any] = {
             "event_source": settings.event_source,
@@ -172,19 +172,19 @@ class TikTok(HttpForwarder[TikTokSettings]):
         return Request("POST", f"{settings.endpoint}/open_api/v1.3/event/track/", headers, body)
 
     @override
-    def read(self, answer: Answer, items: Sequence[Item]) -> Sequence[Result]:
-        code = answer.json.get("code") if isinstance(answer.json, dict) else None
-        if answer.status != 200 or not isinstance(code, int):
-            return super().read(answer, items)
+    def parse_response(self, response: Response, items: Sequence[Delivery]) -> Sequence[Result]:
+        code = response.json.get("code") if isinstance(response.json, dict) else None
+        if response.status != 200 or not isinstance(code, int):
+            return super().parse_response(response, items)
         result: Result
         if code in TAKEN:
             result = Delivered()
         elif code == TOO_MANY:
-            result = Throttled(answer.retry_after)
+            result = Throttled(response.retry_after)
         elif code in UNAUTHORIZED:
-            result = Auth()
+            result = AuthFailed()
         elif code >= 50000:
-            result = Retry(answer.retry_after)
+            result = Retry(response.retry_after)
         else:
-            return refused(items, f"code_{code}")
+            return split_or_fail(items, f"code_{code}")
         return [result] * len(items)

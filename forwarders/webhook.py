@@ -10,7 +10,7 @@ from pydantic import Field
 from typing_extensions import override
 
 from forwarders.auth import AnyCredentials, HeaderName, HeaderValue
-from forwarders.contract import Contract, HttpForwarder, Item, Kind, Limits, Request, Settings
+from forwarders.contract import Category, Contract, Delivery, HttpForwarder, Limits, Request, Settings
 from forwarders.urls import Url
 
 
@@ -43,10 +43,10 @@ class Webhook(HttpForwarder[WebhookSettings]):
         title="Webhook",
         aliases=("Webhooks",),
         documentation="https://datatracker.ietf.org/doc/html/draft-ietf-httpapi-idempotency-key-header",
-        kind=Kind.STORAGE,
+        category=Category.STORAGE,
         settings=WebhookSettings,
-        dedupe="Idempotency-Key",
-        dedupe_doubt="whether the endpoint heeds the key is its own matter",
+        dedupe_field="Idempotency-Key",
+        dedupe_caveat="whether the endpoint heeds the key is its own matter",
     )
 
     @property
@@ -56,7 +56,7 @@ class Webhook(HttpForwarder[WebhookSettings]):
         return Limits(self.settings.batch_size, self.settings.batch_bytes, self.settings.batch_bytes)
 
     @override
-    def request(self, items: Sequence[Item]) -> Request:
+    def build_request(self, items: Sequence[Delivery]) -> Request:
         payloads = [item.payload for item in items]
         body = orjson.dumps(payloads[0] if self.settings.batch_size == 1 else payloads)
         headers = {"Content-Type": "application/json", **self.settings.headers}

@@ -13,12 +13,12 @@ from pydantic import BaseModel, SecretStr, ValidationError
 from deploy.conformance.golden import Case, Golden, shown
 from forwarders import contract
 from forwarders.contract import (
-    Answer,
+    Delivery,
     Forwarder,
     HttpForwarder,
-    Item,
     Payload,
     Request,
+    Response,
     Result,
     Settings,
     WriterForwarder,
@@ -47,8 +47,8 @@ def contract_is_whole(golden: Golden) -> Iterator[str]:
         yield "contract.payload is no Payload"
     if not 1 <= facts.limits.item_bytes <= facts.limits.bytes or facts.limits.items < 1:
         yield "contract.limits: at least one item fits, and an item is no larger than a request"
-    if facts.validation is not None and facts.validation not in facts.settings.model_fields:
-        yield f"contract.validation names no setting: {facts.validation!r}"
+    if facts.validation_setting is not None and facts.validation_setting not in facts.settings.model_fields:
+        yield f"contract.validation_setting names no setting: {facts.validation_setting!r}"
     if golden.forwarder.__doc__ in (None, Forwarder.__doc__, HttpForwarder.__doc__, WriterForwarder.__doc__):
         yield "the forwarder's class has no docstring"
 
@@ -81,7 +81,7 @@ def secrets_are_masked(golden: Golden) -> Iterator[str]:
     forwarder = golden.make()
     shown_text = f"{forwarder.settings!r} {forwarder.settings} {forwarder.settings.model_dump_json()}"
     if isinstance(forwarder, HttpForwarder):
-        shown_text += "".join(repr(forwarder.request([delivery])) for delivery in golden.deliveries()[:1])
+        shown_text += "".join(repr(forwarder.build_request([delivery])) for delivery in golden.deliveries()[:1])
     for secret in {SECRET, *_secrets(forwarder.settings)}:
         if secret in shown_text or quote_plus(secret) in shown_text:
             yield "a secret shows in a repr: is it a SecretStr?"
@@ -100,7 +100,7 @@ def payloads_fit_the_model(golden: Golden) -> Iterator[str]:
         yield "the preset sends nothing of the usual events"
     forwarder = golden.make()
     for delivery in deliveries:
-        if complaint := forwarder.complaint(delivery.payload):
+        if complaint := forwarder.validate(delivery.payload):
             yield f"{delivery.event or delivery.type}: {complaint}"
 
 
@@ -130,7 +130,7 @@ def full_batch_keeps_the_limits(golden: Golden) -> Iterator[str]:
         yield f"the contract allows {limits.items} items, the vendor {most['items']}"
     for delivery in golden.deliveries():
         count = max(1, min(limits.items, limits.bytes // len(orjson.dumps(delivery.payload))))
-        size = len(_encoded(forwarder.request([delivery] * count)))
+        size = len(_encoded(forwarder.build_request([delivery] * count)))
         if size > most["bytes"]:
             yield f"{count} times {delivery.event or delivery.type} makes {size} bytes, more than {most['bytes']}"
 
@@ -141,7 +141,7 @@ def groups_are_stable(golden: Golden) -> Iterator[str]:
     for delivery in golden.deliveries() if isinstance(forwarder, HttpForwarder) else ():
         assert isinstance(forwarder, HttpForwarder)
         again = orjson.loads(orjson.dumps(delivery.payload))
-        if hash(forwarder.group(delivery.payload)) != hash(forwarder.group(again)):
+        if hash(forwarder.group_key(delivery.payload)) != hash(forwarder.group_key(again)):
             yield f"{delivery.event or delivery.type}: equal payloads have two groups"
 
 
@@ -151,7 +151,7 @@ def requests_are_pure(golden: Golden) -> Iterator[str]:
         before, forwarders = orjson.dumps(delivery.payload), (golden.make(), golden.make())
         if not isinstance(forwarders[0], HttpForwarder):
             return
-        first, second = (each.request([delivery]) for each in forwarders if isinstance(each, HttpForwarder))
+        first, second = (each.build_request([delivery]) for each in forwarders if isinstance(each, HttpForwarder))
         name = delivery.event or delivery.type
         if (first.method, first.url, first.headers, _encoded(first)) != (
             second.method,
@@ -171,7 +171,7 @@ def hosts_are_the_settings_own(golden: Golden) -> Iterator[str]:
         assert isinstance(forwarder, HttpForwarder)
         elsewhere = replace(delivery, payload=_everywhere(delivery.payload, "@elsewhere.example/#"))
         with suppress(KeyError, ValueError, TypeError):  # where rules could make no such payload
-            hosts = [urlsplit(forwarder.request([each]).url).netloc for each in (delivery, elsewhere)]
+            hosts = [urlsplit(forwarder.build_request([each]).url).netloc for each in (delivery, elsewhere)]
             if len(set(hosts)) > 1:
                 yield f"{delivery.event or delivery.type}: a value of the payload decides where the request goes"
 
@@ -215,7 +215,7 @@ def any_answer_is_read(golden: Golden) -> Iterator[str]:
         items = (golden.deliveries() * count)[:count]
         for forwarder in made:
             assert isinstance(forwarder, HttpForwarder)
-            results = forwarder.read(Answer(status, {}, body), items)
+            results = forwarder.parse_response(Response(status, {}, body), items)
             assert len(results) == len(items), f"{len(results)} results for {len(items)} deliveries"
             assert all(isinstance(result, RESULTS) for result in results), f"{results}"
 
@@ -241,7 +241,7 @@ def poison_is_found(golden: Golden) -> Iterator[str]:
 
 
 def _halve(
-    golden: Golden, items: Sequence[Item], bad: int, whole: Mapping[str, Any], alone: Mapping[str, Any]
+    golden: Golden, items: Sequence[Delivery], bad: int, whole: Mapping[str, Any], alone: Mapping[str, Any]
 ) -> tuple[int, list[int], list[int]]:
     """What delivery does, against a vendor that refuses any request with the bad one in it."""
     requests = 0
@@ -255,7 +255,11 @@ def _halve(
             delivered += batch
             continue
         results = _read(golden, alone if len(batch) == 1 else whole, len(batch))
-        dead += [number for number, result in zip(batch, results, strict=True) if isinstance(result, contract.Dead)]
+        dead += [
+            number
+            for number, result in zip(batch, results, strict=True)
+            if isinstance(result, contract.PermanentFailure)
+        ]
         if len(batch) > 1:
             middle = len(batch) // 2
             waiting += [batch[:middle], batch[middle:]]
@@ -356,4 +360,4 @@ def _read(golden: Golden, row: Mapping[str, Any], count: int) -> Sequence[Result
     body = row.get("body", b"")
     content = body if isinstance(body, bytes) else body.encode() if isinstance(body, str) else orjson.dumps(body)
     items = (golden.deliveries() * count)[:count]
-    return forwarder.read(Answer(row["status"], row.get("headers", {}), content), items)
+    return forwarder.parse_response(Response(row["status"], row.get("headers", {}), content), items)

@@ -16,7 +16,7 @@ from typing import Any, Final
 import yaml
 
 from forwarders import registry
-from forwarders.contract import Forwarder, HttpForwarder, Item, WriterForwarder
+from forwarders.contract import Delivery, Forwarder, HttpForwarder, WriterForwarder
 from streams.events import normalize
 from transforms import DROP, Failure, RuleError, Rules, read_rules
 from transforms.documents import Document
@@ -102,7 +102,7 @@ class Golden:
         """A forwarder with these settings."""
         return self.forwarder(self.forwarder.contract.settings.model_validate(settings))
 
-    def deliveries(self) -> list[Item]:
+    def deliveries(self) -> list[Delivery]:
         """A delivery for each case that is sent with the description's settings."""
         return [
             item_of(case.event, case.written["payload"])
@@ -119,7 +119,7 @@ class Golden:
             return {"rule": rule, "failure": payload.error}
         forwarder, items = self.make(**settings), [item_of(event, payload)]
         assert isinstance(forwarder, HttpForwarder | WriterForwarder)
-        request = forwarder.request(items) if isinstance(forwarder, HttpForwarder) else forwarder.preview(items)
+        request = forwarder.build_request(items) if isinstance(forwarder, HttpForwarder) else forwarder.preview(items)
         return {
             "rule": rule,
             "payload": payload,
@@ -145,9 +145,9 @@ class Golden:
             path.write_text(shown(variants), encoding="utf-8")
 
 
-def item_of(event: Mapping[str, Any], payload: Mapping[str, Any]) -> Item:
+def item_of(event: Mapping[str, Any], payload: Mapping[str, Any]) -> Delivery:
     """The delivery of an event."""
-    return Item(event["messageId"], payload, event["type"], event.get("event"), event["timestamp"])
+    return Delivery(event["messageId"], payload, event["type"], event.get("event"), event["timestamp"])
 
 
 class _Dumper(yaml.SafeDumper):

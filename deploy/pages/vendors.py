@@ -8,7 +8,7 @@ from pydantic import BaseModel
 
 from deploy.spans import in_words
 from forwarders import registry
-from forwarders.contract import BatchFailure, Contract, Forwarder, HttpForwarder, Rate, Way
+from forwarders.contract import AuthMethod, BatchFailure, Contract, Forwarder, HttpForwarder, Rate
 
 FOLDER = Path(__file__).parents[1] / "docs" / "vendors"
 
@@ -20,7 +20,7 @@ FAILURES: Mapping[BatchFailure, str] = {
     BatchFailure.SILENT: "not told of by the vendor",
 }
 
-WAYS: Mapping[Way, str] = {
+WAYS: Mapping[AuthMethod, str] = {
     "static": "credentials in the settings",
     "oauth_refresh": "a refresh token (`auth: {type: oauth_refresh, …}`)",
     "service_account": "a service account (`auth: {type: service_account, …}`)",
@@ -83,14 +83,14 @@ def index() -> str:
     lines = [NOTICE, "# Vendors", "", "| forwarder | | kind |", "| --- | --- | --- |"]
     for name in own():
         contract = registry.find(name).contract
-        lines.append(f"| [`{name}`]({name}.md) | {contract.title} | {contract.kind.value} |")
+        lines.append(f"| [`{name}`]({name}.md) | {contract.title} | {contract.category.value} |")
     return "\n".join(lines) + "\n"
 
 
 def _facts(forwarder: type[Forwarder[Any]]) -> Iterator[tuple[str, str]]:
     contract = forwarder.contract
     limits = contract.limits
-    yield "kind of vendor", contract.kind.value
+    yield "kind of vendor", contract.category.value
     unit = "request" if issubclass(forwarder, HttpForwarder) else "write"
     yield (
         f"a {unit}",
@@ -101,22 +101,22 @@ def _facts(forwarder: type[Forwarder[Any]]) -> Iterator[tuple[str, str]]:
     if limits.items > 1:
         yield "a batch with a bad one is", FAILURES[contract.batch_failure]
     yield "order", "of one user's deliveries is kept" if contract.ordered else "is not kept"
-    yield "events may be", f"up to {in_words(contract.window)} old" if contract.window else "of any age"
+    yield "events may be", f"up to {in_words(contract.max_event_age)} old" if contract.max_event_age else "of any age"
     yield "repeats", _repeats(contract)
-    yield "authenticates by", " or ".join(WAYS[way] for way in contract.auth)
+    yield "authenticates by", " or ".join(WAYS[way] for way in contract.auth_methods)
     yield "names in `integrations`", ", ".join(f"`{name}`" for name in contract.names)
-    if contract.validation:
-        yield "can be tried out", f"by `turnout verify`, which sets `{contract.validation}`"
+    if contract.validation_setting:
+        yield "can be tried out", f"by `turnout verify`, which sets `{contract.validation_setting}`"
     if contract.versions:
         yield "versions of the API", "; ".join(_version(contract))
 
 
 def _repeats(contract: Contract) -> str:
-    if contract.dedupe is None:
+    if contract.dedupe_field is None:
         return "count twice: `turnout replay` wants `--force`"
     within = f" within {in_words(contract.dedupe_window)}" if contract.dedupe_window else ""
-    doubt = f"; {contract.dedupe_doubt}: `turnout replay` wants `--force`" if contract.dedupe_doubt else ""
-    return f"are told by `{contract.dedupe}`{within}{doubt}"
+    doubt = f"; {contract.dedupe_caveat}: `turnout replay` wants `--force`" if contract.dedupe_caveat else ""
+    return f"are told by `{contract.dedupe_field}`{within}{doubt}"
 
 
 def _version(contract: Contract) -> Iterator[str]:

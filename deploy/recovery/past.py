@@ -60,17 +60,17 @@ def find_objections(integration: Integration, past: Past, now: float) -> list[st
         return []
     found = []
     age = timedelta(seconds=now - past.since)
-    if contract.dedupe is None:
+    if contract.dedupe_field is None:
         found.append(f"{contract.title} cannot tell repeats: what it got before counts twice")
-    elif contract.dedupe_doubt:
-        found.append(f"{contract.title} may count twice what it got before: {contract.dedupe_doubt}")
+    elif contract.dedupe_caveat:
+        found.append(f"{contract.title} may count twice what it got before: {contract.dedupe_caveat}")
     elif contract.dedupe_window and age > contract.dedupe_window:
         window = in_words(contract.dedupe_window)
         found.append(
             f"{contract.title} tells repeats for {window}, and this is up to {in_words(age)} old: what it got before"
             " counts twice"
         )
-    oldest = contract.oldest(integration.delivery.max_age)
+    oldest = contract.max_age(integration.delivery.max_age)
     if oldest is not None and age > oldest:
         found.append(
             f"{contract.title} gets no events older than {in_words(oldest)}, and these are up to {in_words(age)} old:"

@@ -15,7 +15,7 @@ from deploy.config.files import IntegrationFile
 from deploy.config.mistakes import find_complaints
 from deploy.rehearsal.offline import AnyForwarder, make_forwarder
 from forwarders import registry
-from forwarders.contract import HttpForwarder, Item, Request
+from forwarders.contract import Delivery, HttpForwarder, Request
 from streams import events
 from streams.consent import ConsentSettings
 from streams.events import Event, EventError, Note
@@ -164,11 +164,11 @@ def _take(route: Route, forwarder: AnyForwarder, prepared: Prepared, rule: str, 
         DeliveryRecord(item_id, rule, "", kind, name, prepared.time, "", "", _NOWHERE, payload).encode()
     except TypeError as error:  # as the router, which makes a dead letter of it
         return Taken(rule, Outcome.DEAD, f"not_json: {error}")
-    if complaint := forwarder.complaint(payload):
+    if complaint := forwarder.validate(payload):
         return Taken(rule, Outcome.DEAD, f"payload: {complaint}", payload)
-    item = Item(item_id, payload, kind, name, prepared.time)
+    item = Delivery(item_id, payload, kind, name, prepared.time)
     try:
-        request = forwarder.request([item]) if isinstance(forwarder, HttpForwarder) else forwarder.preview([item])
+        request = forwarder.build_request([item]) if isinstance(forwarder, HttpForwarder) else forwarder.preview([item])
     except Exception as error:  # noqa: BLE001  # delivery makes a dead letter of it, too
         return Taken(rule, Outcome.DEAD, f"the forwarder raised {type(error).__name__}", payload)
     return Taken(rule, FORWARDED, "", payload, request)

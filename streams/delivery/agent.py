@@ -11,11 +11,11 @@ import orjson
 import structlog
 
 from forwarders.contract import (
-    Auth,
-    Dead,
+    AuthFailed,
     Delivered,
     Forwarder,
     HttpForwarder,
+    PermanentFailure,
     Retry,
     Split,
     Throttled,
@@ -231,7 +231,7 @@ class Deliverer:
 
     def _group_of(self, parcel: Parcel) -> Any:
         if isinstance(self._forwarder, HttpForwarder):
-            return self._forwarder.group(parcel.delivery.payload) if self._limits.items > 1 else None
+            return self._forwarder.group_key(parcel.delivery.payload) if self._limits.items > 1 else None
         return parcel.run.tp
 
     def _enqueue(self, lane: int, batch: Batch) -> None:
@@ -287,14 +287,14 @@ class Deliverer:
             match result:
                 case Delivered():
                     self._settlements.settle(parcel, Outcome.DELIVERED)
-                case Dead():
+                case PermanentFailure():
                     self._bury(parcel, result, attempt)
                     dead = True
                 case Split() if len(parcels) > 1:
                     refused.append(parcel)
-                    poisoned = attempt.answer is None or attempt.answer.status != 413
+                    poisoned = attempt.response is None or attempt.response.status != 413
                 case Split():
-                    self._bury(parcel, Dead("too_large", "refused as too large on its own"), attempt)
+                    self._bury(parcel, PermanentFailure("too_large", "refused as too large on its own"), attempt)
                     dead = True
                 case Throttled(wanted, "user") if self._pause_user(parcel, wanted):
                     pass
@@ -302,7 +302,7 @@ class Deliverer:
                     again.append(parcel)
                     asked.append(wanted)
                     throttled |= isinstance(result, Throttled) and result.scope != "user"
-                case Auth():
+                case AuthFailed():
                     again.append(parcel)
                     asked.append(None)
         if not again:
@@ -411,7 +411,7 @@ class Deliverer:
         in_the_way = (suspect and self._holding.full) or (failures.own > 0 and self.full())
         if len(batch.parcels) == 1 and (outlasted or in_the_way):
             self._holding.outlast(batch.parcels[0].key, failures.spent)
-            self._bury(batch.parcels[0], Dead("retries", f"failed for {failures.spent:.0f} s"), attempt)
+            self._bury(batch.parcels[0], PermanentFailure("retries", f"failed for {failures.spent:.0f} s"), attempt)
         else:
             self._put_aside(batch, wait)
 
@@ -523,14 +523,14 @@ class Deliverer:
         age = spent if parcel.since is None else max(0.0, parcel.due - parcel.since) + spent
         if reason != "paused":
             if age > self._settings.retry_for:
-                self._bury(parcel, Dead("retries", f"failed for {age:.0f} s ({reason})"))
+                self._bury(parcel, PermanentFailure("retries", f"failed for {age:.0f} s ({reason})"))
                 return
             age += delay
         due = self._clock() + delay
         self._settlements.hand_on(parcel, Retried(parcel.attempts, due, due - age, reason))
 
-    def _bury(self, parcel: Parcel, dead: Dead, attempt: Attempt | None = None) -> None:
-        request, answer = (attempt.request, attempt.answer) if attempt else (None, None)
+    def _bury(self, parcel: Parcel, dead: PermanentFailure, attempt: Attempt | None = None) -> None:
+        request, answer = (attempt.request, attempt.response) if attempt else (None, None)
         letter = self._letters.write(parcel, dead, request, answer)
         if isinstance(dead, Failed) and dead.error is not None:
             self._settlements.bury_failed(parcel, letter, dead.error)

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from forwarders.contract import Answer, Dead, Request
+from forwarders.contract import PermanentFailure, Request, Response
 from streams.delivery.masking import Mask
 from streams.delivery.parcels import Parcel
 from streams.guard import INTERNAL, describe
@@ -16,7 +16,7 @@ QUOTED_CHARACTERS = 4096
 
 
 @dataclass(frozen=True, slots=True)
-class Failed(Dead):
+class Failed(PermanentFailure):
     """A delivery that could not be handled: an error of Turnout's or of a forwarder's."""
 
     error: Exception | None = None
@@ -33,7 +33,9 @@ class Letters:
     def __init__(self, integration: str, mask: Mask, clock: Callable[[], float]) -> None:
         self._integration, self._mask, self._clock = integration, mask, clock
 
-    def write(self, parcel: Parcel, dead: Dead, request: Request | None, answer: Answer | None) -> DeadLetter:
+    def write(
+        self, parcel: Parcel, dead: PermanentFailure, request: Request | None, response: Response | None
+    ) -> DeadLetter:
         """Write the letter of a delivery; request and answer are None if it did not come to that."""
         return DeadLetter(
             self._integration,
@@ -43,7 +45,9 @@ class Letters:
             parcel.attempts,
             rfc3339(self._clock()),
             self._masked(request) if request else None,
-            {"status": answer.status, "body": self._mask.excerpt(answer.body, QUOTED_CHARACTERS)} if answer else None,
+            {"status": response.status, "body": self._mask.excerpt(response.body, QUOTED_CHARACTERS)}
+            if response
+            else None,
         )
 
     def _masked(self, request: Request) -> Mapping[str, Any]:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from typing import Any
 
-from forwarders.contract import Item, Limits
+from forwarders.contract import Delivery, Limits
 from streams.delivery.objects import StoredObject
 from streams.progress import Run
 from streams.topics import DeliveryRecord
@@ -40,10 +40,10 @@ class Parcel:
     settled: bool = False
 
     @property
-    def item(self) -> Item:
+    def item(self) -> Delivery:
         """The delivery as a forwarder sees it."""
         delivery = self.delivery
-        return Item(delivery.id, delivery.payload, delivery.type, delivery.event, delivery.time)
+        return Delivery(delivery.id, delivery.payload, delivery.type, delivery.event, delivery.time)
 
     @property
     def record(self) -> Any:

@@ -3,7 +3,7 @@
 import math
 from typing import Any
 
-from forwarders.contract import Dead, Forwarder, Limits
+from forwarders.contract import Forwarder, Limits, PermanentFailure
 from streams.times import read_time, seconds_of
 
 
@@ -13,7 +13,7 @@ class Preflight:
     def __init__(self, forwarder: Forwarder[Any], limits: Limits, max_age: float | None) -> None:
         self._forwarder = forwarder
         self.item_bytes = limits.item_bytes
-        oldest = forwarder.contract.oldest(max_age)
+        oldest = forwarder.contract.max_age(max_age)
         self.max_age = None if oldest is None else oldest.total_seconds()
 
     def expiry(self, time: str) -> float:
@@ -27,9 +27,9 @@ class Preflight:
             return math.inf
         return seconds_of(text) + self.max_age if text else math.inf
 
-    def problem(self, payload: Any, size: int) -> Dead | None:
+    def problem(self, payload: Any, size: int) -> PermanentFailure | None:
         """Why the vendor would never take this payload, of so many bytes of JSON."""
         if size > self.item_bytes:
-            return Dead("too_large", f"{size} bytes are more than the vendor takes ({self.item_bytes})")
-        complaint = self._forwarder.complaint(payload)
-        return Dead("payload", complaint) if complaint else None
+            return PermanentFailure("too_large", f"{size} bytes are more than the vendor takes ({self.item_bytes})")
+        complaint = self._forwarder.validate(payload)
+        return PermanentFailure("payload", complaint) if complaint else None

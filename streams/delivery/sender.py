@@ -6,15 +6,15 @@ from typing import Any, NamedTuple
 import structlog
 
 from forwarders.contract import (
-    Answer,
-    Auth,
-    Coordinates,
-    Dead,
+    AuthFailed,
     Delivered,
+    Delivery,
     Forwarder,
     HttpForwarder,
-    Item,
+    OffsetRange,
+    PermanentFailure,
     Request,
+    Response,
     Result,
     Retry,
     Split,
@@ -41,14 +41,14 @@ class Attempt(NamedTuple):
 
     results: Sequence[Result]
     request: Request | None = None
-    answer: Answer | None = None
+    response: Response | None = None
     why: str = ""
 
     @property
     def status(self) -> str:
         """What came of it, for metrics: `2xx` and so on, `written` or `failed` where no answer came."""
-        if self.answer is not None:
-            return f"{self.answer.status // 100}xx"
+        if self.response is not None:
+            return f"{self.response.status // 100}xx"
         return "written" if all(isinstance(result, Delivered) for result in self.results) else "failed"
 
 
@@ -91,7 +91,7 @@ class Sender:
             return Attempt(_alone_or_split(items, Failed.by(error)), request)
 
     async def _authenticate(
-        self, forwarder: HttpForwarder[Any], request: Request, items: Sequence[Item], parcels: Sequence[Parcel]
+        self, forwarder: HttpForwarder[Any], request: Request, items: Sequence[Delivery], parcels: Sequence[Parcel]
     ) -> Attempt:
         """Send with the access token that the vendor wants, if it wants one; raises NoTokenError."""
         token = await self._tokens.get()
@@ -100,7 +100,7 @@ class Sender:
         if any(parcel.run.dropped for parcel in parcels):
             return Attempt([Retry()] * len(items), request)  # revoked while the token was fetched
         attempt = await self._exchange(forwarder, authorize(request, token), items)
-        if all(isinstance(result, Auth) for result in attempt.results):
+        if all(isinstance(result, AuthFailed) for result in attempt.results):
             # It may have been withdrawn before its end, and another may pass.
             self._tokens.drop(token)
             fresh = await self._tokens.get()
@@ -108,23 +108,23 @@ class Sender:
                 return await self._exchange(forwarder, authorize(request, fresh), items)
         return attempt
 
-    async def _exchange(self, forwarder: HttpForwarder[Any], request: Request, items: Sequence[Item]) -> Attempt:
+    async def _exchange(self, forwarder: HttpForwarder[Any], request: Request, items: Sequence[Delivery]) -> Attempt:
         try:
-            answer = await self._client.send(request)
+            response = await self._client.send(request)
         except UnreachableError as error:
             log.warning("no answer", integration=self._integration, error=str(error))
             return Attempt([Retry()] * len(items), request)
         except UnsendableError as error:
-            return Attempt(_alone_or_split(items, Dead("request", str(error))), request)
+            return Attempt(_alone_or_split(items, PermanentFailure("request", str(error))), request)
         try:
-            return Attempt(_checked(forwarder.read(answer, items), len(items)), request, answer)
+            return Attempt(_checked(forwarder.parse_response(response, items), len(items)), request, response)
         except Exception as error:  # noqa: BLE001  # as above: the status says enough
             log.error("the forwarder failed to read an answer", integration=self._integration, **trouble(error))  # noqa: TRY400
         INTERNAL_FAILURES.labels(self._integration).inc()
-        return Attempt(HttpForwarder.read(forwarder, answer, items), request, answer)
+        return Attempt(HttpForwarder.parse_response(forwarder, response, items), request, response)
 
     async def _write(self, forwarder: WriterForwarder[Any], parcels: Sequence[Parcel]) -> Sequence[Result]:
-        place = Coordinates(*parcels[0].run.tp, parcels[0].record.offset, parcels[-1].record.offset)
+        place = OffsetRange(*parcels[0].run.tp, parcels[0].record.offset, parcels[-1].record.offset)
         try:
             return _checked(await forwarder.write([parcel.item for parcel in parcels], place), len(parcels))
         except MISTAKES as error:
@@ -134,8 +134,8 @@ class Sender:
             return [Retry()] * len(parcels)
 
 
-def _request(forwarder: HttpForwarder[Any], items: Sequence[Item]) -> Request:
-    request = forwarder.request(items)
+def _request(forwarder: HttpForwarder[Any], items: Sequence[Delivery]) -> Request:
+    request = forwarder.build_request(items)
     if not isinstance(request, Request):
         raise TypeError("not a request")
     return request
@@ -154,14 +154,14 @@ def _checked(results: Sequence[Result], count: int) -> Sequence[Result]:
 def _is_result(result: object) -> bool:
     """Whether a forwarder's result is one that delivery can act on."""
     match result:
-        case Delivered() | Split() | Auth():
+        case Delivered() | Split() | AuthFailed():
             return True
         case Retry(after) | Throttled(after):
             return after is None or (isinstance(after, int | float) and after >= 0)
-        case Dead(reason, detail):
+        case PermanentFailure(reason, detail):
             return isinstance(reason, str) and isinstance(detail, str)
     return False
 
 
-def _alone_or_split(items: Sequence[object], dead: Dead) -> Sequence[Result]:
+def _alone_or_split(items: Sequence[object], dead: PermanentFailure) -> Sequence[Result]:
     return [dead] if len(items) == 1 else [Split()] * len(items)

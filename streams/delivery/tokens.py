@@ -5,8 +5,8 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from forwarders.contract import Answer, Auth, Forwarder, HttpForwarder, Retry
-from forwarders.oauth import Token, read_token, refreshes
+from forwarders.contract import AuthFailed, Forwarder, HttpForwarder, Response, Retry
+from forwarders.oauth import Token, parse_token_response, uses_refresh_token
 from streams.delivery.client import Client, UnreachableError, UnsendableError
 from streams.guard import describe
 
@@ -16,7 +16,7 @@ CODE = re.compile("[A-Za-z_]{1,64}")
 class NoTokenError(Exception):
     """There is no access token: `result` says whether to try again or that the credentials are refused."""
 
-    def __init__(self, result: Auth | Retry, why: str) -> None:
+    def __init__(self, result: AuthFailed | Retry, why: str) -> None:
         super().__init__(why)
         self.result = result
 
@@ -35,7 +35,7 @@ class Tokens:
     ) -> None:
         self._integration, self._client, self._clock, self._learn = integration, client, clock, learn
         self._forwarder: HttpForwarder[Any] | None = None
-        if isinstance(forwarder, HttpForwarder) and set(forwarder.contract.auth) != {"static"}:
+        if isinstance(forwarder, HttpForwarder) and set(forwarder.contract.auth_methods) != {"static"}:
             self._forwarder = forwarder
         self._token: Token | None = None
         self._renewal: asyncio.Task[Token | None] | None = None
@@ -67,22 +67,22 @@ class Tokens:
     async def _renew(self, forwarder: HttpForwarder[Any]) -> Token | None:
         now = self._clock()
         try:
-            request = forwarder.token_request(now)
+            request = forwarder.build_token_request(now)
         except ImportError as error:  # its text is the command that installs what is missing
-            raise NoTokenError(Auth(), str(error)) from error
+            raise NoTokenError(AuthFailed(), str(error)) from error
         except Exception as error:  # a key that is none; its text may quote the key
-            raise NoTokenError(Auth(), f"`auth` in the settings is unusable ({type(error).__name__})") from error
+            raise NoTokenError(AuthFailed(), f"`auth` in the settings is unusable ({type(error).__name__})") from error
         if request is None:
             self._forwarder = None
             return None
         try:
-            answer = await self._client.send(request)
+            response = await self._client.send(request)
         except (UnreachableError, UnsendableError) as error:
             raise NoTokenError(Retry(), f"no answer of the token endpoint: {error}") from error
         except Exception as error:  # a request that cannot be encoded
-            raise NoTokenError(Auth(), f"the token request cannot be sent ({describe(error)})") from error
+            raise NoTokenError(AuthFailed(), f"the token request cannot be sent ({describe(error)})") from error
         try:
-            read = read_token(answer, now)
+            read = parse_token_response(response, now)
         except Exception as error:
             raise NoTokenError(Retry(), f"the token endpoint's answer cannot be read ({describe(error)})") from error
         match read:
@@ -90,17 +90,17 @@ class Tokens:
                 self._token = token
                 self._learn(token.value)
                 return token
-            case Auth() as refused:
+            case AuthFailed() as refused:
                 repair = "mend the service account in its settings"
-                if refreshes(request):
+                if uses_refresh_token(request):
                     repair = f"mend it with `turnout authorize {self._integration}`"
-                raise NoTokenError(refused, f"the vendor refuses the grant ({_code(answer)}): {repair}")
+                raise NoTokenError(refused, f"the vendor refuses the grant ({_code(response)}): {repair}")
             case Retry() as later:
-                raise NoTokenError(later, f"the token endpoint answers {answer.status}")
+                raise NoTokenError(later, f"the token endpoint answers {response.status}")
 
 
-def _code(answer: Answer) -> str:
+def _code(response: Response) -> str:
     """The code in which the endpoint says why (RFC 6749, section 5.2), or the status."""
-    body = answer.json if isinstance(answer.json, Mapping) else {}
+    body = response.json if isinstance(response.json, Mapping) else {}
     code = body.get("error", body.get("status"))
-    return code if isinstance(code, str) and CODE.fullmatch(code) else f"status {answer.status}"
+    return code if isinstance(code, str) and CODE.fullmatch(code) else f"status {response.status}"

@@ -12,7 +12,7 @@ from deploy.cli import main
 from deploy.conformance import checks
 from deploy.conformance.golden import DESCRIPTION, Golden
 from forwarders import registry
-from forwarders.contract import Answer, Delivered, Request
+from forwarders.contract import Delivered, Request, Response
 from forwarders.reddit import Reddit
 from tests.forwarders import golden
 
@@ -34,16 +34,16 @@ class Shifting(Reddit):
 
     count = 0
 
-    def request(self, items: Any) -> Request:
+    def build_request(self, items: Any) -> Request:
         Shifting.count += 1
         items[0].payload["attempt"] = Shifting.count
         host = f"x.example{items[0].payload.get('metadata', {}).get('conversion_id', '')}"
         return Request("POST", f"https://{host}/", {"X-Attempt": str(Shifting.count)}, [dict(items[0].payload)])
 
-    def read(self, answer: Answer, items: Any) -> Any:  # noqa: ARG002
+    def parse_response(self, answer: Response, items: Any) -> Any:  # noqa: ARG002
         return [Delivered()]
 
-    def group(self, payload: Any) -> Any:
+    def group_key(self, payload: Any) -> Any:
         return id(payload)
 
 

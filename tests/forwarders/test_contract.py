@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from forwarders import contract
-from forwarders.contract import Answer, Request
+from forwarders.contract import Request, Response
 from transforms.documents import Document
 
 CASES = Document.read(Path(__file__).parents[1] / "cases" / "retry_after.yaml").data
@@ -26,12 +26,12 @@ class Clock(datetime):
 def test_retry_after(case: Mapping[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
     """Retry-After is read in every form that RFC 9110 and vendors know, and nothing is made of any other."""
     monkeypatch.setattr(contract, "datetime", Clock)
-    assert Answer(503, {"retry-after": case["header"]}, b"").retry_after == case["seconds"]
+    assert Response(503, {"retry-after": case["header"]}, b"").retry_after == case["seconds"]
 
 
 def test_no_retry_after() -> None:
     """An answer without the header says nothing."""
-    assert Answer(503, {}, b"").retry_after is None
+    assert Response(503, {}, b"").retry_after is None
 
 
 def test_request_shows_its_method_only() -> None:

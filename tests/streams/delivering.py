@@ -8,20 +8,20 @@ from typing import Any
 from pydantic import Field, SecretStr
 
 from forwarders.contract import (
-    Answer,
+    Category,
     Contract,
-    Dead,
     Delivered,
+    Delivery,
     Forwarder,
     HttpForwarder,
-    Item,
-    Kind,
     Limits,
     Payload,
+    PermanentFailure,
     Request,
+    Response,
     Result,
     Settings,
-    by_status,
+    result_for_status,
 )
 from streams.broker import Broker
 from streams.delivery import make_delivery
@@ -47,24 +47,24 @@ class Vendor(HttpForwarder[VendorSettings]):
     """A vendor that takes lists, and may answer for each item."""
 
     contract = Contract(
-        "vendor", "Vendor", "https://example.com", Kind.ANALYTICS, VendorSettings, VendorPayload, Limits(items=10)
+        "vendor", "Vendor", "https://example.com", Category.ANALYTICS, VendorSettings, VendorPayload, Limits(items=10)
     )
 
-    def group(self, payload):
+    def group_key(self, payload):
         return payload.get("user")
 
-    def request(self, items: Sequence[Item]) -> Request:
+    def build_request(self, items: Sequence[Delivery]) -> Request:
         body = [dict(item.payload) for item in items]
         url = f"{self.settings.url}?token={self.settings.token.get_secret_value()}"
         return Request("POST", url, {"Authorization": "Bearer x"}, body)
 
-    def read(self, answer: Answer, items: Sequence[Item]) -> Sequence[Result]:
+    def parse_response(self, answer: Response, items: Sequence[Delivery]) -> Sequence[Result]:
         if answer.status == 207:
             return [
-                Dead("listed") if b"%d" % item.payload["n"] in answer.body.split(b",") else Delivered()
+                PermanentFailure("listed") if b"%d" % item.payload["n"] in answer.body.split(b",") else Delivered()
                 for item in items
             ]
-        return [by_status(answer)] * len(items)
+        return [result_for_status(answer)] * len(items)
 
 
 class Bench:

@@ -9,16 +9,16 @@ from typing import Any
 from unittest.mock import patch
 
 from forwarders.contract import (
-    Answer,
+    Category,
     Contract,
-    Coordinates,
     Delivered,
+    Delivery,
     Forwarder,
     HttpForwarder,
-    Item,
-    Kind,
     Limits,
+    OffsetRange,
     Request,
+    Response,
     Result,
     Retry,
     Settings,
@@ -71,19 +71,21 @@ class OpenSettings(Settings):
 class OpenVendor(HttpForwarder[OpenSettings]):
     """A vendor that takes lists of any payloads; the status decides for all of a request."""
 
-    contract = Contract("open", "Open", "https://example.com", Kind.ANALYTICS, OpenSettings, limits=Limits(items=1))
+    contract = Contract("open", "Open", "https://example.com", Category.ANALYTICS, OpenSettings, limits=Limits(items=1))
 
-    def request(self, items: Sequence[Item]) -> Request:
+    def build_request(self, items: Sequence[Delivery]) -> Request:
         return Request("POST", "https://example.com/", body=[dict(item.payload) for item in items])
 
 
 class OpenWriter(WriterForwarder[OpenSettings]):
     """A writer that behaves as the vendor of the bench does."""
 
-    contract = Contract("writer", "Writer", "https://example.com", Kind.STORAGE, OpenSettings, limits=Limits(items=1))
+    contract = Contract(
+        "writer", "Writer", "https://example.com", Category.STORAGE, OpenSettings, limits=Limits(items=1)
+    )
     bench: "OfflineBench"
 
-    async def write(self, items: Sequence[Item], coordinates: Coordinates) -> Sequence[Result]:  # noqa: ARG002
+    async def write(self, items: Sequence[Delivery], offsets: OffsetRange) -> Sequence[Result]:  # noqa: ARG002
         status = await self.bench.answer([dict(item.payload) for item in items])
         return [Delivered() if status == 200 else Retry()] * len(items)
 
@@ -173,11 +175,11 @@ class OfflineBench:
             self.got += numbers
         return status
 
-    async def _send(self, request: Request) -> Answer:
+    async def _send(self, request: Request) -> Response:
         status = await self.answer(request.body)
         if status is None:
             raise UnreachableError("TimeoutError")
-        return Answer(status, {}, b"{}")
+        return Response(status, {}, b"{}")
 
     async def start(self) -> None:
         with patch.object(self.deliverer._sender, "open", _nothing):

@@ -8,18 +8,18 @@ from pydantic import Field
 
 from forwarders.auth import HeaderSecret
 from forwarders.contract import (
-    Answer,
     BatchFailure,
+    Category,
     Contract,
-    Dead,
     Delivered,
+    Delivery,
     HttpForwarder,
-    Item,
-    Kind,
     Limits,
     Payload,
+    PermanentFailure,
     Rate,
     Request,
+    Response,
     Result,
     Settings,
 )
@@ -52,25 +52,25 @@ class Acme(HttpForwarder[AcmeSettings]):
         name="acme",
         title="Acme",
         documentation="https://docs.acme.example/events",
-        kind=Kind.ANALYTICS,
+        category=Category.ANALYTICS,
         settings=AcmeSettings,
         payload=AcmeEvent,
         limits=Limits(items=100, bytes=900_000, item_bytes=32_000),
-        window=timedelta(days=7),
-        dedupe="id",
+        max_event_age=timedelta(days=7),
+        dedupe_field="id",
         batch_failure=BatchFailure.LISTED,
         rates=(Rate(50),),
     )
 
-    def request(self, items: Sequence[Item]) -> Request:
+    def build_request(self, items: Sequence[Delivery]) -> Request:
         """The one request that carries these deliveries; `item.id` is the same on every attempt."""
         headers = {"Authorization": f"Bearer {self.settings.token.get_secret_value()}"}
         events = [{"id": item.id, **item.payload} for item in items]
         return Request("POST", f"{self.settings.endpoint}/v1/events", headers, {"events": events})
 
-    def read(self, answer: Answer, items: Sequence[Item]) -> Sequence[Result]:
+    def parse_response(self, response: Response, items: Sequence[Delivery]) -> Sequence[Result]:
         """One result a delivery; the base class reads the statuses that all vendors share."""
-        listed = answer.json.get("rejected") if isinstance(answer.json, dict) else None
-        if answer.status != 200 or not isinstance(listed, list):
-            return super().read(answer, items)
-        return [Dead("refused") if number in listed else Delivered() for number in range(len(items))]
+        listed = response.json.get("rejected") if isinstance(response.json, dict) else None
+        if response.status != 200 or not isinstance(listed, list):
+            return super().parse_response(response, items)
+        return [PermanentFailure("refused") if number in listed else Delivered() for number in range(len(items))]
