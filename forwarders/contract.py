@@ -37,15 +37,18 @@ RENAMED: Final[Mapping[str, str]] = {
 }
 """Old names of this module, and the names that replace them."""
 
-RENAMED_FIELDS: Final[Mapping[str, str]] = {
-    "auth": "auth_methods",
-    "dedupe": "dedupe_field",
-    "dedupe_doubt": "dedupe_caveat",
-    "kind": "category",
-    "validation": "validation_setting",
-    "window": "max_event_age",
+RENAMED_FIELDS: Final[Mapping[str, Mapping[str, str]]] = {
+    "Authorization": {"more": "extra_parameters"},
+    "Contract": {
+        "auth": "auth_methods",
+        "dedupe": "dedupe_field",
+        "dedupe_doubt": "dedupe_caveat",
+        "kind": "category",
+        "validation": "validation_setting",
+        "window": "max_event_age",
+    },
 }
-"""Old fields of `Contract`, and the fields that replace them."""
+"""Old fields of each class, and the fields that replace them."""
 
 
 def __getattr__(name: str) -> NoReturn:
@@ -59,6 +62,18 @@ def __getattr__(name: str) -> NoReturn:
     if name in RENAMED:
         raise ImportError(f"{name} was renamed to {RENAMED[name]}", name=__name__)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+class _RefusesOldFields:
+    """Refuses the old names of a dataclass's fields before `__init__` reports them as unexpected."""
+
+    __slots__ = ()
+
+    def __new__(cls, *_: Any, **values: Any) -> Self:
+        renamed = RENAMED_FIELDS[cls.__name__]
+        if found := [f"{name} was renamed to {renamed[name]}" for name in values if name in renamed]:
+            raise TypeError(f"{cls.__name__}: {', '.join(found)}")
+        return object.__new__(cls)
 
 
 class Category(StrEnum):
@@ -141,7 +156,7 @@ AuthMethod = Literal["static", "oauth_refresh", "service_account"]
 
 
 @dataclass(frozen=True, slots=True)
-class Authorization:
+class Authorization(_RefusesOldFields):
     """The vendor's page on which a user grants an app access, to get a refresh token (RFC 6749, section 4.1.1).
 
     Args:
@@ -157,7 +172,7 @@ class Authorization:
 
 
 @dataclass(frozen=True, slots=True)
-class Contract:
+class Contract(_RefusesOldFields):
     """Everything about a vendor that is data.
 
     Args:
@@ -206,12 +221,6 @@ class Contract:
     authorization: Authorization | None = None
     validation_setting: str | None = None
     aliases: tuple[str, ...] = ()
-
-    def __new__(cls, *_: Any, **fields: Any) -> Self:
-        """Refuse the fields' old names before `__init__` reports them as unexpected."""
-        if renamed := [f"{name} was renamed to {RENAMED_FIELDS[name]}" for name in fields if name in RENAMED_FIELDS]:
-            raise TypeError(f"Contract: {', '.join(renamed)}")
-        return object.__new__(cls)
 
     @property
     def names(self) -> tuple[str, ...]:

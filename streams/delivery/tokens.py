@@ -47,7 +47,7 @@ class Tokens:
         """
         if self._forwarder is None:
             return None
-        if self._token is not None and self._clock() < self._token.ends:
+        if self._token is not None and self._clock() < self._token.renew_at:
             return self._token
         if self._renewal is None or self._renewal.done():
             self._renewal = asyncio.get_running_loop().create_task(self._renew(self._forwarder))

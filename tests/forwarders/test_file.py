@@ -146,7 +146,7 @@ WRITER = dedent(
     """
     import asyncio, sys
     from pathlib import Path
-    from forwarders.contract import Coordinates, Item
+    from forwarders.contract import Delivery, OffsetRange
     from forwarders.file import File, FileSettings
 
     async def run():
@@ -154,8 +154,8 @@ WRITER = dedent(
         await forwarder.open()
         n = 0
         while True:
-            items = [Item(str(i), {"n": i, "text": "x" * 40}, "track", None, "") for i in range(n, n + 5)]
-            await forwarder.write(items, Coordinates("t", 0, n, n + 4))
+            items = [Delivery(str(i), {"n": i, "text": "x" * 40}, "track", None, "") for i in range(n, n + 5)]
+            await forwarder.write(items, OffsetRange("t", 0, n, n + 4))
             n += 5
             print(n, flush=True)
 

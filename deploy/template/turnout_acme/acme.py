@@ -1,4 +1,4 @@
-"""Acme by its Events API: an example, in which each line stands for something that a vendor documents."""
+"""Acme Events API. This is an example: replace each line with what your vendor documents."""
 
 from collections.abc import Sequence
 from datetime import timedelta
@@ -27,7 +27,7 @@ from forwarders.urls import Endpoint
 
 
 class AcmeEvent(Payload):
-    """One event, with Acme's own field names and bounds."""
+    """One event, with Acme's field names and limits."""
 
     id: str | None = None
     name: Annotated[str, Field(min_length=1, max_length=100)]
@@ -37,16 +37,16 @@ class AcmeEvent(Payload):
 
 
 class AcmeSettings(Settings):
-    """An account."""
+    """An account at Acme."""
 
     token: HeaderSecret
     """The account's token."""
     endpoint: Endpoint = "https://api.acme.example"
-    """The address to send to instead of the vendor's own: for tests and proxies."""
+    """Send to this address instead, for tests and proxies."""
 
 
 class Acme(HttpForwarder[AcmeSettings]):
-    """Acme takes the good events of a request, and lists the others by their place."""
+    """Acme accepts the valid events of a request and lists the indexes of the others."""
 
     contract = Contract(
         name="acme",
@@ -63,13 +63,13 @@ class Acme(HttpForwarder[AcmeSettings]):
     )
 
     def build_request(self, items: Sequence[Delivery]) -> Request:
-        """The one request that carries these deliveries; `item.id` is the same on every attempt."""
+        """Build the request that sends these deliveries; `item.id` is the same on every attempt."""
         headers = {"Authorization": f"Bearer {self.settings.token.get_secret_value()}"}
         events = [{"id": item.id, **item.payload} for item in items]
         return Request("POST", f"{self.settings.endpoint}/v1/events", headers, {"events": events})
 
     def parse_response(self, response: Response, items: Sequence[Delivery]) -> Sequence[Result]:
-        """One result a delivery; the base class reads the statuses that all vendors share."""
+        """Return one result per delivery; the base class handles the usual HTTP statuses."""
         listed = response.json.get("rejected") if isinstance(response.json, dict) else None
         if response.status != 200 or not isinstance(listed, list):
             return super().parse_response(response, items)
