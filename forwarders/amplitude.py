@@ -1,4 +1,4 @@
-"""Amplitude by its HTTP V2 API."""
+"""Amplitude HTTP V2 API."""
 
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
@@ -31,13 +31,13 @@ from forwarders.urls import Endpoint
 
 HOSTS = {"us": "https://api2.amplitude.com", "eu": "https://api.eu.amplitude.com"}
 PAUSE = 30.0
-"""Seconds that Amplitude wants a user or device left alone after a 429."""
+"""Seconds to wait before the next event of a user or device that Amplitude throttled."""
 
 LISTS = ("events_with_invalid_fields", "events_with_missing_fields", "events_with_invalid_id_lengths")
 
 
 class AmplitudeEvent(Payload):
-    """One event; the fields are the documentation's."""
+    """An event, with the field names from Amplitude's documentation."""
 
     user_id: Annotated[str, Field(min_length=1)] | None = None
     device_id: Annotated[str, Field(min_length=1)] | None = None
@@ -88,22 +88,23 @@ class AmplitudeEvent(Payload):
 
 
 class AmplitudeSettings(Settings):
-    """A project's API key."""
+    """Settings of a project."""
 
     api_key: Secret
     """The API key of the project."""
     region: Literal["us", "eu"] = "us"
-    """Where the project's data is kept."""
+    """The project's region."""
     min_id_length: Annotated[int, Field(ge=1)] = 5
-    """How short a user_id or device_id may be: Amplitude refuses shorter ones."""
+    """Minimum length of a user_id or device_id. Amplitude rejects shorter ones."""
     endpoint: Endpoint | None = None
-    """The address to send to instead of the vendor's own: for tests and proxies."""
+    """Send to this address instead, for tests and proxies."""
 
 
 class Amplitude(HttpForwarder[AmplitudeSettings]):
-    """A refused batch lists the events at fault: they are dead, the others go again without them.
+    """If Amplitude rejects a batch, it lists the invalid events. These become dead letters, the others are sent again.
 
-    Users and devices that send too much are told by name: theirs wait half a minute, the others go again at once.
+    If Amplitude throttles a batch, it lists the users and devices. Their events wait 30 seconds, the others are sent
+    again immediately.
     """
 
     contract = Contract(
@@ -151,12 +152,12 @@ class Amplitude(HttpForwarder[AmplitudeSettings]):
 
 
 def _fields(payload: Mapping[str, Any]) -> dict[str, Any]:
-    """Without what is null; within properties null says something."""
+    """Return the payload without null fields. Null values inside properties are kept."""
     return {name: value for name, value in payload.items() if value is not None}
 
 
 def _listed(body: Mapping[str, Any]) -> dict[int, str]:
-    """The events that the answer lists, each with the list and field that name it."""
+    """Return the indexes of the events in the response's error lists, each with the list and the field."""
     reasons = dict.fromkeys(_indexes(body.get("silenced_events")), "silenced_events")
     for name in LISTS:
         fields = body.get(name)

@@ -1,4 +1,4 @@
-"""Customer.io by its Track API, version 2."""
+"""Customer.io Track API v2."""
 
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
@@ -33,7 +33,7 @@ CROCKFORD = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 
 
 class Identifiers(Payload):
-    """Who or what: one of a person's, or both of an object's."""
+    """Identifies a person by one field, or an object by both of its fields."""
 
     id: Annotated[str, Field(min_length=1, max_length=150)] | None = None
     email: str | None = None
@@ -44,13 +44,13 @@ class Identifiers(Payload):
 
 
 class Relationship(Payload):
-    """A person that an object belongs to."""
+    """A person that an object is related to."""
 
     identifiers: Identifiers
 
 
 class CustomerIoPayload(Payload):
-    """An operation on a person (identify, or an event) or on an object (a group, say)."""
+    """An operation on a person, such as identify or an event, or on an object, such as a group."""
 
     type: Literal["person", "object"]
     action: Literal["identify", "event", "page", "screen", "delete"]
@@ -77,22 +77,22 @@ class CustomerIoPayload(Payload):
 
 
 class CustomerIoSettings(Settings):
-    """A workspace's site id and Track API key."""
+    """Settings of a workspace."""
 
     site_id: Annotated[str, Field(pattern="^[^:]+$")]
-    """The site id of the workspace."""
+    """The workspace's site ID."""
     api_key: Secret
-    """Its Track API key."""
+    """The workspace's Track API key."""
     region: Literal["us", "eu"] = "us"
-    """Where the workspace's data is kept."""
+    """The workspace's region."""
     endpoint: Endpoint | None = None
-    """The address to send to instead of the vendor's own: for tests and proxies."""
+    """Send to this address instead, for tests and proxies."""
 
 
 class CustomerIo(HttpForwarder[CustomerIoSettings]):
-    """Also an answer of 200 or 207 may list operations that were refused; the others are done.
+    """Customer.io may list rejected operations in a response with status 200 or 207; it has processed the others.
 
-    A repeated event has the same `id`, a ULID made from the event's time and the delivery's id.
+    A repeated event has the same `id`: a ULID from the event's time and the delivery's ID.
     """
 
     contract = Contract(
@@ -135,7 +135,7 @@ def _operation(item: Delivery) -> Mapping[str, Any]:
 
 
 def ulid(item: Delivery) -> str:
-    """A ULID: the event's time in ms, then 80 bits of the SHA-256 of the delivery's id."""
+    """Return a ULID from the event's time in ms and 80 bits of the SHA-256 of the delivery's ID."""
     moment = datetime.fromisoformat(item.time)
     milliseconds = int((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() * 1000)
     number = milliseconds << 80 | int.from_bytes(sha256(item.id.encode()).digest()[:10])

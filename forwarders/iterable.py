@@ -1,4 +1,4 @@
-"""Iterable: events and users by its bulk endpoints, purchases one by one."""
+"""Iterable bulk endpoints for events and users; purchases are sent one by one."""
 
 from collections.abc import Hashable, Iterator, Mapping, Sequence
 from typing import Annotated, Any, Literal, Self
@@ -30,7 +30,7 @@ HOSTS = {"us": "https://api.iterable.com", "eu": "https://api.eu.iterable.com"}
 
 
 class Customer(Payload):
-    """Whose purchase it is."""
+    """The customer of a purchase."""
 
     email: str | None = None
     userId: str | None = None  # noqa: N815
@@ -39,7 +39,7 @@ class Customer(Payload):
 
 
 class Product(Payload):
-    """One product of a purchase."""
+    """A product of a purchase."""
 
     id: str
     name: str
@@ -54,7 +54,7 @@ class Product(Payload):
 
 
 class IterablePayload(Payload):
-    """An event (`eventName`), a purchase (`user`, `items`, `total`), or else a change to a user."""
+    """An event (`eventName`), a purchase (`user`, `items`, `total`), or an update of a user."""
 
     email: str | None = None
     userId: str | None = None  # noqa: N815
@@ -82,21 +82,21 @@ class IterablePayload(Payload):
 
 
 class IterableSettings(Settings):
-    """A server-side API key, in the region of its project."""
+    """Settings of a project."""
 
     api_key: HeaderSecret
     """A server-side API key."""
     region: Literal["us", "eu"] = "us"
-    """Where the project's data is kept."""
+    """The project's region."""
     endpoint: Endpoint | None = None
-    """The address to send to instead of the vendor's own: for tests and proxies."""
+    """Send to this address instead, for tests and proxies."""
 
 
 class Iterable(HttpForwarder[IterableSettings]):
-    """A bulk answer lists the users and event names that were refused; the others are done.
+    """Iterable's bulk responses list the rejected users and event names; it has processed the others.
 
-    An event that comes again under the same `id`, which is made from the delivery's, overwrites the first by Iterable's
-    reference; whether it also starts a journey again is not said, so that a repeat does not count as safe.
+    A repeated event has the same `id` and overwrites the first one. Iterable does not document whether it also starts a
+    journey again. A replay is therefore not considered safe.
     """
 
     contract = Contract(
@@ -114,7 +114,7 @@ class Iterable(HttpForwarder[IterableSettings]):
 
     @override
     def group_key(self, payload: Mapping[str, Any]) -> Hashable:
-        """Each kind has an endpoint of its own; purchases go one by one, or as one where they are the same."""
+        """Group by endpoint. Purchases are sent one by one; identical ones share a request."""
         if payload.get("user") is not None:
             return orjson.dumps(payload, option=orjson.OPT_SORT_KEYS)
         return "users" if payload.get("eventName") is None else "events"
@@ -143,7 +143,7 @@ class Iterable(HttpForwarder[IterableSettings]):
 
 
 def _refused(body: Mapping[str, Any]) -> Iterator[tuple[tuple[str, str], str]]:
-    """What the answer's lists name, as field and value, and the list: `invalidEmails`, `conflictUserIds` and more."""
+    """Yield the field and value of each rejected user or event, with the name of its list, such as `invalidEmails`."""
     failed = body.get("failedUpdates")
     for part in (body, failed if isinstance(failed, dict) else {}):
         for name, values in part.items():

@@ -1,4 +1,4 @@
-"""A topic of a Kafka: this one or another."""
+"""A Kafka topic, in this or another cluster."""
 
 from collections.abc import Sequence
 from typing import Annotated, Any, Literal
@@ -41,10 +41,10 @@ REFUSED = (AuthenticationFailedError, SaslAuthenticationFailed, TopicAuthorizati
 
 
 class Sasl(Settings):
-    """A user of the Kafka."""
+    """SASL credentials."""
 
     mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = "SCRAM-SHA-512"
-    """How the password is shown."""
+    """The SASL mechanism."""
     username: str
     """The user."""
     password: Secret
@@ -52,26 +52,27 @@ class Sasl(Settings):
 
 
 class KafkaSettings(Settings):
-    """Which topic, and how to get in."""
+    """Settings of a topic."""
 
     bootstrap: Annotated[str, Field(pattern=r"^[^,\s]+:[0-9]+(,[^,\s]+:[0-9]+)*$")]
-    """Brokers to begin with, as `host:port,host:port`."""
+    """Bootstrap servers, as `host:port,host:port`."""
     topic: Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,249}$")]
-    """The topic; it has to be there."""
+    """The topic. It must exist."""
     key: tuple[str, ...] = ("userId", "anonymousId")
-    """The payload's fields of which the first that is there becomes the record's key."""
+    """Payload fields for the record's key. The first one that is present is used."""
     tls: bool = False
-    """Speak TLS."""
+    """Use TLS."""
     tls_ca: str | None = None
-    """A file with the authority that signed the brokers' certificates; by default those of the system."""
+    """A file with the CA certificate of the brokers; by default the system's CA certificates."""
     sasl: Sasl | None = None
-    """The user, where the brokers want one."""
+    """SASL credentials, if the brokers require them."""
 
 
 class Kafka(WriterForwarder[KafkaSettings]):
-    """One payload a record, in JSON, confirmed by all replicas in sync. The header `turnout-id` has the delivery's id.
+    """Each payload is a record in JSON, confirmed by all in-sync replicas.
 
-    What is written and not yet confirmed at a crash is written again: readers that mind tell repeats by the header.
+    The header `turnout-id` has the delivery's ID. Records that were not confirmed before a crash are written again:
+    consumers can detect duplicates by the header.
     """
 
     contract = Contract(
@@ -110,7 +111,7 @@ class Kafka(WriterForwarder[KafkaSettings]):
         return results
 
     async def _send(self, producer: AIOKafkaProducer, item: Delivery) -> Any:
-        """The confirmation to come, or why there will be none."""
+        """Send a record. Return a future of its confirmation, or a permanent failure."""
         try:
             return await producer.send(
                 self.settings.topic,
@@ -161,14 +162,14 @@ class Kafka(WriterForwarder[KafkaSettings]):
         return self._producer
 
     async def _drop(self) -> None:
-        """The next write begins with a producer of its own: one that has failed may have lost its place."""
+        """Discard the producer after a failure, since its sequence numbers may be lost."""
         producer, self._producer = self._producer, None
         if producer is not None:
             await producer.stop()
 
 
 def _result(error: BaseException | None, alone: bool) -> Result:
-    """What became of a record; Kafka refuses all that went in one batch with one that is too large."""
+    """Wait for a record's result. If a record is too large, Kafka rejects the whole batch that contains it."""
     if error is None:
         return Delivered()
     if isinstance(error, MessageSizeTooLargeError):

@@ -1,4 +1,4 @@
-"""Klaviyo by its JSON:API: events, and profiles of those who identify themselves."""
+"""Klaviyo JSON:API for events and profiles."""
 
 from collections.abc import Sequence
 from datetime import date
@@ -30,7 +30,7 @@ PATHS = {"event": "/api/events", "profile": "/api/profile-import"}
 
 
 class ProfileAttributes(Payload):
-    """A person, by one of id, email, phone_number and external_id at least; what is Klaviyo's, and own `properties`."""
+    """A person, identified by at least one of id, email, phone_number and external_id."""
 
     email: str | None = None
     phone_number: Annotated[str, Field(pattern=r"^\+[1-9][0-9]{6,14}$")] | None = None
@@ -52,39 +52,39 @@ class ProfileAttributes(Payload):
 
 
 class Profile(Payload):
-    """A profile that is made, or changed where it exists."""
+    """A profile that is created or updated."""
 
     type: Literal["profile"]
     attributes: ProfileAttributes
 
 
 class MetricAttributes(Payload):
-    """The name of a kind of event."""
+    """The name of a metric."""
 
     name: Annotated[str, Field(min_length=1, max_length=128)]
 
 
 class Metric(Payload):
-    """A kind of event, made when it is new."""
+    """A metric. Klaviyo creates it if it does not exist."""
 
     type: Literal["metric"]
     attributes: MetricAttributes
 
 
 class MetricData(Payload):
-    """JSON:API's envelope of a metric."""
+    """The JSON:API envelope of a metric."""
 
     data: Metric
 
 
 class ProfileData(Payload):
-    """JSON:API's envelope of a profile."""
+    """The JSON:API envelope of a profile."""
 
     data: Profile
 
 
 class EventAttributes(Payload):
-    """What happened, to whom and when."""
+    """An event's profile, metric, time and properties."""
 
     metric: MetricData
     profile: ProfileData
@@ -109,18 +109,18 @@ class KlaviyoPayload(Payload):
 
 
 class KlaviyoSettings(Settings):
-    """A private API key, and the revision of the API that requests are written for."""
+    """Settings of an account."""
 
     api_key: HeaderSecret
-    """A private API key that may write events and profiles."""
+    """A private API key with write access to events and profiles."""
     revision: Annotated[str, Field(pattern=r"^[0-9]{4}-[0-9]{2}-[0-9]{2}$")] = "2026-04-15"
-    """The revision of the API that requests are written for."""
+    """The revision of the API."""
     endpoint: Endpoint = "https://a.klaviyo.com"
-    """The address to send to instead of the vendor's own: for tests and proxies."""
+    """Send to this address instead, for tests and proxies."""
 
 
 class Klaviyo(HttpForwarder[KlaviyoSettings]):
-    """One event or profile a request. A repeated event has the same `unique_id`, and is taken once."""
+    """Each event or profile is a request. A repeated event has the same `unique_id`, and Klaviyo counts it once."""
 
     contract = Contract(
         name="klaviyo",

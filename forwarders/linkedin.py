@@ -1,4 +1,4 @@
-"""LinkedIn by its Conversions API."""
+"""LinkedIn Conversions API."""
 
 from collections.abc import Mapping, Sequence
 from datetime import date, timedelta
@@ -37,7 +37,7 @@ URN = "urn:lla:llaPartnerConversion:"
 
 
 class UserId(Payload):
-    """One identifier that LinkedIn matches a person by."""
+    """An identifier by which LinkedIn matches a person."""
 
     idType: Literal[  # noqa: N815
         "SHA256_EMAIL",
@@ -58,7 +58,7 @@ class UserId(Payload):
 
 
 class UserInfo(Payload):
-    """Who it was, in words."""
+    """A person's name and company."""
 
     firstName: Annotated[str, Field(max_length=35)] | None = None  # noqa: N815
     lastName: Annotated[str, Field(max_length=35)] | None = None  # noqa: N815
@@ -68,7 +68,7 @@ class UserInfo(Payload):
 
 
 class User(Payload):
-    """Who it was. LinkedIn wants the list of ids also where it is empty."""
+    """A person. LinkedIn requires the list of IDs even if it is empty."""
 
     userIds: list[UserId] = Field(default_factory=list)  # noqa: N815
     userInfo: UserInfo | None = None  # noqa: N815
@@ -77,14 +77,14 @@ class User(Payload):
 
 
 class Money(Payload):
-    """An amount as LinkedIn wants it: a decimal number in a string."""
+    """An amount: a decimal number as a string."""
 
     currencyCode: Currency  # noqa: N815
     amount: Annotated[str, Field(pattern=r"^[0-9]+(\.[0-9]+)?$")]
 
 
 class LinkedInEvent(Payload):
-    """One conversion. `conversion` is a name from the setting `conversions`, or the URN of a conversion rule."""
+    """A conversion. `conversion` is a name from the setting `conversions`, or the URN of a conversion rule."""
 
     conversion: Annotated[str, Field(min_length=1)]
     conversionHappenedAt: Annotated[int, Field(ge=10**12)]  # noqa: N815
@@ -103,25 +103,25 @@ class LinkedInEvent(Payload):
 
 
 class LinkedInSettings(Settings):
-    """How to get in, and which conversion rule of the ad account each conversion belongs to."""
+    """Settings of an ad account and its conversion rules."""
 
     auth: Annotated[AccessToken | RefreshToken, Field(discriminator="type")]
-    """A token with the permission rw_conversions: `static`, or `oauth_refresh`, which renews it."""
+    """Credentials with the permission rw_conversions: `static` or `oauth_refresh`."""
     conversions: Annotated[dict[str, Annotated[int, Field(gt=0)]], Field(min_length=1)]
-    """The id of the conversion rule for each name that rules use, such as `{PURCHASE: 104012}`."""
+    """The conversion rules' IDs by the names that rules use, such as `{PURCHASE: 104012}`."""
     api_version: Annotated[str, Field(pattern="^20[0-9]{2}(0[1-9]|1[0-2])$")] = "202603"
-    """The month of the API's version."""
+    """The version of the API: a month."""
     endpoint: Endpoint = "https://api.linkedin.com/rest"
-    """The address to send to instead of the vendor's own: for tests and proxies."""
+    """Send to this address instead, for tests and proxies."""
     token_endpoint: Endpoint = "https://www.linkedin.com/oauth/v2/accessToken"  # noqa: S105
-    """The address to get access tokens from: for tests and proxies."""
+    """Request access tokens from this address instead, for tests and proxies."""
 
 
 class LinkedIn(HttpForwarder[LinkedInSettings]):
-    """LinkedIn answers for each conversion of a request by itself.
+    """LinkedIn's response has a status for each conversion of a request.
 
-    A repeat is known by `eventId` within a conversion rule, also one that the Insight Tag sent under the same id.
-    LinkedIn publishes no rate limit; the one here is the lower of those that others have found.
+    LinkedIn recognizes duplicates by `eventId` within a conversion rule, including events from the Insight Tag with the
+    same ID. It does not publish its rate limit; the one here is the lower of those that others have measured.
     """
 
     contract = Contract(

@@ -1,4 +1,4 @@
-"""Meta (Facebook, Instagram) by its Conversions API."""
+"""Meta (Facebook, Instagram) Conversions API."""
 
 from collections.abc import Sequence
 from datetime import timedelta
@@ -34,7 +34,7 @@ UNAUTHORIZED = frozenset({3, 10, 102, 104, 190, *range(200, 300)})
 
 
 class UserData(Payload):
-    """Who it was: Meta matches people by these. Hashed are all but what Meta's reference says is not to be."""
+    """Fields by which Meta matches a person. Fields that Meta's reference requires hashed must be hashed."""
 
     em: Hashes = None
     ph: Hashes = None
@@ -62,7 +62,7 @@ class UserData(Payload):
 
 
 class Content(Payload):
-    """One product."""
+    """A product."""
 
     id: str
     quantity: int | None = None
@@ -75,7 +75,7 @@ class Content(Payload):
 
 
 class CustomData(Payload):
-    """What it was about: these, and properties of one's own."""
+    """Data about the event. Other properties are allowed."""
 
     model_config = ConfigDict(extra="allow")
 
@@ -95,7 +95,7 @@ class CustomData(Payload):
 
 
 class MetaEvent(Payload):
-    """One server event."""
+    """A server event."""
 
     event_name: Annotated[str, Field(min_length=1)]
     event_time: int
@@ -137,24 +137,24 @@ class MetaEvent(Payload):
 
 
 class MetaSettings(Settings):
-    """A pixel (dataset) and its access token."""
+    """Settings of a pixel (dataset)."""
 
     pixel_id: Annotated[str, Field(pattern="^[0-9]+$")]
-    """The id of the pixel (dataset)."""
+    """The ID of the pixel (dataset)."""
     access_token: Secret
     """An access token of the pixel or of a system user."""
     api_version: Annotated[str, Field(pattern=r"^v[0-9]+\.0$")] = "v26.0"
     """The version of the Graph API."""
     test_event_code: str | None = None
-    """Send everything to the Test Events tool under this code."""
+    """Send all events to the Test Events tool with this code."""
     endpoint: Endpoint = "https://graph.facebook.com"
-    """The address to send to instead of the vendor's own: for tests and proxies."""
+    """Send to this address instead, for tests and proxies."""
 
 
 class Meta(HttpForwarder[MetaSettings]):
-    """Meta refuses a request whole for one bad event, or for one that is older than 7 days.
+    """Meta rejects a whole request if one event is invalid or older than 7 days.
 
-    A repeat is known by `event_id` and `event_name`, also one that the browser's pixel sent: give both the same
+    Meta recognizes duplicates by `event_id` and `event_name`, including events from the browser's pixel with the same
     `event_id`.
     """
 
@@ -195,7 +195,7 @@ class Meta(HttpForwarder[MetaSettings]):
 
     @override
     def parse_response(self, response: Response, items: Sequence[Delivery]) -> Sequence[Result]:
-        """The error's code says more than the status, which is 400 for most (Graph API, Handle Errors)."""
+        """Map the error's code to a result, since the status is 400 for most errors (Graph API, Handle Errors)."""
         error = response.json.get("error") if isinstance(response.json, dict) else None
         if response.status < 400 or not isinstance(error, dict) or not isinstance(error.get("code"), int):
             return super().parse_response(response, items)

@@ -1,4 +1,4 @@
-"""Mixpanel: events by its Import API, profiles of users and groups by its Engage API."""
+"""Mixpanel Import API for events, and Engage API for profiles of users and groups."""
 
 from collections.abc import Hashable, Mapping, Sequence
 from typing import Annotated, Any, Literal, Self
@@ -39,7 +39,7 @@ InsertId = Annotated[str, Field(pattern="^[A-Za-z0-9-]{1,36}$")]
 
 
 class Properties(Payload):
-    """An event's properties: these, and any other."""
+    """An event's properties. Other properties are allowed."""
 
     model_config = ConfigDict(extra="allow")
 
@@ -49,7 +49,7 @@ class Properties(Payload):
 
 
 class MixpanelPayload(Payload):
-    """An event with properties, or a change to the profile of a user (`$distinct_id`) or group (`$group_key`)."""
+    """An event with properties, or an update of the profile of a user (`$distinct_id`) or group (`$group_key`)."""
 
     event: Annotated[str, Field(min_length=1)] | None = None
     properties: Properties | None = None
@@ -75,33 +75,34 @@ class MixpanelPayload(Payload):
 
 
 class ServiceAccount(Settings):
-    """A service account of the organisation; `project_id` says for which project it imports."""
+    """A service account of the organization."""
 
     username: Annotated[str, Field(pattern="^[^:]+$")]
     """The service account's name."""
     secret: Secret
     """Its secret."""
     project_id: int
-    """The project that it imports for."""
+    """The project to import into."""
 
 
 class MixpanelSettings(Settings):
-    """A project's token; events may be imported with a service account instead."""
+    """Settings of a project."""
 
     token: Secret
     """The project's token."""
     service_account: ServiceAccount | None = None
     """Import events with this service account instead of the token."""
     region: Literal["us", "eu", "in"] = "us"
-    """Where the project's data is kept."""
+    """The project's region."""
     endpoint: Endpoint | None = None
-    """The address to send to instead of the vendor's own: for tests and proxies."""
+    """Send to this address instead, for tests and proxies."""
 
 
 class Mixpanel(HttpForwarder[MixpanelSettings]):
-    """A request of events that is partly refused imports the others: the answer lists the refused.
+    """Mixpanel imports the valid events of a request and lists the invalid ones.
 
-    A repeat is known by event, distinct_id, time of day and `$insert_id`, which is made from the delivery's id.
+    It recognizes duplicates by event, distinct_id, time of day and `$insert_id`, which is derived from the delivery's
+    ID.
     """
 
     contract = Contract(
@@ -120,7 +121,7 @@ class Mixpanel(HttpForwarder[MixpanelSettings]):
 
     @override
     def group_key(self, payload: Mapping[str, Any]) -> Hashable:
-        """Events, users' profiles and groups' go to different places; of changes to groups a request takes few."""
+        """Group by endpoint, and updates of groups also by the group, since a request may contain only few of them."""
         if payload.get("event") is not None:
             return "import"
         return "engage" if payload.get("$group_key") is None else ("groups", str(payload.get("$group_id")))

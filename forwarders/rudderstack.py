@@ -1,4 +1,4 @@
-"""RudderStack by the HTTP API of its data plane, which is Segment's."""
+"""RudderStack data plane HTTP API, which is compatible with Segment's."""
 
 from collections.abc import Sequence
 from datetime import timedelta
@@ -23,7 +23,7 @@ from forwarders.urls import Endpoint
 
 
 class RudderStackSettings(Settings):
-    """The URL of a data plane, and a source's write key."""
+    """Settings of a source."""
 
     data_plane_url: Endpoint
     """The URL of the data plane."""
@@ -32,7 +32,10 @@ class RudderStackSettings(Settings):
 
 
 class RudderStack(HttpForwarder[RudderStackSettings]):
-    """Calls as they came. A repeat has the same messageId; the data plane drops it only if it is set up to."""
+    """Sends calls unchanged.
+
+    A repeated call has the same messageId. The data plane removes duplicates only if it is configured to.
+    """
 
     contract = Contract(
         name="rudderstack",
@@ -44,7 +47,7 @@ class RudderStack(HttpForwarder[RudderStackSettings]):
         limits=Limits(items=2500, bytes=3_500_000, item_bytes=3_500_000),  # of 4,000 KB
         dedupe_field="messageId",
         dedupe_window=timedelta(hours=1),
-        dedupe_caveat="its deduplication is off by default",
+        dedupe_caveat="deduplication is off by default",
     )
 
     @override
@@ -53,5 +56,5 @@ class RudderStack(HttpForwarder[RudderStackSettings]):
 
     @override
     def parse_response(self, response: Response, items: Sequence[Delivery]) -> Sequence[Result]:
-        """404 says that the source is disabled: its calls wait until somebody enables it."""
+        """Treat 404 as rejected credentials: the source is disabled, and calls wait until it is enabled."""
         return [AuthFailed()] * len(items) if response.status == 404 else super().parse_response(response, items)

@@ -1,4 +1,4 @@
-"""Twilio Segment by its HTTP Tracking API, and what other servers share with it."""
+"""Twilio Segment HTTP Tracking API, and what compatible servers share with it."""
 
 from collections.abc import Sequence
 from datetime import timedelta
@@ -17,7 +17,7 @@ REQUIRED = {"track": "event", "group": "groupId", "alias": "previousId"}
 
 
 class Call(Payload):
-    """One call of the event spec, with its own field names."""
+    """A call of the event spec, with the spec's field names."""
 
     type: Literal["track", "page", "screen", "identify", "group", "alias"]
     messageId: Annotated[str, Field(min_length=1, max_length=100)] | None = None  # noqa: N815
@@ -44,7 +44,7 @@ class Call(Payload):
 
 
 def batch(url: str, write_key: SecretStr, items: Sequence[Delivery]) -> Request:
-    """The calls of several deliveries as one batch."""
+    """Return the calls of several deliveries as a batch."""
     calls = [
         {
             "messageId": item.id if len(item.id) <= 100 else uuid_key(item.id),
@@ -58,18 +58,21 @@ def batch(url: str, write_key: SecretStr, items: Sequence[Delivery]) -> Request:
 
 
 class SegmentSettings(Settings):
-    """A source and its workspace's region."""
+    """Settings of a source."""
 
     write_key: Secret
     """The write key of the source."""
     region: Literal["us", "eu"] = "us"
-    """Where the workspace's data is kept."""
+    """The workspace's region."""
     endpoint: Endpoint | None = None
-    """The address to send to instead of the vendor's own: for tests and proxies."""
+    """Send to this address instead, for tests and proxies."""
 
 
 class Segment(HttpForwarder[SegmentSettings]):
-    """Calls as they came. Segment answers 200 before it looks into them, and 400 to what is too large or no JSON."""
+    """Sends calls unchanged.
+
+    Segment responds 200 before it validates them, and 400 if they are too large or invalid JSON.
+    """
 
     contract = Contract(
         name="segment",

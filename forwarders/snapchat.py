@@ -1,4 +1,4 @@
-"""Snapchat by its Conversions API, version 3."""
+"""Snapchat Conversions API v3."""
 
 from collections.abc import Hashable, Mapping, Sequence
 from datetime import timedelta
@@ -15,7 +15,7 @@ from forwarders.urls import Endpoint
 
 
 class UserData(Payload):
-    """Who it was: Snapchat matches people by these."""
+    """Fields by which Snapchat matches a person."""
 
     em: Hashes = None
     ph: Hashes = None
@@ -35,7 +35,7 @@ class UserData(Payload):
 
 
 class Content(Payload):
-    """One product."""
+    """A product."""
 
     id: str
     quantity: int | None = None
@@ -44,7 +44,7 @@ class Content(Payload):
 
 
 class CustomData(Payload):
-    """What it was about."""
+    """Data about the event."""
 
     model_config = ConfigDict(extra="allow")
 
@@ -60,7 +60,7 @@ class CustomData(Payload):
 
 
 class SnapchatEvent(Payload):
-    """One event, from a site (WEB), an app or elsewhere."""
+    """An event from a website (WEB), an app or elsewhere."""
 
     event_name: Annotated[str, Field(pattern="^[A-Z][A-Z0-9_]*$")]
     event_time: int
@@ -82,18 +82,18 @@ class SnapchatEvent(Payload):
 
 
 class SnapchatSettings(Settings):
-    """A pixel for events of sites, a Snap app for those of apps, or both."""
+    """Settings of a pixel for websites, a Snap app for apps, or both."""
 
     pixel_id: Annotated[str, Field(pattern="^[A-Za-z0-9-]+$")] | None = None
-    """The pixel, for events of sites."""
+    """The pixel, for events of websites."""
     snap_app_id: Annotated[str, Field(pattern="^[A-Za-z0-9-]+$")] | None = None
     """The Snap app, for events of apps."""
     access_token: Secret
     """A Conversions API token."""
     validate_only: bool = False
-    """Let Snapchat check the events and not record them."""
+    """Let Snapchat validate events without recording them."""
     endpoint: Endpoint = "https://tr.snapchat.com"
-    """The address to send to instead of the vendor's own: for tests and proxies."""
+    """Send to this address instead, for tests and proxies."""
 
     @model_validator(mode="after")
     def _check_id(self) -> Self:
@@ -103,7 +103,10 @@ class SnapchatSettings(Settings):
 
 
 class Snapchat(HttpForwarder[SnapchatSettings]):
-    """Events of sites go to the pixel, those of apps to the Snap app. A repeat is known by `event_id`."""
+    """Sends events of websites to the pixel and those of apps to the Snap app.
+
+    Snapchat recognizes duplicates by `event_id`.
+    """
 
     contract = Contract(
         name="snapchat",

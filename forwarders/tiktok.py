@@ -1,4 +1,4 @@
-"""TikTok by its Events API 2.0."""
+"""TikTok Events API 2.0."""
 
 from collections.abc import Sequence
 from datetime import timedelta
@@ -36,7 +36,7 @@ UNAUTHORIZED = frozenset({40102, 40104, 40105})
 
 
 class User(Payload):
-    """Who it was: TikTok matches people by these."""
+    """Fields by which TikTok matches a person."""
 
     email: Hashes = None
     phone: Hashes = None
@@ -55,14 +55,14 @@ class User(Payload):
 
 
 class Page(Payload):
-    """Where on a site."""
+    """A page of a website."""
 
     url: str
     referrer: str | None = None
 
 
 class Content(Payload):
-    """One product."""
+    """A product."""
 
     content_id: str | None = None
     content_category: str | None = None
@@ -73,7 +73,7 @@ class Content(Payload):
 
 
 class Properties(Payload):
-    """What it was about: these, and those of TikTok's for single branches."""
+    """Data about the event. TikTok's industry-specific properties are also allowed."""
 
     model_config = ConfigDict(extra="allow")
 
@@ -93,7 +93,7 @@ class Properties(Payload):
 
 
 class TikTokEvent(Payload):
-    """One event."""
+    """An event."""
 
     event: Annotated[str, Field(min_length=1)]
     event_time: int
@@ -111,24 +111,24 @@ class TikTokEvent(Payload):
 
 
 class TikTokSettings(Settings):
-    """A pixel, or another event source, and its access token."""
+    """Settings of a pixel or another event source."""
 
     event_source: Literal["web", "app", "offline", "crm"] = "web"
-    """What kind of event source it is."""
+    """The type of the event source."""
     event_source_id: Annotated[str, Field(min_length=1)]
-    """The id of the pixel, app, offline event set or CRM event set."""
+    """The ID of the pixel, app, offline event set or CRM event set."""
     access_token: HeaderSecret
     """An access token of the Events API."""
     test_event_code: str | None = None
-    """Send everything to the Test Events tool under this code, one by one."""
+    """Send all events to the Test Events tool with this code, one by one."""
     endpoint: Endpoint = "https://business-api.tiktok.com"
-    """The address to send to instead of the vendor's own: for tests and proxies."""
+    """Send to this address instead, for tests and proxies."""
 
 
 class TikTok(HttpForwarder[TikTokSettings]):
-    """TikTok answers 200 to nearly all; the body's `code` says what became of the request, as a whole.
+    """TikTok responds 200 to nearly every request; the `code` in the body has the result of the whole request.
 
-    A repeat is known by `event` and `event_id`, also one that the browser's pixel sent.
+    TikTok recognizes duplicates by `event` and `event_id`, including events from the browser's pixel.
     """
 
     contract = Contract(
@@ -155,7 +155,7 @@ class TikTok(HttpForwarder[TikTokSettings]):
     @property
     @override
     def limits(self) -> Limits:
-        """Test events go one by one."""
+        """Return the limits; test events are sent one by one."""
         return Limits(1, 100_000, 100_000) if self.settings.test_event_code else self.contract.limits
 
     @override

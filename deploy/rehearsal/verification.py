@@ -90,7 +90,7 @@ async def verify(configuration: Configuration, name: str, event: Any, code: str 
 
 
 class _Asking:
-    """One vendor, asked as delivery would."""
+    """Sends to one vendor like delivery does."""
 
     def __init__(self, name: str, forwarder: HttpForwarder[Any]) -> None:
         self._forwarder = forwarder
@@ -99,21 +99,21 @@ class _Asking:
         self._tokens = Tokens(name, forwarder, self.client, clock=time.time, learn=self._mask.learn)
 
     async def ask(self, rule: str, item: Delivery, fields: Sequence[PayloadField]) -> Verdict:
-        """What the vendor says of one delivery."""
+        """Send one delivery, and return the vendor's verdict."""
         try:
             token = await self._tokens.get()
             request = self._forwarder.build_request([item])
-            answer = await self.client.send(authorize(request, token) if token else request)
+            response = await self.client.send(authorize(request, token) if token else request)
         except NoTokenError as error:
             return Verdict(rule, error.result, f"without an access token: {error}")
         except (UnreachableError, UnsendableError) as error:
-            return Verdict(rule, Retry(), f"no answer: {error}")
-        (result,) = self._forwarder.parse_response(answer, [item])
-        answer = replace(answer, body=self._mask(answer.body.decode(errors="replace")).encode())
-        said = answer.json if answer.json is not None else answer.body[:4096].decode(errors="replace")
+            return Verdict(rule, Retry(), f"no response: {error}")
+        (result,) = self._forwarder.parse_response(response, [item])
+        response = replace(response, body=self._mask(response.body.decode(errors="replace")).encode())
+        said = response.json if response.json is not None else response.body[:4096].decode(errors="replace")
         lines = () if isinstance(result, Delivered) else tuple(_lines(said, fields))
         reason = self._mask(f"{result.reason} {result.detail}".strip()) if isinstance(result, PermanentFailure) else ""
-        return Verdict(rule, result, reason, answer.status, said, lines)
+        return Verdict(rule, result, reason, response.status, said, lines)
 
 
 def _lines(said: Any, fields: Sequence[PayloadField]) -> Iterator[tuple[str, str]]:

@@ -1,4 +1,4 @@
-"""The sink agent of one integration: batch, send, read the answer, try again or give up."""
+"""The sink agent of one integration: batch, send, parse the response, retry or give up."""
 
 import asyncio
 import math
@@ -53,7 +53,7 @@ BREATH = 50
 
 
 class Bounced(NamedTuple):
-    """What of a batch is left once it is answered: those refused for their company, and whether any was for itself."""
+    """The deliveries of a batch that must be sent in smaller parts, and whether any other one failed for good."""
 
     refused: list[Parcel]
     dead: bool
@@ -221,7 +221,7 @@ class Deliverer:
     def _gather(self, parcel: Parcel) -> None:
         try:
             self._batches.add(parcel, self._lane_of(parcel), self._group_of(parcel))
-        except Exception as error:  # noqa: BLE001  # a forwarder's mistake, as a group that cannot be hashed
+        except Exception as error:  # noqa: BLE001  # an error in a forwarder, such as a key that is not hashable
             self._bury_failed(parcel, error)
 
     def _lane_of(self, parcel: Parcel) -> int:
@@ -258,7 +258,7 @@ class Deliverer:
         return {id(parcel) for batch in batches for parcel in batch.parcels} | {*map(id, behind), *self._aside.waiting}
 
     async def _send_in_parts(self, batch: Batch, parcels: list[Parcel]) -> None:
-        """Send a batch, and smaller parts of it as long as they are refused for their company."""
+        """Send a batch, and smaller parts of it while the vendor rejects it as a whole."""
         bounced = await self._bring(batch, parcels)
         if not bounced.refused:
             return
@@ -268,7 +268,7 @@ class Deliverer:
             halving.tell(bounced.refused, dead=bounced.dead)
 
     async def _bring(self, batch: Batch, parcels: list[Parcel]) -> Bounced:
-        """Send these parcels of a batch once, and see to each by its result."""
+        """Send these parcels of a batch once, and act on the result of each."""
         parcels = await self._admit(batch, parcels)
         if not parcels:
             return Bounced([], True, True)
@@ -294,7 +294,9 @@ class Deliverer:
                     refused.append(parcel)
                     poisoned = attempt.response is None or attempt.response.status != 413
                 case Split():
-                    self._bury(parcel, PermanentFailure("too_large", "refused as too large on its own"), attempt)
+                    self._bury(
+                        parcel, PermanentFailure("too_large", "the vendor rejected it as too large on its own"), attempt
+                    )
                     dead = True
                 case Throttled(wanted, "user") if self._pause_user(parcel, wanted):
                     pass
@@ -530,8 +532,8 @@ class Deliverer:
         self._settlements.hand_on(parcel, Retried(parcel.attempts, due, due - age, reason))
 
     def _bury(self, parcel: Parcel, dead: PermanentFailure, attempt: Attempt | None = None) -> None:
-        request, answer = (attempt.request, attempt.response) if attempt else (None, None)
-        letter = self._letters.write(parcel, dead, request, answer)
+        request, response = (attempt.request, attempt.response) if attempt else (None, None)
+        letter = self._letters.write(parcel, dead, request, response)
         if isinstance(dead, Failed) and dead.error is not None:
             self._settlements.bury_failed(parcel, letter, dead.error)
         else:

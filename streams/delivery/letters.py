@@ -1,4 +1,4 @@
-"""Dead letters: all that is needed to understand a delivery's end and to send it again, without a secret in it."""
+"""Dead letters: what is needed to understand why a delivery failed and to send it again, without secrets."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -12,23 +12,23 @@ from streams.times import rfc3339
 from streams.topics import DeadLetter
 
 QUOTED_CHARACTERS = 4096
-"""How much of a vendor's answer, and of what is made of it, a dead letter keeps."""
+"""Maximum length of a vendor's response, and of a failure's detail, in a dead letter."""
 
 
 @dataclass(frozen=True, slots=True)
 class Failed(PermanentFailure):
-    """A delivery that could not be handled: an error of Turnout's or of a forwarder's."""
+    """A delivery that raised an error in Turnout or in a forwarder."""
 
     error: Exception | None = None
 
     @classmethod
     def by(cls, error: Exception) -> "Failed":
-        """Make it of an error, without the error's text."""
+        """Create it from an error, without the error's message."""
         return cls(INTERNAL, describe(error), error)
 
 
 class Letters:
-    """Writes one integration's dead letters, with `mask` over all that may hold a secret."""
+    """Creates one integration's dead letters, with secrets replaced by `mask`."""
 
     def __init__(self, integration: str, mask: Mask, clock: Callable[[], float]) -> None:
         self._integration, self._mask, self._clock = integration, mask, clock
@@ -36,7 +36,7 @@ class Letters:
     def write(
         self, parcel: Parcel, dead: PermanentFailure, request: Request | None, response: Response | None
     ) -> DeadLetter:
-        """Write the letter of a delivery; request and answer are None if it did not come to that."""
+        """Create the dead letter of a delivery; request and response are None if there was none."""
         return DeadLetter(
             self._integration,
             parcel.delivery.data(),

@@ -113,7 +113,7 @@ def test_missing_extra(account: ServiceAccount, monkeypatch: pytest.MonkeyPatch)
     ],
 )
 def test_answer(status: int, headers: dict[str, str], body: bytes, read: Token | AuthFailed | Retry) -> None:
-    """A token is renewed a minute before its end; a refused grant is Auth; what is no answer is tried again."""
+    """A token is renewed a minute before it expires; a rejected grant is AuthFailed; other responses are retried."""
     assert oauth.parse_token_response(Response(status, headers, body), NOW) == read
 
 

@@ -95,7 +95,7 @@ async def test_the_size_of_an_item_is_that_of_its_payload(bench: Bench):
     async with receiving() as vendor, bench.running(make(Whole, vendor)):
         assert await bench.settled(2) == {0: "delivered", 1: "dead"}
     (letter,) = await bench.dead()
-    assert (letter.reason, letter.detail) == ("too_large", "201 bytes are more than the vendor takes (200)")
+    assert (letter.reason, letter.detail) == ("too_large", "201 bytes exceed the vendor's limit of 200")
     assert len(vendor.got) == 1
 
 

@@ -120,16 +120,16 @@ def test_it_asks_first(stage: Stage):
 @pytest.mark.parametrize(
     ("forwarder", "age", "said"),
     [
-        ("ga4", timedelta(hours=1), "cannot tell repeats"),
-        ("webhook", timedelta(hours=1), "whether the endpoint heeds the key"),
+        ("ga4", timedelta(hours=1), "does not recognize duplicates"),
+        ("webhook", timedelta(hours=1), "the endpoint may ignore the key"),
         ("meta", timedelta(hours=1), None),
-        ("meta", timedelta(hours=60), "tells repeats for 48 hours, and this is up to 60 hours old"),
-        ("meta", timedelta(days=8), "gets no events older than 7 days, and these are up to 8 days old"),
+        ("meta", timedelta(hours=60), "recognizes duplicates for 48 hours, and these events are up to 60 hours old"),
+        ("meta", timedelta(days=8), "accepts no events older than 7 days, and these are up to 8 days old"),
         ("klaviyo", timedelta(days=300), None),
     ],
 )
 def test_what_the_vendor_would_count_twice_wants_force(stage: Stage, forwarder: str, age: timedelta, said: str | None):
-    """By its key, the time that it tells repeats for, and how old an event it takes; --force sends all the same."""
+    """Objections name the dedupe field, its window and the maximum age; --force sends anyway."""
     settings = {
         "ga4": {"measurement_id": "G-1", "api_secret": "${S}"},
         "webhook": {"url": "https://example.com/"},
