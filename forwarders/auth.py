@@ -5,8 +5,10 @@ import re
 from base64 import b64encode
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr
+from pydantic import AfterValidator, Field, SecretStr
 from typing_extensions import override
+
+from forwarders.contract import Settings
 
 OWN_HEADERS = {
     "authorization": "use `auth`",
@@ -48,10 +50,8 @@ HeaderSecret = Annotated[Secret, AfterValidator(_check_secret)]
 """A secret that is sent in a header."""
 
 
-class Credentials(BaseModel):
+class Credentials(Settings):
     """Base class of the authentication methods."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True, use_attribute_docstrings=True)
 
     def headers(self, body: bytes) -> dict[str, str]:
         """Return the headers that authenticate a request with this body."""
