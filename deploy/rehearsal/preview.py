@@ -140,17 +140,9 @@ def rehearse(route: Route, forwarder: AnyForwarder, prepared: Prepared) -> list[
 
 
 def held_reason(held: Held) -> str:
-    """Why an event goes no further, in words."""
-    return ": ".join(filter(None, (held.reason or _WHY.get(held.outcome), held.detail)))
-
-
-_WHY = {
-    Outcome.FILTERED: "the source's rules drop it",
-    Outcome.SUPPRESSED: "its user is suppressed",
-    Outcome.OPTED_OUT: "the event's `integrations` says no",
-    Outcome.CONSENT: "the consent that the integration wants is not given",
-    Outcome.SAMPLED: "it is not in the sample",
-}
+    """Return why an event is not forwarded, in words."""
+    meaning = "the source's rules drop it" if held.outcome is Outcome.FILTERED else held.outcome.meaning
+    return ": ".join(filter(None, (held.reason or meaning, held.detail)))
 
 
 def _take(route: Route, forwarder: AnyForwarder, prepared: Prepared, rule: str, payload: Any) -> Taken:
