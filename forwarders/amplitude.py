@@ -1,4 +1,4 @@
-"""Amplitude by its HTTP V2 API."""
+"""Amplitude HTTP V2 API."""
 
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
@@ -9,35 +9,35 @@ from typing_extensions import override
 
 from forwarders.auth import Secret
 from forwarders.contract import (
-    Answer,
-    Auth,
+    AuthFailed,
     BatchFailure,
+    Category,
     Contract,
-    Dead,
+    Delivery,
     HttpForwarder,
-    Item,
-    Kind,
     Limits,
     Payload,
+    PermanentFailure,
     Rate,
     Request,
+    Response,
     Result,
     Retry,
     Settings,
     Throttled,
-    refused,
+    split_or_fail,
 )
 from forwarders.urls import Endpoint
 
 HOSTS = {"us": "https://api2.amplitude.com", "eu": "https://api.eu.amplitude.com"}
 PAUSE = 30.0
-"""Seconds that Amplitude wants a user or device left alone after a 429."""
+"""Seconds to wait before the next event of a user or device that Amplitude throttled."""
 
 LISTS = ("events_with_invalid_fields", "events_with_missing_fields", "events_with_invalid_id_lengths")
 
 
 class AmplitudeEvent(Payload):
-    """One event; the fields are the documentation's."""
+    """An event, with the field names from Amplitude's documentation."""
 
     user_id: Annotated[str, Field(min_length=1)] | None = None
     device_id: Annotated[str, Field(min_length=1)] | None = None
@@ -88,40 +88,41 @@ class AmplitudeEvent(Payload):
 
 
 class AmplitudeSettings(Settings):
-    """A project's API key."""
+    """Settings of a project."""
 
     api_key: Secret
     """The API key of the project."""
     region: Literal["us", "eu"] = "us"
-    """Where the project's data is kept."""
+    """The project's region."""
     min_id_length: Annotated[int, Field(ge=1)] = 5
-    """How short a user_id or device_id may be: Amplitude refuses shorter ones."""
+    """Minimum length of a user_id or device_id. Amplitude rejects shorter ones."""
     endpoint: Endpoint | None = None
-    """The address to send to instead of the vendor's own: for tests and proxies."""
+    """Send to this address instead, for tests and proxies."""
 
 
 class Amplitude(HttpForwarder[AmplitudeSettings]):
-    """A refused batch lists the events at fault: they are dead, the others go again without them.
+    """If Amplitude rejects a batch, it lists the invalid events. These become dead letters, the others are sent again.
 
-    Users and devices that send too much are told by name: theirs wait half a minute, the others go again at once.
+    If Amplitude throttles a batch, it lists the users and devices. Their events wait 30 seconds, the others are sent
+    again immediately.
     """
 
     contract = Contract(
         name="amplitude",
         title="Amplitude",
         documentation="https://amplitude.com/docs/apis/analytics/http-v2",
-        kind=Kind.ANALYTICS,
+        category=Category.ANALYTICS,
         settings=AmplitudeSettings,
         payload=AmplitudeEvent,
         limits=Limits(items=1000, bytes=850_000, item_bytes=850_000),  # of 1 MB, less what is added to each event
-        dedupe="insert_id",
+        dedupe_field="insert_id",
         dedupe_window=timedelta(days=7),
         batch_failure=BatchFailure.LISTED,
         rates=(Rate(1000, of="items"), Rate(30, of="items", per="user")),
     )
 
     @override
-    def request(self, items: Sequence[Item]) -> Request:
+    def build_request(self, items: Sequence[Delivery]) -> Request:
         settings = self.settings
         body: dict[str, Any] = {
             "api_key": settings.api_key.get_secret_value(),
@@ -132,31 +133,31 @@ class Amplitude(HttpForwarder[AmplitudeSettings]):
         return Request("POST", f"{settings.endpoint or HOSTS[settings.region]}/2/httpapi", body=body)
 
     @override
-    def read(self, answer: Answer, items: Sequence[Item]) -> Sequence[Result]:
-        body = answer.json if isinstance(answer.json, dict) else {}
-        if answer.status == 400:
+    def parse_response(self, response: Response, items: Sequence[Delivery]) -> Sequence[Result]:
+        body = response.json if isinstance(response.json, dict) else {}
+        if response.status == 400:
             if str(body.get("error", "")).lower().startswith("invalid api key"):
-                return [Auth()] * len(items)
+                return [AuthFailed()] * len(items)
             reasons = _listed(body)
             if not reasons:
-                return refused(items, "status_400", str(body.get("missing_field") or ""))
-            return [Dead("refused", reasons[n]) if n in reasons else Retry(0.0) for n in range(len(items))]
-        if answer.status == 429:
+                return split_or_fail(items, "status_400", str(body.get("missing_field") or ""))
+            return [PermanentFailure("refused", reasons[n]) if n in reasons else Retry(0.0) for n in range(len(items))]
+        if response.status == 429:
             throttled = _indexes(body.get("throttled_events"))
-            pause = answer.retry_after or PAUSE
+            pause = response.retry_after or PAUSE
             if not throttled:
                 return [Throttled(pause)] * len(items)
             return [Throttled(pause, "user") if n in throttled else Retry(0.0) for n in range(len(items))]
-        return super().read(answer, items)
+        return super().parse_response(response, items)
 
 
 def _fields(payload: Mapping[str, Any]) -> dict[str, Any]:
-    """Without what is null; within properties null says something."""
+    """Return the payload without null fields. Null values inside properties are kept."""
     return {name: value for name, value in payload.items() if value is not None}
 
 
 def _listed(body: Mapping[str, Any]) -> dict[int, str]:
-    """The events that the answer lists, each with the list and field that name it."""
+    """Return the indexes of the events in the response's error lists, each with the list and the field."""
     reasons = dict.fromkeys(_indexes(body.get("silenced_events")), "silenced_events")
     for name in LISTS:
         fields = body.get(name)

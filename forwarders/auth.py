@@ -1,12 +1,14 @@
-"""How a request shows who sends it, where the user chooses; and what a header may hold."""
+"""Authentication methods for endpoints that users choose, and validation of header names and values."""
 
 import hmac
 import re
 from base64 import b64encode
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr
+from pydantic import AfterValidator, Field, SecretStr
 from typing_extensions import override
+
+from forwarders.contract import Settings
 
 OWN_HEADERS = {
     "authorization": "use `auth`",
@@ -36,30 +38,28 @@ def _check_secret(secret: SecretStr) -> SecretStr:
 
 
 HeaderName = Annotated[str, AfterValidator(_check_name)]
-"""A header that a setting may name: not one that a forwarder or HTTP itself sets."""
+"""A header name in a setting, except headers that a forwarder or HTTP sets."""
 
 HeaderValue = Annotated[str, AfterValidator(_check_value)]
-"""Printable ASCII: no line break can end the header early."""
+"""A header value: printable ASCII, without line breaks."""
 
 Secret = Annotated[SecretStr, Field(min_length=1)]
-"""A secret that is not empty: an environment variable that is set to nothing is refused."""
+"""A secret. It must not be empty, so that an empty environment variable is rejected."""
 
 HeaderSecret = Annotated[Secret, AfterValidator(_check_secret)]
-"""A secret that stands in a header as it is."""
+"""A secret that is sent in a header."""
 
 
-class Credentials(BaseModel):
-    """Base of the ways to authenticate."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True, use_attribute_docstrings=True)
+class Credentials(Settings):
+    """Base class of the authentication methods."""
 
     def headers(self, body: bytes) -> dict[str, str]:
-        """The headers that authenticate a request with this body."""
+        """Return the headers that authenticate a request with this body."""
         raise NotImplementedError
 
 
 class Bearer(Credentials):
-    """`Authorization: Bearer TOKEN` (RFC 6750)."""
+    """Sends `Authorization: Bearer TOKEN` (RFC 6750)."""
 
     type: Literal["bearer"]
     token: HeaderSecret
@@ -71,7 +71,7 @@ class Bearer(Credentials):
 
 
 class Basic(Credentials):
-    """`Authorization: Basic …` (RFC 7617)."""
+    """Sends `Authorization: Basic …` (RFC 7617)."""
 
     type: Literal["basic"]
     username: Annotated[str, Field(pattern="^[^:]*$")]
@@ -85,13 +85,13 @@ class Basic(Credentials):
 
 
 class Header(Credentials):
-    """A secret in a header of any name, such as `X-Api-Key`."""
+    """Sends a secret in any header, such as `X-Api-Key`."""
 
     type: Literal["header"]
     name: HeaderName
     """The header's name."""
     value: HeaderSecret
-    """What it holds."""
+    """The header's value."""
 
     @override
     def headers(self, body: bytes) -> dict[str, str]:
@@ -99,13 +99,13 @@ class Header(Credentials):
 
 
 class Signature(Credentials):
-    """HMAC-SHA256 of the body's bytes in a header, as `sha256=HEX`."""
+    """Sends the HMAC-SHA256 of the body in a header, as `sha256=HEX`."""
 
     type: Literal["hmac"]
     secret: Secret
-    """The key that signs."""
+    """The signing key."""
     header: HeaderName = "X-Signature-256"
-    """The header that holds the signature."""
+    """The header that contains the signature."""
 
     @override
     def headers(self, body: bytes) -> dict[str, str]:
@@ -116,6 +116,6 @@ AnyCredentials = Annotated[Bearer | Basic | Header | Signature, Field(discrimina
 
 
 def basic(username: str, password: SecretStr | str) -> str:
-    """The value of an Authorization header for a user and a password (RFC 7617, in UTF-8)."""
+    """Return the value of an Authorization header for a user and a password (RFC 7617, in UTF-8)."""
     text = password if isinstance(password, str) else password.get_secret_value()
     return "Basic " + b64encode(f"{username}:{text}".encode()).decode()

@@ -1,4 +1,4 @@
-"""Braze by its users/track endpoint."""
+"""Braze users/track endpoint."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Annotated, Any, Self
@@ -8,19 +8,19 @@ from typing_extensions import override
 
 from forwarders.auth import HeaderSecret
 from forwarders.contract import (
-    SECONDS,
-    Answer,
+    DELAY_PATTERN,
     BatchFailure,
+    Category,
     Contract,
-    Dead,
     Delivered,
+    Delivery,
     HttpForwarder,
-    Item,
-    Kind,
     Limits,
     Payload,
+    PermanentFailure,
     Rate,
     Request,
+    Response,
     Result,
     Settings,
     Throttled,
@@ -32,14 +32,14 @@ ARRAYS = ("attributes", "events", "purchases")
 
 
 class Alias(Payload):
-    """Another name of a user."""
+    """An alias of a user."""
 
     alias_name: Annotated[str, Field(min_length=1)]
     alias_label: Annotated[str, Field(min_length=1)]
 
 
 class Someone(Payload):
-    """A user, by exactly one of these."""
+    """A user, identified by one of these fields."""
 
     external_id: Annotated[str, Field(min_length=1)] | None = None
     user_alias: Alias | None = None
@@ -55,7 +55,7 @@ class Someone(Payload):
 
 
 class Attributes(Someone):
-    """Attributes of a user: Braze's and any others."""
+    """Attributes of a user: Braze's own and custom ones."""
 
     model_config = ConfigDict(extra="allow")
 
@@ -70,7 +70,7 @@ class Event(Someone):
 
 
 class Purchase(Someone):
-    """One product that was bought."""
+    """A purchased product."""
 
     product_id: Annotated[str, Field(min_length=1, max_length=255)]
     currency: Currency
@@ -82,7 +82,7 @@ class Purchase(Someone):
 
 
 class BrazePayload(Payload):
-    """One object in one of the arrays, since a request may hold 75 in all of them: `match: all` makes several."""
+    """Exactly one object in one of the arrays, since a request is limited to 75 objects. `match: all` sends several."""
 
     attributes: Annotated[list[Attributes], Field(min_length=1, max_length=1)] | None = None
     events: Annotated[list[Event], Field(min_length=1, max_length=1)] | None = None
@@ -96,16 +96,16 @@ class BrazePayload(Payload):
 
 
 class BrazeSettings(Settings):
-    """A REST API key with the permission users.track, and the REST endpoint of its cluster, as Braze names it."""
+    """Settings of a workspace."""
 
     api_key: HeaderSecret
     """A REST API key with the permission `users.track`."""
     endpoint: Endpoint
-    """The REST endpoint of the workspace's cluster, as `https://rest.iad-01.braze.com`."""
+    """The REST endpoint of the workspace's cluster, such as `https://rest.iad-01.braze.com`."""
 
 
 class Braze(HttpForwarder[BrazeSettings]):
-    """Braze takes what is right of a request, and lists the objects that are wrong. A repeated event counts twice."""
+    """Braze accepts the valid objects of a request and lists the invalid ones. A repeated event counts twice."""
 
     contract = Contract(
         name="braze",
@@ -117,7 +117,7 @@ class Braze(HttpForwarder[BrazeSettings]):
             "Braze Web Device Mode",
         ),
         documentation="https://www.braze.com/docs/api/endpoints/user_data/post_user_track/",
-        kind=Kind.CRM,
+        category=Category.CRM,
         settings=BrazeSettings,
         payload=BrazePayload,
         limits=Limits(items=75, bytes=3_900_000, item_bytes=100_000),
@@ -127,7 +127,7 @@ class Braze(HttpForwarder[BrazeSettings]):
     )
 
     @override
-    def request(self, items: Sequence[Item]) -> Request:
+    def build_request(self, items: Sequence[Delivery]) -> Request:
         body = {array: [entry for item in items for entry in item.payload.get(array) or ()] for array in ARRAYS}
         headers = {"Authorization": f"Bearer {self.settings.api_key.get_secret_value()}"}
         return Request(
@@ -138,23 +138,25 @@ class Braze(HttpForwarder[BrazeSettings]):
         )
 
     @override
-    def read(self, answer: Answer, items: Sequence[Item]) -> Sequence[Result]:
-        body = answer.json if isinstance(answer.json, dict) else {}
+    def parse_response(self, response: Response, items: Sequence[Delivery]) -> Sequence[Result]:
+        body = response.json if isinstance(response.json, dict) else {}
         errors = body.get("errors")
-        if answer.status == 429:
-            return [Throttled(_seconds(answer.headers) or answer.retry_after)] * len(items)
-        if answer.status in (200, 201) and isinstance(errors, list):
+        if response.status == 429:
+            return [Throttled(_seconds(response.headers) or response.retry_after)] * len(items)
+        if response.status in (200, 201) and isinstance(errors, list):
             wrong = {
                 (error.get("input_array"), error["index"])
                 for error in errors
                 if isinstance(error, dict) and isinstance(error.get("index"), int)
             }
-            return [Dead("refused", place[0]) if place in wrong else Delivered() for place in _places(items)]
-        return super().read(answer, items)
+            return [
+                PermanentFailure("refused", place[0]) if place in wrong else Delivered() for place in _places(items)
+            ]
+        return super().parse_response(response, items)
 
 
-def _places(items: Sequence[Item]) -> Iterator[tuple[str, int]]:
-    """The array that each item's object went into, and where in it."""
+def _places(items: Sequence[Delivery]) -> Iterator[tuple[str, int]]:
+    """Yield the array and the index of each item's object in the request."""
     counts = dict.fromkeys(ARRAYS, 0)
     for item in items:
         array = next(array for array in ARRAYS if item.payload.get(array))
@@ -164,4 +166,4 @@ def _places(items: Sequence[Item]) -> Iterator[tuple[str, int]]:
 
 def _seconds(headers: Mapping[str, str]) -> float | None:
     value = headers.get("x-ratelimit-retry-after", "")
-    return float(value) if SECONDS.fullmatch(value) else None
+    return float(value) if DELAY_PATTERN.fullmatch(value) else None

@@ -1,4 +1,4 @@
-"""A table of a ClickHouse server, over HTTP."""
+"""ClickHouse: rows of a table, over HTTP."""
 
 import hashlib
 from collections.abc import Sequence
@@ -11,34 +11,34 @@ from typing_extensions import override
 
 from forwarders.auth import HeaderSecret, HeaderValue
 from forwarders.contract import (
-    Answer,
-    Auth,
+    AuthFailed,
     BatchFailure,
+    Category,
     Contract,
+    Delivery,
     HttpForwarder,
-    Item,
-    Kind,
     Limits,
     Request,
+    Response,
     Result,
     Retry,
     Settings,
-    refused,
+    split_or_fail,
 )
 from forwarders.urls import Endpoint
 
 REFUSING: Final = frozenset({192, 193, 194, 195, 497, 516})
-"""Unknown user, wrong password, password wanted, address not allowed, access denied, authentication failed."""
+"""Codes of rejected credentials: unknown user, wrong or missing password, forbidden address, no access."""
 ROWS: Final = frozenset(
     {6, 25, 26, 27, 38, 41, 53, 69, 70, 72, 117, 130, 131, 321, 349, 376, 441, 467, 469, 675, 676, 691}
 )
-"""What is wrong with a row: it cannot be parsed, has an unknown field, is out of range or breaks a constraint."""
+"""Codes of invalid rows: not parseable, unknown field, out of range, violated constraint."""
 
 SqlName = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$", max_length=200)]
 
 
 class ClickHouseSettings(Settings):
-    """Which table, and how to get in."""
+    """Settings of a table."""
 
     url: Endpoint
     """The server's HTTP interface, such as `https://clickhouse.example:8443`."""
@@ -49,38 +49,39 @@ class ClickHouseSettings(Settings):
     database: SqlName = "default"
     """The database of the table."""
     table: SqlName = "events"
-    """The table. It needs a column `delivery_id` of type String."""
+    """The table. It must have a column `delivery_id` of type String."""
     unknown_fields: Literal["refuse", "skip"] = "refuse"
-    """What becomes of a field without a column: `refuse` the row, or `skip` the field."""
+    """How to treat a field without a column: `refuse` the row or `skip` the field."""
     async_insert: bool = False
-    """Let the server gather inserts into larger ones, and answer once they are written: for small batches."""
+    """Let the server combine small inserts, and wait until they are written."""
 
 
 class ClickHouse(HttpForwarder[ClickHouseSettings]):
-    """One payload a row. ClickHouse wants few and large inserts: give the integration a linger of a second or more.
+    """Each payload is a row. ClickHouse works best with few, large inserts: set `delivery.linger` to a second or more.
 
-    The same batch inserted again within the table's deduplication window changes nothing. Batches that are cut
-    otherwise after a crash do: a ReplacingMergeTree ordered by `delivery_id` holds each once, after its merges.
+    ClickHouse ignores a batch that is inserted again within the table's deduplication window. After a crash, deliveries
+    may be batched differently and be inserted twice. A ReplacingMergeTree ordered by `delivery_id` removes these
+    duplicates when it merges.
 
-    ClickHouse looks at no range: a whole number that its column cannot hold goes in as another one, and null in a
-    column that is not Nullable as the column's default. Choose columns wide enough, or give the table constraints.
+    ClickHouse does not check ranges: an integer that is too large for its column overflows, and null in a column that
+    is not Nullable becomes the column's default. Choose columns that are wide enough, or add constraints to the table.
     """
 
     contract = Contract(
         name="clickhouse",
         title="ClickHouse",
         documentation="https://clickhouse.com/docs/interfaces/http",
-        kind=Kind.STORAGE,
+        category=Category.STORAGE,
         settings=ClickHouseSettings,
         limits=Limits(items=50_000, bytes=32_000_000, item_bytes=16_000_000),
-        dedupe="delivery_id",
-        dedupe_doubt="only a ReplacingMergeTree ordered by it drops them",
+        dedupe_field="delivery_id",
+        dedupe_caveat="only a ReplacingMergeTree ordered by it removes duplicates",
         batch_failure=BatchFailure.WHOLE,
     )
     preset_name = "rows"
 
     @override
-    def request(self, items: Sequence[Item]) -> Request:
+    def build_request(self, items: Sequence[Delivery]) -> Request:
         settings = self.settings
         query = {
             "query": f"INSERT INTO {settings.database}.{settings.table} FORMAT JSONEachRow",
@@ -101,19 +102,19 @@ class ClickHouse(HttpForwarder[ClickHouseSettings]):
         return Request("POST", f"{settings.url}/?{urlencode(query)}", headers, body)
 
     @override
-    def read(self, answer: Answer, items: Sequence[Item]) -> Sequence[Result]:
-        """The exception's code says more than the status; what is wrong with the table may be mended, and waits."""
-        text = answer.headers.get("x-clickhouse-exception-code", "")
+    def parse_response(self, response: Response, items: Sequence[Delivery]) -> Sequence[Result]:
+        """Map the exception's code to results. Errors about the table are retried, since the table can be fixed."""
+        text = response.headers.get("x-clickhouse-exception-code", "")
         code = int(text) if text.isdecimal() and len(text) < 6 else 0
         if not code:
-            return super().read(answer, items)
+            return super().parse_response(response, items)
         if code in ROWS:
-            return refused(items, f"code_{code}")
-        return [Auth() if code in REFUSING else Retry(answer.retry_after)] * len(items)
+            return split_or_fail(items, f"code_{code}")
+        return [AuthFailed() if code in REFUSING else Retry(response.retry_after)] * len(items)
 
 
-def _token(items: Sequence[Item]) -> str:
-    """The same for the same deliveries in the same order."""
+def _token(items: Sequence[Delivery]) -> str:
+    """Return a token that is the same for the same deliveries in the same order."""
     digest = hashlib.sha256()
     for item in items:
         digest.update(item.id.encode("utf-8", "replace") + b"\n")

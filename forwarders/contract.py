@@ -1,6 +1,8 @@
-"""What a forwarder is: the facts that only the vendor's documentation knows, and the functions that only code can say.
+"""The plug-in API: what a forwarder declares about its vendor, and the functions it implements.
 
-A forwarder opens no socket, sleeps, retries or logs. Delivery does that for all of them, from the facts given here.
+A forwarder never opens a socket, sleeps, retries or logs. Delivery does that for every forwarder, based on the facts
+declared here. A forwarder for an HTTP API subclasses `HttpForwarder`; one for a file, queue or database subclasses
+`WriterForwarder`; one for object storage subclasses `ObjectForwarder`.
 """
 
 import re
@@ -12,17 +14,70 @@ from email.utils import parsedate_to_datetime
 from enum import StrEnum
 from importlib.resources import files
 from importlib.resources.abc import Traversable
-from typing import Any, ClassVar, Generic, Literal, TypeVar
+from typing import Any, ClassVar, Final, Generic, Literal, NoReturn, Self, TypeVar
 
 import orjson
 from pydantic import BaseModel, ConfigDict, ValidationError
 from typing_extensions import override
 
-SECONDS = re.compile(r"[0-9]{1,9}(\.[0-9]{1,9})?")
+DELAY_PATTERN = re.compile(r"[0-9]{1,9}(\.[0-9]{1,9})?")
+"""A delay in seconds, as vendors write it in headers."""
+
+RENAMED: Final[Mapping[str, str]] = {
+    "Answer": "Response",
+    "Auth": "AuthFailed",
+    "Coordinates": "OffsetRange",
+    "Dead": "PermanentFailure",
+    "Item": "Delivery",
+    "Kind": "Category",
+    "SECONDS": "DELAY_PATTERN",
+    "Way": "AuthMethod",
+    "by_status": "result_for_status",
+    "refused": "split_or_fail",
+}
+"""Old names of this module, and the names that replace them."""
+
+RENAMED_FIELDS: Final[Mapping[str, Mapping[str, str]]] = {
+    "Authorization": {"more": "extra_parameters"},
+    "Contract": {
+        "auth": "auth_methods",
+        "dedupe": "dedupe_field",
+        "dedupe_doubt": "dedupe_caveat",
+        "kind": "category",
+        "validation": "validation_setting",
+        "window": "max_event_age",
+    },
+}
+"""Old fields of each class, and the fields that replace them."""
 
 
-class Kind(StrEnum):
-    """What a vendor does with personal data; an identity field goes to an advertising vendor only hashed."""
+def __getattr__(name: str) -> NoReturn:
+    """Refuse an old name of this module with an error that names the new one.
+
+    Raises:
+        ImportError: The name was renamed. An AttributeError would reach `from … import …` without its text.
+        AttributeError: There has never been such a name.
+
+    """
+    if name in RENAMED:
+        raise ImportError(f"{name} was renamed to {RENAMED[name]}", name=__name__)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+class _RefusesOldFields:
+    """Refuses the old names of a dataclass's fields before `__init__` reports them as unexpected."""
+
+    __slots__ = ()
+
+    def __new__(cls, *_: Any, **values: Any) -> Self:
+        renamed = RENAMED_FIELDS[cls.__name__]
+        if found := [f"{name} was renamed to {renamed[name]}" for name in values if name in renamed]:
+            raise TypeError(f"{cls.__name__}: {', '.join(found)}")
+        return object.__new__(cls)
+
+
+class Category(StrEnum):
+    """The category of a vendor. Personal identifiers are sent to advertising vendors only as hashes."""
 
     ADVERTISING = "advertising"
     ANALYTICS = "analytics"
@@ -31,31 +86,39 @@ class Kind(StrEnum):
 
 
 class BatchFailure(StrEnum):
-    """What becomes of the good deliveries of a batch with a bad one among them."""
+    """How a vendor treats the valid deliveries in a batch that also contains an invalid one."""
 
-    WHOLE = "whole"  # all are refused: smaller batches find the bad one
-    LISTED = "listed"  # the answer lists the bad ones
-    SILENT = "silent"  # the answer does not tell
+    WHOLE = "whole"  # it rejects the whole batch: delivery searches for the invalid one with smaller batches
+    LISTED = "listed"  # it accepts the valid ones, and the response lists the invalid ones
+    SILENT = "silent"  # it accepts the batch and does not report invalid ones
 
 
 class Settings(BaseModel):
-    """Base of a forwarder's settings: unknown keys are refused, secrets are `SecretStr`, errors quote no value.
+    """Base class for a forwarder's settings.
 
-    The text below each field is its description: the documentation and editors' schema come from it.
+    Unknown keys are rejected. Declare secrets as `SecretStr`; error messages never quote a value. The docstring below
+    each field is its description in the documentation and in the schema for editors.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True, use_attribute_docstrings=True)
 
 
 class Payload(BaseModel):
-    """Base of a forwarder's payload model: field names are the vendor's own, errors quote no value."""
+    """Base class for a forwarder's payload model. Use the vendor's own field names; errors never quote a value."""
 
     model_config = ConfigDict(extra="forbid", hide_input_in_errors=True)
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """How much one request or write may hold; bytes are of the JSON of the payloads."""
+    """The maximum size of one request or write.
+
+    Args:
+        items: Number of deliveries.
+        bytes: Total size of the payloads as JSON.
+        item_bytes: Size of one payload as JSON.
+
+    """
 
     items: int = 1
     bytes: int = 1_000_000
@@ -64,7 +127,15 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class Rate:
-    """So many requests or items in so many seconds, for each token, user or account."""
+    """A rate limit: `count` requests or items per `seconds`.
+
+    Args:
+        count: How many requests or items are allowed.
+        seconds: The length of the period.
+        of: Whether requests or items count.
+        per: What the limit applies to: each access token, each user, or the whole account.
+
+    """
 
     count: int
     seconds: float = 1.0
@@ -74,74 +145,111 @@ class Rate:
 
 @dataclass(frozen=True, slots=True)
 class Version:
-    """A version of the vendor's API, and the day it ends, as far as that is published."""
+    """A version of the vendor's API, and the date on which the vendor turns it off, if published."""
 
     name: str
     sunset: date | None = None
 
 
-Way = Literal["static", "oauth_refresh", "service_account"]
-"""How requests are authenticated: by what stands in the settings, or by access tokens that end and are renewed."""
+AuthMethod = Literal["static", "oauth_refresh", "service_account"]
+"""How requests are authenticated: with a credential from the settings, or with access tokens that expire."""
 
 
 @dataclass(frozen=True, slots=True)
-class Authorization:
-    """The page where somebody lets an app in, and gets it a refresh token (RFC 6749, section 4.1.1).
+class Authorization(_RefusesOldFields):
+    """The vendor's page on which a user grants an app access, to get a refresh token (RFC 6749, section 4.1.1).
 
-    `scope` is what the app asks to be allowed, separated by spaces; `more` are parameters that only this vendor wants.
+    Args:
+        url: The address of the page.
+        scope: The requested permissions, separated by spaces.
+        extra_parameters: Query parameters that only this vendor requires.
+
     """
 
     url: str
     scope: str
-    more: Mapping[str, str] = field(default_factory=dict)
+    extra_parameters: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
-class Contract:
-    """The facts of a vendor: everything about a forwarder that is data.
+class Contract(_RefusesOldFields):
+    """Everything about a vendor that is data.
 
-    `payload` is None where any JSON object will do. `ordered` asks for one user's deliveries in order. `window` is how
-    old an event the vendor takes. `dedupe` says which field the vendor tells repeats by, and `dedupe_window` for how
-    long: without it a repeat counts twice. `dedupe_doubt` says why what is replayed may count twice in spite of it.
-    `versions` are those of the API that a setting may choose, newest first.
-    `auth` are the ways to authenticate that settings may choose from, `authorization` is where a refresh token is got.
-    `validation` is the setting that has the vendor
-    check what it gets and say so: true, or the code of its test tool. `aliases` are the names, besides `name`
-    and `title`, that Segment's and RudderStack's documentation give the vendor in an event's `integrations`.
+    Args:
+        name: The forwarder's name in configuration files: the name of its entry point.
+        title: The vendor's name in texts.
+        documentation: Link to the vendor's documentation of the API.
+        category: What the vendor does with the data.
+        settings: Model of the settings.
+        payload: Model of one payload; None accepts any JSON object.
+        limits: Maximum size of a request.
+        ordered: Whether deliveries of one user must arrive in order.
+        max_event_age: The oldest event that the vendor accepts; older ones expire instead of being sent.
+        dedupe_field: The field by which the vendor recognizes duplicates. Without it, a repeated delivery counts twice.
+        dedupe_window: How long the vendor remembers that field; None if it does not say.
+        dedupe_caveat: Why a replay may count twice in spite of `dedupe_field`.
+        batch_failure: What happens to a batch that contains an invalid delivery.
+        rates: The vendor's rate limits.
+        versions: Versions of the API that the setting `api_version` can select, newest first.
+        auth_methods: Authentication methods that the setting `auth` can select.
+        authorization: Where to get a refresh token, for the method `oauth_refresh`.
+        validation_setting: The setting that makes the vendor validate events and report problems. Its value is true
+            or the code of the vendor's test tool.
+        aliases: Other names of the vendor in an event's `integrations`, from Segment's and RudderStack's documentation.
+
+    Raises:
+        TypeError: A field has its old name; the message names the new one.
+
     """
 
     name: str
     title: str
     documentation: str
-    kind: Kind
+    category: Category
     settings: type[Settings]
     payload: type[Payload] | None = None
     limits: Limits = field(default_factory=Limits)
     ordered: bool = False
-    window: timedelta | None = None
-    dedupe: str | None = None
+    max_event_age: timedelta | None = None
+    dedupe_field: str | None = None
     dedupe_window: timedelta | None = None
-    dedupe_doubt: str | None = None
+    dedupe_caveat: str | None = None
     batch_failure: BatchFailure = BatchFailure.WHOLE
     rates: tuple[Rate, ...] = ()
     versions: tuple[Version, ...] = ()
-    auth: tuple[Way, ...] = ("static",)
+    auth_methods: tuple[AuthMethod, ...] = ("static",)
     authorization: Authorization | None = None
-    validation: str | None = None
+    validation_setting: str | None = None
     aliases: tuple[str, ...] = ()
 
     @property
     def names(self) -> tuple[str, ...]:
-        """What events may call the vendor in `integrations`."""
+        """Return every name of the vendor that an event's `integrations` may use."""
         return (self.name, self.title, *self.aliases)
 
-    def oldest(self, max_age: float | None = None) -> timedelta | None:
-        """How old an event may be: the window, or so many seconds if those are fewer; None where nothing bounds it."""
-        ages = [self.window, None if max_age is None else timedelta(seconds=max_age)]
+    def max_age(self, seconds: float | None = None) -> timedelta | None:
+        """Return the maximum age of an event.
+
+        Args:
+            seconds: A limit from the integration's settings; the lower one of both applies.
+
+        Returns:
+            The maximum age, or None if it is unlimited.
+
+        """
+        ages = [self.max_event_age, None if seconds is None else timedelta(seconds=seconds)]
         return min((age for age in ages if age is not None), default=None)
 
-    def complaint(self, payload: Mapping[str, Any]) -> str | None:
-        """What the payload model says against a payload, None if nothing; quotes no value."""
+    def validate(self, payload: Mapping[str, Any]) -> str | None:
+        """Validate a payload with the payload model.
+
+        Args:
+            payload: What a rule made of an event.
+
+        Returns:
+            The first error, without quoting a value, or None if the payload is valid.
+
+        """
         if self.payload is None:
             return None
         try:
@@ -154,11 +262,16 @@ class Contract:
 
 
 @dataclass(frozen=True, slots=True)
-class Item:
-    """One delivery, as a forwarder sees it.
+class Delivery:
+    """One event on its way to the vendor.
 
-    `id` is the same on every attempt and replay of the delivery: the idempotency key. `time` is the event's own, RFC
-    3339. `event` is the track event's name, else None.
+    Args:
+        id: The idempotency key: the same on every attempt and every replay.
+        payload: What to send, as made by the rules.
+        type: The event's type, such as `track`.
+        event: The event's name; None unless it is a track event.
+        time: The event's own time, in RFC 3339.
+
     """
 
     id: str
@@ -170,9 +283,16 @@ class Item:
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What goes to the vendor. `body` is JSON data or bytes; JSON is encoded, and its Content-Type set, by delivery.
+    """An HTTP request to the vendor.
 
-    URL and headers may hold secrets, the body holds personal data: none of them is in the repr.
+    URL and headers may contain secrets and the body contains personal data, so the repr shows none of them.
+
+    Args:
+        method: The HTTP method.
+        url: The full URL.
+        headers: The headers; delivery adds `Content-Type: application/json` for a JSON body.
+        body: JSON data, which delivery encodes, or bytes.
+
     """
 
     method: str
@@ -182,8 +302,15 @@ class Request:
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
-    """What the vendor said. Header names are lower-case; the body is cut at 1 MB."""
+class Response:
+    """The vendor's response to a request.
+
+    Args:
+        status: The HTTP status.
+        headers: The headers, with lower-case names.
+        body: The body, truncated to 1 MB.
+
+    """
 
     status: int
     headers: Mapping[str, str]
@@ -191,7 +318,7 @@ class Answer:
 
     @property
     def json(self) -> Any:
-        """The body as JSON, None if it is none."""
+        """Return the body as JSON data, or None if it is not valid JSON."""
         try:
             return orjson.loads(self.body)
         except orjson.JSONDecodeError:
@@ -199,12 +326,12 @@ class Answer:
 
     @property
     def retry_after(self) -> float | None:
-        """Seconds to wait by the Retry-After header, None when it says nothing.
+        """Return the seconds to wait according to the Retry-After header, or None without a valid one.
 
-        RFC 9110, 10.2.3: whole seconds or a date; some vendors send fractions of a second.
+        The value is a number of seconds or a date (RFC 9110, section 10.2.3). Some vendors send fractions of a second.
         """
         value = self.headers.get("retry-after", "").strip()
-        if SECONDS.fullmatch(value):
+        if DELAY_PATTERN.fullmatch(value):
             return float(value)
         try:
             at = parsedate_to_datetime(value)
@@ -215,27 +342,44 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class Delivered:
-    """The vendor has it."""
+    """The vendor accepted the delivery."""
 
 
 @dataclass(frozen=True, slots=True)
 class Retry:
-    """Try again, after so many seconds if the vendor said how many: 0 is at once."""
+    """The delivery failed temporarily.
+
+    Args:
+        after: Seconds to wait, if the vendor specified them; 0 retries immediately.
+
+    """
 
     after: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Throttled:
-    """The vendor takes no more for now; `scope` says for whom (the whole token, or one user)."""
+    """A rate limit was exceeded.
+
+    Args:
+        after: Seconds to wait, if the vendor specified them.
+        scope: Who has to wait: `token` (all deliveries) or `user` (those of the same user).
+
+    """
 
     after: float | None = None
     scope: str = "token"
 
 
 @dataclass(frozen=True, slots=True)
-class Dead:
-    """Will never be taken; `reason` is a short code, `detail` may quote the vendor but no personal data."""
+class PermanentFailure:
+    """The vendor will never accept the delivery: it goes to the dead-letter topic.
+
+    Args:
+        reason: A short code, such as `status_400`.
+        detail: An explanation. It may quote the vendor, but must not contain personal data.
+
+    """
 
     reason: str
     detail: str = ""
@@ -243,109 +387,191 @@ class Dead:
 
 @dataclass(frozen=True, slots=True)
 class Split:
-    """The batch is refused as a whole; smaller ones may pass."""
+    """The vendor rejected the batch as a whole: smaller batches may succeed."""
 
 
 @dataclass(frozen=True, slots=True)
-class Auth:
-    """The credentials are refused, for this delivery or for all: delivery finds out by trying others."""
+class AuthFailed:
+    """The vendor rejected the credentials.
+
+    Delivery sends other deliveries to find out whether this one is affected or all of them.
+    """
 
 
-Result = Delivered | Retry | Throttled | Dead | Split | Auth
-"""All that a forwarder may answer for an item."""
+Result = Delivered | Retry | Throttled | PermanentFailure | Split | AuthFailed
+"""The possible results of a delivery."""
 
 S = TypeVar("S", bound=Settings)
 
 
 class Forwarder(ABC, Generic[S]):
-    """Base of both kinds of forwarder; made once a process and integration with its checked settings."""
+    """Base class of all forwarders.
+
+    Delivery creates one per process and integration.
+
+    Args:
+        settings: The integration's validated settings.
+
+    """
 
     contract: ClassVar[Contract]
     preset_name: ClassVar[str | None] = None
-    """Whose preset it takes, where several share one; by default its own."""
+    """The preset to use if several forwarders share one; by default the preset with the forwarder's own name."""
 
     def __init__(self, settings: S) -> None:
         self.settings = settings
 
     @property
     def limits(self) -> Limits:
-        """How much one request or write may hold: the contract's limits, unless settings narrow them."""
+        """Return the maximum size of a request. Override it if settings can lower the contract's limits."""
         return self.contract.limits
 
-    def complaint(self, payload: Mapping[str, Any]) -> str | None:
-        """What is wrong with a payload by the contract's model, or by these settings; None if nothing."""
-        return self.contract.complaint(payload)
+    def validate(self, payload: Mapping[str, Any]) -> str | None:
+        """Validate a payload before it is sent. Override it if validity also depends on the settings.
+
+        Args:
+            payload: What a rule made of an event.
+
+        Returns:
+            An error without personal data, which ends the delivery as a dead letter; None if the payload is valid.
+
+        """
+        return self.contract.validate(payload)
 
     @classmethod
-    def libraries(cls, settings: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-        """Yield the modules that it needs with these settings, as they are written, and the extra of each."""
+    def required_modules(cls, settings: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+        """Yield the optional modules that these settings require.
+
+        Args:
+            settings: The settings as written in the file, before validation.
+
+        Yields:
+            A module's import name, and the extra of the package that installs it.
+
+        """
         auth = settings.get("auth")
         if isinstance(auth, Mapping) and auth.get("type") == "service_account":
             yield "jwt", "service-account"
 
     @classmethod
     def preset(cls) -> Traversable | None:
-        """The vendor's default rules: `presets/NAME.yaml` in the forwarder's package, None when there are none."""
+        """Return the vendor's default rules: `presets/NAME.yaml` in the forwarder's package, or None without one."""
         package = cls.__module__.rpartition(".")[0]
         preset = files(package or cls.__module__) / "presets" / f"{cls.preset_name or cls.contract.name}.yaml"
         return preset if preset.is_file() else None
 
 
 class HttpForwarder(Forwarder[S]):
-    """A vendor behind HTTP: pure functions from items to a request, and from an answer to results."""
+    """A vendor with an HTTP API: pure functions that build requests and parse responses."""
 
-    def group(self, payload: Mapping[str, Any]) -> Hashable:  # noqa: ARG002
-        """What must be equal within one request. By default nothing: any payloads may share one."""
+    def group_key(self, payload: Mapping[str, Any]) -> Hashable:  # noqa: ARG002
+        """Return the key that all payloads of one request must share.
+
+        Args:
+            payload: What a rule made of an event.
+
+        Returns:
+            A hashable key. By default all payloads have the same key and may share a request.
+
+        """
         return None
 
-    def token_request(self, now: float) -> Request | None:  # noqa: ARG002
-        """What asks for the access token that requests need by now (Unix time), None where the settings suffice.
+    def build_token_request(self, now: float) -> Request | None:  # noqa: ARG002
+        """Build the request for an access token. `forwarders.oauth` implements it for the usual methods.
 
-        `forwarders.oauth` reads the answer, and puts the token into a request.
+        Args:
+            now: The current Unix time.
+
+        Returns:
+            The request, or None if the settings contain all credentials.
+
         """
         return None
 
     @abstractmethod
-    def request(self, items: Sequence[Item]) -> Request:
-        """The one request that carries these items: at least one, of one group, within the contract's limits."""
+    def build_request(self, items: Sequence[Delivery]) -> Request:
+        """Build the request that sends these deliveries. It must be the same on every attempt.
 
-    def read(self, answer: Answer, items: Sequence[Item]) -> Sequence[Result]:
-        """One result an item, in their order. By default the status decides for all alike."""
-        result = by_status(answer)
-        if answer.status in (400, 422) and isinstance(result, Dead):
-            return refused(items, result.reason)
+        Args:
+            items: At least one delivery, all with the same group key, within the limits.
+
+        Returns:
+            The request.
+
+        """
+
+    def parse_response(self, response: Response, items: Sequence[Delivery]) -> Sequence[Result]:
+        """Tell which deliveries the vendor accepted. By default the HTTP status applies to all of them.
+
+        Args:
+            response: The vendor's response.
+            items: The deliveries in the request.
+
+        Returns:
+            One result per delivery, in the same order.
+
+        """
+        result = result_for_status(response)
+        if response.status in (400, 422) and isinstance(result, PermanentFailure):
+            return split_or_fail(items, result.reason)
         return [result] * len(items)
 
 
-def refused(items: Sequence[Item], reason: str, detail: str = "") -> Sequence[Result]:
-    """Results for a batch that is refused as a whole for one of its items: smaller ones, down to the bad one alone."""
-    return [Dead(reason, detail)] if len(items) == 1 else [Split()] * len(items)
+def split_or_fail(items: Sequence[Delivery], reason: str, detail: str = "") -> Sequence[Result]:
+    """Return the results for a batch that the vendor rejected as a whole because of one delivery.
+
+    Args:
+        items: The deliveries in the request.
+        reason: The reason of the permanent failure.
+        detail: The detail of the permanent failure.
+
+    Returns:
+        `Split` for each delivery, or a `PermanentFailure` if there is only one.
+
+    """
+    return [PermanentFailure(reason, detail)] if len(items) == 1 else [Split()] * len(items)
 
 
-def by_status(answer: Answer) -> Result:
-    """What an HTTP status means where the vendor says nothing else (RFC 9110, section 15)."""
-    match answer.status:
+def result_for_status(response: Response) -> Result:
+    """Return the result that an HTTP status implies if the vendor documents nothing else (RFC 9110, section 15).
+
+    Args:
+        response: The vendor's response.
+
+    Returns:
+        The result for the whole request.
+
+    """
+    match response.status:
         case status if 200 <= status < 300:
             return Delivered()
         case 401 | 403:
-            return Auth()
+            return AuthFailed()
         case 413:
             return Split()
         case 429:
-            return Throttled(answer.retry_after)
+            return Throttled(response.retry_after)
         case 408 | 425:
-            return Retry(answer.retry_after)
+            return Retry(response.retry_after)
         case status if status >= 500 and status not in (501, 505):
-            return Retry(answer.retry_after)
+            return Retry(response.retry_after)
         case status:
-            return Dead(f"status_{status}")
+            return PermanentFailure(f"status_{status}")
 
 
 @dataclass(frozen=True, slots=True)
-class Coordinates:
-    """The topic, partition and offsets of a batch of deliveries: the same on every attempt at the same records.
+class OffsetRange:
+    """The topic, partition and offsets of the records in a batch. They are the same when the batch is retried.
 
-    A batch that fails again and again is divided, and what still fails alone comes again from the retry topic.
+    If a batch fails repeatedly, delivery divides it. A delivery that still fails on its own is read again from the
+    retry topic.
+
+    Args:
+        topic: The topic.
+        partition: The partition.
+        first: The offset of the first record.
+        last: The offset of the last record, inclusive.
+
     """
 
     topic: str
@@ -355,49 +581,89 @@ class Coordinates:
 
 
 class WriterForwarder(Forwarder[S]):
-    """A destination that is written to rather than asked: files, queues, databases."""
+    """A destination that is written to instead of being called over HTTP: a file, a queue or a database."""
 
     async def open(self) -> None:
-        """Called once before the first write; repairs what a crash left behind."""
+        """Prepare for writing, and repair what a crash left behind. Called once, before the first write."""
 
     @abstractmethod
-    async def write(self, items: Sequence[Item], coordinates: Coordinates) -> Sequence[Result]:
-        """Write the items so that they outlive this process; one result an item, in their order."""
+    async def write(self, items: Sequence[Delivery], offsets: OffsetRange) -> Sequence[Result]:
+        """Write deliveries durably.
 
-    def preview(self, items: Sequence[Item]) -> Request:
-        """What a write of these items would hold, for those who want to see it beforehand; nothing is written."""
+        Args:
+            items: At least one delivery, within the limits.
+            offsets: Where the deliveries' records are in Kafka.
+
+        Returns:
+            One result per delivery, in the same order. `Delivered` means that the data survives a crash.
+
+        Raises:
+            OSError: The destination is unavailable: delivery retries. So it does after any error but those that point
+                to an invalid delivery, such as TypeError or ValueError, which count as permanent failures.
+
+        """
+
+    def preview(self, items: Sequence[Delivery]) -> Request:
+        """Show what `write` would write, without writing it.
+
+        Args:
+            items: The deliveries.
+
+        Returns:
+            A request with the method `WRITE`, for display only.
+
+        """
         return Request("WRITE", f"{self.contract.name}:", body=[item.payload for item in items])
 
     async def close(self) -> None:
-        """Called once after the last write."""
+        """Release resources. Called once, after the last write."""
 
 
 class ObjectForwarder(WriterForwarder[S]):
-    """A destination of whole objects: each holds what the records between two cuts of a partition came to, however long
-    the second cut takes to come. The contract's `limits.bytes` bound the records of one.
+    """A destination that stores whole objects.
+
+    An object contains the deliveries of consecutive records of a partition with the same rotation key. The contract's
+    `limits.bytes` is the maximum size of its records.
     """
 
     @abstractmethod
-    def cut(self, offset: int, time: float) -> Hashable:
-        """What is equal for all records of an object: where it changes from one record to the next, an object ends.
+    def rotation_key(self, offset: int, time: float) -> Hashable:
+        """Return the key that all records of an object share: a record with another key begins the next object.
 
-        `offset` and `time` (when it came into Kafka, in seconds since 1970) are the record's.
+        Args:
+            offset: The record's offset.
+            time: When the record was written to Kafka, as Unix time.
+
+        Returns:
+            A hashable key.
+
         """
 
     @abstractmethod
-    def encode(self, items: Iterable[Item]) -> bytes:
-        """The object that holds these items, the same for the same items. Called in a thread.
+    def encode(self, items: Iterable[Delivery]) -> bytes:
+        """Encode deliveries as an object. Called in a thread.
 
-        The items come one by one, and are not to be kept: there may be very many, and the iterable is read once.
+        Args:
+            items: The deliveries. There may be very many: iterate once, and do not keep them.
+
+        Returns:
+            The object's content. The same deliveries must give the same content.
+
         """
 
     @abstractmethod
-    async def put(self, content: bytes, coordinates: Coordinates) -> Delivered | Retry | Throttled | Auth:
-        """Store an object so that it outlives this process, in the place of one with the same coordinates.
+    async def put(self, content: bytes, offsets: OffsetRange) -> Delivered | Retry | Throttled | AuthFailed:
+        """Store an object durably, replacing one with the same offsets.
 
-        They are those of all its records, whether or not each of them came to an item.
+        Args:
+            content: What `encode` returned.
+            offsets: The offsets of all records of the object, including those without a delivery in it.
+
+        Returns:
+            The result for the whole object.
+
         """
 
     @override
-    async def write(self, items: Sequence[Item], coordinates: Coordinates) -> Sequence[Result]:
-        return [await self.put(self.encode(items), coordinates)] * len(items)
+    async def write(self, items: Sequence[Delivery], offsets: OffsetRange) -> Sequence[Result]:
+        return [await self.put(self.encode(items), offsets)] * len(items)

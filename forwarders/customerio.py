@@ -1,4 +1,4 @@
-"""Customer.io by its Track API, version 2."""
+"""Customer.io Track API v2."""
 
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
@@ -10,18 +10,18 @@ from typing_extensions import override
 
 from forwarders.auth import Secret, basic
 from forwarders.contract import (
-    Answer,
     BatchFailure,
+    Category,
     Contract,
-    Dead,
     Delivered,
+    Delivery,
     HttpForwarder,
-    Item,
-    Kind,
     Limits,
     Payload,
+    PermanentFailure,
     Rate,
     Request,
+    Response,
     Result,
     Settings,
 )
@@ -33,7 +33,7 @@ CROCKFORD = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 
 
 class Identifiers(Payload):
-    """Who or what: one of a person's, or both of an object's."""
+    """Identifies a person by one field, or an object by both of its fields."""
 
     id: Annotated[str, Field(min_length=1, max_length=150)] | None = None
     email: str | None = None
@@ -44,13 +44,13 @@ class Identifiers(Payload):
 
 
 class Relationship(Payload):
-    """A person that an object belongs to."""
+    """A person that an object is related to."""
 
     identifiers: Identifiers
 
 
 class CustomerIoPayload(Payload):
-    """An operation on a person (identify, or an event) or on an object (a group, say)."""
+    """An operation on a person, such as identify or an event, or on an object, such as a group."""
 
     type: Literal["person", "object"]
     action: Literal["identify", "event", "page", "screen", "delete"]
@@ -77,65 +77,65 @@ class CustomerIoPayload(Payload):
 
 
 class CustomerIoSettings(Settings):
-    """A workspace's site id and Track API key."""
+    """Settings of a workspace."""
 
     site_id: Annotated[str, Field(pattern="^[^:]+$")]
-    """The site id of the workspace."""
+    """The workspace's site ID."""
     api_key: Secret
-    """Its Track API key."""
+    """The workspace's Track API key."""
     region: Literal["us", "eu"] = "us"
-    """Where the workspace's data is kept."""
+    """The workspace's region."""
     endpoint: Endpoint | None = None
-    """The address to send to instead of the vendor's own: for tests and proxies."""
+    """Send to this address instead, for tests and proxies."""
 
 
 class CustomerIo(HttpForwarder[CustomerIoSettings]):
-    """Also an answer of 200 or 207 may list operations that were refused; the others are done.
+    """Customer.io may list rejected operations in a response with status 200 or 207; it has processed the others.
 
-    A repeated event has the same `id`, a ULID made from the event's time and the delivery's id.
+    A repeated event has the same `id`: a ULID from the event's time and the delivery's ID.
     """
 
     contract = Contract(
         name="customerio",
         title="Customer.io",
         documentation="https://docs.customer.io/integrations/api/track/#operation/batch",
-        kind=Kind.CRM,
+        category=Category.CRM,
         settings=CustomerIoSettings,
         payload=CustomerIoPayload,
         limits=Limits(items=1000, bytes=440_000, item_bytes=31_000),  # of 500 KB and 32 KB, less what is added
         ordered=True,
-        dedupe="id",
+        dedupe_field="id",
         batch_failure=BatchFailure.LISTED,
         rates=(Rate(3000, seconds=3),),
     )
 
     @override
-    def request(self, items: Sequence[Item]) -> Request:
+    def build_request(self, items: Sequence[Delivery]) -> Request:
         settings = self.settings
         headers = {"Authorization": basic(settings.site_id, settings.api_key)}
         url = f"{settings.endpoint or HOSTS[settings.region]}/api/v2/batch"
         return Request("POST", url, headers, {"batch": [_operation(item) for item in items]})
 
     @override
-    def read(self, answer: Answer, items: Sequence[Item]) -> Sequence[Result]:
-        errors = answer.json.get("errors") if isinstance(answer.json, dict) else None
+    def parse_response(self, response: Response, items: Sequence[Delivery]) -> Sequence[Result]:
+        errors = response.json.get("errors") if isinstance(response.json, dict) else None
         reasons: dict[Any, Result] = {
-            error["batch_index"]: Dead("refused", f"{error.get('reason')} {error.get('field')}")
+            error["batch_index"]: PermanentFailure("refused", f"{error.get('reason')} {error.get('field')}")
             for error in (errors if isinstance(errors, list) else ())
             if isinstance(error, dict) and isinstance(error.get("batch_index"), int)
         }
-        if answer.status in (200, 207, 400) and any(n in reasons for n in range(len(items))):
+        if response.status in (200, 207, 400) and any(n in reasons for n in range(len(items))):
             return [reasons.get(n, Delivered()) for n in range(len(items))]
-        return super().read(answer, items)
+        return super().parse_response(response, items)
 
 
-def _operation(item: Item) -> Mapping[str, Any]:
+def _operation(item: Delivery) -> Mapping[str, Any]:
     operation = {name: value for name, value in item.payload.items() if value is not None}
     return {"id": ulid(item), **operation} if operation["action"] in EVENTS else operation
 
 
-def ulid(item: Item) -> str:
-    """A ULID: the event's time in ms, then 80 bits of the SHA-256 of the delivery's id."""
+def ulid(item: Delivery) -> str:
+    """Return a ULID from the event's time in ms and 80 bits of the SHA-256 of the delivery's ID."""
     moment = datetime.fromisoformat(item.time)
     milliseconds = int((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() * 1000)
     number = milliseconds << 80 | int.from_bytes(sha256(item.id.encode()).digest()[:10])

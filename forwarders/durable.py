@@ -1,4 +1,4 @@
-"""Files that outlive the machine's power."""
+"""Write files that survive a power failure."""
 
 import os
 from contextlib import suppress
@@ -7,7 +7,7 @@ from tempfile import NamedTemporaryFile
 
 
 def sync(folder: Path) -> None:
-    """Make a folder's names durable."""
+    """Sync a folder, so that its file names survive a power failure."""
     fd = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(fd)
@@ -16,10 +16,10 @@ def sync(folder: Path) -> None:
 
 
 def replace(path: Path, content: bytes) -> None:
-    """Put a whole file in the place of what has its name, making the folders above it; raises OSError.
+    """Replace a file atomically, and create its parent folders; raises OSError.
 
-    Until then it has a hidden name beside it, which readers of folders pass over. What a crash left there goes with the
-    next attempt at the same file.
+    The content is first written to a hidden file in the same folder. If a crash leaves that file behind, the next
+    attempt to write the same file removes it.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     before = list(path.parent.glob(f".{path.name}.*"))

@@ -1,4 +1,4 @@
-"""Files of newline-delimited JSON in a folder of this machine."""
+"""Local files of newline-delimited JSON."""
 
 import asyncio
 import fcntl
@@ -17,12 +17,12 @@ from pydantic import Field
 from typing_extensions import override
 
 from forwarders.contract import (
+    Category,
     Contract,
-    Coordinates,
     Delivered,
-    Item,
-    Kind,
+    Delivery,
     Limits,
+    OffsetRange,
     Request,
     Result,
     Retry,
@@ -33,29 +33,29 @@ from forwarders.durable import sync
 
 
 class FileSettings(Settings):
-    """Which folder, and when a file is full: by size or by age, whichever comes first."""
+    """Settings of a folder. A file is closed when it reaches the maximum size or age."""
 
     folder: Path
-    """The folder, made if it is not there."""
+    """The folder. It is created if it does not exist."""
     roll_bytes: Annotated[int, Field(ge=1)] = 100_000_000
-    """A file this large is closed, and the next one begun."""
+    """Maximum size of a file in bytes."""
     roll_seconds: Annotated[float, Field(gt=0)] = 3600.0
-    """A file this old, in seconds, is closed."""
+    """Maximum age of a file in seconds."""
 
 
 class File(WriterForwarder[FileSettings]):
-    """One payload a line. A file is written under the name `….ndjson.open`, and becomes `….ndjson` when it is full.
+    """Each payload is a line. A file is named `….ndjson.open` while it is written, and `….ndjson` once it is closed.
 
-    Delivered means synced to disk. Names are unique, so any number of workers share a folder. A file that a crash left
-    open loses its unfinished last line and gets its final name when the next worker starts. What was written and not
-    yet answered at a crash is written again, into another file.
+    Deliveries are confirmed after a sync to disk. File names are unique, so several workers can share a folder. If a
+    crash leaves a file open, the next worker truncates its incomplete last line and renames it. Deliveries that were
+    not confirmed before a crash are written again, to another file.
     """
 
     contract = Contract(
         name="file",
         title="File (NDJSON)",
         documentation="https://github.com/ndjson/ndjson-spec",
-        kind=Kind.STORAGE,
+        category=Category.STORAGE,
         settings=FileSettings,
         limits=Limits(items=10_000, bytes=16_000_000, item_bytes=16_000_000),
     )
@@ -70,7 +70,7 @@ class File(WriterForwarder[FileSettings]):
         await asyncio.to_thread(repair, self.settings.folder)
 
     @override
-    async def write(self, items: Sequence[Item], coordinates: Coordinates) -> Sequence[Result]:
+    async def write(self, items: Sequence[Delivery], offsets: OffsetRange) -> Sequence[Result]:
         try:
             new = await asyncio.to_thread(self._append, _lines(items))
         except OSError:
@@ -85,11 +85,11 @@ class File(WriterForwarder[FileSettings]):
         await asyncio.to_thread(self._close)
 
     @override
-    def preview(self, items: Sequence[Item]) -> Request:
+    def preview(self, items: Sequence[Delivery]) -> Request:
         return Request("WRITE", f"file:{self.settings.folder}/", body=_lines(items))
 
     def _append(self, lines: bytes) -> "OpenFile | None":
-        """Write and sync; the file, if it is a new one that may stay open for a while."""
+        """Write and sync lines. Return the file if it was opened for them and stays open."""
         with self._lock:
             new = self._file is None
             file = self._file = self._file or OpenFile(self.settings.folder)
@@ -103,13 +103,13 @@ class File(WriterForwarder[FileSettings]):
             return file if new and self._file else None
 
     def _close(self, only: "OpenFile | None" = None) -> None:
-        """Give the open file its final name, or only if it is still this one."""
+        """Close the open file; with `only`, do so only if it is still the same file."""
         with self._lock:
             if only in (None, self._file):
                 self._finish()
 
     def _finish(self) -> None:
-        """What is synced is safe whether or not this works: where it does not, the next start repairs."""
+        """Close the open file. If that fails, the synced lines are safe, and `repair` closes it at the next start."""
         file, self._file = self._file, None
         if file is not None:
             with suppress(OSError):
@@ -117,7 +117,7 @@ class File(WriterForwarder[FileSettings]):
 
 
 class OpenFile:
-    """A file that is being written, locked as long as its process lives; `size` is how much of it is synced."""
+    """A file that is being written. It is locked while its process is alive; `size` is its synced size."""
 
     SUFFIX = ".ndjson.open"
 
@@ -129,7 +129,7 @@ class OpenFile:
         sync(folder)
 
     def append(self, lines: bytes) -> None:
-        """Write whole lines and sync them; after an error the file must be closed."""
+        """Write complete lines and sync them. After an error, the file must be closed."""
         rest = memoryview(lines)
         while rest:
             rest = rest[os.write(self._fd, rest) :]
@@ -137,7 +137,7 @@ class OpenFile:
         self.size += len(lines)
 
     def close(self) -> None:
-        """Cut what is not synced, and give the file its final name."""
+        """Truncate what is not synced, and rename the file."""
         try:
             _finish(self.path, self._fd, self.size)
         finally:
@@ -145,7 +145,7 @@ class OpenFile:
 
 
 def repair(folder: Path) -> None:
-    """Make the folder if need be, and finish the files whose process is gone."""
+    """Create the folder if necessary, and close the files of processes that no longer exist."""
     folder.mkdir(parents=True, exist_ok=True)
     for path in folder.glob(f"*{OpenFile.SUFFIX}"):
         with suppress(FileNotFoundError, BlockingIOError), path.open("rb+") as file:
@@ -166,5 +166,5 @@ def _finish(path: Path, fd: int, size: int) -> None:
     sync(path.parent)
 
 
-def _lines(items: Sequence[Item]) -> bytes:
+def _lines(items: Sequence[Delivery]) -> bytes:
     return b"".join(orjson.dumps(item.payload, option=orjson.OPT_APPEND_NEWLINE) for item in items)

@@ -1,4 +1,4 @@
-"""Google Analytics 4 by its Measurement Protocol."""
+"""Google Analytics 4 Measurement Protocol."""
 
 import re
 from collections.abc import Hashable, Iterator, Mapping, Sequence
@@ -13,16 +13,16 @@ from typing_extensions import override
 
 from forwarders.auth import Secret
 from forwarders.contract import (
-    Answer,
     BatchFailure,
+    Category,
     Contract,
-    Dead,
+    Delivery,
     HttpForwarder,
-    Item,
-    Kind,
     Limits,
     Payload,
+    PermanentFailure,
     Request,
+    Response,
     Result,
     Settings,
 )
@@ -31,7 +31,7 @@ from forwarders.urls import Endpoint
 HOSTS = {"global": "https://www.google-analytics.com", "eu": "https://region1.google-analytics.com"}
 MAX_PARAMETERS = 25
 MAX_LENGTH = {"page_location": 1000, "page_referrer": 420, "page_title": 300}
-"""Of values with a limit of their own; others may have 100 characters, 500 in Google Analytics 360."""
+"""Maximum length of some values; of others it is 100 characters, or 500 in Google Analytics 360."""
 
 RESERVED_NAMES = """
     ad_activeview ad_click ad_exposure ad_query ad_reward adunit_exposure app_clear_data app_exception app_install
@@ -49,7 +49,7 @@ RESERVED_PROPERTIES = """
 
 @lru_cache(4096)
 def legal(name: str) -> str:
-    """A name as GA4 wants it: letters, digits and underscores, a letter first, 40 at most; '' if nothing is left."""
+    """Convert a name to letters, digits and underscores, starting with a letter, at most 40; may return ''."""
     name = re.sub(r"[^A-Za-z0-9_]+", "_", name).strip("_")
     return (f"n_{name}" if name[:1].isdigit() else name)[:40]
 
@@ -67,21 +67,21 @@ def _check_property(name: str) -> str:
 
 
 class UserProperty(Payload):
-    """The value of a user property, and since when."""
+    """The value of a user property, and when it was set."""
 
     value: Annotated[str, Field(max_length=36)] | int | float
     timestamp_micros: int | None = None
 
 
 class Consent(Payload):
-    """What the user agreed to."""
+    """The user's consent."""
 
     ad_user_data: Literal["GRANTED", "DENIED"] | None = None
     ad_personalization: Literal["GRANTED", "DENIED"] | None = None
 
 
 class UserLocation(Payload):
-    """Where the user was; goes before `ip_override`."""
+    """The user's location. It takes precedence over `ip_override`."""
 
     city: str | None = None
     region_id: str | None = None
@@ -91,7 +91,7 @@ class UserLocation(Payload):
 
 
 class Device(Payload):
-    """What the user held in hand; goes before `user_agent`."""
+    """The user's device. It takes precedence over `user_agent`."""
 
     category: str | None = None
     language: str | None = None
@@ -105,7 +105,7 @@ class Device(Payload):
 
 
 class Parameters(Payload):
-    """An event's parameters: any name, and of these the type."""
+    """An event's parameters. Any name is allowed; the types of these are checked."""
 
     model_config = ConfigDict(extra="allow")
 
@@ -118,10 +118,10 @@ class Parameters(Payload):
 
 
 class Ga4Event(Payload):
-    """One event, and what of the request it belongs to: events share one only where all but name and params is equal.
+    """An event, and the fields of its request. Events can share a request if all fields but name and params are equal.
 
-    `timestamp_micros` is set for the request: Google's reference names a timestamp of an event too, but not where it
-    stands.
+    `timestamp_micros` is a field of the request. Google's reference also mentions a timestamp per event, but does not
+    document its field.
     """
 
     client_id: Annotated[str, Field(min_length=1)] | None = None
@@ -154,22 +154,22 @@ class Ga4Event(Payload):
 
 
 class Ga4Settings(Settings):
-    """A data stream and its secret."""
+    """Settings of a data stream."""
 
     measurement_id: Annotated[str, Field(pattern="^G-[A-Z0-9]+$")] | None = None
-    """The measurement id of a web stream, as `G-ABC123`."""
+    """The measurement ID of a web stream, such as `G-ABC123`."""
     firebase_app_id: Annotated[str, Field(min_length=1)] | None = None
-    """The Firebase app id of an app stream."""
+    """The Firebase app ID of an app stream."""
     api_secret: Secret
     """A Measurement Protocol API secret of the stream."""
     region: Literal["global", "eu"] = "global"
-    """`eu` collects in the European Union."""
+    """`eu` processes data in the European Union."""
     endpoint: Endpoint | None = None
-    """The address to send to instead of the vendor's own: for tests and proxies."""
+    """Send to this address instead, for tests and proxies."""
     debug: bool = False
-    """Send to the validation server, which says what is wrong and records nothing."""
+    """Send to the validation server, which reports errors and records nothing."""
     max_value_length: Annotated[int, Field(ge=1, le=500)] = 100
-    """Text values are cut to this length; Google Analytics 360 takes 500."""
+    """Truncate text values to this length. Google Analytics 360 accepts 500."""
 
     @model_validator(mode="after")
     def _check_stream(self) -> Self:
@@ -179,10 +179,10 @@ class Ga4Settings(Settings):
 
 
 class Ga4(HttpForwarder[Ga4Settings]):
-    """Events of one user go together, their names made legal; of parameters, what GA4 would ignore is left out.
+    """Events of one user share a request. Names are made valid, and parameters that GA4 ignores are omitted.
 
-    GA4 answers 2xx to all that it receives and never says what it did not take. With `debug: true` events go to the
-    validation server, which says it and records nothing. A repeat counts twice, except purchases with a
+    GA4 responds 2xx to every request and does not report invalid events. With `debug: true`, events are sent to the
+    validation server, which reports errors and records nothing. A repeated event counts twice, except purchases with a
     transaction_id.
     """
 
@@ -198,13 +198,13 @@ class Ga4(HttpForwarder[Ga4Settings]):
             "Google Analytics",
         ),
         documentation="https://developers.google.com/analytics/devguides/collection/protocol/ga4/reference",
-        kind=Kind.ANALYTICS,
+        category=Category.ANALYTICS,
         settings=Ga4Settings,
         payload=Ga4Event,
         limits=Limits(items=25, bytes=129_000, item_bytes=129_000),  # of 130 kB, less what encloses the events
-        window=timedelta(hours=72),
+        max_event_age=timedelta(hours=72),
         batch_failure=BatchFailure.SILENT,
-        validation="debug",
+        validation_setting="debug",
     )
 
     def __init__(self, settings: Ga4Settings) -> None:
@@ -216,11 +216,11 @@ class Ga4(HttpForwarder[Ga4Settings]):
         self._url = f"{settings.endpoint or HOSTS[settings.region]}{path}?{urlencode(query)}"
 
     @override
-    def group(self, payload: Mapping[str, Any]) -> Hashable:
+    def group_key(self, payload: Mapping[str, Any]) -> Hashable:
         return orjson.dumps(_shared(payload), option=orjson.OPT_SORT_KEYS)
 
     @override
-    def request(self, items: Sequence[Item]) -> Request:
+    def build_request(self, items: Sequence[Delivery]) -> Request:
         body = _shared(items[0].payload)
         if self.settings.debug:
             body["validation_behavior"] = "ENFORCE_RECOMMENDATIONS"
@@ -231,15 +231,15 @@ class Ga4(HttpForwarder[Ga4Settings]):
         return Request("POST", self._url, body=body)
 
     @override
-    def read(self, answer: Answer, items: Sequence[Item]) -> Sequence[Result]:
-        if self.settings.debug and answer.status == 200:
-            complaints = ", ".join(_complaints(answer.json))
+    def parse_response(self, response: Response, items: Sequence[Delivery]) -> Sequence[Result]:
+        if self.settings.debug and response.status == 200:
+            complaints = ", ".join(_complaints(response.json))
             if complaints:
-                return [Dead("validation", complaints)] * len(items)
-        return super().read(answer, items)
+                return [PermanentFailure("validation", complaints)] * len(items)
+        return super().parse_response(response, items)
 
     def _parameters(self, params: Mapping[str, Any]) -> dict[str, Any]:
-        """The first 25 parameters with a legal name and a value that GA4 takes."""
+        """Return the first 25 parameters with a valid name and value."""
         taken: dict[str, Any] = {}
         for name, value in params.items():
             key = legal(name)
@@ -259,7 +259,7 @@ class Ga4(HttpForwarder[Ga4Settings]):
 
 
 def _complaints(body: Any) -> Iterator[str]:
-    """What the validation server says, but for the descriptions, which quote values."""
+    """Yield the validation server's errors without their descriptions, which quote values."""
     messages = body.get("validationMessages") if isinstance(body, dict) else None
     for message in messages if isinstance(messages, list) else ():
         if isinstance(message, dict):

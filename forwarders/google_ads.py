@@ -1,4 +1,4 @@
-"""Google Ads' conversions by the Data Manager API, which took the place of the Ads API's uploads."""
+"""Google Ads conversions through the Data Manager API, which replaces the uploads of the Google Ads API."""
 
 import re
 from collections.abc import Hashable, Mapping, Sequence
@@ -10,18 +10,18 @@ from typing_extensions import override
 
 from forwarders import oauth
 from forwarders.contract import (
-    Answer,
     Authorization,
     BatchFailure,
+    Category,
     Contract,
-    Dead,
+    Delivery,
     HttpForwarder,
-    Item,
-    Kind,
     Limits,
     Payload,
+    PermanentFailure,
     Rate,
     Request,
+    Response,
     Result,
     Settings,
     Split,
@@ -39,7 +39,7 @@ AccountId = Annotated[str, Field(pattern="^[0-9]{1,20}$")]
 
 
 class Address(Payload):
-    """A person's address; the names are hashed."""
+    """A person's address, with hashed names."""
 
     givenName: Sha256  # noqa: N815
     familyName: Sha256  # noqa: N815
@@ -48,7 +48,7 @@ class Address(Payload):
 
 
 class UserIdentifier(Payload):
-    """Exactly one of its fields."""
+    """An identifier: exactly one of these fields."""
 
     emailAddress: Sha256 | None = None  # noqa: N815
     phoneNumber: Sha256 | None = None  # noqa: N815
@@ -62,20 +62,20 @@ class UserIdentifier(Payload):
 
 
 class UserData(Payload):
-    """Who it was."""
+    """The person who converted."""
 
     userIdentifiers: Annotated[list[UserIdentifier], Field(min_length=1, max_length=10)]  # noqa: N815
 
 
 class Device(Payload):
-    """The device that an event came from."""
+    """The device of an event."""
 
     userAgent: str | None = None  # noqa: N815
     ipAddress: str | None = None  # noqa: N815
 
 
 class AdIdentifiers(Payload):
-    """The click that led to it."""
+    """The click that led to the conversion."""
 
     sessionAttributes: str | None = None  # noqa: N815
     gclid: str | None = None
@@ -85,14 +85,14 @@ class AdIdentifiers(Payload):
 
 
 class Consent(Payload):
-    """What the person agreed to."""
+    """The person's consent."""
 
     adUserData: Granted | None = None  # noqa: N815
     adPersonalization: Granted | None = None  # noqa: N815
 
 
 class Product(Payload):
-    """One product of an order."""
+    """A product of an order."""
 
     merchantProductId: str | None = None  # noqa: N815
     quantity: int | None = None
@@ -100,7 +100,7 @@ class Product(Payload):
 
 
 class CartData(Payload):
-    """What was bought."""
+    """The purchased products."""
 
     merchantId: str | None = None  # noqa: N815
     merchantFeedLabel: str | None = None  # noqa: N815
@@ -117,7 +117,7 @@ class CustomVariable(Payload):
 
 
 class GoogleAdsEvent(Payload):
-    """One conversion. `conversion` is a name from the setting `conversions`; all other fields are Google's."""
+    """A conversion. `conversion` is a name from the setting `conversions`; the other fields are Google's."""
 
     conversion: Annotated[str, Field(min_length=1)]
     transactionId: Annotated[str, Field(min_length=1)] | None = None  # noqa: N815
@@ -143,29 +143,29 @@ class GoogleAdsEvent(Payload):
 
 
 class GoogleAdsSettings(Settings):
-    """How to get in, the account, and its conversion actions."""
+    """Settings of an account and its conversion actions."""
 
     auth: Annotated[RefreshToken | ServiceAccount, Field(discriminator="type")]
-    """A grant with the scope datamanager: `service_account` or `oauth_refresh`."""
+    """Credentials with the scope datamanager: `service_account` or `oauth_refresh`."""
     customer_id: AccountId
-    """The Google Ads account that gets the conversions, without hyphens."""
+    """The Google Ads account that receives the conversions, without hyphens."""
     login_customer_id: AccountId | None = None
-    """The manager account by which the credentials have access."""
+    """The manager account through which the credentials have access."""
     conversions: Annotated[dict[str, Annotated[int, Field(gt=0)]], Field(min_length=1)]
-    """The id of the conversion action for each name that rules use, such as `{PURCHASE: 123456789}`."""
+    """The conversion actions' IDs by the names that rules use, such as `{PURCHASE: 123456789}`."""
     validate_only: bool = False
-    """Let Google check the events and not record them."""
+    """Let Google validate events without recording them."""
     endpoint: Endpoint = "https://datamanager.googleapis.com"
-    """The address to send to instead of the vendor's own: for tests and proxies."""
+    """Send to this address instead, for tests and proxies."""
     token_endpoint: Endpoint = "https://oauth2.googleapis.com/token"  # noqa: S105
-    """The address to get access tokens from: for tests and proxies."""
+    """Request access tokens from this address instead, for tests and proxies."""
 
 
 class GoogleAds(HttpForwarder[GoogleAdsSettings]):
-    """Google refuses a request whole for one bad event, and names the bad ones.
+    """Google rejects a whole request if one event is invalid, and lists the invalid events.
 
-    A request holds the events of one conversion action. A repeat is known by `transactionId` within an action. What
-    only shows later (an unknown click) is in Google's diagnostics, by the request's id.
+    A request contains events of one conversion action. Google recognizes duplicates by `transactionId` within an
+    action. Errors that Google finds later, such as an unknown click, are in its diagnostics under the request's ID.
     """
 
     contract = Contract(
@@ -185,39 +185,39 @@ class GoogleAds(HttpForwarder[GoogleAdsSettings]):
             "Google Ads (gtag.js)",
         ),
         documentation="https://developers.google.com/data-manager/api/reference/rest/v1/events/ingest",
-        kind=Kind.ADVERTISING,
+        category=Category.ADVERTISING,
         settings=GoogleAdsSettings,
         payload=GoogleAdsEvent,
         limits=Limits(items=2000, bytes=4_000_000, item_bytes=100_000),
-        window=timedelta(days=90),
-        dedupe="transactionId",
+        max_event_age=timedelta(days=90),
+        dedupe_field="transactionId",
         batch_failure=BatchFailure.WHOLE,
         rates=(Rate(300, seconds=60, per="account"), Rate(100_000, seconds=86_400, per="account")),
         versions=(Version("v1"),),
-        auth=("oauth_refresh", "service_account"),
+        auth_methods=("oauth_refresh", "service_account"),
         authorization=Authorization(
             "https://accounts.google.com/o/oauth2/v2/auth", SCOPE, {"access_type": "offline", "prompt": "consent"}
         ),
-        validation="validate_only",
+        validation_setting="validate_only",
     )
 
     @override
-    def complaint(self, payload: Mapping[str, Any]) -> str | None:
+    def validate(self, payload: Mapping[str, Any]) -> str | None:
         name = payload.get("conversion")
         if isinstance(name, str) and name not in self.settings.conversions:
             return f"conversion: the setting `conversions` has none of the names {name[:64]!r}"
-        return super().complaint(payload)
+        return super().validate(payload)
 
     @override
-    def token_request(self, now: float) -> Request | None:
-        return oauth.token_request(self.settings.auth, self.settings.token_endpoint, now, SCOPE)
+    def build_token_request(self, now: float) -> Request | None:
+        return oauth.build_token_request(self.settings.auth, self.settings.token_endpoint, now, SCOPE)
 
     @override
-    def group(self, payload: Mapping[str, Any]) -> Hashable:
+    def group_key(self, payload: Mapping[str, Any]) -> Hashable:
         return str(payload.get("conversion"))
 
     @override
-    def request(self, items: Sequence[Item]) -> Request:
+    def build_request(self, items: Sequence[Delivery]) -> Request:
         settings = self.settings
         action = settings.conversions[items[0].payload["conversion"]]
         destination: dict[str, Any] = {
@@ -235,22 +235,22 @@ class GoogleAds(HttpForwarder[GoogleAdsSettings]):
         return Request("POST", f"{settings.endpoint}/v1/events:ingest", oauth.headers(settings.auth), body)
 
     @override
-    def read(self, answer: Answer, items: Sequence[Item]) -> Sequence[Result]:
-        if answer.status == 400 and len(items) > 1:
-            bad = dict(_violations(answer.json))
+    def parse_response(self, response: Response, items: Sequence[Delivery]) -> Sequence[Result]:
+        if response.status == 400 and len(items) > 1:
+            bad = dict(_violations(response.json))
             if any(number in bad for number in range(len(items))):
-                return [Dead("refused", bad[n]) if n in bad else Split() for n in range(len(items))]
-        return super().read(answer, items)
+                return [PermanentFailure("refused", bad[n]) if n in bad else Split() for n in range(len(items))]
+        return super().parse_response(response, items)
 
 
-def _event(item: Item) -> dict[str, Any]:
-    """As Google knows it: without the action's name, which chose the destination, and without what is empty."""
+def _event(item: Delivery) -> dict[str, Any]:
+    """Return the event without empty fields and without the name of the conversion action."""
     event = {"transactionId": item.id, **without_nulls(item.payload)}
     return {name: value for name, value in event.items() if name != "conversion" and value != {}}
 
 
 def _violations(body: Any) -> list[tuple[int, str]]:
-    """The events that Google complains of, by their place in the request, with the field that is wrong."""
+    """Return the indexes of the invalid events in the request, each with its invalid field."""
     error = body.get("error") if isinstance(body, dict) else None
     details = error.get("details") if isinstance(error, dict) else None
     found = []

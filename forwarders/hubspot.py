@@ -1,4 +1,4 @@
-"""HubSpot: custom events, and contacts."""
+"""HubSpot custom events and contacts."""
 
 from collections.abc import Hashable, Mapping, Sequence
 from typing import Annotated, Any, Literal, Self
@@ -8,23 +8,23 @@ from typing_extensions import override
 
 from forwarders import oauth
 from forwarders.contract import (
-    Answer,
     Authorization,
     BatchFailure,
+    Category,
     Contract,
-    Dead,
     Delivered,
+    Delivery,
     HttpForwarder,
-    Item,
-    Kind,
     Limits,
     Payload,
+    PermanentFailure,
     Rate,
     Request,
+    Response,
     Result,
     Settings,
     Version,
-    refused,
+    split_or_fail,
 )
 from forwarders.fields import without_nulls
 from forwarders.keys import uuid_key
@@ -40,7 +40,7 @@ Name = Annotated[str, Field(pattern="^[a-z][a-z0-9_]*$", max_length=100)]
 
 
 class HubSpotPayload(Payload):
-    """An event, which has an `eventName`, or a contact, which has an `id`. Values of properties are strings."""
+    """An event with an `eventName`, or a contact with an `id`. Values of properties are strings."""
 
     eventName: Annotated[str, Field(pattern="^[a-z][a-z0-9_]*$")] | None = None  # noqa: N815
     email: str | None = None
@@ -64,26 +64,26 @@ class HubSpotPayload(Payload):
 
 
 class HubSpotSettings(Settings):
-    """An account, and how to get in."""
+    """Settings of an account."""
 
     auth: Annotated[AccessToken | RefreshToken, Field(discriminator="type")]
-    """A private app's token as `static`, or a public app's `oauth_refresh`."""
+    """`static` for a private app's token, or `oauth_refresh` for a public app."""
     hub_id: Annotated[int, Field(gt=0)]
-    """The account's id: events are called `pe{hub_id}_{name}`."""
+    """The account's ID. Events are named `pe{hub_id}_{name}`."""
     api_version: Literal["2026-03", "v3"] = "2026-03"
     """The version of the API."""
     endpoint: Endpoint = "https://api.hubapi.com"
-    """The address to send to instead of the vendor's own: for tests and proxies."""
+    """Send to this address instead, for tests and proxies."""
     token_endpoint: Endpoint = "https://api.hubapi.com/oauth/v3/token"  # noqa: S105
-    """The address to get access tokens from: for tests and proxies."""
+    """Request access tokens from this address instead, for tests and proxies."""
 
 
 class HubSpot(HttpForwarder[HubSpotSettings]):
-    """Each event has to be defined in HubSpot first, with its properties, which takes an Enterprise edition.
+    """Define each event and its properties in HubSpot before you send it. This requires an Enterprise edition.
 
-    Contacts are made or changed by their `idProperty`; of several changes to one contact in a request, later ones go
-    over earlier ones. Events carry a `uuid` that is the same on every attempt; whether HubSpot counts by it is not
-    said, so that a repeat does not count as safe.
+    Contacts are created or updated by their `idProperty`. If a request contains several updates of a contact, the later
+    ones win. Events have a `uuid` that is the same on every attempt, but HubSpot does not document whether it removes
+    duplicates by it. A replay is therefore not considered safe.
     """
 
     contract = Contract(
@@ -94,7 +94,7 @@ class HubSpot(HttpForwarder[HubSpotSettings]):
             "HubSpot Cloud Mode",
         ),
         documentation="https://developers.hubspot.com/docs/api-reference/latest/events/send-event-data/guide",
-        kind=Kind.CRM,
+        category=Category.CRM,
         settings=HubSpotSettings,
         payload=HubSpotPayload,
         limits=Limits(items=100, bytes=3_000_000, item_bytes=100_000),  # contacts; of events 500
@@ -102,7 +102,7 @@ class HubSpot(HttpForwarder[HubSpotSettings]):
         batch_failure=BatchFailure.WHOLE,
         rates=(Rate(100, seconds=10),),
         versions=(Version("2026-03"), Version("v3")),
-        auth=("static", "oauth_refresh"),
+        auth_methods=("static", "oauth_refresh"),
         authorization=Authorization(
             "https://app.hubspot.com/oauth/authorize",
             "oauth crm.objects.contacts.write analytics.behavioral_events.send",
@@ -110,39 +110,39 @@ class HubSpot(HttpForwarder[HubSpotSettings]):
     )
 
     @override
-    def token_request(self, now: float) -> Request | None:
-        return oauth.token_request(self.settings.auth, self.settings.token_endpoint, now)
+    def build_token_request(self, now: float) -> Request | None:
+        return oauth.build_token_request(self.settings.auth, self.settings.token_endpoint, now)
 
     @override
-    def group(self, payload: Mapping[str, Any]) -> Hashable:
+    def group_key(self, payload: Mapping[str, Any]) -> Hashable:
         return payload.get("eventName") is None
 
     @override
-    def request(self, items: Sequence[Item]) -> Request:
+    def build_request(self, items: Sequence[Delivery]) -> Request:
         contacts = items[0].payload.get("eventName") is None
         inputs = _contacts(items) if contacts else [self._event(item) for item in items]
         path = PATHS[self.settings.api_version][contacts]
         headers = oauth.headers(self.settings.auth)
         return Request("POST", f"{self.settings.endpoint}{path}", headers, {"inputs": inputs})
 
-    def _event(self, item: Item) -> dict[str, Any]:
+    def _event(self, item: Delivery) -> dict[str, Any]:
         event: dict[str, Any] = {"uuid": uuid_key(item.id), "properties": {}, **without_nulls(item.payload)}
         prefix = f"pe{self.settings.hub_id}_"
         name = event["eventName"]
         return {**event, "eventName": name if name.startswith(prefix) else prefix + name}
 
     @override
-    def read(self, answer: Answer, items: Sequence[Item]) -> Sequence[Result]:
-        if answer.status != 207:
-            return super().read(answer, items)
-        ids = set(_named(answer.json))
+    def parse_response(self, response: Response, items: Sequence[Delivery]) -> Sequence[Result]:
+        if response.status != 207:
+            return super().parse_response(response, items)
+        ids = set(_named(response.json))
         if any(item.payload.get("id") in ids for item in items):
-            return [Dead("refused") if item.payload.get("id") in ids else Delivered() for item in items]
-        return refused(items, "refused")
+            return [PermanentFailure("refused") if item.payload.get("id") in ids else Delivered() for item in items]
+        return split_or_fail(items, "refused")
 
 
-def _contacts(items: Sequence[Item]) -> list[dict[str, Any]]:
-    """HubSpot refuses a request that names a contact twice."""
+def _contacts(items: Sequence[Delivery]) -> list[dict[str, Any]]:
+    """Merge the updates of each contact, since HubSpot rejects requests with duplicate contacts."""
     contacts: dict[tuple[str | None, str], dict[str, Any]] = {}
     for item in items:
         contact: dict[str, Any] = without_nulls(item.payload)
@@ -153,7 +153,7 @@ def _contacts(items: Sequence[Item]) -> list[dict[str, Any]]:
 
 
 def _named(body: Any) -> list[str]:
-    """The ids that the errors of a partly refused request name."""
+    """Return the contact IDs in the errors of a partly rejected request."""
     errors = body.get("errors") if isinstance(body, dict) else None
     contexts = [error.get("context") for error in errors if isinstance(error, dict)] if isinstance(errors, list) else []
     return [

@@ -1,4 +1,4 @@
-"""Iterable: events and users by its bulk endpoints, purchases one by one."""
+"""Iterable bulk endpoints for events and users; purchases are sent one by one."""
 
 from collections.abc import Hashable, Iterator, Mapping, Sequence
 from typing import Annotated, Any, Literal, Self
@@ -9,18 +9,18 @@ from typing_extensions import override
 
 from forwarders.auth import HeaderSecret
 from forwarders.contract import (
-    Answer,
     BatchFailure,
+    Category,
     Contract,
-    Dead,
     Delivered,
+    Delivery,
     HttpForwarder,
-    Item,
-    Kind,
     Limits,
     Payload,
+    PermanentFailure,
     Rate,
     Request,
+    Response,
     Result,
     Settings,
 )
@@ -30,7 +30,7 @@ HOSTS = {"us": "https://api.iterable.com", "eu": "https://api.eu.iterable.com"}
 
 
 class Customer(Payload):
-    """Whose purchase it is."""
+    """The customer of a purchase."""
 
     email: str | None = None
     userId: str | None = None  # noqa: N815
@@ -39,7 +39,7 @@ class Customer(Payload):
 
 
 class Product(Payload):
-    """One product of a purchase."""
+    """A product of a purchase."""
 
     id: str
     name: str
@@ -54,7 +54,7 @@ class Product(Payload):
 
 
 class IterablePayload(Payload):
-    """An event (`eventName`), a purchase (`user`, `items`, `total`), or else a change to a user."""
+    """An event (`eventName`), a purchase (`user`, `items`, `total`), or an update of a user."""
 
     email: str | None = None
     userId: str | None = None  # noqa: N815
@@ -82,28 +82,28 @@ class IterablePayload(Payload):
 
 
 class IterableSettings(Settings):
-    """A server-side API key, in the region of its project."""
+    """Settings of a project."""
 
     api_key: HeaderSecret
     """A server-side API key."""
     region: Literal["us", "eu"] = "us"
-    """Where the project's data is kept."""
+    """The project's region."""
     endpoint: Endpoint | None = None
-    """The address to send to instead of the vendor's own: for tests and proxies."""
+    """Send to this address instead, for tests and proxies."""
 
 
 class Iterable(HttpForwarder[IterableSettings]):
-    """A bulk answer lists the users and event names that were refused; the others are done.
+    """Iterable's bulk responses list the rejected users and event names; it has processed the others.
 
-    An event that comes again under the same `id`, which is made from the delivery's, overwrites the first by Iterable's
-    reference; whether it also starts a journey again is not said, so that a repeat does not count as safe.
+    A repeated event has the same `id` and overwrites the first one. Iterable does not document whether it also starts a
+    journey again. A replay is therefore not considered safe.
     """
 
     contract = Contract(
         name="iterable",
         title="Iterable",
         documentation="https://api.iterable.com/api/docs",
-        kind=Kind.CRM,
+        category=Category.CRM,
         settings=IterableSettings,
         payload=IterablePayload,
         limits=Limits(items=1000, bytes=3_800_000, item_bytes=3_800_000),  # of 4 MB, less what is added to each event
@@ -113,17 +113,17 @@ class Iterable(HttpForwarder[IterableSettings]):
     )
 
     @override
-    def group(self, payload: Mapping[str, Any]) -> Hashable:
-        """Each kind has an endpoint of its own; purchases go one by one, or as one where they are the same."""
+    def group_key(self, payload: Mapping[str, Any]) -> Hashable:
+        """Group by endpoint. Purchases are sent one by one; identical ones share a request."""
         if payload.get("user") is not None:
             return orjson.dumps(payload, option=orjson.OPT_SORT_KEYS)
         return "users" if payload.get("eventName") is None else "events"
 
     @override
-    def request(self, items: Sequence[Item]) -> Request:
+    def build_request(self, items: Sequence[Delivery]) -> Request:
         payloads = [{name: value for name, value in item.payload.items() if value is not None} for item in items]
         body: dict[str, Any]
-        match self.group(items[0].payload):
+        match self.group_key(items[0].payload):
             case "events":
                 path = "/api/events/trackBulk"
                 body = {"events": [{"id": item.id, **payload} for item, payload in zip(items, payloads, strict=True)]}
@@ -135,15 +135,15 @@ class Iterable(HttpForwarder[IterableSettings]):
         return Request("POST", f"{self.settings.endpoint or HOSTS[self.settings.region]}{path}", headers, body)
 
     @override
-    def read(self, answer: Answer, items: Sequence[Item]) -> Sequence[Result]:
-        if answer.status != 200 or not isinstance(answer.json, dict):
-            return super().read(answer, items)
-        refused = dict(_refused(answer.json))
+    def parse_response(self, response: Response, items: Sequence[Delivery]) -> Sequence[Result]:
+        if response.status != 200 or not isinstance(response.json, dict):
+            return super().parse_response(response, items)
+        refused = dict(_refused(response.json))
         return [_result(item.payload, refused) for item in items]
 
 
 def _refused(body: Mapping[str, Any]) -> Iterator[tuple[tuple[str, str], str]]:
-    """What the answer's lists name, as field and value, and the list: `invalidEmails`, `conflictUserIds` and more."""
+    """Yield the field and value of each rejected user or event, with the name of its list, such as `invalidEmails`."""
     failed = body.get("failedUpdates")
     for part in (body, failed if isinstance(failed, dict) else {}):
         for name, values in part.items():
@@ -156,5 +156,5 @@ def _result(payload: Mapping[str, Any], refused: Mapping[tuple[str, str], str]) 
     for field in ("email", "userId", "eventName"):
         value = payload.get(field)
         if isinstance(value, str) and (field, value) in refused:
-            return Dead("refused", refused[field, value])
+            return PermanentFailure("refused", refused[field, value])
     return Delivered()

@@ -1,4 +1,4 @@
-"""A topic of a Kafka: this one or another."""
+"""A Kafka topic, in this or another cluster."""
 
 from collections.abc import Sequence
 from typing import Annotated, Any, Literal
@@ -20,15 +20,15 @@ from typing_extensions import override
 
 from forwarders.auth import Secret
 from forwarders.contract import (
-    Auth,
+    AuthFailed,
     BatchFailure,
+    Category,
     Contract,
-    Coordinates,
-    Dead,
     Delivered,
-    Item,
-    Kind,
+    Delivery,
     Limits,
+    OffsetRange,
+    PermanentFailure,
     Request,
     Result,
     Retry,
@@ -41,10 +41,10 @@ REFUSED = (AuthenticationFailedError, SaslAuthenticationFailed, TopicAuthorizati
 
 
 class Sasl(Settings):
-    """A user of the Kafka."""
+    """SASL credentials."""
 
     mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = "SCRAM-SHA-512"
-    """How the password is shown."""
+    """The SASL mechanism."""
     username: str
     """The user."""
     password: Secret
@@ -52,26 +52,27 @@ class Sasl(Settings):
 
 
 class KafkaSettings(Settings):
-    """Which topic, and how to get in."""
+    """Settings of a topic."""
 
     bootstrap: Annotated[str, Field(pattern=r"^[^,\s]+:[0-9]+(,[^,\s]+:[0-9]+)*$")]
-    """Brokers to begin with, as `host:port,host:port`."""
+    """Bootstrap servers, as `host:port,host:port`."""
     topic: Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,249}$")]
-    """The topic; it has to be there."""
+    """The topic. It must exist."""
     key: tuple[str, ...] = ("userId", "anonymousId")
-    """The payload's fields of which the first that is there becomes the record's key."""
+    """Payload fields for the record's key. The first one that is present is used."""
     tls: bool = False
-    """Speak TLS."""
+    """Use TLS."""
     tls_ca: str | None = None
-    """A file with the authority that signed the brokers' certificates; by default those of the system."""
+    """A file with the CA certificate of the brokers; by default the system's CA certificates."""
     sasl: Sasl | None = None
-    """The user, where the brokers want one."""
+    """SASL credentials, if the brokers require them."""
 
 
 class Kafka(WriterForwarder[KafkaSettings]):
-    """One payload a record, in JSON, confirmed by all replicas in sync. The header `turnout-id` has the delivery's id.
+    """Each payload is a record in JSON, confirmed by all in-sync replicas.
 
-    What is written and not yet confirmed at a crash is written again: readers that mind tell repeats by the header.
+    The header `turnout-id` has the delivery's ID. Records that were not confirmed before a crash are written again:
+    consumers can detect duplicates by the header.
     """
 
     contract = Contract(
@@ -79,7 +80,7 @@ class Kafka(WriterForwarder[KafkaSettings]):
         title="Kafka",
         aliases=("Apache Kafka",),
         documentation="https://kafka.apache.org/documentation/",
-        kind=Kind.STORAGE,
+        category=Category.STORAGE,
         settings=KafkaSettings,
         limits=Limits(items=10_000, bytes=16_000_000, item_bytes=1_000_000),
         batch_failure=BatchFailure.LISTED,
@@ -90,26 +91,27 @@ class Kafka(WriterForwarder[KafkaSettings]):
         self._producer: AIOKafkaProducer | None = None
 
     @override
-    async def write(self, items: Sequence[Item], coordinates: Coordinates) -> Sequence[Result]:
+    async def write(self, items: Sequence[Delivery], offsets: OffsetRange) -> Sequence[Result]:
         try:
             producer = await self._connected()
             sent = [await self._send(producer, item) for item in items]
             await producer.flush()
         except REFUSED:
             await self._drop()
-            return [Auth()] * len(items)
+            return [AuthFailed()] * len(items)
         except (KafkaError, IllegalStateError):
             await self._drop()
             return [Retry()] * len(items)
         results = [
-            future if isinstance(future, Dead) else _result(future.exception(), len(items) == 1) for future in sent
+            future if isinstance(future, PermanentFailure) else _result(future.exception(), len(items) == 1)
+            for future in sent
         ]
-        if any(isinstance(result, Retry | Auth) for result in results):
+        if any(isinstance(result, Retry | AuthFailed) for result in results):
             await self._drop()
         return results
 
-    async def _send(self, producer: AIOKafkaProducer, item: Item) -> Any:
-        """The confirmation to come, or why there will be none."""
+    async def _send(self, producer: AIOKafkaProducer, item: Delivery) -> Any:
+        """Send a record. Return a future of its confirmation, or a permanent failure."""
         try:
             return await producer.send(
                 self.settings.topic,
@@ -118,14 +120,14 @@ class Kafka(WriterForwarder[KafkaSettings]):
                 headers=[("turnout-id", item.id.encode())],
             )
         except MessageSizeTooLargeError:
-            return Dead("too_large")
+            return PermanentFailure("too_large")
 
     @override
     async def close(self) -> None:
         await self._drop()
 
     @override
-    def preview(self, items: Sequence[Item]) -> Request:
+    def preview(self, items: Sequence[Delivery]) -> Request:
         records = [
             {"key": key and key.decode(), "headers": {"turnout-id": item.id}, "value": item.payload}
             for item in items
@@ -133,7 +135,7 @@ class Kafka(WriterForwarder[KafkaSettings]):
         ]
         return Request("WRITE", f"kafka:{self.settings.bootstrap}/{self.settings.topic}", body=records)
 
-    def _key(self, item: Item) -> bytes | None:
+    def _key(self, item: Delivery) -> bytes | None:
         found = (item.payload.get(name) for name in self.settings.key)
         return next((str(value).encode() for value in found if isinstance(value, str | int) and value != ""), None)
 
@@ -160,16 +162,16 @@ class Kafka(WriterForwarder[KafkaSettings]):
         return self._producer
 
     async def _drop(self) -> None:
-        """The next write begins with a producer of its own: one that has failed may have lost its place."""
+        """Discard the producer after a failure, since its sequence numbers may be lost."""
         producer, self._producer = self._producer, None
         if producer is not None:
             await producer.stop()
 
 
 def _result(error: BaseException | None, alone: bool) -> Result:
-    """What became of a record; Kafka refuses all that went in one batch with one that is too large."""
+    """Wait for a record's result. If a record is too large, Kafka rejects the whole batch that contains it."""
     if error is None:
         return Delivered()
     if isinstance(error, MessageSizeTooLargeError):
-        return Dead("too_large") if alone else Split()
-    return Auth() if isinstance(error, REFUSED) else Retry()
+        return PermanentFailure("too_large") if alone else Split()
+    return AuthFailed() if isinstance(error, REFUSED) else Retry()

@@ -1,4 +1,4 @@
-"""Klaviyo by its JSON:API: events, and profiles of those who identify themselves."""
+"""Klaviyo JSON:API for events and profiles."""
 
 from collections.abc import Sequence
 from datetime import date
@@ -9,16 +9,16 @@ from typing_extensions import override
 
 from forwarders.auth import HeaderSecret
 from forwarders.contract import (
-    Answer,
+    Category,
     Contract,
-    Dead,
+    Delivery,
     HttpForwarder,
-    Item,
-    Kind,
     Limits,
     Payload,
+    PermanentFailure,
     Rate,
     Request,
+    Response,
     Result,
     Settings,
     Version,
@@ -30,7 +30,7 @@ PATHS = {"event": "/api/events", "profile": "/api/profile-import"}
 
 
 class ProfileAttributes(Payload):
-    """A person, by one of id, email, phone_number and external_id at least; what is Klaviyo's, and own `properties`."""
+    """A person, identified by at least one of id, email, phone_number and external_id."""
 
     email: str | None = None
     phone_number: Annotated[str, Field(pattern=r"^\+[1-9][0-9]{6,14}$")] | None = None
@@ -52,39 +52,39 @@ class ProfileAttributes(Payload):
 
 
 class Profile(Payload):
-    """A profile that is made, or changed where it exists."""
+    """A profile that is created or updated."""
 
     type: Literal["profile"]
     attributes: ProfileAttributes
 
 
 class MetricAttributes(Payload):
-    """The name of a kind of event."""
+    """The name of a metric."""
 
     name: Annotated[str, Field(min_length=1, max_length=128)]
 
 
 class Metric(Payload):
-    """A kind of event, made when it is new."""
+    """A metric. Klaviyo creates it if it does not exist."""
 
     type: Literal["metric"]
     attributes: MetricAttributes
 
 
 class MetricData(Payload):
-    """JSON:API's envelope of a metric."""
+    """The JSON:API envelope of a metric."""
 
     data: Metric
 
 
 class ProfileData(Payload):
-    """JSON:API's envelope of a profile."""
+    """The JSON:API envelope of a profile."""
 
     data: Profile
 
 
 class EventAttributes(Payload):
-    """What happened, to whom and when."""
+    """An event's profile, metric, time and properties."""
 
     metric: MetricData
     profile: ProfileData
@@ -109,34 +109,34 @@ class KlaviyoPayload(Payload):
 
 
 class KlaviyoSettings(Settings):
-    """A private API key, and the revision of the API that requests are written for."""
+    """Settings of an account."""
 
     api_key: HeaderSecret
-    """A private API key that may write events and profiles."""
+    """A private API key with write access to events and profiles."""
     revision: Annotated[str, Field(pattern=r"^[0-9]{4}-[0-9]{2}-[0-9]{2}$")] = "2026-04-15"
-    """The revision of the API that requests are written for."""
+    """The revision of the API."""
     endpoint: Endpoint = "https://a.klaviyo.com"
-    """The address to send to instead of the vendor's own: for tests and proxies."""
+    """Send to this address instead, for tests and proxies."""
 
 
 class Klaviyo(HttpForwarder[KlaviyoSettings]):
-    """One event or profile a request. A repeated event has the same `unique_id`, and is taken once."""
+    """Each event or profile is a request. A repeated event has the same `unique_id`, and Klaviyo counts it once."""
 
     contract = Contract(
         name="klaviyo",
         title="Klaviyo",
         documentation="https://developers.klaviyo.com/en/reference/create_event",
-        kind=Kind.CRM,
+        category=Category.CRM,
         settings=KlaviyoSettings,
         payload=KlaviyoPayload,
         limits=Limits(items=1, bytes=4_900_000, item_bytes=4_900_000),
-        dedupe="unique_id",
+        dedupe_field="unique_id",
         rates=(Rate(75), Rate(700, seconds=60)),  # those of profiles; events may come five times as fast
         versions=(Version("2026-04-15", sunset=date(2028, 4, 15)),),
     )
 
     @override
-    def request(self, items: Sequence[Item]) -> Request:
+    def build_request(self, items: Sequence[Delivery]) -> Request:
         settings = self.settings
         data: dict[str, Any] = without_nulls(items[0].payload["data"])
         if data["type"] == "event":
@@ -150,10 +150,12 @@ class Klaviyo(HttpForwarder[KlaviyoSettings]):
         return Request("POST", settings.endpoint + PATHS[data["type"]], headers, {"data": data})
 
     @override
-    def read(self, answer: Answer, items: Sequence[Item]) -> Sequence[Result]:
-        errors = answer.json.get("errors") if isinstance(answer.json, dict) else None
-        if answer.status in (400, 409) and isinstance(errors, list) and errors and isinstance(errors[0], dict):
+    def parse_response(self, response: Response, items: Sequence[Delivery]) -> Sequence[Result]:
+        errors = response.json.get("errors") if isinstance(response.json, dict) else None
+        if response.status in (400, 409) and isinstance(errors, list) and errors and isinstance(errors[0], dict):
             source = errors[0].get("source")
             pointer = source.get("pointer") if isinstance(source, dict) else None
-            return [Dead(str(errors[0].get("code") or f"status_{answer.status}"), str(pointer or ""))] * len(items)
-        return super().read(answer, items)
+            return [
+                PermanentFailure(str(errors[0].get("code") or f"status_{response.status}"), str(pointer or ""))
+            ] * len(items)
+        return super().parse_response(response, items)

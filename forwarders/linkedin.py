@@ -1,4 +1,4 @@
-"""LinkedIn by its Conversions API."""
+"""LinkedIn Conversions API."""
 
 from collections.abc import Mapping, Sequence
 from datetime import date, timedelta
@@ -9,24 +9,24 @@ from typing_extensions import override
 
 from forwarders import oauth
 from forwarders.contract import (
-    Answer,
     Authorization,
     BatchFailure,
+    Category,
     Contract,
-    Dead,
     Delivered,
+    Delivery,
     HttpForwarder,
-    Item,
-    Kind,
     Limits,
     Payload,
+    PermanentFailure,
     Rate,
     Request,
+    Response,
     Result,
     Settings,
     Version,
-    by_status,
-    refused,
+    result_for_status,
+    split_or_fail,
 )
 from forwarders.fields import Currency, without_nulls
 from forwarders.keys import uuid_key
@@ -37,7 +37,7 @@ URN = "urn:lla:llaPartnerConversion:"
 
 
 class UserId(Payload):
-    """One identifier that LinkedIn matches a person by."""
+    """An identifier by which LinkedIn matches a person."""
 
     idType: Literal[  # noqa: N815
         "SHA256_EMAIL",
@@ -58,7 +58,7 @@ class UserId(Payload):
 
 
 class UserInfo(Payload):
-    """Who it was, in words."""
+    """A person's name and company."""
 
     firstName: Annotated[str, Field(max_length=35)] | None = None  # noqa: N815
     lastName: Annotated[str, Field(max_length=35)] | None = None  # noqa: N815
@@ -68,7 +68,7 @@ class UserInfo(Payload):
 
 
 class User(Payload):
-    """Who it was. LinkedIn wants the list of ids also where it is empty."""
+    """A person. LinkedIn requires the list of IDs even if it is empty."""
 
     userIds: list[UserId] = Field(default_factory=list)  # noqa: N815
     userInfo: UserInfo | None = None  # noqa: N815
@@ -77,14 +77,14 @@ class User(Payload):
 
 
 class Money(Payload):
-    """An amount as LinkedIn wants it: a decimal number in a string."""
+    """An amount: a decimal number as a string."""
 
     currencyCode: Currency  # noqa: N815
     amount: Annotated[str, Field(pattern=r"^[0-9]+(\.[0-9]+)?$")]
 
 
 class LinkedInEvent(Payload):
-    """One conversion. `conversion` is a name from the setting `conversions`, or the URN of a conversion rule."""
+    """A conversion. `conversion` is a name from the setting `conversions`, or the URN of a conversion rule."""
 
     conversion: Annotated[str, Field(min_length=1)]
     conversionHappenedAt: Annotated[int, Field(ge=10**12)]  # noqa: N815
@@ -103,25 +103,25 @@ class LinkedInEvent(Payload):
 
 
 class LinkedInSettings(Settings):
-    """How to get in, and which conversion rule of the ad account each conversion belongs to."""
+    """Settings of an ad account and its conversion rules."""
 
     auth: Annotated[AccessToken | RefreshToken, Field(discriminator="type")]
-    """A token with the permission rw_conversions: `static`, or `oauth_refresh`, which renews it."""
+    """Credentials with the permission rw_conversions: `static` or `oauth_refresh`."""
     conversions: Annotated[dict[str, Annotated[int, Field(gt=0)]], Field(min_length=1)]
-    """The id of the conversion rule for each name that rules use, such as `{PURCHASE: 104012}`."""
+    """The conversion rules' IDs by the names that rules use, such as `{PURCHASE: 104012}`."""
     api_version: Annotated[str, Field(pattern="^20[0-9]{2}(0[1-9]|1[0-2])$")] = "202603"
-    """The month of the API's version."""
+    """The version of the API: a month."""
     endpoint: Endpoint = "https://api.linkedin.com/rest"
-    """The address to send to instead of the vendor's own: for tests and proxies."""
+    """Send to this address instead, for tests and proxies."""
     token_endpoint: Endpoint = "https://www.linkedin.com/oauth/v2/accessToken"  # noqa: S105
-    """The address to get access tokens from: for tests and proxies."""
+    """Request access tokens from this address instead, for tests and proxies."""
 
 
 class LinkedIn(HttpForwarder[LinkedInSettings]):
-    """LinkedIn answers for each conversion of a request by itself.
+    """LinkedIn's response has a status for each conversion of a request.
 
-    A repeat is known by `eventId` within a conversion rule, also one that the Insight Tag sent under the same id.
-    LinkedIn publishes no rate limit; the one here is the lower of those that others have found.
+    LinkedIn recognizes duplicates by `eventId` within a conversion rule, including events from the Insight Tag with the
+    same ID. It does not publish its rate limit; the one here is the lower of those that others have measured.
     """
 
     contract = Contract(
@@ -132,32 +132,32 @@ class LinkedIn(HttpForwarder[LinkedInSettings]):
             "LinkedIn Insight Tag",
         ),
         documentation="https://learn.microsoft.com/en-us/linkedin/marketing/integrations/ads-reporting/conversions-api",
-        kind=Kind.ADVERTISING,
+        category=Category.ADVERTISING,
         settings=LinkedInSettings,
         payload=LinkedInEvent,
         limits=Limits(items=5000, bytes=4_000_000, item_bytes=100_000),
-        window=timedelta(days=90),
-        dedupe="eventId",
+        max_event_age=timedelta(days=90),
+        dedupe_field="eventId",
         batch_failure=BatchFailure.LISTED,
         rates=(Rate(300, seconds=60), Rate(300_000, seconds=86_400)),
         versions=(Version("202603"), Version("202511", date(2026, 11, 16))),
-        auth=("static", "oauth_refresh"),
+        auth_methods=("static", "oauth_refresh"),
         authorization=Authorization("https://www.linkedin.com/oauth/v2/authorization", "rw_conversions r_ads"),
     )
 
     @override
-    def complaint(self, payload: Mapping[str, Any]) -> str | None:
+    def validate(self, payload: Mapping[str, Any]) -> str | None:
         name = payload.get("conversion")
         if isinstance(name, str) and not name.startswith(URN) and name not in self.settings.conversions:
             return f"conversion: the setting `conversions` has none of the names {name[:64]!r}"
-        return super().complaint(payload)
+        return super().validate(payload)
 
     @override
-    def token_request(self, now: float) -> Request | None:
-        return oauth.token_request(self.settings.auth, self.settings.token_endpoint, now)
+    def build_token_request(self, now: float) -> Request | None:
+        return oauth.build_token_request(self.settings.auth, self.settings.token_endpoint, now)
 
     @override
-    def request(self, items: Sequence[Item]) -> Request:
+    def build_request(self, items: Sequence[Delivery]) -> Request:
         headers = {
             **oauth.headers(self.settings.auth),
             "LinkedIn-Version": self.settings.api_version,
@@ -167,25 +167,25 @@ class LinkedIn(HttpForwarder[LinkedInSettings]):
         body = {"elements": [self._element(item) for item in items]}
         return Request("POST", f"{self.settings.endpoint}/conversionEvents", headers, body)
 
-    def _element(self, item: Item) -> dict[str, Any]:
+    def _element(self, item: Delivery) -> dict[str, Any]:
         name = item.payload["conversion"]
         urn = name if name.startswith(URN) else f"{URN}{self.settings.conversions[name]}"
         event = {"eventId": uuid_key(item.id), **without_nulls(item.payload), "conversion": urn}
         return {**event, "user": {"userIds": [], **event["user"]}}
 
     @override
-    def read(self, answer: Answer, items: Sequence[Item]) -> Sequence[Result]:
-        elements = answer.json.get("elements") if isinstance(answer.json, dict) else None
-        if 200 <= answer.status < 300 and isinstance(elements, list) and len(elements) == len(items):
-            return [_result(element, answer) for element in elements]
-        if answer.status == 422:
-            return refused(items, "status_422")
-        return super().read(answer, items)
+    def parse_response(self, response: Response, items: Sequence[Delivery]) -> Sequence[Result]:
+        elements = response.json.get("elements") if isinstance(response.json, dict) else None
+        if 200 <= response.status < 300 and isinstance(elements, list) and len(elements) == len(items):
+            return [_result(element, response) for element in elements]
+        if response.status == 422:
+            return split_or_fail(items, "status_422")
+        return super().parse_response(response, items)
 
 
-def _result(element: Any, answer: Answer) -> Result:
+def _result(element: Any, response: Response) -> Result:
     status = element.get("status") if isinstance(element, dict) else None
     if not isinstance(status, int) or 200 <= status < 300:
         return Delivered()
-    result = by_status(Answer(status, answer.headers, b""))
-    return Dead("refused", f"status {status}") if isinstance(result, Dead) else result
+    result = result_for_status(Response(status, response.headers, b""))
+    return PermanentFailure("refused", f"status {status}") if isinstance(result, PermanentFailure) else result

@@ -1,4 +1,4 @@
-"""Meta (Facebook, Instagram) by its Conversions API."""
+"""Meta (Facebook, Instagram) Conversions API."""
 
 from collections.abc import Sequence
 from datetime import timedelta
@@ -9,21 +9,21 @@ from typing_extensions import override
 
 from forwarders.auth import Secret
 from forwarders.contract import (
-    Answer,
-    Auth,
+    AuthFailed,
+    Category,
     Contract,
+    Delivery,
     HttpForwarder,
-    Item,
-    Kind,
     Limits,
     Payload,
     Request,
+    Response,
     Result,
     Retry,
     Settings,
     Throttled,
     Version,
-    refused,
+    split_or_fail,
 )
 from forwarders.fields import Currency, Hashes, without_nulls
 from forwarders.urls import Endpoint
@@ -34,7 +34,7 @@ UNAUTHORIZED = frozenset({3, 10, 102, 104, 190, *range(200, 300)})
 
 
 class UserData(Payload):
-    """Who it was: Meta matches people by these. Hashed are all but what Meta's reference says is not to be."""
+    """Fields by which Meta matches a person. Fields that Meta's reference requires hashed must be hashed."""
 
     em: Hashes = None
     ph: Hashes = None
@@ -62,7 +62,7 @@ class UserData(Payload):
 
 
 class Content(Payload):
-    """One product."""
+    """A product."""
 
     id: str
     quantity: int | None = None
@@ -75,7 +75,7 @@ class Content(Payload):
 
 
 class CustomData(Payload):
-    """What it was about: these, and properties of one's own."""
+    """Data about the event. Other properties are allowed."""
 
     model_config = ConfigDict(extra="allow")
 
@@ -95,7 +95,7 @@ class CustomData(Payload):
 
 
 class MetaEvent(Payload):
-    """One server event."""
+    """A server event."""
 
     event_name: Annotated[str, Field(min_length=1)]
     event_time: int
@@ -137,24 +137,24 @@ class MetaEvent(Payload):
 
 
 class MetaSettings(Settings):
-    """A pixel (dataset) and its access token."""
+    """Settings of a pixel (dataset)."""
 
     pixel_id: Annotated[str, Field(pattern="^[0-9]+$")]
-    """The id of the pixel (dataset)."""
+    """The ID of the pixel (dataset)."""
     access_token: Secret
     """An access token of the pixel or of a system user."""
     api_version: Annotated[str, Field(pattern=r"^v[0-9]+\.0$")] = "v26.0"
     """The version of the Graph API."""
     test_event_code: str | None = None
-    """Send everything to the Test Events tool under this code."""
+    """Send all events to the Test Events tool with this code."""
     endpoint: Endpoint = "https://graph.facebook.com"
-    """The address to send to instead of the vendor's own: for tests and proxies."""
+    """Send to this address instead, for tests and proxies."""
 
 
 class Meta(HttpForwarder[MetaSettings]):
-    """Meta refuses a request whole for one bad event, or for one that is older than 7 days.
+    """Meta rejects a whole request if one event is invalid or older than 7 days.
 
-    A repeat is known by `event_id` and `event_name`, also one that the browser's pixel sent: give both the same
+    Meta recognizes duplicates by `event_id` and `event_name`, including events from the browser's pixel with the same
     `event_id`.
     """
 
@@ -171,19 +171,19 @@ class Meta(HttpForwarder[MetaSettings]):
             "Meta Pixel",
         ),
         documentation="https://developers.facebook.com/docs/marketing-api/conversions-api",
-        kind=Kind.ADVERTISING,
+        category=Category.ADVERTISING,
         settings=MetaSettings,
         payload=MetaEvent,
         limits=Limits(items=1000, bytes=4_000_000, item_bytes=100_000),
-        window=timedelta(days=7),
-        dedupe="event_id",
+        max_event_age=timedelta(days=7),
+        dedupe_field="event_id",
         dedupe_window=timedelta(hours=48),
         versions=(Version("v26.0"),),
-        validation="test_event_code",
+        validation_setting="test_event_code",
     )
 
     @override
-    def request(self, items: Sequence[Item]) -> Request:
+    def build_request(self, items: Sequence[Delivery]) -> Request:
         settings = self.settings
         body: dict[str, Any] = {
             "data": [{"event_id": item.id, **without_nulls(item.payload)} for item in items],
@@ -194,20 +194,20 @@ class Meta(HttpForwarder[MetaSettings]):
         return Request("POST", f"{settings.endpoint}/{settings.api_version}/{settings.pixel_id}/events", body=body)
 
     @override
-    def read(self, answer: Answer, items: Sequence[Item]) -> Sequence[Result]:
-        """The error's code says more than the status, which is 400 for most (Graph API, Handle Errors)."""
-        error = answer.json.get("error") if isinstance(answer.json, dict) else None
-        if answer.status < 400 or not isinstance(error, dict) or not isinstance(error.get("code"), int):
-            return super().read(answer, items)
+    def parse_response(self, response: Response, items: Sequence[Delivery]) -> Sequence[Result]:
+        """Map the error's code to a result, since the status is 400 for most errors (Graph API, Handle Errors)."""
+        error = response.json.get("error") if isinstance(response.json, dict) else None
+        if response.status < 400 or not isinstance(error, dict) or not isinstance(error.get("code"), int):
+            return super().parse_response(response, items)
         code = error["code"]
         result: Result
-        if code in THROTTLED or answer.status == 429:
-            result = Throttled(answer.retry_after)
+        if code in THROTTLED or response.status == 429:
+            result = Throttled(response.retry_after)
         elif code in UNAUTHORIZED:
-            result = Auth()
-        elif code in TRANSIENT or error.get("is_transient") is True or answer.status >= 500:
-            result = Retry(answer.retry_after)
+            result = AuthFailed()
+        elif code in TRANSIENT or error.get("is_transient") is True or response.status >= 500:
+            result = Retry(response.retry_after)
         else:
             subcode = error.get("error_subcode")
-            return refused(items, f"code_{code}", f"subcode {subcode}" if isinstance(subcode, int) else "")
+            return split_or_fail(items, f"code_{code}", f"subcode {subcode}" if isinstance(subcode, int) else "")
         return [result] * len(items)

@@ -1,4 +1,4 @@
-"""Mixpanel: events by its Import API, profiles of users and groups by its Engage API."""
+"""Mixpanel Import API for events, and Engage API for profiles of users and groups."""
 
 from collections.abc import Hashable, Mapping, Sequence
 from typing import Annotated, Any, Literal, Self
@@ -9,21 +9,21 @@ from typing_extensions import override
 
 from forwarders.auth import Secret, basic
 from forwarders.contract import (
-    Answer,
     BatchFailure,
+    Category,
     Contract,
-    Dead,
     Delivered,
+    Delivery,
     HttpForwarder,
-    Item,
-    Kind,
     Limits,
     Payload,
+    PermanentFailure,
     Rate,
     Request,
+    Response,
     Result,
     Settings,
-    refused,
+    split_or_fail,
 )
 from forwarders.keys import uuid_key
 from forwarders.urls import Endpoint
@@ -39,7 +39,7 @@ InsertId = Annotated[str, Field(pattern="^[A-Za-z0-9-]{1,36}$")]
 
 
 class Properties(Payload):
-    """An event's properties: these, and any other."""
+    """An event's properties. Other properties are allowed."""
 
     model_config = ConfigDict(extra="allow")
 
@@ -49,7 +49,7 @@ class Properties(Payload):
 
 
 class MixpanelPayload(Payload):
-    """An event with properties, or a change to the profile of a user (`$distinct_id`) or group (`$group_key`)."""
+    """An event with properties, or an update of the profile of a user (`$distinct_id`) or group (`$group_key`)."""
 
     event: Annotated[str, Field(min_length=1)] | None = None
     properties: Properties | None = None
@@ -75,33 +75,34 @@ class MixpanelPayload(Payload):
 
 
 class ServiceAccount(Settings):
-    """A service account of the organisation; `project_id` says for which project it imports."""
+    """A service account of the organization."""
 
     username: Annotated[str, Field(pattern="^[^:]+$")]
     """The service account's name."""
     secret: Secret
     """Its secret."""
     project_id: int
-    """The project that it imports for."""
+    """The project to import into."""
 
 
 class MixpanelSettings(Settings):
-    """A project's token; events may be imported with a service account instead."""
+    """Settings of a project."""
 
     token: Secret
     """The project's token."""
     service_account: ServiceAccount | None = None
     """Import events with this service account instead of the token."""
     region: Literal["us", "eu", "in"] = "us"
-    """Where the project's data is kept."""
+    """The project's region."""
     endpoint: Endpoint | None = None
-    """The address to send to instead of the vendor's own: for tests and proxies."""
+    """Send to this address instead, for tests and proxies."""
 
 
 class Mixpanel(HttpForwarder[MixpanelSettings]):
-    """A request of events that is partly refused imports the others: the answer lists the refused.
+    """Mixpanel imports the valid events of a request and lists the invalid ones.
 
-    A repeat is known by event, distinct_id, time of day and `$insert_id`, which is made from the delivery's id.
+    It recognizes duplicates by event, distinct_id, time of day and `$insert_id`, which is derived from the delivery's
+    ID.
     """
 
     contract = Contract(
@@ -109,24 +110,24 @@ class Mixpanel(HttpForwarder[MixpanelSettings]):
         title="Mixpanel",
         aliases=("MP",),
         documentation="https://developer.mixpanel.com/reference/import-events",
-        kind=Kind.ANALYTICS,
+        category=Category.ANALYTICS,
         settings=MixpanelSettings,
         payload=MixpanelPayload,
         limits=Limits(items=2000, bytes=9_500_000, item_bytes=900_000),
-        dedupe="$insert_id",
+        dedupe_field="$insert_id",
         batch_failure=BatchFailure.LISTED,
         rates=(Rate(30_000, of="items"),),
     )
 
     @override
-    def group(self, payload: Mapping[str, Any]) -> Hashable:
-        """Events, users' profiles and groups' go to different places; of changes to groups a request takes few."""
+    def group_key(self, payload: Mapping[str, Any]) -> Hashable:
+        """Group by endpoint, and updates of groups also by the group, since a request may contain only few of them."""
         if payload.get("event") is not None:
             return "import"
         return "engage" if payload.get("$group_key") is None else ("groups", str(payload.get("$group_id")))
 
     @override
-    def request(self, items: Sequence[Item]) -> Request:
+    def build_request(self, items: Sequence[Delivery]) -> Request:
         base = self.settings.endpoint or HOSTS[self.settings.region]
         if items[0].payload.get("event") is not None:
             return self._import(base, items)
@@ -134,7 +135,7 @@ class Mixpanel(HttpForwarder[MixpanelSettings]):
         token = {"$token": self.settings.token.get_secret_value()}
         return Request("POST", f"{base}/{path}?verbose=1", body=[{**token, **item.payload} for item in items])
 
-    def _import(self, base: str, items: Sequence[Item]) -> Request:
+    def _import(self, base: str, items: Sequence[Delivery]) -> Request:
         query: dict[str, str | int] = {"strict": 1}
         if account := self.settings.service_account:
             query["project_id"] = account.project_id
@@ -151,13 +152,16 @@ class Mixpanel(HttpForwarder[MixpanelSettings]):
         return Request("POST", f"{base}/import?{urlencode(query)}", {"Authorization": authorization}, events)
 
     @override
-    def read(self, answer: Answer, items: Sequence[Item]) -> Sequence[Result]:
-        body = answer.json if isinstance(answer.json, dict) else {}
-        if answer.status == 200 and body.get("status") == 0:  # of a change to profiles
-            return refused(items, "refused")
+    def parse_response(self, response: Response, items: Sequence[Delivery]) -> Sequence[Result]:
+        body = response.json if isinstance(response.json, dict) else {}
+        if response.status == 200 and body.get("status") == 0:  # of a change to profiles
+            return split_or_fail(items, "refused")
         failed = body.get("failed_records")
-        if answer.status == 400 and isinstance(failed, list):
+        if response.status == 400 and isinstance(failed, list):
             fields = {record.get("index"): record.get("field") for record in failed if isinstance(record, dict)}
             if any(n in fields for n in range(len(items))):
-                return [Dead("refused", str(fields[n])) if n in fields else Delivered() for n in range(len(items))]
-        return super().read(answer, items)
+                return [
+                    PermanentFailure("refused", str(fields[n])) if n in fields else Delivered()
+                    for n in range(len(items))
+                ]
+        return super().parse_response(response, items)

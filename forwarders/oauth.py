@@ -1,28 +1,43 @@
-"""Access tokens that end: how they are asked for, and what the answer means.
+"""Access tokens that expire: request them, parse the response, and add them to requests.
 
-A forwarder gives the request for a token (`HttpForwarder.token_request`); whoever sends it reads the answer with
-`read_token`, keeps the token until it `ends`, and puts it into each request with `authorize`. A refused grant is
-`Auth`: nothing passes until somebody mends the settings.
+A forwarder builds the request for a token in `HttpForwarder.build_token_request`. Delivery sends it, parses the reply
+with `parse_token_response`, keeps the token until `renew_at`, and adds it to each request with `authorize`. If the
+vendor rejects the grant, the result is `AuthFailed`: nothing is delivered until the credentials are fixed.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Annotated, Final, Literal
+from typing import Annotated, Final, Literal, NoReturn
 from urllib.parse import parse_qsl, quote, urlencode
 
 from pydantic import AfterValidator, Field
 
 from forwarders.auth import HeaderSecret, Secret
-from forwarders.contract import Answer, Auth, Authorization, Request, Retry, Settings
+from forwarders.contract import AuthFailed, Authorization, Request, Response, Retry, Settings
 from forwarders.extras import extra
 
 ASSERTION_SECONDS: Final = 3600
-MARGIN: Final = 60.0
-"""How many seconds before its end a token is renewed."""
+RENEWAL_MARGIN_SECONDS: Final = 60.0
+"""How long before its expiry a token is renewed."""
+
+RENAMED: Final[Mapping[str, str]] = {
+    "code_request": "build_code_request",
+    "read_token": "parse_token_response",
+    "refreshes": "uses_refresh_token",
+    "token_request": "build_token_request",
+}
+"""Old names of this module, and the names that replace them."""
+
+
+def __getattr__(name: str) -> NoReturn:
+    """Refuse an old name of this module with an error that names the new one; see `forwarders.contract`."""
+    if name in RENAMED:
+        raise ImportError(f"{name} was renamed to {RENAMED[name]}", name=__name__)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 class AccessToken(Settings):
-    """A token that somebody renews by hand."""
+    """An access token that is renewed manually."""
 
     type: Literal["static"]
     access_token: HeaderSecret
@@ -30,25 +45,25 @@ class AccessToken(Settings):
 
 
 class RefreshToken(Settings):
-    """A refresh token of an app, by which access tokens are got (RFC 6749, section 6)."""
+    """An app's refresh token, which is exchanged for access tokens (RFC 6749, section 6)."""
 
     type: Literal["oauth_refresh"]
     client_id: Annotated[str, Field(min_length=1)]
-    """The app's client id."""
+    """The app's client ID."""
     client_secret: Secret
     """The app's client secret."""
     refresh_token: Secret
-    """The refresh token that the app was given."""
+    """The app's refresh token."""
 
 
 def _check_key(key: Secret) -> Secret:
     if "PRIVATE KEY-----" not in key.get_secret_value():
-        raise ValueError("this is no private key in PEM form")
+        raise ValueError("not a private key in PEM format")
     return key
 
 
 class ServiceAccount(Settings):
-    """A Google service account, which signs for itself (RFC 7523). Needs the extra `service-account`."""
+    """A Google service account, which signs its own assertions (RFC 7523). Requires the extra `service-account`."""
 
     type: Literal["service_account"]
     client_email: Annotated[str, Field(pattern="^[^@ ]+@[^@ ]+$")]
@@ -64,21 +79,41 @@ Grant = RefreshToken | ServiceAccount
 
 @dataclass(frozen=True, slots=True)
 class Token:
-    """An access token, and when it has to be renewed (Unix time)."""
+    """An access token.
+
+    Args:
+        value: The token.
+        renew_at: When to renew it, as Unix time.
+
+    """
 
     value: str = field(repr=False)
-    ends: float
+    renew_at: float
 
 
 def headers(credentials: AccessToken | Grant) -> dict[str, str]:
-    """The Authorization header of a token that stands in the settings; none for one that has to be got."""
+    """Return the Authorization header for a token from the settings, or no header if a token must be requested."""
     if isinstance(credentials, AccessToken):
         return {"Authorization": f"Bearer {credentials.access_token.get_secret_value()}"}
     return {}
 
 
-def token_request(credentials: AccessToken | Grant, url: str, now: float, scope: str = "") -> Request | None:
-    """What asks the vendor's token endpoint for an access token; None for a token that stands in the settings."""
+def build_token_request(credentials: AccessToken | Grant, url: str, now: float, scope: str = "") -> Request | None:
+    """Build the request for an access token.
+
+    Args:
+        credentials: The setting `auth`.
+        url: The vendor's token endpoint.
+        now: The current Unix time.
+        scope: The requested permissions of a service account, separated by spaces.
+
+    Returns:
+        The request, or None if the settings contain the access token.
+
+    Raises:
+        ImportError: A service account requires an extra that is not installed; the message has the command.
+
+    """
     match credentials:
         case RefreshToken():
             form = {
@@ -98,15 +133,26 @@ def token_request(credentials: AccessToken | Grant, url: str, now: float, scope:
     return Request("POST", url, form_type, urlencode(form).encode())
 
 
-def refreshes(request: Request) -> bool:
-    """Whether a token request is by a refresh token, which somebody can get anew on the vendor's page."""
+def uses_refresh_token(request: Request) -> bool:
+    """Return whether a token request uses a refresh token, so that `turnout authorize` can replace the grant."""
     return _form(request).get("grant_type") == "refresh_token"
 
 
 def authorization_url(authorization: Authorization, grant: Request, redirect: str, state: str) -> str:
-    """The page to open in a browser; `grant` is a token request, which has the app's id."""
+    """Return the URL of the vendor's authorization page for a browser.
+
+    Args:
+        authorization: The page, from the contract.
+        grant: A token request, which contains the app's client ID.
+        redirect: The URL that the vendor redirects to, with a code.
+        state: A random value that the vendor returns with the code.
+
+    Returns:
+        The URL.
+
+    """
     query = {
-        **authorization.more,
+        **authorization.extra_parameters,
         "response_type": "code",
         "client_id": _form(grant)["client_id"],
         "redirect_uri": redirect,
@@ -116,8 +162,18 @@ def authorization_url(authorization: Authorization, grant: Request, redirect: st
     return f"{authorization.url}?{urlencode(query, quote_via=quote)}"
 
 
-def code_request(grant: Request, code: str, redirect: str) -> Request:
-    """What asks for a refresh token with the code that the page gave (RFC 6749, section 4.1.3), instead of `grant`."""
+def build_code_request(grant: Request, code: str, redirect: str) -> Request:
+    """Build the request that exchanges an authorization code for a refresh token (RFC 6749, section 4.1.3).
+
+    Args:
+        grant: A token request, which contains the app's credentials and the token endpoint.
+        code: The code from the authorization page.
+        redirect: The URL that the page redirected to.
+
+    Returns:
+        The request.
+
+    """
     app = {name: value for name, value in _form(grant).items() if name in ("client_id", "client_secret")}
     form = {"grant_type": "authorization_code", "code": code, "redirect_uri": redirect, **app}
     return replace(grant, body=urlencode(form).encode())
@@ -142,18 +198,27 @@ def _assertion(account: ServiceAccount, audience: str, now: float, scope: str) -
     return jwt.encode(claims, account.private_key.get_secret_value(), algorithm="RS256", headers=key_id)
 
 
-def read_token(answer: Answer, now: float) -> Token | Auth | Retry:
-    """What a token endpoint answered (RFC 6749, sections 5.1 and 5.2): 4xx is a grant that is refused."""
-    body = answer.json if isinstance(answer.json, Mapping) else {}
+def parse_token_response(response: Response, now: float) -> Token | AuthFailed | Retry:
+    """Parse the response of a token endpoint (RFC 6749, sections 5.1 and 5.2).
+
+    Args:
+        response: The response.
+        now: When the token was requested, as Unix time.
+
+    Returns:
+        The token. `AuthFailed` if the vendor rejects the grant, which a status 4xx means; otherwise `Retry`.
+
+    """
+    body = response.json if isinstance(response.json, Mapping) else {}
     value, seconds = body.get("access_token"), body.get("expires_in", 3600)
-    if answer.status == 200 and isinstance(value, str) and value.isascii() and value.isprintable() and value:
+    if response.status == 200 and isinstance(value, str) and value.isascii() and value.isprintable() and value:
         lifetime = float(seconds) if isinstance(seconds, int | float) else 3600.0
-        return Token(value, now + max(0.0, lifetime - min(MARGIN, lifetime / 2)))
-    if 400 <= answer.status < 500 and answer.status not in (408, 425, 429):
-        return Auth()
-    return Retry(answer.retry_after)
+        return Token(value, now + max(0.0, lifetime - min(RENEWAL_MARGIN_SECONDS, lifetime / 2)))
+    if 400 <= response.status < 500 and response.status not in (408, 425, 429):
+        return AuthFailed()
+    return Retry(response.retry_after)
 
 
 def authorize(request: Request, token: Token) -> Request:
-    """The request with the token in its Authorization header (RFC 6750, section 2.1)."""
+    """Return the request with the token in its Authorization header (RFC 6750, section 2.1)."""
     return replace(request, headers={**request.headers, "Authorization": f"Bearer {token.value}"})

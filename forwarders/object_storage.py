@@ -1,4 +1,4 @@
-"""Objects in S3, Google Cloud Storage, Azure Blob Storage or a folder: NDJSON or Parquet."""
+"""Object storage: NDJSON or Parquet in S3, Google Cloud Storage, Azure Blob Storage or a folder."""
 
 import asyncio
 import gzip
@@ -15,14 +15,14 @@ from typing_extensions import override
 
 from forwarders.auth import Secret
 from forwarders.contract import (
-    Auth,
+    AuthFailed,
+    Category,
     Contract,
-    Coordinates,
     Delivered,
-    Item,
-    Kind,
+    Delivery,
     Limits,
     ObjectForwarder,
+    OffsetRange,
     Request,
     Retry,
     Settings,
@@ -38,19 +38,19 @@ if TYPE_CHECKING:
 ID: Final = "delivery_id"
 NESTED: Final = frozenset({dict, list})
 EXACT: Final = range(-(2**53), 2**53 + 1)
-"""Integers that a double holds exactly."""
+"""Integers that a double can represent exactly."""
 
 INT64: Final = range(-(2**63), 2**63)
 
 
 class S3Key(Settings):
-    """An access key of S3 or of a server that speaks its protocol."""
+    """An access key of S3 or of a compatible server."""
 
     type: Literal["s3"]
     access_key_id: str
-    """The key's id."""
+    """The access key's ID."""
     secret_access_key: Secret
-    """The key."""
+    """The secret access key."""
 
 
 class AzureKey(Settings):
@@ -60,7 +60,7 @@ class AzureKey(Settings):
     account_name: str
     """The storage account."""
     account_key: Secret
-    """Its key."""
+    """The storage account's key."""
 
 
 class GoogleKey(Settings):
@@ -68,35 +68,35 @@ class GoogleKey(Settings):
 
     type: Literal["google"]
     service_account_key: Secret
-    """The content of the key file, in JSON."""
+    """The content of the JSON key file."""
 
 
 class ObjectStorageSettings(Settings):
-    """Where objects go, what they look like, and where one ends and the next begins."""
+    """Settings of the objects: their location, format and size."""
 
     url: Annotated[str, Field(pattern=r"^(s3|gs|az|file)://[^\s?#]+$")]
-    """The bucket and the beginning of the objects' names: `s3://bucket/events`, `gs://…`, `az://…`, `file:///folder`."""
+    """The bucket and the prefix of the objects' names: `s3://bucket/events`, `gs://…`, `az://…`, `file:///folder`."""
     credentials: Annotated[S3Key | AzureKey | GoogleKey, Field(discriminator="type")] | None = None
-    """A key as `s3`, `azure` or `google`; by default what the environment or the machine has."""
+    """A key of type `s3`, `azure` or `google`; by default the credentials of the environment or the machine."""
     region: str | None = None
     """The bucket's region, for S3."""
     endpoint: Endpoint | None = None
-    """The address of another server that speaks the same protocol; by default the vendor's own."""
+    """The address of another server with the same protocol; by default the vendor's."""
     format: Literal["ndjson.gz", "parquet"] = "parquet"
-    """What an object is: lines of JSON, compressed, or Parquet."""
+    """The format of an object: compressed lines of JSON, or Parquet."""
     records: Annotated[int, Field(ge=1, le=1_000_000)] = 10_000
-    """An object ends before each offset that this divides."""
+    """Number of offsets per object. Each object ends before a multiple of it."""
     interval: Annotated[int, Field(ge=1)] | None = None
-    """An object ends also where the records' time in Kafka comes into another interval of so many seconds."""
+    """Also begin a new object when the records' time in Kafka enters another interval of this many seconds."""
 
     @property
     def scheme(self) -> str:
-        """The kind of store: s3, gs, az or file."""
+        """Return the URL's scheme: s3, gs, az or file."""
         return self.url.partition(":")[0]
 
     @model_validator(mode="after")
     def _fit_together(self) -> Self:
-        """Refuse what the store that the URL names has no use for."""
+        """Reject settings that do not apply to the URL's scheme."""
         if self.credentials is not None and not isinstance(self.credentials, KEYS.get(self.scheme, ())):
             raise ValueError(f"credentials of type {self.credentials.type} do not fit a URL {self.scheme}://…")
         if self.region is not None and self.scheme != "s3":
@@ -110,18 +110,18 @@ KEYS: Final = {"s3": S3Key, "az": AzureKey, "gs": GoogleKey}
 
 
 class ObjectStorage(ObjectForwarder[ObjectStorageSettings]):
-    """Objects are cut by the records alone and named `TOPIC/PARTITION/FIRST-LAST`: one that is repeated is overwritten.
+    """Only the records decide where an object ends. It is named `TOPIC/PARTITION/FIRST-LAST`, so a retry overwrites it.
 
-    So a forwarder that is killed leaves no row twice and loses none. What a killed router forwards again is another row
-    with the same `delivery_id`.
+    A crash of the forwarder therefore neither duplicates nor loses rows. If the router crashes and forwards an event
+    again, there is a second row with the same `delivery_id`.
 
-    Until its object ends, a record waits on this machine's disk, in a file without a name below `delivery.spool`, and
-    is not committed: the group's lag counts it. Neither the clock nor a batch size ends an object, but the next record
-    does, so without traffic the last one stays open. After a restart or a rebalance it is read from Kafka again, which
-    has to keep records for longer than it takes to fill an object. At most two objects are in memory at once.
+    Until its object ends, a record is kept in an unnamed file in `delivery.spool` on the local disk. Its offset is not
+    committed, so it counts as lag. An object ends when the next record arrives, not by time: without traffic the last
+    object stays open. After a restart or a rebalance its records are read from Kafka again, so Kafka must retain
+    records for longer than it takes to fill an object. At most two objects are in memory at a time.
 
-    Each payload is a row, with its `delivery_id`. In Parquet a column is boolean, int64, double or string; where values
-    differ in type, and where they are objects or lists, it holds JSON as text. Needs the extra `object-storage`.
+    Each payload is a row with its `delivery_id`. A Parquet column is boolean, int64, double or string. Columns with
+    objects, lists or mixed types contain JSON as text. Requires the extra `object-storage`.
     """
 
     contract = Contract(
@@ -137,17 +137,17 @@ class ObjectStorage(ObjectForwarder[ObjectStorageSettings]):
             "Azure Blob",
         ),
         documentation="https://developmentseed.org/obstore/",
-        kind=Kind.STORAGE,
+        category=Category.STORAGE,
         settings=ObjectStorageSettings,
         limits=Limits(items=1_000_000, bytes=256_000_000, item_bytes=16_000_000),
-        dedupe="the object's name",
-        dedupe_doubt="a replay makes objects of its own",
+        dedupe_field="the object's name",
+        dedupe_caveat="a replay writes new objects",
     )
     preset_name = "rows"
 
     @classmethod
     @override
-    def libraries(cls, settings: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    def required_modules(cls, settings: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         if not str(settings.get("url")).startswith("file:"):
             yield "obstore", "object-storage"
         if settings.get("format", "parquet") == "parquet":
@@ -169,20 +169,20 @@ class ObjectStorage(ObjectForwarder[ObjectStorageSettings]):
                 import pyarrow.parquet  # noqa: F401
 
     @override
-    def cut(self, offset: int, time: float) -> Hashable:
+    def rotation_key(self, offset: int, time: float) -> Hashable:
         interval = self.settings.interval
         return offset // self.settings.records, time // interval if interval else 0
 
     @override
-    def encode(self, items: Iterable[Item]) -> bytes:
+    def encode(self, items: Iterable[Delivery]) -> bytes:
         if self.settings.format == "parquet":
             return _parquet(items)
         lines = b"".join(orjson.dumps(_row(item), option=orjson.OPT_APPEND_NEWLINE) for item in items)
         return gzip.compress(lines, compresslevel=6, mtime=0)
 
     @override
-    async def put(self, content: bytes, coordinates: Coordinates) -> Delivered | Retry | Auth:
-        name = self.name(coordinates)
+    async def put(self, content: bytes, offsets: OffsetRange) -> Delivered | Retry | AuthFailed:
+        name = self.name(offsets)
         if self._folder is not None:
             try:
                 await asyncio.to_thread(replace, self._folder / name, content)
@@ -195,23 +195,23 @@ class ObjectStorage(ObjectForwarder[ObjectStorageSettings]):
         try:
             await self._store.put_async(name, content)
         except (PermissionDeniedError, UnauthenticatedError):
-            return Auth()
+            return AuthFailed()
         except (BaseError, OSError):
             return Retry()
         return Delivered()
 
-    def name(self, coordinates: Coordinates) -> str:
-        """Where an object lies below the URL; offsets have leading zeros, so that names sort as they do."""
-        first, last = f"{coordinates.first:020}", f"{coordinates.last:020}"
-        return f"{quote(coordinates.topic)}/{coordinates.partition}/{first}-{last}.{self.settings.format}"
+    def name(self, offsets: OffsetRange) -> str:
+        """Return an object's name below the URL. Offsets have leading zeros, so that names sort in the same order."""
+        first, last = f"{offsets.first:020}", f"{offsets.last:020}"
+        return f"{quote(offsets.topic)}/{offsets.partition}/{first}-{last}.{self.settings.format}"
 
     @override
-    def preview(self, items: Sequence[Item]) -> Request:
+    def preview(self, items: Sequence[Delivery]) -> Request:
         return Request("WRITE", f"{self.settings.url}/", body=[_row(item) for item in items])
 
 
 def _options(settings: ObjectStorageSettings) -> dict[str, Any]:
-    """What obstore wants to know besides the URL. Delivery tries again, so that obstore need not."""
+    """Return obstore's options. Its own retries are off, because delivery retries."""
     config: dict[str, Any] = {}
     match settings.credentials:
         case S3Key(access_key_id=name, secret_access_key=key):
@@ -231,11 +231,11 @@ def _options(settings: ObjectStorageSettings) -> dict[str, Any]:
     }
 
 
-def _row(item: Item) -> dict[str, Any]:
+def _row(item: Delivery) -> dict[str, Any]:
     return {**item.payload, ID: item.id}
 
 
-def _parquet(items: Iterable[Item]) -> bytes:
+def _parquet(items: Iterable[Delivery]) -> bytes:
     import pyarrow as pa
     from pyarrow import parquet
 
@@ -245,7 +245,7 @@ def _parquet(items: Iterable[Item]) -> bytes:
     return content
 
 
-def _table(items: Iterable[Item]) -> "Table":
+def _table(items: Iterable[Delivery]) -> "Table":
     import pyarrow as pa
 
     ids: list[str] = []
@@ -268,7 +268,7 @@ def _table(items: Iterable[Item]) -> "Table":
 
 
 def _array(values: list[Any]) -> "Array":
-    """A column of the type that its values share, else of JSON."""
+    """Build a column of its values' common type, otherwise of JSON."""
     import pyarrow as pa
 
     match set(map(type, values)) - {NoneType}:

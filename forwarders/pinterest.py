@@ -1,4 +1,4 @@
-"""Pinterest by its Conversions API."""
+"""Pinterest Conversions API."""
 
 from collections.abc import Sequence
 from datetime import timedelta
@@ -9,18 +9,18 @@ from typing_extensions import override
 
 from forwarders.auth import HeaderSecret
 from forwarders.contract import (
-    Answer,
     BatchFailure,
+    Category,
     Contract,
-    Dead,
     Delivered,
+    Delivery,
     HttpForwarder,
-    Item,
-    Kind,
     Limits,
     Payload,
+    PermanentFailure,
     Rate,
     Request,
+    Response,
     Result,
     Settings,
     Version,
@@ -30,7 +30,7 @@ from forwarders.urls import Endpoint
 
 
 class UserData(Payload):
-    """Who it was: Pinterest matches people by these."""
+    """Fields by which Pinterest matches a person."""
 
     em: list[Sha256] | None = None
     ph: list[Sha256] | None = None
@@ -51,7 +51,7 @@ class UserData(Payload):
 
 
 class Content(Payload):
-    """One product; its price is text."""
+    """A product, with its price as text."""
 
     id: str | None = None
     item_name: str | None = None
@@ -62,7 +62,7 @@ class Content(Payload):
 
 
 class CustomData(Payload):
-    """What it was about; the value is text."""
+    """Data about the event, with the value as text."""
 
     currency: Currency | None = None
     value: str | None = None
@@ -77,7 +77,7 @@ class CustomData(Payload):
 
 
 class PinterestEvent(Payload):
-    """One event, under one of Pinterest's names: add_to_cart, checkout, lead, page_visit, search, signup or custom."""
+    """An event with one of Pinterest's names: add_to_cart, checkout, lead, page_visit, search, signup or custom."""
 
     event_name: Annotated[str, Field(min_length=1)]
     action_source: Literal["app_android", "app_ios", "web", "offline"]
@@ -108,22 +108,22 @@ class PinterestEvent(Payload):
 
 
 class PinterestSettings(Settings):
-    """An ad account and its conversion access token."""
+    """Settings of an ad account."""
 
     ad_account_id: Annotated[str, Field(pattern="^[0-9]+$")]
-    """The id of the ad account."""
+    """The ID of the ad account."""
     access_token: HeaderSecret
     """A conversion access token."""
     test: bool = False
-    """Send test events, which Pinterest checks and does not record."""
+    """Send test events, which Pinterest validates without recording them."""
     endpoint: Endpoint = "https://api.pinterest.com"
-    """The address to send to instead of the vendor's own: for tests and proxies."""
+    """Send to this address instead, for tests and proxies."""
 
 
 class Pinterest(HttpForwarder[PinterestSettings]):
-    """The answer, 200 or 422, says of each event whether it was processed.
+    """Pinterest's response with status 200 or 422 tells for each event whether it was processed.
 
-    A repeat is known by `event_id` and `event_name`, also one that the browser's tag sent.
+    Pinterest recognizes duplicates by `event_id` and `event_name`, including events from the browser's tag.
     """
 
     contract = Contract(
@@ -134,20 +134,20 @@ class Pinterest(HttpForwarder[PinterestSettings]):
             "Pinterest Tag",
         ),
         documentation="https://developers.pinterest.com/docs/api/v5/events-create/",
-        kind=Kind.ADVERTISING,
+        category=Category.ADVERTISING,
         settings=PinterestSettings,
         payload=PinterestEvent,
         limits=Limits(items=1000, bytes=4_000_000, item_bytes=100_000),
-        dedupe="event_id",
+        dedupe_field="event_id",
         dedupe_window=timedelta(hours=24),
         batch_failure=BatchFailure.LISTED,
         rates=(Rate(5000, seconds=60, per="account"),),
         versions=(Version("v5"),),
-        validation="test",
+        validation_setting="test",
     )
 
     @override
-    def request(self, items: Sequence[Item]) -> Request:
+    def build_request(self, items: Sequence[Delivery]) -> Request:
         settings = self.settings
         headers = {"Authorization": f"Bearer {settings.access_token.get_secret_value()}"}
         url = (
@@ -157,10 +157,10 @@ class Pinterest(HttpForwarder[PinterestSettings]):
         return Request("POST", url, headers, {"data": data})
 
     @override
-    def read(self, answer: Answer, items: Sequence[Item]) -> Sequence[Result]:
-        events: Any = answer.json.get("events") if isinstance(answer.json, dict) else None
-        if answer.status in (200, 422) and isinstance(events, list) and len(events) == len(items):
+    def parse_response(self, response: Response, items: Sequence[Delivery]) -> Sequence[Result]:
+        events: Any = response.json.get("events") if isinstance(response.json, dict) else None
+        if response.status in (200, 422) and isinstance(events, list) and len(events) == len(items):
             failed = [isinstance(event, dict) and event.get("status") == "failed" for event in events]
-            if answer.status == 200 or any(failed):
-                return [Dead("failed") if wrong else Delivered() for wrong in failed]
-        return super().read(answer, items)
+            if response.status == 200 or any(failed):
+                return [PermanentFailure("failed") if wrong else Delivered() for wrong in failed]
+        return super().parse_response(response, items)

@@ -1,4 +1,4 @@
-"""A table of a PostgreSQL database."""
+"""PostgreSQL: rows of a table."""
 
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -10,20 +10,20 @@ from typing_extensions import override
 
 from forwarders.auth import Secret
 from forwarders.contract import (
-    Auth,
+    AuthFailed,
+    Category,
     Contract,
-    Coordinates,
-    Dead,
     Delivered,
-    Item,
-    Kind,
+    Delivery,
     Limits,
+    OffsetRange,
+    PermanentFailure,
     Request,
     Result,
     Retry,
     Settings,
     WriterForwarder,
-    refused,
+    split_or_fail,
 )
 from forwarders.extras import extra
 
@@ -33,62 +33,62 @@ if TYPE_CHECKING:
 
 ID: Final = "delivery_id"
 COLUMNS: Final = 500
-"""How many columns a table is widened to: PostgreSQL itself ends at 1,600 and less."""
+"""Maximum number of columns that are added. PostgreSQL's own limit is at most 1,600."""
 NAME_BYTES: Final = 63
-"""PostgreSQL cuts longer names, so that two might become one."""
+"""Maximum length of a column name. PostgreSQL truncates longer ones, so that two could become the same."""
 REFUSING: Final = ("28", "42501")
-"""SQLSTATEs of wrong credentials (a class) and of missing privileges."""
+"""SQLSTATEs of invalid credentials (a class) and of missing privileges."""
 WAITING: Final = (
     *("08", "53", "55", "57", "58", "F0", "HV", "XX"),
     *("03", "0A", "0B", "24", "25", "26", "2D", "34", "3B", "3D", "3F", "40", "42"),
 )
-"""Classes of SQLSTATEs that say nothing about a row: of connections, resources, operators, transactions, and of how
-the database is set up. Any other error, such as a trigger's own, is about a row.
+"""Classes of SQLSTATEs that are not about a row: connections, resources, operator intervention, transactions, and the
+database's configuration. Any other error, such as a trigger's own, is about a row.
 
 https://www.postgresql.org/docs/current/errcodes-appendix.html"""
 ROW: Final = ("428C9",)
-"""Those of a waiting class that are about a row: a value for a generated column."""
+"""SQLSTATEs of these classes that are about a row: a value for a generated column."""
 REFUSED: Final = re.compile(
     r"authentication failed|role .* does not exist|database .* does not exist|no pg_hba.conf entry"
 )
-"""The same at connect, where the library passes on nothing but the server's words."""
+"""Messages of invalid credentials when connecting, where the library reports only the server's text."""
 
 TableName = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_$]{0,62}\.[A-Za-z_][A-Za-z0-9_$]{0,62}$")]
 
 
 class PostgresSettings(Settings):
-    """Which table, and whether it is made and widened as payloads want it."""
+    """Settings of a table."""
 
     dsn: Secret
-    """Where the database is and how to get in: `postgresql://user:password@host:5432/database?sslmode=verify-full`."""
+    """The database's URL: `postgresql://user:password@host:5432/database?sslmode=verify-full`."""
     table: TableName = "public.events"
-    """The table with its schema, which has to be there. It needs a column `delivery_id` of type text that is unique."""
+    """The table, with its schema, which must exist. The table must have a unique column `delivery_id` of type text."""
     create: bool = False
-    """Make the table, and a column for each new field of the payloads."""
+    """Create the table, and a column for each new field of a payload."""
 
 
 class Postgres(WriterForwarder[PostgresSettings]):
-    """One payload a row: its fields are the columns, and `delivery_id` makes that a repeat changes nothing.
+    """Each payload is a row, and its fields are columns. A row with a known `delivery_id` is not written again.
 
-    A row that does not fit the table (a field without a column, a text in a column of numbers, a value that an index, a
-    constraint or a trigger refuses) is dead, the others are written. New columns are numeric, boolean, text, or jsonb
-    for all else. Needs the extra `postgres`.
+    A row that does not fit the table becomes a dead letter, for example because of a missing column, a wrong type, or a
+    violated constraint. The other rows are written. New columns are numeric, boolean or text, and jsonb for all other
+    types. Requires the extra `postgres`.
     """
 
     contract = Contract(
         name="postgres",
         title="PostgreSQL",
         documentation="https://www.postgresql.org/docs/current/sql-copy.html",
-        kind=Kind.STORAGE,
+        category=Category.STORAGE,
         settings=PostgresSettings,
         limits=Limits(items=5000, bytes=16_000_000, item_bytes=16_000_000),
-        dedupe=ID,
+        dedupe_field=ID,
     )
     preset_name = "rows"
 
     @classmethod
     @override
-    def libraries(cls, settings: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    def required_modules(cls, settings: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         yield "psycopg", "postgres"
 
     def __init__(self, settings: PostgresSettings) -> None:
@@ -102,7 +102,7 @@ class Postgres(WriterForwarder[PostgresSettings]):
             import psycopg  # noqa: F401
 
     @override
-    async def write(self, items: Sequence[Item], coordinates: Coordinates) -> Sequence[Result]:
+    async def write(self, items: Sequence[Delivery], offsets: OffsetRange) -> Sequence[Result]:
         import psycopg
 
         try:
@@ -112,13 +112,13 @@ class Postgres(WriterForwarder[PostgresSettings]):
             except BaseException as error:
                 if isinstance(error, psycopg.Error) and _is_about_a_row(error):
                     self._idle.append(connection)
-                    return refused(items, "row", _described(error))
+                    return split_or_fail(items, "row", _described(error))
                 self._columns = frozenset()  # somebody may have changed the table
                 await connection.close()
                 raise
         except psycopg.Error as error:
             refuses = (error.sqlstate or "").startswith(REFUSING) or REFUSED.search(str(error))
-            return [Auth() if refuses else Retry()] * len(items)
+            return [AuthFailed() if refuses else Retry()] * len(items)
         self._idle.append(connection)
         return results
 
@@ -128,7 +128,7 @@ class Postgres(WriterForwarder[PostgresSettings]):
             await self._idle.pop().close()
 
     @override
-    def preview(self, items: Sequence[Item]) -> Request:
+    def preview(self, items: Sequence[Delivery]) -> Request:
         return Request(
             "WRITE", f"postgres:{self.settings.table}", body=[{**item.payload, ID: item.id} for item in items]
         )
@@ -139,7 +139,7 @@ class Postgres(WriterForwarder[PostgresSettings]):
         dsn = self.settings.dsn.get_secret_value()
         return await psycopg.AsyncConnection.connect(dsn, connect_timeout=10, application_name="turnout")
 
-    async def _write(self, connection: "AsyncConnection[Any]", items: Sequence[Item]) -> Sequence[Result]:
+    async def _write(self, connection: "AsyncConnection[Any]", items: Sequence[Delivery]) -> Sequence[Result]:
         async with connection.transaction():
             if not all(_fields(item.payload) <= self._columns for item in items):
                 self._columns = await self._look(connection, items)
@@ -151,12 +151,12 @@ class Postgres(WriterForwarder[PostgresSettings]):
                 await self._copy(connection, fitting)
         return results
 
-    def _misfit(self, payload: Mapping[str, Any]) -> Dead | None:
+    def _misfit(self, payload: Mapping[str, Any]) -> PermanentFailure | None:
         unknown = sorted(_fields(payload) - self._columns)
-        return Dead("column", f"the table has no column {unknown[0][:NAME_BYTES]!r}") if unknown else None
+        return PermanentFailure("column", f"the table has no column {unknown[0][:NAME_BYTES]!r}") if unknown else None
 
-    async def _look(self, connection: "AsyncConnection[Any]", items: Sequence[Item]) -> frozenset[str]:
-        """The table's columns, once it is as the payloads want it; none if there is no table."""
+    async def _look(self, connection: "AsyncConnection[Any]", items: Sequence[Delivery]) -> frozenset[str]:
+        """Return the table's columns after adding what the payloads need; empty if there is no table."""
         from psycopg import sql
 
         table = self._table()
@@ -182,7 +182,7 @@ class Postgres(WriterForwarder[PostgresSettings]):
         )
         return frozenset([row[0] for row in await cursor.fetchall()])
 
-    async def _copy(self, connection: "AsyncConnection[Any]", items: Sequence[Item]) -> None:
+    async def _copy(self, connection: "AsyncConnection[Any]", items: Sequence[Delivery]) -> None:
         from psycopg import sql
 
         names = sorted({name for item in items for name in _fields(item.payload)})
@@ -210,12 +210,12 @@ class Postgres(WriterForwarder[PostgresSettings]):
 
 
 def _fields(payload: Mapping[str, Any]) -> set[str]:
-    """The columns that a payload needs: null is no value."""
+    """Return the non-null fields of a payload, which need columns."""
     return {name for name, value in payload.items() if value is not None and name != ID}
 
 
-def _new_columns(items: Sequence[Item], known: frozenset[str]) -> Iterable[tuple[str, str]]:
-    """The columns that the payloads want besides those that are known, as far as there may be more."""
+def _new_columns(items: Sequence[Delivery], known: frozenset[str]) -> Iterable[tuple[str, str]]:
+    """Return the columns to add for the payloads, up to the maximum number of columns."""
     kinds: dict[str, set[str]] = {}
     for item in items:
         for name, value in item.payload.items():
@@ -244,12 +244,12 @@ def _kind(value: Any) -> str:
 
 
 def _text(value: Any) -> str | None:
-    """A value as COPY takes it for a column of any type: text as it is, all else as JSON."""
+    """Convert a value to text for COPY. Text stays as it is, everything else becomes JSON."""
     return value if value is None or isinstance(value, str) else orjson.dumps(value).decode()
 
 
 def _is_about_a_row(error: "psycopg.Error") -> bool:
-    """Whether a row is at fault, so that the same one fails again and others need not."""
+    """Return whether an error is about a row, so that it would fail again and others would not."""
     import psycopg
 
     state = error.sqlstate
@@ -259,7 +259,7 @@ def _is_about_a_row(error: "psycopg.Error") -> bool:
 
 
 def _described(error: Exception) -> str:
-    """What is wrong with a row, without its values."""
+    """Describe an error about a row without its values."""
     diagnosis = getattr(error, "diag", None)
     column = re.search(r"column (\w+)", getattr(diagnosis, "context", None) or "")
     return f"{type(error).__name__}{f', column {column[1]}' if column else ''}"

@@ -1,4 +1,4 @@
-"""PostHog by its batch API."""
+"""PostHog batch API."""
 
 from collections.abc import Sequence
 from typing import Annotated, Any, Literal
@@ -8,7 +8,7 @@ from pydantic import Field
 from typing_extensions import override
 
 from forwarders.auth import Secret
-from forwarders.contract import Contract, HttpForwarder, Item, Kind, Limits, Payload, Request, Settings
+from forwarders.contract import Category, Contract, Delivery, HttpForwarder, Limits, Payload, Request, Settings
 from forwarders.keys import uuid_key
 from forwarders.urls import Endpoint
 
@@ -16,7 +16,7 @@ HOSTS = {"us": "https://us.i.posthog.com", "eu": "https://eu.i.posthog.com"}
 
 
 class PostHogEvent(Payload):
-    """One event; `$identify`, `$groupidentify`, `$pageview` and `$screen` are PostHog's own."""
+    """An event. PostHog defines `$identify`, `$groupidentify`, `$pageview` and `$screen`."""
 
     event: Annotated[str, Field(min_length=1, max_length=200)]
     distinct_id: Annotated[str, Field(min_length=1, max_length=200)]
@@ -26,38 +26,39 @@ class PostHogEvent(Payload):
 
 
 class PostHogSettings(Settings):
-    """A project's API key."""
+    """Settings of a project."""
 
     api_key: Secret
     """The project's API key."""
     region: Literal["us", "eu"] = "us"
-    """Which cloud the project is in."""
+    """The project's cloud region."""
     endpoint: Endpoint | None = None
-    """The address of a PostHog on one's own machines."""
+    """The address of a self-hosted PostHog."""
     historical_migration: bool = False
-    """Mark the events as past ones, so that they set off no alerts."""
+    """Mark the events as historical, so that they do not trigger alerts."""
 
 
 class PostHog(HttpForwarder[PostHogSettings]):
-    """PostHog answers once it has the batch, before it looks into the events.
+    """PostHog accepts a batch before it validates the events, and does not report invalid ones.
 
-    A repeat has the same `uuid`, made from the delivery's id; PostHog drops repeats without promising it.
+    A repeated event has the same `uuid`, derived from the delivery's ID. PostHog removes duplicates, but does not
+    guarantee it.
     """
 
     contract = Contract(
         name="posthog",
         title="PostHog",
         documentation="https://posthog.com/docs/api/capture",
-        kind=Kind.ANALYTICS,
+        category=Category.ANALYTICS,
         settings=PostHogSettings,
         payload=PostHogEvent,
         limits=Limits(items=100, bytes=10_000_000, item_bytes=900_000),
-        dedupe="uuid",
-        dedupe_doubt="it does not guarantee that",
+        dedupe_field="uuid",
+        dedupe_caveat="PostHog does not guarantee it",
     )
 
     @override
-    def request(self, items: Sequence[Item]) -> Request:
+    def build_request(self, items: Sequence[Delivery]) -> Request:
         settings = self.settings
         body: dict[str, Any] = {
             "api_key": settings.api_key.get_secret_value(),

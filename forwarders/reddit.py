@@ -1,4 +1,4 @@
-"""Reddit by its Conversions API, version 3."""
+"""Reddit Conversions API v3."""
 
 from collections.abc import Sequence
 from datetime import timedelta
@@ -8,7 +8,18 @@ from pydantic import Field, model_validator
 from typing_extensions import override
 
 from forwarders.auth import HeaderSecret
-from forwarders.contract import Contract, HttpForwarder, Item, Kind, Limits, Payload, Rate, Request, Settings, Version
+from forwarders.contract import (
+    Category,
+    Contract,
+    Delivery,
+    HttpForwarder,
+    Limits,
+    Payload,
+    Rate,
+    Request,
+    Settings,
+    Version,
+)
 from forwarders.fields import Currency, Sha256, without_nulls
 from forwarders.urls import Endpoint
 
@@ -18,7 +29,7 @@ MATCH_KEYS = ("idfa", "aaid", "email", "external_id", "ip_address", "user_agent"
 
 
 class EventType(Payload):
-    """One of Reddit's events, or CUSTOM with a name of one's own."""
+    """A standard event, or CUSTOM with a custom name."""
 
     tracking_type: Literal[
         "PAGE_VISIT",
@@ -35,7 +46,7 @@ class EventType(Payload):
 
 
 class User(Payload):
-    """Who it was: Reddit matches people by these."""
+    """Fields by which Reddit matches a person."""
 
     email: Sha256 | None = None
     phone_number: Sha256 | None = None
@@ -50,7 +61,7 @@ class User(Payload):
 
 
 class Product(Payload):
-    """One product."""
+    """A product."""
 
     id: str
     name: str | None = None
@@ -60,7 +71,7 @@ class Product(Payload):
 
 
 class Metadata(Payload):
-    """What it was about."""
+    """Data about the event."""
 
     conversion_id: str | None = None
     value: float | None = None
@@ -70,7 +81,7 @@ class Metadata(Payload):
 
 
 class RedditEvent(Payload):
-    """One conversion event. Which metadata an event may have depends on its type."""
+    """A conversion event. Its type determines which metadata is allowed."""
 
     event_at: int
     action_source: Literal["WEBSITE", "APP", "OTHER", "PHYSICAL_STORE"]
@@ -101,20 +112,20 @@ class RedditEvent(Payload):
 
 
 class RedditSettings(Settings):
-    """A pixel and its conversion access token."""
+    """Settings of a pixel."""
 
     pixel_id: Annotated[str, Field(pattern="^[A-Za-z0-9_]+$")]
-    """The id of the pixel."""
+    """The ID of the pixel."""
     access_token: HeaderSecret
     """A conversion access token."""
     test_id: str | None = None
-    """Send everything to the Event Testing tool under this id."""
+    """Send all events to the Event Testing tool with this ID."""
     endpoint: Endpoint = "https://ads-api.reddit.com"
-    """The address to send to instead of the vendor's own: for tests and proxies."""
+    """Send to this address instead, for tests and proxies."""
 
 
 class Reddit(HttpForwarder[RedditSettings]):
-    """A repeat is known by `metadata.conversion_id`, also one that the browser's pixel sent."""
+    """Reddit recognizes duplicates by `metadata.conversion_id`, including events from the browser's pixel."""
 
     contract = Contract(
         name="reddit",
@@ -124,19 +135,19 @@ class Reddit(HttpForwarder[RedditSettings]):
             "Reddit Pixel",
         ),
         documentation="https://ads-api.reddit.com/docs/v3/",
-        kind=Kind.ADVERTISING,
+        category=Category.ADVERTISING,
         settings=RedditSettings,
         payload=RedditEvent,
         limits=Limits(items=1000, bytes=4_000_000, item_bytes=100_000),
-        window=timedelta(days=7),
-        dedupe="metadata.conversion_id",
+        max_event_age=timedelta(days=7),
+        dedupe_field="metadata.conversion_id",
         rates=(Rate(5000, seconds=60), Rate(250_000, seconds=60, of="items")),
         versions=(Version("v3"),),
-        validation="test_id",
+        validation_setting="test_id",
     )
 
     @override
-    def request(self, items: Sequence[Item]) -> Request:
+    def build_request(self, items: Sequence[Delivery]) -> Request:
         settings = self.settings
         data: dict[str, Any] = {"events": [_event(item) for item in items]}
         if settings.test_id:
@@ -146,6 +157,6 @@ class Reddit(HttpForwarder[RedditSettings]):
         return Request("POST", url, headers, {"data": data})
 
 
-def _event(item: Item) -> dict[str, Any]:
+def _event(item: Delivery) -> dict[str, Any]:
     event: dict[str, Any] = without_nulls(item.payload)
     return {**event, "metadata": {"conversion_id": item.id, **event.get("metadata", {})}}

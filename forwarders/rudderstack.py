@@ -1,4 +1,4 @@
-"""RudderStack by the HTTP API of its data plane, which is Segment's."""
+"""RudderStack data plane HTTP API, which is compatible with Segment's."""
 
 from collections.abc import Sequence
 from datetime import timedelta
@@ -6,13 +6,24 @@ from datetime import timedelta
 from typing_extensions import override
 
 from forwarders.auth import Secret
-from forwarders.contract import Answer, Auth, Contract, HttpForwarder, Item, Kind, Limits, Request, Result, Settings
+from forwarders.contract import (
+    AuthFailed,
+    Category,
+    Contract,
+    Delivery,
+    HttpForwarder,
+    Limits,
+    Request,
+    Response,
+    Result,
+    Settings,
+)
 from forwarders.segment import Call, batch
 from forwarders.urls import Endpoint
 
 
 class RudderStackSettings(Settings):
-    """The URL of a data plane, and a source's write key."""
+    """Settings of a source."""
 
     data_plane_url: Endpoint
     """The URL of the data plane."""
@@ -21,26 +32,29 @@ class RudderStackSettings(Settings):
 
 
 class RudderStack(HttpForwarder[RudderStackSettings]):
-    """Calls as they came. A repeat has the same messageId; the data plane drops it only if it is set up to."""
+    """Sends calls unchanged.
+
+    A repeated call has the same messageId. The data plane removes duplicates only if it is configured to.
+    """
 
     contract = Contract(
         name="rudderstack",
         title="RudderStack",
         documentation="https://www.rudderstack.com/docs/api/http-api/",
-        kind=Kind.CRM,
+        category=Category.CRM,
         settings=RudderStackSettings,
         payload=Call,
         limits=Limits(items=2500, bytes=3_500_000, item_bytes=3_500_000),  # of 4,000 KB
-        dedupe="messageId",
+        dedupe_field="messageId",
         dedupe_window=timedelta(hours=1),
-        dedupe_doubt="its deduplication is off by default",
+        dedupe_caveat="deduplication is off by default",
     )
 
     @override
-    def request(self, items: Sequence[Item]) -> Request:
+    def build_request(self, items: Sequence[Delivery]) -> Request:
         return batch(self.settings.data_plane_url, self.settings.write_key, items)
 
     @override
-    def read(self, answer: Answer, items: Sequence[Item]) -> Sequence[Result]:
-        """404 says that the source is disabled: its calls wait until somebody enables it."""
-        return [Auth()] * len(items) if answer.status == 404 else super().read(answer, items)
+    def parse_response(self, response: Response, items: Sequence[Delivery]) -> Sequence[Result]:
+        """Treat 404 as rejected credentials: the source is disabled, and calls wait until it is enabled."""
+        return [AuthFailed()] * len(items) if response.status == 404 else super().parse_response(response, items)

@@ -1,4 +1,4 @@
-"""Twilio Segment by its HTTP Tracking API, and what other servers share with it."""
+"""Twilio Segment HTTP Tracking API, and what compatible servers share with it."""
 
 from collections.abc import Sequence
 from datetime import timedelta
@@ -8,7 +8,7 @@ from pydantic import Field, SecretStr, model_validator
 from typing_extensions import override
 
 from forwarders.auth import Secret, basic
-from forwarders.contract import Contract, HttpForwarder, Item, Kind, Limits, Payload, Rate, Request, Settings
+from forwarders.contract import Category, Contract, Delivery, HttpForwarder, Limits, Payload, Rate, Request, Settings
 from forwarders.keys import uuid_key
 from forwarders.urls import Endpoint
 
@@ -17,7 +17,7 @@ REQUIRED = {"track": "event", "group": "groupId", "alias": "previousId"}
 
 
 class Call(Payload):
-    """One call of the event spec, with its own field names."""
+    """A call of the event spec, with the spec's field names."""
 
     type: Literal["track", "page", "screen", "identify", "group", "alias"]
     messageId: Annotated[str, Field(min_length=1, max_length=100)] | None = None  # noqa: N815
@@ -43,8 +43,8 @@ class Call(Payload):
         return self
 
 
-def batch(url: str, write_key: SecretStr, items: Sequence[Item]) -> Request:
-    """The calls of several deliveries as one batch."""
+def batch(url: str, write_key: SecretStr, items: Sequence[Delivery]) -> Request:
+    """Return the calls of several deliveries as a batch."""
     calls = [
         {
             "messageId": item.id if len(item.id) <= 100 else uuid_key(item.id),
@@ -58,33 +58,36 @@ def batch(url: str, write_key: SecretStr, items: Sequence[Item]) -> Request:
 
 
 class SegmentSettings(Settings):
-    """A source and its workspace's region."""
+    """Settings of a source."""
 
     write_key: Secret
     """The write key of the source."""
     region: Literal["us", "eu"] = "us"
-    """Where the workspace's data is kept."""
+    """The workspace's region."""
     endpoint: Endpoint | None = None
-    """The address to send to instead of the vendor's own: for tests and proxies."""
+    """Send to this address instead, for tests and proxies."""
 
 
 class Segment(HttpForwarder[SegmentSettings]):
-    """Calls as they came. Segment answers 200 before it looks into them, and 400 to what is too large or no JSON."""
+    """Sends calls unchanged.
+
+    Segment responds 200 before it validates them, and 400 if they are too large or invalid JSON.
+    """
 
     contract = Contract(
         name="segment",
         title="Twilio Segment",
         aliases=("Segment.io",),
         documentation="https://segment.com/docs/connections/sources/catalog/libraries/server/http-api/",
-        kind=Kind.CRM,
+        category=Category.CRM,
         settings=SegmentSettings,
         payload=Call,
         limits=Limits(items=2500, bytes=450_000, item_bytes=32_000),  # of 500 KB, less what is added to each call
-        dedupe="messageId",
+        dedupe_field="messageId",
         dedupe_window=timedelta(hours=24),
         rates=(Rate(1000),),
     )
 
     @override
-    def request(self, items: Sequence[Item]) -> Request:
+    def build_request(self, items: Sequence[Delivery]) -> Request:
         return batch(self.settings.endpoint or HOSTS[self.settings.region], self.settings.write_key, items)

@@ -1,4 +1,4 @@
-"""Slack by its incoming webhooks."""
+"""Slack incoming webhooks."""
 
 from collections.abc import Sequence
 from typing import Annotated, Any, Self
@@ -7,17 +7,17 @@ from pydantic import Field, model_validator
 from typing_extensions import override
 
 from forwarders.contract import (
-    Answer,
-    Auth,
+    AuthFailed,
+    Category,
     Contract,
-    Dead,
+    Delivery,
     HttpForwarder,
-    Item,
-    Kind,
     Limits,
     Payload,
+    PermanentFailure,
     Rate,
     Request,
+    Response,
     Result,
     Settings,
 )
@@ -31,7 +31,7 @@ CHANNEL = frozenset(
 
 
 class Message(Payload):
-    """A message; `text` is what a notification shows where there are blocks, too."""
+    """A message. If it has blocks, notifications show `text`."""
 
     text: Annotated[str, Field(min_length=1, max_length=40_000)] | None = None
     blocks: Annotated[list[dict[str, Any]], Field(min_length=1, max_length=50)] | None = None
@@ -49,23 +49,23 @@ class Message(Payload):
 
 
 class SlackSettings(Settings):
-    """The webhook that Slack made for a channel."""
+    """Settings of a channel's webhook."""
 
     url: SecretUrl
-    """The incoming webhook's URL, which is a secret: who has it can post."""
+    """The incoming webhook's URL. It is a secret: anyone who has it can post."""
 
 
 class Slack(HttpForwarder[SlackSettings]):
-    """One message an event, about one a second. A repeat is posted twice.
+    """Each event is a message, about one per second. A repeated delivery is posted twice.
 
-    In a text, `&`, `<` and `>` are Slack's: an event's value must have them written as `&amp;`, `&lt;` and `&gt;`.
+    Slack uses `&`, `<` and `>` for its markup: escape them in values as `&amp;`, `&lt;` and `&gt;`.
     """
 
     contract = Contract(
         name="slack",
         title="Slack",
         documentation="https://docs.slack.dev/messaging/sending-messages-using-incoming-webhooks/",
-        kind=Kind.CRM,
+        category=Category.CRM,
         settings=SlackSettings,
         payload=Message,
         limits=Limits(items=1, bytes=200_000, item_bytes=200_000),
@@ -73,17 +73,17 @@ class Slack(HttpForwarder[SlackSettings]):
     )
 
     @override
-    def request(self, items: Sequence[Item]) -> Request:
+    def build_request(self, items: Sequence[Delivery]) -> Request:
         return Request("POST", self.settings.url.get_secret_value(), body=without_nulls(items[0].payload))
 
     @override
-    def read(self, answer: Answer, items: Sequence[Item]) -> Sequence[Result]:
-        """The body is a word; a webhook or channel that is gone costs no message: it waits for a new URL."""
-        word = answer.body.strip()
-        if answer.status >= 400 and word in GONE | CHANNEL:
-            return [Auth()] * len(items)
-        if answer.status == 400:
-            return [Dead(word.decode() if word.isalnum() or word.replace(b"_", b"").isalpha() else "status_400")] * len(
-                items
-            )
-        return super().read(answer, items)
+    def parse_response(self, response: Response, items: Sequence[Delivery]) -> Sequence[Result]:
+        """Map the error code in the body to a result; messages wait for a new URL if the webhook or channel is gone."""
+        word = response.body.strip()
+        if response.status >= 400 and word in GONE | CHANNEL:
+            return [AuthFailed()] * len(items)
+        if response.status == 400:
+            return [
+                PermanentFailure(word.decode() if word.isalnum() or word.replace(b"_", b"").isalpha() else "status_400")
+            ] * len(items)
+        return super().parse_response(response, items)

@@ -1,4 +1,4 @@
-"""Snapchat by its Conversions API, version 3."""
+"""Snapchat Conversions API v3."""
 
 from collections.abc import Hashable, Mapping, Sequence
 from datetime import timedelta
@@ -9,13 +9,13 @@ from pydantic import ConfigDict, Field, model_validator
 from typing_extensions import override
 
 from forwarders.auth import Secret
-from forwarders.contract import Contract, HttpForwarder, Item, Kind, Limits, Payload, Request, Settings, Version
+from forwarders.contract import Category, Contract, Delivery, HttpForwarder, Limits, Payload, Request, Settings, Version
 from forwarders.fields import Currency, Hashes, without_nulls
 from forwarders.urls import Endpoint
 
 
 class UserData(Payload):
-    """Who it was: Snapchat matches people by these."""
+    """Fields by which Snapchat matches a person."""
 
     em: Hashes = None
     ph: Hashes = None
@@ -35,7 +35,7 @@ class UserData(Payload):
 
 
 class Content(Payload):
-    """One product."""
+    """A product."""
 
     id: str
     quantity: int | None = None
@@ -44,7 +44,7 @@ class Content(Payload):
 
 
 class CustomData(Payload):
-    """What it was about."""
+    """Data about the event."""
 
     model_config = ConfigDict(extra="allow")
 
@@ -60,7 +60,7 @@ class CustomData(Payload):
 
 
 class SnapchatEvent(Payload):
-    """One event, from a site (WEB), an app or elsewhere."""
+    """An event from a website (WEB), an app or elsewhere."""
 
     event_name: Annotated[str, Field(pattern="^[A-Z][A-Z0-9_]*$")]
     event_time: int
@@ -82,18 +82,18 @@ class SnapchatEvent(Payload):
 
 
 class SnapchatSettings(Settings):
-    """A pixel for events of sites, a Snap app for those of apps, or both."""
+    """Settings of a pixel for websites, a Snap app for apps, or both."""
 
     pixel_id: Annotated[str, Field(pattern="^[A-Za-z0-9-]+$")] | None = None
-    """The pixel, for events of sites."""
+    """The pixel, for events of websites."""
     snap_app_id: Annotated[str, Field(pattern="^[A-Za-z0-9-]+$")] | None = None
     """The Snap app, for events of apps."""
     access_token: Secret
     """A Conversions API token."""
     validate_only: bool = False
-    """Let Snapchat check the events and not record them."""
+    """Let Snapchat validate events without recording them."""
     endpoint: Endpoint = "https://tr.snapchat.com"
-    """The address to send to instead of the vendor's own: for tests and proxies."""
+    """Send to this address instead, for tests and proxies."""
 
     @model_validator(mode="after")
     def _check_id(self) -> Self:
@@ -103,7 +103,10 @@ class SnapchatSettings(Settings):
 
 
 class Snapchat(HttpForwarder[SnapchatSettings]):
-    """Events of sites go to the pixel, those of apps to the Snap app. A repeat is known by `event_id`."""
+    """Sends events of websites to the pixel and those of apps to the Snap app.
+
+    Snapchat recognizes duplicates by `event_id`.
+    """
 
     contract = Contract(
         name="snapchat",
@@ -115,26 +118,26 @@ class Snapchat(HttpForwarder[SnapchatSettings]):
             "Snap Pixel",
         ),
         documentation="https://developers.snap.com/api/marketing-api/Conversions-API/UsingTheAPI",
-        kind=Kind.ADVERTISING,
+        category=Category.ADVERTISING,
         settings=SnapchatSettings,
         payload=SnapchatEvent,
         limits=Limits(items=2000, bytes=4_000_000, item_bytes=100_000),
-        window=timedelta(days=37),
-        dedupe="event_id",
+        max_event_age=timedelta(days=37),
+        dedupe_field="event_id",
         dedupe_window=timedelta(hours=48),
         versions=(Version("v3"),),
-        validation="validate_only",
+        validation_setting="validate_only",
     )
 
     @override
-    def group(self, payload: Mapping[str, Any]) -> Hashable:
+    def group_key(self, payload: Mapping[str, Any]) -> Hashable:
         return payload.get("action_source") == "MOBILE_APP"
 
     @override
-    def request(self, items: Sequence[Item]) -> Request:
+    def build_request(self, items: Sequence[Delivery]) -> Request:
         settings = self.settings
         ids = [settings.pixel_id, settings.snap_app_id]
-        if self.group(items[0].payload):
+        if self.group_key(items[0].payload):
             ids.reverse()
         target = f"{ids[0] or ids[1]}/events{'/validate' if settings.validate_only else ''}"
         query = urlencode({"access_token": settings.access_token.get_secret_value()})

@@ -1,4 +1,4 @@
-"""TikTok by its Events API 2.0."""
+"""TikTok Events API 2.0."""
 
 from collections.abc import Sequence
 from datetime import timedelta
@@ -9,23 +9,23 @@ from typing_extensions import override
 
 from forwarders.auth import HeaderSecret
 from forwarders.contract import (
-    Answer,
-    Auth,
+    AuthFailed,
+    Category,
     Contract,
     Delivered,
+    Delivery,
     HttpForwarder,
-    Item,
-    Kind,
     Limits,
     Payload,
     Rate,
     Request,
+    Response,
     Result,
     Retry,
     Settings,
     Throttled,
     Version,
-    refused,
+    split_or_fail,
 )
 from forwarders.fields import Currency, Hashes, without_nulls
 from forwarders.urls import Endpoint
@@ -36,7 +36,7 @@ UNAUTHORIZED = frozenset({40102, 40104, 40105})
 
 
 class User(Payload):
-    """Who it was: TikTok matches people by these."""
+    """Fields by which TikTok matches a person."""
 
     email: Hashes = None
     phone: Hashes = None
@@ -55,14 +55,14 @@ class User(Payload):
 
 
 class Page(Payload):
-    """Where on a site."""
+    """A page of a website."""
 
     url: str
     referrer: str | None = None
 
 
 class Content(Payload):
-    """One product."""
+    """A product."""
 
     content_id: str | None = None
     content_category: str | None = None
@@ -73,7 +73,7 @@ class Content(Payload):
 
 
 class Properties(Payload):
-    """What it was about: these, and those of TikTok's for single branches."""
+    """Data about the event. TikTok's industry-specific properties are also allowed."""
 
     model_config = ConfigDict(extra="allow")
 
@@ -93,7 +93,7 @@ class Properties(Payload):
 
 
 class TikTokEvent(Payload):
-    """One event."""
+    """An event."""
 
     event: Annotated[str, Field(min_length=1)]
     event_time: int
@@ -111,24 +111,24 @@ class TikTokEvent(Payload):
 
 
 class TikTokSettings(Settings):
-    """A pixel, or another event source, and its access token."""
+    """Settings of a pixel or another event source."""
 
     event_source: Literal["web", "app", "offline", "crm"] = "web"
-    """What kind of event source it is."""
+    """The type of the event source."""
     event_source_id: Annotated[str, Field(min_length=1)]
-    """The id of the pixel, app, offline event set or CRM event set."""
+    """The ID of the pixel, app, offline event set or CRM event set."""
     access_token: HeaderSecret
     """An access token of the Events API."""
     test_event_code: str | None = None
-    """Send everything to the Test Events tool under this code, one by one."""
+    """Send all events to the Test Events tool with this code, one by one."""
     endpoint: Endpoint = "https://business-api.tiktok.com"
-    """The address to send to instead of the vendor's own: for tests and proxies."""
+    """Send to this address instead, for tests and proxies."""
 
 
 class TikTok(HttpForwarder[TikTokSettings]):
-    """TikTok answers 200 to nearly all; the body's `code` says what became of the request, as a whole.
+    """TikTok responds 200 to nearly every request; the `code` in the body has the result of the whole request.
 
-    A repeat is known by `event` and `event_id`, also one that the browser's pixel sent.
+    TikTok recognizes duplicates by `event` and `event_id`, including events from the browser's pixel.
     """
 
     contract = Contract(
@@ -141,25 +141,25 @@ class TikTok(HttpForwarder[TikTokSettings]):
             "TikTok Pixel",
         ),
         documentation="https://business-api.tiktok.com/portal/docs?id=1771100865818625",
-        kind=Kind.ADVERTISING,
+        category=Category.ADVERTISING,
         settings=TikTokSettings,
         payload=TikTokEvent,
         limits=Limits(items=1000, bytes=4_000_000, item_bytes=100_000),
-        dedupe="event_id",
+        dedupe_field="event_id",
         dedupe_window=timedelta(hours=48),
         rates=(Rate(1000), Rate(600_000, seconds=60), Rate(86_400_000, seconds=86_400)),
         versions=(Version("v1.3"),),
-        validation="test_event_code",
+        validation_setting="test_event_code",
     )
 
     @property
     @override
     def limits(self) -> Limits:
-        """Test events go one by one."""
+        """Return the limits; test events are sent one by one."""
         return Limits(1, 100_000, 100_000) if self.settings.test_event_code else self.contract.limits
 
     @override
-    def request(self, items: Sequence[Item]) -> Request:
+    def build_request(self, items: Sequence[Delivery]) -> Request:
         settings = self.settings
         body: dict[str, Any] = {
             "event_source": settings.event_source,
@@ -172,19 +172,19 @@ class TikTok(HttpForwarder[TikTokSettings]):
         return Request("POST", f"{settings.endpoint}/open_api/v1.3/event/track/", headers, body)
 
     @override
-    def read(self, answer: Answer, items: Sequence[Item]) -> Sequence[Result]:
-        code = answer.json.get("code") if isinstance(answer.json, dict) else None
-        if answer.status != 200 or not isinstance(code, int):
-            return super().read(answer, items)
+    def parse_response(self, response: Response, items: Sequence[Delivery]) -> Sequence[Result]:
+        code = response.json.get("code") if isinstance(response.json, dict) else None
+        if response.status != 200 or not isinstance(code, int):
+            return super().parse_response(response, items)
         result: Result
         if code in TAKEN:
             result = Delivered()
         elif code == TOO_MANY:
-            result = Throttled(answer.retry_after)
+            result = Throttled(response.retry_after)
         elif code in UNAUTHORIZED:
-            result = Auth()
+            result = AuthFailed()
         elif code >= 50000:
-            result = Retry(answer.retry_after)
+            result = Retry(response.retry_after)
         else:
-            return refused(items, f"code_{code}")
+            return split_or_fail(items, f"code_{code}")
         return [result] * len(items)

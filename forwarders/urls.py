@@ -1,6 +1,6 @@
-"""URLs that a setting may name: over HTTP, with no credentials in them, and to no machine's own metadata service.
+"""Validate URLs in settings: HTTP only, without credentials, and not to a cloud's metadata service.
 
-Private addresses are allowed: many a webhook lives in the same network. What a name resolves to is delivery's to check.
+Private addresses are allowed, because many webhooks are in the same network. Delivery checks what a name resolves to.
 """
 
 import socket
@@ -27,7 +27,7 @@ NAT64 = ip_network("64:ff9b::/96")
 
 
 def _address(host: str) -> IPv4Address | IPv6Address | None:
-    """The address that a host is, in any form a resolver takes (`0xA9FEA9FE`, `::ffff:…`), or None for a name."""
+    """Parse a host as an address in any form that resolvers accept (`0xA9FEA9FE`, `::ffff:…`); None if it is a name."""
     try:
         address = ip_address(host)
     except ValueError:
@@ -43,7 +43,7 @@ def _address(host: str) -> IPv4Address | IPv6Address | None:
 
 
 def is_forbidden(host: str) -> bool:
-    """Whether a host name or address is link-local or a cloud's metadata service."""
+    """Return whether a host name or address is link-local or a cloud's metadata service."""
     host = host.rstrip(".").partition("%")[0].lower()
     address = _address(host)
     if address is None:
@@ -52,7 +52,7 @@ def is_forbidden(host: str) -> bool:
 
 
 def check_url(text: str) -> str:
-    """The same URL, if a setting may name it; raises ValueError that says why not."""
+    """Return a URL if it is allowed in settings; raises ValueError with the reason."""
     if any(ord(character) <= 32 or ord(character) == 127 for character in text):
         raise ValueError("the URL has white space or a control character in it")
     if "{{" in text:
@@ -88,10 +88,10 @@ def _check_endpoint(text: str) -> str:
 
 
 Url = Annotated[str, AfterValidator(check_url)]
-"""An http or https URL that a setting may name."""
+"""An HTTP or HTTPS URL in a setting."""
 
 SecretUrl = Annotated[SecretStr, AfterValidator(_check_secret_url)]
-"""The same where the URL is itself the secret, as Slack's incoming webhooks are."""
+"""A URL that is itself a secret, such as Slack's incoming webhooks."""
 
 Endpoint = Annotated[str, AfterValidator(_check_endpoint)]
-"""Scheme, host and path that a vendor's own paths are appended to; without a slash at its end."""
+"""A base URL, without query and trailing slash. The vendor's paths are appended to it."""

@@ -1,4 +1,4 @@
-"""Any HTTP endpoint that takes JSON."""
+"""Any HTTP endpoint that accepts JSON."""
 
 from collections.abc import Sequence
 from string import punctuation
@@ -10,32 +10,32 @@ from pydantic import Field
 from typing_extensions import override
 
 from forwarders.auth import AnyCredentials, HeaderName, HeaderValue
-from forwarders.contract import Contract, HttpForwarder, Item, Kind, Limits, Request, Settings
+from forwarders.contract import Category, Contract, Delivery, HttpForwarder, Limits, Request, Settings
 from forwarders.urls import Url
 
 
 class WebhookSettings(Settings):
-    """Where to send, and how."""
+    """Settings of an endpoint."""
 
     url: Url
-    """Where to send."""
+    """The endpoint's URL."""
     method: Literal["POST", "PUT", "PATCH"] = "POST"
-    """How to send."""
+    """The HTTP method."""
     headers: dict[HeaderName, HeaderValue] = Field(default_factory=dict)
-    """Headers to send along; a secret belongs into `auth`."""
+    """Additional headers. Use `auth` for secrets."""
     auth: AnyCredentials | None = None
-    """How to show who sends: bearer, basic, header or hmac."""
+    """The authentication method: bearer, basic, header or hmac."""
     batch_size: Annotated[int, Field(ge=1, le=10_000)] = 1
-    """How many payloads a request may hold; above 1 the body is always an array."""
+    """Maximum number of payloads per request. If it is above 1, the body is always an array."""
     batch_bytes: Annotated[int, Field(ge=1_000, le=100_000_000)] = 1_000_000
-    """How many bytes of payloads a request may hold."""
+    """Maximum size of a request's payloads in bytes."""
 
 
 class Webhook(HttpForwarder[WebhookSettings]):
-    """One payload a request as a JSON object, or, with a `batch_size` above 1, always a JSON array.
+    """Sends one payload per request as a JSON object or, if `batch_size` is above 1, several as a JSON array.
 
-    A request with one delivery has its id as `Idempotency-Key`, percent-encoded where a header cannot hold it. The
-    endpoint must answer 2xx once it has the payload for good; a delivery may come again under the same key.
+    A request with one delivery has the delivery's ID as `Idempotency-Key`, percent-encoded if necessary. The endpoint
+    must respond 2xx only after it has stored the payload. A delivery may be repeated with the same key.
     """
 
     contract = Contract(
@@ -43,20 +43,20 @@ class Webhook(HttpForwarder[WebhookSettings]):
         title="Webhook",
         aliases=("Webhooks",),
         documentation="https://datatracker.ietf.org/doc/html/draft-ietf-httpapi-idempotency-key-header",
-        kind=Kind.STORAGE,
+        category=Category.STORAGE,
         settings=WebhookSettings,
-        dedupe="Idempotency-Key",
-        dedupe_doubt="whether the endpoint heeds the key is its own matter",
+        dedupe_field="Idempotency-Key",
+        dedupe_caveat="the endpoint may ignore the key",
     )
 
     @property
     @override
     def limits(self) -> Limits:
-        """What the settings say."""
+        """Return the limits from the settings."""
         return Limits(self.settings.batch_size, self.settings.batch_bytes, self.settings.batch_bytes)
 
     @override
-    def request(self, items: Sequence[Item]) -> Request:
+    def build_request(self, items: Sequence[Delivery]) -> Request:
         payloads = [item.payload for item in items]
         body = orjson.dumps(payloads[0] if self.settings.batch_size == 1 else payloads)
         headers = {"Content-Type": "application/json", **self.settings.headers}

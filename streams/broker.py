@@ -8,8 +8,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, model_validator
+from pydantic import Field, SecretStr, model_validator
 
+from streams.settings import StrictModel
 from streams.topics import Topic
 
 READ_COMMITTED: dict[str, str] = {"isolation_level": "read_committed"}
@@ -20,34 +21,33 @@ class BrokerError(RuntimeError):
     """Kafka does not answer, or refuses; the message is one line for people."""
 
 
-class Broker(BaseModel):
+class Broker(StrictModel):
     """Where Kafka is and how to log in; the key `broker` of turnout.yaml."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    bootstrap: str = Field("127.0.0.1:9092", description="Addresses of brokers, host:port, separated by commas.")
-    security: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = Field(
-        "PLAINTEXT", description="Kafka's security protocol."
-    )
-    mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = Field("PLAIN", description="The SASL mechanism.")
-    username: str | None = Field(None, description="The SASL user.")
-    password: SecretStr | None = Field(None, description="The SASL password, from the environment.")
-    ca_file: Path | None = Field(None, description="Certificates to trust, PEM; by default the system's.")
-    cert_file: Path | None = Field(None, description="This client's certificate, PEM.")
-    key_file: Path | None = Field(None, description="The key of this client's certificate, PEM.")
-    idempotent: bool = Field(
-        True,
-        description="Idempotent produce, which keeps retries from repeating records. Off for the embedded broker only.",
-    )
-    session_timeout: float = Field(
-        30.0, ge=6, description="Seconds without a heartbeat until Kafka gives a worker's share away."
-    )
-    rebalance_timeout: float = Field(
-        60.0, ge=6, description="Seconds that workers have to finish when work is shared out anew."
-    )
-    compression: Literal["none", "gzip", "snappy", "lz4", "zstd"] = Field(
-        "zstd", description="Compression of records; aiokafka's lz4 costs ten times the CPU of zstd or snappy."
-    )
+    bootstrap: str = "127.0.0.1:9092"
+    """Addresses of brokers, host:port, separated by commas."""
+    security: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = "PLAINTEXT"
+    """Kafka's security protocol."""
+    mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = "PLAIN"
+    """The SASL mechanism."""
+    username: str | None = None
+    """The SASL user."""
+    password: SecretStr | None = None
+    """The SASL password, from the environment."""
+    ca_file: Path | None = None
+    """Certificates to trust, PEM; by default the system's."""
+    cert_file: Path | None = None
+    """This client's certificate, PEM."""
+    key_file: Path | None = None
+    """The key of this client's certificate, PEM."""
+    idempotent: bool = True
+    """Idempotent produce, which keeps retries from repeating records. Off for the embedded broker only."""
+    session_timeout: float = Field(30.0, ge=6)
+    """Seconds without a heartbeat until Kafka gives a worker's share away."""
+    rebalance_timeout: float = Field(60.0, ge=6)
+    """Seconds that workers have to finish when work is shared out anew."""
+    compression: Literal["none", "gzip", "snappy", "lz4", "zstd"] = "zstd"
+    """Compression of records; aiokafka's lz4 costs ten times the CPU of zstd or snappy."""
 
     @model_validator(mode="after")
     def _login_is_whole(self) -> Self:

@@ -10,10 +10,11 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Annotated, Any, Literal, NamedTuple, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from streams.consent_string import ConsentString, ConsentStringError
 from streams.events import Event
+from streams.settings import StrictModel
 
 Assumption = Literal["granted", "denied"]
 """What an event that says nothing of consent counts as."""
@@ -22,35 +23,24 @@ STRINGS = ("tcString", "tcfString")
 """Keys of `context.consent` under which a consent string is looked for: as its own API calls it, and as others do."""
 
 
-class Purposes(BaseModel):
+class Purposes(StrictModel):
     """What a consent string must permit for a category to count as granted."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    purposes: tuple[Annotated[int, Field(ge=1, le=24)], ...] = Field(
-        min_length=1, description="Purposes by the framework's numbers, all of which must be permitted."
-    )
-    vendors: tuple[Annotated[int, Field(ge=1, le=65535)], ...] = Field(
-        (), description="Vendors by the numbers of the global vendor list, for each of which they must be."
-    )
-    basis: Literal["consent", "legitimate_interest"] = Field(
-        "consent",
-        description="`legitimate_interest` permits what was not objected to as well, where the framework admits it.",
-    )
+    purposes: tuple[Annotated[int, Field(ge=1, le=24)], ...] = Field(min_length=1)
+    """Purposes by the framework's numbers, all of which must be permitted."""
+    vendors: tuple[Annotated[int, Field(ge=1, le=65535)], ...] = ()
+    """Vendors by the numbers of the global vendor list, for each of which they must be."""
+    basis: Literal["consent", "legitimate_interest"] = "consent"
+    """`legitimate_interest` permits what was not objected to as well, where the framework admits it."""
 
 
-class ConsentSettings(BaseModel):
+class ConsentSettings(StrictModel):
     """The key `consent` of turnout.yaml: what the signals say that name no categories."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    gpc_denies: tuple[str, ...] = Field(
-        ("advertising", "marketing", "targeting"),
-        description="Categories that Global Privacy Control (`Sec-GPC: 1`) denies, whatever else an event says.",
-    )
-    tcf: Mapping[str, Purposes] = Field(
-        default_factory=dict, description="Categories, each with what an IAB consent string must permit to grant it."
-    )
+    gpc_denies: tuple[str, ...] = ("advertising", "marketing", "targeting")
+    """Categories that Global Privacy Control (`Sec-GPC: 1`) denies, whatever else an event says."""
+    tcf: Mapping[str, Purposes] = Field(default_factory=dict)
+    """Categories, each with what an IAB consent string must permit to grant it."""
 
     def category(self, name: str) -> "Category":
         """A category that an integration wants."""

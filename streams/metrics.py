@@ -2,6 +2,13 @@
 
 from prometheus_client import Counter, Gauge, Histogram
 
+from streams.topics import Stage, outcomes_of
+
+
+def _names(stage: Stage) -> str:
+    return ", ".join(f"`{outcome}`" for outcome in outcomes_of(stage))
+
+
 COLLECTOR_ACCEPTED = Counter(
     "turnout_collector_accepted_events", "Events taken and confirmed by Kafka, by source.", ["source"]
 )
@@ -34,7 +41,7 @@ RECORDS_LOST = Counter(
 )
 ROUTER_OUTCOMES = Counter(
     "turnout_router_outcomes",
-    "What the router decided of events, by integration: `forwarded`, or the outcome.",
+    f"Decisions of the router by integration: `forwarded`, {_names(Stage.ROUTER)}.",
     ["integration", "outcome"],
 )
 ROUTER_LEFT_OUT = Counter(
@@ -45,7 +52,7 @@ ROUTER_LEFT_OUT = Counter(
 )
 DELIVERY_OUTCOMES = Counter(
     "turnout_delivery_outcomes",
-    "How deliveries ended, by integration and outcome: `delivered`, `dead`, `expired`, `filtered` in shadow mode.",
+    f"Outcomes of deliveries by integration: {_names(Stage.FORWARDER)}.",
     ["integration", "outcome"],
 )
 DELIVERY_SECONDS = Histogram(

@@ -27,7 +27,7 @@ from streams.topics import (
     QUARANTINED_REASON,
     VERSION_HEADER,
     DeadLetter,
-    Delivery,
+    DeliveryRecord,
     Origin,
     Outcome,
     RecordError,
@@ -79,7 +79,7 @@ class _Failed(NamedTuple):
 
     error: Exception
     integration: str
-    delivery: Delivery
+    delivery: DeliveryRecord
 
 
 class Router:
@@ -231,7 +231,7 @@ class Router:
                     if payload is DROP:
                         tally.add(integration, rule, Outcome.FILTERED, offset)
                         continue
-                    delivery = Delivery(
+                    delivery = DeliveryRecord(
                         delivery_id, rule, version, kind, name, at, received, source_name, origin, payload
                     )
                     if type(payload) is Failure:
@@ -293,7 +293,7 @@ class Router:
 
     def _bury(
         self,
-        delivery: Delivery,
+        delivery: DeliveryRecord,
         integration: str,
         key: bytes | None,
         reason: str,
@@ -322,10 +322,10 @@ class Router:
             )
 
 
-def _bare(facts: _Facts, delivery_id: str, rule: str, version: str) -> Delivery:
+def _bare(facts: _Facts, delivery_id: str, rule: str, version: str) -> DeliveryRecord:
     """Make a delivery without a payload."""
     _, kind, name, at, received, source, origin = facts
-    return Delivery(delivery_id, rule, version, kind, name, at, received, source, origin, {})
+    return DeliveryRecord(delivery_id, rule, version, kind, name, at, received, source, origin, {})
 
 
 def make_router(

@@ -8,9 +8,10 @@ from collections.abc import Collection
 from hashlib import sha256
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr
+from pydantic import SecretStr
 
 from streams.events import Event, Note
+from streams.settings import StrictModel
 from streams.steps import Held
 from streams.texts import comparable
 from streams.topics import SUPPRESSED_END, Outcome
@@ -24,21 +25,17 @@ IDS = ("userId", "anonymousId", "previousId")
 _HELD = Held(Outcome.SUPPRESSED)
 
 
-class SuppressionSettings(BaseModel):
+class SuppressionSettings(StrictModel):
     """The key `suppression` of turnout.yaml."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    file: Path | None = Field(
-        None,
-        description="A file with the id of a suppressed user a line, relative to the configuration folder; read again "
-        "when it is replaced.",
-    )
-    secret: SecretStr | None = Field(
-        None,
-        description="Keys the digests by which Kafka knows suppressed users, so that nobody finds them by trying ids. "
-        "Under another secret, those listed before are not known any more.",
-    )
+    file: Path | None = None
+    """A file with the id of a suppressed user a line, relative to the configuration folder; read again when it is
+    replaced.
+    """
+    secret: SecretStr | None = None
+    """Keys the digests by which Kafka knows suppressed users, so that nobody finds them by trying ids. Under another
+    secret, those listed before are not known any more.
+    """
 
 
 class SuppressedUsers:

@@ -8,7 +8,7 @@ that is newer than itself.
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import orjson
 
@@ -206,7 +206,7 @@ def _origin(value: Any) -> Origin:
     return Origin(topic, partition, offset)
 
 
-class Delivery(NamedTuple):
+class DeliveryRecord(NamedTuple):
     """A record of a forward topic: one event as one integration wants it.
 
     `id` is the messageId, with `:rule` behind it where several rules of a file may match; `rules` the version of the
@@ -245,7 +245,7 @@ class Delivery(NamedTuple):
         return orjson.dumps(self.data())
 
     @classmethod
-    def decode(cls, value: bytes | None) -> "Delivery":
+    def decode(cls, value: bytes | None) -> "DeliveryRecord":
         """The delivery in a record's value; raises RecordError."""
         data = _decode(value)
         try:
@@ -310,19 +310,50 @@ class Retried(NamedTuple):
             raise RecordError(f"a retried delivery lacks a header: {error}") from error
 
 
-class Outcome(StrEnum):
-    """What may become of an event for an integration: exactly one of these for each rule that took it."""
+class Stage(StrEnum):
+    """The worker that records an outcome."""
 
-    DELIVERED = "delivered"
-    FILTERED = "filtered"
-    OPTED_OUT = "opted_out"
-    CONSENT = "consent"
-    SAMPLED = "sampled"
-    SUPPRESSED = "suppressed"
-    DUPLICATE = "duplicate"
-    QUARANTINED = "quarantined"
-    EXPIRED = "expired"
-    DEAD = "dead"
+    ROUTER = "router"
+    FORWARDER = "forwarder"
+
+
+class Outcome(StrEnum):
+    """The outcome of an event for an integration: exactly one for each rule that matched.
+
+    `stages` are the workers that record it, `meaning` explains it to users, and `colour` is its colour in terminals.
+    """
+
+    stages: tuple[Stage, ...]
+    meaning: str
+    colour: str
+
+    DELIVERED = "delivered", (Stage.FORWARDER,), "the vendor accepted it", "green"
+    FILTERED = "filtered", (Stage.ROUTER, Stage.FORWARDER), "a rule drops it, or the integration is in shadow mode"
+    OPTED_OUT = "opted_out", (Stage.ROUTER,), "the event's `integrations` exclude the vendor"
+    CONSENT = "consent", (Stage.ROUTER,), "the required consent is not given"
+    SAMPLED = "sampled", (Stage.ROUTER,), "it is not in the sample"
+    SUPPRESSED = "suppressed", (Stage.ROUTER,), "its user is suppressed"
+    DUPLICATE = "duplicate", (Stage.ROUTER,), "its messageId was seen before"
+    QUARANTINED = "quarantined", (Stage.ROUTER,), "it violates the source's tracking plan"
+    EXPIRED = "expired", (Stage.FORWARDER,), "it is older than the vendor or `max_age` allows", "red"
+    DEAD = "dead", (Stage.ROUTER, Stage.FORWARDER), "it cannot be mapped or delivered", "red"
+
+    def __new__(cls, value: str, stages: tuple[Stage, ...], meaning: str, colour: str = "yellow") -> Self:
+        """Make a text with the facts about it."""
+        outcome = str.__new__(cls, value)
+        outcome._value_ = value
+        outcome.stages, outcome.meaning, outcome.colour = stages, meaning, colour
+        return outcome
+
+
+def find_outcome(name: str) -> Outcome | None:
+    """Return the outcome with this name, or None for `forwarded` and the like."""
+    return next((outcome for outcome in Outcome if outcome == name), None)
+
+
+def outcomes_of(stage: Stage) -> list[Outcome]:
+    """Return the outcomes that a worker records."""
+    return [outcome for outcome in Outcome if stage in outcome.stages]
 
 
 FORWARDED = "forwarded"
@@ -330,13 +361,6 @@ FORWARDED = "forwarded"
 
 NOTED = "noted"
 """No outcome: a remark on an event, which stands by name with neither integration nor rule."""
-
-
-class Stage(StrEnum):
-    """Who wrote an outcome record."""
-
-    ROUTER = "router"
-    FORWARDER = "forwarder"
 
 
 class Span(NamedTuple):

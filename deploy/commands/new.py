@@ -73,6 +73,8 @@ def integration(name: str, kind: str, folder: Path) -> None:
             file.write(integration_file(name, registry.find(kind)))
     except FileExistsError:
         raise Failed(f"{path} is there already") from None
+    except registry.UnknownForwarderError as error:
+        raise Failed(str(error)) from error
     except OSError as error:
         raise Failed(f"cannot write {error.filename}: {error.strerror}") from error
     echo(f"wrote {path}; see what is missing with: turnout check {folder}")

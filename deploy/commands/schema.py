@@ -14,5 +14,10 @@ def schema(kind: str) -> None:
     the line that names it.
     """
     from deploy.config.schema import SCHEMAS
+    from deploy.failures import Failed
+    from forwarders.registry import UnknownForwarderError
 
-    echo_json(SCHEMAS[kind]())
+    try:
+        echo_json(SCHEMAS[kind]())
+    except UnknownForwarderError as error:
+        raise Failed(str(error)) from error

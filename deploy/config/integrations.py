@@ -105,7 +105,7 @@ class IntegrationReader:
 
     def _check_libraries(self, document: Document, forwarder: type[Forwarder[Any]], settings: object) -> None:
         """Warn only: the collector, the router and `check` run on machines without them."""
-        missing = find_missing(forwarder.libraries(settings if isinstance(settings, dict) else {}))
+        missing = find_missing(forwarder.required_modules(settings if isinstance(settings, dict) else {}))
         if missing:
             module, hint = missing
             message = f"{forwarder.contract.name} needs {module}, which is not installed here"

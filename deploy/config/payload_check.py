@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from deploy.config.mistakes import hint_at
 from deploy.config.shape_check import ShapeCheck, entry_of, find_reads
-from forwarders.contract import Contract, Kind
+from forwarders.contract import Category, Contract
 from streams.events import SPEC
 from transforms import RuleError
 from transforms.codegen.rule_index import derive_selector
@@ -50,7 +50,7 @@ def check_payload(rules: Rules, contract: Contract) -> Findings:
 class _Checker:
     def __init__(self, contract: Contract) -> None:
         self._contract = contract
-        self._advertising = contract.kind is Kind.ADVERTISING
+        self._advertising = contract.category is Category.ADVERTISING
         self.shape = ShapeCheck(contract.title)
         self.unknown: dict[Location, RuleError | None] = {}
         """The warning about each path; None where one of the rules that share it takes events that have it."""

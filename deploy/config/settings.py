@@ -25,50 +25,48 @@ class TurnoutSettings(BaseSettings):
     `TURNOUT_PREFIX` in the environment stands for `prefix`, `TURNOUT_BROKER__BOOTSTRAP` for `bootstrap` in `broker`.
     """
 
-    model_config = SettingsConfigDict(env_prefix=PREFIX, env_nested_delimiter=DELIMITER, extra="forbid", frozen=True)
+    model_config = SettingsConfigDict(
+        extra="forbid",
+        frozen=True,
+        use_attribute_docstrings=True,
+        env_prefix=PREFIX,
+        env_nested_delimiter=DELIMITER,
+    )
 
-    prefix: str = Field(
-        "turnout",
-        pattern=r"^[a-z0-9][a-z0-9_-]{0,63}$",
-        description="Begins the names of all topics, groups and clients, so that environments can share a Kafka.",
-    )
-    embedded: bool = Field(
-        False,
-        description="Have `turnout up` start a broker at `broker.bootstrap`, which keeps its data in memory only. "
-        "It sets the broker's `idempotent`, `session_timeout` and `rebalance_timeout`.",
-    )
-    broker: Broker = Field(default_factory=Broker, description="Where Kafka is, and how to log in.")
-    partitions: int = Field(12, ge=1, le=1000, description="Partitions of each topic: the most workers of a kind.")
-    replication: int = Field(3, ge=1, le=32, description="Copies that Kafka keeps of each topic.")
-    retention_days: int = Field(
-        7, ge=1, description="Days that topics keep events; dead letters and rejected events stay four times as long."
-    )
-    default_source: str | None = Field(
-        None, description="Source of records in the events topic that name neither a source nor a write key."
-    )
-    collector: CollectorSettings = Field(default_factory=CollectorSettings, description="The HTTP entrance.")
-    consent: ConsentSettings = Field(
-        default_factory=ConsentSettings, description="What the signals of consent say that name no categories."
-    )
-    suppression: SuppressionSettings = Field(
-        default_factory=SuppressionSettings, description="Users that nothing is forwarded for."
-    )
-    router: RouterSettings = Field(default_factory=RouterSettings, description="From events to deliveries.")
-    grace: float = Field(25.0, ge=3, description="Seconds that a process may take to stop in order.")
-    metrics_port: int | None = Field(
-        None,
-        ge=0,
-        le=65533,
-        description="Port where a collector serves its metrics; a router takes the next one, a forwarder the one "
-        "after. 0 takes free ones, which the log names. By default there are none.",
-    )
-    metrics_host: str = Field("0.0.0.0", description="Address to serve metrics on; the default is every interface.")
-    simulator_port: int | None = Field(
-        None,
-        ge=1,
-        le=65535,
-        description="Port where `turnout up` starts a simulator of the vendors; by default it starts none.",
-    )
+    prefix: str = Field("turnout", pattern=r"^[a-z0-9][a-z0-9_-]{0,63}$")
+    """Begins the names of all topics, groups and clients, so that environments can share a Kafka."""
+    embedded: bool = False
+    """Have `turnout up` start a broker at `broker.bootstrap`, which keeps its data in memory only. It sets the broker's
+    `idempotent`, `session_timeout` and `rebalance_timeout`.
+    """
+    broker: Broker = Field(default_factory=Broker)
+    """Where Kafka is, and how to log in."""
+    partitions: int = Field(12, ge=1, le=1000)
+    """Partitions of each topic: the most workers of a kind."""
+    replication: int = Field(3, ge=1, le=32)
+    """Copies that Kafka keeps of each topic."""
+    retention_days: int = Field(7, ge=1)
+    """Days that topics keep events; dead letters and rejected events stay four times as long."""
+    default_source: str | None = None
+    """Source of records in the events topic that name neither a source nor a write key."""
+    collector: CollectorSettings = Field(default_factory=CollectorSettings)
+    """The HTTP entrance."""
+    consent: ConsentSettings = Field(default_factory=ConsentSettings)
+    """What the signals of consent say that name no categories."""
+    suppression: SuppressionSettings = Field(default_factory=SuppressionSettings)
+    """Users that nothing is forwarded for."""
+    router: RouterSettings = Field(default_factory=RouterSettings)
+    """From events to deliveries."""
+    grace: float = Field(25.0, ge=3)
+    """Seconds that a process may take to stop in order."""
+    metrics_port: int | None = Field(None, ge=0, le=65533)
+    """Port where a collector serves its metrics; a router takes the next one, a forwarder the one after. 0 takes free
+    ones, which the log names. By default there are none.
+    """
+    metrics_host: str = "0.0.0.0"
+    """Address to serve metrics on; the default is every interface."""
+    simulator_port: int | None = Field(None, ge=1, le=65535)
+    """Port where `turnout up` starts a simulator of the vendors; by default it starts none."""
 
     @field_validator("broker")
     @classmethod

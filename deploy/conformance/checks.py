@@ -1,4 +1,4 @@
-"""The checks: each yields what is missing or wrong with a forwarder, in a line or more, and nothing if it holds."""
+"""The conformance checks. Each yields a message per problem of a forwarder, and nothing if it passes."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -13,12 +13,12 @@ from pydantic import BaseModel, SecretStr, ValidationError
 from deploy.conformance.golden import Case, Golden, shown
 from forwarders import contract
 from forwarders.contract import (
-    Answer,
+    Delivery,
     Forwarder,
     HttpForwarder,
-    Item,
     Payload,
     Request,
+    Response,
     Result,
     Settings,
     WriterForwarder,
@@ -29,129 +29,131 @@ Check = Callable[[Golden], Iterator[str]]
 
 RESULTS: Final = get_args(contract.Result)
 SECRET: Final = "s3cret"  # noqa: S105
-"""What descriptions write for a secret."""
+"""The value that descriptions use for secrets."""
 
 
-def contract_is_whole(golden: Golden) -> Iterator[str]:
-    """The contract has the entry point's name, says where the vendor documents itself, and its limits agree."""
+def contract_is_complete(golden: Golden) -> Iterator[str]:
+    """The contract has the entry point's name, a link to the vendor's documentation, and consistent limits."""
     facts = golden.forwarder.contract
     if facts.name != golden.name:
         yield f"contract.name is {facts.name!r}, the entry point's name is {golden.name!r}"
     if not facts.title:
         yield "contract.title is empty"
     if not facts.documentation.startswith("https://"):
-        yield "contract.documentation is no https:// link"
+        yield "contract.documentation must be an https:// link"
     if not issubclass(facts.settings, Settings):
-        yield "contract.settings is no Settings"
+        yield "contract.settings must be a subclass of Settings"
     if facts.payload is not None and not issubclass(facts.payload, Payload):
-        yield "contract.payload is no Payload"
+        yield "contract.payload must be a subclass of Payload"
     if not 1 <= facts.limits.item_bytes <= facts.limits.bytes or facts.limits.items < 1:
-        yield "contract.limits: at least one item fits, and an item is no larger than a request"
-    if facts.validation is not None and facts.validation not in facts.settings.model_fields:
-        yield f"contract.validation names no setting: {facts.validation!r}"
+        yield "contract.limits: items must be at least 1, and item_bytes at most bytes"
+    if facts.validation_setting is not None and facts.validation_setting not in facts.settings.model_fields:
+        yield f"contract.validation_setting: there is no setting {facts.validation_setting!r}"
     if golden.forwarder.__doc__ in (None, Forwarder.__doc__, HttpForwarder.__doc__, WriterForwarder.__doc__):
         yield "the forwarder's class has no docstring"
 
 
 def settings_are_accepted(golden: Golden) -> Iterator[str]:
-    """The settings that the description accepts make a forwarder."""
-    for number, settings in enumerate((golden.description["settings"], *golden.description.get("accepted", ())), 1):
+    """The description's valid settings are accepted."""
+    several = (golden.description["settings"], *golden.description.get("valid_settings", ()))
+    for number, settings in enumerate(several, 1):
         try:
             golden.make_from(settings)
         except ValidationError as error:
-            yield f"accepted, {number}: {error}"
+            yield f"valid_settings, {number}: {error}"
 
 
-def settings_are_refused(golden: Golden) -> Iterator[str]:
-    """Wrong settings, and unknown ones, are refused with a message that says why and quotes no value."""
+def settings_are_rejected(golden: Golden) -> Iterator[str]:
+    """Invalid and unknown settings are rejected with the expected error, which quotes no secret."""
     model = golden.forwarder.contract.settings
-    unknown = {"settings": {**golden.description["settings"], "no_such_setting": 1}, "says": "Extra inputs"}
-    for number, row in enumerate((*golden.description.get("refused", ()), unknown), 1):
-        yield from (f"refused, {number}: {line}" for line in _refusal(model, row["settings"], row["says"]))
+    unknown = {"settings": {**golden.description["settings"], "no_such_setting": 1}, "error": "Extra inputs"}
+    for number, row in enumerate((*golden.description.get("invalid_settings", ()), unknown), 1):
+        yield from (f"invalid_settings, {number}: {line}" for line in _refusal(model, row["settings"], row["error"]))
 
 
 def settings_are_described(golden: Golden) -> Iterator[str]:
-    """Every setting has the text that the documentation shows for it."""
+    """Every setting has a docstring, which is its description in the documentation."""
     for name in _undescribed(golden.forwarder.contract.settings):
         yield f"{name} has no docstring below it"
 
 
 def secrets_are_masked(golden: Golden) -> Iterator[str]:
-    """No secret of the settings shows in the text of the settings, nor in that of a request."""
+    """The repr of settings and requests shows no secret."""
     forwarder = golden.make()
     shown_text = f"{forwarder.settings!r} {forwarder.settings} {forwarder.settings.model_dump_json()}"
     if isinstance(forwarder, HttpForwarder):
-        shown_text += "".join(repr(forwarder.request([delivery])) for delivery in golden.deliveries()[:1])
+        shown_text += "".join(repr(forwarder.build_request([delivery])) for delivery in golden.deliveries()[:1])
     for secret in {SECRET, *_secrets(forwarder.settings)}:
         if secret in shown_text or quote_plus(secret) in shown_text:
-            yield "a secret shows in a repr: is it a SecretStr?"
+            yield "a repr shows a secret: declare it as SecretStr"
 
 
 def preset_has_rules(golden: Golden) -> Iterator[str]:
-    """The preset is there, reads without a mistake, and has a rule."""
+    """The preset exists, is valid, and has at least one rule."""
     if not golden.preset.names:
-        yield "the preset has no rule"
+        yield "the preset has no rules"
 
 
 def payloads_fit_the_model(golden: Golden) -> Iterator[str]:
-    """What the preset makes of the usual events is what the payload model takes."""
+    """The payloads that the preset makes of the usual events are valid."""
     deliveries = golden.deliveries()
     if not deliveries:
-        yield "the preset sends nothing of the usual events"
+        yield "the preset sends none of the usual events"
     forwarder = golden.make()
     for delivery in deliveries:
-        if complaint := forwarder.complaint(delivery.payload):
-            yield f"{delivery.event or delivery.type}: {complaint}"
+        if error := forwarder.validate(delivery.payload):
+            yield f"{delivery.event or delivery.type}: {error}"
 
 
-def payloads_are_refused(golden: Golden) -> Iterator[str]:
-    """A payload that the vendor would refuse or lose is refused before it is sent."""
+def payloads_are_rejected(golden: Golden) -> Iterator[str]:
+    """The description's invalid payloads are rejected with the expected error."""
     model = golden.forwarder.contract.payload
-    rows = golden.description.get("refused_payloads", ())
+    rows = golden.description.get("invalid_payloads", ())
     if model is None:
         if rows:
-            yield "there are refused_payloads, and no payload model"
+            yield "invalid_payloads: the contract has no payload model"
         return
     for number, row in enumerate(rows, 1):
-        yield from (f"refused_payloads, {number}: {line}" for line in _refusal(model, row["payload"], row["says"]))
+        yield from (f"invalid_payloads, {number}: {line}" for line in _refusal(model, row["payload"], row["error"]))
 
 
 def full_batch_keeps_the_limits(golden: Golden) -> Iterator[str]:
-    """A request with as much as the contract allows is no larger than `most`, what the vendor documents."""
+    """The largest request that the contract allows is within `vendor_limits`, which the vendor documents."""
     forwarder = golden.make()
     if not isinstance(forwarder, HttpForwarder):
         return
-    most = golden.description.get("most")
-    if not isinstance(most, dict) or not {"items", "bytes"} <= most.keys():
-        yield "most: write the vendor's own limits, {items: …, bytes: …}"
+    vendor = golden.description.get("vendor_limits")
+    if not isinstance(vendor, dict) or not {"items", "bytes"} <= vendor.keys():
+        yield "vendor_limits: write the limits that the vendor documents, {items: …, bytes: …}"
         return
     limits = forwarder.limits
-    if limits.items > most["items"]:
-        yield f"the contract allows {limits.items} items, the vendor {most['items']}"
+    if limits.items > vendor["items"]:
+        yield f"the contract allows {limits.items} items, the vendor {vendor['items']}"
     for delivery in golden.deliveries():
         count = max(1, min(limits.items, limits.bytes // len(orjson.dumps(delivery.payload))))
-        size = len(_encoded(forwarder.request([delivery] * count)))
-        if size > most["bytes"]:
-            yield f"{count} times {delivery.event or delivery.type} makes {size} bytes, more than {most['bytes']}"
+        size = len(_encoded(forwarder.build_request([delivery] * count)))
+        if size > vendor["bytes"]:
+            name = delivery.event or delivery.type
+            yield f"a request with {count} deliveries of {name} has {size} bytes, more than {vendor['bytes']}"
 
 
-def groups_are_stable(golden: Golden) -> Iterator[str]:
-    """Equal payloads are of one group, which can be hashed."""
+def group_keys_are_stable(golden: Golden) -> Iterator[str]:
+    """Equal payloads have the same group key, and it is hashable."""
     forwarder = golden.make()
     for delivery in golden.deliveries() if isinstance(forwarder, HttpForwarder) else ():
         assert isinstance(forwarder, HttpForwarder)
         again = orjson.loads(orjson.dumps(delivery.payload))
-        if hash(forwarder.group(delivery.payload)) != hash(forwarder.group(again)):
-            yield f"{delivery.event or delivery.type}: equal payloads have two groups"
+        if hash(forwarder.group_key(delivery.payload)) != hash(forwarder.group_key(again)):
+            yield f"{delivery.event or delivery.type}: equal payloads have different group keys"
 
 
 def requests_are_pure(golden: Golden) -> Iterator[str]:
-    """The same deliveries give the same request on every attempt, and stay as they were."""
+    """The same deliveries give the same request on every attempt, and are not modified."""
     for delivery in golden.deliveries():
         before, forwarders = orjson.dumps(delivery.payload), (golden.make(), golden.make())
         if not isinstance(forwarders[0], HttpForwarder):
             return
-        first, second = (each.request([delivery]) for each in forwarders if isinstance(each, HttpForwarder))
+        first, second = (each.build_request([delivery]) for each in forwarders if isinstance(each, HttpForwarder))
         name = delivery.event or delivery.type
         if (first.method, first.url, first.headers, _encoded(first)) != (
             second.method,
@@ -159,41 +161,43 @@ def requests_are_pure(golden: Golden) -> Iterator[str]:
             second.headers,
             _encoded(second),
         ):
-            yield f"{name}: two attempts are two different requests"
+            yield f"{name}: two attempts build different requests"
         if orjson.dumps(delivery.payload) != before:
-            yield f"{name}: request() changed the payload"
+            yield f"{name}: build_request() changed the payload"
 
 
-def hosts_are_the_settings_own(golden: Golden) -> Iterator[str]:
-    """Whatever a payload says, its request goes to where the settings say."""
+def payload_cannot_change_host(golden: Golden) -> Iterator[str]:
+    """No value of a payload changes the host that the request is sent to."""
     forwarder = golden.make()
     for delivery in golden.deliveries() if isinstance(forwarder, HttpForwarder) else ():
         assert isinstance(forwarder, HttpForwarder)
         elsewhere = replace(delivery, payload=_everywhere(delivery.payload, "@elsewhere.example/#"))
         with suppress(KeyError, ValueError, TypeError):  # where rules could make no such payload
-            hosts = [urlsplit(forwarder.request([each]).url).netloc for each in (delivery, elsewhere)]
+            hosts = [urlsplit(forwarder.build_request([each]).url).netloc for each in (delivery, elsewhere)]
             if len(set(hosts)) > 1:
-                yield f"{delivery.event or delivery.type}: a value of the payload decides where the request goes"
+                yield f"{delivery.event or delivery.type}: a value of the payload changes the host of the request"
 
 
-def answers_are_read(golden: Golden) -> Iterator[str]:
-    """Each documented answer is read as what it means, one result a delivery; the usual answers are among them."""
+def responses_are_parsed(golden: Golden) -> Iterator[str]:
+    """Each documented response gives the expected results; a success and a temporary failure are among them."""
     if not issubclass(golden.forwarder, HttpForwarder):
         return
-    rows = golden.description.get("answers", ())
+    rows = golden.description.get("responses", ())
     for number, row in enumerate(rows, 1):
         wanted = row["result"] if isinstance(row["result"], list) else [row["result"]] * row.get("items", 2)
+        for old in {name for each in wanted if (name := str(each).split("(")[0]) in contract.RENAMED}:
+            yield f"responses, {number}: {old} was renamed to {contract.RENAMED[old]}"
         results = _read(golden, row, len(wanted))
         if [repr(result) for result in results] != wanted:
-            yield f"answers, {number}: wanted {wanted}, read {results}"
+            yield f"responses, {number}: expected {wanted}, got {results}"
     found = {word for row in rows for word in str(row["result"]).replace("[", "").split("(")[:1]}
     for result in ("Delivered", "Retry"):
         if result not in found:
-            yield f"answers: none is read as {result}"
+            yield f"responses: add a response that gives {result}"
 
 
-def any_answer_is_read(golden: Golden) -> Iterator[str]:
-    """Whatever a vendor or what stands before it answers, there is one result a delivery."""
+def any_response_is_parsed(golden: Golden) -> Iterator[str]:
+    """Any response, also one from a proxy, gives one result per delivery."""
     if not issubclass(golden.forwarder, HttpForwarder) or not golden.deliveries():
         return
     with extra("conformance"):
@@ -205,30 +209,30 @@ def any_answer_is_read(golden: Golden) -> Iterator[str]:
     data = st.recursive(
         leaves, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(keys, inner, max_size=4), max_leaves=8
     )
-    several = (golden.description["settings"], *golden.description.get("accepted", ()))
+    several = (golden.description["settings"], *golden.description.get("valid_settings", ()))
     made = [golden.make_from(each) for each in several]
     quick = settings(max_examples=40, deadline=None, database=None, suppress_health_check=list(HealthCheck))
 
     @quick
     @given(st.integers(100, 599), st.binary(max_size=40) | data.map(orjson.dumps), st.integers(1, 4))
-    def read(status: int, body: bytes, count: int) -> None:
+    def parse(status: int, body: bytes, count: int) -> None:
         items = (golden.deliveries() * count)[:count]
         for forwarder in made:
             assert isinstance(forwarder, HttpForwarder)
-            results = forwarder.read(Answer(status, {}, body), items)
+            results = forwarder.parse_response(Response(status, {}, body), items)
             assert len(results) == len(items), f"{len(results)} results for {len(items)} deliveries"
             assert all(isinstance(result, RESULTS) for result in results), f"{results}"
 
     try:
-        read()
-    except Exception as error:  # noqa: BLE001  # whatever read() raised, with the answer that hypothesis notes
+        parse()
+    except Exception as error:  # noqa: BLE001  # whatever it raised, with the response that hypothesis notes
         notes = " ".join(getattr(error, "__notes__", ()))
-        yield f"read() fails: {type(error).__name__}: {error} {notes}"
+        yield f"parse_response() fails: {type(error).__name__}: {error} {notes}"
 
 
 def poison_is_found(golden: Golden) -> Iterator[str]:
-    """Of 16 deliveries with one that the vendor refuses, halving finds it in at most 9 requests; the others go in."""
-    rows = golden.description.get("answers", ())
+    """Bisection finds one invalid delivery among 16 in at most 9 requests, and delivers the others."""
+    rows = golden.description.get("responses", ())
     whole = next((row for row in rows if row["result"] == "Split()" and row["status"] in (400, 422)), None)
     alone = next((row for row in rows if row.get("items") == 1 and whole and row["status"] == whole["status"]), None)
     if whole is None or alone is None or golden.forwarder.contract.limits.items < 2:
@@ -237,13 +241,13 @@ def poison_is_found(golden: Golden) -> Iterator[str]:
     for bad in (0, 7, 15):
         requests, dead, delivered = _halve(golden, items, bad, whole, alone)
         if requests > 9 or dead != [bad] or len(delivered) != 15:
-            yield f"a bad delivery at {bad}: {requests} requests, dead {dead}, delivered {delivered}"
+            yield f"an invalid delivery at {bad}: {requests} requests, dead {dead}, delivered {delivered}"
 
 
 def _halve(
-    golden: Golden, items: Sequence[Item], bad: int, whole: Mapping[str, Any], alone: Mapping[str, Any]
+    golden: Golden, items: Sequence[Delivery], bad: int, whole: Mapping[str, Any], alone: Mapping[str, Any]
 ) -> tuple[int, list[int], list[int]]:
-    """What delivery does, against a vendor that refuses any request with the bad one in it."""
+    """Bisect like delivery does, against a vendor that rejects any request with the invalid delivery."""
     requests = 0
     dead: list[int] = []
     delivered: list[int] = []
@@ -255,7 +259,11 @@ def _halve(
             delivered += batch
             continue
         results = _read(golden, alone if len(batch) == 1 else whole, len(batch))
-        dead += [number for number, result in zip(batch, results, strict=True) if isinstance(result, contract.Dead)]
+        dead += [
+            number
+            for number, result in zip(batch, results, strict=True)
+            if isinstance(result, contract.PermanentFailure)
+        ]
         if len(batch) > 1:
             middle = len(batch) // 2
             waiting += [batch[:middle], batch[middle:]]
@@ -263,14 +271,14 @@ def _halve(
 
 
 def writes_are_previewed(golden: Golden) -> Iterator[str]:
-    """A writer shows beforehand what it would write."""
+    """A writer can show what it would write."""
     forwarder = golden.make()
     if isinstance(forwarder, WriterForwarder) and forwarder.preview(golden.deliveries()[:1]).method != "WRITE":
-        yield "the preview's method is not WRITE"
+        yield "the method of preview() is not WRITE"
 
 
 def usual_events_are_covered(golden: Golden) -> Iterator[str]:
-    """Every usual event has its outcome written down, in all its variants."""
+    """Every variant of every usual event has an expected outcome."""
     written = {(case.path.stem, case.variant) for case in golden.cases}
     for name, variant in golden.usual():
         if (name, variant) not in written:
@@ -278,20 +286,20 @@ def usual_events_are_covered(golden: Golden) -> Iterator[str]:
 
 
 CHECKS: Final[tuple[Check, ...]] = (
-    contract_is_whole,
+    contract_is_complete,
     settings_are_accepted,
-    settings_are_refused,
+    settings_are_rejected,
     settings_are_described,
     secrets_are_masked,
     preset_has_rules,
     payloads_fit_the_model,
-    payloads_are_refused,
+    payloads_are_rejected,
     full_batch_keeps_the_limits,
-    groups_are_stable,
+    group_keys_are_stable,
     requests_are_pure,
-    hosts_are_the_settings_own,
-    answers_are_read,
-    any_answer_is_read,
+    payload_cannot_change_host,
+    responses_are_parsed,
+    any_response_is_parsed,
     poison_is_found,
     writes_are_previewed,
     usual_events_are_covered,
@@ -299,28 +307,28 @@ CHECKS: Final[tuple[Check, ...]] = (
 
 
 def check_case(golden: Golden, case: Case) -> Iterator[str]:
-    """The event becomes the rule, payload and request that are written down, to the letter."""
+    """The event gives exactly the expected rule, payload and request."""
     made = {**case.given, **golden.outcome(case.event, **case.given.get("settings", {}))}
     if made != case.written:
         name = f"{case.path.name}, {case.variant}"
         before, after = shown(case.written).splitlines(), shown(made).splitlines()
-        yield "\n".join(unified_diff(before, after, f"{name}: written", f"{name}: made", lineterm="", n=2))
+        yield "\n".join(unified_diff(before, after, f"{name}: expected", f"{name}: actual", lineterm="", n=2))
 
 
-def _refusal(model: type[BaseModel], data: Any, says: str) -> Iterator[str]:
+def _refusal(model: type[BaseModel], data: Any, message: str) -> Iterator[str]:
     try:
         model.model_validate(data)
     except ValidationError as error:
-        if says not in str(error):
-            yield f"says {str(error)!r}, and not {says!r}"
+        if message not in str(error):
+            yield f"the error is {str(error)!r}, expected {message!r}"
         if SECRET in str(error):
-            yield "the message quotes a secret"
+            yield "the error quotes a secret"
     else:
-        yield "was taken"
+        yield "was accepted"
 
 
 def _undescribed(model: type[BaseModel]) -> Iterator[str]:
-    """The fields of a model, and of those within it, that say nothing of themselves."""
+    """Yield the fields of a model and its nested models that have no description."""
     for field, facts in model.model_fields.items():
         if field != "type" and not facts.description:
             yield f"{model.__name__}.{field}"
@@ -338,7 +346,7 @@ def _secrets(model: BaseModel) -> Iterator[str]:
 
 
 def _everywhere(data: Any, text: str) -> Any:
-    """The same data with this text in place of every text."""
+    """Return the data with every text replaced."""
     if isinstance(data, Mapping):
         return {key: _everywhere(value, text) for key, value in data.items()}
     if isinstance(data, list):
@@ -356,4 +364,4 @@ def _read(golden: Golden, row: Mapping[str, Any], count: int) -> Sequence[Result
     body = row.get("body", b"")
     content = body if isinstance(body, bytes) else body.encode() if isinstance(body, str) else orjson.dumps(body)
     items = (golden.deliveries() * count)[:count]
-    return forwarder.read(Answer(row["status"], row.get("headers", {}), content), items)
+    return forwarder.parse_response(Response(row["status"], row.get("headers", {}), content), items)

@@ -1,9 +1,9 @@
-"""Golden requests: what a forwarder's preset and `request` make of the usual events.
+"""Golden requests: the requests that a forwarder builds from the usual events with its preset.
 
-A forwarder's folder has its name. In it, `forwarder.yaml` describes the forwarder (settings that are accepted and
-refused, payloads that are refused, answers and what they mean), and a file for each usual event, `NAME.yaml`, has the
-outcome of its variants. An outcome may bring an event or settings of its own. `events.yaml`, beside this module, has
-the usual events.
+A forwarder's folder has the forwarder's name. Its file `forwarder.yaml` lists valid and invalid settings, invalid
+payloads, and responses with their results. One file per usual event, `NAME.yaml`, contains the expected outcome of each
+variant of the event, and may override the event or the settings. The usual events are in `events.yaml` beside this
+module.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -11,19 +11,37 @@ from copy import deepcopy
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NoReturn
 
 import yaml
 
 from forwarders import registry
-from forwarders.contract import Forwarder, HttpForwarder, Item, WriterForwarder
+from forwarders.contract import Delivery, Forwarder, HttpForwarder, WriterForwarder
 from streams.events import normalize
 from transforms import DROP, Failure, RuleError, Rules, read_rules
 from transforms.documents import Document
 
 DESCRIPTION: Final = "forwarder.yaml"
-KEYS: Final = ("settings", "accepted", "refused", "events", "most", "refused_payloads", "answers")
-"""What a description may hold."""
+KEYS: Final = (
+    "settings",
+    "valid_settings",
+    "invalid_settings",
+    "events",
+    "vendor_limits",
+    "invalid_payloads",
+    "responses",
+)
+"""The keys of a description."""
+
+RENAMED_KEYS: Final[Mapping[str, str]] = {
+    "accepted": "valid_settings",
+    "answers": "responses",
+    "most": "vendor_limits",
+    "refused": "invalid_settings",
+    "refused_payloads": "invalid_payloads",
+    "says": "error",
+}
+"""Old keys of a description and of its rows, and the keys that replace them."""
 
 EVENTS: Final[Mapping[str, Mapping[str, Any]]] = Document.read(Path(__file__).parent / "events.yaml").data
 """The usual events, each in the variants `smallest` and `everything`."""
@@ -31,7 +49,7 @@ EVENTS: Final[Mapping[str, Mapping[str, Any]]] = Document.read(Path(__file__).pa
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """One outcome that is written down, and the event that it is of."""
+    """One expected outcome, and its event."""
 
     path: Path
     variant: str
@@ -40,17 +58,17 @@ class Case:
 
     @property
     def given(self) -> dict[str, Any]:
-        """What the file itself brings: an event, settings."""
+        """Return the event and the settings that the file overrides."""
         return {key: self.written[key] for key in ("settings", "event") if key in self.written}
 
     @property
     def name(self) -> str:
-        """As in `order-completed-smallest`."""
+        """Return the name of the case, such as `order-completed-smallest`."""
         return f"{self.path.stem}-{self.variant}"
 
 
 class Golden:
-    """The folder of one forwarder; what is wrong with a file is a RuleError."""
+    """The folder of one forwarder. Raises RuleError for mistakes in its files."""
 
     def __init__(self, folder: Path, forwarder: type[Forwarder[Any]] | None = None) -> None:
         self.folder, self.name = folder, folder.name
@@ -58,19 +76,31 @@ class Golden:
 
     @cached_property
     def description(self) -> Mapping[str, Any]:
-        """What `forwarder.yaml` says."""
+        """Return the content of `forwarder.yaml`; raises RuleError."""
         document = Document.read(self.folder / DESCRIPTION)
         data = document.data
         if not isinstance(data, dict) or not isinstance(data.get("settings"), dict):
             raise document.error("settings: a mapping of settings that make a forwarder is missing")
         for key in data:
             if key not in KEYS:
-                raise document.error(f"unknown key {key!r}", f"there are: {', '.join(KEYS)}", at=(key,))
+                self._refuse_key(document, key)
+        for key in ("invalid_settings", "invalid_payloads"):
+            for index, row in enumerate(data.get(key) or ()):
+                if "says" in row:
+                    self._refuse_key(document, key, index, "says")
         return data
+
+    @staticmethod
+    def _refuse_key(document: Document, *keys: str | int) -> NoReturn:
+        name = str(keys[-1])
+        new = RENAMED_KEYS.get(name)
+        message = f"{name} was renamed to {new}" if new else f"unknown key {name!r}"
+        hint = None if new else f"there are: {', '.join(KEYS)}"
+        raise RuleError(message, hint, *document.where_key(*keys), document.path)
 
     @cached_property
     def preset(self) -> Rules:
-        """The compiled rules of the forwarder's preset; raises RuleError where there is none, or one with mistakes."""
+        """Return the compiled rules of the forwarder's preset; raises RuleError if it is missing or invalid."""
         file = self.forwarder.preset()
         if file is None:
             raise RuleError("there is no preset", f"write presets/{self.name}.yaml beside the module")
@@ -81,7 +111,7 @@ class Golden:
 
     @cached_property
     def cases(self) -> Sequence[Case]:
-        """Every outcome that is written down."""
+        """Return every expected outcome."""
         return [
             Case(path, variant, written, written.get("event") or EVENTS[path.stem][variant])
             for path in sorted(self.folder.glob("*.yaml"))
@@ -90,20 +120,20 @@ class Golden:
         ]
 
     def usual(self) -> Iterator[tuple[str, str]]:
-        """Which usual events and variants need an outcome: all, unless `events` says that a few tell all."""
+        """Yield the usual events and variants that need an outcome: all, or those that `events` lists."""
         for name in self.description.get("events", EVENTS):
             yield from ((name, variant) for variant in EVENTS[name])
 
     def make(self, **settings: Any) -> Forwarder[Any]:
-        """A forwarder with the settings of its description, and some others."""
+        """Create a forwarder with the description's settings, and these in their place."""
         return self.make_from({**self.description["settings"], **settings})
 
     def make_from(self, settings: Mapping[str, Any]) -> Forwarder[Any]:
-        """A forwarder with these settings."""
+        """Create a forwarder with exactly these settings."""
         return self.forwarder(self.forwarder.contract.settings.model_validate(settings))
 
-    def deliveries(self) -> list[Item]:
-        """A delivery for each case that is sent with the description's settings."""
+    def deliveries(self) -> list[Delivery]:
+        """Return a delivery for each case that uses the description's settings and sends something."""
         return [
             item_of(case.event, case.written["payload"])
             for case in self.cases
@@ -111,7 +141,7 @@ class Golden:
         ]
 
     def outcome(self, event: Mapping[str, Any], **settings: Any) -> dict[str, Any]:
-        """The rule, the payload and the request that the forwarder makes of an event."""
+        """Return the matching rule, the payload and the request for an event."""
         ((rule, payload),) = self.preset.apply(normalize(deepcopy(dict(event))))
         if payload is DROP:
             return {"rule": rule or "none"}
@@ -119,7 +149,7 @@ class Golden:
             return {"rule": rule, "failure": payload.error}
         forwarder, items = self.make(**settings), [item_of(event, payload)]
         assert isinstance(forwarder, HttpForwarder | WriterForwarder)
-        request = forwarder.request(items) if isinstance(forwarder, HttpForwarder) else forwarder.preview(items)
+        request = forwarder.build_request(items) if isinstance(forwarder, HttpForwarder) else forwarder.preview(items)
         return {
             "rule": rule,
             "payload": payload,
@@ -132,7 +162,7 @@ class Golden:
         }
 
     def update(self) -> None:
-        """Write today's outcomes into the files: read the difference before you commit it."""
+        """Write the current outcomes into the files. Review the diff before you commit it."""
         files: dict[Path, dict[str, Any]] = {}
         for name, variant in self.usual():
             files.setdefault(self.folder / f"{name}.yaml", {})[variant] = {}
@@ -145,19 +175,19 @@ class Golden:
             path.write_text(shown(variants), encoding="utf-8")
 
 
-def item_of(event: Mapping[str, Any], payload: Mapping[str, Any]) -> Item:
-    """The delivery of an event."""
-    return Item(event["messageId"], payload, event["type"], event.get("event"), event["timestamp"])
+def item_of(event: Mapping[str, Any], payload: Mapping[str, Any]) -> Delivery:
+    """Return the delivery of an event's payload."""
+    return Delivery(event["messageId"], payload, event["type"], event.get("event"), event["timestamp"])
 
 
 class _Dumper(yaml.SafeDumper):
-    """Plain YAML without aliases, so that each outcome reads on its own."""
+    """Writes YAML without aliases, so that each outcome can be read on its own."""
 
     def ignore_aliases(self, data: Any) -> bool:  # noqa: ARG002
         return True
 
 
 def shown(data: Any) -> str:
-    """Data as the files have it."""
+    """Return data as YAML text in the style of the files."""
     text: str = yaml.dump(data, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=118)
     return text

@@ -1,4 +1,4 @@
-"""A pytest plug-in: a folder that has a forwarder's name and holds a `forwarder.yaml` becomes its tests."""
+"""A pytest plug-in that collects `forwarder.yaml` in a folder with the forwarder's name as tests."""
 
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -20,18 +20,19 @@ def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> "Forwarder
 
 
 class ForwarderFile(pytest.File):
-    """All that one forwarder has to hold: a test for each check, and for each outcome that is written down."""
+    """The tests of one forwarder: one per check, and one per expected outcome."""
 
     @override
     def collect(self) -> Iterable[pytest.Item]:
         from deploy.conformance.checks import CHECKS, check_case
         from deploy.conformance.golden import Golden
+        from forwarders.registry import UnknownForwarderError
         from transforms import RuleError
 
-        golden = Golden(self.path.parent)
         try:
+            golden = Golden(self.path.parent)
             cases = golden.cases
-        except RuleError as error:
+        except (RuleError, UnknownForwarderError) as error:
             raise self.CollectError(str(error)) from error
         for check in CHECKS:
             yield CheckItem.from_parent(self, name=check.__name__, run=lambda check=check: check(golden))
@@ -40,7 +41,7 @@ class ForwarderFile(pytest.File):
 
 
 class ProblemsError(Exception):
-    """What a check found."""
+    """The problems that a check found."""
 
 
 class CheckItem(pytest.Item):
@@ -58,7 +59,7 @@ class CheckItem(pytest.Item):
 
     @override
     def repr_failure(self, excinfo: pytest.ExceptionInfo[BaseException], style: Any = None) -> Any:
-        """The problems alone; of any other error all."""
+        """Show only the messages of problems, and other errors in full."""
         from transforms import RuleError
 
         if isinstance(excinfo.value, ProblemsError | RuleError):

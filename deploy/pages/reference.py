@@ -21,6 +21,7 @@ from streams.collector.protocol import HEAD_BYTES
 from streams.collector.settings import CollectorSettings
 from streams.enrichment.registry import BUILT_IN
 from streams.plans.model import Plan, Schema
+from streams.topics import Outcome
 from transforms.directives import DIRECTIVES
 from transforms.documents import Document
 from transforms.model.directive import Directive
@@ -116,8 +117,19 @@ def _limits() -> Iterator[str]:
     yield from ("| limit | default | |", "| --- | --- | --- |")
     for name in _LIMITS:
         field = CollectorSettings.model_fields[name]
-        yield f"| `collector.{name}` | {field.default:,} | {field.description} |"
+        yield f"| `collector.{name}` | {field.default:,} | {' '.join((field.description or '').split())} |"
     yield f"| | {HEAD_BYTES:,} | Bytes of a request's line and headers, and of its trailers. |"
+
+
+def architecture() -> str:
+    """Return the text of architecture.md with its table of outcomes."""
+    return _with_section((DOCS / "architecture.md").read_text(), "outcomes", _outcomes())
+
+
+def _outcomes() -> Iterator[str]:
+    yield from ("| outcome | recorded by | meaning |", "| --- | --- | --- |")
+    for outcome in Outcome:
+        yield f"| `{outcome}` | {' or '.join(outcome.stages)} | {outcome.meaning} |"
 
 
 def sources() -> str:
@@ -311,3 +323,4 @@ if __name__ == "__main__":
     (DOCS / "metrics.md").write_text(metrics())
     (DOCS / "http-api.md").write_text(http_api())
     (DOCS / "sources.md").write_text(sources())
+    (DOCS / "architecture.md").write_text(architecture())

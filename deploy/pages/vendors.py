@@ -1,4 +1,4 @@
-"""Writes a page for each of Turnout's own forwarders from its contract: python -m deploy.pages.vendors."""
+"""Write a page for each of Turnout's forwarders from its contract: python -m deploy.pages.vendors."""
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -8,19 +8,19 @@ from pydantic import BaseModel
 
 from deploy.spans import in_words
 from forwarders import registry
-from forwarders.contract import BatchFailure, Contract, Forwarder, HttpForwarder, Rate, Way
+from forwarders.contract import AuthMethod, BatchFailure, Contract, Forwarder, HttpForwarder, Rate
 
 FOLDER = Path(__file__).parents[1] / "docs" / "vendors"
 
 NOTICE = "<!-- Written by `python -m deploy.pages.vendors`; change the forwarder. -->"
 
 FAILURES: Mapping[BatchFailure, str] = {
-    BatchFailure.WHOLE: "refused as a whole; it is halved until the bad one is alone",
-    BatchFailure.LISTED: "taken without the bad ones, which the answer lists",
-    BatchFailure.SILENT: "not told of by the vendor",
+    BatchFailure.WHOLE: "rejected as a whole; delivery bisects it to find the invalid delivery",
+    BatchFailure.LISTED: "accepted except for the invalid deliveries, which the response lists",
+    BatchFailure.SILENT: "not reported by the vendor",
 }
 
-WAYS: Mapping[Way, str] = {
+AUTH_METHODS: Mapping[AuthMethod, str] = {
     "static": "credentials in the settings",
     "oauth_refresh": "a refresh token (`auth: {type: oauth_refresh, …}`)",
     "service_account": "a service account (`auth: {type: service_account, …}`)",
@@ -40,12 +40,12 @@ BOUNDS = {
 
 
 def own() -> list[str]:
-    """The names of the forwarders that come with Turnout."""
+    """Return the names of the forwarders that come with Turnout."""
     return [name for name in registry.names() if registry.find(name).__module__.startswith("forwarders.")]
 
 
 def page(name: str) -> str:
-    """The text of a forwarder's page."""
+    """Return the text of a forwarder's page."""
     forwarder = registry.find(name)
     contract = forwarder.contract
     about = " ".join((forwarder.__doc__ or "").split("\n\n")[0].split())
@@ -79,54 +79,58 @@ def page(name: str) -> str:
 
 
 def index() -> str:
-    """The text of the list of all pages."""
-    lines = [NOTICE, "# Vendors", "", "| forwarder | | kind |", "| --- | --- | --- |"]
+    """Return the text of the list of all pages."""
+    lines = [NOTICE, "# Vendors", "", "| forwarder | | category |", "| --- | --- | --- |"]
     for name in own():
         contract = registry.find(name).contract
-        lines.append(f"| [`{name}`]({name}.md) | {contract.title} | {contract.kind.value} |")
+        lines.append(f"| [`{name}`]({name}.md) | {contract.title} | {contract.category.value} |")
     return "\n".join(lines) + "\n"
 
 
 def _facts(forwarder: type[Forwarder[Any]]) -> Iterator[tuple[str, str]]:
     contract = forwarder.contract
     limits = contract.limits
-    yield "kind of vendor", contract.kind.value
+    yield "category", contract.category.value
     unit = "request" if issubclass(forwarder, HttpForwarder) else "write"
     yield (
-        f"a {unit}",
-        f"up to {limits.items:,} deliveries, {_bytes(limits.bytes)}; one up to {_bytes(limits.item_bytes)}",
+        f"limits of a {unit}",
+        f"{_deliveries(limits.items)}, {_bytes(limits.bytes)}; {_bytes(limits.item_bytes)} per delivery",
     )
     if contract.rates:
-        yield "rates", "; ".join(map(_rate, contract.rates))
+        yield "rate limits", "; ".join(map(_rate, contract.rates))
     if limits.items > 1:
-        yield "a batch with a bad one is", FAILURES[contract.batch_failure]
-    yield "order", "of one user's deliveries is kept" if contract.ordered else "is not kept"
-    yield "events may be", f"up to {in_words(contract.window)} old" if contract.window else "of any age"
-    yield "repeats", _repeats(contract)
-    yield "authenticates by", " or ".join(WAYS[way] for way in contract.auth)
+        yield "a batch with an invalid delivery is", FAILURES[contract.batch_failure]
+    yield "order", "deliveries of a user are sent in order" if contract.ordered else "not guaranteed"
+    yield "maximum age of events", in_words(contract.max_event_age) if contract.max_event_age else "unlimited"
+    yield "duplicates", _duplicates(contract)
+    yield "authentication", " or ".join(AUTH_METHODS[method] for method in contract.auth_methods)
     yield "names in `integrations`", ", ".join(f"`{name}`" for name in contract.names)
-    if contract.validation:
-        yield "can be tried out", f"by `turnout verify`, which sets `{contract.validation}`"
+    if contract.validation_setting:
+        yield "validation", f"`turnout verify` sets `{contract.validation_setting}`"
     if contract.versions:
         yield "versions of the API", "; ".join(_version(contract))
 
 
-def _repeats(contract: Contract) -> str:
-    if contract.dedupe is None:
-        return "count twice: `turnout replay` wants `--force`"
+def _deliveries(count: int) -> str:
+    return "1 delivery" if count == 1 else f"{count:,} deliveries"
+
+
+def _duplicates(contract: Contract) -> str:
+    if contract.dedupe_field is None:
+        return "count twice: `turnout replay` requires `--force`"
     within = f" within {in_words(contract.dedupe_window)}" if contract.dedupe_window else ""
-    doubt = f"; {contract.dedupe_doubt}: `turnout replay` wants `--force`" if contract.dedupe_doubt else ""
-    return f"are told by `{contract.dedupe}`{within}{doubt}"
+    caveat = f"; {contract.dedupe_caveat}: `turnout replay` requires `--force`" if contract.dedupe_caveat else ""
+    return f"recognized by `{contract.dedupe_field}`{within}{caveat}"
 
 
 def _version(contract: Contract) -> Iterator[str]:
     for version in contract.versions:
-        yield version.name + (f" (ends on {version.sunset:%d %B %Y})" if version.sunset else "")
+        yield version.name + (f" (until {version.sunset:%d %B %Y})" if version.sunset else "")
 
 
 def _rate(rate: Rate) -> str:
     per = {1.0: "second", 60: "minute", 3600: "hour", 86_400: "day"}.get(rate.seconds, f"{rate.seconds:g} seconds")
-    return f"{rate.count:,} {rate.of} a {per} for each {rate.per}"
+    return f"{rate.count:,} {rate.of} per {per} and {rate.per}"
 
 
 def _bytes(count: int) -> str:
@@ -134,7 +138,7 @@ def _bytes(count: int) -> str:
 
 
 def _fields(model: type[BaseModel]) -> Iterator[tuple[str, dict[str, Any], bool]]:
-    """Each field of a model and of those within it: its place, schema, and whether its owner has to have it."""
+    """Yield each field of a model and its nested models: path, schema, and whether it is required."""
     schema = model.model_json_schema(by_alias=True)
     yield from _walk(schema, schema.get("$defs", {}), "")
 
@@ -147,7 +151,7 @@ def _walk(schema: dict[str, Any], models: dict[str, Any], prefix: str) -> Iterat
 
 
 def _references(schema: dict[str, Any], inside: str = "") -> Iterator[tuple[str, str]]:
-    """The models that a value may be of, each with `[]` where it is in a list."""
+    """Yield references to the models of a value, each with `[]` if it is in a list."""
     if "$ref" in schema:
         yield schema["$ref"], inside
     for option in (*schema.get("anyOf", ()), *schema.get("oneOf", ())):
@@ -157,7 +161,7 @@ def _references(schema: dict[str, Any], inside: str = "") -> Iterator[tuple[str,
 
 
 def _word(schema: dict[str, Any]) -> str:
-    """What a value has to be."""
+    """Describe the type of a value."""
     options = [each for each in (*schema.get("anyOf", ()), *schema.get("oneOf", ())) if each.get("type") != "null"]
     if options:
         return " or ".join(dict.fromkeys(map(_word, options)))

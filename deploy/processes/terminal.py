@@ -1,9 +1,7 @@
 """What `turnout up` prints."""
 
 import shlex
-from collections.abc import Mapping
 from time import monotonic
-from typing import Any
 
 import orjson
 from rich.text import Text
@@ -12,7 +10,7 @@ from deploy.config.configuration import Configuration
 from deploy.console import PlainConsole, one_line
 from deploy.escaping import escape
 from deploy.processes.watch import Fate, News, Seen
-from streams.topics import QUARANTINED_REASON, Outcome, Rejected
+from streams.topics import QUARANTINED_REASON, Outcome, Rejected, find_outcome
 
 SHOWN_A_SECOND = 20
 """Events; of more only the number is shown."""
@@ -28,8 +26,6 @@ SAMPLE = {
         "products": [{"product_id": "B-7", "sku": "B-7", "name": "Kettle", "price": 59.9, "quantity": 1}],
     },
 }
-
-_COLOURS: Mapping[str, str] = {Outcome.DELIVERED: "green", Outcome.DEAD: "red", Outcome.EXPIRED: "red"}
 
 
 class Terminal:
@@ -83,7 +79,7 @@ class Terminal:
         for name, outcome, rule, text in rows:
             line = one_line(
                 f"  {name:<{wide[0]}}  ",
-                (f"{outcome:<{wide[1]}}", _COLOURS.get(outcome, "yellow")),
+                (f"{outcome:<{wide[1]}}", known.colour if (known := find_outcome(outcome)) else "yellow"),
                 f"  {rule:<{wide[2]}}  {text}",
             )
             self._console.print(line, no_wrap=True, overflow="ellipsis")
@@ -104,7 +100,8 @@ class Terminal:
         sources = self._configuration.integrations[fate.integration].sources
         if fate.outcome == Outcome.FILTERED and not fate.rule:
             return "not from a source of its own" if sources and seen.source not in sources else "no rule takes it"
-        return _MEANINGS.get(Outcome(fate.outcome), "")
+        known = find_outcome(fate.outcome)
+        return known.meaning if known else ""
 
     def _has_room(self) -> bool:
         """Whether this second has room for one more; says at its end how many had none."""
@@ -115,13 +112,3 @@ class Terminal:
             self._second, self._count = second, 0
         self._count += 1
         return self._count <= SHOWN_A_SECOND
-
-
-_MEANINGS: Mapping[Any, str] = {
-    Outcome.FILTERED: "its rule says drop",
-    Outcome.OPTED_OUT: "the event's `integrations` say no",
-    Outcome.CONSENT: "the consent it needs is not given",
-    Outcome.SUPPRESSED: "its user is suppressed",
-    Outcome.SAMPLED: "not in the sample",
-    Outcome.DUPLICATE: "its messageId was seen before",
-}

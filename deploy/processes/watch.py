@@ -15,7 +15,7 @@ from streams.topics import (
     FORWARDED,
     NOTED,
     SOURCE_HEADER,
-    Delivery,
+    DeliveryRecord,
     Origin,
     Outcome,
     Outcomes,
@@ -114,7 +114,7 @@ class Trail:
             elif topic == self._topics.outcomes:
                 self._read_outcomes(Outcomes.decode(record.value))
             else:
-                delivery = Delivery.decode(record.value)
+                delivery = DeliveryRecord.decode(record.value)
                 name = topic.removeprefix(self._topics.forward(""))
                 self._note(delivery.origin, Fate(name, delivery.rule, FORWARDED, payload=delivery.payload))
         except Exception:  # noqa: BLE001  # whatever it is, the display of the others goes on

@@ -54,27 +54,27 @@ class Past:
 
 
 def find_objections(integration: Integration, past: Past, now: float) -> list[str]:
-    """Why the vendor would count some twice, or not take some, if they were sent again at `now`."""
+    """Return the reasons why the vendor would count events twice or reject them if they were sent again at `now`."""
     contract = integration.forwarder.contract
     if integration.mode == "shadow":
         return []
     found = []
     age = timedelta(seconds=now - past.since)
-    if contract.dedupe is None:
-        found.append(f"{contract.title} cannot tell repeats: what it got before counts twice")
-    elif contract.dedupe_doubt:
-        found.append(f"{contract.title} may count twice what it got before: {contract.dedupe_doubt}")
+    if contract.dedupe_field is None:
+        found.append(f"{contract.title} does not recognize duplicates: events that it has received count twice")
+    elif contract.dedupe_caveat:
+        found.append(f"{contract.title} may count events twice that it has received: {contract.dedupe_caveat}")
     elif contract.dedupe_window and age > contract.dedupe_window:
         window = in_words(contract.dedupe_window)
         found.append(
-            f"{contract.title} tells repeats for {window}, and this is up to {in_words(age)} old: what it got before"
-            " counts twice"
+            f"{contract.title} recognizes duplicates for {window}, and these events are up to {in_words(age)} old:"
+            " those that it has received count twice"
         )
-    oldest = contract.oldest(integration.delivery.max_age)
+    oldest = contract.max_age(integration.delivery.max_age)
     if oldest is not None and age > oldest:
         found.append(
-            f"{contract.title} gets no events older than {in_words(oldest)}, and these are up to {in_words(age)} old:"
-            " older ones are left out"
+            f"{contract.title} accepts no events older than {in_words(oldest)}, and these are up to {in_words(age)}"
+            " old: older ones are skipped"
         )
     return found
 

@@ -15,7 +15,7 @@ from streams.events import Event, EventError
 from streams.gate import find_source
 from streams.guard import INTERNAL, describe
 from streams.times import record_time, rfc3339
-from streams.topics import FORWARDED, Delivery, Origin, Outcome, RecordError, check_version
+from streams.topics import FORWARDED, DeliveryRecord, Origin, Outcome, RecordError, check_version
 
 REJECTED = "rejected"
 """What becomes of a record that is no event (any more)."""
@@ -27,7 +27,7 @@ class Mapped(NamedTuple):
     rule: str
     outcome: str
     reason: str = ""
-    delivery: Delivery | None = None
+    delivery: DeliveryRecord | None = None
 
 
 class Remapper:
@@ -94,7 +94,7 @@ class Remapper:
         if self._preflight.expiry(prepared.time) <= self._clock():
             return Mapped(rule, Outcome.EXPIRED, "older than the vendor takes, or than max_age")
         message_id = prepared.message_id
-        delivery = Delivery(
+        delivery = DeliveryRecord(
             message_id if self._route.single else f"{message_id}:{rule}",
             rule,
             self._configuration.version,

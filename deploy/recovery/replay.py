@@ -19,7 +19,7 @@ from streams.topics import (
     QUARANTINED_REASON,
     VERSION_HEADER,
     DeadLetter,
-    Delivery,
+    DeliveryRecord,
     NewerFormatError,
     Origin,
     Outcome,
@@ -96,7 +96,7 @@ def replay_through_rules(
 def _send_as_was(configuration: Configuration, again: Again, kept: "Kept[DeadLetter]") -> str | None:
     """Send a dead letter's delivery; returns why nothing was sent."""
     try:
-        _send(configuration, again, kept, Delivery.decode(orjson.dumps(kept.letter.delivery)))
+        _send(configuration, again, kept, DeliveryRecord.decode(orjson.dumps(kept.letter.delivery)))
     except RecordTooLargeError:
         return TOO_LARGE
     except (RecordError, TypeError):  # TypeError: it is nested too deeply to be written
@@ -136,7 +136,7 @@ def _send_mapped(
 STILL_BAD = {REJECTED, Outcome.DEAD, Outcome.EXPIRED}
 
 
-def _send(configuration: Configuration, again: Again, kept: "Kept[DeadLetter]", delivery: Delivery) -> None:
+def _send(configuration: Configuration, again: Again, kept: "Kept[DeadLetter]", delivery: DeliveryRecord) -> None:
     topics = configuration.topics
     partition = delivery.origin.partition % topics.partitions
     again.send(topics.forward(kept.letter.integration), kept.key, delivery.encode(), partition)

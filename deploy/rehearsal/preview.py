@@ -15,7 +15,7 @@ from deploy.config.files import IntegrationFile
 from deploy.config.mistakes import find_complaints
 from deploy.rehearsal.offline import AnyForwarder, make_forwarder
 from forwarders import registry
-from forwarders.contract import HttpForwarder, Item, Request
+from forwarders.contract import Delivery, HttpForwarder, Request
 from streams import events
 from streams.consent import ConsentSettings
 from streams.events import Event, EventError, Note
@@ -25,7 +25,7 @@ from streams.ruleset import Route
 from streams.sources import Source
 from streams.steps import Held, take
 from streams.times import rfc3339
-from streams.topics import FORWARDED, Delivery, Origin, Outcome, Topics
+from streams.topics import FORWARDED, DeliveryRecord, Origin, Outcome, Topics
 from transforms import DROP, Failure, RuleError, read_rules
 from transforms.documents import Document
 
@@ -140,17 +140,9 @@ def rehearse(route: Route, forwarder: AnyForwarder, prepared: Prepared) -> list[
 
 
 def held_reason(held: Held) -> str:
-    """Why an event goes no further, in words."""
-    return ": ".join(filter(None, (held.reason or _WHY.get(held.outcome), held.detail)))
-
-
-_WHY = {
-    Outcome.FILTERED: "the source's rules drop it",
-    Outcome.SUPPRESSED: "its user is suppressed",
-    Outcome.OPTED_OUT: "the event's `integrations` says no",
-    Outcome.CONSENT: "the consent that the integration wants is not given",
-    Outcome.SAMPLED: "it is not in the sample",
-}
+    """Return why an event is not forwarded, in words."""
+    meaning = "the source's rules drop it" if held.outcome is Outcome.FILTERED else held.outcome.meaning
+    return ": ".join(filter(None, (held.reason or meaning, held.detail)))
 
 
 def _take(route: Route, forwarder: AnyForwarder, prepared: Prepared, rule: str, payload: Any) -> Taken:
@@ -161,14 +153,14 @@ def _take(route: Route, forwarder: AnyForwarder, prepared: Prepared, rule: str, 
     name, kind = prepared.event.get("event"), prepared.event["type"]
     item_id = prepared.message_id if route.single else f"{prepared.message_id}:{rule}"
     try:
-        Delivery(item_id, rule, "", kind, name, prepared.time, "", "", _NOWHERE, payload).encode()
+        DeliveryRecord(item_id, rule, "", kind, name, prepared.time, "", "", _NOWHERE, payload).encode()
     except TypeError as error:  # as the router, which makes a dead letter of it
         return Taken(rule, Outcome.DEAD, f"not_json: {error}")
-    if complaint := forwarder.complaint(payload):
+    if complaint := forwarder.validate(payload):
         return Taken(rule, Outcome.DEAD, f"payload: {complaint}", payload)
-    item = Item(item_id, payload, kind, name, prepared.time)
+    item = Delivery(item_id, payload, kind, name, prepared.time)
     try:
-        request = forwarder.request([item]) if isinstance(forwarder, HttpForwarder) else forwarder.preview([item])
+        request = forwarder.build_request([item]) if isinstance(forwarder, HttpForwarder) else forwarder.preview([item])
     except Exception as error:  # noqa: BLE001  # delivery makes a dead letter of it, too
         return Taken(rule, Outcome.DEAD, f"the forwarder raised {type(error).__name__}", payload)
     return Taken(rule, FORWARDED, "", payload, request)

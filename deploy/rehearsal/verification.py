@@ -10,7 +10,7 @@ from deploy.config.configuration import Configuration
 from deploy.config.integrations import Integration
 from deploy.rehearsal.explanation import PayloadField, explain
 from deploy.rehearsal.preview import Prepared
-from forwarders.contract import Dead, Delivered, Forwarder, HttpForwarder, Item, Result, Retry
+from forwarders.contract import Delivered, Delivery, Forwarder, HttpForwarder, PermanentFailure, Result, Retry
 from forwarders.oauth import authorize
 from streams.delivery.client import Client, UnreachableError, UnsendableError
 from streams.delivery.masking import Mask
@@ -54,7 +54,7 @@ class Verdict:
 def checking(integration: Integration, code: str | None) -> HttpForwarder[Any]:
     """The integration's forwarder, set so that the vendor checks what it gets; raises UnverifiableError."""
     contract = integration.forwarder.contract
-    name, settings = contract.validation, integration.settings
+    name, settings = contract.validation_setting, integration.settings
     if name is None or settings is None:
         raise UnverifiableError(f"{contract.title} has no endpoint that only checks: see `turnout explain`")
     boolean = contract.settings.model_fields[name].annotation is bool
@@ -82,7 +82,7 @@ async def verify(configuration: Configuration, name: str, event: Any, code: str 
                 verdicts.append(Verdict(taken.rule, None, taken.reason or str(taken.outcome)))
                 continue
             kind, event_name = prepared.event["type"], prepared.event.get("event")
-            item = Item(prepared.message_id, taken.payload, kind, event_name, prepared.time)
+            item = Delivery(prepared.message_id, taken.payload, kind, event_name, prepared.time)
             verdicts.append(await asking.ask(taken.rule, item, delivery.fields))
         return verdicts
     finally:
@@ -90,7 +90,7 @@ async def verify(configuration: Configuration, name: str, event: Any, code: str 
 
 
 class _Asking:
-    """One vendor, asked as delivery would."""
+    """Sends to one vendor like delivery does."""
 
     def __init__(self, name: str, forwarder: HttpForwarder[Any]) -> None:
         self._forwarder = forwarder
@@ -98,22 +98,22 @@ class _Asking:
         self.client = Client(1, SECONDS)
         self._tokens = Tokens(name, forwarder, self.client, clock=time.time, learn=self._mask.learn)
 
-    async def ask(self, rule: str, item: Item, fields: Sequence[PayloadField]) -> Verdict:
-        """What the vendor says of one delivery."""
+    async def ask(self, rule: str, item: Delivery, fields: Sequence[PayloadField]) -> Verdict:
+        """Send one delivery, and return the vendor's verdict."""
         try:
             token = await self._tokens.get()
-            request = self._forwarder.request([item])
-            answer = await self.client.send(authorize(request, token) if token else request)
+            request = self._forwarder.build_request([item])
+            response = await self.client.send(authorize(request, token) if token else request)
         except NoTokenError as error:
             return Verdict(rule, error.result, f"without an access token: {error}")
         except (UnreachableError, UnsendableError) as error:
-            return Verdict(rule, Retry(), f"no answer: {error}")
-        (result,) = self._forwarder.read(answer, [item])
-        answer = replace(answer, body=self._mask(answer.body.decode(errors="replace")).encode())
-        said = answer.json if answer.json is not None else answer.body[:4096].decode(errors="replace")
+            return Verdict(rule, Retry(), f"no response: {error}")
+        (result,) = self._forwarder.parse_response(response, [item])
+        response = replace(response, body=self._mask(response.body.decode(errors="replace")).encode())
+        said = response.json if response.json is not None else response.body[:4096].decode(errors="replace")
         lines = () if isinstance(result, Delivered) else tuple(_lines(said, fields))
-        reason = self._mask(f"{result.reason} {result.detail}".strip()) if isinstance(result, Dead) else ""
-        return Verdict(rule, result, reason, answer.status, said, lines)
+        reason = self._mask(f"{result.reason} {result.detail}".strip()) if isinstance(result, PermanentFailure) else ""
+        return Verdict(rule, result, reason, response.status, said, lines)
 
 
 def _lines(said: Any, fields: Sequence[PayloadField]) -> Iterator[tuple[str, str]]:

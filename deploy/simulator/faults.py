@@ -9,11 +9,12 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any, Final
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
+from pydantic import Field, TypeAdapter
 from starlette.responses import Response, StreamingResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from streams.settings import StrictModel
 from transforms.documents import Document, RuleError
 
 HUGE: Final = 2 << 30
@@ -38,19 +39,25 @@ class Wrong(StrEnum):
 UNTAKEN: Final = frozenset({Wrong.RESET, Wrong.SILENT})
 
 
-class Fault(BaseModel):
+class Fault(StrictModel, frozen=False):
     """What happens to the next requests whose path begins with `path`, instead of what the vendor does."""
 
-    model_config = ConfigDict(extra="forbid")
-
-    path: str = Field("/", description="Beginning of the path.")
-    status: int | None = Field(None, ge=100, le=599, description="Status to answer with; by default the vendor's own.")
-    headers: dict[str, str] = Field(default_factory=dict, description="Headers of the answer.")
-    body: Any = Field(None, description="JSON data, or a string as it stands.")
-    delay: float = Field(0, ge=0, description="Seconds until the answer.")
-    times: int | None = Field(1, ge=1, description="How many requests it is for; null for all from now on.")
-    poison: str | None = Field(None, min_length=1, description="The vendor refuses the deliveries that hold this text.")
-    wrong: Wrong | None = Field(None, description="How the answer goes wrong on its way.")
+    path: str = "/"
+    """Beginning of the path."""
+    status: int | None = Field(None, ge=100, le=599)
+    """Status to answer with; by default the vendor's own."""
+    headers: dict[str, str] = Field(default_factory=dict)
+    """Headers of the answer."""
+    body: Any = None
+    """JSON data, or a string as it stands."""
+    delay: float = Field(0, ge=0)
+    """Seconds until the answer."""
+    times: int | None = Field(1, ge=1)
+    """How many requests it is for; null for all from now on."""
+    poison: str | None = Field(None, min_length=1)
+    """The vendor refuses the deliveries that hold this text."""
+    wrong: Wrong | None = None
+    """How the answer goes wrong on its way."""
 
 
 SCRIPT: Final = TypeAdapter(list[Fault])

@@ -98,7 +98,11 @@ class Playing:
         if poison is not None and poison.encode() in orjson.dumps(item):
             return True
         at = _time(vendor, item)
-        return contract.window is not None and at is not None and at < self._clock() - contract.window.total_seconds()
+        return (
+            contract.max_event_age is not None
+            and at is not None
+            and at < self._clock() - contract.max_event_age.total_seconds()
+        )
 
     def _within_rates(self, contract: Contract, items: int) -> bool:
         """Whether the request is within all rates; only then it counts."""

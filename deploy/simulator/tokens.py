@@ -49,11 +49,11 @@ class Tokens:
 
         Where a contract allows tokens that somebody renews by hand, any that was not issued here passes as such.
         """
-        if "oauth_refresh" not in contract.auth:
+        if "oauth_refresh" not in contract.auth_methods:
             return False
         scheme, _, token = headers.get("authorization", "").partition(" ")
         if scheme.lower() != "bearer" or not token:
             return True
-        if "static" in contract.auth and not token.startswith("simulated-"):
+        if "static" in contract.auth_methods and not token.startswith("simulated-"):
             return False
         return self._ends.get(token, 0.0) <= self._clock()

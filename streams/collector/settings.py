@@ -4,23 +4,22 @@ from ipaddress import ip_network
 from pathlib import Path
 from typing import Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
+from pydantic import Field, SecretStr, field_validator, model_validator
 
 from streams.collector.api import check_free
 from streams.events import DEPTH, MOST_DEPTH
+from streams.settings import StrictModel
 
 PATH = r"^(/[A-Za-z0-9._~-]+)+$"
 
 
-class ClientSettings(BaseModel):
+class ClientSettings(StrictModel):
     """The key `client` in `collector`."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    path: str = Field(pattern=PATH, description="Where pages load the browser client from: any path of your choice.")
-    file: Path = Field(
-        description="The client's script, from its package on npm; relative to the configuration folder."
-    )
+    path: str = Field(pattern=PATH)
+    """Where pages load the browser client from: any path of your choice."""
+    file: Path
+    """The client's script, from its package on npm; relative to the configuration folder."""
 
     @field_validator("path")
     @classmethod
@@ -28,50 +27,37 @@ class ClientSettings(BaseModel):
         return check_free(path)
 
 
-class CollectorSettings(BaseModel):
+class CollectorSettings(StrictModel):
     """The key `collector` of turnout.yaml."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    host: str = Field("0.0.0.0", description="Address to listen on; the default is every interface.")
-    port: int = Field(8080, ge=0, le=65535, description="Port to listen on; 0 takes a free one.")
-    event_bytes: int = Field(
-        32 * 1024,
-        ge=1024,
-        le=512 * 1024,
-        description="Largest event in bytes: its JSON without blanks, with what it gets from the batch's context.",
-    )
-    body_bytes: int = Field(
-        4 * 1024 * 1024, ge=1024, description="Largest body of a request in bytes, sent and decompressed."
-    )
-    batch_events: int = Field(10_000, ge=1, description="Most events in one batch.")
-    held_bytes: int = Field(
-        64 * 1024 * 1024,
-        ge=1024,
-        description="Bytes of requests being read and of events not confirmed yet, from which on requests get a 503.",
-    )
-    read_timeout: float = Field(30.0, gt=0, description="Seconds that a client has to send a whole request.")
-    confirm_timeout: float = Field(
-        15.0, gt=0, description="Seconds that Kafka has to confirm a request's events before it gets a 503."
-    )
-    keep_alive: int = Field(
-        75, ge=1, description="Seconds that an idle connection stays open; more than the load balancer's in front."
-    )
-    trusted_proxies: tuple[str, ...] = Field(
-        (),
-        description="Proxies whose X-Forwarded-For and Forwarded are believed: addresses and networks "
-        "(`10.0.0.0/8`), and `unix` for peers on a Unix socket. Browsers' events without `context.ip` get the address "
-        "that these headers give.",
-    )
-    client: ClientSettings | None = Field(
-        None, description="The browser client's script, served from here; by default none is."
-    )
-    cookie_domain: str | None = Field(
-        None,
-        pattern=r"^\.?[A-Za-z0-9-]+(\.[A-Za-z0-9-]+)+$",
-        description="The domain that the site's hosts share, `example.com`: for it the browser clients' anonymous ids "
-        "are set again as cookies of the server, which last a year. By default they are left as they are.",
-    )
+    host: str = "0.0.0.0"
+    """Address to listen on; the default is every interface."""
+    port: int = Field(8080, ge=0, le=65535)
+    """Port to listen on; 0 takes a free one."""
+    event_bytes: int = Field(32 * 1024, ge=1024, le=512 * 1024)
+    """Largest event in bytes: its JSON without blanks, with what it gets from the batch's context."""
+    body_bytes: int = Field(4 * 1024 * 1024, ge=1024)
+    """Largest body of a request in bytes, sent and decompressed."""
+    batch_events: int = Field(10_000, ge=1)
+    """Most events in one batch."""
+    held_bytes: int = Field(64 * 1024 * 1024, ge=1024)
+    """Bytes of requests being read and of events not confirmed yet, from which on requests get a 503."""
+    read_timeout: float = Field(30.0, gt=0)
+    """Seconds that a client has to send a whole request."""
+    confirm_timeout: float = Field(15.0, gt=0)
+    """Seconds that Kafka has to confirm a request's events before it gets a 503."""
+    keep_alive: int = Field(75, ge=1)
+    """Seconds that an idle connection stays open; more than the load balancer's in front."""
+    trusted_proxies: tuple[str, ...] = ()
+    """Proxies whose X-Forwarded-For and Forwarded are believed: addresses and networks (`10.0.0.0/8`), and `unix` for
+    peers on a Unix socket. Browsers' events without `context.ip` get the address that these headers give.
+    """
+    client: ClientSettings | None = None
+    """The browser client's script, served from here; by default none is."""
+    cookie_domain: str | None = Field(None, pattern=r"^\.?[A-Za-z0-9-]+(\.[A-Za-z0-9-]+)+$")
+    """The domain that the site's hosts share, `example.com`: for it the browser clients' anonymous ids are set again as
+    cookies of the server, which last a year. By default they are left as they are.
+    """
 
     def below(self, folder: Path) -> Self:
         """These settings with the names of files made whole."""
@@ -90,34 +76,23 @@ class CollectorSettings(BaseModel):
         return proxies
 
 
-class SourceLimits(BaseModel):
+class SourceLimits(StrictModel):
     """The key `limits` of a source's file. Rates hold for each write key, in each collector process."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    event_bytes: int | None = Field(
-        None, ge=1024, description="Largest event in bytes, where that is less than `collector.event_bytes`."
-    )
-    batch_events: int | None = Field(
-        None, ge=1, description="Most events in one batch, where that is less than `collector.batch_events`."
-    )
-    depth: int = Field(
-        DEPTH,
-        ge=8,
-        le=MOST_DEPTH,
-        description="Levels of objects and lists that an event, or a webhook's delivery, may have. Deeper ones are "
-        "rejected.",
-    )
-    requests_per_second: float | None = Field(
-        None, gt=0, description="Requests in a second with one write key; what is more gets a 429 with Retry-After."
-    )
-    events_per_second: float | None = Field(
-        None,
-        gt=0,
-        description="Events in a second with one write key. A batch is taken whole or gets a 429, and what it has too "
-        "many the next ones wait for.",
-    )
-    burst: float = Field(10.0, gt=0, description="Seconds of both rates that may come at once after a pause.")
+    event_bytes: int | None = Field(None, ge=1024)
+    """Largest event in bytes, where that is less than `collector.event_bytes`."""
+    batch_events: int | None = Field(None, ge=1)
+    """Most events in one batch, where that is less than `collector.batch_events`."""
+    depth: int = Field(DEPTH, ge=8, le=MOST_DEPTH)
+    """Levels of objects and lists that an event, or a webhook's delivery, may have. Deeper ones are rejected."""
+    requests_per_second: float | None = Field(None, gt=0)
+    """Requests in a second with one write key; what is more gets a 429 with Retry-After."""
+    events_per_second: float | None = Field(None, gt=0)
+    """Events in a second with one write key. A batch is taken whole or gets a 429, and what it has too many the next
+    ones wait for.
+    """
+    burst: float = Field(10.0, gt=0)
+    """Seconds of both rates that may come at once after a pause."""
 
     @property
     def has_rates(self) -> bool:
@@ -132,24 +107,23 @@ SIGNATURE_HEADERS = {
 }
 
 
-class SignatureSettings(BaseModel):
+class SignatureSettings(StrictModel):
     """The key `webhook.signature` of a source's file."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    scheme: Literal["github", "stripe", "standard-webhooks", "hmac-sha256"] = Field(
-        description="How the sender signs: as GitHub, as Stripe, by standardwebhooks.com (Svix and others), or with a "
-        "header that holds the HMAC of the body and nothing else."
-    )
-    secret: SecretStr = Field(description="The secret shared with the sender, from the environment: '${NAME}'.")
-    header: str | None = Field(
-        None, min_length=1, description="The header with the signature; by default the scheme's own."
-    )
-    encoding: Literal["hex", "base64"] = Field("hex", description="How `hmac-sha256` is written.")
-    prefix: str = Field("", description="What stands before the signature of `hmac-sha256`.")
-    tolerance: float = Field(
-        300.0, gt=0, description="Seconds that a signature with a time (Stripe, standardwebhooks.com) is good for."
-    )
+    scheme: Literal["github", "stripe", "standard-webhooks", "hmac-sha256"]
+    """How the sender signs: as GitHub, as Stripe, by standardwebhooks.com (Svix and others), or with a header that
+    holds the HMAC of the body and nothing else.
+    """
+    secret: SecretStr
+    """The secret shared with the sender, from the environment: '${NAME}'."""
+    header: str | None = Field(None, min_length=1)
+    """The header with the signature; by default the scheme's own."""
+    encoding: Literal["hex", "base64"] = "hex"
+    """How `hmac-sha256` is written."""
+    prefix: str = ""
+    """What stands before the signature of `hmac-sha256`."""
+    tolerance: float = Field(300.0, gt=0)
+    """Seconds that a signature with a time (Stripe, standardwebhooks.com) is good for."""
 
     @model_validator(mode="after")
     def _names_its_header(self) -> Self:
@@ -163,19 +137,13 @@ class SignatureSettings(BaseModel):
         return self.header or SIGNATURE_HEADERS[self.scheme]
 
 
-class WebhookSettings(BaseModel):
+class WebhookSettings(StrictModel):
     """The key `webhook` of a source's file."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    path: str | None = Field(
-        None,
-        pattern=PATH,
-        description="Where deliveries are posted; by default `/v1/webhook/` and the source's name.",
-    )
-    signature: SignatureSettings | None = Field(
-        None, description="How deliveries are signed; by default the sender shows a write key by Basic authorization."
-    )
+    path: str | None = Field(None, pattern=PATH)
+    """Where deliveries are posted; by default `/v1/webhook/` and the source's name."""
+    signature: SignatureSettings | None = None
+    """How deliveries are signed; by default the sender shows a write key by Basic authorization."""
 
     @field_validator("path")
     @classmethod

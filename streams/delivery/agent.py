@@ -1,4 +1,4 @@
-"""The sink agent of one integration: batch, send, read the answer, try again or give up."""
+"""The sink agent of one integration: batch, send, parse the response, retry or give up."""
 
 import asyncio
 import math
@@ -11,11 +11,11 @@ import orjson
 import structlog
 
 from forwarders.contract import (
-    Auth,
-    Dead,
+    AuthFailed,
     Delivered,
     Forwarder,
     HttpForwarder,
+    PermanentFailure,
     Retry,
     Split,
     Throttled,
@@ -41,7 +41,7 @@ from streams.metrics import DELIVERY_RETRIES, DELIVERY_SECONDS
 from streams.produce import Producer
 from streams.progress import TP, Run
 from streams.settings import DeliverySettings
-from streams.topics import Delivery, NewerFormatError, Outcome, RecordError, Retried, Topics
+from streams.topics import DeliveryRecord, NewerFormatError, Outcome, RecordError, Retried, Topics
 
 log = structlog.get_logger()
 
@@ -53,7 +53,7 @@ BREATH = 50
 
 
 class Bounced(NamedTuple):
-    """What of a batch is left once it is answered: those refused for their company, and whether any was for itself."""
+    """The deliveries of a batch that must be sent in smaller parts, and whether any other one failed for good."""
 
     refused: list[Parcel]
     dead: bool
@@ -187,7 +187,7 @@ class Deliverer:
         """Make a parcel of a record; None if its outcome is already clear. Raises NewerFormatError."""
         try:
             retried = Retried.decode(record.headers) if run.tp[0] == self._retry_topic else None
-            delivery = Delivery.decode(record.value)
+            delivery = DeliveryRecord.decode(record.value)
             size = len(orjson.dumps(delivery.payload))
             parcel = Parcel(delivery, record.key, size, run, index, self._preflight.expiry(delivery.time))
         except NewerFormatError:
@@ -221,7 +221,7 @@ class Deliverer:
     def _gather(self, parcel: Parcel) -> None:
         try:
             self._batches.add(parcel, self._lane_of(parcel), self._group_of(parcel))
-        except Exception as error:  # noqa: BLE001  # a forwarder's mistake, as a group that cannot be hashed
+        except Exception as error:  # noqa: BLE001  # an error in a forwarder, such as a key that is not hashable
             self._bury_failed(parcel, error)
 
     def _lane_of(self, parcel: Parcel) -> int:
@@ -231,7 +231,7 @@ class Deliverer:
 
     def _group_of(self, parcel: Parcel) -> Any:
         if isinstance(self._forwarder, HttpForwarder):
-            return self._forwarder.group(parcel.delivery.payload) if self._limits.items > 1 else None
+            return self._forwarder.group_key(parcel.delivery.payload) if self._limits.items > 1 else None
         return parcel.run.tp
 
     def _enqueue(self, lane: int, batch: Batch) -> None:
@@ -258,7 +258,7 @@ class Deliverer:
         return {id(parcel) for batch in batches for parcel in batch.parcels} | {*map(id, behind), *self._aside.waiting}
 
     async def _send_in_parts(self, batch: Batch, parcels: list[Parcel]) -> None:
-        """Send a batch, and smaller parts of it as long as they are refused for their company."""
+        """Send a batch, and smaller parts of it while the vendor rejects it as a whole."""
         bounced = await self._bring(batch, parcels)
         if not bounced.refused:
             return
@@ -268,7 +268,7 @@ class Deliverer:
             halving.tell(bounced.refused, dead=bounced.dead)
 
     async def _bring(self, batch: Batch, parcels: list[Parcel]) -> Bounced:
-        """Send these parcels of a batch once, and see to each by its result."""
+        """Send these parcels of a batch once, and act on the result of each."""
         parcels = await self._admit(batch, parcels)
         if not parcels:
             return Bounced([], True, True)
@@ -287,14 +287,16 @@ class Deliverer:
             match result:
                 case Delivered():
                     self._settlements.settle(parcel, Outcome.DELIVERED)
-                case Dead():
+                case PermanentFailure():
                     self._bury(parcel, result, attempt)
                     dead = True
                 case Split() if len(parcels) > 1:
                     refused.append(parcel)
-                    poisoned = attempt.answer is None or attempt.answer.status != 413
+                    poisoned = attempt.response is None or attempt.response.status != 413
                 case Split():
-                    self._bury(parcel, Dead("too_large", "refused as too large on its own"), attempt)
+                    self._bury(
+                        parcel, PermanentFailure("too_large", "the vendor rejected it as too large on its own"), attempt
+                    )
                     dead = True
                 case Throttled(wanted, "user") if self._pause_user(parcel, wanted):
                     pass
@@ -302,7 +304,7 @@ class Deliverer:
                     again.append(parcel)
                     asked.append(wanted)
                     throttled |= isinstance(result, Throttled) and result.scope != "user"
-                case Auth():
+                case AuthFailed():
                     again.append(parcel)
                     asked.append(None)
         if not again:
@@ -411,7 +413,7 @@ class Deliverer:
         in_the_way = (suspect and self._holding.full) or (failures.own > 0 and self.full())
         if len(batch.parcels) == 1 and (outlasted or in_the_way):
             self._holding.outlast(batch.parcels[0].key, failures.spent)
-            self._bury(batch.parcels[0], Dead("retries", f"failed for {failures.spent:.0f} s"), attempt)
+            self._bury(batch.parcels[0], PermanentFailure("retries", f"failed for {failures.spent:.0f} s"), attempt)
         else:
             self._put_aside(batch, wait)
 
@@ -523,15 +525,15 @@ class Deliverer:
         age = spent if parcel.since is None else max(0.0, parcel.due - parcel.since) + spent
         if reason != "paused":
             if age > self._settings.retry_for:
-                self._bury(parcel, Dead("retries", f"failed for {age:.0f} s ({reason})"))
+                self._bury(parcel, PermanentFailure("retries", f"failed for {age:.0f} s ({reason})"))
                 return
             age += delay
         due = self._clock() + delay
         self._settlements.hand_on(parcel, Retried(parcel.attempts, due, due - age, reason))
 
-    def _bury(self, parcel: Parcel, dead: Dead, attempt: Attempt | None = None) -> None:
-        request, answer = (attempt.request, attempt.answer) if attempt else (None, None)
-        letter = self._letters.write(parcel, dead, request, answer)
+    def _bury(self, parcel: Parcel, dead: PermanentFailure, attempt: Attempt | None = None) -> None:
+        request, response = (attempt.request, attempt.response) if attempt else (None, None)
+        letter = self._letters.write(parcel, dead, request, response)
         if isinstance(dead, Failed) and dead.error is not None:
             self._settlements.bury_failed(parcel, letter, dead.error)
         else:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import structlog
 
-from forwarders.contract import Auth, Delivered, Result, Retry
+from forwarders.contract import AuthFailed, Delivered, Result, Retry
 from streams.metrics import DELIVERY_PAUSED
 
 log = structlog.get_logger()
@@ -108,7 +108,7 @@ class Breaker:
         counts = not suspect or bool(why)
         if any(isinstance(result, Delivered) for result in results):
             self.delivered = max(self.delivered, number)
-        elif any(isinstance(result, Auth) for result in results):
+        elif any(isinstance(result, AuthFailed) for result in results):
             if counts and not again:
                 self._refusals += 1
             at_once = bool(why) or not comparable or self._refusals >= REFUSALS

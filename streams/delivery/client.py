@@ -8,7 +8,7 @@ from typing import Any, Final
 import aiohttp
 import orjson
 
-from forwarders.contract import Answer, Request
+from forwarders.contract import Request, Response
 from forwarders.urls import is_forbidden
 
 ANSWER_BYTES: Final = 1_000_000
@@ -52,7 +52,7 @@ class Client:
         if self._session:
             await self._session.close()
 
-    async def send(self, request: Request) -> Answer:
+    async def send(self, request: Request) -> Response:
         """Send, and read the answer; raises UnreachableError and UnsendableError."""
         assert self._session
         headers = dict(request.headers)
@@ -65,7 +65,9 @@ class Client:
                 request.method, request.url, data=body, headers=headers, allow_redirects=False
             ) as response:
                 read = _inflate(await _read(response), response.headers.get("Content-Encoding", ""))
-                return Answer(response.status, {name.lower(): value for name, value in response.headers.items()}, read)
+                return Response(
+                    response.status, {name.lower(): value for name, value in response.headers.items()}, read
+                )
         except aiohttp.ClientConnectorCertificateError as error:  # a ValueError too, and mended by the vendor
             raise UnreachableError(type(error).__name__) from error
         except (aiohttp.InvalidURL, ValueError) as error:

@@ -1,10 +1,10 @@
-"""Dead letters: all that is needed to understand a delivery's end and to send it again, without a secret in it."""
+"""Dead letters: what is needed to understand why a delivery failed and to send it again, without secrets."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from forwarders.contract import Answer, Dead, Request
+from forwarders.contract import PermanentFailure, Request, Response
 from streams.delivery.masking import Mask
 from streams.delivery.parcels import Parcel
 from streams.guard import INTERNAL, describe
@@ -12,29 +12,31 @@ from streams.times import rfc3339
 from streams.topics import DeadLetter
 
 QUOTED_CHARACTERS = 4096
-"""How much of a vendor's answer, and of what is made of it, a dead letter keeps."""
+"""Maximum length of a vendor's response, and of a failure's detail, in a dead letter."""
 
 
 @dataclass(frozen=True, slots=True)
-class Failed(Dead):
-    """A delivery that could not be handled: an error of Turnout's or of a forwarder's."""
+class Failed(PermanentFailure):
+    """A delivery that raised an error in Turnout or in a forwarder."""
 
     error: Exception | None = None
 
     @classmethod
     def by(cls, error: Exception) -> "Failed":
-        """Make it of an error, without the error's text."""
+        """Create it from an error, without the error's message."""
         return cls(INTERNAL, describe(error), error)
 
 
 class Letters:
-    """Writes one integration's dead letters, with `mask` over all that may hold a secret."""
+    """Creates one integration's dead letters, with secrets replaced by `mask`."""
 
     def __init__(self, integration: str, mask: Mask, clock: Callable[[], float]) -> None:
         self._integration, self._mask, self._clock = integration, mask, clock
 
-    def write(self, parcel: Parcel, dead: Dead, request: Request | None, answer: Answer | None) -> DeadLetter:
-        """Write the letter of a delivery; request and answer are None if it did not come to that."""
+    def write(
+        self, parcel: Parcel, dead: PermanentFailure, request: Request | None, response: Response | None
+    ) -> DeadLetter:
+        """Create the dead letter of a delivery; request and response are None if there was none."""
         return DeadLetter(
             self._integration,
             parcel.delivery.data(),
@@ -43,7 +45,9 @@ class Letters:
             parcel.attempts,
             rfc3339(self._clock()),
             self._masked(request) if request else None,
-            {"status": answer.status, "body": self._mask.excerpt(answer.body, QUOTED_CHARACTERS)} if answer else None,
+            {"status": response.status, "body": self._mask.excerpt(response.body, QUOTED_CHARACTERS)}
+            if response
+            else None,
         )
 
     def _masked(self, request: Request) -> Mapping[str, Any]:

@@ -5,7 +5,7 @@ from collections.abc import Callable, Hashable, Iterable
 from pathlib import Path
 from typing import Any
 
-from forwarders.contract import Coordinates
+from forwarders.contract import OffsetRange
 from streams.delivery.spool import Spool
 from streams.progress import TP
 from streams.times import record_time
@@ -47,9 +47,9 @@ class StoredObject:
         self.count = self._left = 0
 
     @property
-    def coordinates(self) -> Coordinates:
-        """Where its records lie."""
-        return Coordinates(*self.tp, self.first, self.last)
+    def offsets(self) -> OffsetRange:
+        """Return the topic, partition and offsets of its records."""
+        return OffsetRange(*self.tp, self.first, self.last)
 
     @property
     def finished(self) -> bool:

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 import orjson
 
-from forwarders.contract import Dead, Item, ObjectForwarder
+from forwarders.contract import Delivery, ObjectForwarder, PermanentFailure
 from streams.delivery.letters import Failed
 from streams.delivery.objects import StoredObject
 from streams.delivery.parcels import Parcel
@@ -13,13 +13,13 @@ from streams.delivery.preflight import Preflight
 from streams.delivery.settlement import Unreadable
 from streams.delivery.spool import SpoolClosedError
 from streams.guard import describe
-from streams.topics import Delivery, NewerFormatError, Outcome, RecordError
+from streams.topics import DeliveryRecord, NewerFormatError, Outcome, RecordError
 
 
 class Packed(NamedTuple):
     """What is no row of an object: parcels with what is wrong with them, and records that are no delivery."""
 
-    others: list[tuple[Parcel, Dead | Outcome]]
+    others: list[tuple[Parcel, PermanentFailure | Outcome]]
     unreadable: list[tuple[Unreadable, str, Exception | None]]
 
 
@@ -87,14 +87,14 @@ class Packer:
 
     def _items(
         self, ended: StoredObject, packed: Packed, failed: Mapping[int, Exception], part: range
-    ) -> Iterator[Item]:
+    ) -> Iterator[Delivery]:
         """Yield the items of a part of an object, and put the other records of that part into `packed`."""
         now = self._clock()
         for index, record in enumerate(ended.spool.records()):
             if index not in part:
                 continue
             try:
-                delivery = Delivery.decode(record.value)
+                delivery = DeliveryRecord.decode(record.value)
             except NewerFormatError:
                 raise
             except RecordError as error:
@@ -113,9 +113,11 @@ class Packer:
             if offsets is None:
                 offsets = ended.rows[kind] = []
             offsets.append(offset)
-            yield Item(delivery.id, delivery.payload, delivery.type, delivery.event, delivery.time)
+            yield Delivery(delivery.id, delivery.payload, delivery.type, delivery.event, delivery.time)
 
-    def _verdict(self, delivery: Delivery, size: int, now: float, failed: Exception | None) -> Dead | Outcome | None:
+    def _verdict(
+        self, delivery: DeliveryRecord, size: int, now: float, failed: Exception | None
+    ) -> PermanentFailure | Outcome | None:
         if failed is not None:
             return Failed.by(failed)
         try:

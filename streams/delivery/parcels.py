@@ -6,10 +6,10 @@ from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from typing import Any
 
-from forwarders.contract import Item, Limits
+from forwarders.contract import Delivery, Limits
 from streams.delivery.objects import StoredObject
 from streams.progress import Run
-from streams.topics import Delivery
+from streams.topics import DeliveryRecord
 
 STRIKES = 2
 """How often a delivery fails while others are delivered before the failures to come are taken for its own."""
@@ -27,7 +27,7 @@ class Parcel:
     outcome was recorded or that it was put into the retry topic.
     """
 
-    delivery: Delivery
+    delivery: DeliveryRecord
     key: bytes | None
     size: int
     run: Run | StoredObject
@@ -40,10 +40,10 @@ class Parcel:
     settled: bool = False
 
     @property
-    def item(self) -> Item:
+    def item(self) -> Delivery:
         """The delivery as a forwarder sees it."""
         delivery = self.delivery
-        return Item(delivery.id, delivery.payload, delivery.type, delivery.event, delivery.time)
+        return Delivery(delivery.id, delivery.payload, delivery.type, delivery.event, delivery.time)
 
     @property
     def record(self) -> Any:

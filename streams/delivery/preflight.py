@@ -1,35 +1,35 @@
-"""What is wrong with a delivery, found before it could spoil a batch: its age, its size, its fields."""
+"""Validate deliveries before they are batched: their age, size and payload."""
 
 import math
 from typing import Any
 
-from forwarders.contract import Dead, Forwarder, Limits
+from forwarders.contract import Forwarder, Limits, PermanentFailure
 from streams.times import read_time, seconds_of
 
 
 class Preflight:
-    """Checks deliveries by the vendor's contract; `max_age` in seconds narrows the vendor's window."""
+    """Checks deliveries against the vendor's contract. `max_age` in seconds lowers the contract's maximum age."""
 
     def __init__(self, forwarder: Forwarder[Any], limits: Limits, max_age: float | None) -> None:
         self._forwarder = forwarder
         self.item_bytes = limits.item_bytes
-        oldest = forwarder.contract.oldest(max_age)
+        oldest = forwarder.contract.max_age(max_age)
         self.max_age = None if oldest is None else oldest.total_seconds()
 
     def expiry(self, time: str) -> float:
-        """When a delivery of an event of this RFC 3339 time is too old, in seconds since 1970; never is infinity."""
+        """Return when an event with this RFC 3339 time becomes too old, as Unix time; infinity if it never does."""
         if self.max_age is None:
             return math.inf
         try:
-            # Deliveries that an earlier version wrote may have other forms.
+            # Deliveries from earlier versions may have other formats.
             text = read_time(time)
         except ValueError:
             return math.inf
         return seconds_of(text) + self.max_age if text else math.inf
 
-    def problem(self, payload: Any, size: int) -> Dead | None:
-        """Why the vendor would never take this payload, of so many bytes of JSON."""
+    def problem(self, payload: Any, size: int) -> PermanentFailure | None:
+        """Return why the vendor would never accept a payload, of `size` bytes as JSON; None if it may."""
         if size > self.item_bytes:
-            return Dead("too_large", f"{size} bytes are more than the vendor takes ({self.item_bytes})")
-        complaint = self._forwarder.complaint(payload)
-        return Dead("payload", complaint) if complaint else None
+            return PermanentFailure("too_large", f"{size} bytes exceed the vendor's limit of {self.item_bytes}")
+        error = self._forwarder.validate(payload)
+        return PermanentFailure("payload", error) if error else None

@@ -1,4 +1,4 @@
-"""One attempt at a batch: what a forwarder makes of it, sent or written, and read as one result an item."""
+"""One attempt to deliver a batch: build and send the request, or write, and return one result per delivery."""
 
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -6,15 +6,15 @@ from typing import Any, NamedTuple
 import structlog
 
 from forwarders.contract import (
-    Answer,
-    Auth,
-    Coordinates,
-    Dead,
+    AuthFailed,
     Delivered,
+    Delivery,
     Forwarder,
     HttpForwarder,
-    Item,
+    OffsetRange,
+    PermanentFailure,
     Request,
+    Response,
     Result,
     Retry,
     Split,
@@ -33,27 +33,27 @@ log = structlog.get_logger()
 
 
 MISTAKES = (TypeError, ValueError, LookupError, AttributeError, ArithmeticError, AssertionError, RecursionError)
-"""Errors of a writer that are about what it was given, and not about the disk, the network or a database."""
+"""Errors of a writer that point to an invalid delivery, and not to the disk, the network or a database."""
 
 
 class Attempt(NamedTuple):
-    """What came of an attempt: one result an item; request and answer where it came to that, else perhaps why not."""
+    """The outcome of an attempt: one result per delivery, the request and response, and why no request was sent."""
 
     results: Sequence[Result]
     request: Request | None = None
-    answer: Answer | None = None
+    response: Response | None = None
     why: str = ""
 
     @property
     def status(self) -> str:
-        """What came of it, for metrics: `2xx` and so on, `written` or `failed` where no answer came."""
-        if self.answer is not None:
-            return f"{self.answer.status // 100}xx"
+        """Return the status for metrics: `2xx` and so on, or `written` or `failed` without a response."""
+        if self.response is not None:
+            return f"{self.response.status // 100}xx"
         return "written" if all(isinstance(result, Delivered) for result in self.results) else "failed"
 
 
 class Sender:
-    """Brings batches to one integration's vendor; never raises for what a vendor or a forwarder does."""
+    """Sends batches to one integration's vendor. Errors of a vendor or a forwarder become results."""
 
     def __init__(self, integration: str, forwarder: Forwarder[Any], client: Client, tokens: Tokens) -> None:
         self._integration, self._forwarder, self._client, self._tokens = integration, forwarder, client, tokens
@@ -65,14 +65,14 @@ class Sender:
             await self._forwarder.open()
 
     async def close(self) -> None:
-        """Close what was opened."""
+        """Close connections or files."""
         if isinstance(self._forwarder, WriterForwarder):
             await self._forwarder.close()
         await self._tokens.close()
         await self._client.close()
 
     async def send(self, parcels: Sequence[Parcel]) -> Attempt:
-        """Make one attempt at these parcels."""
+        """Make one attempt to deliver these parcels."""
         forwarder = self._forwarder
         if isinstance(forwarder, WriterForwarder):
             return Attempt(await self._write(forwarder, parcels))
@@ -87,64 +87,64 @@ class Sender:
             return await self._authenticate(forwarder, request, items, parcels)
         except NoTokenError as error:
             return Attempt([error.result] * len(items), why=str(error))
-        except Exception as error:  # noqa: BLE001  # a forwarder's mistake costs its delivery, not the worker
+        except Exception as error:  # noqa: BLE001  # an error in a forwarder must not stop the worker
             return Attempt(_alone_or_split(items, Failed.by(error)), request)
 
     async def _authenticate(
-        self, forwarder: HttpForwarder[Any], request: Request, items: Sequence[Item], parcels: Sequence[Parcel]
+        self, forwarder: HttpForwarder[Any], request: Request, items: Sequence[Delivery], parcels: Sequence[Parcel]
     ) -> Attempt:
-        """Send with the access token that the vendor wants, if it wants one; raises NoTokenError."""
+        """Send with an access token if the vendor requires one; raises NoTokenError."""
         token = await self._tokens.get()
         if token is None:
             return await self._exchange(forwarder, request, items)
         if any(parcel.run.dropped for parcel in parcels):
             return Attempt([Retry()] * len(items), request)  # revoked while the token was fetched
         attempt = await self._exchange(forwarder, authorize(request, token), items)
-        if all(isinstance(result, Auth) for result in attempt.results):
-            # It may have been withdrawn before its end, and another may pass.
+        if all(isinstance(result, AuthFailed) for result in attempt.results):
+            # The token may have been revoked before it expired.
             self._tokens.drop(token)
             fresh = await self._tokens.get()
             if fresh and not any(parcel.run.dropped for parcel in parcels):
                 return await self._exchange(forwarder, authorize(request, fresh), items)
         return attempt
 
-    async def _exchange(self, forwarder: HttpForwarder[Any], request: Request, items: Sequence[Item]) -> Attempt:
+    async def _exchange(self, forwarder: HttpForwarder[Any], request: Request, items: Sequence[Delivery]) -> Attempt:
         try:
-            answer = await self._client.send(request)
+            response = await self._client.send(request)
         except UnreachableError as error:
-            log.warning("no answer", integration=self._integration, error=str(error))
+            log.warning("no response", integration=self._integration, error=str(error))
             return Attempt([Retry()] * len(items), request)
         except UnsendableError as error:
-            return Attempt(_alone_or_split(items, Dead("request", str(error))), request)
+            return Attempt(_alone_or_split(items, PermanentFailure("request", str(error))), request)
         try:
-            return Attempt(_checked(forwarder.read(answer, items), len(items)), request, answer)
-        except Exception as error:  # noqa: BLE001  # as above: the status says enough
-            log.error("the forwarder failed to read an answer", integration=self._integration, **trouble(error))  # noqa: TRY400
+            return Attempt(_checked(forwarder.parse_response(response, items), len(items)), request, response)
+        except Exception as error:  # noqa: BLE001  # as above: the status gives a result
+            log.error("the forwarder failed to parse a response", integration=self._integration, **trouble(error))  # noqa: TRY400
         INTERNAL_FAILURES.labels(self._integration).inc()
-        return Attempt(HttpForwarder.read(forwarder, answer, items), request, answer)
+        return Attempt(HttpForwarder.parse_response(forwarder, response, items), request, response)
 
     async def _write(self, forwarder: WriterForwarder[Any], parcels: Sequence[Parcel]) -> Sequence[Result]:
-        place = Coordinates(*parcels[0].run.tp, parcels[0].record.offset, parcels[-1].record.offset)
+        place = OffsetRange(*parcels[0].run.tp, parcels[0].record.offset, parcels[-1].record.offset)
         try:
             return _checked(await forwarder.write([parcel.item for parcel in parcels], place), len(parcels))
         except MISTAKES as error:
             return _alone_or_split(parcels, Failed.by(error))
-        except Exception as error:  # noqa: BLE001  # a full disk or a lost database: waits, and goes on
-            log.warning("could not write", integration=self._integration, **trouble(error))
+        except Exception as error:  # noqa: BLE001  # a full disk or an unreachable database: retry
+            log.warning("write failed", integration=self._integration, **trouble(error))
             return [Retry()] * len(parcels)
 
 
-def _request(forwarder: HttpForwarder[Any], items: Sequence[Item]) -> Request:
-    request = forwarder.request(items)
+def _request(forwarder: HttpForwarder[Any], items: Sequence[Delivery]) -> Request:
+    request = forwarder.build_request(items)
     if not isinstance(request, Request):
         raise TypeError("not a request")
     return request
 
 
 def _checked(results: Sequence[Result], count: int) -> Sequence[Result]:
-    """Return a forwarder's results; raises TypeError unless they are one per item."""
+    """Return a forwarder's results; raises TypeError unless there is one per delivery."""
     if len(results) != count:
-        raise TypeError("not one result per item")
+        raise TypeError("not one result per delivery")
     for result in results:
         if type(result) is not Delivered and not _is_result(result):
             raise TypeError("not a result")
@@ -154,14 +154,14 @@ def _checked(results: Sequence[Result], count: int) -> Sequence[Result]:
 def _is_result(result: object) -> bool:
     """Whether a forwarder's result is one that delivery can act on."""
     match result:
-        case Delivered() | Split() | Auth():
+        case Delivered() | Split() | AuthFailed():
             return True
         case Retry(after) | Throttled(after):
             return after is None or (isinstance(after, int | float) and after >= 0)
-        case Dead(reason, detail):
+        case PermanentFailure(reason, detail):
             return isinstance(reason, str) and isinstance(detail, str)
     return False
 
 
-def _alone_or_split(items: Sequence[object], dead: Dead) -> Sequence[Result]:
+def _alone_or_split(items: Sequence[object], dead: PermanentFailure) -> Sequence[Result]:
     return [dead] if len(items) == 1 else [Split()] * len(items)

@@ -57,7 +57,7 @@ class Storer:
         self._guard = Guard(integration, fail)
         self._blocked = False
         limits = forwarder.limits
-        self.objects = Objects(forwarder.cut, limits.bytes, settings.spool)
+        self.objects = Objects(forwarder.rotation_key, limits.bytes, settings.spool)
         self._packer = Packer(forwarder, Preflight(forwarder, limits, settings.max_age), clock)
         self._rates = Rates.of(forwarder.contract, settings)
         self._breaker = Breaker(integration, settings.breaker_failures, settings.backoff_min, settings.backoff_max)
@@ -199,7 +199,7 @@ class Storer:
 
     async def _put(self, packed: StoredObject) -> Result:
         try:
-            return await self._forwarder.put(packed.content, packed.coordinates)
+            return await self._forwarder.put(packed.content, packed.offsets)
         except Exception as error:  # noqa: BLE001  # a full disk or a lost network: waits, and goes on
             log.warning("could not write", integration=self.integration, **trouble(error))
             return Retry()

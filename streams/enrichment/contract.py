@@ -4,24 +4,18 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
-from pydantic import BaseModel, ConfigDict
-
 from streams.enrichment.files import Files
 from streams.enrichment.patches import Patch
 from streams.events import Event
+from streams.settings import StrictModel
 from streams.steps import Held
 
 Enrich = Callable[[Event], Patch | Held | None]
 """A checked event, which it leaves as it is, to a patch, or to why it goes no further; None for nothing to add."""
 
 
-class Settings(BaseModel):
-    """Base of an enrichment's settings: unknown keys are refused, errors quote no value.
-
-    The text below each field is its description: the documentation and editors' schema come from it.
-    """
-
-    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True, use_attribute_docstrings=True)
+class Settings(StrictModel):
+    """Base class of an enrichment's settings."""
 
 
 S = TypeVar("S", bound=Settings)

@@ -2,7 +2,9 @@
 
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
+
+from streams.settings import StrictModel
 
 Action = Literal["allow", "warn", "omit", "quarantine", "reject"]
 """What becomes of an event that is not as planned, from the mildest to the strongest."""
@@ -28,29 +30,25 @@ PARTS = ("properties", "traits", "context")
 PLAIN = r"^[a-z0-9][a-z0-9_-]{0,63}$"
 
 
-class PlannedEvent(BaseModel):
+class PlannedEvent(StrictModel):
     """An event that is meant to come."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    type: Literal["track", "page", "screen", "identify", "group", "alias"] = Field(
-        "track", description="The type of the event."
-    )
-    event: str | None = Field(
-        None, min_length=1, description="The name of a track event; without it, each that no other entry names."
-    )
-    name: str | None = Field(
-        None, min_length=1, description="The name of a page or screen; without it, each that no other entry names."
-    )
-    on_violation: Literal["warn", "omit", "quarantine", "reject"] | None = Field(
-        None, description="What becomes of it where it violates its schemas; by default what the plan says."
-    )
-    unplanned_properties: Action | None = Field(
-        None, description="What becomes of properties or traits that it has none planned for; by default as the plan."
-    )
-    properties: Schema | None = Field(None, description="JSON Schema of a track, page or screen event's `properties`.")
-    traits: Schema | None = Field(None, description="JSON Schema of an identify or group event's `traits`.")
-    context: Schema | None = Field(None, description="JSON Schema of the event's `context`.")
+    type: Literal["track", "page", "screen", "identify", "group", "alias"] = "track"
+    """The type of the event."""
+    event: str | None = Field(None, min_length=1)
+    """The name of a track event; without it, each that no other entry names."""
+    name: str | None = Field(None, min_length=1)
+    """The name of a page or screen; without it, each that no other entry names."""
+    on_violation: Literal["warn", "omit", "quarantine", "reject"] | None = None
+    """What becomes of it where it violates its schemas; by default what the plan says."""
+    unplanned_properties: Action | None = None
+    """What becomes of properties or traits that it has none planned for; by default as the plan."""
+    properties: Schema | None = None
+    """JSON Schema of a track, page or screen event's `properties`."""
+    traits: Schema | None = None
+    """JSON Schema of an identify or group event's `traits`."""
+    context: Schema | None = None
+    """JSON Schema of the event's `context`."""
 
     @model_validator(mode="after")
     def _fits_its_type(self) -> Self:
@@ -72,27 +70,21 @@ class PlannedEvent(BaseModel):
         return {key: schema for key, schema in found.items() if schema is not None}
 
 
-class Plan(BaseModel):
+class Plan(StrictModel):
     """`plans/NAME.yaml`: the events that are meant to come."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    plan: str = Field(pattern=PLAIN, description="The plan's name: that of the file, and in outcomes and metrics.")
-    on_violation: Literal["warn", "omit", "quarantine", "reject"] = Field(
-        "warn",
-        description="What becomes of an event that violates its schemas. `warn`: it is noted. `omit`: what is wrong is "
-        "taken out of the event, which goes on. `quarantine`: it is kept aside, to be replayed. `reject`: it is kept "
-        "with the rejected events.",
-    )
-    unplanned_events: Literal["allow", "warn", "quarantine", "reject"] = Field(
-        "warn",
-        description="What becomes of an event that no entry is of: a track event, or one of another type that has "
-        "entries.",
-    )
-    unplanned_properties: Action = Field(
-        "warn", description="What becomes of a property or trait that the entry's schema does not name."
-    )
-    definitions: dict[str, Schema] = Field(
-        default_factory=dict, description="Schemas to be used in several places: `$ref: '#/definitions/NAME'`."
-    )
-    events: tuple[PlannedEvent, ...] = Field(min_length=1, description="The events that are meant to come.")
+    plan: str = Field(pattern=PLAIN)
+    """The plan's name: that of the file, and in outcomes and metrics."""
+    on_violation: Literal["warn", "omit", "quarantine", "reject"] = "warn"
+    """What becomes of an event that violates its schemas. `warn`: it is noted. `omit`: what is wrong is taken out of
+    the event, which goes on. `quarantine`: it is kept aside, to be replayed. `reject`: it is kept with the rejected
+    events.
+    """
+    unplanned_events: Literal["allow", "warn", "quarantine", "reject"] = "warn"
+    """What becomes of an event that no entry is of: a track event, or one of another type that has entries."""
+    unplanned_properties: Action = "warn"
+    """What becomes of a property or trait that the entry's schema does not name."""
+    definitions: dict[str, Schema] = Field(default_factory=dict)
+    """Schemas to be used in several places: `$ref: '#/definitions/NAME'`."""
+    events: tuple[PlannedEvent, ...] = Field(min_length=1)
+    """The events that are meant to come."""

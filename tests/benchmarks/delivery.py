@@ -18,7 +18,7 @@ from forwarders.webhook import Webhook, WebhookSettings
 from streams.broker import Broker, create_topics
 from streams.produce import Producer, Receipt
 from streams.settings import DeliverySettings
-from streams.topics import Delivery, Origin, Topics
+from streams.topics import DeliveryRecord, Origin, Topics
 from tests import real_kafka
 from tests.benchmarks import measure
 from tests.benchmarks.events import purchases
@@ -41,7 +41,7 @@ async def fill(broker: Broker, integration: str, count: int) -> int:
     value = b""
     for number, event in enumerate(map(orjson.loads, purchases(0, count))):
         ((rule, payload),) = rules.apply(event)
-        value = Delivery(
+        value = DeliveryRecord(
             event["messageId"], rule, "v1", "track", event["event"], event["timestamp"], event["receivedAt"], "web",
             Origin(TOPICS.events, number % 3, number // 3), payload,
         ).encode()  # fmt: skip

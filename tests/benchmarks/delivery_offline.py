@@ -20,7 +20,7 @@ from forwarders.webhook import Webhook, WebhookSettings
 from streams.delivery.agent import Deliverer
 from streams.progress import Progress
 from streams.settings import DeliverySettings
-from streams.topics import Delivery, Origin, Topics
+from streams.topics import DeliveryRecord, Origin, Topics
 from tests.benchmarks import measure
 from tests.benchmarks.events import purchases
 
@@ -42,7 +42,7 @@ class Producer:
 def records(count: int) -> Sequence[Any]:
     made = []
     for number, event in enumerate(map(orjson.loads, purchases(0, count))):
-        value = Delivery(
+        value = DeliveryRecord(
             event["messageId"], "r", "v1", "track", event["event"], event["timestamp"], event["receivedAt"], "web",
             Origin(TOPICS.events, 0, number), event["properties"],
         ).encode()  # fmt: skip

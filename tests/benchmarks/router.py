@@ -19,7 +19,7 @@ from streams.produce import Producer, Receipt
 from streams.ruleset import Holder, Route, RuleSet
 from streams.settings import RouterSettings
 from streams.sources import Source, Sources
-from streams.topics import Delivery, Origin, Topics, event_headers
+from streams.topics import DeliveryRecord, Origin, Topics, event_headers
 from tests import real_kafka
 from tests.benchmarks import measure
 from tests.benchmarks.events import purchases
@@ -91,7 +91,7 @@ def without_kafka(count: int) -> float:
         message_id = event["messageId"]
         for one in rules.routes:
             for rule, payload in one.apply(event):
-                Delivery(
+                DeliveryRecord(
                     message_id, rule, rules.version, event["type"], event.get("event"), event["timestamp"],
                     event["receivedAt"], "web", Origin(TOPICS.events, 0, number), payload,
                 ).encode()  # fmt: skip

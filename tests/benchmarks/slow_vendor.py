@@ -19,7 +19,7 @@ from forwarders.webhook import Webhook, WebhookSettings
 from streams.broker import Broker, create_topics
 from streams.produce import Producer, Receipt
 from streams.settings import DeliverySettings
-from streams.topics import Delivery, Origin, Topics
+from streams.topics import DeliveryRecord, Origin, Topics
 from tests import real_kafka
 from tests.benchmarks import measure
 from tests.benchmarks.vendors import Took, sell
@@ -35,7 +35,7 @@ BATCH = 100
 
 def send(producer: Producer, integration: str, number: int) -> None:
     """Forward one delivery, which says when it was sent."""
-    value = Delivery(
+    value = DeliveryRecord(
         f"m{number}", "rule", "v1", "track", "Order Completed", "2026-01-02T03:04:05Z", "2026-01-02T03:04:05Z", "web",
         Origin(TOPICS.events, number % 3, number // 3), {"sent": time.monotonic(), "text": "x" * 500},
     ).encode()  # fmt: skip

@@ -16,12 +16,12 @@ from statistics import median
 from typing import Any
 
 import forwarders
-from forwarders.contract import Coordinates, Delivered, Item
+from forwarders.contract import Delivered, Delivery, OffsetRange
 from forwarders.object_storage import ObjectStorage, ObjectStorageSettings
 from streams.broker import Broker, create_topics
 from streams.produce import Producer, Receipt
 from streams.settings import DeliverySettings
-from streams.topics import Delivery, Origin, Topics
+from streams.topics import DeliveryRecord, Origin, Topics
 from tests import real_kafka
 from tests.benchmarks import measure
 from tests.benchmarks.events import purchase
@@ -42,7 +42,7 @@ async def fill(broker: Broker, integration: str, count: int) -> int:
     receipt = Receipt()
     value = b""
     for number, (event, payload) in enumerate(orders(count + TOPICS.partitions)):
-        value = Delivery(
+        value = DeliveryRecord(
             event["messageId"], "row", "v1", "track", event["event"], event["timestamp"], event["receivedAt"], "web",
             Origin(TOPICS.events, number % 3, number // 3), payload,
         ).encode()  # fmt: skip
@@ -110,12 +110,12 @@ def whole_way(broker: Broker, integration: str, count: int, core: int, folder: P
     return count / used, peak
 
 
-async def alone(folder: Path, kind: str, batch: list[Item]) -> float:
+async def alone(folder: Path, kind: str, batch: list[Delivery]) -> float:
     """Rows per CPU-second of writing one object."""
     forwarder = ObjectStorage(ObjectStorageSettings.model_validate({"url": folder.as_uri(), "format": kind}))
     await forwarder.open()
     start = time.process_time()
-    results = await forwarder.write(batch, Coordinates("turnout.forward.lake", 0, 0, len(batch) - 1))
+    results = await forwarder.write(batch, OffsetRange("turnout.forward.lake", 0, 0, len(batch) - 1))
     used = time.process_time() - start
     assert results == [Delivered()] * len(batch)
     return len(batch) / used
@@ -124,7 +124,7 @@ async def alone(folder: Path, kind: str, batch: list[Item]) -> float:
 def main(count: int) -> None:
     """Print the figures."""
     core, _ = measure.cores()
-    batch = [Item(event["messageId"], row, "track", None, event["timestamp"]) for event, row in orders(RECORDS)]
+    batch = [Delivery(event["messageId"], row, "track", None, event["timestamp"]) for event, row in orders(RECORDS)]
     count -= count % (RECORDS * TOPICS.partitions)
     with tempfile.TemporaryDirectory() as folder, real_kafka.running(Path(folder) / "kafka") as kafka:
         broker = Broker(bootstrap=kafka.bootstrap)

@@ -115,7 +115,7 @@ def test_refused_on_the_page(folder, vendor, state):
     """Who says no on the page gets no token."""
     result = authorize(folder, "hubspot", land(error="access_denied", state=state))
     assert (result.exit_code, result.stdout) == (1, "")
-    assert result.stderr.endswith("turnout: the vendor's page says 'access_denied'\n")
+    assert result.stderr.endswith("turnout: the vendor's page responded 'access_denied'\n")
     assert not requests.get(f"{vendor}/_requests", timeout=60).json()
 
 
@@ -125,7 +125,7 @@ def test_refused_code(folder, vendor, state):
     requests.post(f"{vendor}/_script", json=script, timeout=120)
     result = authorize(folder, "hubspot", land(code="c0de", state=state))
     assert result.exit_code == 1
-    assert result.stderr.endswith("turnout: the token endpoint answers 400: 'invalid_grant'\n")
+    assert result.stderr.endswith("turnout: the token endpoint responded 400: 'invalid_grant'\n")
 
 
 @pytest.mark.parametrize(

@@ -25,7 +25,7 @@ from deploy.rehearsal.explanation import explain
 from deploy.simulator.playing import Playing
 from deploy.simulator.server import Simulator
 from streams.guard import INTERNAL
-from streams.topics import FORWARDED, DeadLetter, Delivery, Origin, Outcomes, Rejected
+from streams.topics import FORWARDED, DeadLetter, DeliveryRecord, Origin, Outcomes, Rejected
 from tests import fuzzing
 from tests.client_events import Request, Writer, Written
 from tests.deploy.simulator.in_process import sending_to
@@ -65,7 +65,7 @@ class Fate:
     record: LocalRecord
     rejected: list[Rejected] = field(default_factory=list)
     outcomes: dict[tuple[str, str], list[str]] = field(default_factory=dict)
-    forwarded: dict[tuple[str, str], Delivery] = field(default_factory=dict)
+    forwarded: dict[tuple[str, str], DeliveryRecord] = field(default_factory=dict)
     dead: dict[tuple[str, str], DeadLetter] = field(default_factory=dict)
 
     @property
@@ -232,7 +232,7 @@ def _collect(fates: Sequence[Fate], first: int, producer: LocalProducer) -> None
         fates[origin.offset - first].dead[letter.integration, letter.delivery["rule"]] = letter
     for name in golden.NAMES:
         for record in producer.records.get(TOPICS.forward(name), ()):
-            delivery = Delivery.decode(record.value)
+            delivery = DeliveryRecord.decode(record.value)
             fates[delivery.origin.offset - first].forwarded[name, delivery.rule] = delivery
 
 

@@ -1,6 +1,7 @@
 """A new forwarder's package works as it is written, and is what the documentation walks through."""
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -16,6 +17,7 @@ from deploy.scaffold import TEMPLATE
 from tests.forwarders import plugin_install
 
 NAME = "big_corp"
+EXAMPLE = Path("deploy/example").resolve()
 CHECKED = len(CHECKS) + sum(len(variants) for variants in EVENTS.values())
 
 
@@ -46,6 +48,38 @@ def test_passes_every_check(package):
 def test_pytest_finds_the_checks(package):
     """In a package of its own, pytest runs the checks by Turnout's plug-in, and nothing else is needed."""
     assert f"{CHECKED} passed" in run(package, "pytest", "-q", "-p", "no:cacheprovider")
+
+
+@pytest.mark.parametrize(
+    ("command", "code"),
+    [
+        (("deploy.cli", "check", "conf"), 2),
+        (("deploy.cli", "schema"), 1),
+        (("deploy.cli", "conformance", NAME), 1),
+        (("pytest", "-q", "-p", "no:cacheprovider"), 2),
+    ],
+    ids=lambda value: value[1] if isinstance(value, tuple) else None,
+)
+def test_old_names_are_reported(package, tmp_path, command, code):
+    """A package with an old method ends each command with a line that has the file, the line and the new name."""
+    old = shutil.copytree(package, tmp_path / "package")
+    module = old / f"turnout_{NAME}" / f"{NAME}.py"
+    module.write_text(module.read_text().replace("def parse_response", "def read"))
+    plugin_install.install(tmp_path / "site", old)
+    shutil.copytree(EXAMPLE, old / "conf")
+    (old / "conf/integrations/old.yaml").write_text(f"integration: old\nforwarder: {NAME}\nsettings: {{}}\nrules: []\n")
+    ran = subprocess.run(
+        [sys.executable, "-m", *command],
+        cwd=old,
+        env=os.environ | {"PYTHONPATH": str(tmp_path / "site")},
+        check=False,
+        capture_output=True,
+        text=True,
+    )
+    output = ran.stdout + ran.stderr
+    number = module.read_text().partition("def read")[0].count("\n") + 1
+    message = f"turnout_{NAME}/{NAME}.py:{number}: BigCorp.read was renamed to parse_response(response, items)"
+    assert (ran.returncode, message in output, "Traceback" in output) == (code, True, False), output
 
 
 def test_nothing_of_the_example_is_left(package):

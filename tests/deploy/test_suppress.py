@@ -13,7 +13,7 @@ import pytest
 
 from streams.broker import Broker
 from streams.suppression import SuppressedUsers
-from streams.topics import Delivery, Outcomes, Topics
+from streams.topics import DeliveryRecord, Outcomes, Topics
 from tests.deploy.recovery.stage import BEGIN, END, Stage
 from tests.streams.helpers import read
 
@@ -42,7 +42,7 @@ def routing(stage: Stage) -> Iterator[None]:
 
 
 def totals(stage: Stage) -> set[int]:
-    return {Delivery.decode(record.value).payload["total"] for record in stage.forwarded()}
+    return {DeliveryRecord.decode(record.value).payload["total"] for record in stage.forwarded()}
 
 
 def wait_for(stage: Stage, total: int) -> None:

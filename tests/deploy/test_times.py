@@ -8,7 +8,7 @@ import pytest
 
 from deploy.commands.choosing import TIME
 from deploy.rehearsal.preview import Prepared
-from forwarders.contract import Item
+from forwarders.contract import Delivery
 from forwarders.customerio import ulid
 
 UTC_MIDNIGHT = 1795824000.0  # 2026-11-28
@@ -38,7 +38,7 @@ def test_a_rehearsals_time_without_a_zone_is_utc():
 
 def test_a_time_of_an_earlier_version_is_utc_in_a_key():
     """Deliveries that wait in Kafka may have a time without a zone."""
-    item = Item("m", {}, "track", "e", "2026-11-28T00:00:00")
+    item = Delivery("m", {}, "track", "e", "2026-11-28T00:00:00")
     assert ulid(item) == ulid(replace(item, time="2026-11-28T00:00:00Z"))
 
 

@@ -197,7 +197,7 @@ async def test_a_vendor_that_nobody_can_connect_to_for_a_while(stage: Stage, tmp
     stage.start("router")
     forwarder = stage.start("forwarder")
     await stage.send(200)
-    await stage.until(lambda: "no answer" in forwarder.log.read_text())
+    await stage.until(lambda: "no response" in forwarder.log.read_text())
 
     async def hold(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.read()

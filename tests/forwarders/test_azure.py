@@ -20,14 +20,14 @@ import pytest
 from obstore.store import AzureStore
 from pyarrow import parquet
 
-from forwarders.contract import Auth, Coordinates, Delivered, Item, Result, Retry
+from forwarders.contract import AuthFailed, Delivered, Delivery, OffsetRange, Result, Retry
 from forwarders.object_storage import ObjectStorage, ObjectStorageSettings
 from tests import npm
 from tests.ports import free_port
 
 HERE = Path(__file__).parent / "azurite"
 ACCOUNT, KEY = "account", base64.b64encode(b"k" * 32).decode()
-PLACE = Coordinates("turnout.forward.lake", 3, 0, 99)
+PLACE = OffsetRange("turnout.forward.lake", 3, 0, 99)
 NAME = "turnout.forward.lake/3/00000000000000000000-00000000000000000099.parquet"
 
 
@@ -78,7 +78,7 @@ def write(address: str, prefix: str, times: int = 1, container: str = "lake", ke
         "endpoint": address,
         "credentials": {"type": "azure", "account_name": ACCOUNT, "account_key": key},
     }
-    items = [Item(f"m-{n}", {"n": n}, "track", None, "2026-01-02T03:04:05Z") for n in range(100)]
+    items = [Delivery(f"m-{n}", {"n": n}, "track", None, "2026-01-02T03:04:05Z") for n in range(100)]
 
     async def run() -> list[Result]:
         forwarder = ObjectStorage(ObjectStorageSettings.model_validate(settings))
@@ -106,4 +106,4 @@ def test_container_that_is_not_there(azure: str) -> None:
 
 def test_wrong_key(azure: str) -> None:
     """A key that the account does not have is a matter of credentials."""
-    assert write(azure, "x", key=base64.b64encode(b"other").decode()) == [Auth()]
+    assert write(azure, "x", key=base64.b64encode(b"other").decode()) == [AuthFailed()]

@@ -12,9 +12,10 @@ from deploy.cli import main
 from deploy.conformance import checks
 from deploy.conformance.golden import DESCRIPTION, Golden
 from forwarders import registry
-from forwarders.contract import Answer, Delivered, Request
+from forwarders.contract import Delivered, Request, Response
 from forwarders.reddit import Reddit
 from tests.forwarders import golden
+from transforms import RuleError
 
 
 def test_every_forwarder_has_cases(pytestconfig: pytest.Config) -> None:
@@ -34,36 +35,36 @@ class Shifting(Reddit):
 
     count = 0
 
-    def request(self, items: Any) -> Request:
+    def build_request(self, items: Any) -> Request:
         Shifting.count += 1
         items[0].payload["attempt"] = Shifting.count
         host = f"x.example{items[0].payload.get('metadata', {}).get('conversion_id', '')}"
         return Request("POST", f"https://{host}/", {"X-Attempt": str(Shifting.count)}, [dict(items[0].payload)])
 
-    def read(self, answer: Answer, items: Any) -> Any:  # noqa: ARG002
+    def parse_response(self, answer: Response, items: Any) -> Any:  # noqa: ARG002
         return [Delivered()]
 
-    def group(self, payload: Any) -> Any:
+    def group_key(self, payload: Any) -> Any:
         return id(payload)
 
 
 @pytest.mark.parametrize(
     ("check", "problem"),
     [
-        (checks.contract_is_whole, "the forwarder's class has no docstring"),
-        (checks.requests_are_pure, "two attempts are two different requests"),
-        (checks.requests_are_pure, "request() changed the payload"),
-        (checks.hosts_are_the_settings_own, "a value of the payload decides where the request goes"),
-        (checks.groups_are_stable, "equal payloads have two groups"),
-        (checks.answers_are_read, "answers, 2: wanted"),
-        (checks.any_answer_is_read, "read() fails: AssertionError: 1 results for 2 deliveries"),
-        (checks.poison_is_found, "a bad delivery at 0"),
+        (checks.contract_is_complete, "the forwarder's class has no docstring"),
+        (checks.requests_are_pure, "two attempts build different requests"),
+        (checks.requests_are_pure, "build_request() changed the payload"),
+        (checks.payload_cannot_change_host, "a value of the payload changes the host of the request"),
+        (checks.group_keys_are_stable, "equal payloads have different group keys"),
+        (checks.responses_are_parsed, "responses, 2: expected"),
+        (checks.any_response_is_parsed, "parse_response() fails: AssertionError: 1 results for 2 deliveries"),
+        (checks.poison_is_found, "an invalid delivery at 0"),
     ],
 )
 def test_wrong_code_is_found(reddit: Golden, check: checks.Check, problem: str) -> None:
     """A forwarder whose functions break their promises does not pass."""
     reddit.forwarder = Shifting
-    if check is checks.contract_is_whole:
+    if check is checks.contract_is_complete:
         reddit.forwarder = type("Silent", (Reddit,), {"__doc__": None})
     if check is checks.poison_is_found:
         with pytest.raises(ValueError, match="zip"):
@@ -75,12 +76,28 @@ def test_wrong_code_is_found(reddit: Golden, check: checks.Check, problem: str) 
 @pytest.mark.parametrize(
     ("key", "value", "check", "problem"),
     [
-        ("accepted", [{"pixel_id": "a/b"}], checks.settings_are_accepted, "accepted, 2: "),
-        ("refused", [{"settings": {"pixel_id": "a/b"}, "says": "no"}], checks.settings_are_refused, "and not 'no'"),
-        ("most", {"items": 9, "bytes": 10}, checks.full_batch_keeps_the_limits, "1000 items, the vendor 9"),
-        ("most", None, checks.full_batch_keeps_the_limits, "write the vendor's own limits"),
-        ("answers", [], checks.answers_are_read, "answers: none is read as Delivered"),
-        ("refused_payloads", [{"payload": {}, "says": "x"}], checks.payloads_are_refused, "refused_payloads, 1: says"),
+        ("valid_settings", [{"pixel_id": "a/b"}], checks.settings_are_accepted, "valid_settings, 2: "),
+        (
+            "invalid_settings",
+            [{"settings": {"pixel_id": "a/b"}, "error": "no"}],
+            checks.settings_are_rejected,
+            "expected 'no'",
+        ),
+        ("vendor_limits", {"items": 9, "bytes": 10}, checks.full_batch_keeps_the_limits, "1000 items, the vendor 9"),
+        ("vendor_limits", None, checks.full_batch_keeps_the_limits, "write the limits that the vendor documents"),
+        ("responses", [], checks.responses_are_parsed, "responses: add a response that gives Delivered"),
+        (
+            "responses",
+            [{"status": 401, "result": "Auth()"}],
+            checks.responses_are_parsed,
+            "responses, 1: Auth was renamed to AuthFailed",
+        ),
+        (
+            "invalid_payloads",
+            [{"payload": {}, "error": "x"}],
+            checks.payloads_are_rejected,
+            "invalid_payloads, 1: the error is",
+        ),
     ],
 )
 def test_wrong_description_is_found(reddit: Golden, key: str, value: Any, check: checks.Check, problem: str) -> None:
@@ -98,7 +115,7 @@ def test_secret_that_shows_is_found(reddit: Golden) -> None:
             super().__init__(settings.model_copy(update={"test_id": token, "access_token": SecretStr("")}))
 
     reddit.forwarder = Open
-    assert list(checks.secrets_are_masked(reddit)) == ["a secret shows in a repr: is it a SecretStr?"] * 2
+    assert list(checks.secrets_are_masked(reddit)) == ["a repr shows a secret: declare it as SecretStr"] * 2
 
 
 def test_request_that_changed_is_shown(reddit: Golden) -> None:
@@ -120,6 +137,34 @@ def test_command(reddit: Golden) -> None:
     whole = CliRunner().invoke(main, [*command, "--update"])
     assert (whole.exit_code, whole.output.splitlines()[-1].endswith(" passed, 0 failed")) == (0, True)
     assert (reddit.folder / "page.yaml").read_text() == (golden.FOLDER / "reddit" / "page.yaml").read_text()
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("accepted", "valid_settings"),
+        ("refused", "invalid_settings"),
+        ("most", "vendor_limits"),
+        ("refused_payloads", "invalid_payloads"),
+        ("answers", "responses"),
+    ],
+)
+def test_old_key_is_named(reddit: Golden, old: str, new: str) -> None:
+    """A description with the old name of a key is rejected with its position and the new name."""
+    path = reddit.folder / DESCRIPTION
+    path.write_text(path.read_text().replace(f"\n{new}:", f"\n{old}:"))
+    line = path.read_text().partition(f"\n{old}:")[0].count("\n") + 2
+    with pytest.raises(RuleError) as caught:
+        _ = reddit.description
+    assert (caught.value.line, caught.value.column, caught.value.message) == (line, 1, f"{old} was renamed to {new}")
+
+
+def test_old_key_of_a_row_is_named(reddit: Golden) -> None:
+    """Also the old name of a key in a row is rejected."""
+    path = reddit.folder / DESCRIPTION
+    path.write_text(path.read_text().replace(" error: needs a click_id", " says: needs a click_id"))
+    with pytest.raises(RuleError, match="says was renamed to error"):
+        _ = reddit.description
 
 
 @pytest.mark.parametrize(

@@ -17,14 +17,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from forwarders import file
-from forwarders.contract import Coordinates, Delivered, Item, Retry
+from forwarders.contract import Delivered, Delivery, OffsetRange, Retry
 from forwarders.file import File, FileSettings
 
-PLACE = Coordinates("t", 0, 0, 0)
+PLACE = OffsetRange("t", 0, 0, 0)
 
 
-def items(*payloads: dict[str, Any]) -> list[Item]:
-    return [Item(f"m-{n}", payload, "track", None, "2026-01-02T03:04:05Z") for n, payload in enumerate(payloads)]
+def items(*payloads: dict[str, Any]) -> list[Delivery]:
+    return [Delivery(f"m-{n}", payload, "track", None, "2026-01-02T03:04:05Z") for n, payload in enumerate(payloads)]
 
 
 def lines(folder: Path, pattern: str = "*.ndjson") -> list[Any]:
@@ -44,7 +44,7 @@ def wait_for_file(folder: Path) -> None:
         time.sleep(0.005)
 
 
-async def write(forwarder: File, *batches: Sequence[Item]) -> None:
+async def write(forwarder: File, *batches: Sequence[Delivery]) -> None:
     await forwarder.open()
     for batch in batches:
         assert await forwarder.write(batch, PLACE) == [Delivered()] * len(batch)
@@ -146,7 +146,7 @@ WRITER = dedent(
     """
     import asyncio, sys
     from pathlib import Path
-    from forwarders.contract import Coordinates, Item
+    from forwarders.contract import Delivery, OffsetRange
     from forwarders.file import File, FileSettings
 
     async def run():
@@ -154,8 +154,8 @@ WRITER = dedent(
         await forwarder.open()
         n = 0
         while True:
-            items = [Item(str(i), {"n": i, "text": "x" * 40}, "track", None, "") for i in range(n, n + 5)]
-            await forwarder.write(items, Coordinates("t", 0, n, n + 4))
+            items = [Delivery(str(i), {"n": i, "text": "x" * 40}, "track", None, "") for i in range(n, n + 5)]
+            await forwarder.write(items, OffsetRange("t", 0, n, n + 4))
             n += 5
             print(n, flush=True)
 

@@ -6,7 +6,7 @@ from typing import Any
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from forwarders.contract import Item
+from forwarders.contract import Delivery
 from forwarders.ga4 import MAX_LENGTH, Ga4, Ga4Settings, legal
 
 NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,39}")
@@ -26,8 +26,8 @@ PARAMS = st.dictionaries(
 
 
 def events(*payloads: dict[str, Any]) -> list[dict[str, Any]]:
-    items = [Item(str(n), payload, "track", None, "2026-01-02T03:04:05Z") for n, payload in enumerate(payloads)]
-    found: list[dict[str, Any]] = FORWARDER.request(items).body["events"]
+    items = [Delivery(str(n), payload, "track", None, "2026-01-02T03:04:05Z") for n, payload in enumerate(payloads)]
+    found: list[dict[str, Any]] = FORWARDER.build_request(items).body["events"]
     return found
 
 
@@ -64,7 +64,7 @@ def test_any_parameters_keep_the_limits(params: dict[str, Any]) -> None:
 def test_group_is_all_but_name_and_params(params: tuple[dict[str, Any], dict[str, Any]]) -> None:
     """Events with another name or other parameters share a request; with anything else different they do not."""
     base = {"client_id": "a-1", "user_id": "u-1", "timestamp_micros": 1, "name": "x", "params": params[0]}
-    assert FORWARDER.group(base) == FORWARDER.group({**base, "name": "y", "params": params[1]})
+    assert FORWARDER.group_key(base) == FORWARDER.group_key({**base, "name": "y", "params": params[1]})
     for other in (
         {"client_id": "a-2"},
         {"user_id": "u-2"},
@@ -72,16 +72,16 @@ def test_group_is_all_but_name_and_params(params: tuple[dict[str, Any], dict[str
         {"user_properties": {"plan": {"value": "gold"}}},
         {"consent": {"ad_user_data": "DENIED"}},
     ):
-        assert FORWARDER.group(base) != FORWARDER.group({**base, **other})
+        assert FORWARDER.group_key(base) != FORWARDER.group_key({**base, **other})
 
 
 def test_batch_has_the_shared_part_once() -> None:
     """A request holds what its events share, and each event's name and parameters in their order."""
     items = [
-        Item(str(n), {"client_id": "a-1", "name": f"event_{n}", "params": {"n": n}}, "track", None, "")
+        Delivery(str(n), {"client_id": "a-1", "name": f"event_{n}", "params": {"n": n}}, "track", None, "")
         for n in range(25)
     ]
-    assert FORWARDER.request(items).body == {
+    assert FORWARDER.build_request(items).body == {
         "client_id": "a-1",
         "events": [{"name": f"event_{n}", "params": {"n": n}} for n in range(25)],
     }

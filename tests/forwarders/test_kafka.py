@@ -8,21 +8,21 @@ import pytest
 from aiokafka import AIOKafkaConsumer
 from aiokafka.structs import TopicPartition
 
-from forwarders.contract import Coordinates, Dead, Delivered, Item, Result, Retry
+from forwarders.contract import Delivered, Delivery, OffsetRange, PermanentFailure, Result, Retry
 from forwarders.kafka import Kafka, KafkaSettings
 from streams.broker import Broker
 from streams.topics import Topics
 from tests.ports import free_port
 
-PLACE = Coordinates("t", 0, 0, 0)
+PLACE = OffsetRange("t", 0, 0, 0)
 pytestmark = pytest.mark.kafka
 
 
-def item(name: str, **payload: Any) -> Item:
-    return Item(name, payload, "track", None, "2026-01-02T03:04:05Z")
+def item(name: str, **payload: Any) -> Delivery:
+    return Delivery(name, payload, "track", None, "2026-01-02T03:04:05Z")
 
 
-async def write(settings: KafkaSettings, *batches: Sequence[Item]) -> list[Sequence[Result]]:
+async def write(settings: KafkaSettings, *batches: Sequence[Delivery]) -> list[Sequence[Result]]:
     forwarder = Kafka(settings)
     await forwarder.open()
     results = [await forwarder.write(batch, PLACE) for batch in batches]
@@ -72,7 +72,7 @@ def test_too_large(broker: Broker, topics: Topics) -> None:
     """A record that Kafka does not take is dead, the others of its batch are delivered."""
     settings = KafkaSettings(bootstrap=broker.bootstrap, topic=topics.forward("two"))
     batch = [item("m-1", n=1), item("m-2", text="x" * 2_000_000), item("m-3", n=3)]
-    assert asyncio.run(write(settings, batch)) == [[Delivered(), Dead("too_large"), Delivered()]]
+    assert asyncio.run(write(settings, batch)) == [[Delivered(), PermanentFailure("too_large"), Delivered()]]
 
 
 def test_nobody_there() -> None:

@@ -5,7 +5,7 @@ from uuid import UUID
 from hypothesis import given
 from hypothesis import strategies as st
 
-from forwarders.contract import Item
+from forwarders.contract import Delivery
 from forwarders.customerio import CROCKFORD, ulid
 from forwarders.keys import uuid_key
 
@@ -31,7 +31,7 @@ def test_uuid_key(one: str, other: str) -> None:
 @given(st.text(max_size=60))
 def test_ulid(item_id: str) -> None:
     """A ULID has 26 characters of Crockford's alphabet, and begins with the event's time."""
-    item = Item(item_id, {}, "track", None, "2026-01-02T03:04:05.678Z")
+    item = Delivery(item_id, {}, "track", None, "2026-01-02T03:04:05.678Z")
     made = ulid(item)
     assert len(made) == 26
     assert set(made) <= set(CROCKFORD)

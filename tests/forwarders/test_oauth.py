@@ -11,7 +11,7 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from pydantic import SecretStr
 
 from forwarders import oauth
-from forwarders.contract import Answer, Auth, HttpForwarder, Request, Retry
+from forwarders.contract import AuthFailed, HttpForwarder, Request, Response, Retry
 from forwarders.google_ads import GoogleAds, GoogleAdsSettings
 from forwarders.oauth import AccessToken, RefreshToken, ServiceAccount, Token
 
@@ -47,12 +47,12 @@ def test_static() -> None:
     """A token of the settings stands in the header, and none is asked for."""
     static = AccessToken(type="static", access_token=SecretStr("t0ken"))
     assert oauth.headers(static) == {"Authorization": "Bearer t0ken"}
-    assert oauth.token_request(static, "https://x.example/token", NOW) is None
+    assert oauth.build_token_request(static, "https://x.example/token", NOW) is None
 
 
 def test_refresh() -> None:
     """A refresh token is sent with the app's credentials, in the body and not in the URL."""
-    request = oauth.token_request(REFRESH, "https://x.example/token", NOW)
+    request = oauth.build_token_request(REFRESH, "https://x.example/token", NOW)
     assert form(request) == {
         "grant_type": "refresh_token",
         "refresh_token": "r3fresh",
@@ -66,7 +66,7 @@ def test_refresh() -> None:
 
 def test_service_account(key: rsa.RSAPrivateKey, account: ServiceAccount) -> None:
     """A service account's assertion is signed with its key, for the endpoint and the scope, for an hour."""
-    sent = form(oauth.token_request(account, "https://x.example/token", NOW, "scope-1"))
+    sent = form(oauth.build_token_request(account, "https://x.example/token", NOW, "scope-1"))
     assert sent["grant_type"] == "urn:ietf:params:oauth:grant-type:jwt-bearer"
     assert jwt.get_unverified_header(sent["assertion"])["kid"] == "k-1"
     options: Any = {"verify_exp": False, "verify_iat": False}
@@ -93,7 +93,7 @@ def test_missing_extra(account: ServiceAccount, monkeypatch: pytest.MonkeyPatch)
 
     monkeypatch.setattr(builtins, "__import__", refuse)
     with pytest.raises(ImportError, match=r"jwt is not installed: pip install 'turnout\[service-account\]'"):
-        oauth.token_request(account, "https://x.example/token", NOW)
+        oauth.build_token_request(account, "https://x.example/token", NOW)
 
 
 @pytest.mark.parametrize(
@@ -105,16 +105,16 @@ def test_missing_extra(account: ServiceAccount, monkeypatch: pytest.MonkeyPatch)
         (200, {}, b'{"access_token": "t0ken", "expires_in": "soon"}', Token("t0ken", NOW + 3540)),
         (200, {}, b'{"access_token": "t\\r\\n0ken"}', Retry()),
         (200, {}, b"<html>", Retry()),
-        (400, {}, b'{"error": "invalid_grant"}', Auth()),
-        (400, {}, b'{"status": "BAD_REFRESH_TOKEN"}', Auth()),
-        (401, {}, b'{"error": "invalid_client"}', Auth()),
+        (400, {}, b'{"error": "invalid_grant"}', AuthFailed()),
+        (400, {}, b'{"status": "BAD_REFRESH_TOKEN"}', AuthFailed()),
+        (401, {}, b'{"error": "invalid_client"}', AuthFailed()),
         (429, {"retry-after": "7"}, b"", Retry(7.0)),
         (503, {}, b"", Retry()),
     ],
 )
-def test_answer(status: int, headers: dict[str, str], body: bytes, read: Token | Auth | Retry) -> None:
-    """A token is renewed a minute before its end; a refused grant is Auth; what is no answer is tried again."""
-    assert oauth.read_token(Answer(status, headers, body), NOW) == read
+def test_answer(status: int, headers: dict[str, str], body: bytes, read: Token | AuthFailed | Retry) -> None:
+    """A token is renewed a minute before it expires; a rejected grant is AuthFailed; other responses are retried."""
+    assert oauth.parse_token_response(Response(status, headers, body), NOW) == read
 
 
 def test_authorize() -> None:
@@ -130,7 +130,7 @@ def test_settings_say_what_conversions_there_are() -> None:
     settings = GoogleAdsSettings(auth=REFRESH, customer_id="1", conversions={"PURCHASE": 7})
     forwarder: HttpForwarder[Any] = GoogleAds(settings)
     payload = {"eventTimestamp": "2026-01-02T03:04:05Z", "adIdentifiers": {"gclid": "g"}}
-    assert forwarder.complaint({**payload, "conversion": "PURCHASE"}) is None
-    assert forwarder.complaint({**payload, "conversion": "LEAD"}) == (
+    assert forwarder.validate({**payload, "conversion": "PURCHASE"}) is None
+    assert forwarder.validate({**payload, "conversion": "LEAD"}) == (
         "conversion: the setting `conversions` has none of the names 'LEAD'"
     )

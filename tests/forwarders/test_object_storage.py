@@ -16,19 +16,21 @@ from hypothesis import strategies as st
 from moto.server import ThreadedMotoServer
 from pyarrow import parquet
 
-from forwarders.contract import Coordinates, Delivered, Item, Result, Retry
+from forwarders.contract import Delivered, Delivery, OffsetRange, Result, Retry
 from forwarders.object_storage import ObjectStorage, ObjectStorageSettings
 from tests.ports import free_port
 
-PLACE = Coordinates("turnout.forward.lake", 3, 20000, 29999)
+PLACE = OffsetRange("turnout.forward.lake", 3, 20000, 29999)
 NAME = "turnout.forward.lake/3/00000000000000020000-00000000000000029999"
 
 
-def items(*payloads: Mapping[str, Any]) -> list[Item]:
-    return [Item(f"m-{n}", payload, "track", None, "2026-01-02T03:04:05Z") for n, payload in enumerate(payloads)]
+def items(*payloads: Mapping[str, Any]) -> list[Delivery]:
+    return [Delivery(f"m-{n}", payload, "track", None, "2026-01-02T03:04:05Z") for n, payload in enumerate(payloads)]
 
 
-def write(settings: Mapping[str, Any], *batches: Sequence[Item], place: Coordinates = PLACE) -> list[Sequence[Result]]:
+def write(
+    settings: Mapping[str, Any], *batches: Sequence[Delivery], place: OffsetRange = PLACE
+) -> list[Sequence[Result]]:
     async def run() -> list[Sequence[Result]]:
         forwarder = ObjectStorage(ObjectStorageSettings.model_validate(settings))
         await forwarder.open()
@@ -149,12 +151,12 @@ def test_nobody_there() -> None:
 def test_cut_by_offset() -> None:
     """An object ends before each multiple of `records`, whatever the time."""
     forwarder = ObjectStorage(ObjectStorageSettings(url="s3://bucket", records=100))
-    cuts = [forwarder.cut(offset, 7.0 * offset) for offset in (0, 99, 100, 199, 200)]
+    cuts = [forwarder.rotation_key(offset, 7.0 * offset) for offset in (0, 99, 100, 199, 200)]
     assert [cuts[n] == cuts[n + 1] for n in range(4)] == [True, False, True, False]
 
 
 def test_cut_by_time() -> None:
     """With an interval, an object ends also where the records' time comes into another one."""
     forwarder = ObjectStorage(ObjectStorageSettings(url="s3://bucket", interval=3600))
-    cuts = [forwarder.cut(5, time) for time in (7200.0, 10799.999, 10800.0, 14399.0)]
+    cuts = [forwarder.rotation_key(5, time) for time in (7200.0, 10799.999, 10800.0, 14399.0)]
     assert [cuts[n] == cuts[n + 1] for n in range(3)] == [True, False, True]

@@ -13,14 +13,14 @@ import psycopg
 import pytest
 from pydantic import SecretStr
 
-from forwarders.contract import Auth, Coordinates, Dead, Delivered, Item, Result, Retry, Split
+from forwarders.contract import AuthFailed, Delivered, Delivery, OffsetRange, PermanentFailure, Result, Retry, Split
 from forwarders.postgres import Postgres, PostgresSettings
 from streams.broker import Broker
 from streams.topics import Topics
 from tests.forwarders import real_postgres
 from tests.streams.delivering import Bench
 
-PLACE = Coordinates("t", 0, 0, 0)
+PLACE = OffsetRange("t", 0, 0, 0)
 
 
 @pytest.fixture(scope="session")
@@ -46,15 +46,15 @@ def table() -> str:
     return f"public.t{uuid4().hex[:8]}"
 
 
-def item(number: int, **payload: Any) -> Item:
-    return Item(f"m-{number}", payload, "track", None, "2026-01-02T03:04:05Z")
+def item(number: int, **payload: Any) -> Delivery:
+    return Delivery(f"m-{number}", payload, "track", None, "2026-01-02T03:04:05Z")
 
 
 def settings(dsn: str, table: str, **more: Any) -> PostgresSettings:
     return PostgresSettings(dsn=SecretStr(dsn), table=table, **more)
 
 
-def write(made: PostgresSettings, *batches: Sequence[Item]) -> list[Sequence[Result]]:
+def write(made: PostgresSettings, *batches: Sequence[Delivery]) -> list[Sequence[Result]]:
     async def run() -> list[Sequence[Result]]:
         forwarder = Postgres(made)
         await forwarder.open()
@@ -100,7 +100,7 @@ def test_field_without_column(dsn: str, table: str) -> None:
     """Without `create`, a row with a field that the table lacks is dead, and the others go in; null is no field."""
     do(dsn, f"CREATE TABLE {table} (delivery_id text UNIQUE, a int)")
     (results,) = write(settings(dsn, table), [item(1, a=1), item(2, a=2, other=1), item(3, a=3, other=None)])
-    assert results == [Delivered(), Dead("column", "the table has no column 'other'"), Delivered()]
+    assert results == [Delivered(), PermanentFailure("column", "the table has no column 'other'"), Delivered()]
     assert rows(dsn, f"SELECT a FROM {table} ORDER BY 1") == [(1,), (3,)]
 
 
@@ -114,7 +114,7 @@ def test_value_that_does_not_fit(dsn: str, table: str, value: Any) -> None:
         settings(dsn, table), [item(1, a=good), item(2, a=value)], [item(2, a=value)], [item(1, a=good)]
     )
     assert batch == [Split(), Split()]
-    assert isinstance(alone[0], Dead)
+    assert isinstance(alone[0], PermanentFailure)
     assert alone[0].reason == "row"
     assert str(value) not in alone[0].detail
     assert after == [Delivered()]
@@ -158,7 +158,7 @@ def test_row_that_the_database_refuses(dsn: str, table: str, kind: str) -> None:
         settings(dsn, table), [item(1, a="good"), item(2, **payload)], [item(2, **payload)], [item(1, a="good")]
     )
     assert batch == [Split(), Split()]
-    assert isinstance(alone[0], Dead)
+    assert isinstance(alone[0], PermanentFailure)
     assert alone[0].reason == "row"
     assert payload["a"] not in alone[0].detail
     assert after == [Delivered()]
@@ -205,8 +205,8 @@ def test_no_right(dsn: str, table: str) -> None:
     do(dsn, f"CREATE TABLE {table} (delivery_id text UNIQUE, a int); CREATE ROLE {role} LOGIN")
     do(dsn, f"GRANT SELECT ON {table} TO {role}")
     address = dsn.replace("user=turnout", f"user={role}")
-    assert write(settings(address, table), [item(1, a=1)]) == [[Auth()]]
-    assert write(settings(dsn.replace("user=turnout", "user=nobody"), table), [item(1, a=1)]) == [[Auth()]]
+    assert write(settings(address, table), [item(1, a=1)]) == [[AuthFailed()]]
+    assert write(settings(dsn.replace("user=turnout", "user=nobody"), table), [item(1, a=1)]) == [[AuthFailed()]]
 
 
 def test_nobody_there(tmp_path: Path, table: str) -> None:
@@ -236,7 +236,7 @@ def test_workers_widen_at_once(dsn: str, table: str) -> None:
 
     async def run() -> None:
         workers = [Postgres(settings(dsn, table, create=True)) for _ in range(4)]
-        make: Callable[[int, int], Item] = lambda worker, n: item(100 * worker + n, **{f"c{n}": n, f"w{worker}": 1})  # noqa: E731
+        make: Callable[[int, int], Delivery] = lambda worker, n: item(100 * worker + n, **{f"c{n}": n, f"w{worker}": 1})  # noqa: E731
         results = await asyncio.gather(
             *(worker.write([make(w, n)], PLACE) for w, worker in enumerate(workers) for n in range(5))
         )
@@ -252,7 +252,7 @@ def test_crash_of_the_server_under_load(dsn: str, table: str) -> None:
     batches = [[item(n, a=n) for n in range(first, first + 60)] for first in range(0, 5000, 50)]
     failures = 0
 
-    async def bring(forwarder: Postgres, waiting: list[list[Item]], until: int) -> None:
+    async def bring(forwarder: Postgres, waiting: list[list[Delivery]], until: int) -> None:
         nonlocal failures
         while len(waiting) > until:
             batch = waiting.pop()

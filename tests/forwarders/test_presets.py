@@ -89,6 +89,6 @@ def test_a_value_of_another_type_costs_only_itself(name: str) -> None:
                 except EventError:
                     continue
                 for _, payload in made:
-                    if isinstance(payload, dict) and (complaint := forwarder.complaint(payload)):
+                    if isinstance(payload, dict) and (complaint := forwarder.validate(payload)):
                         found[place] = complaint
     assert not found

@@ -61,6 +61,82 @@ def test_unknown(only: dict[str, str], name: str, message: str) -> None:
     assert str(refused.value).startswith(message)
 
 
+OLD_MODULES = {
+    "name": ("from forwarders.contract import Answer", "1: Answer was renamed to Response"),
+    "field": (
+        """
+from forwarders.contract import Category, Contract, Settings
+CONTRACT = Contract("a", "A", "https://a.example", category=Category.CRM, settings=Settings, dedupe_doubt="x")
+""",
+        "3: TypeError: Contract: dedupe_doubt was renamed to dedupe_caveat",
+    ),
+    "mistake": ("\nraise KeyError('x')", "2: KeyError: 'x'"),
+}
+
+
+@pytest.mark.parametrize("case", OLD_MODULES)
+def test_module_with_old_names(
+    only: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, case: str
+) -> None:
+    """A module that cannot be imported is rejected with its file and line, and with new names for old ones."""
+    text, message = OLD_MODULES[case]
+    path = tmp_path / f"turnout_old_{case}.py"
+    path.write_text(text)
+    monkeypatch.syspath_prepend(tmp_path)
+    only["old"] = f"{path.stem}:Old"
+    with pytest.raises(registry.UnknownForwarderError) as refused:
+        registry.find("old")
+    assert str(refused.value) == f"the forwarder 'old' cannot be loaded from {path.stem}:Old: {path}:{message}"
+
+
+OLD_METHODS = """
+from forwarders.contract import {base}
+
+class Base({base}):
+    def complaint(self, payload): ...
+
+class Old(Base):
+    {decorator}def {old}({arguments}): ...
+"""
+
+
+@pytest.mark.parametrize(
+    ("base", "old", "arguments", "new"),
+    [
+        ("HttpForwarder", "request", "self, items", "build_request(items)"),
+        ("HttpForwarder", "read", "self, answer, items", "parse_response(response, items)"),
+        ("HttpForwarder", "group", "self, payload", "group_key(payload)"),
+        ("HttpForwarder", "token_request", "self, now", "build_token_request(now)"),
+        ("WriterForwarder", "libraries", "cls, settings", "required_modules(settings)"),
+        ("ObjectForwarder", "cut", "self, offset, time", "rotation_key(offset, time)"),
+        ("WriterForwarder", "read", "self", None),
+    ],
+)
+def test_class_with_old_methods(
+    only: dict[str, str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    base: str,
+    old: str,
+    arguments: str,
+    new: str | None,
+) -> None:
+    """A class that defines methods by their old names is rejected, with the place and the new name of each.
+
+    Other classes may use these names for helpers of their own.
+    """
+    path = tmp_path / f"turnout_old_{base}_{old}.py"
+    decorator = "@classmethod\n    " if arguments.startswith("cls") else ""
+    path.write_text(OLD_METHODS.format(base=base, old=old, arguments=arguments, decorator=decorator))
+    monkeypatch.syspath_prepend(tmp_path)
+    only["old"] = f"{path.stem}:Old"
+    with pytest.raises(registry.UnknownForwarderError) as refused:
+        registry.find("old")
+    found = [f"{path}:8: Old.{old} was renamed to {new}"] if new else []
+    found.append(f"{path}:5: Base.complaint was renamed to validate(payload)")
+    assert str(refused.value) == f"the forwarder 'old' uses old names of the plug-in API: {'; '.join(found)}"
+
+
 def test_package_of_ones_own(tmp_path: Path) -> None:
     """A package that declares a forwarder has only to be installed."""
     plugin_install.install(tmp_path / "site")
@@ -68,12 +144,12 @@ def test_package_of_ones_own(tmp_path: Path) -> None:
         """
         import json
         from forwarders import registry
-        from forwarders.contract import Item
+        from forwarders.contract import Delivery
 
         acme = registry.find("acme")
         forwarder = acme(acme.contract.settings(token="s3cret"))
         payload = {"id": "m-1", "what": "Lead"}
-        request = forwarder.request([Item("m-1", payload, "track", "Lead", "2026-01-02T03:04:05Z")])
+        request = forwarder.build_request([Delivery("m-1", payload, "track", "Lead", "2026-01-02T03:04:05Z")])
         preset = acme.preset().read_text()
         print(json.dumps([registry.names(), preset, request.url, dict(request.headers), request.body]))
         """

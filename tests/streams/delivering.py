@@ -8,26 +8,26 @@ from typing import Any
 from pydantic import Field, SecretStr
 
 from forwarders.contract import (
-    Answer,
+    Category,
     Contract,
-    Dead,
     Delivered,
+    Delivery,
     Forwarder,
     HttpForwarder,
-    Item,
-    Kind,
     Limits,
     Payload,
+    PermanentFailure,
     Request,
+    Response,
     Result,
     Settings,
-    by_status,
+    result_for_status,
 )
 from streams.broker import Broker
 from streams.delivery import make_delivery
 from streams.produce import Producer, Receipt
 from streams.settings import DeliverySettings
-from streams.topics import DeadLetter, Delivery, Headers, Origin, Outcomes, Topics
+from streams.topics import DeadLetter, DeliveryRecord, Headers, Origin, Outcomes, Topics
 from tests.receiver import Got
 from tests.streams.helpers import read
 
@@ -47,24 +47,24 @@ class Vendor(HttpForwarder[VendorSettings]):
     """A vendor that takes lists, and may answer for each item."""
 
     contract = Contract(
-        "vendor", "Vendor", "https://example.com", Kind.ANALYTICS, VendorSettings, VendorPayload, Limits(items=10)
+        "vendor", "Vendor", "https://example.com", Category.ANALYTICS, VendorSettings, VendorPayload, Limits(items=10)
     )
 
-    def group(self, payload):
+    def group_key(self, payload):
         return payload.get("user")
 
-    def request(self, items: Sequence[Item]) -> Request:
+    def build_request(self, items: Sequence[Delivery]) -> Request:
         body = [dict(item.payload) for item in items]
         url = f"{self.settings.url}?token={self.settings.token.get_secret_value()}"
         return Request("POST", url, {"Authorization": "Bearer x"}, body)
 
-    def read(self, answer: Answer, items: Sequence[Item]) -> Sequence[Result]:
+    def parse_response(self, answer: Response, items: Sequence[Delivery]) -> Sequence[Result]:
         if answer.status == 207:
             return [
-                Dead("listed") if b"%d" % item.payload["n"] in answer.body.split(b",") else Delivered()
+                PermanentFailure("listed") if b"%d" % item.payload["n"] in answer.body.split(b",") else Delivered()
                 for item in items
             ]
-        return [by_status(answer)] * len(items)
+        return [result_for_status(answer)] * len(items)
 
 
 class Bench:
@@ -85,7 +85,7 @@ class Bench:
         receipt = Receipt()
         for number, payload in enumerate(payloads):
             n = payload.get("n", number)
-            delivery = Delivery(
+            delivery = DeliveryRecord(
                 f"m{n}", "r", "v1", "track", "E", time, "t", "web",
                 Origin(self.topics.events, partition, n), payload,
             )  # fmt: skip

@@ -9,16 +9,16 @@ from typing import Any
 from unittest.mock import patch
 
 from forwarders.contract import (
-    Answer,
+    Category,
     Contract,
-    Coordinates,
     Delivered,
+    Delivery,
     Forwarder,
     HttpForwarder,
-    Item,
-    Kind,
     Limits,
+    OffsetRange,
     Request,
+    Response,
     Result,
     Retry,
     Settings,
@@ -31,7 +31,7 @@ from streams.delivery.rates import Rates
 from streams.produce import NO_HEADERS, Producer
 from streams.progress import Progress, Run
 from streams.settings import DeliverySettings
-from streams.topics import DeadLetter, Delivery, Headers, Origin, Retried, Topics
+from streams.topics import DeadLetter, DeliveryRecord, Headers, Origin, Retried, Topics
 
 START = 1_800_000_000.0
 TOPICS = Topics()
@@ -71,19 +71,21 @@ class OpenSettings(Settings):
 class OpenVendor(HttpForwarder[OpenSettings]):
     """A vendor that takes lists of any payloads; the status decides for all of a request."""
 
-    contract = Contract("open", "Open", "https://example.com", Kind.ANALYTICS, OpenSettings, limits=Limits(items=1))
+    contract = Contract("open", "Open", "https://example.com", Category.ANALYTICS, OpenSettings, limits=Limits(items=1))
 
-    def request(self, items: Sequence[Item]) -> Request:
+    def build_request(self, items: Sequence[Delivery]) -> Request:
         return Request("POST", "https://example.com/", body=[dict(item.payload) for item in items])
 
 
 class OpenWriter(WriterForwarder[OpenSettings]):
     """A writer that behaves as the vendor of the bench does."""
 
-    contract = Contract("writer", "Writer", "https://example.com", Kind.STORAGE, OpenSettings, limits=Limits(items=1))
+    contract = Contract(
+        "writer", "Writer", "https://example.com", Category.STORAGE, OpenSettings, limits=Limits(items=1)
+    )
     bench: "OfflineBench"
 
-    async def write(self, items: Sequence[Item], coordinates: Coordinates) -> Sequence[Result]:  # noqa: ARG002
+    async def write(self, items: Sequence[Delivery], offsets: OffsetRange) -> Sequence[Result]:  # noqa: ARG002
         status = await self.bench.answer([dict(item.payload) for item in items])
         return [Delivered() if status == 200 else Retry()] * len(items)
 
@@ -173,11 +175,11 @@ class OfflineBench:
             self.got += numbers
         return status
 
-    async def _send(self, request: Request) -> Answer:
+    async def _send(self, request: Request) -> Response:
         status = await self.answer(request.body)
         if status is None:
             raise UnreachableError("TimeoutError")
-        return Answer(status, {}, b"{}")
+        return Response(status, {}, b"{}")
 
     async def start(self) -> None:
         with patch.object(self.deliverer._sender, "open", _nothing):
@@ -200,7 +202,7 @@ class OfflineBench:
         for payload in payloads:
             offset = self._offsets[topic, partition]
             self._offsets[topic, partition] += 1
-            delivery = Delivery(
+            delivery = DeliveryRecord(
                 f"m{payload['n']}", "r", "v1", "track", "E", "t", "t", "web",
                 Origin(TOPICS.events, partition, payload["n"]), payload,
             )  # fmt: skip
@@ -221,7 +223,7 @@ class OfflineBench:
             letter = DeadLetter.decode(record.value)
             self.dead[letter.delivery["payload"]["n"]] = letter
         elif topic == TOPICS.retry("one"):
-            self.retried.append((Delivery.decode(record.value).payload["n"], Retried.decode(record.headers)))
+            self.retried.append((DeliveryRecord.decode(record.value).payload["n"], Retried.decode(record.headers)))
             if self.returns:
                 record.offset = len(self.retried)
                 self.loop.create_task(self._work((topic, 0), [record]))

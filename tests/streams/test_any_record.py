@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from deploy.conformance.golden import EVENTS
-from forwarders.contract import Answer
+from forwarders.contract import Response
 from streams.ruleset import Route, RuleSet
 from streams.sources import Source, Sources
 from streams.suppression import SuppressedUsers, Suppression
@@ -38,10 +38,10 @@ def bench(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
     # Here most records fail on purpose.
     patched.setattr("streams.guard.WINDOW", 10**9)
 
-    async def answer(_: Any, request: Any) -> Answer:
+    async def answer(_: Any, request: Any) -> Response:
         if not isinstance(request.body, bytes | None):
             orjson.dumps(request.body)
-        return Answer(200, {}, b"{}")
+        return Response(200, {}, b"{}")
 
     patched.setattr("streams.delivery.client.Client.send", answer)
     patched.setattr("streams.delivery.tokens.Tokens.get", no_token)

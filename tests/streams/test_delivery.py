@@ -7,12 +7,12 @@ from aiohttp import web
 from prometheus_client import REGISTRY
 
 from forwarders.contract import (
+    Category,
     Contract,
-    Coordinates,
     Delivered,
-    Item,
-    Kind,
+    Delivery,
     Limits,
+    OffsetRange,
     Request,
     Result,
     Retry,
@@ -29,20 +29,22 @@ pytestmark = pytest.mark.anyio
 class Flaky(WriterForwarder[VendorSettings]):
     """A writer that fails its first write."""
 
-    contract = Contract("flaky", "Flaky", "https://example.com", Kind.STORAGE, VendorSettings, limits=Limits(items=100))
+    contract = Contract(
+        "flaky", "Flaky", "https://example.com", Category.STORAGE, VendorSettings, limits=Limits(items=100)
+    )
 
     def __init__(self, settings: VendorSettings) -> None:
         super().__init__(settings)
-        self.written: list[tuple[Coordinates, list[int]]] = []
+        self.written: list[tuple[OffsetRange, list[int]]] = []
         self.calls = 0
 
-    async def write(self, items: Sequence[Item], coordinates: Coordinates) -> Sequence[Result]:
+    async def write(self, items: Sequence[Delivery], offsets: OffsetRange) -> Sequence[Result]:
         self.calls += 1
         if self.calls == 1:
             raise OSError("disk full")
         if self.calls == 2:
             return [Retry()] * len(items)
-        self.written.append((coordinates, [item.payload["n"] for item in items]))
+        self.written.append((offsets, [item.payload["n"] for item in items]))
         return [Delivered()] * len(items)
 
 
@@ -210,19 +212,19 @@ async def test_a_stop_while_the_vendor_hangs_keeps_its_grace_and_loses_nothing(b
 
 
 async def test_a_writer_gets_coordinates_and_is_asked_again_when_it_fails(bench: Bench):
-    """A writer that raises or asks for a retry is called again with the same coordinates."""
+    """A writer that raises or asks for a retry is called again with the same offsets."""
     await bench.forward(*({"n": n} for n in range(10)))
     writer = Flaky(VendorSettings(url=""))
     async with bench.running(writer):
         await bench.settled(10)
-    assert writer.written == [(Coordinates(bench.topics.forward("one"), 0, 0, 9), list(range(10)))]
+    assert writer.written == [(OffsetRange(bench.topics.forward("one"), 0, 0, 9), list(range(10)))]
 
 
 async def test_a_header_with_a_line_break_is_a_dead_letter(bench: Bench):
     """A request that cannot be sent is dead, and no second header goes out."""
 
     class Broken(Vendor):
-        def request(self, items: Sequence[Item]) -> Request:
+        def build_request(self, items: Sequence[Delivery]) -> Request:
             return Request("POST", self.settings.url, {"X-A": "1\r\nX-B: 2"}, [len(items)])
 
     await bench.forward({"n": 0})
@@ -235,10 +237,10 @@ async def test_a_forwarder_that_raises_costs_the_delivery_that_it_raised_for(ben
     """An exception in request() is narrowed down to one item, whose neighbours are delivered."""
 
     class Picky(Vendor):
-        def request(self, items: Sequence[Item]) -> Request:
+        def build_request(self, items: Sequence[Delivery]) -> Request:
             if any(item.payload["n"] == 3 for item in items):
                 raise KeyError("personal data")
-            return super().request(items)
+            return super().build_request(items)
 
     await bench.forward(*({"n": n} for n in range(6)))
     async with receiving() as vendor, bench.running(Picky(VendorSettings(url=vendor.url))):

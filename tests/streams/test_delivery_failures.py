@@ -16,12 +16,22 @@ import pytest
 from aiohttp import web
 from prometheus_client import REGISTRY
 
-from forwarders.contract import Contract, Dead, Kind, Limits, Rate, Result, Retry, Throttled, refused
+from forwarders.contract import (
+    Category,
+    Contract,
+    Limits,
+    PermanentFailure,
+    Rate,
+    Result,
+    Retry,
+    Throttled,
+    split_or_fail,
+)
 from streams.delivery.breaker import Breaker
 from streams.metrics import DELIVERY_PAUSED
 from streams.produce import HEADROOM, Producer, Receipt
 from streams.times import rfc3339
-from streams.topics import RECORD_BYTES, Delivery, Origin, Rejected, Retried
+from streams.topics import RECORD_BYTES, DeliveryRecord, Origin, Rejected, Retried
 from tests.receiver import Got, Receiver, receiving
 from tests.streams.delivering import Bench, Vendor, VendorPayload, VendorSettings, numbers
 from tests.streams.helpers import committed, read, until
@@ -33,12 +43,12 @@ class Whole(Vendor):
     """A vendor that refuses a batch for one bad item, takes events of the last hour only, and 200 bytes an item."""
 
     contract = Contract(
-        "whole", "Whole", "https://example.com", Kind.ANALYTICS, VendorSettings, VendorPayload,
-        Limits(items=64, item_bytes=200), window=timedelta(hours=1),
+        "whole", "Whole", "https://example.com", Category.ANALYTICS, VendorSettings, VendorPayload,
+        Limits(items=64, item_bytes=200), max_event_age=timedelta(hours=1),
     )  # fmt: skip
 
-    def read(self, answer, items):
-        return refused(items, "bad") if answer.status == 400 else super().read(answer, items)
+    def parse_response(self, answer, items):
+        return split_or_fail(items, "bad") if answer.status == 400 else super().parse_response(answer, items)
 
 
 def make(kind: type[Vendor], vendor: Receiver) -> Vendor:
@@ -85,7 +95,7 @@ async def test_the_size_of_an_item_is_that_of_its_payload(bench: Bench):
     async with receiving() as vendor, bench.running(make(Whole, vendor)):
         assert await bench.settled(2) == {0: "delivered", 1: "dead"}
     (letter,) = await bench.dead()
-    assert (letter.reason, letter.detail) == ("too_large", "201 bytes are more than the vendor takes (200)")
+    assert (letter.reason, letter.detail) == ("too_large", "201 bytes exceed the vendor's limit of 200")
     assert len(vendor.got) == 1
 
 
@@ -245,8 +255,12 @@ async def test_a_throttled_user_waits_and_the_others_do_not(bench: Bench):
     """A vendor that takes no more of one user pauses that user alone."""
 
     class ByUser(Vendor):
-        def read(self, answer, items):
-            return [Throttled(10.0, "user")] * len(items) if answer.status == 429 else super().read(answer, items)
+        def parse_response(self, answer, items):
+            return (
+                [Throttled(10.0, "user")] * len(items)
+                if answer.status == 429
+                else super().parse_response(answer, items)
+            )
 
     await bench.forward(*({"n": n, "user": f"u{n % 2}"} for n in range(40)))
     throttled: list[float] = []
@@ -274,7 +288,7 @@ async def test_the_vendors_rate_is_kept_before_it_has_to_refuse(bench: Bench):
 
     class Slow(Vendor):
         contract = Contract(
-            "slow", "Slow", "https://example.com", Kind.ANALYTICS, VendorSettings, VendorPayload, rates=(Rate(20),)
+            "slow", "Slow", "https://example.com", Category.ANALYTICS, VendorSettings, VendorPayload, rates=(Rate(20),)
         )
 
     await bench.forward(*({"n": n} for n in range(40)))
@@ -293,12 +307,12 @@ async def test_a_dead_letter_that_no_record_can_hold_keeps_the_rest(bench: Bench
 
     class Talkative(Whole):
         contract = Contract(
-            "talkative", "Talkative", "https://example.com", Kind.ANALYTICS, VendorSettings,
+            "talkative", "Talkative", "https://example.com", Category.ANALYTICS, VendorSettings,
             limits=Limits(bytes=3_000_000, item_bytes=3_000_000),
         )  # fmt: skip
 
-        def request(self, items):
-            made = super().request(items)
+        def build_request(self, items):
+            made = super().build_request(items)
             return type(made)(made.method, made.url, {"X-Long": "x" * 200_000}, [])
 
     async with receiving() as vendor:
@@ -330,13 +344,13 @@ async def test_those_beside_a_bad_or_a_throttled_one_go_out_again_at_once(bench:
     """0 seconds are none: neither a back-off nor another's pause holds them up; where all fail there is a back-off."""
 
     class Listing(Vendor):
-        def group(self, payload):  # noqa: ARG002
+        def group_key(self, payload):  # noqa: ARG002
             return None
 
-        def read(self, answer, items):
+        def parse_response(self, answer, items):
             if answer.status == 200:
-                return super().read(answer, items)
-            own = {"bad": Dead("listed"), "much": Throttled(60.0, "user")}
+                return super().parse_response(answer, items)
+            own = {"bad": PermanentFailure("listed"), "much": Throttled(60.0, "user")}
             return [own.get(item.payload["user"], Retry(0.0)) for item in items]
 
     users = ["u", "bad", "u", "much", "u"]
@@ -363,12 +377,12 @@ async def test_those_beside_a_bad_or_a_throttled_one_go_out_again_at_once(bench:
 class Odd(Vendor):
     """A forwarder that makes mistakes, each for the delivery whose `note` names it."""
 
-    def complaint(self, payload):
+    def validate(self, payload):
         if payload.get("note") == "complaint":
             raise KeyError("personal data")
-        return super().complaint(payload)
+        return super().validate(payload)
 
-    def group(self, payload):
+    def group_key(self, payload):
         match payload.get("note"):
             case "group":
                 raise KeyError("personal data")
@@ -376,18 +390,18 @@ class Odd(Vendor):
                 return ["personal data"]
         return None
 
-    def request(self, items):
+    def build_request(self, items):
         notes = {item.payload.get("note") for item in items}
         if "request" in notes:
             raise KeyError("personal data")
         if "none" in notes:
             return None
-        made = super().request(items)
+        made = super().build_request(items)
         if "body" in notes:
             return replace(made, body={"personal data": object()})
         return made
 
-    def read(self, answer, items):
+    def parse_response(self, answer, items):
         notes = {item.payload.get("note") for item in items}
         if "read" in notes:
             raise KeyError("personal data")
@@ -396,8 +410,8 @@ class Odd(Vendor):
         if "after" in notes:
             return [Retry("soon")] * len(items)
         if "detail" in notes:
-            return [Dead("x", None)] * len(items)
-        return super().read(answer, items)
+            return [PermanentFailure("x", None)] * len(items)
+        return super().parse_response(answer, items)
 
 
 @pytest.mark.parametrize("mistake", ["complaint", "group", "unhashable", "request", "none", "body"])
@@ -478,7 +492,7 @@ async def test_a_newer_format_in_the_forward_topic_ends_the_worker(bench: Bench)
 async def test_a_delivery_that_just_fits_its_topic_can_be_retried(bench: Bench, spare: int):
     """The retry topic's headers find room, however close the record is to the limit."""
     origin = Origin(bench.topics.events, 0, 0)
-    empty = Delivery("m0", "r", "v1", "track", "E", "t", "t", "web", origin, {"n": 0, "pad": ""})
+    empty = DeliveryRecord("m0", "r", "v1", "track", "E", "t", "t", "web", origin, {"n": 0, "pad": ""})
     pad = RECORD_BYTES - 2 * HEADROOM - spare - len(empty.encode()) - len(b"u")
     await bench.forward({"n": 0, "pad": "x" * pad})
     passes = 0

@@ -15,13 +15,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from forwarders.contract import (
+    Category,
     Contract,
-    Coordinates,
     Delivered,
-    Item,
-    Kind,
+    Delivery,
     Limits,
     ObjectForwarder,
+    OffsetRange,
     Retry,
     Settings,
 )
@@ -33,7 +33,7 @@ from streams.delivery.spool import Spool
 from streams.delivery.storer import Storer
 from streams.progress import Progress
 from streams.settings import DeliverySettings
-from streams.topics import Delivery, Origin, Topics
+from streams.topics import DeliveryRecord, Origin, Topics
 from tests.streams.delivering import Bench, VendorPayload
 from tests.streams.helpers import committed, until
 from tests.streams.offline import FakeProducer
@@ -139,10 +139,10 @@ class StoreSettings(Settings):
 
 
 class Store(ObjectForwarder[StoreSettings]):
-    """Keeps each object under its coordinates."""
+    """Keeps each object under its offsets."""
 
     contract = Contract(
-        "store", "Store", "https://example.com", Kind.STORAGE, StoreSettings, VendorPayload, Limits(100, 10**8)
+        "store", "Store", "https://example.com", Category.STORAGE, StoreSettings, VendorPayload, Limits(100, 10**8)
     )
 
     def __init__(self, settings: StoreSettings) -> None:
@@ -153,19 +153,19 @@ class Store(ObjectForwarder[StoreSettings]):
         self.admits.set()
         self.writing = 0
 
-    def cut(self, offset: int, time: float) -> Hashable:  # noqa: ARG002
+    def rotation_key(self, offset: int, time: float) -> Hashable:  # noqa: ARG002
         return offset // self.settings.records
 
-    def encode(self, items: Iterable[Item]) -> bytes:
+    def encode(self, items: Iterable[Delivery]) -> bytes:
         return orjson.dumps([item.payload["n"] for item in items])
 
-    async def put(self, content: bytes, coordinates: Coordinates) -> Delivered | Retry:
+    async def put(self, content: bytes, offsets: OffsetRange) -> Delivered | Retry:
         self.writing += 1
         await self.admits.wait()
         self.writing -= 1
         if self.answers:
             return self.answers.pop(0)
-        self.objects[coordinates.partition, coordinates.first, coordinates.last] = orjson.loads(content)
+        self.objects[offsets.partition, offsets.first, offsets.last] = orjson.loads(content)
         return Delivered()
 
 
@@ -271,7 +271,7 @@ async def test_no_object_is_written_after_its_partition_is_revoked(tmp_path: Pat
     storer = Storer("one", store, settings, Topics(), FakeProducer(), fail=failed.append, clock=time.time)  # type: ignore[arg-type]
     await storer.start()
     progress = Progress()
-    value = Delivery(
+    value = DeliveryRecord(
         "m", "r", "v1", "track", "E", LATER, LATER, "web", Origin("events", 0, 0), {"n": 0}
     ).encode()  # fmt: skip
     run = progress.open(TP, [Record(n, value=value) for n in range(7)])
@@ -342,7 +342,7 @@ def test_spool_takes_a_record_again_that_the_disk_refused(tmp_path: Path, monkey
 class Picky(Store):
     """Cannot encode some rows, whatever is beside them."""
 
-    def encode(self, items: Iterable[Item]) -> bytes:
+    def encode(self, items: Iterable[Delivery]) -> bytes:
         found = list(items)
         if any(item.payload.get("note") == "odd" for item in found):
             raise TypeError("personal data")
@@ -356,7 +356,7 @@ def test_a_row_that_cannot_be_encoded_is_left_out_of_its_object(tmp_path: Path, 
     for n in range(10):
         payload = {"n": n, **({"note": "odd"} if n in odd else {})}
         origin = Origin("events", 0, n)
-        value = Delivery(f"m{n}", "r", "v", "track", "E", LATER, LATER, "web", origin, payload).encode()
+        value = DeliveryRecord(f"m{n}", "r", "v", "track", "E", LATER, LATER, "web", origin, payload).encode()
         objects.put(TP, Record(n, value=value))
     (ended,) = objects._unfinished[TP]
     forwarder = Picky(StoreSettings())

@@ -64,7 +64,7 @@ def test_an_object_is_finished_by_its_rows_and_its_other_records(tmp_path: Path)
     assert objects.committable(TP) == 0
     ended.finish()
     assert (ended.finished, objects.committable(TP)) == (True, 4)
-    assert (ended.coordinates.first, ended.coordinates.last) == (0, 3)
+    assert (ended.offsets.first, ended.offsets.last) == (0, 3)
 
 
 def test_records_without_key_value_or_time_are_taken(tmp_path: Path):

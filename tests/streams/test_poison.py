@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from forwarders.contract import Contract, Kind, Rate
+from forwarders.contract import Category, Contract, Rate
 from tests.streams.offline import Behaviour, OfflineBench, OpenSettings, OpenVendor, OpenWriter, virtually
 
 HOUR = 3600.0
@@ -356,7 +356,7 @@ def test_a_users_rate_counts_a_delivery_once(ordered):
 
     class Limited(OpenVendor):
         contract = Contract(
-            "limited", "Limited", "https://example.com", Kind.ANALYTICS, OpenSettings,
+            "limited", "Limited", "https://example.com", Category.ANALYTICS, OpenSettings,
             rates=(Rate(1, seconds=1000, of="items", per="user"),),
         )  # fmt: skip
 

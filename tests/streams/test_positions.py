@@ -26,7 +26,7 @@ from streams.broker import Broker, create_topics
 from streams.consumer_thread import ConsumerThread, FetchedBytes, PartitionRecords, RangedFetchResult
 from streams.lag import find_lags
 from streams.progress import DisorderError, Progress, Run
-from streams.topics import Delivery, Origin, Retried, Topics, event_headers
+from streams.topics import DeliveryRecord, Origin, Retried, Topics, event_headers
 from streams.transport import Consumer, PositionError
 from streams.worker import Station, make_station
 from tests.receiver import receiving
@@ -164,7 +164,7 @@ async def test_retries_with_staggered_due_times(bench: Bench):
             now = time.time()
             for n in range(count):
                 origin = Origin(bench.topics.events, n % 3, n)
-                delivery = Delivery(f"m{n}", "r", "v1", "track", "E", "t", "t", "web", origin, {"n": n})
+                delivery = DeliveryRecord(f"m{n}", "r", "v1", "track", "E", "t", "t", "web", origin, {"n": n})
                 headers = Retried(1, now + 1 + 4 * n / count, now, "failing").headers()
                 await producer.send(bench.topics.retry("one"), delivery.encode(), partition=n % 3, headers=headers)
         async with bench.running(Vendor(VendorSettings(url=vendor.url)), retry_delay=60) as station:

@@ -18,7 +18,7 @@ class ByUser(OpenVendor):
     """A vendor that throttles users."""
 
     def read(self, answer, items):
-        return [Throttled(30.0, "user")] * len(items) if answer.status == 429 else super().read(answer, items)
+        return [Throttled(30.0, "user")] * len(items) if answer.status == 429 else super().parse_response(answer, items)
 
 
 def payloads(count: int, first: int = 0) -> list[dict[str, Any]]:

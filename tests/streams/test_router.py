@@ -23,7 +23,7 @@ from streams.steps import Held
 from streams.suppression import SuppressedUsers
 from streams.topics import (
     DeadLetter,
-    Delivery,
+    DeliveryRecord,
     Headers,
     Named,
     Origin,
@@ -137,8 +137,10 @@ class Bench:
         async with self.running():
             pass
 
-    async def deliveries(self, integration: str) -> list[Delivery]:
-        return [Delivery.decode(record.value) for record in await read(self.broker, self.topics.forward(integration))]
+    async def deliveries(self, integration: str) -> list[DeliveryRecord]:
+        return [
+            DeliveryRecord.decode(record.value) for record in await read(self.broker, self.topics.forward(integration))
+        ]
 
     async def rejected(self) -> list[Rejected]:
         return [Rejected.decode(r.key, r.value, r.headers) for r in await read(self.broker, self.topics.rejected)]
@@ -172,7 +174,7 @@ async def test_an_event_becomes_one_delivery_for_each_integration_that_its_rules
         event(2, event="Other"),
     )
     (one,) = await bench.deliveries("one")
-    assert one == Delivery(
+    assert one == DeliveryRecord(
         "m0",
         "purchase",
         "v1",

@@ -13,7 +13,7 @@ from streams.router import make_router
 from streams.ruleset import Holder, RuleSet
 from streams.settings import RouterSettings
 from streams.sources import Source, Sources
-from streams.topics import Delivery, Origin, Outcomes, Topic, Topics, event_headers
+from streams.topics import DeliveryRecord, Origin, Outcomes, Topic, Topics, event_headers
 from streams.worker import Station
 from tests.streams.helpers import committed, read, until
 from tests.streams.test_router import EVERYTHING, Bench, event, route
@@ -68,7 +68,7 @@ async def test_a_topic_of_others_belongs_to_its_source(bench: Bench, theirs: str
     outcomes = [Outcomes.decode(it.value) for it in await read(bench.broker, bench.topics.outcomes)]
     assert {(it.topic, it.partition) for it in outcomes} == {(theirs, 4), (bench.topics.events, 0)}
     partitions = {
-        Delivery.decode(it.value).origin.topic: it.partition
+        DeliveryRecord.decode(it.value).origin.topic: it.partition
         for it in await read(bench.broker, bench.topics.forward("two"))
     }
     assert partitions == {theirs: 4 % bench.topics.partitions, bench.topics.events: 0}

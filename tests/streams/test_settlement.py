@@ -10,13 +10,13 @@ from streams.delivery.parcels import Parcel
 from streams.delivery.settlement import Settlements, Unreadable
 from streams.guard import INTERNAL, Guard
 from streams.progress import Progress, Run
-from streams.topics import DeadLetter, Delivery, Origin, Outcome, Retried, Topics
+from streams.topics import DeadLetter, DeliveryRecord, Origin, Outcome, Retried, Topics
 from tests.streams.local import LocalProducer, LocalRecord
 
 pytestmark = pytest.mark.anyio
 
 TOPICS = Topics(prefix="t", partitions=3)
-DELIVERY = Delivery("m", "r", "v", "track", "E", "t", "t", "web", Origin(TOPICS.events, 0, 0), {})
+DELIVERY = DeliveryRecord("m", "r", "v", "track", "E", "t", "t", "web", Origin(TOPICS.events, 0, 0), {})
 
 
 class Bench:

@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from deploy.simulator.server import Simulator
 from deploy.simulator.tokens import LIFETIME
 from forwarders import registry
-from forwarders.contract import Auth, HttpForwarder, Retry
+from forwarders.contract import AuthFailed, HttpForwarder, Retry
 from streams.delivery.client import Client
 from streams.delivery.tokens import NoTokenError, Tokens
 from streams.metrics import DELIVERY_PAUSED
@@ -138,24 +138,24 @@ async def test_settings_that_have_a_token_ask_for_none(world: World):
     [
         (
             {"status": 400, "body": {"error": "invalid_grant"}},
-            Auth(),
-            "the vendor refuses the grant (invalid_grant): mend it with `turnout authorize one`",
+            AuthFailed(),
+            "the vendor rejected the grant (invalid_grant): run `turnout authorize one`",
         ),
         (
             {"status": 400, "body": {"status": "BAD_REFRESH_TOKEN"}},
-            Auth(),
-            "the vendor refuses the grant (BAD_REFRESH_TOKEN): mend it with `turnout authorize one`",
+            AuthFailed(),
+            "the vendor rejected the grant (BAD_REFRESH_TOKEN): run `turnout authorize one`",
         ),
         (
             {"status": 401, "body": "ann@example.com"},
-            Auth(),
-            "the vendor refuses the grant (status 401): mend it with `turnout authorize one`",
+            AuthFailed(),
+            "the vendor rejected the grant (status 401): run `turnout authorize one`",
         ),
-        ({"status": 503, "headers": {"Retry-After": "7"}}, Retry(7.0), "the token endpoint answers 503"),
-        ({"delay": 1}, Retry(), "no answer of the token endpoint: TimeoutError"),
+        ({"status": 503, "headers": {"Retry-After": "7"}}, Retry(7.0), "the token endpoint responded 503"),
+        ({"delay": 1}, Retry(), "no response from the token endpoint: TimeoutError"),
     ],
 )
-async def test_no_token(world: World, fault: dict[str, Any], result: Auth | Retry, says: str):
+async def test_no_token(world: World, fault: dict[str, Any], result: AuthFailed | Retry, says: str):
     """A grant that is refused says what mends it; an endpoint that fails may be asked again, by all at once."""
     world.script(path="/token", **fault)
     async with world.tokens(world.forwarder()) as tokens:
@@ -172,9 +172,9 @@ async def test_a_key_that_is_none(world: World):
     async with world.tokens(
         world.forwarder(type="service_account", client_email="a@b.example", private_key=key)
     ) as tokens:
-        with pytest.raises(NoTokenError, match="`auth` in the settings is unusable") as caught:
+        with pytest.raises(NoTokenError, match="the setting `auth` is invalid") as caught:
             await tokens.get()
-    assert caught.value.result == Auth()
+    assert caught.value.result == AuthFailed()
     assert "abc" not in str(caught.value)
 
 
@@ -220,7 +220,7 @@ async def test_a_refused_grant_pauses_the_integration(bench: Bench, world: World
             await until(lambda: DELIVERY_PAUSED.labels("one")._value.get() == 1)
             assert set((await bench.settled(6)).values()) == {"delivered"}
     assert [log["reason"] for log in logs if log["event"] == "delivery is paused"] == [
-        "the vendor refuses the grant (invalid_grant): mend it with `turnout authorize one`"
+        "the vendor rejected the grant (invalid_grant): run `turnout authorize one`"
     ]
     assert not await bench.dead()
     assert [each["path"] for each in world.seen()].index("/v1/events:ingest") == 5

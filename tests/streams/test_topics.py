@@ -11,7 +11,7 @@ from streams.produce import HEADROOM
 from streams.topics import (
     RECORD_BYTES,
     DeadLetter,
-    Delivery,
+    DeliveryRecord,
     NewerFormatError,
     Origin,
     Outcome,
@@ -27,7 +27,7 @@ from streams.topics import (
 )
 
 CASES = Path(__file__).parents[1] / "cases" / "records" / "v1"
-READERS = {"delivery": Delivery, "outcomes": Outcomes, "dead": DeadLetter}
+READERS = {"delivery": DeliveryRecord, "outcomes": Outcomes, "dead": DeadLetter}
 
 
 @pytest.mark.parametrize("path", sorted(CASES.glob("*.json")), ids=lambda path: path.stem)

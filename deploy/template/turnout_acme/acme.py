@@ -1,4 +1,4 @@
-"""Acme by its Events API: an example, in which each line stands for something that a vendor documents."""
+"""Acme Events API. This is an example: replace each line with what your vendor documents."""
 
 from collections.abc import Sequence
 from datetime import timedelta
@@ -8,18 +8,18 @@ from pydantic import Field
 
 from forwarders.auth import HeaderSecret
 from forwarders.contract import (
-    Answer,
     BatchFailure,
+    Category,
     Contract,
-    Dead,
     Delivered,
+    Delivery,
     HttpForwarder,
-    Item,
-    Kind,
     Limits,
     Payload,
+    PermanentFailure,
     Rate,
     Request,
+    Response,
     Result,
     Settings,
 )
@@ -27,7 +27,7 @@ from forwarders.urls import Endpoint
 
 
 class AcmeEvent(Payload):
-    """One event, with Acme's own field names and bounds."""
+    """One event, with Acme's field names and limits."""
 
     id: str | None = None
     name: Annotated[str, Field(min_length=1, max_length=100)]
@@ -37,40 +37,40 @@ class AcmeEvent(Payload):
 
 
 class AcmeSettings(Settings):
-    """An account."""
+    """An account at Acme."""
 
     token: HeaderSecret
     """The account's token."""
     endpoint: Endpoint = "https://api.acme.example"
-    """The address to send to instead of the vendor's own: for tests and proxies."""
+    """Send to this address instead, for tests and proxies."""
 
 
 class Acme(HttpForwarder[AcmeSettings]):
-    """Acme takes the good events of a request, and lists the others by their place."""
+    """Acme accepts the valid events of a request and lists the indexes of the others."""
 
     contract = Contract(
         name="acme",
         title="Acme",
         documentation="https://docs.acme.example/events",
-        kind=Kind.ANALYTICS,
+        category=Category.ANALYTICS,
         settings=AcmeSettings,
         payload=AcmeEvent,
         limits=Limits(items=100, bytes=900_000, item_bytes=32_000),
-        window=timedelta(days=7),
-        dedupe="id",
+        max_event_age=timedelta(days=7),
+        dedupe_field="id",
         batch_failure=BatchFailure.LISTED,
         rates=(Rate(50),),
     )
 
-    def request(self, items: Sequence[Item]) -> Request:
-        """The one request that carries these deliveries; `item.id` is the same on every attempt."""
+    def build_request(self, items: Sequence[Delivery]) -> Request:
+        """Build the request that sends these deliveries; `item.id` is the same on every attempt."""
         headers = {"Authorization": f"Bearer {self.settings.token.get_secret_value()}"}
         events = [{"id": item.id, **item.payload} for item in items]
         return Request("POST", f"{self.settings.endpoint}/v1/events", headers, {"events": events})
 
-    def read(self, answer: Answer, items: Sequence[Item]) -> Sequence[Result]:
-        """One result a delivery; the base class reads the statuses that all vendors share."""
-        listed = answer.json.get("rejected") if isinstance(answer.json, dict) else None
-        if answer.status != 200 or not isinstance(listed, list):
-            return super().read(answer, items)
-        return [Dead("refused") if number in listed else Delivered() for number in range(len(items))]
+    def parse_response(self, response: Response, items: Sequence[Delivery]) -> Sequence[Result]:
+        """Return one result per delivery; the base class handles the usual HTTP statuses."""
+        listed = response.json.get("rejected") if isinstance(response.json, dict) else None
+        if response.status != 200 or not isinstance(listed, list):
+            return super().parse_response(response, items)
+        return [PermanentFailure("refused") if number in listed else Delivered() for number in range(len(items))]

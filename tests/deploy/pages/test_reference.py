@@ -17,6 +17,7 @@ from deploy.pages import reference
         ("metrics.md", reference.metrics),
         ("http-api.md", reference.http_api),
         ("sources.md", reference.sources),
+        ("architecture.md", reference.architecture),
     ],
 )
 def test_reference_is_up_to_date(file, write):

@@ -25,5 +25,5 @@ def test_no_field_twice(name):
 
 
 def test_sunset_is_shown():
-    """A version that ends says when."""
-    assert "202511 (ends on 16 November 2026)" in vendors.page("linkedin")
+    """The page shows the date on which a version ends."""
+    assert "202511 (until 16 November 2026)" in vendors.page("linkedin")

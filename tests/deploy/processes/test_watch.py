@@ -8,7 +8,7 @@ from deploy.processes.watch import OPEN_EVENTS, PATIENCE, Trail
 from streams.topics import (
     FORWARDED,
     NOTED,
-    Delivery,
+    DeliveryRecord,
     Named,
     Origin,
     Outcome,
@@ -47,7 +47,7 @@ class Bench:
 
     def delivery(self, integration: str, payload: dict[str, Any]) -> None:
         origin = Origin(TOPICS.events, 1, 7)
-        delivery = Delivery("m", "r", "v", "track", "E", "t", "t", "web", origin, payload)
+        delivery = DeliveryRecord("m", "r", "v", "track", "E", "t", "t", "web", origin, payload)
         self.read(TOPICS.forward(integration), delivery.encode(), 0)
 
     def news(self, later: float = 0.0) -> list[tuple[str, set[tuple[str, str]], list[str]]]:

@@ -13,7 +13,7 @@ from kafka import KafkaProducer
 
 from deploy.cli import main
 from streams.broker import Broker
-from streams.topics import DeadLetter, Delivery, Origin, Topics, event_headers, rejected_headers
+from streams.topics import DeadLetter, DeliveryRecord, Origin, Topics, event_headers, rejected_headers
 from tests.streams.helpers import read
 
 BEGIN = (datetime.now(UTC) - timedelta(days=2)).replace(minute=0, second=0, microsecond=0)
@@ -93,7 +93,7 @@ class Stage:
         rule: str = "old",
     ) -> None:
         """An event that lies at offset `n` of partition 0, and its dead letter."""
-        delivery = Delivery(
+        delivery = DeliveryRecord(
             f"m{n}", rule, "v0", "track", "Bought", "t", "r", "web", Origin(self.topics.events, 0, n),
             {"total": n, "by": "then"} if payload is None else payload,
         )  # fmt: skip

@@ -6,7 +6,7 @@ from click.testing import CliRunner
 
 from deploy.cli import main
 from streams.broker import Broker
-from streams.topics import Delivery, Origin, Topics
+from streams.topics import DeliveryRecord, Origin, Topics
 from tests.deploy.recovery.stage import Stage
 from tests.ports import free_port
 
@@ -48,7 +48,7 @@ def test_a_replay_maps_the_events_by_todays_rules(stage: Stage):
     for n in range(4):
         stage.die(n, event=stage.event(n, event="Other") if n == 3 else None)
     assert json.loads(stage.run("dead", "replay", "--yes", "--json")) == {"replayed": 3, "dropped by today's rules": 1}
-    forwarded = [(record.partition, record.key, Delivery.decode(record.value)) for record in stage.forwarded()]
+    forwarded = [(record.partition, record.key, DeliveryRecord.decode(record.value)) for record in stage.forwarded()]
     assert [(partition, key) for partition, key, _ in forwarded] == [(0, b"u0"), (0, b"u1"), (0, b"u2")]
     for n, (_, _, delivery) in enumerate(forwarded):
         assert (delivery.id, delivery.rule, delivery.payload) == (f"m{n}", "bought", {"total": n, "by": "today"})
@@ -67,7 +67,7 @@ def test_a_replay_as_it_was(stage: Stage):
         "without a payload": 1,
     }
     (record,) = stage.forwarded()
-    assert Delivery.decode(record.value).payload == {"total": 0, "by": "then"}
+    assert DeliveryRecord.decode(record.value).payload == {"total": 0, "by": "then"}
     assert [it["detail"] for it in stage.listed("dead")] == ["detail 1"]
 
 

@@ -8,7 +8,7 @@ import pytest
 from deploy.recovery.kept import Again, Choice, Events, Keep, Kept, drop, portions
 from streams.broker import Broker
 from streams.produce import Producer, Receipt
-from streams.topics import DeadLetter, Delivery, Headers, Origin, Rejected, Topics, rejected_headers
+from streams.topics import DeadLetter, DeliveryRecord, Headers, Origin, Rejected, Topics, rejected_headers
 
 WRITTEN = "2026-01-02T03:04:05Z"
 
@@ -68,7 +68,7 @@ def test_portions_hold_all_in_order():
 
 
 def letter(**changes: Any) -> Kept[DeadLetter]:
-    data = Delivery("m", "bought", "v", "track", "E", "t", "r", "web", Origin("events", 0, 0), {"n": 1}).data()
+    data = DeliveryRecord("m", "bought", "v", "track", "E", "t", "r", "web", Origin("events", 0, 0), {"n": 1}).data()
     kept = Kept(1, 7, 100.0, b"u1", DeadLetter("one", data, "bad", "", 1, WRITTEN))
     return kept._replace(**changes)
 

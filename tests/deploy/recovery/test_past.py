@@ -13,7 +13,7 @@ import requests
 
 from deploy.simulator.server import Simulator
 from streams.broker import create_topics
-from streams.topics import Delivery, Origin, Topics
+from streams.topics import DeliveryRecord, Origin, Topics
 from tests import tansu
 from tests.deploy.recovery.stage import BEGIN, END, Stage
 from tests.simulating import serving
@@ -37,7 +37,7 @@ def test_events_of_a_time_go_out_by_todays_rules_under_their_ids(stage: Stage):
     assert (report["read"], report["sent"], report["finished"]) == (3, 3, True)
     forwarded = sorted(stage.forwarded(), key=lambda record: record.partition)
     assert [(record.partition, record.key) for record in forwarded] == [(0, b"u3"), (1, b"u4"), (2, b"u5")]
-    for n, delivery in enumerate((Delivery.decode(record.value) for record in forwarded), start=3):
+    for n, delivery in enumerate((DeliveryRecord.decode(record.value) for record in forwarded), start=3):
         assert (delivery.id, delivery.rule, delivery.payload) == (f"m{n}", "bought", {"total": n, "by": "today"})
         assert (delivery.origin, delivery.received) == (
             Origin(stage.topics.events, n % 3, 1),
@@ -67,7 +67,7 @@ def test_every_event_is_accounted_for(stage: Stage):
         ("opted_out", None): 1,
     }
     assert report["read"] == 7
-    assert [Delivery.decode(record.value).id for record in stage.forwarded()] == ["m0", "m3"]
+    assert [DeliveryRecord.decode(record.value).id for record in stage.forwarded()] == ["m0", "m3"]
 
 
 def test_a_repeat_of_an_event_before_the_time_is_one(stage: Stage):
@@ -75,7 +75,7 @@ def test_a_repeat_of_an_event_before_the_time_is_one(stage: Stage):
     stage.arrive(0, at=BEGIN - timedelta(hours=1))
     stage.arrive(0, 3)
     assert [row["outcome"] for row in replay(stage)["outcomes"]] == ["duplicate", "forwarded"]
-    assert [Delivery.decode(record.value).id for record in stage.forwarded()] == ["m3"]
+    assert [DeliveryRecord.decode(record.value).id for record in stage.forwarded()] == ["m3"]
 
 
 def test_events_are_chosen_by_name(stage: Stage):
@@ -120,16 +120,16 @@ def test_it_asks_first(stage: Stage):
 @pytest.mark.parametrize(
     ("forwarder", "age", "said"),
     [
-        ("ga4", timedelta(hours=1), "cannot tell repeats"),
-        ("webhook", timedelta(hours=1), "whether the endpoint heeds the key"),
+        ("ga4", timedelta(hours=1), "does not recognize duplicates"),
+        ("webhook", timedelta(hours=1), "the endpoint may ignore the key"),
         ("meta", timedelta(hours=1), None),
-        ("meta", timedelta(hours=60), "tells repeats for 48 hours, and this is up to 60 hours old"),
-        ("meta", timedelta(days=8), "gets no events older than 7 days, and these are up to 8 days old"),
+        ("meta", timedelta(hours=60), "recognizes duplicates for 48 hours, and these events are up to 60 hours old"),
+        ("meta", timedelta(days=8), "accepts no events older than 7 days, and these are up to 8 days old"),
         ("klaviyo", timedelta(days=300), None),
     ],
 )
 def test_what_the_vendor_would_count_twice_wants_force(stage: Stage, forwarder: str, age: timedelta, said: str | None):
-    """By its key, the time that it tells repeats for, and how old an event it takes; --force sends all the same."""
+    """Objections name the dedupe field, its window and the maximum age; --force sends anyway."""
     settings = {
         "ga4": {"measurement_id": "G-1", "api_secret": "${S}"},
         "webhook": {"url": "https://example.com/"},

@@ -7,7 +7,7 @@ import orjson
 import pytest
 
 from streams.broker import create_topics
-from streams.topics import DeadLetter, Delivery, Origin, Topic, event_headers, rejected_headers
+from streams.topics import DeadLetter, DeliveryRecord, Origin, Topic, event_headers, rejected_headers
 from tests.deploy.recovery.stage import BEGIN, END, Stage
 
 FOREIGN = "shop.orders"
@@ -15,7 +15,7 @@ FOREIGN = "shop.orders"
 
 def die(stage: Stage, n: int, origin: Origin) -> None:
     """A dead letter of the event at `origin`, whose key is that of user `n`."""
-    delivery = Delivery(f"m{n}", "bought", "v0", "track", "Bought", "t", "r", "web", origin, {"n": n})
+    delivery = DeliveryRecord(f"m{n}", "bought", "v0", "track", "Bought", "t", "r", "web", origin, {"n": n})
     letter = DeadLetter("one", delivery.data(), "bad", "", 2, "2026-01-02T03:04:05Z")
     stage.write({"topic": stage.topics.dead, "partition": 0, "key": b"u%d" % n, "value": letter.encode()})
 
@@ -40,7 +40,7 @@ def test_a_topic_with_more_partitions_is_folded_as_the_router_does(stage: Stage)
     stage.run("dead", "replay", "--as-was", "--yes")
     (record,) = stage.forwarded()
     assert (record.partition, record.key) == (1, b"u5")
-    assert Delivery.decode(record.value).origin == Origin(FOREIGN, 4, 99)
+    assert DeliveryRecord.decode(record.value).origin == Origin(FOREIGN, 4, 99)
 
 
 def test_rejected_events_go_back_to_their_partition(stage: Stage):
@@ -105,5 +105,5 @@ def test_the_past_of_another_systems_topic_goes_where_the_router_sends_it(stage:
     stage.run("replay", "--integration", "one", *times, "--force", "--yes", "--rate", "0")
     forwarded = stage.forwarded()
     assert places(forwarded) == {(0, b"u0"), (1, b"u1"), (2, b"u2"), (0, b"u3"), (1, b"u4")}
-    origins = {Delivery.decode(record.value).origin for record in forwarded}
+    origins = {DeliveryRecord.decode(record.value).origin for record in forwarded}
     assert origins == {Origin(orders, n, 0) for n in range(5)}

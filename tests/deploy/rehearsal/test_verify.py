@@ -102,7 +102,7 @@ def test_refused_grant(folder, vendor):
     event = {**ORDER, "integrations": {"google_ads": {"gclid": "g-1"}}}
     code, output = verify(folder, "google_ads", event=event)
     assert code == 1
-    assert "the vendor refuses the grant (invalid_grant): mend it with `turnout authorize google_ads`" in output
+    assert "the vendor rejected the grant (invalid_grant): run `turnout authorize google_ads`" in output
     assert len(seen(vendor)) == 1
 
 

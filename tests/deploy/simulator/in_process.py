@@ -7,13 +7,13 @@ from urllib.parse import urlsplit
 import orjson
 
 from deploy.simulator.server import Simulator
-from forwarders.contract import Answer, Request
+from forwarders.contract import Request, Response
 
 
-def sending_to(simulator: Simulator) -> Callable[[Any, Request], Awaitable[Answer]]:
+def sending_to(simulator: Simulator) -> Callable[[Any, Request], Awaitable[Response]]:
     """Return what stands for `Client.send`: it gives each request to the simulator, whatever its host."""
 
-    async def send(_: Any, request: Request) -> Answer:
+    async def send(_: Any, request: Request) -> Response:
         headers = {name.lower(): value for name, value in request.headers.items()}
         body = request.body
         if body is not None and not isinstance(body, bytes):
@@ -38,6 +38,6 @@ def sending_to(simulator: Simulator) -> Callable[[Any, Request], Awaitable[Answe
         await simulator.app(scope, receive, keep)
         start, *rest = sent
         answered = {name.decode(): value.decode() for name, value in start["headers"]}
-        return Answer(start["status"], answered, b"".join(each.get("body", b"") for each in rest))
+        return Response(start["status"], answered, b"".join(each.get("body", b"") for each in rest))
 
     return send

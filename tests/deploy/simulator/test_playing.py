@@ -8,8 +8,17 @@ import pytest
 
 from deploy.simulator.playing import Playing
 from deploy.simulator.vendors import Seen, find_vendor
-from forwarders.contract import Answer, BatchFailure, Dead, Delivered, HttpForwarder, Item, Split, Throttled
-from forwarders.oauth import Token, authorize, read_token
+from forwarders.contract import (
+    BatchFailure,
+    Delivered,
+    Delivery,
+    HttpForwarder,
+    PermanentFailure,
+    Response,
+    Split,
+    Throttled,
+)
+from forwarders.oauth import Token, authorize, parse_token_response
 from tests.forwarders import golden
 
 HTTP = [name for name in golden.NAMES if issubclass(golden.of(name).forwarder, HttpForwarder)]
@@ -25,14 +34,18 @@ def contract(name):
 def send(playing, name, items, poison=None):
     """What the forwarder reads from the simulator's answer to its request with these items."""
     forwarder = golden.of(name).make()
-    request = forwarder.request(items)
-    if (asking := forwarder.token_request(NOW)) is not None:
-        token = read_token(Answer(200, {}, orjson.dumps(take(playing, asking).body)), NOW)
+    request = forwarder.build_request(items)
+    if (asking := forwarder.build_token_request(NOW)) is not None:
+        token = parse_token_response(Response(200, {}, orjson.dumps(take(playing, asking).body)), NOW)
         assert isinstance(token, Token)
         request = authorize(request, token)
     reply = take(playing, request, poison)
     content = reply.body.encode() if isinstance(reply.body, str) else orjson.dumps(reply.body)
-    return list(forwarder.read(Answer(reply.status, reply.headers, content if reply.body is not None else b""), items))
+    return list(
+        forwarder.parse_response(
+            Response(reply.status, reply.headers, content if reply.body is not None else b""), items
+        )
+    )
 
 
 def take(playing, request, poison=None):
@@ -56,7 +69,7 @@ def orders(name):
             orjson.dumps(case.written["payload"]).decode().replace("O-1001", f"O-{n}").replace(ID, ID[:-1] + str(n))
         )
         person = {"email": f"O-{n}"} if name == "iterable" else {}  # it lists people, and not deliveries
-        yield Item(
+        yield Delivery(
             ID[:-1] + str(n), {**orjson.loads(payload), **person}, "track", "Order Completed", case.event["timestamp"]
         )
 
@@ -68,26 +81,28 @@ def test_golden_requests_are_taken(name):
         assert send(Playing(lambda: NOW), name, [delivery]) == [Delivered()], delivery.event
 
 
-@pytest.mark.parametrize("name", [name for name in HTTP if contract(name).window and name not in SILENT])
+@pytest.mark.parametrize("name", [name for name in HTTP if contract(name).max_event_age and name not in SILENT])
 def test_too_old(name):
     """What is older than the vendor's window is refused."""
-    window = contract(name).window.total_seconds()
+    window = contract(name).max_event_age.total_seconds()
     (result,) = send(Playing(lambda: NOW + window), name, golden.of(name).deliveries()[:1])
-    assert isinstance(result, Dead)
+    assert isinstance(result, PermanentFailure)
 
 
 @pytest.mark.parametrize("name", [each for each in HTTP if each not in SILENT and contract(each).limits.items > 1])
 def test_poison(name):
     """A bad one among good ones is refused as the vendor does it: listed, or all as a whole. Alone it is dead."""
     items, forwarder = list(orders(name)), golden.of(name).make()
-    text = items[1].id if items[1].id in str(forwarder.request(items[1:2]).body) and name != "iterable" else 'O-1"'
-    batch = items if len({forwarder.group(item.payload) for item in items}) == 1 else items[1:2]
+    text = (
+        items[1].id if items[1].id in str(forwarder.build_request(items[1:2]).body) and name != "iterable" else 'O-1"'
+    )
+    batch = items if len({forwarder.group_key(item.payload) for item in items}) == 1 else items[1:2]
     results = send(Playing(lambda: NOW), name, batch, text)
     if len(results) == 3:
         listed = contract(name).batch_failure is BatchFailure.LISTED
-        assert isinstance(results[1], Dead if listed or name == "google_ads" else Split)
-        assert not any(isinstance(result, Dead) for result in (results[0], results[2]))
-    assert isinstance(send(Playing(lambda: NOW), name, items[1:2], text)[0], Dead)
+        assert isinstance(results[1], PermanentFailure if listed or name == "google_ads" else Split)
+        assert not any(isinstance(result, PermanentFailure) for result in (results[0], results[2]))
+    assert isinstance(send(Playing(lambda: NOW), name, items[1:2], text)[0], PermanentFailure)
 
 
 @pytest.mark.parametrize("name", ["meta", "tiktok", "linkedin", "hubspot", "reddit"])

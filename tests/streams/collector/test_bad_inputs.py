@@ -18,7 +18,7 @@ from streams.router import Router
 from streams.ruleset import Holder, Route, RuleSet
 from streams.suppressed import Follower
 from streams.suppression import SuppressedUsers
-from streams.topics import NOTED, Delivery, Outcomes, Rejected
+from streams.topics import NOTED, DeliveryRecord, Outcomes, Rejected
 from tests.streams.collector.helpers import (
     SOURCES,
     TOPICS,
@@ -226,7 +226,9 @@ async def route(records: Sequence[Record]) -> Routed:
         for n, it in enumerate(records)
     ]
     await router.work(Progress().open((TOPICS.events, 0), lines))
-    payloads = {it.integration: [Delivery.decode(value).payload for value in made.values(it.topic)] for it in routes}
+    payloads = {
+        it.integration: [DeliveryRecord.decode(value).payload for value in made.values(it.topic)] for it in routes
+    }
     rejected = [Rejected.decode(it.key, it.value, it.headers) for it in made.records if it.topic == TOPICS.rejected]
     outcomes = [Outcomes.decode(value) for value in made.values(TOPICS.outcomes)]
     noted = [each for it in outcomes for each in it.named if each.outcome == NOTED]

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from pydantic import SecretStr
 
-from forwarders.contract import Contract, HttpForwarder, Item, Kind, Limits, Payload, Request, Settings
+from forwarders.contract import Category, Contract, Delivery, HttpForwarder, Limits, Payload, Request, Settings
 from forwarders.urls import Endpoint
 
 
@@ -30,14 +30,14 @@ class Acme(HttpForwarder[AcmeSettings]):
         name="acme",
         title="Acme",
         documentation="https://docs.acme.example",
-        kind=Kind.ANALYTICS,
+        category=Category.ANALYTICS,
         settings=AcmeSettings,
         payload=AcmeEvent,
         limits=Limits(items=100),
-        dedupe="id",
+        dedupe_field="id",
     )
 
-    def request(self, items: Sequence[Item]) -> Request:
+    def build_request(self, items: Sequence[Delivery]) -> Request:
         """All events as one JSON array."""
         headers = {"Authorization": f"Bearer {self.settings.token.get_secret_value()}"}
         return Request("POST", f"{self.settings.endpoint}/events", headers, [item.payload for item in items])

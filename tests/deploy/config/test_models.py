@@ -1,0 +1,44 @@
+"""Settings and configuration files are described in one way, and agree with what the workers record."""
+
+import ast
+from pathlib import Path
+from typing import get_args
+
+import pytest
+
+from deploy.config import files
+from streams.topics import Outcome, Stage, outcomes_of
+
+ROOT = Path(__file__).parents[3]
+BASES = {"streams/settings.py", "forwarders/contract.py", "deploy/config/settings.py"}
+"""Files with a base class of their own: of settings, of plug-ins' settings and payloads, and of turnout.yaml."""
+
+
+@pytest.mark.parametrize("package", ["streams", "forwarders", "deploy"])
+def test_one_base_and_one_style(package: str) -> None:
+    """Strict models inherit their configuration, and describe fields by docstrings instead of `description=`."""
+    found = []
+    for path in (ROOT / package).rglob("*.py"):
+        name = str(path.relative_to(ROOT))
+        for node in ast.walk(ast.parse(path.read_text())):
+            if not isinstance(node, ast.Call):
+                continue
+            arguments = {keyword.arg for keyword in node.keywords}
+            called = ast.unparse(node.func)
+            if called == "Field" and "description" in arguments:
+                found.append(f"{name}:{node.lineno}: description= instead of a docstring")
+            if called == "ConfigDict" and {"extra", "frozen"} <= arguments and name not in BASES:
+                found.append(f"{name}:{node.lineno}: ConfigDict instead of a base class")
+    assert found == []
+
+
+def test_expectations_name_the_outcomes_of_the_router() -> None:
+    """Tests of rules may expect each outcome of the router but `duplicate`, for which one event is too few."""
+    decisions = {"forwarded", "rejected", *outcomes_of(Stage.ROUTER)} - {Outcome.DUPLICATE}
+    assert set(get_args(files.Decision)) == decisions
+
+
+def test_every_outcome_is_explained() -> None:
+    """Each outcome is recorded by a worker and has a meaning."""
+    assert all(outcome.stages and outcome.meaning for outcome in Outcome)
+    assert {outcome for stage in Stage for outcome in outcomes_of(stage)} == set(Outcome)
