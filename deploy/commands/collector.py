@@ -7,11 +7,11 @@ import click
 from deploy.commands.options import config_option, load
 
 
-@click.command()
+@click.command(short_help="Accept events over HTTP.")
 @config_option
 @click.pass_context
 def collector(context: click.Context, folder: Path) -> None:
-    """Take events in over HTTP. Start as many as you like behind a load balancer."""
+    """Accept events over HTTP. Start as many as you like behind a load balancer."""
     import asyncio
 
     from deploy.failures import Failed
