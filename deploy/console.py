@@ -22,6 +22,21 @@ class PlainConsole(Console):
             yield segment if segment.control else segment._replace(text=escape(segment.text))
 
 
+def print_wrapped(console: Console, text: Text, indent: int = 0, right: Text | None = None) -> None:
+    """Print a text that wraps within the console, by words, its further lines two columns further in.
+
+    `right` stands at the right edge of the first line.
+    """
+    width = console.width - indent - (right.cell_len + 2 if right else 0)
+    lines = [text] if text.cell_len <= width else list(text.wrap(console, width - 2, overflow="fold"))
+    for number, line in enumerate(lines):
+        line.rstrip()
+        if number == 0 and right:
+            line.pad_right(width + 2 - line.cell_len)
+            line.append_text(right)
+        console.print(Text(" " * (indent + 2 * (number > 0))) + line, soft_wrap=True)
+
+
 def one_line(*parts: str | tuple[str, str]) -> Text:
     """Make one line of texts, or of pairs of a text and its style; line breaks in them are escaped."""
     pieces = ((part, "") if isinstance(part, str) else part for part in parts)

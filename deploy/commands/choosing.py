@@ -145,9 +145,8 @@ def _show_groups(groups: Counter[tuple[str, ...]], by: Sequence[str]) -> None:
 def _show_rows(rows: Collection[dict[str, Any]], below: Sequence[str]) -> None:
     """Print each row as a line of columns, with the values of the keys `below` under it."""
     from rich.cells import cell_len, set_cell_size
-    from rich.padding import Padding
 
-    from deploy.console import PlainConsole, one_line
+    from deploy.console import PlainConsole, one_line, print_wrapped
 
     lines = [[column.title for column in COLUMNS], *([_cell(row, column) for column in COLUMNS] for row in rows)]
     widths = [max(map(cell_len, cells)) for cells in zip(*lines, strict=True)]
@@ -157,7 +156,7 @@ def _show_rows(rows: Collection[dict[str, Any]], below: Sequence[str]) -> None:
     for row, text in zip(rows, texts, strict=True):
         console.print(one_line(text))
         detail = ": ".join(str(row[key]) for key in below if row[key])
-        console.print(Padding(one_line((detail, "dim")), (0, 0, 0, 4)))
+        print_wrapped(console, one_line((detail, "dim")), 4)
 
 
 def _cell(row: Mapping[str, Any], column: Column) -> str:

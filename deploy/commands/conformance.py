@@ -39,7 +39,7 @@ def conformance(context: click.Context, name: str, cases: Path, update: bool) ->
     check_name("forwarder", name, registry.names())
     folder = cases / name
     if not (folder / DESCRIPTION).is_file():
-        raise Failed(f"{folder / DESCRIPTION} is missing: `turnout new forwarder` writes one")
+        raise click.UsageError(f"{folder / DESCRIPTION} is missing: name its folder with --cases")
     try:
         golden = Golden(folder)
         if update:

@@ -8,7 +8,7 @@ from typing import Any
 from rich.table import Table
 from rich.text import Text
 
-from deploy.console import PlainConsole, cells, one_line
+from deploy.console import PlainConsole, cells, one_line, print_wrapped
 from deploy.rehearsal.changes import Change, Changes, Side
 from deploy.rehearsal.comparison import ABSENT, Difference, shown
 from deploy.rehearsal.explanation import Account, Delivery, Explanation, PayloadField, Step, TriedRule
@@ -56,18 +56,8 @@ class _Page:
         self.console.width = min(self.console.width, MAX_WIDTH)
 
     def line(self, indent: int, text: Text, where: str = "") -> None:
-        """Print a line; what does not fit beside `where` wraps, two columns further in, and nothing is cut."""
-        left = self.console.width - indent - (len(_short(where)) + 2 if where else 0)
-        if text.cell_len <= left:
-            first, *rest = [text]
-        else:
-            first, *rest = text.wrap(self.console, left - 2, overflow="fold")
-        first.rstrip()
-        gap = " " * (left + 2 - first.cell_len) if where else ""
-        self.console.print(" " * indent, first, gap, one_line((_short(where), "dim")), sep="", soft_wrap=True)
-        for line in rest:
-            line.rstrip()
-            self.console.print(" " * (indent + 2), line, sep="", soft_wrap=True)
+        """Print a line; what does not fit beside `where` wraps, and nothing is cut."""
+        print_wrapped(self.console, text, indent, one_line((_short(where), "dim")) if where else None)
 
     def fits(self, indent: int, text: Text, where: str) -> bool:
         """Whether the line needs no wrapping."""
