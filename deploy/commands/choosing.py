@@ -49,8 +49,8 @@ class _Time(click.ParamType):
             return seconds_of(read_time(str(value)) or "")
         except ValueError:
             self.fail(
-                f"{value!r} is not a time (write 30m, 12h or 7d for so long ago, or 2026-05-01, 2026-05-01T12:00Z; "
-                "without a zone it is UTC)",
+                f"{value!r} is not a time: write 30m, 12h or 7d (ago), or 2026-05-01, or 2026-05-01T12:00Z (without a "
+                "zone it is UTC)",
                 param,
                 ctx,
             )
@@ -58,7 +58,7 @@ class _Time(click.ParamType):
 
 PLACE = _Place()
 TIME = _Time()
-"""A time ago (30m), a day or a time, in UTC if it has no zone; as seconds since 1970."""
+"""A time before now (30m), a day or a time, in UTC if it has no zone; as seconds since 1970."""
 
 
 def choosing(command: F) -> F:
@@ -89,7 +89,7 @@ WIDTH = 80
 
 
 class Column(NamedTuple):
-    """A column of a list; it has the first of the row's `keys` that has a value, cut to the width."""
+    """A column of a list; shows the first of the row's `keys` that has a value, cut to the width."""
 
     title: str
     keys: Sequence[str]
@@ -108,7 +108,7 @@ def show_list(
     found: Iterator["Kept[Any]"], row: Callable[["Kept[Any]"], dict[str, Any]], few: int, by: Sequence[str], *,
     as_json: bool,
 ) -> None:  # fmt: skip
-    """Print the count by group, and the last `few` of them; as JSON all of them, a line each."""
+    """Print the count by group and the last `few` of them; as JSON all of them, one per line."""
     from collections import deque
 
     if as_json:

@@ -83,18 +83,18 @@ turnout check
 turnout test --config deploy/example
 ```
 
-**Times** (`--since`, `--until`, `--from`, `--to`) are relative to now, `90s`, `30m`, `12h`, `7d` or `2w` ago, or absolute:
-`2026-05-01`, `2026-05-01T12:00Z`. Without a zone they are UTC.
+**Times** (`--since`, `--until`, `--from`, `--to`) are relative to now, `90s`, `30m`, `12h`, `7d` or `2w` ago, or
+absolute: `2026-05-01`, `2026-05-01T12:00Z`. Without a zone they are UTC.
 
-**Exit codes**: 0 done, 1 the work failed, 2 usage or configuration error. A Kafka that cannot be reached is reported with its
-address after at most 3 seconds, with exit code 1.
+**Exit codes**: 0 done, 1 the work failed, 2 usage or configuration error. A Kafka that does not answer for 3 seconds is
+reported with its address, and exit code 1.
 
 **Shell completion** of commands and options, for bash (4.4 or newer), zsh and fish:
 
 ```sh
-eval "$(_TURNOUT_COMPLETE=bash_source turnout)"                                                    # in ~/.bashrc
-eval "$(_TURNOUT_COMPLETE=zsh_source turnout)"                                                     # in ~/.zshrc
-_TURNOUT_COMPLETE=fish_source turnout > ~/.config/fish/completions/turnout.fish                    # once
+eval "$(_TURNOUT_COMPLETE=bash_source turnout)"                                    # in ~/.bashrc
+eval "$(_TURNOUT_COMPLETE=zsh_source turnout)"                                     # in ~/.zshrc
+_TURNOUT_COMPLETE=fish_source turnout > ~/.config/fish/completions/turnout.fish    # once
 ```
 """
 

@@ -99,7 +99,7 @@ def test_help_imports_nothing_but_click():
 
 
 def test_every_command_that_reads_a_folder_takes_config():
-    """By the same option, from the same variable."""
+    """The option and its environment variable are the same for all of them."""
     without = {command.name for command in commands() if not any("--config" in it.opts for it in command.params)}
     assert without == {"diff", "schema", "forwarder", "conformance", "simulate", "send"}
     for command in commands():
@@ -110,21 +110,21 @@ def test_every_command_that_reads_a_folder_takes_config():
 
 @pytest.mark.parametrize("command", ["check", "test"])
 def test_the_folder_may_come_from_the_environment(command: str):
-    """As for every other command."""
+    """$TURNOUT_CONFIG names the folder of `check` and `test`, as of every other command."""
     result = CliRunner(env={"TURNOUT_CONFIG": str(EXAMPLE)}).invoke(main, [command])
     assert result.exit_code == 0
 
 
 @pytest.mark.parametrize("command", ["check", "up", "test"])
 def test_a_folder_without_config_is_refused(command: str):
-    """As it was named in earlier versions; the error names the option."""
+    """A folder named as an argument, as in earlier versions, gives an error that names the option."""
     result = CliRunner().invoke(main, [command, str(EXAMPLE)])
     assert result.exit_code == 2
     assert "--config" in result.output.splitlines()[-1]
 
 
 def test_up_takes_the_current_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    """If it has a turnout.yaml."""
+    """Without --config, `up` runs the current folder if it has a turnout.yaml."""
     (tmp_path / "turnout.yaml").write_text("partitions: many\n")
     monkeypatch.chdir(tmp_path)
     result = CliRunner().invoke(main, ["up"])
@@ -133,7 +133,7 @@ def test_up_takes_the_current_folder(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 
 def test_bash_completes_commands(tmp_path: Path):
-    """By the script that click makes, as the documentation of the commands says."""
+    """The documented line of .bashrc completes commands and options."""
     shell = shutil.which("bash")
     assert shell
     script = (
@@ -181,7 +181,7 @@ def run_without_kafka(command: str, bootstrap: str) -> subprocess.CompletedProce
 
 @pytest.mark.parametrize("command", ON_KAFKA)
 def test_a_kafka_that_refuses_connections_is_named(command: str):
-    """Exit code 1, and one line with the address and the reason."""
+    """Each command ends with exit code 1, and one line with the address and the reason."""
     bootstrap = f"127.0.0.1:{free_port()}"
     done = run_without_kafka(command, bootstrap)
     assert done.returncode == 1, done.stderr
@@ -191,7 +191,7 @@ def test_a_kafka_that_refuses_connections_is_named(command: str):
 
 @pytest.mark.parametrize("command", ["topics", "router", "up", "dead list", "suppress u"])
 def test_a_kafka_that_does_not_answer_is_named(command: str):
-    """Where the connection is accepted, too."""
+    """A port that accepts connections and never answers gives exit code 1 and a line with the address."""
     with deaf() as port:
         done = run_without_kafka(command, f"127.0.0.1:{port}")
     assert done.returncode == 1
@@ -200,14 +200,14 @@ def test_a_kafka_that_does_not_answer_is_named(command: str):
 
 
 def test_a_kafka_whose_name_does_not_resolve_is_named():
-    """With what the resolver says."""
+    """A host name that does not resolve gives exit code 1 and a line with the address."""
     done = run_without_kafka("dead list", "kafka.invalid:9092")
     assert done.returncode == 1
     assert done.stderr.startswith("turnout: cannot reach Kafka at kafka.invalid:9092: ")
 
 
 def test_every_command_on_kafka_is_tried():
-    """Those whose modules mention the broker are in the list above."""
+    """ON_KAFKA names every command whose module reaches Kafka."""
     modules = {
         path.stem
         for path in Path("deploy/commands").glob("*.py")
@@ -248,7 +248,7 @@ def test_every_command_on_kafka_is_tried():
     ],
 )
 def test_exit_codes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: str, code: int):
-    """0 done, 1 the work failed, 2 usage or configuration."""
+    """The exit code is 0 if the work was done, 1 if it failed, 2 for a usage or configuration error."""
     folder = shutil.copytree(EXAMPLE, tmp_path / "example")
     monkeypatch.chdir(folder)
     for name, value in DEMO.items():

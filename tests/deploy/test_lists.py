@@ -39,7 +39,7 @@ def listed(capsys: pytest.CaptureFixture[str], kept: Kept[Any], *, as_json: bool
 
 
 def test_a_dead_letter_has_time_event_user_and_detail(capsys: pytest.CaptureFixture[str]):
-    """On a line of columns, with integration, rule, reason and detail below."""
+    """Place, time, event and user are on one line, and integration, rule, reason and detail below."""
     lines = listed(capsys, letter()).splitlines()
     assert lines[-3:] == [
         "place   time                      event            user or message id",
@@ -49,7 +49,7 @@ def test_a_dead_letter_has_time_event_user_and_detail(capsys: pytest.CaptureFixt
 
 
 def test_a_rejected_event_has_time_event_user_and_detail(capsys: pytest.CaptureFixture[str]):
-    """Also where it was no event at all."""
+    """A record that is not a JSON object has place, time and detail only."""
     event = {"type": "track", "event": "Bought", "anonymousId": "a-1", "messageId": "m-1"}
     assert listed(capsys, refused(orjson.dumps(event), None)).splitlines()[-2:] == [
         "1:2    2026-11-28T00:00:00.500Z  Bought  a-1",
@@ -65,7 +65,7 @@ def test_a_rejected_event_has_time_event_user_and_detail(capsys: pytest.CaptureF
 
 
 def test_without_a_user_there_is_the_message_id(capsys: pytest.CaptureFixture[str]):
-    """For both kinds; the type stands for an event without a name."""
+    """A record without a user shows the message ID, and an event without a name its type."""
     assert listed(capsys, letter(key=None, event=None)).splitlines()[-2].split()[2:] == ["track", "m-1"]
     event = {"type": "page", "messageId": "m-2"}
     assert listed(capsys, refused(orjson.dumps(event), None)).splitlines()[-2].split()[2:] == ["page", "m-2"]
@@ -73,14 +73,14 @@ def test_without_a_user_there_is_the_message_id(capsys: pytest.CaptureFixture[st
 
 @pytest.mark.parametrize("text", ["x" * 300, "名前" * 100, "a b " * 100, "\x1b[31m\n\u202e" * 40, "[bold]" * 50])
 def test_every_line_fits_80_columns(capsys: pytest.CaptureFixture[str], text: str):
-    """What is too long for a column is cut, the detail wraps, and no control character is left as it was."""
+    """A value too long for its column is cut, the detail wraps, and control characters are escaped."""
     output = listed(capsys, letter(event=text, key=text.encode(), detail=text))
     assert max(map(cell_len, output.splitlines())) <= 80
     assert not set("\x1b\u202e") & set(output)
 
 
 def test_json_has_everything(capsys: pytest.CaptureFixture[str]):
-    """Uncut, a line each."""
+    """Values are not cut, and each record is one line."""
     text = "x" * 300
     assert json.loads(listed(capsys, letter(event=text, key=text.encode(), detail=text), as_json=True)) == {
         "place": "3:1417", "died": "2026-11-28T00:00:00.000Z", "integration": "ga4", "rule": "purchase",
@@ -93,7 +93,7 @@ def test_json_has_everything(capsys: pytest.CaptureFixture[str]):
 
 
 def test_one_is_singular(monkeypatch: pytest.MonkeyPatch):
-    """In what is asked before a replay or drop."""
+    """The question before a replay or drop counts one letter in the singular."""
     asked: list[str] = []
     monkeypatch.setattr("click.confirm", lambda text, **_: asked.append(text))
     for count in (1, 2):

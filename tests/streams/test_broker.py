@@ -126,12 +126,12 @@ def test_the_password_is_not_shown():
 
 
 def test_a_broker_that_answers_is_reachable(broker: Broker):
-    """Then nothing is raised."""
+    """Nothing is raised."""
     check_reachable(broker, 60)
 
 
 def test_one_of_several_addresses_is_enough(broker: Broker):
-    """The first may refuse connections."""
+    """An address that refuses connections does not matter if another one answers."""
     check_reachable(Broker(bootstrap=f"127.0.0.1:{free_port()},{broker.bootstrap}"), 60)
 
 
@@ -144,13 +144,13 @@ def test_a_broker_that_refuses_connections_is_not_reachable():
 
 
 def test_a_broker_that_never_answers_is_not_reachable():
-    """Though it accepts connections."""
+    """An open port is not enough."""
     with socket.create_server(("127.0.0.1", 0)) as deaf, pytest.raises(BrokerError, match="does not answer within 1 s"):
         check_reachable(Broker(bootstrap=f"127.0.0.1:{deaf.getsockname()[1]}"), 1)
 
 
 def test_a_name_server_that_never_answers_stops_nothing(monkeypatch: pytest.MonkeyPatch):
-    """The look-up goes on in its thread."""
+    """The check ends while the look-up still hangs in its thread."""
     answered = threading.Event()
     monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: answered.wait(60) and [])
     with pytest.raises(BrokerError, match=r"kafka\.example:9092: the host name is not resolved within 0\.5 s"):
@@ -160,6 +160,6 @@ def test_a_name_server_that_never_answers_stops_nothing(monkeypatch: pytest.Monk
 
 
 def test_an_address_without_a_number_is_not_reachable():
-    """The message says so."""
+    """The error says that the port is not a number."""
     with pytest.raises(BrokerError, match="Port could not be cast"):
         check_reachable(Broker(bootstrap="127.0.0.1:kafka"))

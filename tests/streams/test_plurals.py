@@ -12,10 +12,10 @@ def test_a_number_of_things(number: int, text: str):
 
 
 def test_a_plural_of_its_own():
-    """A noun may have one."""
+    """A noun may have a plural without s."""
     assert [counted(number, "delivery", "deliveries") for number in (1, 2)] == ["1 delivery", "2 deliveries"]
 
 
 def test_a_fraction():
-    """It is plural, and one that is whole has no decimals."""
+    """A fraction takes the plural, and a whole number has no decimals."""
     assert [counted(number, "hour") for number in (0.5, 1.0, 36.0)] == ["0.5 hours", "1 hour", "36 hours"]
