@@ -10,6 +10,10 @@ from rich.text import Text
 from deploy.escaping import escape, escape_line
 
 
+MIN_TEXT_WIDTH = 24
+"""Columns below which text is not wrapped, even if it then takes more than the terminal has."""
+
+
 class PlainConsole(Console):
     """A console that shows all text as it is: its own colours come from styles, never from markup or escape codes."""
 
@@ -27,7 +31,7 @@ def print_wrapped(console: Console, text: Text, indent: int = 0, right: Text | N
 
     `right` stands at the right edge of the first line.
     """
-    width = console.width - indent - (right.cell_len + 2 if right else 0)
+    width = max(MIN_TEXT_WIDTH, console.width - indent - (right.cell_len + 2 if right else 0))
     lines = [text] if text.cell_len <= width else list(text.wrap(console, width - 2, overflow="fold"))
     for number, line in enumerate(lines):
         line.rstrip()

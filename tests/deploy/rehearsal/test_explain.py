@@ -217,6 +217,14 @@ def test_an_explanation_fits_its_columns_and_cuts_no_name(example, monkeypatch, 
         assert output.count("hook.yaml:") >= len(names) + 1
 
 
+def test_a_narrow_terminal_gets_longer_lines(example, monkeypatch):
+    """No terminal is too narrow for an explanation."""
+    monkeypatch.setenv("COLUMNS", "3")
+    code, output = run("--event", "-", "--source", "web")
+    assert code == 0
+    assert "webhook.yaml:14" in output
+
+
 def test_without_a_source_the_likely_one_is_taken(example):
     """By the write key or its name, else the default, else the only one; it is said which and why, in JSON too."""
     Path("turnout.yaml").write_text("")
