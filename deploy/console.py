@@ -9,7 +9,6 @@ from rich.text import Text
 
 from deploy.escaping import escape, escape_line
 
-
 MIN_TEXT_WIDTH = 24
 """Columns below which text is not wrapped, even if it then takes more than the terminal has."""
 

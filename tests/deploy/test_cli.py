@@ -137,17 +137,6 @@ def test_topics_of_others(example, broker):
     assert {"topic": "shop.orders", "declared": None, "there": 7} in json.loads(done.stdout)
 
 
-def test_silent_broker(example):
-    """A broker that does not answer is one line and exit code 1."""
-    with socket.create_server(("127.0.0.1", 0)) as deaf:
-        port = deaf.getsockname()[1]
-        deaf.close()
-        done = turnout("router", "--config", example, TURNOUT_BROKER__BOOTSTRAP=f"127.0.0.1:{port}", **DEMO)
-    assert done.returncode == 1
-    assert done.stderr.splitlines()[-1].startswith(f"turnout: Kafka at 127.0.0.1:{port} does not answer")
-    assert "Traceback" not in done.stderr
-
-
 def test_busy_port():
     """A port that is taken is one line and exit code 1."""
     with socket.create_server(("127.0.0.1", 0)) as taken:

@@ -56,7 +56,7 @@ class Shifting(Reddit):
         (checks.hosts_are_the_settings_own, "a value of the payload decides where the request goes"),
         (checks.groups_are_stable, "equal payloads have two groups"),
         (checks.answers_are_read, "answers, 2: wanted"),
-        (checks.any_answer_is_read, "read() fails: AssertionError: 1 results for 2 deliveries"),
+        (checks.any_answer_is_read, "read() fails: AssertionError: 1 result for 2 deliveries"),
         (checks.poison_is_found, "a bad delivery at 0"),
     ],
 )
@@ -77,7 +77,7 @@ def test_wrong_code_is_found(reddit: Golden, check: checks.Check, problem: str) 
     [
         ("accepted", [{"pixel_id": "a/b"}], checks.settings_are_accepted, "accepted, 2: "),
         ("refused", [{"settings": {"pixel_id": "a/b"}, "says": "no"}], checks.settings_are_refused, "and not 'no'"),
-        ("most", {"items": 9, "bytes": 10}, checks.full_batch_keeps_the_limits, "1000 items, the vendor 9"),
+        ("most", {"items": 9, "bytes": 10}, checks.full_batch_keeps_the_limits, "1,000 items, the vendor 9"),
         ("most", None, checks.full_batch_keeps_the_limits, "write the vendor's own limits"),
         ("answers", [], checks.answers_are_read, "answers: none is read as Delivered"),
         ("refused_payloads", [{"payload": {}, "says": "x"}], checks.payloads_are_refused, "refused_payloads, 1: says"),
@@ -126,7 +126,7 @@ def test_command(reddit: Golden) -> None:
     ("arguments", "code", "says"),
     [
         (["redit"], 2, "no forwarder is called 'redit' (did you mean 'reddit'?)"),
-        (["reddit", "--cases", "nowhere"], 1, f"turnout: nowhere/reddit/{DESCRIPTION} is missing"),
+        (["reddit", "--cases", "nowhere"], 2, f"nowhere/reddit/{DESCRIPTION} is missing: name its folder with --cases"),
     ],
 )
 def test_command_without_cases(arguments: list[str], code: int, says: str) -> None:
