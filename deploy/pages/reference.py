@@ -75,8 +75,8 @@ COMMANDS_TITLE = f"""{NOTICE}
 # Commands
 
 **The configuration folder** is named in one way by every command that reads one: `--config DIR`, or the environment
-variable `TURNOUT_CONFIG`. Without either it is the current folder. Only `turnout diff`, which compares two folders, takes
-them as arguments.
+variable `TURNOUT_CONFIG`. Without either it is the current folder. Only `turnout diff`, which compares two folders,
+takes them as arguments.
 
 ```sh
 export TURNOUT_CONFIG=/etc/turnout
