@@ -26,9 +26,9 @@ class PlainConsole(Console):
 
 
 def print_wrapped(console: Console, text: Text, indent: int = 0, right: Text | None = None) -> None:
-    """Print a text that wraps within the console, by words, its further lines two columns further in.
+    """Print a text that wraps by words, with a hanging indent of two columns.
 
-    `right` stands at the right edge of the first line.
+    `right` is printed at the right edge of the first line.
     """
     width = max(MIN_TEXT_WIDTH, console.width - indent - (right.cell_len + 2 if right else 0))
     lines = [text] if text.cell_len <= width else list(text.wrap(console, width - 2, overflow="fold"))

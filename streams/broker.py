@@ -162,7 +162,7 @@ class _Attempt:
         self.problem: str | None = f"the host name is not resolved within {seconds:g} s"
 
     def run(self) -> None:
-        """Connect until one server accepts, then ask it, and a broker that it advertises."""
+        """Connect until a server accepts, then send requests to it and to a broker that it advertises."""
         from kafka.errors import KafkaTimeoutError
 
         give_up = min(self._deadline, time.monotonic() + REFUSED_SECONDS)

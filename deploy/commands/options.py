@@ -33,7 +33,7 @@ def _refuse_folder(context: click.Context, _: click.Parameter, value: tuple[str,
 
 
 no_folder_argument = click.argument("folders", nargs=-1, metavar="", expose_value=False, callback=_refuse_folder)
-"""For commands whose folder was an argument in earlier versions."""
+"""Refuses the folder as an argument, which was valid in earlier versions, and names --config."""
 
 
 def read(folder: Path) -> "Configuration":
@@ -49,7 +49,7 @@ def read(folder: Path) -> "Configuration":
 
 @contextmanager
 def paused_gc() -> Iterator[None]:
-    """Do not look for garbage while modules are imported and a folder is read, which takes a tenth less time so."""
+    """Pause garbage collection while modules are imported and a folder is read, which saves a tenth of the time."""
     gc.disable()
     try:
         yield

@@ -40,7 +40,7 @@ class Kept(NamedTuple, Generic[Letter]):
 
     @property
     def user(self) -> str | None:
-        """The event's userId, or anonymousId where there is none; None where the record has no key."""
+        """The event's userId or anonymousId; None if the record has no key."""
         return None if self.key is None else self.key.decode(errors="replace")
 
 

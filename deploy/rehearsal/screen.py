@@ -23,7 +23,7 @@ FEW_RULES, FEW_FIELDS = 3, 14
 """How much is shown of an integration where it is not the only one."""
 
 MAX_WIDTH = 100
-"""Columns that an explanation takes at most; 80 where the output is no terminal."""
+"""Columns that an explanation takes at most; 80 if the output is not a terminal."""
 
 _MARKS = {True: ("✓ ", "green"), False: ("✗ ", "red")}
 
@@ -56,7 +56,7 @@ class _Page:
         self.console.width = min(self.console.width, MAX_WIDTH)
 
     def line(self, indent: int, text: Text, where: str = "") -> None:
-        """Print a line; what does not fit beside `where` wraps, and nothing is cut."""
+        """Print a line with `where` at the right edge; long text wraps, and nothing is cut."""
         print_wrapped(self.console, text, indent, one_line((_short(where), "dim")) if where else None)
 
     def fits(self, indent: int, text: Text, where: str) -> bool:
@@ -69,8 +69,8 @@ class _Page:
 
 
 def _show_steps(page: _Page, steps: Sequence[Step], indent: int, *, whole: bool) -> None:
-    """Print each step with its rules and changes; steps in a row of which there is nothing else to say share a line."""
-    for (passed, detail, shared), group in groupby(steps, _said):
+    """Print each step with its rules and changes; consecutive steps with the same result and neither share a line."""
+    for (passed, detail, shared), group in groupby(steps, _line_of):
         names = ", ".join(dict.fromkeys(step.name for step in group)) if shared is None else shared.name
         mark, style = _MARKS[passed]
         page.line(indent, one_line((f"{mark}{names}", style), f": {detail}"))
@@ -80,8 +80,8 @@ def _show_steps(page: _Page, steps: Sequence[Step], indent: int, *, whole: bool)
                 page.line(indent + 4, one_line(f"{each.field}: {shown(each.before)} → {shown(each.after)}"))
 
 
-def _said(step: Step) -> tuple[bool, str, Step | None]:
-    """What is printed of a step; steps for which this is equal share a line."""
+def _line_of(step: Step) -> tuple[bool, str, Step | None]:
+    """Return the key by which consecutive steps share a line."""
     return step.passed, step.detail, step if step.rules or step.differences else None
 
 
@@ -136,7 +136,7 @@ def _show_fields(page: _Page, fields: Sequence[PayloadField], *, whole: bool) ->
 
 
 def _show_field(page: _Page, each: PayloadField, *, whole: bool) -> None:
-    """Print a field with its value and where that comes from, on two lines if one is too short."""
+    """Print a field with its value and origin, on two lines if one is too short."""
     value = ("left out", "red") if each.value is MISSING else (shown(each.value, 200 if whole else 48), "")
     field = one_line(f"{each.name or 'payload'}: ", value)
     reads = ", ".join(_read(*read, each.value) for read in each.reads[: 6 if whole else 2])
@@ -153,7 +153,7 @@ def _show_field(page: _Page, each: PayloadField, *, whole: bool) -> None:
 
 
 def _read(path: str, found: Any, value: Any) -> str:
-    """A path with what it held, unless that is the field's value."""
+    """Return a path with the value found there, unless that equals the field's value."""
     return path if found is not MISSING and found == value else f"{path} = {shown(_absent(found), 40)}"
 
 

@@ -55,7 +55,7 @@ def groups(command: click.Command = main, words: tuple[str, ...] = ()) -> Iterat
 
 
 def commands(command: click.Command = main) -> Iterator[click.Command]:
-    """Every command that is no group."""
+    """Yield every command that is not a group."""
     if isinstance(command, click.Group):
         context = click.Context(command)
         for name in command.list_commands(context):

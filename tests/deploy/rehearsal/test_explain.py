@@ -226,7 +226,7 @@ def test_a_narrow_terminal_gets_longer_lines(example, monkeypatch):
 
 
 def test_without_a_source_the_likely_one_is_taken(example):
-    """By the write key or its name, else the default, else the only one; it is said which and why, in JSON too."""
+    """The write key decides, then the default, then the only source; output and JSON name the source and the reason."""
     Path("turnout.yaml").write_text("")
     for event, name, reason in (
         ({**ORDER, "writeKey": "web"}, "web", "its name is the event's write key"),
