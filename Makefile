@@ -9,7 +9,7 @@ PIP := $(BIN)/pip install --quiet --disable-pip-version-check
 .PHONY: up venv check format test test-newest pins faults fuzz bench clean
 
 up: $(VENV)/.local  ## broker, collector, router, forwarders and a simulator of the vendors, on this machine
-	@$(BIN)/turnout up deploy/example
+	@$(BIN)/turnout up --config deploy/example
 
 venv: $(VENV)/.dev  ## everything that working on Turnout needs
 

@@ -1,4 +1,4 @@
-"""The command `turnout`. Each command is a module of deploy/commands, imported when it is called."""
+"""The command `turnout`. Each command is a module of deploy/commands."""
 
 from importlib import import_module
 
@@ -29,7 +29,7 @@ class _Commands(click.Group):
 def main() -> None:
     """Route analytics events: HTTP or Kafka in, rules in YAML, every vendor out, nothing lost.
 
-    Exit codes: 0 done, 1 the work failed, 2 wrong use or configuration.
+    Exit codes: 0 done, 1 the work failed, 2 usage or configuration error.
     """
 
 

@@ -4,13 +4,15 @@ import os
 import socket
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
-from deploy.config.mistakes import render
 from deploy.escaping import echo
-from streams.enrichment.files import Stamp
-from transforms import RuleError
+
+if TYPE_CHECKING:
+    from streams.enrichment.files import Stamp
+    from transforms import RuleError
 
 
 class Failed(click.ClickException):
@@ -28,13 +30,17 @@ class Misconfigured(click.ClickException):
 
     exit_code = 2
 
-    def __init__(self, mistakes: Sequence[RuleError], data_files: Mapping[Path, Stamp | None] | None = None) -> None:
+    def __init__(
+        self, mistakes: "Sequence[RuleError]", data_files: "Mapping[Path, Stamp | None] | None" = None
+    ) -> None:
         super().__init__("")
         self.mistakes = mistakes
         self.data_files = data_files or {}
 
     def show(self, file: object = None) -> None:  # noqa: ARG002
         """Print each mistake with its line."""
+        from deploy.config.mistakes import render
+
         echo(render(self.mistakes), err=True)
 
 

@@ -2,8 +2,11 @@
 
 from datetime import timedelta
 
+from streams.plurals import counted
+
 
 def in_words(span: timedelta) -> str:
     """Up to three days in hours, else in days."""
     hours = span.total_seconds() / 3600
-    return f"{round(hours, 1):g} hours" if hours <= 72 else f"{round(hours / 24, 1):g} days"
+    number, unit = (hours, "hour") if hours <= 72 else (hours / 24, "day")
+    return counted(round(number, 1), unit)

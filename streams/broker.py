@@ -1,20 +1,34 @@
 """How to reach Kafka: one model of the settings, and what each of the three clients wants of it."""
 
+import socket
 import ssl
+import threading
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, Self
+from urllib.parse import urlsplit
 
 from pydantic import Field, SecretStr, model_validator
 
+from streams.plurals import counted
 from streams.settings import StrictModel
 from streams.topics import Topic
 
 READ_COMMITTED: dict[str, str] = {"isolation_level": "read_committed"}
 """Consumers do not see records of open or aborted transactions; a partition's end is its last stable offset."""
+
+
+REACH_SECONDS = 3.0
+"""Seconds that Kafka has to answer before it counts as unreachable."""
+
+REFUSED_SECONDS = 1.0
+"""Seconds after which a refused connection, or a name that does not resolve, is not tried again."""
+
+RECONNECT_SECONDS = 0.2
+DEFAULT_PORT = 9092
 
 
 class BrokerError(RuntimeError):
@@ -122,7 +136,65 @@ class Mismatch:
     def __str__(self) -> str:
         if self.partitions is None:
             return f"topic {self.topic.name} is missing"
-        return f"topic {self.topic.name} has {self.partitions} partitions, and {self.topic.partitions} are declared"
+        found = counted(self.partitions, "partition")
+        return f"topic {self.topic.name} has {found}, and {self.topic.partitions} are declared"
+
+
+def check_reachable(broker: Broker, seconds: float = REACH_SECONDS) -> None:
+    """Raise BrokerError unless Kafka, and a broker that it advertises, answer within `seconds`; blocking."""
+    import kafka.admin  # noqa: F401  # so that the import does not take of the time
+
+    attempt = _Attempt(broker, seconds)
+    # A name look-up has no time-out of its own.
+    thread = threading.Thread(target=attempt.run, daemon=True)
+    thread.start()
+    thread.join(seconds + RECONNECT_SECONDS)
+    if attempt.problem:
+        raise BrokerError(f"cannot reach Kafka at {broker.bootstrap}: {attempt.problem}")
+
+
+class _Attempt:
+    """An attempt to reach Kafka; `problem` says how far it came, and is None once it succeeded."""
+
+    def __init__(self, broker: Broker, seconds: float) -> None:
+        self._broker, self._seconds = broker, seconds
+        self._deadline = time.monotonic() + seconds
+        self.problem: str | None = f"the host name is not resolved within {seconds:g} s"
+
+    def run(self) -> None:
+        """Connect until a server accepts, then send requests to it and to a broker that it advertises."""
+        from kafka.errors import KafkaTimeoutError
+
+        give_up = min(self._deadline, time.monotonic() + REFUSED_SECONDS)
+        while problem := self._connect():
+            self.problem = problem
+            if time.monotonic() + RECONNECT_SECONDS > give_up:
+                return
+            time.sleep(RECONNECT_SECONDS)
+        self.problem = f"it accepts connections, but does not answer within {self._seconds:g} s"
+        try:
+            with _Admin(self._broker, self._deadline - time.monotonic()) as admin:
+                self.problem = "it answers, but the brokers that it advertises (advertised.listeners) do not"
+                admin.describe_topics([])
+        except BrokerError as error:
+            if not isinstance(error.__cause__, KafkaTimeoutError):
+                self.problem = f"{self.problem} ({error.__cause__})"
+        else:
+            self.problem = None
+
+    def _connect(self) -> str | None:
+        """Return why no server accepts a connection; None if one does."""
+        problems = []
+        for server in self._broker.servers:
+            try:
+                address = urlsplit(f"//{server}")
+                left = max(RECONNECT_SECONDS, self._deadline - time.monotonic())
+                socket.create_connection((address.hostname, address.port or DEFAULT_PORT), left).close()
+            except (OSError, ValueError) as error:
+                problems.append(getattr(error, "strerror", None) or str(error))
+            else:
+                return None
+        return "; ".join(dict.fromkeys(problems))
 
 
 def find_partitions(broker: Broker, topics: Iterable[Topic], timeout: float = 10.0) -> dict[str, int]:

@@ -3,24 +3,23 @@ from pathlib import Path
 
 import click
 
-from deploy.commands.options import config_option, load, read
-from deploy.config.mistakes import hint_at
+from deploy.commands.options import check_name, config_option, load, read
 from deploy.escaping import echo
 
 PORT = 8098
 
 
-@click.command()
+@click.command(short_help="Get a new refresh token for an integration.")
 @click.argument("integration")
-@click.option("--port", default=PORT, show_default=True, help="The port at which the vendor's page finds its way back.")
+@click.option("--port", default=PORT, show_default=True, help="Port to which the vendor's page redirects back.")
 @config_option
 def authorize(integration: str, port: int, folder: Path) -> None:
-    """Get a new refresh token for an integration whose vendor refuses the one it has, or that has none yet.
+    """Get a new refresh token for an integration that has none, or whose vendor refuses the one it has.
 
-    Prints the address of the vendor's page, waits until somebody has let the app in there with a browser on this
-    machine, and then prints the token as VARIABLE=VALUE, for the environment of `turnout forwarder`, which has to be
-    started again; alone if it belongs in a file, which has to exist. The app's own settings at the vendor must allow
-    http://localhost:PORT/ to be returned to.
+    Prints the URL of the vendor's page, waits until somebody authorizes the app there with a browser on this machine,
+    and then prints the token as VARIABLE=VALUE. Set it in the environment of `turnout forwarder`, and restart that. If
+    the token belongs in a file, which must exist, prints the token alone. The app's settings at the vendor must allow
+    redirects to http://localhost:PORT/.
     """
     from deploy.authorization import NotAuthorizedError
     from deploy.authorization import authorize as get_token
@@ -28,14 +27,13 @@ def authorize(integration: str, port: int, folder: Path) -> None:
     from deploy.failures import Failed
 
     configuration = read(folder)
-    if integration not in configuration.integrations:
-        hint = hint_at(integration, sorted(configuration.integrations))
-        raise click.BadParameter(f"no integration is called {integration!r} ({hint})")
+    check_name("integration", integration, configuration.integrations)
     settings = configuration.integrations[integration].document.data.get("settings", {})
     auth = settings.get("auth")
     reference = REFERENCE.fullmatch(str(auth.get("refresh_token"))) if isinstance(auth, dict) else None
     if reference is None:
-        raise Failed(f"the settings of {integration} have no refresh token: mend `auth` in its file")
+        path = configuration.integrations[integration].document.path
+        raise click.UsageError(f"{path}: `settings.auth` has no `refresh_token` from a variable or file")
     if reference[1]:
         # It is what is to be got, so that it need not be there yet.
         os.environ.setdefault(reference[1], "none")

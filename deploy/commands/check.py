@@ -1,28 +1,37 @@
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
-from deploy.config.configuration import Configuration, ConfigurationError, read_configuration
-from deploy.config.mistakes import render, underline
+from deploy.commands.options import config_option, no_folder_argument, paused_gc
 from deploy.escaping import echo, echo_json
-from deploy.rehearsal.casebook import Casebook
-from transforms import RuleError
+from streams.plurals import counted
+
+if TYPE_CHECKING:
+    from deploy.config.configuration import Configuration
+    from transforms import RuleError
 
 
-@click.command()
-@click.argument("folder", metavar="[DIR]", type=click.Path(path_type=Path), default=Path())
+@click.command(short_help="Find every mistake in a configuration folder.")
+@config_option
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON object, for programs.")
+@no_folder_argument
 @click.pass_context
 def check(context: click.Context, folder: Path, as_json: bool) -> None:
-    """Read a configuration folder and print every mistake in it.
+    """Read a configuration folder and print every mistake in it, with file, line and column.
 
-    Needs no broker and none of the secrets. Exits with 2 where there are mistakes; warnings change nothing.
+    Needs neither Kafka nor the secrets. Exits with 2 if there are mistakes; warnings do not change the exit code.
     """
-    try:
-        configuration, mistakes = read_configuration(folder), []
-        Casebook(configuration)
-    except ConfigurationError as error:
-        configuration, mistakes = None, list(error.mistakes)
+    with paused_gc():
+        from deploy.config.configuration import ConfigurationError, read_configuration
+        from deploy.config.mistakes import render
+        from deploy.rehearsal.casebook import Casebook
+
+        try:
+            configuration, mistakes = read_configuration(folder), []
+            Casebook(configuration)
+        except ConfigurationError as error:
+            configuration, mistakes = None, list(error.mistakes)
     if as_json:
         echo_json(_data(configuration, mistakes))
     else:
@@ -30,7 +39,7 @@ def check(context: click.Context, folder: Path, as_json: bool) -> None:
     context.exit(2 if mistakes else 0)
 
 
-def _data(configuration: Configuration | None, mistakes: list[RuleError]) -> dict[str, object]:
+def _data(configuration: "Configuration | None", mistakes: "list[RuleError]") -> dict[str, object]:
     fields = ("path", "line", "column", "message", "hint")
     return {
         "mistakes": [{field: getattr(mistake, field) for field in fields} for mistake in mistakes],
@@ -43,12 +52,15 @@ def _data(configuration: Configuration | None, mistakes: list[RuleError]) -> dic
     }
 
 
-def _summary(configuration: Configuration) -> str:
+def _summary(configuration: "Configuration") -> str:
+    from deploy.config.mistakes import underline
+
     rules = sum(len(integration.rules.names) for integration in configuration.integrations.values())
     unset = sorted({unset.variable for unset in configuration.unset})
     line = (
-        f"{configuration.folder}: no mistakes in {len(configuration.source_files)} sources, "
-        f"{len(configuration.integrations)} integrations, {rules} rules (version {configuration.version})"
+        f"{configuration.folder}: no mistakes in {counted(len(configuration.source_files), 'source')}, "
+        f"{counted(len(configuration.integrations), 'integration')}, {counted(rules, 'rule')} "
+        f"(version {configuration.version})"
     )
     wanted = [f"not set here, and wanted by the workers: {', '.join(unset)}"] if unset else []
     return "\n".join([*(f"warning: {underline(each)}" for each in configuration.warnings), line, *wanted])

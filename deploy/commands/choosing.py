@@ -1,17 +1,19 @@
 """What `turnout dead` and `turnout rejected` share: which of them, how they are listed, and the count before."""
 
 import re
+import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import click
 
 from deploy.commands.options import config_option
 from deploy.escaping import echo, echo_json, escape_line
 from deploy.failures import Failed
+from streams.plurals import counted
 
 if TYPE_CHECKING:
     from deploy.recovery.kept import Choice, Kept
@@ -32,17 +34,23 @@ class _Place(click.ParamType):
         return int(found[1]), int(found[2])
 
 
+SECONDS_OF_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
+
+
 class _Time(click.ParamType):
     name = "TIME"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
         from streams.times import read_time, seconds_of
 
+        if ago := re.fullmatch(r"(\d{1,9}) ?([smhdw])", str(value), re.ASCII):
+            return float(max(0, int(time.time()) - int(ago[1]) * SECONDS_OF_UNITS[ago[2]]))
         try:
             return seconds_of(read_time(str(value)) or "")
         except ValueError:
             self.fail(
-                f"{value!r} is not a time (write 2026-05-01 or 2026-05-01T12:00Z; without a zone it is UTC)",
+                f"{value!r} is not a time: write 30m, 12h or 7d (ago), or 2026-05-01, or 2026-05-01T12:00Z (without a "
+                "zone it is UTC)",
                 param,
                 ctx,
             )
@@ -50,7 +58,7 @@ class _Time(click.ParamType):
 
 PLACE = _Place()
 TIME = _Time()
-"""A day or a time, in UTC if it has no zone, as seconds since 1970."""
+"""A time before now (30m), a day or a time, in UTC if it has no zone; as seconds since 1970."""
 
 
 def choosing(command: F) -> F:
@@ -60,7 +68,7 @@ def choosing(command: F) -> F:
             click.argument("places", nargs=-1, type=PLACE),
             click.option("--reason", metavar="CODE", help="Those with this reason."),
             click.option("--user", metavar="ID", help="Those of this userId, or anonymousId where there is none."),
-            click.option("--since", type=TIME, help="Those that came at this time or later."),
+            click.option("--since", type=TIME, help="Those that came at this time or later: 30m, 12h, 7d, 2026-05-01."),
             click.option("--until", type=TIME, help="Those that came before this time."),
             config_option,
         )
@@ -76,61 +84,96 @@ def choice(places: Sequence[tuple[int, int]], **options: Any) -> "Choice":
     return replace(Choice(places=frozenset(places)), **options)
 
 
-@contextmanager
-def failing() -> Iterator[None]:
-    """A broker that does not answer as the command's failure."""
-    from streams.broker import BrokerError
-
-    try:
-        yield
-    except BrokerError as error:
-        raise Failed(str(error)) from error
+WIDTH = 80
+"""Columns that a list takes on any terminal; `--json` has all of each value."""
 
 
-def show_list(found: Iterator["Kept[Any]"], row: Callable[["Kept[Any]"], dict[str, Any]], few: int, by: Sequence[str],
-              *, as_json: bool) -> None:  # fmt: skip
-    """Print the count by group, and the last `few` of them; as JSON all of them, a line each."""
+class Column(NamedTuple):
+    """A column of a list; shows the first of the row's `keys` that has a value, cut to the width."""
+
+    title: str
+    keys: Sequence[str]
+    width: int
+
+
+COLUMNS = (
+    Column("place", ["place"], 12),
+    Column("time", ["died", "time"], 24),
+    Column("event", ["event"], 20),
+    Column("user or message id", ["user", "id"], 18),
+)
+
+
+def show_list(
+    found: Iterator["Kept[Any]"], row: Callable[["Kept[Any]"], dict[str, Any]], few: int, by: Sequence[str], *,
+    as_json: bool,
+) -> None:  # fmt: skip
+    """Print the count by group and the last `few` of them; as JSON all of them, one per line."""
     from collections import deque
 
-    from rich.table import Table
-
-    from deploy.console import PlainConsole, cells
-
+    if as_json:
+        for kept in found:
+            echo_json(row(kept), indent=None)
+        return
     groups: Counter[tuple[str, ...]] = Counter()
     last: deque[dict[str, Any]] = deque(maxlen=few)
     for kept in found:
         each = row(kept)
-        if as_json:
-            echo_json(each, indent=None)
-            continue
         groups[tuple(str(each[name]) for name in by)] += 1
         last.append(each)
-    if as_json:
-        return
-    console = PlainConsole()
     if not groups:
-        console.print("none")
+        echo("none")
         return
+    _show_groups(groups, by)
+    echo(f"\nthe last {len(last):,} of {groups.total():,}:\n" if groups.total() > few else "")
+    if last:
+        _show_rows(last, [*by, "detail"])
+
+
+def _show_groups(groups: Counter[tuple[str, ...]], by: Sequence[str]) -> None:
+    from rich.table import Table
+
+    from deploy.console import PlainConsole, cells
+
     table = Table("", *by, box=None)
     table.columns[0].justify = "right"
     for group, count in groups.most_common():
         table.add_row(f"{count:,}", *cells(*group))
-    console.print(table)
-    console.print(f"\nthe last {len(last):,} of {groups.total():,}:\n" if groups.total() > few else "")
-    table = Table(*next(iter(last)), box=None)
-    for each in last:
-        table.add_row(*cells(*each.values()))
-    console.print(table)
+    PlainConsole(width=WIDTH).print(table)
 
 
-def count_first(found: Iterator["Kept[Any]"], what: str, verb: str, *, yes: bool) -> int:
+def _show_rows(rows: Collection[dict[str, Any]], below: Sequence[str]) -> None:
+    """Print each row as a line of columns, with the values of the keys `below` under it."""
+    from rich.cells import cell_len, set_cell_size
+
+    from deploy.console import PlainConsole, one_line, print_wrapped
+
+    lines = [[column.title for column in COLUMNS], *([_cell(row, column) for column in COLUMNS] for row in rows)]
+    widths = [max(map(cell_len, cells)) for cells in zip(*lines, strict=True)]
+    title, *texts = ("  ".join(map(set_cell_size, cells, widths)).rstrip() for cells in lines)
+    console = PlainConsole(width=WIDTH)
+    console.print(one_line((title, "bold")))
+    for row, text in zip(rows, texts, strict=True):
+        console.print(one_line(text))
+        detail = ": ".join(str(row[key]) for key in below if row[key])
+        print_wrapped(console, one_line((detail, "dim")), 4)
+
+
+def _cell(row: Mapping[str, Any], column: Column) -> str:
+    from rich.cells import cell_len, set_cell_size
+
+    text = escape_line(next((row[key] for key in column.keys if row.get(key)), "-"))
+    return text if cell_len(text) <= column.width else f"{set_cell_size(text, column.width - 1)}…"
+
+
+def count_first(found: Iterator["Kept[Any]"], noun: str, verb: str, *, yes: bool) -> int:
     """Say how many it will be, and ask; ends the command where there are none."""
     count = sum(1 for _ in found)
     if not count:
-        echo(f"there are no such {what}", err=True)
+        echo(f"there are no such {noun}s", err=True)
         raise click.exceptions.Exit(0)
     if not yes:
-        click.confirm(f"{verb} {count:,} {what}?", abort=True, err=True)
+        click.confirm(f"{verb} {counted(count, noun)}?", abort=True, err=True)
     return count
 
 

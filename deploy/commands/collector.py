@@ -7,14 +7,14 @@ import click
 from deploy.commands.options import config_option, load
 
 
-@click.command()
+@click.command(short_help="Accept events over HTTP.")
 @config_option
 @click.pass_context
 def collector(context: click.Context, folder: Path) -> None:
-    """Take events in over HTTP. Start as many as you like behind a load balancer."""
+    """Accept events over HTTP. Start as many as you like behind a load balancer."""
     import asyncio
 
-    from deploy.failures import Failed
+    from deploy.failures import Failed, Misconfigured
     from deploy.processes.exposition import serving_metrics
     from deploy.processes.logs import say_ready
     from deploy.processes.reload import Reloader
@@ -26,6 +26,7 @@ def collector(context: click.Context, folder: Path) -> None:
 
     from streams.collector.server import Collector
     from streams.produce import Producer
+    from transforms import RuleError
 
     settings = configuration.settings
 
@@ -37,7 +38,7 @@ def collector(context: click.Context, folder: Path) -> None:
                 settings.collector.below(folder), lambda: reloader.current.sources, settings.topics, producer
             )
         except OSError as error:
-            raise Failed(f"collector.client.file: {error.strerror}: {error.filename}") from error
+            raise Misconfigured([RuleError(f"collector.client.file: {error.strerror}", path=error.filename)]) from error
         async with reloader.running():
             return await server.serve(
                 lambda: say_ready("collector", host=server.address[0], port=server.address[1], **facts)

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from deploy.config.mistakes import hint_at
+from deploy.commands.options import check_name
 from deploy.escaping import echo
 
 if TYPE_CHECKING:
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 CASES = Path("tests", "requests")
 
 
-@click.command()
+@click.command(short_help="Check a forwarder against the plug-in contract.")
 @click.argument("name")
 @click.option(
     "--cases",
@@ -27,20 +27,19 @@ CASES = Path("tests", "requests")
 @click.option("--update", is_flag=True, help="Write what comes out today into the golden requests.")
 @click.pass_context
 def conformance(context: click.Context, name: str, cases: Path, update: bool) -> None:
-    """Say what a forwarder still lacks: in its contract, settings, payloads, requests and answers.
+    """Check a forwarder's contract, settings, payloads, requests and responses, and print what is missing.
 
-    The same checks run under pytest, by a plug-in that comes with Turnout. Exits with 1 where something is missing.
+    The same checks run under pytest, by a plug-in that comes with Turnout. Exits with 1 if something is missing.
     """
     from deploy.conformance.golden import DESCRIPTION, Golden
     from deploy.failures import Failed
     from forwarders import registry
     from transforms import RuleError
 
-    if name not in registry.names():
-        raise click.BadParameter(f"no forwarder is called {name!r} ({hint_at(name, registry.names())})")
+    check_name("forwarder", name, registry.names())
     folder = cases / name
     if not (folder / DESCRIPTION).is_file():
-        raise Failed(f"{folder / DESCRIPTION} is missing: `turnout new forwarder` writes one")
+        raise click.UsageError(f"{folder / DESCRIPTION} is missing: name its folder with --cases")
     try:
         golden = Golden(folder)
         if update:

@@ -6,10 +6,10 @@ import click
 
 from deploy.commands import choosing
 from deploy.commands.choosing import PLACE, json_option, yes_option
-from deploy.commands.options import config_option, load
-from deploy.config.configuration import Configuration
+from deploy.commands.options import broker_errors, config_option, load
 
 if TYPE_CHECKING:
+    from deploy.config.configuration import Configuration
     from deploy.recovery.kept import Keep, Kept
     from streams.topics import DeadLetter
 
@@ -17,42 +17,47 @@ integration_option = click.option("--integration", metavar="NAME", help="Those o
 rule_option = click.option("--rule", metavar="NAME", help="Those of this rule.")
 
 
-@click.group()
+@click.group(short_help="List, show, replay or drop dead letters.")
 def dead() -> None:
     """List dead letters, show one, send them again, or drop them.
 
-    A dead letter is a delivery that its vendor will never take. What was replayed or dropped is not listed again.
+    A dead letter is a delivery that its vendor will never accept. Dead letters that were replayed or dropped are not
+    listed again.
     """
 
 
-@dead.command("list")
+@dead.command("list", short_help="Count dead letters and show the latest.")
 @integration_option
 @rule_option
 @choosing.choosing
 @click.option("--limit", default=20, show_default=True, help="How many to show one by one.")
 @json_option
 def list_(folder: Path, places: Any, limit: int, as_json: bool, **options: Any) -> None:
-    """Count dead letters by integration, reason and rule, and show the last of them."""
-    with choosing.failing():
-        found = _keep(load(folder)).find(choosing.choice(places, **options))
-        choosing.show_list(found, _row, limit, ["integration", "reason", "rule"], as_json=as_json)
+    """Count dead letters by integration, rule and reason, and show the last of them.
+
+    Each is shown with its place, time, event and user (or message ID), and with the reason and detail below.
+    """
+    configuration = load(folder)
+    with broker_errors(configuration.settings.broker):
+        found = _keep(configuration).find(choosing.choice(places, **options))
+        choosing.show_list(found, _row, limit, ["integration", "rule", "reason"], as_json=as_json)
 
 
-@dead.command()
+@dead.command(short_help="Print one dead letter in full.")
 @click.argument("place", type=PLACE)
 @config_option
 def show(folder: Path, place: tuple[int, int]) -> None:
-    """Print one dead letter whole: the delivery, the request (secrets masked) and the vendor's answer.
+    """Print one dead letter in full: the delivery, the request (secrets masked) and the vendor's response.
 
-    `line` is where today's rules make the field that is complained of, or the rule.
+    `line` is where today's rules set the refused field, or the line of the rule.
     """
-    with choosing.failing():
-        configuration = load(folder)
+    configuration = load(folder)
+    with broker_errors(configuration.settings.broker):
         found = _keep(configuration).find(choosing.choice([place]))
         choosing.show_one(found, lambda kept: _data(configuration, kept), place)
 
 
-@dead.command()
+@dead.command(short_help="Send dead letters again, mapped by today's rules.")
 @integration_option
 @rule_option
 @choosing.choosing
@@ -62,7 +67,7 @@ def show(folder: Path, place: tuple[int, int]) -> None:
 def replay(folder: Path, places: Any, as_was: bool, yes: bool, as_json: bool, **options: Any) -> None:
     """Send dead letters again, their events mapped by today's rules.
 
-    They go to their integrations with the id that they had. Exits with 1 where some cannot be sent.
+    They go to their integrations under the ID that they had. Exits with 1 if some cannot be sent.
     """
     from deploy.recovery.kept import Again
     from deploy.recovery.replay import replay_as_was, replay_through_rules
@@ -72,8 +77,8 @@ def replay(folder: Path, places: Any, as_was: bool, yes: bool, as_json: bool, **
     broker, topic = configuration.settings.broker, configuration.topics.dead
     chosen, keep = choosing.choice(places, **options), _keep(configuration)
     send = replay_as_was if as_was else replay_through_rules
-    with choosing.failing():
-        count = choosing.count_first(keep.find(chosen), "dead letters", "Replay", yes=yes)
+    with broker_errors(broker):
+        count = choosing.count_first(keep.find(chosen), "dead letter", "Replay", yes=yes)
         with (
             Again(broker, topic) as again,
             SuppressedList(configuration) as suppressed,
@@ -84,21 +89,21 @@ def replay(folder: Path, places: Any, as_was: bool, yes: bool, as_json: bool, **
         raise click.exceptions.Exit(1)
 
 
-@dead.command()
+@dead.command(short_help="Mark dead letters as handled.")
 @integration_option
 @rule_option
 @choosing.choosing
 @yes_option
 @json_option
 def drop(folder: Path, places: Any, yes: bool, as_json: bool, **options: Any) -> None:
-    """Note dead letters as done with. They stay in Kafka until their time is over."""
+    """Mark dead letters as handled. The records stay in Kafka until retention removes them."""
     from deploy.recovery.kept import Again
     from deploy.recovery.kept import drop as drop_all
 
     configuration = load(folder)
     chosen, keep = choosing.choice(places, **options), _keep(configuration)
-    with choosing.failing():
-        count = choosing.count_first(keep.find(chosen), "dead letters", "Drop", yes=yes)
+    with broker_errors(configuration.settings.broker):
+        count = choosing.count_first(keep.find(chosen), "dead letter", "Drop", yes=yes)
         with (
             Again(configuration.settings.broker, configuration.topics.dead) as again,
             choosing.progressing(count) as advance,
@@ -107,7 +112,7 @@ def drop(folder: Path, places: Any, yes: bool, as_json: bool, **options: Any) ->
     choosing.show_report(Counter({"dropped": dropped}), as_json=as_json)
 
 
-def _keep(configuration: Configuration) -> "Keep[DeadLetter]":
+def _keep(configuration: "Configuration") -> "Keep[DeadLetter]":
     from deploy.recovery.kept import Keep
     from streams.topics import DeadLetter
 
@@ -117,18 +122,21 @@ def _keep(configuration: Configuration) -> "Keep[DeadLetter]":
 
 
 def _row(kept: "Kept[DeadLetter]") -> dict[str, Any]:
-    letter = kept.letter
+    letter, delivery = kept.letter, kept.letter.delivery
     return {
         "place": f"{kept.partition}:{kept.offset}",
         "died": letter.died,
         "integration": letter.integration,
-        "rule": letter.delivery["rule"],
+        "rule": delivery.get("rule"),
         "reason": letter.reason,
         "detail": letter.detail,
+        "event": delivery.get("event") or delivery.get("type"),
+        "user": kept.user,
+        "id": delivery.get("id"),
     }
 
 
-def _data(configuration: Configuration, kept: "Kept[DeadLetter]") -> dict[str, Any]:
+def _data(configuration: "Configuration", kept: "Kept[DeadLetter]") -> dict[str, Any]:
     from deploy.recovery.blame import find_line
 
     integration = configuration.integrations.get(kept.letter.integration)

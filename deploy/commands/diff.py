@@ -12,7 +12,7 @@ from deploy.failures import Failed
 FEW = 20
 
 
-@click.command()
+@click.command(short_help="Compare two versions of the rules on recorded events.")
 @click.argument("old", metavar="OLD_DIR", type=click.Path(path_type=Path))
 @click.argument("new", metavar="NEW_DIR", type=click.Path(path_type=Path))
 @click.option(
@@ -26,10 +26,10 @@ FEW = 20
 @click.option("--source", metavar="NAME", help="The source that the events come from; by default by their write keys.")
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON object, for programs.")
 def diff(old: Path, new: Path, file: Path, source: str | None, as_json: bool) -> None:
-    """Show which of the recorded events come out otherwise with new rules than with old ones.
+    """Show which recorded events give another result with the new rules than with the old ones.
 
-    Counts by integration and rule, then the changed payloads field by field, with an example of each: first what is no
-    longer forwarded, then what changes most often. Nothing is sent.
+    Prints counts by integration and rule, then the changed payloads field by field, with an example of each: first
+    events that are no longer forwarded, then the most frequent changes. Nothing is sent.
     """
     from deploy.rehearsal.changes import find_changes, open_lines
     from deploy.rehearsal.screen import show_changes

@@ -1,19 +1,21 @@
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
-from deploy.commands.choosing import failing
-from deploy.commands.options import config_option, load, read, read_event
-from deploy.config.configuration import Configuration
-from deploy.config.mistakes import hint_at
+from deploy.commands.options import broker_errors, check_name, config_option, load, read, read_event
 from deploy.escaping import echo_json
 
+if TYPE_CHECKING:
+    from deploy.config.configuration import Configuration
 
-@click.command()
+
+@click.command(short_help="Show what happens to an event, step by step, and why.")
 @click.argument("integration", required=False)
 @click.option("--event", "file", metavar="FILE", help="A file with one event in JSON; - reads it from the input.")
-@click.option("--source", metavar="NAME", help="The source that the event comes from.")
-@click.option("--broker", "ask", is_flag=True, help="Ask Kafka, too, whether the event's user is suppressed.")
+@click.option("--source", metavar="NAME", help="The source that the event comes from; by default the "
+              "likely one.")  # fmt: skip
+@click.option("--broker", "ask", is_flag=True, help="Also ask Kafka whether the event's user is suppressed.")
 @config_option
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON object, for programs.")
 @click.pass_context
@@ -27,13 +29,17 @@ def explain(
     ask: bool,
     as_json: bool,
 ) -> None:
-    """Say what becomes of an event and why: for each integration, or for the one that is named.
+    """Show what happens to an event and why: for each integration, or for INTEGRATION.
 
-    Without an event, show the integration's file with its preset merged in, and where each line comes from. Nothing is
-    sent, and *** stands for each secret. Exits with 1 for what is no event.
+    Without --source, takes the source with the event's write key, the default source or the only one, and says so.
+    Without an event, shows the integration's file with its preset merged in, and the origin of each line. Nothing is
+    sent, and secrets are replaced by ***. Exits with 1 if the event is invalid.
     """
     configuration = load(folder) if ask else read(folder)
-    _check(configuration, integration, source)
+    if integration is not None:
+        check_name("integration", integration, configuration.integrations)
+    if source is not None:
+        check_name("source", source, configuration.source_files)
     if file is None:
         if integration is None:
             raise click.UsageError("name an integration, or give an --event")
@@ -43,32 +49,26 @@ def explain(
     if ask:
         from deploy.suppressed import SuppressedList
 
-        with failing(), SuppressedList(configuration):
+        with broker_errors(configuration.settings.broker), SuppressedList(configuration):
             pass
 
     from deploy.rehearsal.explanation import explain as explain_event
+    from deploy.rehearsal.likely_source import find_likely_source
 
+    event = read_event(file)
+    likely = None if source else find_likely_source(configuration, event, integration)
     chosen = [integration] if integration else []
-    explanation = explain_event(configuration, read_event(file), integrations=chosen, source=source)
+    explanation = explain_event(configuration, event, integrations=chosen, source=likely.name if likely else source)
     if as_json:
-        echo_json(explanation.data())
+        echo_json(explanation.data() | ({"likely_source": likely.data()} if likely else {}))
     else:
         from deploy.rehearsal.screen import show_explanation
 
-        show_explanation(explanation, whole=integration is not None)
+        show_explanation(explanation, whole=integration is not None, likely=likely)
     context.exit(1 if explanation.rejected else 0)
 
 
-def _check(configuration: Configuration, integration: str | None, source: str | None) -> None:
-    for name, known, kind in (
-        (integration, configuration.integrations, "integration"),
-        (source, configuration.source_files, "source"),
-    ):
-        if name is not None and name not in known:
-            raise click.BadParameter(f"no {kind} is called {name!r} ({hint_at(name, sorted(known))})")
-
-
-def _show_merged(configuration: Configuration, name: str, as_json: bool) -> None:
+def _show_merged(configuration: "Configuration", name: str, as_json: bool) -> None:
     from deploy.console import PlainConsole, one_line
     from deploy.rehearsal.merged import merge
 

@@ -1,19 +1,21 @@
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
-from deploy.commands.options import config_option, load
-from deploy.config.configuration import Configuration
+from deploy.commands.options import check_name, config_option, load
+
+if TYPE_CHECKING:
+    from deploy.config.configuration import Configuration
 
 
-@click.command()
+@click.command(short_help="Deliver events to vendors.")
 @click.argument("names", metavar="[NAME]...", nargs=-1)
 @config_option
 @click.pass_context
 def forwarder(context: click.Context, names: tuple[str, ...], folder: Path) -> None:
     """Deliver to these integrations, or to all. Forwarders of an integration share its work."""
-    from deploy.config.mistakes import hint_at
     from deploy.processes.reload import Deliveries, Take
     from deploy.processes.workers import prepare, run
 
@@ -21,8 +23,7 @@ def forwarder(context: click.Context, names: tuple[str, ...], folder: Path) -> N
     configuration = load(folder, *needed)
     integrations = configuration.integrations
     for name in names:
-        if name not in integrations:
-            raise click.BadParameter(f"no integration is called {name!r} ({hint_at(name, sorted(integrations))})")
+        check_name("integration", name, integrations)
     if not integrations:
         raise click.UsageError(f"there is no integration in {folder / 'integrations'}")
     prepare(configuration)
@@ -30,7 +31,7 @@ def forwarder(context: click.Context, names: tuple[str, ...], folder: Path) -> N
     from streams.delivery import make_delivery
     from streams.worker import Station, Worker
 
-    def make(worker: Worker, name: str, configuration: Configuration) -> Station:
+    def make(worker: Worker, name: str, configuration: "Configuration") -> Station:
         settings, integration = configuration.settings, configuration.integrations[name]
         station = make_delivery(
             name,

@@ -3,18 +3,17 @@ from pathlib import Path
 
 import click
 
-from deploy.commands.options import config_option
-from deploy.config.mistakes import hint_at
+from deploy.commands.options import check_name, config_option
 from deploy.escaping import echo
 from deploy.failures import Failed
 
 
-@click.group()
+@click.group(short_help="Create an integration or a forwarder package.")
 def new() -> None:
-    """Write a new file to begin with."""
+    """Create an integration's file, or a package with a forwarder."""
 
 
-@new.command()
+@new.command(short_help="Create a package for a vendor of your own.")
 @click.argument("name")
 @click.option(
     "--folder",
@@ -45,7 +44,7 @@ def forwarder(name: str, folder: Path | None) -> None:
     echo(f"  cd {folder} && pip install -e '.[dev]' && turnout conformance {name}")
 
 
-@new.command()
+@new.command(short_help="Create integrations/NAME.yaml from a preset.")
 @click.argument("name")
 @click.option("--forwarder", "kind", required=True, help="The forwarder that delivers.")
 @config_option
@@ -60,8 +59,7 @@ def integration(name: str, kind: str, folder: Path) -> None:
 
     if not NAME.fullmatch(name):
         raise click.BadParameter(f"{name!r} is no name: small letters, digits, - and _, a letter or digit first")
-    if kind not in registry.names():
-        raise click.BadParameter(f"no forwarder is called {kind!r} ({hint_at(kind, registry.names())})")
+    check_name("forwarder", kind, registry.names())
     if not (folder / "turnout.yaml").is_file():
         raise click.BadParameter(f"{folder} is no configuration folder: it has no turnout.yaml")
     path, schema = folder / "integrations" / f"{name}.yaml", folder / SCHEMA
@@ -77,4 +75,4 @@ def integration(name: str, kind: str, folder: Path) -> None:
         raise Failed(str(error)) from error
     except OSError as error:
         raise Failed(f"cannot write {error.filename}: {error.strerror}") from error
-    echo(f"wrote {path}; see what is missing with: turnout check {folder}")
+    echo(f"wrote {path}; see what is missing with: turnout check --config {folder}")

@@ -1,45 +1,64 @@
-"""What several commands share: the configuration folder, and reading it."""
+"""What several commands share: the configuration folder, reading it, and names in it.
 
+Modules of commands import only what declares a command; `turnout --help` and shell completion import them all.
+"""
+
+import gc
 import sys
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
-import orjson
 
-from deploy.config.configuration import Configuration, ConfigurationError, read_configuration
-from deploy.failures import Misconfigured
+from deploy.failures import Failed, Misconfigured
 
-config_option = click.option(
-    "--config",
-    "folder",
-    type=click.Path(path_type=Path),
-    default=Path(),
-    envvar="TURNOUT_CONFIG",
-    metavar="DIR",
-    help="The configuration folder; by default $TURNOUT_CONFIG, else the current one.",
+if TYPE_CHECKING:
+    from deploy.config.configuration import Configuration
+    from streams.broker import Broker
+
+folder_option = partial(
+    click.option, "--config", "folder", type=click.Path(path_type=Path), envvar="TURNOUT_CONFIG", metavar="DIR"
+)
+config_option = folder_option(
+    default=Path(), help="The configuration folder; by default $TURNOUT_CONFIG, else the current one."
 )
 
 
-def read(folder: Path) -> Configuration:
-    """The configuration in a folder, for a command that needs no variable; raises Misconfigured with every mistake."""
+def _refuse_folder(context: click.Context, _: click.Parameter, value: tuple[str, ...]) -> None:
+    if value:
+        raise click.UsageError(f"name the folder with --config: {context.command_path} --config {value[0]}")
+
+
+no_folder_argument = click.argument("folders", nargs=-1, metavar="", expose_value=False, callback=_refuse_folder)
+"""Refuses the folder as an argument, which was valid in earlier versions, and names --config."""
+
+
+def read(folder: Path) -> "Configuration":
+    """Read the configuration of a command that needs no variables; raises Misconfigured with every mistake."""
+    with paused_gc():
+        from deploy.config.configuration import ConfigurationError, read_configuration
+
+        try:
+            return read_configuration(folder)
+        except ConfigurationError as error:
+            raise Misconfigured(error.mistakes, error.data_files) from None
+
+
+@contextmanager
+def paused_gc() -> Iterator[None]:
+    """Pause garbage collection while modules are imported and a folder is read, which saves a tenth of the time."""
+    gc.disable()
     try:
-        return read_configuration(folder)
-    except ConfigurationError as error:
-        raise Misconfigured(error.mistakes, error.data_files) from None
+        yield
+    finally:
+        gc.enable()
 
 
-def read_event(file: str) -> object:
-    """Read one event in JSON from a file, or from the input if `file` is "-"; raises BadParameter."""
-    try:
-        return orjson.loads(sys.stdin.buffer.read() if file == "-" else Path(file).read_bytes())
-    except OSError as error:
-        raise click.BadParameter(f"cannot read {file}: {error.strerror}") from error
-    except orjson.JSONDecodeError as error:
-        raise click.BadParameter(f"{file} is not JSON: {error}") from error
-
-
-def load(folder: Path, *needed: str) -> Configuration:
-    """The configuration in a folder, for a process that works by it; raises Misconfigured with every mistake.
+def load(folder: Path, *needed: str) -> "Configuration":
+    """Read the configuration of a process that works by it; raises Misconfigured with every mistake.
 
     A variable that is not set is one in turnout.yaml and in the files whose path within the folder begins with any of
     `needed`: a process wants no secret but its own.
@@ -50,3 +69,36 @@ def load(folder: Path, *needed: str) -> Configuration:
     if unset:
         raise Misconfigured(unset, configuration.data_files)
     return configuration
+
+
+def read_event(file: str) -> object:
+    """Read one event in JSON from a file, or from the input if `file` is "-"; raises BadParameter."""
+    import orjson
+
+    try:
+        return orjson.loads(sys.stdin.buffer.read() if file == "-" else Path(file).read_bytes())
+    except OSError as error:
+        raise click.BadParameter(f"cannot read {file}: {error.strerror}") from error
+    except orjson.JSONDecodeError as error:
+        raise click.BadParameter(f"{file} is not JSON: {error}") from error
+
+
+def check_name(kind: str, name: str, known: Collection[str], **details: Any) -> None:
+    """Raise BadParameter, with the nearest name, unless `name` is known; `details` are those of BadParameter."""
+    if name in known:
+        return
+    from deploy.config.mistakes import hint_at
+
+    raise click.BadParameter(f"no {kind} is called {name!r} ({hint_at(name, sorted(known))})", **details)
+
+
+@contextmanager
+def broker_errors(broker: "Broker") -> Iterator[None]:
+    """Check that Kafka can be reached, and report its errors as the command's failure."""
+    from streams.broker import BrokerError, check_reachable
+
+    try:
+        check_reachable(broker)
+        yield
+    except BrokerError as error:
+        raise Failed(str(error)) from error

@@ -5,54 +5,59 @@ import click
 
 from deploy.commands import choosing
 from deploy.commands.choosing import PLACE, json_option, yes_option
-from deploy.commands.options import config_option, load
-from deploy.config.configuration import Configuration
+from deploy.commands.options import broker_errors, check_name, config_option, load
 from deploy.failures import Misconfigured
 
 if TYPE_CHECKING:
+    from deploy.config.configuration import Configuration
     from deploy.recovery.kept import Keep, Kept
     from streams.topics import Rejected
     from transforms import Rules
 
 
-@click.group()
+@click.group(short_help="List, show or replay rejected events.")
 def rejected() -> None:
-    """List rejected events, show one, or send them again, mended.
+    """List rejected events, show one, or send them again, repaired by rules.
 
-    A rejected event was accepted and is none, by the reason that stands with it.
+    A rejected event was accepted by the collector or read from Kafka, but is not valid; its reason and detail say why.
     """
 
 
-@rejected.command("list")
+@rejected.command("list", short_help="Count rejected events and show the latest.")
 @choosing.choosing
 @click.option("--limit", default=20, show_default=True, help="How many to show one by one.")
 @json_option
 def list_(folder: Path, places: Any, limit: int, as_json: bool, **options: Any) -> None:
-    """Count rejected events by reason and source, and show the last of them."""
-    with choosing.failing():
-        found = _keep(load(folder)).find(choosing.choice(places, **options))
-        choosing.show_list(found, _row, limit, ["reason", "source"], as_json=as_json)
+    """Count rejected events by source and reason, and show the last of them.
+
+    Each is shown with its place, time, event and user (or message ID), and with the reason and detail below.
+    """
+    configuration = load(folder)
+    with broker_errors(configuration.settings.broker):
+        found = _keep(configuration).find(choosing.choice(places, **options))
+        choosing.show_list(found, _row, limit, ["source", "reason"], as_json=as_json)
 
 
-@rejected.command()
+@rejected.command(short_help="Print one rejected event in full.")
 @click.argument("place", type=PLACE)
 @config_option
 def show(folder: Path, place: tuple[int, int]) -> None:
-    """Print one rejected event whole, as it came."""
-    with choosing.failing():
-        choosing.show_one(_keep(load(folder)).find(choosing.choice([place])), _data, place)
+    """Print one rejected event in full, as it arrived."""
+    configuration = load(folder)
+    with broker_errors(configuration.settings.broker):
+        choosing.show_one(_keep(configuration).find(choosing.choice([place])), _data, place)
 
 
-@rejected.command()
+@rejected.command(short_help="Send rejected events again, repaired by rules.")
 @choosing.choosing
 @click.option(
     "--rules",
     "file",
     metavar="FILE",
     type=click.Path(path_type=Path, exists=True, dir_okay=False),
-    help="A rule file that mends them: what a rule maps to is merged into the event, and null takes a key out.",
+    help="A rule file that repairs them: the result of a rule is merged into the event, and null removes a key.",
 )
-@click.option("--source", metavar="NAME", help="The source that they are to count as; by default their own.")
+@click.option("--source", metavar="NAME", help="The source to send them as; by default their own.")
 @yes_option
 @json_option
 def replay(
@@ -66,18 +71,18 @@ def replay(
 ) -> None:
     """Send rejected events again, under the messageId that they had.
 
-    What is still no event is left. Exits with 1 where some are.
+    Events that are still invalid are not sent. Exits with 1 if there are any.
     """
     from deploy.recovery.kept import Again
     from deploy.recovery.replay import replay_rejected
 
     configuration = load(folder)
-    if source is not None and source not in configuration.source_files:
-        raise click.BadParameter(f"no source is called {source!r}")
+    if source is not None:
+        check_name("source", source, configuration.source_files)
     repair = _read_rules(file) if file else None
     chosen, keep = choosing.choice(places, **options), _keep(configuration)
-    with choosing.failing():
-        count = choosing.count_first(keep.find(chosen), "rejected events", "Replay", yes=yes)
+    with broker_errors(configuration.settings.broker):
+        count = choosing.count_first(keep.find(chosen), "rejected event", "Replay", yes=yes)
         with (
             Again(configuration.settings.broker, configuration.topics.rejected) as again,
             choosing.progressing(count) as advance,
@@ -100,7 +105,7 @@ def _read_rules(file: Path) -> "Rules":
     return rules
 
 
-def _keep(configuration: Configuration) -> "Keep[Rejected]":
+def _keep(configuration: "Configuration") -> "Keep[Rejected]":
     from deploy.recovery.kept import Keep
     from streams.topics import Rejected
 
@@ -112,13 +117,31 @@ def _keep(configuration: Configuration) -> "Keep[Rejected]":
 
 
 def _row(kept: "Kept[Rejected]") -> dict[str, Any]:
+    from streams.times import rfc3339
+
     letter = kept.letter
+    event = _event(letter.value)
     return {
         "place": f"{kept.partition}:{kept.offset}",
         "reason": letter.reason,
         "source": letter.source,
         "detail": letter.detail,
+        "time": rfc3339(kept.at),
+        "event": event.get("event") or event.get("type"),
+        "user": kept.user or event.get("userId") or event.get("anonymousId"),
+        "id": event.get("messageId"),
     }
+
+
+def _event(value: bytes | None) -> dict[str, Any]:
+    """Return a rejected event's data; empty if it is not a JSON object."""
+    import orjson
+
+    try:
+        event = orjson.loads(value or b"")
+    except orjson.JSONDecodeError:
+        return {}
+    return event if isinstance(event, dict) else {}
 
 
 def _data(kept: "Kept[Rejected]") -> dict[str, Any]:

@@ -3,23 +3,25 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from deploy.commands.choosing import TIME, failing, json_option, progressing, yes_option
-from deploy.commands.options import config_option, load
-from deploy.config.mistakes import hint_at
+from deploy.commands.choosing import TIME, json_option, progressing, yes_option
+from deploy.commands.options import broker_errors, check_name, config_option, load
 from deploy.escaping import echo, echo_json
+from streams.plurals import counted
 
 if TYPE_CHECKING:
     from deploy.recovery.past import Report
 
 
-@click.command()
+@click.command(short_help="Send past events to an integration again.")
 @click.option("--integration", required=True, metavar="NAME", help="The integration that gets them.")
-@click.option("--from", "since", required=True, type=TIME, help="Those that came at this time or later.")
+@click.option("--from", "since", required=True, type=TIME, help="Those that came at this time or later: 30m, "
+              "12h, 7d (ago), 2026-05-01, 2026-05-01T12:00Z.")  # fmt: skip
 @click.option("--to", "until", required=True, type=TIME, help="Those that came before this time.")
 @click.option("--event", "names", multiple=True, metavar="NAME", help="Track events of this name, or all calls of this "
               "type (page, identify, …); may be given more than once.")  # fmt: skip
@@ -45,44 +47,46 @@ def replay(
     yes: bool,
     as_json: bool,
 ) -> None:
-    """Send the events of some time again to an integration, mapped by today's rules.
+    """Send the events of a period again to an integration, mapped by today's rules.
 
-    They keep their ids, so that a vendor that tells repeats by a key still does; where it has none, or its time for
-    that is over, --force is wanted. Ctrl-C stops it, and the same command goes on from there: Kafka remembers how far
-    it came. Exits with 1 where it was stopped, or where events cannot be mapped.
+    They keep their IDs, so that a vendor that removes duplicates by ID still does. If the vendor has no such key, or no
+    longer remembers it, --force is required. Ctrl-C stops the replay, and the command that it prints continues it:
+    Kafka remembers the position. Exits with 1 if it was stopped, or if events cannot be mapped.
     """
     from deploy.recovery.past import Past, Replay, find_objections
 
     configuration = load(folder, "sources")
-    if integration not in configuration.integrations:
-        hint = hint_at(integration, sorted(configuration.integrations))
-        raise click.BadParameter(f"no integration is called {integration!r} ({hint})", param_hint="--integration")
+    check_name("integration", integration, configuration.integrations, param_hint="--integration")
     if configuration.integrations[integration].state == "draining":
         raise click.BadParameter(f"{integration} is draining, and takes nothing more", param_hint="--integration")
     if not since < until:
-        raise click.BadParameter("it does not lie behind --from", param_hint="--to")
+        raise click.BadParameter("--to must be after --from", param_hint="--to")
     if until > time.time():
-        raise click.BadParameter("it has not come yet", param_hint="--to")
+        raise click.BadParameter("--to must not be in the future", param_hint="--to")
     past = Past(integration, since, until, frozenset(names))
+    echo(f"from {_text(since)} to {_text(until)}", err=True)
     for objection in (objections := find_objections(configuration.integrations[integration], past, time.time())):
         echo(f"{integration}: {objection}", err=True)
     if objections and not (force or dry):
         raise click.UsageError("nothing is sent (--force sends all the same, --dry-run shows what that would be)")
-    with failing(), Replay(configuration, past, anew=again or dry) as run:
+    with broker_errors(configuration.settings.broker), Replay(configuration, past, anew=again or dry) as run:
         if not run.total:
             echo("no events came in that time", err=True)
         elif run.done == run.total:
-            echo(f"all {run.total:,} events of that time have been replayed (--again begins anew)", err=True)
+            echo(f"all {counted(run.total, 'event')} of that time have been replayed (--again begins anew)", err=True)
         elif run.done:
-            echo(f"going on after {run.done:,} of {run.total:,} events", err=True)
+            echo(f"going on after {run.done:,} of {counted(run.total, 'event')}", err=True)
         if run.done < run.total and not (yes or dry):
             which = f" ({', '.join(names)})" if names else ""
-            click.confirm(f"Replay {run.total - run.done:,} events{which} to {integration}?", abort=True, err=True)
+            number = counted(run.total - run.done, "event")
+            click.confirm(f"Replay {number}{which} to {integration}?", abort=True, err=True)
         with progressing(run.total - run.done) as advance, _stopping() as stopped:
             report = run.run(rate=rate, advance=advance, stopped=stopped, dry=dry)
     _show(report, as_json=as_json)
     if not report.finished:
-        echo(f"stopped after {run.done:,} of {run.total:,} events: the same command goes on there", err=True)
+        # With times relative to now, the same command would be about another period.
+        period = f"--from {_text(since)} --to {_text(until)}"
+        echo(f"stopped after {run.done:,} of {counted(run.total, 'event')}; to go on: {period}", err=True)
     if report.failed or not report.finished:
         raise click.exceptions.Exit(1)
 
@@ -97,6 +101,10 @@ def _stopping() -> Iterator[Callable[[float], bool]]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def _text(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def _show(report: "Report", *, as_json: bool) -> None:

@@ -5,7 +5,7 @@ import click
 from deploy.commands.options import config_option, load
 
 
-@click.command()
+@click.command(short_help="Route events to integrations.")
 @config_option
 @click.pass_context
 def router(context: click.Context, folder: Path) -> None:

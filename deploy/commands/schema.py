@@ -5,13 +5,13 @@ from deploy.escaping import echo_json
 KINDS = ("integration", "source", "plan", "turnout")
 
 
-@click.command()
+@click.command(short_help="Print the JSON Schema of a configuration file.")
 @click.argument("kind", type=click.Choice(KINDS), default="integration")
 def schema(kind: str) -> None:
     """Print the JSON Schema of a kind of configuration file, by default of integrations with their rules.
 
-    Editors complete and check YAML by it: `turnout new integration` writes it beside the files, and into each new file
-    the line that names it.
+    Editors use it to complete and check YAML. `turnout new integration` writes it beside the files, and adds the line
+    that names it to each new file.
     """
     from deploy.config.schema import SCHEMAS
     from deploy.failures import Failed

@@ -22,7 +22,7 @@ TOLD = 1_000
 """Refused lines that --json lists."""
 
 
-@click.command()
+@click.command(short_help="Send a file of events to a collector.")
 @click.argument("file", metavar="FILE|-", type=click.Path(path_type=Path, exists=True, dir_okay=False, allow_dash=True))
 @click.option(
     "--url",

@@ -1,4 +1,3 @@
-import asyncio
 import signal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -6,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from deploy.escaping import echo_json
+from streams.plurals import counted
 
 if TYPE_CHECKING:
     from deploy.simulator.faults import Fault
@@ -30,7 +30,7 @@ class _Faults(click.ParamType):
             self.fail(str(error), param, ctx)
 
 
-@click.command()
+@click.command(short_help="Run a local simulator of the vendors' APIs.")
 @click.option("--port", default=PORT, show_default=True, help="The port to listen on, at 127.0.0.1.")
 @click.option("--quiet", is_flag=True, help="Do not show the requests.")
 @click.option("--fault", "faults", multiple=True, type=_Faults(), help="A fault in YAML, such as '{path: /mp, status: "
@@ -50,7 +50,7 @@ def simulate(
     expired: bool,
     as_json: bool,
 ) -> None:
-    """Stand for the vendors: take any request, keep the last 1,000, and show them.
+    """Simulate the vendors' APIs: accept any request, keep the last 1,000, and show them.
 
     Each vendor's API is held to its limits, rates and time window, and answers as the vendor does. GET /_requests gives
     what came. GET /_counts says what each vendor took by idempotency key, what came twice, and what it never took; so
@@ -62,6 +62,8 @@ def simulate(
     answer), truncated, slow (a byte a second), huge (2 GB) or bomb (gzip of 2 GB). `times` is for how many requests,
     null for all from now on. POST /_script takes a JSON list of faults, DELETE /_script takes them back.
     """
+    import asyncio
+
     from deploy.console import PlainConsole, one_line
     from deploy.failures import listen
     from deploy.processes.logs import say_ready, set_up
@@ -96,6 +98,7 @@ def simulate(
         for vendor, counts in simulator.counts().items():
             repeated, missing = len(counts["repeated"]), len(counts["missing"])
             console.print(
-                f"{vendor}: {counts['requests']:,} requests, {counts['deliveries']:,} deliveries under"
-                f" {counts['keys']:,} keys, {repeated:,} of them more than once; {missing:,} were never taken"
+                f"{vendor}: {counted(counts['requests'], 'request')}, "
+                f"{counted(counts['deliveries'], 'delivery', 'deliveries')} under {counted(counts['keys'], 'key')}, "
+                f"{repeated:,} of them more than once; {missing:,} never accepted"
             )

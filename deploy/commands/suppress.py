@@ -2,26 +2,30 @@ import json
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
-from deploy.commands.choosing import failing, json_option
-from deploy.commands.options import config_option, load
-from deploy.config.configuration import Configuration
+from deploy.commands.choosing import json_option
+from deploy.commands.options import broker_errors, config_option, load
 from deploy.escaping import echo, echo_json
+from streams.plurals import counted
+
+if TYPE_CHECKING:
+    from deploy.config.configuration import Configuration
 
 
-@click.command()
+@click.command(short_help="Stop forwarding events of some users.")
 @click.argument("users", nargs=-1, metavar="[USER]...")
 @click.option("--lift", is_flag=True, help="Forward for these users again, from the next event on.")
 @click.option("--list", "listing", is_flag=True, help="Show who is on the list, or which of these users are.")
 @config_option
 @json_option
 def suppress(users: tuple[str, ...], folder: Path, *, lift: bool, listing: bool, as_json: bool) -> None:
-    """Forward nothing for these users, from the next event on: by userId, anonymousId and previousId.
+    """Stop forwarding events of these users, from the next event on: by userId, anonymousId and previousId.
 
-    A USER - stands for ids on the input, one a line. Kafka keeps the list, as digests. What waits in the forward topics
-    is still delivered.
+    If USER is -, reads IDs from the input, one per line. Kafka keeps the list, as digests. Deliveries that are already
+    in the forward topics still go out.
     """
     if lift and listing:
         raise click.UsageError("--lift changes the list, and --list shows it: give one of them")
@@ -35,13 +39,13 @@ def suppress(users: tuple[str, ...], folder: Path, *, lift: bool, listing: bool,
 
     from deploy.suppressed import change
 
-    with failing():
+    with broker_errors(configuration.settings.broker):
         count = change(configuration, ids, lift=lift)
     if as_json:
         echo_json({"lifted" if lift else "suppressed": count}, indent=None)
     else:
-        some = "1 user is" if count == 1 else f"{count:,} users are"
-        echo(f"{some} suppressed{' no more' if lift else ''}, from the next event on")
+        state = "no longer suppressed" if lift else "suppressed"
+        echo(f"{counted(count, 'user is', 'users are')} {state}, from the next event on")
 
 
 def _ids(users: Sequence[str]) -> Iterator[str]:
@@ -50,11 +54,11 @@ def _ids(users: Sequence[str]) -> Iterator[str]:
         yield from filter(None, (line.strip() for line in lines))
 
 
-def _show(configuration: Configuration, users: Sequence[str], *, as_json: bool) -> None:
+def _show(configuration: "Configuration", users: Sequence[str], *, as_json: bool) -> None:
     from deploy.suppressed import SuppressedList
     from streams.times import rfc3339
 
-    with failing(), SuppressedList(configuration) as found:
+    with broker_errors(configuration.settings.broker), SuppressedList(configuration) as found:
         since = found.since
     names = {digest: user for user in users for digest in configuration.suppression.users.digests(user)}
     rows = [
@@ -65,4 +69,4 @@ def _show(configuration: Configuration, users: Sequence[str], *, as_json: bool) 
     for user, digest, at in rows:
         text = json.dumps({"user": user, "digest": digest, "since": at}) if as_json else f"{at}  {user or digest}"
         echo(text)
-    echo(f"{len(rows):,} suppressed", err=True)
+    echo(f"{counted(len(rows), 'ID')} suppressed", err=True)

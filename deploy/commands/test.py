@@ -1,40 +1,40 @@
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from deploy.commands.options import read
-from deploy.config.configuration import Configuration, ConfigurationError
+from deploy.commands.options import config_option, read
 from deploy.escaping import echo, echo_json
 from deploy.failures import Misconfigured
-from deploy.rehearsal.bench import Coverage, Result, expected
-from deploy.rehearsal.casebook import Casebook
-from deploy.rehearsal.comparison import ABSENT, shown
-from deploy.rehearsal.rewriting import replace_value
+
+if TYPE_CHECKING:
+    from deploy.config.configuration import Configuration
+    from deploy.rehearsal.bench import Coverage, Result
+    from deploy.rehearsal.casebook import Casebook
 
 
-@click.command()
-@click.argument("paths", metavar="[PATH]...", nargs=-1, type=click.Path(path_type=Path, exists=True))
+@click.command(short_help="Run the tests in rule files.")
+@click.argument("files", metavar="[FILE]...", nargs=-1, type=click.Path(path_type=Path, exists=True))
+@config_option
 @click.option("--update", is_flag=True, help="Write what comes out into the tests that failed.")
 @click.option("--coverage", is_flag=True, help="List the rules and directives that no test reaches.")
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON object, for programs.")
 @click.pass_context
-def test(context: click.Context, paths: tuple[Path, ...], update: bool, coverage: bool, as_json: bool) -> None:
-    """Run the tests that stand in rule files, also of sources, and in NAME.test.yaml beside them.
+def test(
+    context: click.Context, files: tuple[Path, ...], folder: Path, update: bool, coverage: bool, as_json: bool
+) -> None:
+    """Run the tests in rule files, also of sources, and in NAME.test.yaml beside them.
 
-    PATH is a configuration folder, by default the current one, or files in it. Nothing is sent, and *** stands for each
-    secret. Exits with 1 where a test fails.
+    With FILEs of the configuration folder, run the tests in these files only. Nothing is sent, and secrets are replaced
+    by ***. Exits with 1 if a test fails.
     """
     began = time.perf_counter()
-    results: list[Result] = []
-    covered: list[Coverage] = []
-    for folder, files in _folders(paths or (Path(),)).items():
-        casebook = _casebook(read(folder), files)
-        results += casebook.run()
-        if coverage:
-            covered += casebook.cover()
+    _check_files(folder, files)
+    casebook = _casebook(read(folder), files)
+    results: list[Result] = list(casebook.run())
+    covered: list[Coverage] = list(casebook.cover()) if coverage else []
     failed = [result for result in results if not result.passed]
     if update:
         _update(failed)
@@ -54,38 +54,44 @@ def test(context: click.Context, paths: tuple[Path, ...], update: bool, coverage
     context.exit(1 if failed and not update else 0)
 
 
-def _folders(paths: Sequence[Path]) -> Mapping[Path, list[Path]]:
-    """The configuration folders of paths, each with the files to be read in it; none: all."""
-    folders: dict[Path, list[Path]] = {}
-    for path in paths:
-        if path.is_dir():
-            folders.setdefault(path if (path / "turnout.yaml").exists() else path.parent, [])
-        else:
-            folders.setdefault(path.absolute().parent.parent, []).append(path)
-    return folders
+def _check_files(folder: Path, files: Sequence[Path]) -> None:
+    """Raise UsageError for a folder among the files, and for a file that is not in the configuration folder."""
+    for file in files:
+        if file.is_dir():
+            raise click.UsageError(f"{file} is a folder: name the configuration folder with --config, then files in it")
+        if file.resolve().parent.parent != folder.resolve():
+            hint = f"name its configuration folder: --config {file.parent.parent}"
+            raise click.UsageError(f"{file} is not in sources/ or integrations/ of {folder}: {hint}")
 
 
-def _casebook(configuration: Configuration, files: Sequence[Path]) -> Casebook:
+def _casebook(configuration: "Configuration", files: Sequence[Path]) -> "Casebook":
+    from deploy.config.configuration import ConfigurationError
+    from deploy.rehearsal.casebook import Casebook
+
     try:
         return Casebook(configuration, files)
     except ConfigurationError as error:
         raise Misconfigured(error.mistakes) from None
 
 
-def _update(failed: Sequence[Result]) -> None:
+def _update(failed: "Sequence[Result]") -> None:
+    from deploy.rehearsal.bench import expected
+    from deploy.rehearsal.rewriting import replace_value
+
     for result in failed:
         path = Path(result.entry.document.path)
         text = path.read_text(encoding="utf-8")
         path.write_text(replace_value(text, (*result.entry.keys, "expect"), expected(result)), encoding="utf-8")
 
 
-def _where(result: Result) -> str:
+def _where(result: "Result") -> str:
     entry = result.entry
     return f"{entry.document.path}:{entry.line}: {entry.name}"
 
 
-def _show_failure(result: Result) -> None:
+def _show_failure(result: "Result") -> None:
     from deploy.console import PlainConsole, one_line
+    from deploy.rehearsal.comparison import shown
 
     console = PlainConsole(soft_wrap=True)
     console.print(one_line((f"FAILED {_where(result)}", "bold")))
@@ -99,7 +105,7 @@ def _show_failure(result: Result) -> None:
     console.print()
 
 
-def _show_coverage(coverage: Coverage) -> None:
+def _show_coverage(coverage: "Coverage") -> None:
     rules, directives = coverage.unreached_rules(), coverage.unreached_directives()
     echo(f"{coverage.subject.document.path}: " + ("no test reaches" if rules or directives else "all reached"))
     for rule in rules:
@@ -108,7 +114,9 @@ def _show_coverage(coverage: Coverage) -> None:
         echo(f"  {call.place.line}: {call.directive.name}")
 
 
-def _data(results: Sequence[Result], covered: Sequence[Coverage] | None, updated: bool) -> dict[str, Any]:
+def _data(results: "Sequence[Result]", covered: "Sequence[Coverage] | None", updated: bool) -> dict[str, Any]:
+    from deploy.rehearsal.comparison import ABSENT
+
     data: dict[str, Any] = {
         "passed": sum(result.passed for result in results),
         "failed": sum(not result.passed for result in results),

@@ -1,39 +1,39 @@
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
-from deploy.commands.options import config_option, load
+from deploy.commands.options import broker_errors, config_option, load
 from deploy.escaping import echo_json
-from deploy.failures import Failed
-from streams.topics import Topic
+
+if TYPE_CHECKING:
+    from streams.topics import Topic
 
 
-@click.command()
+@click.command(short_help="Compare declared topics with Kafka, and create them.")
 @config_option
 @click.option("--create", is_flag=True, help="Create the topics that are missing.")
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON object, for programs.")
 @click.pass_context
 def topics(context: click.Context, folder: Path, create: bool, as_json: bool) -> None:
-    """Show the topics that are declared against what the broker has.
+    """Compare the declared topics with those that Kafka has.
 
-    Exits with 1 where one is missing or has another number of partitions; the workers refuse to run then. Topics of
-    others that a source reads may have any number, and are not created.
+    Exits with 1 if one is missing or has another number of partitions; workers then refuse to start. External topics
+    that a source reads may have any number of partitions, and are not created.
     """
     configuration = load(folder)
 
-    from streams.broker import BrokerError, compare_topics, create_topics, find_partitions
+    from streams.broker import compare_topics, create_topics, find_partitions
 
     broker = configuration.settings.broker
     declared = configuration.declared
-    try:
+    with broker_errors(broker):
         there = find_partitions(broker, declared)
         if create:
             missing = [topic for topic in declared if topic.name not in there]
             create_topics(broker, missing, configuration.settings.replication)
             there = find_partitions(broker, declared)
-    except BrokerError as error:
-        raise Failed(str(error)) from error
     wrong = {mismatch.topic.name for mismatch in compare_topics(declared, there)}
     if as_json:
         rows = [{"topic": it.name, "declared": it.partitions, "there": there.get(it.name)} for it in declared]
@@ -43,7 +43,7 @@ def topics(context: click.Context, folder: Path, create: bool, as_json: bool) ->
     context.exit(1 if wrong else 0)
 
 
-def _show(declared: Sequence[Topic], there: Mapping[str, int], wrong: Collection[str]) -> None:
+def _show(declared: "Sequence[Topic]", there: Mapping[str, int], wrong: Collection[str]) -> None:
     from rich.table import Table
 
     from deploy.console import PlainConsole

@@ -2,17 +2,28 @@ from pathlib import Path
 
 import click
 
+from deploy.commands.options import folder_option, no_folder_argument
+
 EXAMPLE = Path(__file__).parents[1] / "example"
 
 
-@click.command()
-@click.argument("folder", metavar="[DIR]", type=click.Path(path_type=Path), default=EXAMPLE)
+def _find_folder() -> Path:
+    return Path() if Path("turnout.yaml").exists() else EXAMPLE
+
+
+@click.command(short_help="Run everything on this machine and show each event.")
+@folder_option(
+    default=_find_folder,
+    help="The configuration folder; by default $TURNOUT_CONFIG, else the current one if it has a turnout.yaml, else an "
+    "example.",
+)
+@no_folder_argument
 @click.pass_context
 def up(context: click.Context, folder: Path) -> None:
-    """Run all on this machine, and show what becomes of each event.
+    """Run all processes on this machine, and show what happens to each event.
 
-    Where turnout.yaml says so, it brings a broker along, which keeps its data in memory only, and a simulator of the
-    vendors. With that broker, variables that are not set come from the folder's demo.env. Without DIR, an example.
+    If turnout.yaml says so, it starts a broker, which keeps its data in memory only, and a simulator of the vendors.
+    With that broker, variables that are not set are read from the folder's demo.env.
     """
     import asyncio
     import os

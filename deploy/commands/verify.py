@@ -1,14 +1,12 @@
-import asyncio
 from pathlib import Path
 
 import click
 
-from deploy.commands.options import config_option, load, read_event
-from deploy.config.mistakes import hint_at
+from deploy.commands.options import check_name, config_option, load, read_event
 from deploy.escaping import echo, echo_json
 
 
-@click.command()
+@click.command(short_help="Have a vendor validate the request made of an event.")
 @click.argument("integration")
 @click.option("--event", "file", required=True, metavar="FILE", help="A file with one event in JSON; - is the input.")
 @click.option("--code", metavar="CODE", help="The code of the vendor's test tool, where it wants one.")
@@ -16,21 +14,20 @@ from deploy.escaping import echo, echo_json
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON object, for programs.")
 @click.pass_context
 def verify(context: click.Context, integration: str, file: str, code: str | None, folder: Path, as_json: bool) -> None:
-    """Have the vendor check what an integration makes of an event, and name the rules' lines for what it complains of.
+    """Have a vendor validate the request made of an event, and name the rule lines of the fields that it refuses.
 
-    The request goes to the vendor's validation endpoint, or with a code to its test tool: nothing is recorded by the
-    first; what the second does is the vendor's to say. Exits with 1 where the vendor does not take it, or where nothing
-    is sent.
+    The request goes to the vendor's validation endpoint, which records nothing, or with --code to its test tool. Exits
+    with 1 if the vendor refuses the request, or if nothing is sent.
     """
+    import asyncio
+
     from deploy.failures import Failed
     from deploy.rehearsal.verification import UnverifiableError
     from deploy.rehearsal.verification import verify as ask
     from forwarders.contract import Delivered
 
     configuration = load(folder, f"integrations/{integration}.yaml")
-    if integration not in configuration.integrations:
-        hint = hint_at(integration, sorted(configuration.integrations))
-        raise click.BadParameter(f"no integration is called {integration!r} ({hint})")
+    check_name("integration", integration, configuration.integrations)
     event = read_event(file)
     try:
         verdicts = asyncio.run(ask(configuration, integration, event, code))

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple, get_args, get_origin
 from pydantic import BaseModel, SecretBytes, SecretStr, ValidationError
 from rich.cells import cell_len
 
+from streams.plurals import counted
 from transforms import RuleError
 from transforms.documents import Document
 
@@ -119,7 +120,7 @@ def find_secrets(annotation: Any, data: Any, at: Place = ()) -> Iterator[Place]:
 
 def render(mistakes: Sequence[RuleError]) -> str:
     """The mistakes for people: each with the line it is in and a caret under the place, and their number at the end."""
-    return "\n".join([*map(underline, mistakes), f"{len(mistakes)} mistake{'s' if len(mistakes) > 1 else ''}"])
+    return "\n".join([*map(underline, mistakes), counted(len(mistakes), "mistake")])
 
 
 def underline(mistake: RuleError) -> str:

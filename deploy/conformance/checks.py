@@ -24,6 +24,7 @@ from forwarders.contract import (
     WriterForwarder,
 )
 from forwarders.extras import extra
+from streams.plurals import counted
 
 Check = Callable[[Golden], Iterator[str]]
 
@@ -128,7 +129,7 @@ def full_batch_keeps_the_limits(golden: Golden) -> Iterator[str]:
         return
     limits = forwarder.limits
     if limits.items > vendor["items"]:
-        yield f"the contract allows {limits.items} items, the vendor {vendor['items']}"
+        yield f"the contract allows {counted(limits.items, 'item')}, the vendor {vendor['items']}"
     for delivery in golden.deliveries():
         count = max(1, min(limits.items, limits.bytes // len(orjson.dumps(delivery.payload))))
         size = len(_encoded(forwarder.build_request([delivery] * count)))
@@ -220,7 +221,9 @@ def any_response_is_parsed(golden: Golden) -> Iterator[str]:
         for forwarder in made:
             assert isinstance(forwarder, HttpForwarder)
             results = forwarder.parse_response(Response(status, {}, body), items)
-            assert len(results) == len(items), f"{len(results)} results for {len(items)} deliveries"
+            assert len(results) == len(items), (
+                f"{counted(len(results), 'result')} for {counted(len(items), 'delivery', 'deliveries')}"
+            )
             assert all(isinstance(result, RESULTS) for result in results), f"{results}"
 
     try:
@@ -241,7 +244,7 @@ def poison_is_found(golden: Golden) -> Iterator[str]:
     for bad in (0, 7, 15):
         requests, dead, delivered = _halve(golden, items, bad, whole, alone)
         if requests > 9 or dead != [bad] or len(delivered) != 15:
-            yield f"an invalid delivery at {bad}: {requests} requests, dead {dead}, delivered {delivered}"
+            yield f"an invalid delivery at {bad}: {counted(requests, 'request')}, dead {dead}, delivered {delivered}"
 
 
 def _halve(

@@ -38,7 +38,7 @@ CONFIGURATION = f"""{NOTICE}
 
 A configuration folder holds `turnout.yaml`, a file for each source in `sources/`, one for each integration in
 `integrations/`, and one for each tracking plan in `plans/`. `deploy/example` is one that runs as it is. `turnout check
-DIR` finds every mistake in a folder; every other command checks first.
+--config DIR` finds every mistake in a folder; every other command checks first.
 
 Write `'${{NAME}}'` for a value from the environment, and `'${{file:/run/secrets/name}}'` for the content of a file, as
 Docker and Kubernetes mount secrets. The path is absolute, and the line break at the file's end is left out. Either must
@@ -75,6 +75,30 @@ What a plan does is in [tracking plans](plans.md).
 
 COMMANDS_TITLE = f"""{NOTICE}
 # Commands
+
+**The configuration folder** is named in one way by every command that reads one: `--config DIR`, or the environment
+variable `TURNOUT_CONFIG`. Without either it is the current folder. Only `turnout diff`, which compares two folders,
+takes them as arguments.
+
+```sh
+export TURNOUT_CONFIG=/etc/turnout
+turnout check
+turnout test --config deploy/example
+```
+
+**Times** (`--since`, `--until`, `--from`, `--to`) are relative to now, `90s`, `30m`, `12h`, `7d` or `2w` ago, or
+absolute: `2026-05-01`, `2026-05-01T12:00Z`. Without a zone they are UTC.
+
+**Exit codes**: 0 done, 1 the work failed, 2 usage or configuration error. A Kafka that does not answer for 3 seconds is
+reported with its address, and exit code 1.
+
+**Shell completion** of commands and options, for bash (4.4 or newer), zsh and fish:
+
+```sh
+eval "$(_TURNOUT_COMPLETE=bash_source turnout)"                                    # in ~/.bashrc
+eval "$(_TURNOUT_COMPLETE=zsh_source turnout)"                                     # in ~/.zshrc
+_TURNOUT_COMPLETE=fish_source turnout > ~/.config/fish/completions/turnout.fish    # once
+```
 """
 
 

@@ -10,6 +10,7 @@ from deploy.config.configuration import Configuration
 from deploy.console import PlainConsole, one_line
 from deploy.escaping import escape
 from deploy.processes.watch import Fate, News, Seen
+from streams.plurals import counted
 from streams.topics import QUARANTINED_REASON, Outcome, Rejected, find_outcome
 
 SHOWN_A_SECOND = 20
@@ -108,7 +109,7 @@ class Terminal:
         second = int(monotonic())
         if second != self._second:
             if self._count > SHOWN_A_SECOND:
-                self.say(f"… and {self._count - SHOWN_A_SECOND:,} more events", "dim")
+                self.say(f"… and {counted(self._count - SHOWN_A_SECOND, 'more event')}", "dim")
             self._second, self._count = second, 0
         self._count += 1
         return self._count <= SHOWN_A_SECOND

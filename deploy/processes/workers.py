@@ -11,7 +11,7 @@ from deploy.failures import Failed
 from deploy.processes.exposition import serving_metrics
 from deploy.processes.logs import say_ready, set_up
 from deploy.processes.reload import Reloader, Take
-from streams.broker import BrokerError, find_mismatches
+from streams.broker import BrokerError, check_reachable, find_mismatches
 
 if TYPE_CHECKING:
     from streams.worker import Worker
@@ -31,10 +31,11 @@ def prepare(configuration: Configuration) -> None:
 
 
 def check_topics(configuration: Configuration, timeout: float = 10.0) -> None:
-    """Raise Failed unless the broker has each topic as it is declared, and says so within `timeout` seconds."""
-    declared = configuration.declared
+    """Raise Failed unless Kafka can be reached, and within `timeout` seconds has each topic as it is declared."""
+    broker, declared = configuration.settings.broker, configuration.declared
     try:
-        mismatches = find_mismatches(configuration.settings.broker, declared, timeout)
+        check_reachable(broker)
+        mismatches = find_mismatches(broker, declared, timeout)
     except BrokerError as error:
         raise Failed(str(error)) from error
     if mismatches:

@@ -38,6 +38,11 @@ class Kept(NamedTuple, Generic[Letter]):
         """Partition and offset."""
         return self.partition, self.offset
 
+    @property
+    def user(self) -> str | None:
+        """The event's userId or anonymousId; None if the record has no key."""
+        return None if self.key is None else self.key.decode(errors="replace")
+
 
 @dataclass(frozen=True, slots=True)
 class Choice:

@@ -1,7 +1,8 @@
-"""The tests that stand in rule files and beside them: found, read and run offline."""
+"""The tests in rule files and beside them: found, read and run offline."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pydantic import ValidationError
 
@@ -10,9 +11,11 @@ from deploy.config.files import Case, CaseFile, SourceCase, SourceCaseFile
 from deploy.config.integrations import Integration
 from deploy.config.mistakes import find_complaints, hint_at
 from deploy.config.sources import SourceRules
-from deploy.rehearsal.bench import Bench, Coverage, Entry, Result, SourceBench, Subject
 from transforms import RuleError
 from transforms.documents import Document
+
+if TYPE_CHECKING:
+    from deploy.rehearsal.bench import Bench, Coverage, Entry, Result, SourceBench, Subject
 
 CaseModel = type[CaseFile] | type[SourceCaseFile]
 
@@ -30,13 +33,15 @@ class Casebook:
         if self._mistakes:
             raise ConfigurationError(self._mistakes)
 
-    def run(self) -> Iterator[Result]:
+    def run(self) -> "Iterator[Result]":
         """Run the tests in their order."""
         for bench, entries in self._benches():
             yield from map(bench.run, entries)
 
-    def cover(self) -> Iterator[Coverage]:
+    def cover(self) -> "Iterator[Coverage]":
         """What the tests reach of each file."""
+        from deploy.rehearsal.bench import Coverage
+
         for bench, entries in self._benches():
             if bench.subject.rules is None:
                 continue
@@ -46,6 +51,8 @@ class Casebook:
             yield coverage
 
     def _benches(self) -> "Iterator[tuple[Bench | SourceBench, list[Entry]]]":
+        from deploy.rehearsal.bench import Bench, SourceBench
+
         configuration = self._configuration
         for name, rules in configuration.source_rules.items():
             source = configuration.sources.by_name(name)
@@ -54,7 +61,7 @@ class Casebook:
         for integration in configuration.integrations.values():
             yield Bench(configuration, integration), [it for it in self.entries if it.subject is integration]
 
-    def _read(self) -> Iterator[Entry]:
+    def _read(self) -> "Iterator[Entry]":
         yield from self._read_kind("sources", self._configuration.source_rules, SourceCaseFile)
         yield from self._read_kind("integrations", self._configuration.integrations, CaseFile)
 
@@ -63,7 +70,7 @@ class Casebook:
         kind: str,
         subjects: Mapping[str, Integration] | Mapping[str, SourceRules],
         model: CaseModel,
-    ) -> Iterator[Entry]:
+    ) -> "Iterator[Entry]":
         for subject in subjects.values():
             yield from self._entries(subject, subject.document, model)
         for path in sorted((self._configuration.folder / kind).glob(f"*{ENDING}")):
@@ -85,10 +92,10 @@ class Casebook:
 
     def _entries(
         self,
-        subject: Subject,
+        subject: "Subject",
         document: Document | None,
         model: CaseModel,
-    ) -> Iterator[Entry]:
+    ) -> "Iterator[Entry]":
         if document is None or not self._wanted(Path(document.path)):
             return
         own = document is subject.document
@@ -98,6 +105,11 @@ class Casebook:
         except ValidationError as error:
             self._mistakes += [it.within(document) for it in find_complaints(error, model, (), data)]
             return
+        if not cases:
+            return
+        # It is the greater part of what `turnout check` would import, and many folders have no tests.
+        from deploy.rehearsal.bench import Entry
+
         for index, case in enumerate(cases):
             self._check_source(case, document, index)
             yield Entry(subject, document, ("tests", index), case)

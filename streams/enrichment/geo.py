@@ -6,15 +6,16 @@ Costs 1 µs, and 7 more for an address that is not in the cache, with a city dat
 import shutil
 import tempfile
 from pathlib import Path
-from typing import Any
-
-import maxminddb
+from typing import TYPE_CHECKING, Any
 
 from streams.enrichment.caching import cached
 from streams.enrichment.contract import NOTHING, Enrich, Enrichment, Settings, object_at
 from streams.enrichment.files import Files
 from streams.enrichment.patches import Patch
 from streams.events import Event
+
+if TYPE_CHECKING:
+    import maxminddb
 
 
 class GeoSettings(Settings):
@@ -27,11 +28,13 @@ class GeoSettings(Settings):
     """The language of the names, of those that the database has."""
 
 
-def read_database(path: Path) -> maxminddb.Reader:
+def read_database(path: Path) -> "maxminddb.Reader":
     """A database, by a copy of the file without a name; raises OSError and ValueError.
 
     Its pages are read when they are needed, and the file may be replaced or cut off meanwhile.
     """
+    import maxminddb
+
     with path.open("rb") as given, tempfile.NamedTemporaryFile(prefix="turnout-geo-") as copy:
         shutil.copyfileobj(given, copy)
         copy.flush()

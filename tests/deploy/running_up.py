@@ -36,7 +36,7 @@ class Up:
         self._metrics = free_row(3)
         self._log = (folder / "log").open("w+")
         self.process = subprocess.Popen(
-            [Path(sys.executable).parent / "turnout", "up", folder],
+            [Path(sys.executable).parent / "turnout", "up", "--config", folder],
             env={
                 "PATH": os.environ["PATH"],
                 "HOME": str(Path.home()),

@@ -131,8 +131,8 @@ def test_refused_code(folder, vendor, state):
 @pytest.mark.parametrize(
     ("name", "code", "says"),
     [
-        ("linkedin", 1, "turnout: the settings of linkedin have no refresh token: mend `auth` in its file"),
-        ("webhook", 1, "turnout: the settings of webhook have no refresh token: mend `auth` in its file"),
+        ("linkedin", 2, "integrations/linkedin.yaml: `settings.auth` has no `refresh_token` from a variable or file"),
+        ("webhook", 2, "integrations/webhook.yaml: `settings.auth` has no `refresh_token` from a variable or file"),
         ("hubspto", 2, "no integration is called 'hubspto' (did you mean 'hubspot'?)"),
     ],
 )

@@ -4,8 +4,10 @@ import time
 from dataclasses import replace
 from datetime import datetime
 
+import click
 import pytest
 
+from deploy.cli import main
 from deploy.commands.choosing import TIME
 from deploy.rehearsal.preview import Prepared
 from forwarders.contract import Delivery
@@ -28,6 +30,38 @@ def local_zone(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch):
 def test_a_commands_time_without_a_zone_is_utc(text: str):
     """As in --since and --from."""
     assert TIME.convert(text, None, None) == UTC_MIDNIGHT
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"), [("0s", 0), ("90s", 90), ("30m", 1800), ("12h", 43200), ("7d", 604800), ("2w", 1209600)]
+)
+def test_a_commands_time_may_be_relative(monkeypatch: pytest.MonkeyPatch, text: str, seconds: int):
+    """A number with a unit is that time before now, to the second."""
+    monkeypatch.setattr(time, "time", lambda: UTC_MIDNIGHT + 0.7)
+    assert TIME.convert(text, None, None) == UTC_MIDNIGHT - seconds
+
+
+@pytest.mark.parametrize("text", ["1", "h", "-1h", "1.5h", "1y", "1h30m", "yesterday", "٣h", ""])
+def test_what_is_no_time_is_refused(text: str):
+    """The error says how to write a time."""
+    with pytest.raises(click.BadParameter, match="write 30m, 12h or 7d"):
+        TIME.convert(text, None, None)
+
+
+@pytest.mark.parametrize(
+    "words", ["dead list", "dead replay", "dead drop", "rejected list", "rejected replay", "replay"]
+)
+def test_every_command_reads_times_alike(words: str):
+    """Both times of each command have the one shared type."""
+    command: click.Command = main
+    for word in words.split():
+        assert isinstance(command, click.Group)
+        found = command.get_command(click.Context(command), word)
+        assert found
+        command = found
+    times = [it for it in command.params if it.name in {"since", "until"}]
+    assert len(times) == 2
+    assert all(it.type is TIME for it in times)
 
 
 def test_a_rehearsals_time_without_a_zone_is_utc():

@@ -57,7 +57,7 @@ class Shifting(Reddit):
         (checks.payload_cannot_change_host, "a value of the payload changes the host of the request"),
         (checks.group_keys_are_stable, "equal payloads have different group keys"),
         (checks.responses_are_parsed, "responses, 2: expected"),
-        (checks.any_response_is_parsed, "parse_response() fails: AssertionError: 1 results for 2 deliveries"),
+        (checks.any_response_is_parsed, "parse_response() fails: AssertionError: 1 result for 2 deliveries"),
         (checks.poison_is_found, "an invalid delivery at 0"),
     ],
 )
@@ -83,7 +83,7 @@ def test_wrong_code_is_found(reddit: Golden, check: checks.Check, problem: str) 
             checks.settings_are_rejected,
             "expected 'no'",
         ),
-        ("vendor_limits", {"items": 9, "bytes": 10}, checks.full_batch_keeps_the_limits, "1000 items, the vendor 9"),
+        ("vendor_limits", {"items": 9, "bytes": 10}, checks.full_batch_keeps_the_limits, "1,000 items, the vendor 9"),
         ("vendor_limits", None, checks.full_batch_keeps_the_limits, "write the limits that the vendor documents"),
         ("responses", [], checks.responses_are_parsed, "responses: add a response that gives Delivered"),
         (
@@ -171,7 +171,7 @@ def test_old_key_of_a_row_is_named(reddit: Golden) -> None:
     ("arguments", "code", "says"),
     [
         (["redit"], 2, "no forwarder is called 'redit' (did you mean 'reddit'?)"),
-        (["reddit", "--cases", "nowhere"], 1, f"turnout: nowhere/reddit/{DESCRIPTION} is missing"),
+        (["reddit", "--cases", "nowhere"], 2, f"nowhere/reddit/{DESCRIPTION} is missing: name its folder with --cases"),
     ],
 )
 def test_command_without_cases(arguments: list[str], code: int, says: str) -> None:

@@ -1,12 +1,14 @@
 import os
+import socket
 import subprocess
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from pydantic import SecretStr, ValidationError
 
-from streams.broker import Broker, BrokerError, Mismatch, create_topics, find_mismatches
+from streams.broker import Broker, BrokerError, Mismatch, check_reachable, create_topics, find_mismatches
 from streams.produce import Producer, Receipt
 from streams.progress import Run
 from streams.topics import Topic, Topics
@@ -121,3 +123,43 @@ def test_the_password_is_not_shown():
     """Settings may be logged: their secrets may not."""
     broker = Broker(security="SASL_SSL", username="u", password=SecretStr("open sesame"))
     assert "sesame" not in repr(broker)
+
+
+def test_a_broker_that_answers_is_reachable(broker: Broker):
+    """Nothing is raised."""
+    check_reachable(broker, 60)
+
+
+def test_one_of_several_addresses_is_enough(broker: Broker):
+    """An address that refuses connections does not matter if another one answers."""
+    check_reachable(Broker(bootstrap=f"127.0.0.1:{free_port()},{broker.bootstrap}"), 60)
+
+
+def test_a_broker_that_refuses_connections_is_not_reachable():
+    """The message has the reason of each address once."""
+    bootstrap = f"127.0.0.1:{free_port()},localhost:{free_port()}"
+    with pytest.raises(BrokerError) as raised:
+        check_reachable(Broker(bootstrap=bootstrap))
+    assert str(raised.value) == f"cannot reach Kafka at {bootstrap}: Connection refused"
+
+
+def test_a_broker_that_never_answers_is_not_reachable():
+    """An open port is not enough."""
+    with socket.create_server(("127.0.0.1", 0)) as deaf, pytest.raises(BrokerError, match="does not answer within 1 s"):
+        check_reachable(Broker(bootstrap=f"127.0.0.1:{deaf.getsockname()[1]}"), 1)
+
+
+def test_a_name_server_that_never_answers_stops_nothing(monkeypatch: pytest.MonkeyPatch):
+    """The check ends while the look-up still hangs in its thread."""
+    answered = threading.Event()
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: answered.wait(60) and [])
+    with pytest.raises(BrokerError, match=r"kafka\.example:9092: the host name is not resolved within 0\.5 s"):
+        check_reachable(Broker(bootstrap="kafka.example:9092"), 0.5)
+    assert not answered.is_set()
+    answered.set()
+
+
+def test_an_address_without_a_number_is_not_reachable():
+    """The error says that the port is not a number."""
+    with pytest.raises(BrokerError, match="Port could not be cast"):
+        check_reachable(Broker(bootstrap="127.0.0.1:kafka"))

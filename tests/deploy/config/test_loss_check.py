@@ -89,7 +89,7 @@ def test_the_example_has_no_warnings():
 def test_a_folder_without_a_source(tmp_path):
     """It is warned that no event comes in."""
     (tmp_path / "turnout.yaml").write_text("prefix: t")
-    result = CliRunner().invoke(main, ["check", str(tmp_path)])
+    result = CliRunner().invoke(main, ["check", "--config", str(tmp_path)])
     assert "there is no source, so that no event comes in (write sources/NAME.yaml with a write key)" in result.output
     assert result.exit_code == 0
 
@@ -109,6 +109,6 @@ def test_a_library_that_is_not_installed(tmp_path, monkeypatch, forwarder, setti
     file = {"integration": "x", "forwarder": forwarder, "preset": forwarder, "settings": settings}
     (tmp_path / "integrations" / "x.yaml").write_text(json.dumps(file))
     monkeypatch.setattr("forwarders.extras.find_spec", lambda _: None)
-    result = CliRunner().invoke(main, ["check", str(tmp_path)])
+    result = CliRunner().invoke(main, ["check", "--config", str(tmp_path)])
     warned = f"{forwarder} needs {module}, which is not installed here (pip install 'turnout[{extra}]')"
     assert (warned in result.output) is (module is not None)

@@ -41,7 +41,7 @@ def test_a_secret_is_the_content_of_the_file(folder: Path, secret: Path, content
     assert configuration.sources.find(SECRET).name == "web"
     assert configuration.integrations["hook"].settings.auth.token.get_secret_value() == SECRET
     assert SECRET not in repr(configuration)
-    result = CliRunner().invoke(main, ["check", str(folder)])
+    result = CliRunner().invoke(main, ["check", "--config", str(folder)])
     assert result.exit_code == 0
     assert SECRET not in result.output
 
@@ -61,7 +61,7 @@ def test_spaces_within_a_secret_stay(folder: Path, secret: Path) -> None:
 
 def test_a_missing_file_is_only_wanted_by_workers(folder: Path, secret: Path) -> None:
     """`check` lists a file that does not exist, and a worker ends with its place."""
-    result = CliRunner().invoke(main, ["check", str(folder), "--json"])
+    result = CliRunner().invoke(main, ["check", "--config", str(folder), "--json"])
     assert json.loads(result.output)["unset"] == [f"file:{secret}"]
     assert result.exit_code == 0
     result = CliRunner().invoke(main, ["router", "--config", str(folder)])

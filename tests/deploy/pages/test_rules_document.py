@@ -38,13 +38,13 @@ def test_example(example, tmp_path):
     for name, text in files.items():
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text(text)
-    checked = CliRunner().invoke(main, ["check", "--json", str(tmp_path)])
+    checked = CliRunner().invoke(main, ["check", "--json", "--config", str(tmp_path)])
     found = json.loads(checked.output)
     assert (found["mistakes"], found["warnings"]) == ([], [])
     if "prefix" in data or ("consent" in data and "source" in data):
         return
     assert data["tests"]
-    tested = CliRunner().invoke(main, ["test", str(tmp_path)])
+    tested = CliRunner().invoke(main, ["test", "--config", str(tmp_path)])
     assert tested.output.startswith(f"{len(data['tests'])} passed, 0 failed"), tested.output
 
 

@@ -21,8 +21,8 @@ def test_example(text, tmp_path):
     (tmp_path / "sources").mkdir()
     (tmp_path / "turnout.yaml").write_text("{}\n")
     (tmp_path / "sources" / f"{data['source']}.yaml").write_text(text)
-    checked = json.loads(CliRunner().invoke(main, ["check", "--json", str(tmp_path)]).output)
+    checked = json.loads(CliRunner().invoke(main, ["check", "--json", "--config", str(tmp_path)]).output)
     assert (checked["mistakes"], checked["warnings"]) == ([], [])
-    tested = CliRunner().invoke(main, ["test", str(tmp_path)])
+    tested = CliRunner().invoke(main, ["test", "--config", str(tmp_path)])
     if "tests" in data:
         assert tested.output.startswith(f"{len(data['tests'])} passed, 0 failed"), tested.output

@@ -92,7 +92,7 @@ def test_busy_port():
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         done = subprocess.run(
-            [Path(sys.executable).parent / "turnout", "up", "deploy/example"],
+            [Path(sys.executable).parent / "turnout", "up", "--config", "deploy/example"],
             env={"PATH": os.environ["PATH"], "HOME": str(Path.home()), "TURNOUT_COLLECTOR__PORT": str(port)},
             capture_output=True,
             text=True,

@@ -84,7 +84,7 @@ def test_a_drop_asks_first(stage: Stage):
     stage.die(1)
     result = CliRunner().invoke(main, ["dead", "drop", "--user", "u0", "--config", str(stage.folder)], input="n\n")
     assert result.exit_code == 1
-    assert "Drop 1 dead letters?" in result.output
+    assert "Drop 1 dead letter?" in result.output
     assert len(stage.listed("dead")) == 2
     stage.run("dead", "drop", "--user", "u0", input="y\n")
     assert [it["detail"] for it in stage.listed("dead")] == ["detail 1"]

@@ -186,15 +186,19 @@ def test_coverage_lists_what_no_test_reaches(folder):
     assert run_json("--coverage")["coverage"][0]["directives"] == [{"name": "@string", "line": 9}]
 
 
-def test_paths_choose_the_files(folder):
-    """Without a path all tests run, with files only theirs; a folder may be the configuration's or one in it."""
+def test_files_choose_the_tests(folder, monkeypatch):
+    """Without a file all tests run, with files only theirs; a folder, or a file of another folder, is wrong use."""
     path = Path("integrations/hook.yaml")
     path.write_text(path.read_text() + f"tests: [{{event: {PURCHASE}, expect: {{rule: purchase}}}}]\n")
     write(f"- {{event: {PURCHASE}, expect: {{rule: purchase}}}}")
     assert run()[1].startswith("2 passed")
-    assert run("integrations")[1].startswith("2 passed")
     assert run(path)[1].startswith("1 passed")
-    assert run("integrations/hook.test.yaml", folder)[1].startswith("1 passed")
+    assert run("--config", folder, path)[1].startswith("1 passed")
+    assert run("integrations")[0] == 2
+    monkeypatch.chdir(folder.parent)
+    code, output = run(folder / path)
+    assert code == 2
+    assert f"--config {folder}" in output
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,38 @@
+"""The source to explain an event with if the user names none."""
+
+from typing import Any, NamedTuple
+
+from deploy.config.configuration import Configuration
+
+
+class LikelySource(NamedTuple):
+    """The source's name, or None if no source is likelier than the others, and the reason."""
+
+    name: str | None
+    reason: str
+
+    def data(self) -> dict[str, Any]:
+        """As JSON data."""
+        return self._asdict()
+
+
+def find_likely_source(configuration: Configuration, event: Any, integration: str | None = None) -> LikelySource:
+    """Find the source of an event by its write key, else the default or only source, else the integration's only one.
+
+    A write key may be unknown here only because its variable is not set, so it does not rule a source out.
+    """
+    sources, names = configuration.sources, sorted(configuration.source_files)
+    key = event.get("writeKey") if isinstance(event, dict) else None
+    if isinstance(key, str):
+        if found := sources.find(key):
+            return LikelySource(found.name, "it has the event's write key")
+        if key in names:
+            return LikelySource(key, "its name is the event's write key")
+    elif sources.default is not None:
+        return LikelySource(sources.default, "it is the default source")
+    if len(names) == 1:
+        return LikelySource(names[0], "it is the only source")
+    taken = configuration.integrations[integration].sources if integration else None
+    if taken is not None and len(taken) == 1:
+        return LikelySource(next(iter(taken)), f"it is the only source of {integration}")
+    return LikelySource(None, f"it may come from {', '.join(names)}" if names else "there are no sources")
