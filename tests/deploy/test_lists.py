@@ -10,7 +10,7 @@ from rich.cells import cell_len
 from deploy.commands import dead, rejected
 from deploy.commands.choosing import count_first, show_list
 from deploy.recovery.kept import Kept
-from streams.topics import DeadLetter, Delivery, Origin, Rejected
+from streams.topics import DeadLetter, DeliveryRecord, Origin, Rejected
 
 AT = 1795824000.5
 
@@ -18,7 +18,9 @@ AT = 1795824000.5
 def letter(**changes: Any) -> Kept[DeadLetter]:
     """A dead letter at 3:1417."""
     values = {"event": "Order Completed", "key": b"u-1", "detail": "total: should be a number", "id": "m-1", **changes}
-    delivery = Delivery(values["id"], "purchase", "v", "track", values["event"], "t", "r", "web", Origin("e", 0, 1), {})
+    delivery = DeliveryRecord(
+        values["id"], "purchase", "v", "track", values["event"], "t", "r", "web", Origin("e", 0, 1), {}
+    )
     dead_letter = DeadLetter("ga4", delivery.data(), "payload", values["detail"], 1, "2026-11-28T00:00:00.000Z")
     return Kept(3, 1417, AT, values["key"], dead_letter)
 
