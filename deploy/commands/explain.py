@@ -43,7 +43,10 @@ def explain(
     if ask:
         from deploy.suppressed import SuppressedList
 
-        with failing(), SuppressedList(configuration):
+        with (
+            failing(),
+            SuppressedList(configuration.settings.broker, configuration.topics, configuration.suppression.users),
+        ):
             pass
 
     from deploy.rehearsal.explanation import explain as explain_event

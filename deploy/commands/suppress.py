@@ -36,7 +36,9 @@ def suppress(users: tuple[str, ...], folder: Path, *, lift: bool, listing: bool,
     from deploy.suppressed import change
 
     with failing():
-        count = change(configuration, ids, lift=lift)
+        count = change(
+            configuration.settings.broker, configuration.topics, configuration.suppression.users, ids, lift=lift
+        )
     if as_json:
         echo_json({"lifted" if lift else "suppressed": count}, indent=None)
     else:
@@ -54,7 +56,10 @@ def _show(configuration: Configuration, users: Sequence[str], *, as_json: bool) 
     from deploy.suppressed import SuppressedList
     from streams.times import rfc3339
 
-    with failing(), SuppressedList(configuration) as found:
+    with (
+        failing(),
+        SuppressedList(configuration.settings.broker, configuration.topics, configuration.suppression.users) as found,
+    ):
         since = found.since
     names = {digest: user for user in users for digest in configuration.suppression.users.digests(user)}
     rows = [
