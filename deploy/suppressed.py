@@ -1,4 +1,4 @@
-"""Kafka's list of suppressed users, as commands read and change it. Blocking; raises BrokerError."""
+"""Read and change the list of suppressed users in Kafka. Blocking; raises BrokerError."""
 
 import time
 from collections.abc import Iterable
@@ -8,23 +8,22 @@ from typing import Self
 import orjson
 from kafka import TopicPartition
 
-from deploy.config.configuration import Configuration
 from deploy.recovery.records import Sending, consuming, poll, speaking
-from streams.suppression import SETTLED
+from streams.broker import Broker
+from streams.suppression import SETTLED, SuppressedUsers
 from streams.texts import comparable
-from streams.topics import SUPPRESSED_END, VERSION
+from streams.topics import SUPPRESSED_END, VERSION, Topics
 
 
 class SuppressedList:
-    """The list, for the length of a `with`: read into the configuration's suppression as far as it goes.
+    """Read the list into `users`, and keep the connection until the end of the `with` block.
 
-    `since` is when each was listed, in seconds since 1970, by its digest.
+    `since` has the time each user was listed, in seconds since 1970, by digest.
     """
 
-    def __init__(self, configuration: Configuration) -> None:
-        self._broker = configuration.settings.broker
-        self._part = TopicPartition(configuration.topics.suppressed, 0)
-        self._users = configuration.suppression.users
+    def __init__(self, broker: Broker, topics: Topics, users: SuppressedUsers) -> None:
+        self._broker, self._users = broker, users
+        self._part = TopicPartition(topics.suppressed, 0)
         self.since: dict[bytes, float] = {}
 
     def __enter__(self) -> Self:
@@ -54,13 +53,13 @@ class SuppressedList:
         self._users.asked = True
 
 
-def change(configuration: Configuration, users: Iterable[str], *, lift: bool) -> int:
-    """List users, or lift their suppression; returns how many. In force for every event that comes from now on."""
-    topic, digests = configuration.topics.suppressed, configuration.suppression.users.digests
+def change(broker: Broker, topics: Topics, suppressed: SuppressedUsers, users: Iterable[str], *, lift: bool) -> int:
+    """Suppress users, or lift their suppression; return how many. Applies to every event that arrives afterwards."""
+    topic = topics.suppressed
     value = orjson.dumps({"v": VERSION})
     listed = list(users)
-    keys = {key for user in listed for key in digests(user)}
-    with Sending(configuration.settings.broker) as sending:
+    keys = {key for user in listed for key in suppressed.digests(user)}
+    with Sending(broker) as sending:
         for key in sorted(keys):
             sending.send(topic, key, None if lift else value, 0)
         sending.send(topic, SUPPRESSED_END, value, 0)

@@ -81,7 +81,9 @@ def replay(folder: Path, places: Any, as_was: bool, yes: bool, as_json: bool, **
         count = choosing.count_first(keep.find(chosen), "dead letter", "Replay", yes=yes)
         with (
             Again(broker, topic) as again,
-            SuppressedList(configuration) as suppressed,
+            SuppressedList(
+                configuration.settings.broker, configuration.topics, configuration.suppression.users
+            ) as suppressed,
             choosing.progressing(count) as advance,
         ):
             report = send(configuration, again, suppressed, keep.find(chosen), advance)

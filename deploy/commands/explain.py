@@ -49,7 +49,10 @@ def explain(
     if ask:
         from deploy.suppressed import SuppressedList
 
-        with broker_errors(configuration.settings.broker), SuppressedList(configuration):
+        with (
+            broker_errors(configuration.settings.broker),
+            SuppressedList(configuration.settings.broker, configuration.topics, configuration.suppression.users),
+        ):
             pass
 
     from deploy.rehearsal.explanation import explain as explain_event

@@ -40,7 +40,9 @@ def suppress(users: tuple[str, ...], folder: Path, *, lift: bool, listing: bool,
     from deploy.suppressed import change
 
     with broker_errors(configuration.settings.broker):
-        count = change(configuration, ids, lift=lift)
+        count = change(
+            configuration.settings.broker, configuration.topics, configuration.suppression.users, ids, lift=lift
+        )
     if as_json:
         echo_json({"lifted" if lift else "suppressed": count}, indent=None)
     else:
@@ -58,7 +60,10 @@ def _show(configuration: "Configuration", users: Sequence[str], *, as_json: bool
     from deploy.suppressed import SuppressedList
     from streams.times import rfc3339
 
-    with broker_errors(configuration.settings.broker), SuppressedList(configuration) as found:
+    with (
+        broker_errors(configuration.settings.broker),
+        SuppressedList(configuration.settings.broker, configuration.topics, configuration.suppression.users) as found,
+    ):
         since = found.since
     names = {digest: user for user in users for digest in configuration.suppression.users.digests(user)}
     rows = [

@@ -132,7 +132,8 @@ class Replay:
 
     def __enter__(self) -> Self:
         self._open = ExitStack()
-        self._suppressed = self._open.enter_context(SuppressedList(self._configuration))
+        users = self._configuration.suppression.users
+        self._suppressed = self._open.enter_context(SuppressedList(self._broker, self._topics, users))
         self._consumer = self._open.enter_context(consuming(self._broker, self._past.group(self._topics.prefix)))
         with speaking(self._broker):
             parts = [
