@@ -12,7 +12,7 @@ from deploy.config.configuration import Configuration
 from deploy.recovery.records import Sending, consuming, poll, speaking
 from streams.suppression import SETTLED
 from streams.texts import comparable
-from streams.topics import SUPPRESSED_END, VERSION
+from streams.topics import SUPPRESSED_END, SUPPRESSED_VERSION
 
 
 class SuppressedList:
@@ -57,7 +57,7 @@ class SuppressedList:
 def change(configuration: Configuration, users: Iterable[str], *, lift: bool) -> int:
     """List users, or lift their suppression; returns how many. In force for every event that comes from now on."""
     topic, digests = configuration.topics.suppressed, configuration.suppression.users.digests
-    value = orjson.dumps({"v": VERSION})
+    value = orjson.dumps({"v": SUPPRESSED_VERSION})
     listed = list(users)
     keys = {key for user in listed for key in digests(user)}
     with Sending(configuration.settings.broker) as sending:
