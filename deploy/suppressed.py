@@ -12,7 +12,7 @@ from deploy.recovery.records import Sending, consuming, poll, speaking
 from streams.broker import Broker
 from streams.suppression import SETTLED, SuppressedUsers
 from streams.texts import comparable
-from streams.topics import SUPPRESSED_END, VERSION, Topics
+from streams.topics import SUPPRESSED_END, SUPPRESSED_VERSION, Topics
 
 
 class SuppressedList:
@@ -56,7 +56,7 @@ class SuppressedList:
 def change(broker: Broker, topics: Topics, suppressed: SuppressedUsers, users: Iterable[str], *, lift: bool) -> int:
     """Suppress users, or lift their suppression; return how many. Applies to every event that arrives afterwards."""
     topic = topics.suppressed
-    value = orjson.dumps({"v": VERSION})
+    value = orjson.dumps({"v": SUPPRESSED_VERSION})
     listed = list(users)
     keys = {key for user in listed for key in suppressed.digests(user)}
     with Sending(broker) as sending:

@@ -2,7 +2,7 @@
 
 Keys are UTF-8: of an event and of all that comes from it the userId, else the anonymousId. Values are JSON, but for
 `rejected`, whose values are what came, byte for byte. Each record says its format version, and a reader refuses one
-that is newer than itself.
+that is newer than itself. deploy/docs/records.md describes all of them.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -12,8 +12,18 @@ from typing import Any, NamedTuple, Self
 
 import orjson
 
-VERSION = 1
-"""The format that this code writes, and the newest that it reads."""
+EVENT_VERSION = 1
+DELIVERY_VERSION = 1
+RETRIED_VERSION = 1
+OUTCOMES_VERSION = 1
+DEAD_LETTER_VERSION = 1
+REJECTED_VERSION = 1
+HANDLED_VERSION = 1
+SUPPRESSED_VERSION = 1
+"""The format of each record type that this code writes, and the newest that it reads.
+
+Raise a version only if an older reader would misread the record. An additional field or header does not raise it.
+"""
 
 VERSION_DIGITS = 9
 """How long a version may be; a longer one is newer than any that there will be."""
@@ -154,16 +164,16 @@ class NewerFormatError(RecordError):
     In a topic that only Turnout writes, it ends the worker. In `events`, where anybody may write, it is rejected.
     """
 
-    def __init__(self, version: object) -> None:
+    def __init__(self, version: object, newest: int) -> None:
         super().__init__(
-            f"a record has format {version!r}, and this version of Turnout reads up to {VERSION}"
+            f"a record has format {version!r}, and this version of Turnout reads up to {newest}"
             " (upgrade the readers first)"
         )
 
 
 def event_headers(source: str, trace: bytes | None = None) -> Headers:
     """Return the headers of an event's record; `trace` is the X-Turnout-Trace of the request that brought it."""
-    headers = [(SOURCE_HEADER, source.encode()), (VERSION_HEADER, b"%d" % VERSION)]
+    headers = [(SOURCE_HEADER, source.encode()), (VERSION_HEADER, b"%d" % EVENT_VERSION)]
     if trace is not None:
         headers.append((TRACE_HEADER, trace))
     return headers
@@ -227,7 +237,7 @@ class DeliveryRecord(NamedTuple):
     def data(self) -> dict[str, Any]:
         """The record's value before it is encoded."""
         return {
-            "v": VERSION,
+            "v": DELIVERY_VERSION,
             "id": self.id,
             "rule": self.rule,
             "rules": self.rules,
@@ -247,7 +257,7 @@ class DeliveryRecord(NamedTuple):
     @classmethod
     def decode(cls, value: bytes | None) -> "DeliveryRecord":
         """The delivery in a record's value; raises RecordError."""
-        data = _decode(value)
+        data = _decode(value, DELIVERY_VERSION)
         try:
             topic, partition, offset = data["from"]
             delivery_id, rule, rules, payload = data["id"], data["rule"], data["rules"], data["payload"]
@@ -295,13 +305,13 @@ class Retried(NamedTuple):
             (DUE_HEADER, b"%d" % round(self.due * 1000)),
             (SINCE_HEADER, b"%d" % round(self.since * 1000)),
             (REASON_HEADER, self.reason.encode()),
-            (VERSION_HEADER, b"%d" % VERSION),
+            (VERSION_HEADER, b"%d" % RETRIED_VERSION),
         ]
 
     @classmethod
     def decode(cls, headers: Iterable[tuple[str, bytes]]) -> "Retried":
         """What a record's headers say; raises RecordError."""
-        check_version(headers)
+        check_version(headers, RETRIED_VERSION)
         found = dict(headers)
         try:
             attempts, due, since = (int(found[name][:15]) for name in (ATTEMPT_HEADER, DUE_HEADER, SINCE_HEADER))
@@ -411,7 +421,7 @@ class Outcomes(NamedTuple):
             groups.setdefault(group, []).append(first if first == last else (first, last))
         return orjson.dumps(
             {
-                "v": VERSION,
+                "v": OUTCOMES_VERSION,
                 "stage": self.stage,
                 "from": (self.topic, self.partition),
                 "rules": self.rules,
@@ -423,7 +433,7 @@ class Outcomes(NamedTuple):
     @classmethod
     def decode(cls, value: bytes | None) -> "Outcomes":
         """The outcomes in a record's value; raises RecordError."""
-        data = _decode(value)
+        data = _decode(value, OUTCOMES_VERSION)
         try:
             topic, partition = data["from"]
             return cls(
@@ -432,11 +442,11 @@ class Outcomes(NamedTuple):
                 partition,
                 data["rules"],
                 [
-                    Span(integration, rule, outcome, *(span if isinstance(span, list) else (span, span)), *detail)
+                    Span(integration, rule, outcome, *(span if isinstance(span, list) else (span, span)), *detail[:1])
                     for integration, rule, outcome, spans, *detail in data["spans"]
                     for span in spans
                 ],
-                [Named(*named) for named in data["named"]],
+                [Named(*named[: len(Named._fields)]) for named in data["named"]],
             )
         except (KeyError, TypeError, ValueError) as error:
             raise RecordError(f"an outcome record lacks a part: {error}") from error
@@ -461,12 +471,12 @@ class DeadLetter(NamedTuple):
 
     def encode(self) -> bytes:
         """The record's value."""
-        return orjson.dumps({"v": VERSION, **self._asdict()})
+        return orjson.dumps({"v": DEAD_LETTER_VERSION, **self._asdict()})
 
     @classmethod
     def decode(cls, value: bytes | None) -> "DeadLetter":
         """The dead letter in a record's value; raises RecordError."""
-        data = _decode(value)
+        data = _decode(value, DEAD_LETTER_VERSION)
         try:
             letter = cls(*(data[name] for name in cls._fields))
             _origin(letter.delivery["from"])
@@ -485,7 +495,7 @@ class DeadLetter(NamedTuple):
 
         def short() -> DeadLetter:
             texts = {name: value[:LONGEST_TEXT] for name, value in delivery.items() if type(value) is str}
-            kept = {**dict.fromkeys(delivery), **texts, "v": VERSION, "from": delivery["from"], "payload": {}}
+            kept = {**dict.fromkeys(delivery), **texts, "v": DELIVERY_VERSION, "from": delivery["from"], "payload": {}}
             return bare._replace(detail=self.detail[:LONGEST_TEXT], delivery=kept)
 
         return [
@@ -521,7 +531,7 @@ def rejected_headers(
         (DETAIL_HEADER, _clean(detail)),
         (SOURCE_HEADER, _clean(source)),
         (FROM_HEADER, orjson.dumps(tuple(origin) if origin else None)),
-        (VERSION_HEADER, b"%d" % VERSION),
+        (VERSION_HEADER, b"%d" % REJECTED_VERSION),
     ]
     if version is not None:
         headers.append((FORMAT_HEADER, version[:LONGEST_TEXT]))
@@ -552,7 +562,7 @@ class Rejected(NamedTuple):
     def decode(cls, key: bytes | None, value: bytes | None, headers: Iterable[tuple[str, bytes]]) -> "Rejected":
         """The rejected event in a record; raises RecordError."""
         found = dict(headers)
-        check_version(headers)
+        check_version(headers, REJECTED_VERSION)
         try:
             origin = orjson.loads(found[FROM_HEADER])
             return cls(
@@ -579,7 +589,7 @@ class Handled(NamedTuple):
 
     def headers(self) -> Headers:
         """As the record has them."""
-        return [(HANDLED_HEADER, orjson.dumps(tuple(self))), (VERSION_HEADER, b"%d" % VERSION)]
+        return [(HANDLED_HEADER, orjson.dumps(tuple(self))), (VERSION_HEADER, b"%d" % HANDLED_VERSION)]
 
     @classmethod
     def decode(cls, headers: Iterable[tuple[str, bytes]]) -> "Handled | None":
@@ -587,7 +597,7 @@ class Handled(NamedTuple):
         value = dict(headers).get(HANDLED_HEADER)
         if value is None:
             return None
-        check_version(headers)
+        check_version(headers, HANDLED_VERSION)
         try:
             how, offsets = orjson.loads(value)
             return cls(how, [int(offset) for offset in offsets])
@@ -595,8 +605,12 @@ class Handled(NamedTuple):
             raise RecordError(f"a note of what was handled cannot be read: {error}") from error
 
 
-def check_version(headers: Iterable[tuple[str, bytes | None]]) -> None:
+def check_version(headers: Iterable[tuple[str, bytes | None]], newest: int | None = None) -> None:
     """Check the format version in a record's headers; without the header it is version 1.
+
+    Args:
+        headers: The record's headers.
+        newest: The newest version of the record type that this code reads, by default that of events.
 
     Raises:
         NewerFormatError: The version is newer than this reader.
@@ -607,12 +621,13 @@ def check_version(headers: Iterable[tuple[str, bytes | None]]) -> None:
         if name == VERSION_HEADER:
             if not value or not value.isdigit():
                 raise RecordError("the format version of a record is not a number")
+            newest = EVENT_VERSION if newest is None else newest
             # Python refuses to read a number of more than 4,300 digits.
-            if len(value) > VERSION_DIGITS or int(value) > VERSION:
-                raise NewerFormatError(value[:VERSION_DIGITS].decode())
+            if len(value) > VERSION_DIGITS or int(value) > newest:
+                raise NewerFormatError(value[:VERSION_DIGITS].decode(), newest)
 
 
-def _decode(value: bytes | None) -> dict[str, Any]:
+def _decode(value: bytes | None, newest: int) -> dict[str, Any]:
     try:
         data = orjson.loads(value or b"")
     except orjson.JSONDecodeError as error:
@@ -622,8 +637,8 @@ def _decode(value: bytes | None) -> dict[str, Any]:
     version = data.get("v")
     if not isinstance(version, int):
         raise RecordError("a record has no format version")
-    if version > VERSION:
-        raise NewerFormatError(version)
+    if version > newest:
+        raise NewerFormatError(version, newest)
     return data
 
 

@@ -4,12 +4,15 @@ import pytest
 
 from streams.topics import (
     DETAIL_HEADER,
+    EVENT_VERSION,
     FROM_HEADER,
     HANDLED_HEADER,
+    HANDLED_VERSION,
     QUARANTINED_REASON,
     REASON_HEADER,
+    REJECTED_VERSION,
+    RETRIED_VERSION,
     SUPPRESSED_END,
-    VERSION,
     VERSION_HEADER,
     Handled,
     Headers,
@@ -59,7 +62,7 @@ def test_known_formats_are_read(headers: Headers):
 @pytest.mark.parametrize(
     ("value", "error"),
     [
-        *[(value, NewerFormatError) for value in (b"%d" % (VERSION + 1), b"10", b"9" * 5000)],
+        *[(value, NewerFormatError) for value in (b"%d" % (EVENT_VERSION + 1), b"10", b"9" * 5000)],
         *[(value, RecordError) for value in (b"", b"x", b"-1", b"1.0", b"\xff", None)],
     ],
 )
@@ -78,14 +81,14 @@ def test_a_format_that_is_newer_or_unreadable_is_refused(value: bytes, error: ty
 
 
 def test_every_record_says_its_version():
-    """Readers of later versions can tell what they have before them."""
-    for headers in (
-        event_headers("web"),
-        Retried(1, 2.0, 1.0, "failing").headers(),
-        rejected_headers("json", "", "web"),
-        Handled("dropped", [1]).headers(),
+    """A reader of a later version can tell the formats apart."""
+    for headers, version in (
+        (event_headers("web"), EVENT_VERSION),
+        (Retried(1, 2.0, 1.0, "failing").headers(), RETRIED_VERSION),
+        (rejected_headers("json", "", "web"), REJECTED_VERSION),
+        (Handled("dropped", [1]).headers(), HANDLED_VERSION),
     ):
-        assert (VERSION_HEADER, b"%d" % VERSION) in headers
+        assert (VERSION_HEADER, b"%d" % version) in headers
 
 
 def test_what_was_handled_comes_back():

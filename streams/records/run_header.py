@@ -1,0 +1,220 @@
+"""The header `turnout-run` of outcome records: the events that a router has read, in compact form.
+
+A router routes a run of events at once. The header says which offsets it read, and for each event a hash of the
+messageId, a hash of the record's key, its source, type and name, and its minute. deploy/docs/records.md has the layout.
+"""
+
+from array import array
+from collections.abc import Iterator, Sequence
+from itertools import groupby
+from typing import Any, NamedTuple
+
+import orjson
+from xxhash import xxh3_64_digest
+
+from streams.topics import NewerFormatError, RecordError, intervals
+
+RUN_HEADER = "turnout-run"
+
+RUN_HEADER_VERSION = 1
+"""The layout that this code writes and reads; the header's first byte."""
+
+EVENTS_PER_HEADER = 2000
+"""A longer run is described by several headers, each in a record of its own, so that every record fits into Kafka."""
+
+NAME_CHARACTERS = 100
+"""Characters of an event's name that the header keeps."""
+
+HASH_BYTES = 8
+NO_HASH = bytes(HASH_BYTES)
+"""The hash of a messageId or key that is missing or was not read."""
+
+MINUTE_MS = 60_000
+
+
+class Kind(NamedTuple):
+    """The properties by which events are counted; `name` is None if the event has none, all empty if it is invalid."""
+
+    source: str
+    type: str
+    name: str | None
+
+
+UNREAD = Kind("", "", None)
+"""The kind of events that the router could not decode."""
+
+
+class EventFacts(NamedTuple):
+    """The facts that the router notes about an event that it decoded."""
+
+    offset: int
+    message_id: str
+    source: str
+    type: str
+    name: str | None
+
+
+class RunHeader(NamedTuple):
+    """A decoded header. Sequences have one element per event, in the order of `offsets`.
+
+    `ids` and `users` are hashes, HASH_BYTES per event. `minutes` are minutes since 1970, 0 if a record has no time.
+    `first_ms` and `last_ms` are the earliest and the latest time of a record.
+    """
+
+    offsets: Sequence[int]
+    ids: bytes
+    users: bytes
+    kinds: Sequence[int]
+    table: Sequence[Kind]
+    minutes: Sequence[int]
+    first_ms: int
+    last_ms: int
+
+
+def hash_id(text: str | bytes | None) -> bytes:
+    """Return the hash of a messageId or of a record's key; None and empty give NO_HASH."""
+    data = text.encode() if isinstance(text, str) else text
+    return xxh3_64_digest(data) if data else NO_HASH
+
+
+def encode_run(records: Sequence[Any], facts: Sequence[EventFacts | tuple[Any, ...]]) -> Iterator[bytes]:
+    """Encode the headers of one run: one per EVENTS_PER_HEADER records.
+
+    Args:
+        records: The consumer's records in the order of their offsets, all of one partition.
+        facts: An EventFacts, or a tuple of that form, for each record that the router decoded, in the same order.
+
+    """
+    if len(facts) < len(records):
+        known = {each[0]: each for each in facts}
+        facts = [known.get(record.offset, (record.offset, "", *UNREAD)) for record in records]
+    for start in range(0, len(records), EVENTS_PER_HEADER):
+        some = records[start : start + EVENTS_PER_HEADER]
+        yield _encode([(record.key, record.timestamp) for record in some], facts[start : start + EVENTS_PER_HEADER])
+
+
+def _encode(records: Sequence[tuple[bytes | None, int | None]], facts: Sequence[tuple[Any, ...]]) -> bytes:
+    offsets, ids, sources, types, names = zip(*facts, strict=True)
+    keys, times = zip(*records, strict=True)
+    kinds = list(zip(sources, types, names, strict=True))
+    indexes = {kind: index for index, kind in enumerate(dict.fromkeys(kinds))}
+    table = orjson.dumps([(source, kind, name and name[:NAME_CHARACTERS]) for source, kind, name in indexes])
+    stretches = list(intervals(offsets))
+    if None in times or min(times) < 0:
+        times = tuple(max(0, time or 0) for time in times)
+    first, last = min(times), max(times)
+    header = bytearray([RUN_HEADER_VERSION])
+    _append(header, len(offsets), len(stretches))
+    end = 0
+    for start, stop in stretches:
+        _append(header, start - end, stop - start + 1)
+        end = stop + 1
+    _append(header, first, last - first)
+    if first // MINUTE_MS != last // MINUTE_MS:
+        minutes = [(minute, sum(1 for _ in group)) for minute, group in groupby(time // MINUTE_MS for time in times)]
+        _append(header, len(minutes))
+        for minute, count in minutes:
+            _append(header, minute - first // MINUTE_MS, count)
+    _append(header, len(table))
+    header += table
+    if len(indexes) > 1:
+        codes = array("H" if len(indexes) > 256 else "B", map(indexes.__getitem__, kinds))
+        header += _little_endian(codes)
+    header += b"".join(map(xxh3_64_digest, map(str.encode, ids))) if all(ids) else b"".join(map(hash_id, ids))
+    header += b"".join(map(xxh3_64_digest, keys)) if all(keys) else b"".join(map(hash_id, keys))
+    return bytes(header)
+
+
+def decode_run(header: bytes | None) -> RunHeader:
+    """Decode a header; raises RecordError, or NewerFormatError if its layout is newer than this reader."""
+    try:
+        return _decode(header or b"")
+    except RecordError:
+        raise
+    except (IndexError, ValueError, TypeError, OverflowError) as error:
+        raise RecordError(f"the header {RUN_HEADER} cannot be read: {error}") from error
+
+
+def _decode(header: bytes) -> RunHeader:
+    if header[0] > RUN_HEADER_VERSION:
+        raise NewerFormatError(header[0], RUN_HEADER_VERSION)
+    reader = _Reader(header)
+    count, stretches = reader.number(), reader.number()
+    if count * 2 * HASH_BYTES > len(header):
+        raise ValueError("it is too short")
+    offsets: list[int] = []
+    end = 0
+    for _ in range(stretches):
+        start = end + reader.number()
+        end = start + reader.number()
+        if end - start > count - len(offsets):
+            raise ValueError("its stretches are longer than it says")
+        offsets.extend(range(start, end))
+    first = reader.number()
+    last = first + reader.number()
+    minute = first // MINUTE_MS
+    minutes: list[int] = []
+    if minute == last // MINUTE_MS:
+        minutes = [minute] * len(offsets)
+    else:
+        for _ in range(reader.number()):
+            later, length = reader.number(), reader.number()
+            if length > count - len(minutes):
+                raise ValueError("its minutes are longer than it says")
+            minutes.extend([minute + later] * length)
+    table = [Kind(str(source), str(kind), name) for source, kind, name in orjson.loads(reader.take(reader.number()))]
+    kinds: Sequence[int] = bytes(count)
+    if len(table) > 256:
+        wide = array("H", reader.take(2 * count))
+        kinds = array("H", _little_endian(wide))
+    elif len(table) > 1:
+        kinds = reader.take(count)
+    ids, users = reader.take(HASH_BYTES * count), reader.take(HASH_BYTES * count)
+    if not len(offsets) == len(minutes) == count or (count and max(kinds) >= len(table)):
+        raise ValueError("its parts have different lengths")
+    return RunHeader(offsets, ids, users, kinds, table, minutes, first, last)
+
+
+def _little_endian(codes: "array[int]") -> bytes:
+    if codes.itemsize > 1 and array("H", [1]).tobytes() != b"\1\0":
+        codes.byteswap()
+    return codes.tobytes()
+
+
+def _append(header: bytearray, *numbers: int) -> None:
+    """Append numbers, seven bits per byte, the lowest first; all bytes but the last of a number have the high bit."""
+    for number in numbers:
+        rest = number
+        while rest > 0x7F:
+            header.append(rest & 0x7F | 0x80)
+            rest >>= 7
+        header.append(rest)
+
+
+class _Reader:
+    """Reads the parts of a header one after the other."""
+
+    def __init__(self, data: bytes) -> None:
+        self._data = data
+        self._at = 1
+
+    def number(self) -> int:
+        """Return the next number, as `_append` writes it."""
+        found = shift = 0
+        while True:
+            byte = self._data[self._at]
+            self._at += 1
+            found |= (byte & 0x7F) << shift
+            if byte < 0x80:
+                return found
+            shift += 7
+            if shift > 63:
+                raise ValueError("a number is too long")
+
+    def take(self, length: int) -> bytes:
+        """Return the next bytes."""
+        part = self._data[self._at : self._at + length]
+        if len(part) < length:
+            raise ValueError("it is too short")
+        self._at += length
+        return part
