@@ -291,6 +291,21 @@ class Forwarder(ABC, Generic[S]):
         return preset if preset.is_file() else None
 
 
+def find_problem(
+    forwarder: Forwarder[Any], payload: Mapping[str, Any], size: int, item_bytes: int | None = None
+) -> Dead | None:
+    """Say why the vendor would never take a payload of `size` bytes of JSON; None if it may.
+
+    `item_bytes` is the largest size that it takes, by default that of the forwarder's limits.
+    """
+    if item_bytes is None:
+        item_bytes = forwarder.limits.item_bytes
+    if size > item_bytes:
+        return Dead("too_large", f"{size} bytes are more than the vendor takes ({item_bytes})")
+    complaint = forwarder.complaint(payload)
+    return Dead("payload", complaint) if complaint else None
+
+
 class HttpForwarder(Forwarder[S]):
     """A vendor behind HTTP: pure functions from items to a request, and from an answer to results."""
 

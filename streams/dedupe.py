@@ -22,14 +22,6 @@ REPLAY_BYTES = 64
 HOUR_MS = 3600 * 1000
 
 
-def source_of(headers: Iterable[tuple[str, bytes | None]]) -> str | None:
-    """The source that a record's headers name; a header without a value names none."""
-    for name, value in headers:
-        if name == topics.SOURCE_HEADER and value is not None:
-            return value.decode(errors="replace")
-    return None
-
-
 def sender_of(headers: Iterable[tuple[str, bytes | None]], event: Event) -> str:
     """What a messageId is unique within: a source, and of what was rejected and is sent again only that.
 

@@ -1,3 +1,4 @@
+from collections.abc import Iterable
 from pathlib import Path
 
 import click
@@ -7,12 +8,20 @@ from deploy.commands.options import config_option, load, read, read_event
 from deploy.config.configuration import Configuration
 from deploy.config.mistakes import hint_at
 from deploy.escaping import echo_json
+from streams.topics import Headers
 
 
 @click.command()
 @click.argument("integration", required=False)
 @click.option("--event", "file", metavar="FILE", help="A file with one event in JSON; - reads it from the input.")
 @click.option("--source", metavar="NAME", help="The source that the event comes from.")
+@click.option(
+    "--header",
+    "headers",
+    multiple=True,
+    metavar="NAME=VALUE",
+    help="A header of the event's Kafka record, such as turnout-version=1; may be given several times.",
+)
 @click.option("--broker", "ask", is_flag=True, help="Ask Kafka, too, whether the event's user is suppressed.")
 @config_option
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON object, for programs.")
@@ -22,6 +31,7 @@ def explain(
     integration: str | None,
     file: str | None,
     source: str | None,
+    headers: tuple[str, ...],
     folder: Path,
     *,
     ask: bool,
@@ -30,7 +40,7 @@ def explain(
     """Say what becomes of an event and why: for each integration, or for the one that is named.
 
     Without an event, show the integration's file with its preset merged in, and where each line comes from. Nothing is
-    sent, and *** stands for each secret. Exits with 1 for what is no event.
+    sent, and *** stands for each secret. Exits with 1 if the event is rejected.
     """
     configuration = load(folder) if ask else read(folder)
     _check(configuration, integration, source)
@@ -49,7 +59,9 @@ def explain(
     from deploy.rehearsal.explanation import explain as explain_event
 
     chosen = [integration] if integration else []
-    explanation = explain_event(configuration, read_event(file), integrations=chosen, source=source)
+    explanation = explain_event(
+        configuration, read_event(file), integrations=chosen, source=source, headers=_read_headers(headers)
+    )
     if as_json:
         echo_json(explanation.data())
     else:
@@ -57,6 +69,16 @@ def explain(
 
         show_explanation(explanation, whole=integration is not None)
     context.exit(1 if explanation.rejected else 0)
+
+
+def _read_headers(written: Iterable[str]) -> Headers:
+    headers: Headers = []
+    for text in written:
+        name, equals, value = text.partition("=")
+        if not equals:
+            raise click.BadParameter(f"--header {text!r}: write NAME=VALUE")
+        headers.append((name, value.encode(errors="surrogateescape")))
+    return headers
 
 
 def _check(configuration: Configuration, integration: str | None, source: str | None) -> None:

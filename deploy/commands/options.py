@@ -4,7 +4,6 @@ import sys
 from pathlib import Path
 
 import click
-import orjson
 
 from deploy.config.configuration import Configuration, ConfigurationError, read_configuration
 from deploy.failures import Misconfigured
@@ -28,14 +27,12 @@ def read(folder: Path) -> Configuration:
         raise Misconfigured(error.mistakes, error.data_files) from None
 
 
-def read_event(file: str) -> object:
-    """Read one event in JSON from a file, or from the input if `file` is "-"; raises BadParameter."""
+def read_event(file: str) -> bytes:
+    """Read the text of one event from a file, or from the input if `file` is "-"; raises BadParameter."""
     try:
-        return orjson.loads(sys.stdin.buffer.read() if file == "-" else Path(file).read_bytes())
+        return sys.stdin.buffer.read() if file == "-" else Path(file).read_bytes()
     except OSError as error:
         raise click.BadParameter(f"cannot read {file}: {error.strerror}") from error
-    except orjson.JSONDecodeError as error:
-        raise click.BadParameter(f"{file} is not JSON: {error}") from error
 
 
 def load(folder: Path, *needed: str) -> Configuration:

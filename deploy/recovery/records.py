@@ -9,7 +9,7 @@ from kafka import KafkaConsumer, KafkaProducer
 from kafka.errors import KafkaError
 
 from streams.broker import Broker, BrokerError
-from streams.produce import HEADROOM, SHORT_HEADERS, RecordTooLargeError, length_of
+from streams.record_size import HEADROOM, LARGEST_RECORD_BYTES, SHORT_HEADERS, RecordTooLargeError, length_of
 from streams.topics import RECORD_BYTES, Headers
 
 BOOTSTRAP_MS = 10_000
@@ -51,8 +51,8 @@ class Sending:
     ) -> None:
         """One record; raises RecordTooLargeError, and then nothing is sent."""
         size = len(value or b"") + len(key or b"") + max(0, length_of(headers or []) - SHORT_HEADERS) + HEADROOM
-        if size > RECORD_BYTES:
-            raise RecordTooLargeError(f"a record of {size - HEADROOM} bytes is over the limit of {RECORD_BYTES}")
+        if size > LARGEST_RECORD_BYTES:
+            raise RecordTooLargeError.of(size - HEADROOM, LARGEST_RECORD_BYTES)
         with speaking(self._broker):
             self._sent.append(
                 self._producer.send(topic, value=value, key=key, partition=partition, headers=headers or [])

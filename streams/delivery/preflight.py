@@ -3,7 +3,7 @@
 import math
 from typing import Any
 
-from forwarders.contract import Dead, Forwarder, Limits
+from forwarders.contract import Dead, Forwarder, Limits, find_problem
 from streams.times import read_time, seconds_of
 
 
@@ -29,7 +29,4 @@ class Preflight:
 
     def problem(self, payload: Any, size: int) -> Dead | None:
         """Why the vendor would never take this payload, of so many bytes of JSON."""
-        if size > self.item_bytes:
-            return Dead("too_large", f"{size} bytes are more than the vendor takes ({self.item_bytes})")
-        complaint = self._forwarder.complaint(payload)
-        return Dead("payload", complaint) if complaint else None
+        return find_problem(self._forwarder, payload, size, self.item_bytes)

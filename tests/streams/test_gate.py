@@ -6,8 +6,8 @@ import pytest
 
 from streams.consent import Category, Consent
 from streams.events import EventError
-from streams.gate import find_source, held_back
-from streams.ruleset import Route, Sample
+from streams.gate import Sample, find_source, held_back
+from streams.ruleset import Route
 from streams.sources import Source, Sources
 
 WEB, SERVER = Source.of("web", ["key-of-web"]), Source.of("server", ["key-of-server"])
@@ -48,7 +48,9 @@ GRANTED = {"context": {"consent": {"categoryPreferences": {"ads": True}}}}
 
 
 def outcome(event: dict[str, Any], source: Source | None = None, **options: Any) -> str | None:
-    held = held_back(Route("one", "t", lambda _: [], **options), {"type": "page", "userId": "u", **event}, source)
+    held = held_back(
+        Route("one", "t", lambda _: [], **options).checks, {"type": "page", "userId": "u", **event}, source
+    )
     return held.outcome if held else None
 
 
