@@ -9,7 +9,7 @@ import orjson
 from kafka import TopicPartition
 
 from deploy.config.configuration import Configuration
-from deploy.recovery.records import Sending, consuming, poll, speaking
+from deploy.recovery.records import Sending, consuming, read_to_end, speaking
 from streams.suppression import SETTLED
 from streams.texts import comparable
 from streams.topics import SUPPRESSED_END, VERSION
@@ -43,9 +43,8 @@ class SuppressedList:
     def catch_up(self) -> None:
         """Read what has been added since."""
         with speaking(self._broker):
-            end = self._consumer.end_offsets([self._part])[self._part]
-            while self._consumer.position(self._part) < end:
-                for record in poll(self._consumer, self._broker).get(self._part, ()):
+            for records in read_to_end(self._consumer, self._broker, self._part):
+                for record in records:
                     self._users.take(record.key, record.value)
                     if record.value is None:
                         self.since.pop(record.key, None)

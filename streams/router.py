@@ -117,15 +117,15 @@ class Router:
         partition = record.partition % self._topics.partitions
         failed: list[tuple[RouteDecision, Exception]] = []
         for decided in outcomes:
-            route, rule, outcome, reason, detail, delivery, value, _, error = decided
+            route, rule, outcome, reason, detail, value, dead, _, error = decided
             try:
                 if error is not None:
                     failed.append((decided, error))
                 elif value is not None:
                     self._producer.append(route.topic, partition, acks, key=key, value=value)
                     tally.add(route.integration, rule, outcome, offset)
-                elif delivery is not None:
-                    self._bury(delivery, route.integration, key, reason, detail, tally, acks)
+                elif dead is not None:
+                    self._bury(dead, route.integration, key, reason, detail, tally, acks)
                 else:
                     tally.record(route.integration, rule, outcome, offset, reason, detail)
             except Exception as unexpected:  # noqa: BLE001  # the other integrations are to have the event
@@ -168,11 +168,13 @@ class Router:
     ) -> None:
         tally = Tally(Stage.ROUTER, record.topic, record.partition, rules.version)
         for decided, error in failed:
-            integration, delivery = decided.route.integration, decided.delivery
-            if delivery is None:
+            integration, dead = decided.route.integration, decided.dead
+            if dead is None and decided.value is not None:
+                dead = Delivery.decode(decided.value)
+            if dead is None:
                 tally.name(integration, decided.rule, Outcome.DEAD, record.offset, INTERNAL, describe(error))
             else:
-                self._bury(delivery, integration, record.key, INTERNAL, describe(error), tally, acks)
+                self._bury(dead, integration, record.key, INTERNAL, describe(error), tally, acks)
         self._write_outcomes(tally, acks, record.partition)
 
     def _bury(

@@ -15,6 +15,8 @@ import orjson
 VERSION = 1
 """The format that this code writes, and the newest that it reads."""
 
+_VERSION = b"%d" % VERSION
+
 VERSION_DIGITS = 9
 """How long a version may be; a longer one is newer than any that there will be."""
 
@@ -226,18 +228,19 @@ class Delivery(NamedTuple):
 
     def data(self) -> dict[str, Any]:
         """The record's value before it is encoded."""
+        delivery_id, rule, rules, kind, event, time, received, source, origin, payload = self
         return {
             "v": VERSION,
-            "id": self.id,
-            "rule": self.rule,
-            "rules": self.rules,
-            "type": self.type,
-            "event": self.event,
-            "time": self.time,
-            "received": self.received,
-            "source": self.source,
-            "from": tuple(self.origin),
-            "payload": self.payload,
+            "id": delivery_id,
+            "rule": rule,
+            "rules": rules,
+            "type": kind,
+            "event": event,
+            "time": time,
+            "received": received,
+            "source": source,
+            "from": tuple(origin),
+            "payload": payload,
         }
 
     def encode(self) -> bytes:
@@ -580,7 +583,7 @@ def check_version(headers: Iterable[tuple[str, bytes | None]]) -> None:
 
     """
     for name, value in headers:
-        if name == VERSION_HEADER:
+        if name == VERSION_HEADER and value != _VERSION:
             if not value or not value.isdigit():
                 raise RecordError("the format version of a record is not a number")
             # Python refuses to read a number of more than 4,300 digits.

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Self
 
-from kafka import KafkaConsumer, KafkaProducer
+from kafka import KafkaConsumer, KafkaProducer, TopicPartition
 from kafka.errors import KafkaError
 
 from streams.broker import Broker, BrokerError
@@ -93,6 +93,17 @@ def poll(consumer: Any, broker: Broker, most: int | None = None) -> dict[Any, li
             return found
         if time.monotonic() > deadline:
             raise BrokerError(f"Kafka at {broker.bootstrap}: no record came for {PATIENCE:.0f} seconds")
+
+
+def read_to_end(consumer: Any, broker: Broker, part: TopicPartition) -> Iterator[list[Any]]:
+    """Yield a partition's records, as they are fetched, from the consumer's position to the partition's present end.
+
+    The last records may be from behind that end. The consumer must be assigned this partition alone. Raises BrokerError
+    if nothing comes for long.
+    """
+    end = consumer.end_offsets([part])[part]
+    while consumer.position(part) < end:
+        yield poll(consumer, broker).get(part, [])
 
 
 @contextmanager

@@ -84,9 +84,9 @@ class Remapper:
 
     def _mapped(self, decided: RouteDecision) -> Mapped:
         taken = foresee(decided, self._forwarder)
-        delivery = decided.delivery
-        if taken.outcome != FORWARDED or delivery is None:
+        if taken.outcome != FORWARDED or decided.value is None:
             return Mapped(taken.rule, taken.outcome, taken.reason)
+        delivery = Delivery.decode(decided.value)
         if self._preflight.expiry(delivery.time) <= self._clock():
             return Mapped(taken.rule, Outcome.EXPIRED, "older than the vendor takes, or than max_age")
         return Mapped(taken.rule, FORWARDED, "", delivery)

@@ -176,7 +176,7 @@ def foresee(decided: RouteDecision, forwarder: AnyForwarder) -> Taken:
     if decided.held:
         return Taken(rule, outcome, held_reason(decided.held), decided=decided)
     if decided.value is None:
-        if decided.delivery is None:
+        if decided.dead is None:
             reason = "the rule drops it" if rule else "no rule takes it"
         else:
             reason = decided.detail if decided.reason == MAPPING else f"{decided.reason}: {decided.detail}"

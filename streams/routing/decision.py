@@ -4,12 +4,14 @@ The router, `explain`, `test`, `diff`, `verify`, previews and replays all call `
 runs.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
+
+import orjson
 
 from streams import events
 from streams.events import Event, EventError, Note
-from streams.gate import Check, held_back
+from streams.gate import Check
 from streams.guard import INTERNAL, describe
 from streams.record_size import HEADROOM, LARGEST_RECORD_BYTES, RecordTooLargeError
 from streams.routing.decoding import IncomingEvent
@@ -17,7 +19,7 @@ from streams.ruleset import Route, RuleSet
 from streams.sources import Source
 from streams.steps import Held, StepTrace, take
 from streams.times import record_time, rfc3339
-from streams.topics import FORWARDED, QUARANTINED_REASON, Delivery, Origin, Outcome
+from streams.topics import FORWARDED, QUARANTINED_REASON, Delivery, Outcome
 from transforms import DROP, Failure
 
 MAPPING, NOT_JSON, TOO_LARGE = "mapping", "not_json", "too_large"
@@ -33,9 +35,9 @@ REPEATED = Held(Outcome.DUPLICATE)
 class RouteDecision(NamedTuple):
     """What happens to the event for one integration, by one rule ("" if no rule decided).
 
-    `outcome` is FORWARDED or final. `delivery` is there if a rule took the event, and `value` is the forward record's
-    value if it is forwarded. `reason` is a short code, `detail` holds no personal data. `held` is why the event did not
-    come to the rules. `error` is an error of ours, after which the delivery has an empty payload.
+    `outcome` is FORWARDED or final, `reason` a short code, and `detail` holds no personal data. `value` is the value of
+    the forward topic's record if the event is forwarded. `dead` is the delivery that died, with an empty payload.
+    `held` is why the event did not come to the rules. `error` is an error of ours.
     """
 
     route: Route
@@ -43,8 +45,8 @@ class RouteDecision(NamedTuple):
     outcome: str
     reason: str = ""
     detail: str = ""
-    delivery: Delivery | None = None
     value: bytes | None = None
+    dead: Delivery | None = None
     held: Held | None = None
     error: Exception | None = None
 
@@ -82,10 +84,6 @@ class DecisionTrace(StepTrace, Protocol):
 
     def mapped(self, route: Route, event: Event) -> None:
         """Report that the route's rules are about to be applied."""
-
-
-_Common = tuple[str, str, str | None, str, str, str, Origin]
-"""What deliveries of one event share: version of the rules, type, name, time, time of receipt, source, origin."""
 
 
 def decide(
@@ -132,35 +130,40 @@ def decide(
         stored = rfc3339(record_time(timestamp, clock))
         at, received = events.time_of(event, stored), received or stored
     kind, source_name = event["type"], source.name if source is not None else ""
-    common = (rules.version, kind, name if type(name) is str else None, at, received, source_name, origin)
+    name = name if type(name) is str else None
+    bare = Delivery("", "", rules.version, kind, name, at, received, source_name, origin, {})
+    data = bare.data()
     room = LARGEST_RECORD_BYTES - HEADROOM - len(key or b"")
     outcomes: list[RouteDecision] = []
     for route in rules.routes:
         try:
-            if trace is None:
-                held = held_back(route.checks, event, source)
-            else:
+            held = None
+            if trace is not None:
                 held = _trace_checks(trace, route, event, source)
+            else:
+                for check in route.checks:
+                    if (held := check(event, source)) is not None:
+                        break
             if held is not None:
                 outcomes.append(_held(route, held))
                 continue
             made = route.apply(event)
         except Exception as error:  # noqa: BLE001  # the other integrations are to have the event
-            outcomes.append(_failed(route, message_id, "", common, error))
+            outcomes.append(_failed(route, bare._replace(id=message_id), error))
             continue
         for rule, payload in made:
             delivery_id = message_id if route.single else f"{message_id}:{rule}"
             try:
-                outcomes.append(_deliver(route, delivery_id, rule, common, payload, room))
+                outcomes.append(_deliver(route, bare, data, delivery_id, rule, payload, room))
             except Exception as error:  # noqa: BLE001  # as above
-                outcomes.append(_failed(route, delivery_id, rule, common, error))
+                outcomes.append(_failed(route, bare._replace(id=delivery_id, rule=rule), error))
     return Decision(event, outcomes)
 
 
 def _trace_checks(trace: DecisionTrace, route: Route, event: Event, source: Source | None) -> Held | None:
     first = None
     for check in route.checks:
-        held = held_back([check], event, source)
+        held = check(event, source)
         trace.checked(route, check, event, source, held)
         first = first or held
     if first is None:
@@ -168,29 +171,35 @@ def _trace_checks(trace: DecisionTrace, route: Route, event: Event, source: Sour
     return first
 
 
-def _deliver(route: Route, delivery_id: str, rule: str, common: _Common, payload: Any, room: int) -> RouteDecision:
-    """Decide about what a rule made of the event; the record's value may have `room` bytes."""
+def _deliver(
+    route: Route, bare: Delivery, data: Mapping[str, Any], delivery_id: str, rule: str, payload: Any, room: int
+) -> RouteDecision:
+    """Decide about what a rule made of the event.
+
+    `bare` is the delivery without id, rule and payload, and `data` the same as a record's data: it is made once for all
+    deliveries of an event. The record's value may have `room` bytes.
+    """
     if payload is DROP:
         return RouteDecision(route, rule, Outcome.FILTERED)
-    if isinstance(payload, Failure):
+    if type(payload) is Failure:
         where = f"{payload.path}:{payload.line}:{payload.column}: {payload.error}"
-        bare = Delivery(delivery_id, rule, *common, {})
-        return RouteDecision(route, rule, Outcome.DEAD, MAPPING, where, bare)
-    delivery = Delivery(delivery_id, rule, *common, payload)
+        return _dead(route, bare._replace(id=delivery_id, rule=rule), MAPPING, where)
     try:
-        value = delivery.encode()
+        value = orjson.dumps({**data, "id": delivery_id, "rule": rule, "payload": payload})
     except TypeError as error:
-        return RouteDecision(route, rule, Outcome.DEAD, NOT_JSON, str(error), delivery)
+        return _dead(route, bare._replace(id=delivery_id, rule=rule), NOT_JSON, str(error))
     if len(value) > room:
-        size = len(value) + LARGEST_RECORD_BYTES - HEADROOM - room
-        detail = str(RecordTooLargeError.of(size, LARGEST_RECORD_BYTES))
-        return RouteDecision(route, rule, Outcome.DEAD, TOO_LARGE, detail, delivery)
-    return RouteDecision(route, rule, FORWARDED, "", "", delivery, value)
+        too_large = RecordTooLargeError.of(len(value) + LARGEST_RECORD_BYTES - HEADROOM - room, LARGEST_RECORD_BYTES)
+        return _dead(route, bare._replace(id=delivery_id, rule=rule), TOO_LARGE, str(too_large))
+    return RouteDecision(route, rule, FORWARDED, "", "", value)
 
 
-def _failed(route: Route, delivery_id: str, rule: str, common: _Common, error: Exception) -> RouteDecision:
-    bare = Delivery(delivery_id, rule, *common, {})
-    return RouteDecision(route, rule, Outcome.DEAD, INTERNAL, describe(error), bare, None, None, error)
+def _failed(route: Route, bare: Delivery, error: Exception) -> RouteDecision:
+    return _dead(route, bare, INTERNAL, describe(error))._replace(error=error)
+
+
+def _dead(route: Route, bare: Delivery, reason: str, detail: str) -> RouteDecision:
+    return RouteDecision(route, bare.rule, Outcome.DEAD, reason, detail, None, bare)
 
 
 def hold_for_all(routes: Sequence[Route], held: Held) -> list[RouteDecision]:
@@ -199,4 +208,4 @@ def hold_for_all(routes: Sequence[Route], held: Held) -> list[RouteDecision]:
 
 
 def _held(route: Route, held: Held) -> RouteDecision:
-    return RouteDecision(route, "", held.outcome, held.reason, held.detail, None, None, held)
+    return RouteDecision(route, "", held.outcome, held.reason, held.detail, held=held)

@@ -15,6 +15,9 @@ from hypothesis import strategies as st
 
 from deploy.cli import main
 from deploy.config.configuration import Configuration, read_configuration
+from deploy.recovery.remapping import Remapper
+from deploy.rehearsal.preview import decode_event
+from streams.events import EventError
 from streams.ledger import DETAIL_CHARACTERS
 from streams.record_size import HEADROOM, LARGEST_RECORD_BYTES
 from streams.topics import FORWARDED, LONGEST_TEXT, NOTED, Delivery, Outcomes, Rejected
@@ -127,9 +130,6 @@ class Bench:
 
 def key_of(value: bytes, headers: Any, configuration: Configuration) -> bytes:
     """Return the key of an event's record, b"u" for what is no event."""
-    from deploy.rehearsal.preview import decode_event
-    from streams.events import EventError
-
     try:
         return decode_event(value, configuration.sources, headers=headers).key or b""
     except EventError:
@@ -259,6 +259,21 @@ CASES = {
     "unknown source": (order(), [("turnout-source", b"\xff")], {"": "unknown_source"}),
     "unknown write key": (order(writeKey="no"), [], {"": "unknown_source"}),
 }
+
+
+@pytest.mark.parametrize(("value", "headers"), [case[:2] for case in CASES.values()], ids=CASES)
+@pytest.mark.parametrize("name", ["grow", "ads"])
+def test_a_replay_makes_what_the_router_writes(bench: Bench, name: str, value: bytes, headers: Any):
+    """The same deliveries, byte for byte, of the same record; and none if it is rejected."""
+    routed = bench.route(value, headers)
+    record = LocalRecord(TOPICS.events, 0, 0, None, key_of(value, headers, bench.configuration), value, headers)
+    mapped = Remapper(bench.configuration, name, clock=lambda: NOW).map(record)
+    if not routed.outcomes:
+        assert routed.rejected
+        assert [(it.outcome, it.reason) for it in mapped] == [("rejected", routed.rejected["reason"])]
+        return
+    written = {place[1]: (it["outcome"], it["record"]) for place, it in routed.outcomes.items() if place[0] == name}
+    assert {it.rule: (it.outcome, it.delivery.encode().decode() if it.delivery else None) for it in mapped} == written
 
 
 @pytest.mark.parametrize(("value", "headers", "expected"), CASES.values(), ids=CASES)
