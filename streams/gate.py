@@ -1,6 +1,5 @@
 """Decides about an event before any rule does: its source, the sender's opt-out, consent, and the sample."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
 from typing import Protocol
@@ -136,15 +135,6 @@ def checks_of(
     if sample is not None:
         checks.append(SampleCheck(sample))
     return tuple(checks)
-
-
-def held_back(checks: Sequence[Check], event: Event, source: Source | None) -> Held | None:
-    """Return why an integration with these checks does not get an event, whatever its rules say; None if it may."""
-    for check in checks:
-        held = check(event, source)
-        if held is not None:
-            return held
-    return None
 
 
 _OPTED_OUT, _SAMPLED = Held(Outcome.OPTED_OUT), Held(Outcome.SAMPLED)

@@ -9,7 +9,8 @@ from streams.acks import PendingAcks
 from streams.broker import Broker
 from streams.dedupe import Window, Windows, sender_of
 from streams.events import EventError
-from streams.guard import INTERNAL, Guard, describe
+from streams.guard import Guard
+from streams.internal_error import INTERNAL, describe
 from streams.ledger import Tally
 from streams.metrics import ROUTER_EVENTS, ROUTER_LEFT_OUT, ROUTER_OUTCOMES, ROUTER_REJECTED
 from streams.produce import Producer

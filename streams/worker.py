@@ -19,7 +19,8 @@ from faust.types import TP
 
 from streams.broker import Broker
 from streams.garbage import collect_less
-from streams.guard import BrokenWorkerError, describe
+from streams.guard import BrokenWorkerError
+from streams.internal_error import describe
 from streams.lag import find_lag, offsets_done
 from streams.logs import trouble
 from streams.metrics import WORKER_FAILING

@@ -10,7 +10,7 @@ from deploy.rehearsal.preview import foresee
 from streams.dedupe import Window, sender_of
 from streams.delivery.preflight import Preflight
 from streams.events import Event, EventError
-from streams.guard import INTERNAL, describe
+from streams.internal_error import INTERNAL, describe
 from streams.routing.decision import RouteDecision, decide
 from streams.routing.decoding import decode, named_source
 from streams.ruleset import RuleSet

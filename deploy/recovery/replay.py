@@ -12,7 +12,7 @@ from deploy.rehearsal.preview import decide_now, decode_event, encode
 from deploy.suppressed import SuppressedList
 from streams import events
 from streams.events import Event, EventError
-from streams.guard import INTERNAL, describe
+from streams.internal_error import INTERNAL, describe
 from streams.record_size import RecordTooLargeError
 from streams.repair import merge
 from streams.routing.decoding import NEWER_FORMAT

@@ -22,7 +22,6 @@ from deploy.rehearsal.preview import (
     rejected_reason,
 )
 from streams.events import Event, EventError
-from streams.gate import Check
 from streams.repair import Repair
 from streams.routing.decision import Decision, Rejection
 from streams.ruleset import Route, RuleSet
@@ -234,12 +233,13 @@ class _Trace:
             detail = "; ".join(self._remarks) or ("see below" if differences else "nothing to change")
             self.steps.append(Step(step.name, True, detail, self._tried, differences))
 
-    def checked(self, route: Route, check: Check, event: Event, source: Source | None, held: Held | None) -> None:
-        """Implement DecisionTrace."""
-        if detail := check.describe(event, source):
-            self.checks[route.integration].append(Step(check.name, held is None, detail))
+    def before_checks(self, route: Route, event: Event, source: Source | None) -> None:
+        """Implement DecisionTrace: also keep the checks after the first that fails."""
+        for check in route.checks:
+            if detail := check.describe(event, source):
+                self.checks[route.integration].append(Step(check.name, check(event, source) is None, detail))
 
-    def mapped(self, route: Route, event: Event) -> None:
+    def before_rules(self, route: Route, event: Event) -> None:
         """Implement DecisionTrace."""
         self.mapped_events[route.integration] = event
 

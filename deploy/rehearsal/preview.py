@@ -21,6 +21,7 @@ from streams import events
 from streams.consent import ConsentSettings
 from streams.events import EventError, Note
 from streams.gate import OTHER_SOURCE
+from streams.internal_error import INTERNAL, describe
 from streams.optout import names_of
 from streams.routing.decision import MAPPING, Decision, DecisionTrace, Rejection, RouteDecision, decide
 from streams.routing.decoding import EventRecord, IncomingEvent, decode, named_source
@@ -140,9 +141,15 @@ def decide_now(
     note: Note = lambda _reason, _detail: None,
     trace: DecisionTrace | None = None,
 ) -> Decision:
-    """Decide as the router does; `now` stands for the time of the event's record, by default the present."""
+    """Decide as the router does; `now` stands for the time of the event's record, by default the present.
+
+    If a step fails because of an error of ours, the event is rejected for the reason INTERNAL.
+    """
     clock = (lambda: _in_utc(now).timestamp()) if now else time.time
-    return decide(incoming, rules, clock, note, trace=trace)
+    try:
+        return decide(incoming, rules, clock, note, trace=trace)
+    except Exception as error:  # noqa: BLE001  # the router rejects it
+        return Decision(incoming.event, (), Rejection(INTERNAL, describe(error)))
 
 
 def _in_utc(moment: datetime) -> datetime:

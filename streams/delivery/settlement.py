@@ -8,7 +8,8 @@ from typing import Any
 from streams.acks import PendingAcks
 from streams.delivery.objects import StoredObject
 from streams.delivery.parcels import Parcel
-from streams.guard import INTERNAL, Guard
+from streams.guard import Guard
+from streams.internal_error import INTERNAL
 from streams.ledger import Tally
 from streams.metrics import DELIVERY_OUTCOMES
 from streams.produce import Producer

@@ -11,8 +11,7 @@ import orjson
 
 from streams import events
 from streams.events import Event, EventError, Note
-from streams.gate import Check
-from streams.guard import INTERNAL, describe
+from streams.internal_error import INTERNAL, describe
 from streams.record_size import HEADROOM, LARGEST_RECORD_BYTES, RecordTooLargeError
 from streams.routing.decoding import IncomingEvent
 from streams.ruleset import Route, RuleSet
@@ -79,11 +78,11 @@ class Decision(NamedTuple):
 class DecisionTrace(StepTrace, Protocol):
     """Is told how the decision comes about."""
 
-    def checked(self, route: Route, check: Check, event: Event, source: Source | None, held: Held | None) -> None:
-        """Report the result of a check; with a trace all checks of a route are made, and the first failure counts."""
+    def before_checks(self, route: Route, event: Event, source: Source | None) -> None:
+        """Report that the checks of a route are about to be made; the first that fails decides."""
 
-    def mapped(self, route: Route, event: Event) -> None:
-        """Report that the route's rules are about to be applied."""
+    def before_rules(self, route: Route, event: Event) -> None:
+        """Report that the event passed the checks, and the route's rules are about to be applied."""
 
 
 def decide(
@@ -107,7 +106,7 @@ def decide(
         rules: Version and routes; its sources are not used.
         clock: Seconds since 1970, for a record without a timestamp.
         note: Called for each remark of a step.
-        trace: Is told of steps, checks and mappings.
+        trace: Is told of steps, checks and rules. It changes nothing.
 
     Raises:
         Exception: A step of the source failed because of an error of ours.
@@ -137,16 +136,17 @@ def decide(
     outcomes: list[RouteDecision] = []
     for route in rules.routes:
         try:
-            held = None
             if trace is not None:
-                held = _trace_checks(trace, route, event, source)
-            else:
-                for check in route.checks:
-                    if (held := check(event, source)) is not None:
-                        break
+                trace.before_checks(route, event, source)
+            held = None
+            for check in route.checks:
+                if (held := check(event, source)) is not None:
+                    break
             if held is not None:
                 outcomes.append(_held(route, held))
                 continue
+            if trace is not None:
+                trace.before_rules(route, event)
             made = route.apply(event)
         except Exception as error:  # noqa: BLE001  # the other integrations are to have the event
             outcomes.append(_failed(route, bare._replace(id=message_id), error))
@@ -158,17 +158,6 @@ def decide(
             except Exception as error:  # noqa: BLE001  # as above
                 outcomes.append(_failed(route, bare._replace(id=delivery_id, rule=rule), error))
     return Decision(event, outcomes)
-
-
-def _trace_checks(trace: DecisionTrace, route: Route, event: Event, source: Source | None) -> Held | None:
-    first = None
-    for check in route.checks:
-        held = check(event, source)
-        trace.checked(route, check, event, source, held)
-        first = first or held
-    if first is None:
-        trace.mapped(route, event)
-    return first
 
 
 def _deliver(

@@ -24,7 +24,7 @@ from deploy.config.mistakes import find_secrets
 from deploy.rehearsal.explanation import explain
 from deploy.simulator.playing import Playing
 from deploy.simulator.server import Simulator
-from streams.guard import INTERNAL
+from streams.internal_error import INTERNAL
 from streams.topics import FORWARDED, DeadLetter, Delivery, Origin, Outcomes, Rejected
 from tests import fuzzing
 from tests.client_events import Request, Writer, Written

@@ -287,6 +287,22 @@ def test_explain_says_what_the_router_writes(bench: Bench, value: bytes, headers
         assert outcome in some, found
 
 
+@pytest.mark.parametrize("place", ["streams.plans.step.PlanStep.__call__", "streams.gate.in_sample"])
+def test_explain_says_the_same_of_an_error_of_ours(bench: Bench, place: str, monkeypatch: pytest.MonkeyPatch):
+    """In a step of the source it rejects the event, and in one route it costs that route alone."""
+
+    def fail(*_: Any) -> Any:
+        raise KeyError("personal data")
+
+    monkeypatch.setattr(place, fail)
+    routed = check(bench, order(), [WEB])
+    if routed.rejected:
+        assert routed.rejected["reason"] == "internal"
+    else:
+        assert [name for (name, _), it in routed.outcomes.items() if it["reason"] == "internal"] == ["half"]
+    assert bool(routed.rejected) == ("plans" in place)
+
+
 def test_explain_finds_the_same_limit_of_a_records_size(bench: Bench):
     """To the byte, with the key; one byte more is a dead letter."""
     user = "u" * 1000

@@ -9,7 +9,6 @@ import orjson
 import pytest
 
 from streams.events import Event, EventError
-from streams.gate import Check
 from streams.record_size import HEADROOM, LARGEST_RECORD_BYTES
 from streams.routing.decision import Decision, decide
 from streams.routing.decoding import EventRecord, decode
@@ -152,25 +151,23 @@ class Listening:
     def after_step(self, step: Step, taken: Any) -> None:
         self.told.append(f"after {step.name}: {type(taken).__name__}")
 
-    def checked(self, _: Route, check: Check, _event: Event, _source: Source | None, held: Held | None) -> None:
-        self.told.append(f"{check.name}: {held and held.outcome}")
+    def before_checks(self, route: Route, _event: Event, source: Source | None) -> None:
+        self.told.append(f"checks of {route.integration}, {source and source.name}")
 
-    def mapped(self, route: Route, _: Event) -> None:
-        self.told.append(f"mapped {route.integration}")
+    def before_rules(self, route: Route, _: Event) -> None:
+        self.told.append(f"rules of {route.integration}")
 
 
-def test_a_trace_is_told_of_every_check_and_changes_nothing():
-    """Also of the checks after the first that fails, which decides."""
+def test_a_trace_is_told_of_what_happens_and_changes_nothing():
+    """Steps, checks and rules, in their order."""
     other, dropped = route("other", sources=frozenset({"server"})), route("two", lambda _: [("r", DROP)])
-    trace, opted_out = Listening(), {"other": False}
-    with_trace = decided(other, dropped, steps=[Change(lambda _: None)], integrations=opted_out, trace=trace)
-    without = decided(other, dropped, steps=[Change(lambda _: None)], integrations=opted_out)
+    trace = Listening()
+    with_trace = decided(other, dropped, steps=[Change(lambda _: None)], trace=trace)
+    without = decided(other, dropped, steps=[Change(lambda _: None)])
     assert [it[1:] for it in with_trace.outcomes] == [it[1:] for it in without.outcomes]
     assert [it.outcome for it in with_trace.outcomes] == ["filtered", "filtered"]
     assert trace.told == [
-        "before change", "after change: dict",
-        "source: filtered", "opt-out: opted_out",
-        "opt-out: None", "mapped two",
+        "before change", "after change: dict", "checks of other, web", "checks of two, web", "rules of two"
     ]  # fmt: skip
 
 
