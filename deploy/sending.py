@@ -196,7 +196,7 @@ def _read_event(raw: bytes, number: int) -> bytes | Refused:
     """The event's JSON. One without a messageId gets one of its content and line, the same whenever it is sent."""
     try:
         event = events.loads(raw)
-        events.check_depth(event, events.MOST_DEPTH, raw)
+        events.check_depth(event, events.MOST_DEPTH, events.count_brackets(raw))
     except events.EventError as error:
         return Refused(number, error.code, str(error).replace("at line 1, column", "at column"))
     if not isinstance(event, dict):

@@ -8,7 +8,7 @@ from typing import Self
 import orjson
 from kafka import TopicPartition
 
-from deploy.recovery.records import Sending, consuming, poll, speaking
+from deploy.recovery.records import Sending, consuming, read_to_end, speaking
 from streams.broker import Broker
 from streams.suppression import SETTLED, SuppressedUsers
 from streams.texts import comparable
@@ -42,9 +42,8 @@ class SuppressedList:
     def catch_up(self) -> None:
         """Read what has been added since."""
         with speaking(self._broker):
-            end = self._consumer.end_offsets([self._part])[self._part]
-            while self._consumer.position(self._part) < end:
-                for record in poll(self._consumer, self._broker).get(self._part, ()):
+            for records in read_to_end(self._consumer, self._broker, self._part):
+                for record in records:
                     self._users.take(record.key, record.value)
                     if record.value is None:
                         self.since.pop(record.key, None)

@@ -461,6 +461,21 @@ class Forwarder(ABC, Generic[S]):
         return preset if preset.is_file() else None
 
 
+def find_problem(
+    forwarder: Forwarder[Any], payload: Mapping[str, Any], size: int, item_bytes: int | None = None
+) -> PermanentFailure | None:
+    """Say why the vendor would never take a payload of `size` bytes of JSON; None if it may.
+
+    `item_bytes` is the largest size that it takes, by default that of the forwarder's limits.
+    """
+    if item_bytes is None:
+        item_bytes = forwarder.limits.item_bytes
+    if size > item_bytes:
+        return PermanentFailure("too_large", f"{size} bytes exceed the vendor's limit of {item_bytes}")
+    problem = forwarder.validate(payload)
+    return PermanentFailure("payload", problem) if problem else None
+
+
 class HttpForwarder(Forwarder[S]):
     """A vendor with an HTTP API: pure functions that build requests and parse responses."""
 

@@ -5,7 +5,7 @@ The window goes with its partition, and is read back from the topic when the par
 """
 
 import time
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import Iterable
 from typing import Any
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
@@ -14,20 +14,13 @@ from streams import events, topics
 from streams.broker import Broker
 from streams.events import Event
 from streams.progress import TP
+from streams.reading import read_to_end
 from streams.topics import Origin, RecordError, Rejected, Topics
 
 REPLAY_BYTES = 64
 """How much of a replay header counts; any producer may send a longer one."""
 
 HOUR_MS = 3600 * 1000
-
-
-def source_of(headers: Iterable[tuple[str, bytes | None]]) -> str | None:
-    """The source that a record's headers name; a header without a value names none."""
-    for name, value in headers:
-        if name == topics.SOURCE_HEADER and value is not None:
-            return value.decode(errors="replace")
-    return None
 
 
 def sender_of(headers: Iterable[tuple[str, bytes | None]], event: Event) -> str:
@@ -113,10 +106,11 @@ class Windows:
             consumer.seek(tp, first)
             seen: list[tuple[str, str, int]] = []
             since = now = int(time.time() * 1000)
-            async for record in _records_before(consumer, tp, end):
-                since = min(since, record.timestamp)
-                if (found := _identify(record)) is not None:
-                    seen.append((*found, record.offset))
+            async for records in read_to_end(consumer, tp, end):
+                for record in records:
+                    since = min(since, record.timestamp)
+                    if record.offset < end and (found := _identify(record)) is not None:
+                        seen.append((*found, record.offset))
             rejected = await self._read_rejected(consumer, tp, first, since if 0 < since < now else 0)
         finally:
             await consumer.stop()
@@ -135,27 +129,21 @@ class Windows:
         else:
             await consumer.seek_to_beginning(part)
         offsets = set()
-        async for record in _records_before(consumer, part, end):
-            try:
-                letter = Rejected.decode(record.key, record.value, record.headers)
-            except RecordError:
-                continue
-            origin = letter.origin
-            if (
-                origin is not None
-                and (origin.topic, origin.partition) == (tp.topic, tp.partition)
-                and origin.offset >= first
-                and letter.reason != topics.QUARANTINED_REASON
-            ):
-                offsets.add(origin.offset)
+        async for records in read_to_end(consumer, part, end):
+            for record in records:
+                origin = _origin_of_rejected(record)
+                if origin is not None and origin[:2] == (tp.topic, tp.partition) and origin.offset >= first:
+                    offsets.add(origin.offset)
         return offsets
 
 
-async def _records_before(consumer: AIOKafkaConsumer, part: TopicPartition, end: int) -> AsyncIterator[Any]:
-    while await consumer.position(part) < end:
-        for record in (await consumer.getmany(timeout_ms=1000)).get(part, ()):
-            if record.offset < end:
-                yield record
+def _origin_of_rejected(record: Any) -> Origin | None:
+    """Return the place of the event that a record of the rejected topic is about; None if that counts as seen."""
+    try:
+        letter = Rejected.decode(record.key, record.value, record.headers)
+    except RecordError:
+        return None
+    return letter.origin if letter.reason != topics.QUARANTINED_REASON else None
 
 
 def _identify(record: Any) -> tuple[str, str] | None:

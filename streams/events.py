@@ -147,9 +147,8 @@ class EventError(ValueError):
 
 def read(text: bytes, depth: int = MOST_DEPTH) -> Any:
     """Return the value of JSON text, a byte order mark before it or not; raises EventError, also if it is too deep."""
-    text = lenient_json.without_mark(text)
-    value = loads(text)
-    check_depth(value, depth, text)
+    value = loads(lenient_json.without_mark(text))
+    check_depth(value, depth, count_brackets(text))
     return value
 
 
@@ -161,19 +160,28 @@ def loads(text: bytes) -> Any:
         raise EventError("json", "", f"not JSON: {_place(error)}") from None
 
 
-def check_depth(value: object, most: int, text: bytes | None = None) -> None:
-    """Raise EventError if a value has more levels of objects and lists than allowed; its JSON text saves time."""
-    # Each level has an opening bracket, so few brackets need no closer look.
-    if (text is None or text.count(b"{") + text.count(b"[") > most) and _is_deeper(value, most):
+def count_brackets(text: bytes) -> int:
+    """Count the opening brackets of JSON text: it has at least one for each level of objects and lists."""
+    return text.count(b"{") + text.count(b"[")
+
+
+def check_depth(value: object, most: int, brackets: int | None = None) -> None:
+    """Raise EventError if a value has more levels of objects and lists than allowed.
+
+    `brackets`, the number of opening brackets in its JSON text, saves a closer look if there are few.
+    """
+    if (brackets is None or brackets > most) and _is_deeper(value, most):
         raise EventError("too_deep", "", f"nested more than {most} levels deep")
 
 
-def parse(value: bytes, origin: Origin, note: Note | None = None) -> Event:
+def parse(value: bytes, origin: Origin, note: Note | None = None, brackets: int | None = None) -> Event:
     """Return the event of a record in its normal form, with a messageId; raises EventError.
 
-    The same record gives the same event whenever it is read.
+    The same record gives the same event whenever it is read. `brackets` are those of `value`, if they were counted.
     """
-    event = normalize(read(value), note)
+    data = loads(lenient_json.without_mark(value))
+    check_depth(data, MOST_DEPTH, count_brackets(value) if brackets is None else brackets)
+    event = normalize(data, note)
     if "messageId" not in event:
         event["messageId"] = make_message_id(event, f"{origin.topic}:{origin.partition}:{origin.offset}")
     return event

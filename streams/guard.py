@@ -7,19 +7,15 @@ is broken rather than the records: nothing is written, nothing is committed, and
 import asyncio
 from collections import deque
 from collections.abc import Callable
-from pathlib import Path
 from time import monotonic
-from traceback import extract_tb
 from typing import Final, NamedTuple
 
 import structlog
 
+from streams.internal_error import describe
 from streams.metrics import INTERNAL_FAILURES
 
 log = structlog.get_logger()
-
-INTERNAL: Final = "internal"
-"""The reason of dead letters and rejected records whose handling failed."""
 
 WINDOW: Final = 1000
 """Consecutive records of which at most half may fail."""
@@ -143,12 +139,3 @@ class Guard:
 
     def _mostly_failed_since(self, held: _Held) -> bool:
         return 2 * (self._failed - held.failed) > self._seen - held.seen
-
-
-def describe(error: BaseException) -> str:
-    """Describe an error without its text, which may quote a record: `KeyError at streams/router.py:120`."""
-    frames = extract_tb(error.__traceback__)
-    if not frames:
-        return type(error).__name__
-    place = "/".join(Path(frames[-1].filename).parts[-2:])
-    return f"{type(error).__name__} at {place}:{frames[-1].lineno}"

@@ -1,36 +1,63 @@
-"""How far a worker is behind, as a metric."""
+"""How far a worker is behind: one formula, for the metric and for the watchdog."""
 
 import asyncio
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
-from typing import cast
+from typing import Protocol
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
 from faust.types import TP
 
+from streams.broker import Broker
 from streams.metrics import LAG
+from streams.progress import Commits
 from streams.transport import Consumer
-from streams.worker import Station, Worker
 
 PERIOD = 10.0
-"""Seconds between two looks."""
+"""Seconds between two updates of the metric."""
 
 
-async def keep_lag(worker: Worker, period: float = PERIOD) -> None:
-    """Keep the metric of a worker's topics until cancelled; while Kafka does not answer it stays as it is.
+def offsets_done(reading: Consumer, commits: Commits, parts: Collection[TP]) -> Mapping[TP, int]:
+    """Return the offset of each partition up to which all is finished.
 
-    It asks by a consumer of its own: the stations' hear nothing new while they are full, and must not be held up.
+    Until a first record is finished, it is the offset at which the worker's consumer, `reading`, began.
     """
+    return {part: commits.committable(part) or reading.begun_at(part) or 0 for part in parts}
+
+
+async def find_lag(asked: AIOKafkaConsumer, done: Mapping[TP, int]) -> Mapping[TP, int]:
+    """Return how many records of each partition are behind the offset up to which all is `done`.
+
+    Records that Kafka has removed do not count. `asked` is a consumer of its own: a worker's does not learn of new
+    records while it fetches nothing. Raises KafkaError if Kafka does not answer.
+    """
+    if not done:
+        return {}
+    parts = [TopicPartition(*part) for part in done]
+    ends, begins = await asked.end_offsets(parts), await asked.beginning_offsets(parts)
+    return {part: ends[part] - max(begins[part], offset) for part, offset in done.items()}
+
+
+class Measured(Protocol):
+    """A station of a worker."""
+
+    @property
+    def done(self) -> Mapping[TP, int]:
+        """The offset of each of its partitions up to which all may be committed."""
+
+
+async def keep_lag(broker: Broker, stations: Callable[[], Sequence[Measured]], period: float = PERIOD) -> None:
+    """Keep the metric of the stations' topics until cancelled; while Kafka does not answer it stays as it is."""
     known: set[str] = set()
     while True:
-        consumer = AIOKafkaConsumer(**worker.producer.broker.consumer(), group_id=None)
+        consumer = AIOKafkaConsumer(**broker.consumer(), group_id=None)
         try:
             with suppress(KafkaError):
                 await consumer.start()
                 while True:
-                    lags = await find_lags(consumer, worker.stations)
+                    lags = await find_lags(consumer, stations())
                     known |= lags.keys()
                     for topic in known:
                         LAG.labels(topic).set(lags[topic])
@@ -40,15 +67,10 @@ async def keep_lag(worker: Worker, period: float = PERIOD) -> None:
         await asyncio.sleep(period)
 
 
-async def find_lags(consumer: AIOKafkaConsumer, stations: Sequence[Station]) -> Counter[str]:
-    """By topic, how many records of the stations' partitions are not finished; raises KafkaError."""
-    done: dict[TopicPartition, int | None] = {}
-    for station in stations:
-        reading = cast("Consumer", station.app.consumer)
-        for tp in reading.assignment():
-            done[TopicPartition(*tp)] = station.transport.commits.committable(TP(*tp)) or reading.begun_at(TP(*tp))
-    ends, begins = await consumer.end_offsets(list(done)), await consumer.beginning_offsets(list(done))
+async def find_lags(consumer: AIOKafkaConsumer, stations: Sequence[Measured]) -> Counter[str]:
+    """Return the lag of the stations by topic; raises KafkaError."""
+    done = {part: offset for station in stations for part, offset in station.done.items()}
     lags: Counter[str] = Counter()
-    for part, offset in done.items():
-        lags[part.topic] += ends[part] - max(begins[part], offset or 0)
+    for part, lag in (await find_lag(consumer, done)).items():
+        lags[part.topic] += lag
     return lags

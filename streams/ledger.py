@@ -46,11 +46,11 @@ class Tally:
         self._named.append(Named(integration, rule, outcome, offset, reason, detail[:DETAIL_CHARACTERS]))
 
     def record(self, integration: str, rule: str, outcome: str, offset: int, reason: str, detail: str) -> None:
-        """As `name` where there is a reason, else as `add`."""
+        """Do as `name` if there is a reason, else as `add`: offsets with the same detail share intervals."""
         if reason:
             self.name(integration, rule, outcome, offset, reason, detail)
         else:
-            self.add(integration, rule, outcome, offset)
+            self.add(integration, rule, outcome, offset, detail)
 
     def note(self, offset: int, reason: str, detail: str) -> None:
         """A remark on an event, whatever becomes of it."""

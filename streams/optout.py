@@ -39,7 +39,10 @@ def opts_out(names: Collection[str], integrations: Mapping[str, Any]) -> bool:
 
     A no under one of its names wins over a yes under another, and any of both over `All`.
     """
-    if all(value is True for value in integrations.values()):
+    for value in integrations.values():
+        if value is not True:
+            break
+    else:
         return False
     named = everything = False
     for name, value in integrations.items():

@@ -1,33 +1,25 @@
 """Records out: appended one by one, sent in batches, each batch one confirmation.
 
 A confirmed send of one record costs aiokafka 25 µs or more; appending to a batch costs 1 to 2. Records of all callers
-share batches, and a caller learns through its `Waiter` when all of its own are confirmed.
+share batches, and a caller learns through its `PendingAcks` when all of its own are confirmed.
 """
 
 import asyncio
 from collections import deque
 from collections.abc import Callable, Sequence
 from time import monotonic
-from typing import Any, Protocol
+from typing import Any
 
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError
 
 from streams import connections
+from streams.acks import PendingAcks
 from streams.broker import Broker, BrokerError
-from streams.topics import RECORD_BYTES, Headers
+from streams.record_size import HEADROOM, LARGEST_RECORD_BYTES, SHORT_HEADERS, RecordTooLargeError, length_of
+from streams.topics import Headers
 
 connections.mend()
-
-HEADROOM = 512
-"""Bytes that a batch and Turnout's own short headers may add to a record's key and value.
-
-Kafka's part is below 150 bytes. So a delivery that fits into a forward topic also fits into the retry topic.
-"""
-
-SHORT_HEADERS = 256
-"""Bytes of headers that the headroom has room for."""
-
 
 SHORT_KEY = 64 * 1024
 """Bytes of a key that a slimmer form of a record keeps."""
@@ -35,67 +27,17 @@ SHORT_KEY = 64 * 1024
 NO_HEADERS: Headers = []
 
 
-class RecordTooLargeError(ValueError):
-    """A record that the topic would refuse; nothing was appended."""
-
-
 Form = Callable[[], tuple[bytes | None, Headers]]
 """Makes one form of a record: its value and headers. It may raise if that form cannot be encoded."""
 
 
-class Waiter(Protocol):
-    """Who wants to know: hears `hold` for each batch with a record of theirs, and `release` when it is settled."""
-
-    def hold(self) -> None:
-        """One more confirmation to wait for."""
-
-    def release(self, error: BaseException | None) -> None:
-        """One confirmation less; with an error when the broker did not take the batch."""
-
-
-class Receipt:
-    """A Waiter for one caller: awaits the confirmation of all records appended with it."""
-
-    __slots__ = ("_done", "_error", "_open", "_sealed")
-
-    def __init__(self) -> None:
-        self._open = 0
-        self._sealed = False
-        self._error: BaseException | None = None
-        self._done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-
-    def hold(self) -> None:
-        """One more confirmation to wait for."""
-        self._open += 1
-
-    def release(self, error: BaseException | None) -> None:
-        """One confirmation less."""
-        self._open -= 1
-        self._error = self._error or error
-        if self._sealed and not self._open:
-            self._finish()
-
-    async def confirmed(self, timeout: float) -> None:
-        """Wait until all is confirmed; BrokerError where it was refused, TimeoutError after `timeout` seconds."""
-        self._sealed = True
-        if not self._open:
-            self._finish()
-        await asyncio.wait_for(self._done, timeout)
-        if self._error is not None:
-            raise BrokerError(f"Kafka did not take the records: {type(self._error).__name__}") from self._error
-
-    def _finish(self) -> None:
-        if not self._done.done():
-            self._done.set_result(None)
-
-
 class _Batch:
-    __slots__ = ("builder", "last", "size", "waiters")
+    __slots__ = ("acks", "builder", "last", "size")
 
     def __init__(self, builder: Any) -> None:
         self.builder = builder
-        self.waiters: list[Waiter] = []
-        self.last: Waiter | None = None
+        self.acks: list[PendingAcks] = []
+        self.last: PendingAcks | None = None
         self.size = 0
 
 
@@ -128,7 +70,7 @@ class Producer:
         client_id: str,
         linger: float = 0.005,
         batch_bytes: int = 256 * 1024,
-        record_bytes: int = RECORD_BYTES - HEADROOM,
+        record_bytes: int = LARGEST_RECORD_BYTES,
         bound: int = 32 * 1024 * 1024,
         on_failure: Callable[[BaseException], None] = lambda _: None,
     ) -> None:
@@ -192,16 +134,16 @@ class Producer:
         self,
         topic: str,
         partition: int,
-        waiter: Waiter,
+        acks: PendingAcks,
         *,
         key: bytes | None,
         value: bytes | None,
         headers: Headers = NO_HEADERS,
     ) -> None:
-        """Add a record, and tell its waiter; raises RecordTooLargeError, and then nothing was added."""
+        """Add a record, which `acks` waits for; raises RecordTooLargeError, and then nothing was added."""
         size = len(value or b"") + len(key or b"") + HEADROOM
         if size > self.record_bytes or (headers and size + length_of(headers) - SHORT_HEADERS > self.record_bytes):
-            raise RecordTooLargeError(f"a record of {size - HEADROOM} bytes is over the limit of {self.record_bytes}")
+            raise RecordTooLargeError.of(size - HEADROOM, self.record_bytes)
         lane = self._lanes.get((topic, partition))
         if lane is None:
             lane = self._lanes[topic, partition] = _Lane(topic, partition)
@@ -209,15 +151,15 @@ class Producer:
         if batch is None or batch.builder.append(timestamp=None, key=key, value=value, headers=headers) is None:
             batch = self._open(lane)
             batch.builder.append(timestamp=None, key=key, value=value, headers=headers)
-        if batch.last is not waiter:
-            batch.last = waiter
-            batch.waiters.append(waiter)
-            waiter.hold()
+        if batch.last is not acks:
+            batch.last = acks
+            batch.acks.append(acks)
+            acks.hold()
         batch.size += size
         self.unconfirmed += size
 
     def safe_append(
-        self, topic: str, partition: int, waiter: Waiter, *, key: bytes | None, forms: Sequence[Form]
+        self, topic: str, partition: int, acks: PendingAcks, *, key: bytes | None, forms: Sequence[Form]
     ) -> None:
         """Append the first form of a record that can be encoded and fits.
 
@@ -229,7 +171,7 @@ class Producer:
         for form, its_key in (*attempts, (forms[-1], None)):
             try:
                 value, headers = form()
-                self.append(topic, partition, waiter, key=its_key, value=value, headers=headers)
+                self.append(topic, partition, acks, key=its_key, value=value, headers=headers)
             except Exception:  # noqa: BLE001, S112  # whatever is wrong with this form, the next has less of it
                 continue
             return
@@ -286,12 +228,7 @@ class Producer:
     def _settle(self, batch: _Batch, error: BaseException | None) -> None:
         self.unconfirmed -= batch.size
         self._changed.set()
-        for waiter in batch.waiters:
-            waiter.release(error)
+        for acks in batch.acks:
+            acks.release(error)
         if error is not None:
             self._on_failure(error)
-
-
-def length_of(headers: Headers) -> int:
-    """Return how many bytes of a record its headers are."""
-    return sum(len(name) + len(value or b"") + 8 for name, value in headers)

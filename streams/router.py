@@ -3,83 +3,31 @@
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
-from streams import events
+from streams.acks import PendingAcks
 from streams.broker import Broker
-from streams.dedupe import Window, Windows, sender_of, source_of
-from streams.events import Event, EventError
-from streams.gate import find_source, held_back
-from streams.guard import INTERNAL, Guard, describe
+from streams.dedupe import Window, Windows, sender_of
+from streams.events import EventError
+from streams.guard import Guard
+from streams.internal_error import INTERNAL, describe
 from streams.ledger import Tally
 from streams.metrics import ROUTER_EVENTS, ROUTER_LEFT_OUT, ROUTER_OUTCOMES, ROUTER_REJECTED
-from streams.produce import Producer, RecordTooLargeError
+from streams.produce import Producer
 from streams.progress import Run
+from streams.routing.decision import REPEATED, TOMBSTONE, Decision, RouteDecision, decide, hold_for_all
+from streams.routing.decoding import NEWER_FORMAT, decode, named_source
 from streams.ruleset import Holder, RuleSet
 from streams.settings import RouterSettings
-from streams.sources import Source
-from streams.steps import Held, take
 from streams.suppressed import Follower
 from streams.suppression import SuppressedUsers
-from streams.times import record_time, rfc3339
-from streams.topics import (
-    FORWARDED,
-    QUARANTINED_REASON,
-    VERSION_HEADER,
-    DeadLetter,
-    DeliveryRecord,
-    Origin,
-    Outcome,
-    RecordError,
-    Stage,
-    Topics,
-    check_version,
-    read_notes,
-    rejected_headers,
-)
+from streams.times import rfc3339
+from streams.topics import VERSION_HEADER, DeadLetter, DeliveryRecord, Origin, Outcome, Stage, Topics, rejected_headers
 from streams.worker import Station, make_station
-from transforms import DROP, Failure
 from transforms.runtime.numbers import take_left_out
 
 HELD_SECONDS = 5.0
 """How long a stop waits for runs when some are held by the guard, which may not be finished at all."""
-
-
-class Confirmations:
-    """Finishes a run when every record that it led to is confirmed; one refused ends the process, uncommitted."""
-
-    __slots__ = ("_failed", "_open", "run")
-
-    def __init__(self, run: Run) -> None:
-        self.run = run
-        self._open = 1
-        self._failed = False
-
-    def hold(self) -> None:
-        """One more confirmation to wait for."""
-        self._open += 1
-
-    def release(self, error: BaseException | None) -> None:
-        """One confirmation less; also called once by the router when it has appended all."""
-        self._open -= 1
-        self._failed = self._failed or error is not None
-        if not self._open and not self._failed:
-            self.run.finish()
-
-
-_Facts = tuple[str, str, str | None, str, str, str, Origin]
-"""What all deliveries of one event share: messageId, type, name, time, time of receipt, source, origin."""
-
-
-_Prepared = tuple[Event, Source, _Facts]
-
-
-class _Failed(NamedTuple):
-    """A delivery that could not be made because of an error of ours, and where to report it."""
-
-    error: Exception
-    integration: str
-    delivery: DeliveryRecord
 
 
 class Router:
@@ -105,176 +53,109 @@ class Router:
         topic, partition = run.tp
         window = await self._windows.of(run.tp, run.records[0].offset)
         tally = Tally(Stage.ROUTER, topic, partition, rules.version)
-        confirmations = Confirmations(run)
+        acks = PendingAcks(lambda error: run.finish() if error is None else None)
         counted = 0
         for index, record in enumerate(run.records):
-            failed = self._route(record, rules, window, tally, confirmations)
+            failed = self._route(record, rules, window, tally, acks)
             if failed is not None:
                 self._guard.passed(index - counted)
                 counted = index + 1
-                self._set_aside(record, *failed, confirmations)
+                self._set_aside(run, record, *failed, acks)
         self._guard.passed(len(run.records) - counted)
         ROUTER_EVENTS.inc(len(run.records))
         for directive, count in take_left_out():
             ROUTER_LEFT_OUT.labels(directive).inc(count)
-        self._write_outcomes(tally, confirmations, partition)
-        confirmations.release(None)
+        self._write_outcomes(tally, acks, partition)
+        acks.seal()
         await self._producer.wait_for_room()
 
     def _route(
-        self, record: Any, rules: RuleSet, window: Window, tally: Tally, confirmations: Confirmations
+        self, record: Any, rules: RuleSet, window: Window, tally: Tally, acks: PendingAcks
     ) -> tuple[Exception, Callable[[], None]] | None:
         """Route one event; returns an error of ours, and what writes the event's end if the guard allows it."""
-        owner = rules.sources.by_topic(record.topic)
-        named = owner.name if owner else source_of(record.headers)
+        named = named_source(record, rules.sources)
         try:
-            prepared = self._prepare(record, rules, window, tally, named, confirmations)
+            decision = self._decide(record, rules, window, tally, named)
         except EventError as error:
-            self._reject(record, error.code, str(error), named, confirmations)
-            return None
-        except RecordError as error:
-            self._reject(record, "newer_format", str(error), named, confirmations)
+            self._reject(record, error.code, str(error), named, acks)
             return None
         except Exception as error:  # noqa: BLE001  # one odd event must not stop the others
-            return error, partial(self._reject, record, INTERNAL, describe(error), named, confirmations)
-        if prepared is None:
-            return None
-        failed = self._forward(prepared, record, rules, tally, confirmations)
+            return error, partial(self._reject, record, INTERNAL, describe(error), named, acks)
+        if decision.rejected is not None:
+            self._reject(record, *decision.rejected, named, acks)
+        failed = self._write(decision.outcomes, record, tally, acks)
         if failed:
-            return failed[0].error, partial(self._bury_failed, failed, record, rules, confirmations)
+            return failed[0][1], partial(self._bury_failed, failed, record, rules, acks)
         return None
 
-    def _prepare(
-        self,
-        record: Any,
-        rules: RuleSet,
-        window: Window,
-        tally: Tally,
-        named: str | None,
-        confirmations: Confirmations,
-    ) -> _Prepared | None:
-        """Decode an event and take it through its source's steps; returns None if it goes no further.
-
-        Raises EventError and RecordError for events that are to be rejected.
-        """
+    def _decide(self, record: Any, rules: RuleSet, window: Window, tally: Tally, named: str | None) -> Decision:
+        """Decode an event, look for repeats, and decide; raises EventError for an event that is to be rejected."""
         offset = record.offset
         if record.value is None:
-            for route in rules.routes:
-                tally.name(route.integration, "", Outcome.FILTERED, offset, "tombstone")
-            return None
-        check_version(record.headers)
-        origin = Origin(record.topic, record.partition, offset)
-        notes = read_notes(record.headers)
-        event = events.parse(record.value, origin, lambda reason, detail: notes.append((reason, detail)))
-        source = find_source(rules.sources, named, event)
-        events.check_depth(event, source.limits.depth, record.value)
-        for reason, detail in notes:
+            return Decision({}, hold_for_all(rules.routes, TOMBSTONE))
+        incoming = decode(record, rules.sources, named)
+        event = incoming.event
+        for reason, detail in incoming.notes:
             tally.note(offset, reason, detail)
         message_id = event["messageId"]
         sender = sender_of(record.headers, event)
         if window.repeats(sender, message_id, offset):
-            for route in rules.routes:
-                tally.add(route.integration, "", Outcome.DUPLICATE, offset)
-            return None
+            return Decision(event, hold_for_all(rules.routes, REPEATED))
         try:
-            if source.steps:
-                taken = take(source.steps, event, lambda reason, detail: tally.note(offset, reason, detail))
-                if isinstance(taken, Held):
-                    for route in rules.routes:
-                        tally.record(route.integration, "", taken.outcome, offset, taken.reason, taken.detail)
-                    if taken.outcome is Outcome.QUARANTINED:
-                        self._reject(record, QUARANTINED_REASON, taken.detail, named, confirmations)
-                    return None
-                event = taken
-            at, received, name = event.get("timestamp"), event.get("receivedAt"), event.get("event")
-            if not at or not received:
-                stored = rfc3339(record_time(record.timestamp, self._clock))
-                at, received = events.time_of(event, stored), received or stored
+            decision = decide(incoming, rules, self._clock, partial(tally.note, offset))
         except Exception:
-            # It is going to be rejected, and may be sent again.
             window.forget(sender, message_id, offset)
             raise
-        name = name if type(name) is str else None
-        return event, source, (message_id, event["type"], name, at, received, source.name, origin)
+        if decision.is_rejected:
+            window.forget(sender, message_id, offset)
+        return decision
 
-    def _forward(
-        self,
-        prepared: _Prepared,
-        record: Any,
-        rules: RuleSet,
-        tally: Tally,
-        confirmations: Confirmations,
-    ) -> Sequence[_Failed]:
-        """Forward an event to each integration that wants it; returns the deliveries that failed."""
-        offset, key, version = record.offset, record.key, rules.version
+    def _write(
+        self, outcomes: Sequence[RouteDecision], record: Any, tally: Tally, acks: PendingAcks
+    ) -> list[tuple[RouteDecision, Exception]]:
+        """Write what was decided; returns the deliveries that failed because of an error of ours."""
+        offset, key = record.offset, record.key
         partition = record.partition % self._topics.partitions
-        event, source, facts = prepared
-        message_id, kind, name, at, received, source_name, origin = facts
-        failed: list[_Failed] = []
-        for route in rules.routes:
-            integration = route.integration
+        failed: list[tuple[RouteDecision, Exception]] = []
+        for decided in outcomes:
+            route, rule, outcome, reason, detail, value, dead, _, error = decided
             try:
-                if route.sources is not None and source_name not in route.sources:
-                    tally.add(integration, "", Outcome.FILTERED, offset)
-                    continue
-                held = held_back(route, event, source)
-                if held is not None:
-                    tally.add(integration, "", held.outcome, offset, held.detail)
-                    continue
-                made = route.apply(event)
-            except Exception as error:  # noqa: BLE001  # the other integrations are to have the event
-                failed.append(_Failed(error, integration, _bare(facts, message_id, "", version)))
-                continue
-            for rule, payload in made:
-                delivery_id = message_id if route.single else f"{message_id}:{rule}"
-                try:
-                    if payload is DROP:
-                        tally.add(integration, rule, Outcome.FILTERED, offset)
-                        continue
-                    delivery = DeliveryRecord(
-                        delivery_id, rule, version, kind, name, at, received, source_name, origin, payload
-                    )
-                    if type(payload) is Failure:
-                        where = f"{payload.path}:{payload.line}:{payload.column}: {payload.error}"
-                        self._bury(delivery, integration, key, "mapping", where, tally, confirmations)
-                        continue
-                    try:
-                        self._producer.append(route.topic, partition, confirmations, key=key, value=delivery.encode())
-                    except (RecordTooLargeError, TypeError) as error:
-                        reason = "too_large" if isinstance(error, RecordTooLargeError) else "not_json"
-                        self._bury(delivery, integration, key, reason, str(error), tally, confirmations)
-                        continue
-                    tally.add(integration, rule, FORWARDED, offset)
-                except Exception as error:  # noqa: BLE001  # as above
-                    failed.append(_Failed(error, integration, _bare(facts, delivery_id, rule, version)))
+                if error is not None:
+                    failed.append((decided, error))
+                elif value is not None:
+                    self._producer.append(route.topic, partition, acks, key=key, value=value)
+                    tally.add(route.integration, rule, outcome, offset)
+                elif dead is not None:
+                    self._bury(dead, route.integration, key, reason, detail, tally, acks)
+                else:
+                    tally.record(route.integration, rule, outcome, offset, reason, detail)
+            except Exception as unexpected:  # noqa: BLE001  # the other integrations are to have the event
+                failed.append((decided, unexpected))
         return failed
 
-    def _set_aside(
-        self, record: Any, error: Exception, write: Callable[[], None], confirmations: Confirmations
-    ) -> None:
+    def _set_aside(self, run: Run, record: Any, error: Exception, write: Callable[[], None], acks: PendingAcks) -> None:
         """Let the guard decide when, and whether, `write` rejects or buries a record that failed."""
-        confirmations.hold()
-        run = confirmations.run
+        acks.hold()
         run.rest()
 
         def write_and_release() -> None:
             if not run.dropped:
                 write()
-                confirmations.release(None)
+                acks.release(None)
 
         self._guard.failed(
             error, write_and_release, topic=record.topic, partition=record.partition, offset=record.offset
         )
 
-    def _reject(self, record: Any, reason: str, detail: str, source: str | None, confirmations: Confirmations) -> None:
+    def _reject(self, record: Any, reason: str, detail: str, source: str | None, acks: PendingAcks) -> None:
         ROUTER_REJECTED.labels(reason).inc()
         origin = Origin(record.topic, record.partition, record.offset)
-        version = dict(record.headers).get(VERSION_HEADER) if reason == "newer_format" else None
+        version = dict(record.headers).get(VERSION_HEADER) if reason == NEWER_FORMAT else None
         too_large = f"{len(record.value or b'')} bytes, kept only where it came from ({reason})"
         self._producer.safe_append(
             self._topics.rejected,
             record.partition % self._topics.partitions,
-            confirmations,
+            acks,
             key=record.key,
             forms=[
                 lambda: (record.value, rejected_headers(reason, detail, source or "", origin, version=version)),
@@ -284,12 +165,18 @@ class Router:
         )
 
     def _bury_failed(
-        self, failed: Sequence[_Failed], record: Any, rules: RuleSet, confirmations: Confirmations
+        self, failed: Sequence[tuple[RouteDecision, Exception]], record: Any, rules: RuleSet, acks: PendingAcks
     ) -> None:
         tally = Tally(Stage.ROUTER, record.topic, record.partition, rules.version)
-        for error, integration, delivery in failed:
-            self._bury(delivery, integration, record.key, INTERNAL, describe(error), tally, confirmations)
-        self._write_outcomes(tally, confirmations, record.partition)
+        for decided, error in failed:
+            integration, dead = decided.route.integration, decided.dead
+            if dead is None and decided.value is not None:
+                dead = DeliveryRecord.decode(decided.value)
+            if dead is None:
+                tally.name(integration, decided.rule, Outcome.DEAD, record.offset, INTERNAL, describe(error))
+            else:
+                self._bury(dead, integration, record.key, INTERNAL, describe(error), tally, acks)
+        self._write_outcomes(tally, acks, record.partition)
 
     def _bury(
         self,
@@ -299,33 +186,27 @@ class Router:
         reason: str,
         detail: str,
         tally: Tally,
-        confirmations: Confirmations,
+        acks: PendingAcks,
     ) -> None:
         origin = delivery.origin
         letter = DeadLetter(
             integration, delivery._replace(payload={}).data(), reason, detail, 0, rfc3339(self._clock())
         )
         self._producer.safe_append(
-            self._topics.dead, origin.partition % self._topics.partitions, confirmations, key=key, forms=letter.forms()
+            self._topics.dead, origin.partition % self._topics.partitions, acks, key=key, forms=letter.forms()
         )
         tally.name(integration, delivery.rule, Outcome.DEAD, origin.offset, reason, detail)
 
-    def _write_outcomes(self, tally: Tally, confirmations: Confirmations, partition: int) -> None:
+    def _write_outcomes(self, tally: Tally, acks: PendingAcks, partition: int) -> None:
         tally.count(ROUTER_OUTCOMES)
         for outcomes in tally.records():
             self._producer.append(
                 self._topics.outcomes,
                 partition % self._topics.partitions,
-                confirmations,
+                acks,
                 key=f"{outcomes.topic}:{partition}".encode(),
                 value=outcomes.encode(),
             )
-
-
-def _bare(facts: _Facts, delivery_id: str, rule: str, version: str) -> DeliveryRecord:
-    """Make a delivery without a payload."""
-    _, kind, name, at, received, source, origin = facts
-    return DeliveryRecord(delivery_id, rule, version, kind, name, at, received, source, origin, {})
 
 
 def make_router(

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from streams.consent import Consent
+from streams.gate import Check, Sample, checks_of
 from streams.optout import names_of
 from streams.sources import Sources
 
@@ -13,18 +14,11 @@ Apply = Callable[[Any], Sequence[tuple[str, Any]]]
 
 
 @dataclass(frozen=True, slots=True)
-class Sample:
-    """The part of events that is forwarded, 0 to 1, decided by a hash of the event's field `by`."""
-
-    rate: float
-    by: str = "userId"
-
-
-@dataclass(frozen=True, slots=True)
 class Route:
     """One integration as the router sees it; `sources` None is all, `single` that at most one rule takes an event.
 
-    `names` are those by which events opt out of it (`names_of`), by default its own.
+    `names` are those by which events opt out of it (`names_of`), by default its own. `checks` are what an event must
+    pass before its rules.
     """
 
     integration: str
@@ -35,11 +29,13 @@ class Route:
     consent: Consent | None = None
     sample: Sample | None = None
     names: frozenset[str] = frozenset()
+    checks: tuple[Check, ...] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        """Have it answer to its own name."""
-        if not self.names:
-            object.__setattr__(self, "names", names_of(self.integration))
+        """Have it answer to its own name, and make its checks."""
+        names = self.names or names_of(self.integration)
+        object.__setattr__(self, "names", names)
+        object.__setattr__(self, "checks", checks_of(self.sources, names, self.consent, self.sample))
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import NamedTuple, Protocol
 
-from streams.events import Event, Note
+from streams.events import Event, EventError, Note
 from streams.topics import Outcome
 
 
@@ -33,10 +33,29 @@ class Step(Protocol):
         """Take the step."""
 
 
-def take(steps: Sequence[Step], event: Event, note: Note) -> Event | Held:
+class StepTrace(Protocol):
+    """Is told what each step did."""
+
+    def before_step(self, step: Step, event: Event) -> None:
+        """Report that a step is about to be taken; it may change the event in place."""
+
+    def after_step(self, step: Step, taken: Event | Held | EventError) -> None:
+        """Report what came of it: the event, why it goes no further, or why it is rejected."""
+
+
+def take(steps: Sequence[Step], event: Event, note: Note, trace: StepTrace | None = None) -> Event | Held:
     """Take an event through steps in their order, up to the one that holds it; raises EventError."""
     for step in steps:
-        taken = step(event, note)
+        if trace is not None:
+            trace.before_step(step, event)
+        try:
+            taken = step(event, note)
+        except EventError as error:
+            if trace is not None:
+                trace.after_step(step, error)
+            raise
+        if trace is not None:
+            trace.after_step(step, taken)
         if isinstance(taken, Held):
             return taken
         event = taken

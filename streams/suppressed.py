@@ -10,6 +10,7 @@ from aiokafka.errors import KafkaError
 
 from streams.broker import Broker
 from streams.logs import trouble
+from streams.reading import read_to_end
 from streams.suppression import SETTLED, SuppressedUsers
 
 log = structlog.get_logger()
@@ -50,8 +51,8 @@ class Follower:
         end = (await consumer.end_offsets([self._part]))[self._part]
         if await consumer.position(self._part) < end:
             consumer.resume(self._part)
-            while await consumer.position(self._part) < end:
-                for record in (await consumer.getmany(timeout_ms=1000)).get(self._part, ()):
+            async for records in read_to_end(consumer, self._part, end):
+                for record in records:
                     self._users.take(record.key, record.value)
             consumer.pause(self._part)
         self._users.asked = True

@@ -25,6 +25,9 @@ SUPPRESSED_VERSION = 1
 Raise a version only if an older reader would misread the record. An additional field or header does not raise it.
 """
 
+_OLDEST_FORMAT = b"1"
+"""Readable by every reader."""
+
 VERSION_DIGITS = 9
 """How long a version may be; a longer one is newer than any that there will be."""
 
@@ -236,18 +239,19 @@ class DeliveryRecord(NamedTuple):
 
     def data(self) -> dict[str, Any]:
         """The record's value before it is encoded."""
+        delivery_id, rule, rules, kind, event, time, received, source, origin, payload = self
         return {
             "v": DELIVERY_VERSION,
-            "id": self.id,
-            "rule": self.rule,
-            "rules": self.rules,
-            "type": self.type,
-            "event": self.event,
-            "time": self.time,
-            "received": self.received,
-            "source": self.source,
-            "from": tuple(self.origin),
-            "payload": self.payload,
+            "id": delivery_id,
+            "rule": rule,
+            "rules": rules,
+            "type": kind,
+            "event": event,
+            "time": time,
+            "received": received,
+            "source": source,
+            "from": tuple(origin),
+            "payload": payload,
         }
 
     def encode(self) -> bytes:
@@ -618,7 +622,7 @@ def check_version(headers: Iterable[tuple[str, bytes | None]], newest: int | Non
 
     """
     for name, value in headers:
-        if name == VERSION_HEADER:
+        if name == VERSION_HEADER and value != _OLDEST_FORMAT:
             if not value or not value.isdigit():
                 raise RecordError("the format version of a record is not a number")
             newest = EVENT_VERSION if newest is None else newest

@@ -5,7 +5,7 @@ import logging
 import shutil
 import signal
 import tempfile
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from time import monotonic
@@ -13,12 +13,15 @@ from typing import Any, cast
 
 import faust
 import structlog
-from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka import AIOKafkaConsumer
 from aiokafka.errors import KafkaError
+from faust.types import TP
 
 from streams.broker import Broker
 from streams.garbage import collect_less
-from streams.guard import BrokenWorkerError, describe
+from streams.guard import BrokenWorkerError
+from streams.internal_error import describe
+from streams.lag import find_lag, offsets_done
 from streams.logs import trouble
 from streams.metrics import WORKER_FAILING
 from streams.produce import Producer
@@ -87,27 +90,28 @@ class Station:
         else:
             self.failed(f"{self.name}: {describe(error)} while {doing}")
 
-    async def lag(self) -> int:
-        """How many records of our partitions are not finished, by a look at Kafka of its own; of those that rest, none.
+    @property
+    def done(self) -> Mapping[TP, int]:
+        """The offset of each of its partitions up to which all may be committed."""
+        reading = cast("Consumer", self.app.consumer)
+        return offsets_done(reading, self.transport.commits, reading.assignment())
 
-        What the app's consumer knows is no help: one that silently stopped fetching believes to be at the end. Raises
-        KafkaError when Kafka does not answer.
+    async def lag(self) -> int:
+        """Return how many records are not finished, without those of partitions that rest.
+
+        Records that wait for their object to be written are finished. It asks by a consumer of its own, since one that
+        silently stopped fetching believes to be at the end. Raises KafkaError if Kafka does not answer.
         """
-        resting = cast("Consumer", self.app.consumer).resting
-        parts = [TopicPartition(*tp) for tp in self.app.consumer.assignment() if tp not in resting]
+        reading = cast("Consumer", self.app.consumer)
+        parts = [part for part in reading.assignment() if part not in reading.resting]
         if not parts:
             return 0
-        consumer = AIOKafkaConsumer(**self.broker.consumer(), group_id=self.app.conf.id, enable_auto_commit=False)
-        await consumer.start()
+        asked = AIOKafkaConsumer(**self.broker.consumer(), group_id=None)
+        await asked.start()
         try:
-            ends, begins = await consumer.end_offsets(parts), await consumer.beginning_offsets(parts)
-            lag = 0
-            for part in parts:
-                done = self.progress.committable(part) or await consumer.committed(part) or 0
-                lag += ends[part] - max(begins[part], done)
-            return lag
+            return sum((await find_lag(asked, offsets_done(reading, self.progress, parts))).values())
         finally:
-            await consumer.stop()
+            await asked.stop()
 
 
 def make_station(

@@ -1,3 +1,4 @@
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -8,6 +9,7 @@ from deploy.escaping import echo_json
 
 if TYPE_CHECKING:
     from deploy.config.configuration import Configuration
+    from streams.topics import Headers
 
 
 @click.command(short_help="Show what happens to an event, step by step, and why.")
@@ -15,6 +17,13 @@ if TYPE_CHECKING:
 @click.option("--event", "file", metavar="FILE", help="A file with one event in JSON; - reads it from the input.")
 @click.option("--source", metavar="NAME", help="The source that the event comes from; by default the "
               "likely one.")  # fmt: skip
+@click.option(
+    "--header",
+    "headers",
+    multiple=True,
+    metavar="NAME=VALUE",
+    help="A header of the event's Kafka record, such as turnout-version=1; may be given several times.",
+)
 @click.option("--broker", "ask", is_flag=True, help="Also ask Kafka whether the event's user is suppressed.")
 @config_option
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON object, for programs.")
@@ -24,6 +33,7 @@ def explain(
     integration: str | None,
     file: str | None,
     source: str | None,
+    headers: tuple[str, ...],
     folder: Path,
     *,
     ask: bool,
@@ -33,7 +43,7 @@ def explain(
 
     Without --source, takes the source with the event's write key, the default source or the only one, and says so.
     Without an event, shows the integration's file with its preset merged in, and the origin of each line. Nothing is
-    sent, and secrets are replaced by ***. Exits with 1 if the event is invalid.
+    sent, and secrets are replaced by ***. Exits with 1 if the event is rejected.
     """
     configuration = load(folder) if ask else read(folder)
     if integration is not None:
@@ -61,7 +71,13 @@ def explain(
     event = read_event(file)
     likely = None if source else find_likely_source(configuration, event, integration)
     chosen = [integration] if integration else []
-    explanation = explain_event(configuration, event, integrations=chosen, source=likely.name if likely else source)
+    explanation = explain_event(
+        configuration,
+        event,
+        integrations=chosen,
+        source=likely.name if likely else source,
+        headers=_read_headers(headers),
+    )
     if as_json:
         echo_json(explanation.data() | ({"likely_source": likely.data()} if likely else {}))
     else:
@@ -69,6 +85,16 @@ def explain(
 
         show_explanation(explanation, whole=integration is not None, likely=likely)
     context.exit(1 if explanation.rejected else 0)
+
+
+def _read_headers(written: Iterable[str]) -> "Headers":
+    headers: Headers = []
+    for text in written:
+        name, equals, value = text.partition("=")
+        if not equals:
+            raise click.BadParameter(f"--header {text!r}: write NAME=VALUE")
+        headers.append((name, value.encode(errors="surrogateescape")))
+    return headers
 
 
 def _show_merged(configuration: "Configuration", name: str, as_json: bool) -> None:

@@ -7,7 +7,7 @@ from pydantic import Field, SecretStr, model_validator
 
 from streams.collector.settings import SourceLimits, WebhookSettings
 from streams.consent import Assumption, Consent, ConsentSettings
-from streams.ruleset import Sample
+from streams.gate import Sample
 from streams.settings import DeliverySettings, StrictModel
 from streams.sources import ANY_ORIGIN
 

@@ -16,8 +16,9 @@ from forwarders import registry
 from forwarders.contract import Forwarder, Settings
 from forwarders.extras import find_missing
 from streams.consent import Consent, ConsentSettings
+from streams.gate import Sample
 from streams.optout import names_of
-from streams.ruleset import Route, Sample
+from streams.ruleset import Route
 from streams.settings import DeliverySettings
 from streams.topics import Topics
 from transforms import RuleError

@@ -69,7 +69,7 @@ def run(process: str, configuration: Configuration, read: Callable[[], Configura
 
         def ready() -> None:
             if facts:
-                beside.append(asyncio.create_task(keep_lag(worker)))
+                beside.append(asyncio.create_task(keep_lag(worker.producer.broker, lambda: worker.stations)))
             say_ready(process, version=configuration.version, **facts)
 
         try:

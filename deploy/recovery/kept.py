@@ -8,7 +8,7 @@ from typing import Any, Generic, NamedTuple, TypeVar
 
 from kafka import TopicPartition
 
-from deploy.recovery.records import Sending, consuming, poll
+from deploy.recovery.records import Sending, consuming, poll, read_to_end
 from streams.broker import Broker
 from streams.topics import DeadLetter, Handled, Origin, RecordError, Rejected
 
@@ -101,12 +101,9 @@ class Keep(Generic[Letter]):
             numbers = consumer.partitions_for_topic(self._topic) or ()
             for part in (TopicPartition(self._topic, number) for number in sorted(numbers)):
                 consumer.assign([part])
-                end = consumer.end_offsets([part])[part]
                 consumer.seek_to_beginning(part)
-                while consumer.position(part) < end:
-                    for record in poll(consumer, self._broker).get(part, ()):
-                        if record.offset < end:
-                            yield record
+                for records in read_to_end(consumer, self._broker, part):
+                    yield from records
 
 
 class Events:

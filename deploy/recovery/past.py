@@ -21,7 +21,7 @@ from deploy.spans import in_words
 from deploy.suppressed import SuppressedList
 from streams.dedupe import Window
 from streams.events import Event
-from streams.produce import RecordTooLargeError
+from streams.record_size import RecordTooLargeError
 from streams.topics import FORWARDED, Outcome
 
 READ_AT_ONCE = 500

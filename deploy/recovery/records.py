@@ -5,11 +5,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Self
 
-from kafka import KafkaConsumer, KafkaProducer
+from kafka import KafkaConsumer, KafkaProducer, TopicPartition
 from kafka.errors import KafkaError
 
 from streams.broker import Broker, BrokerError
-from streams.produce import HEADROOM, SHORT_HEADERS, RecordTooLargeError, length_of
+from streams.record_size import HEADROOM, LARGEST_RECORD_BYTES, SHORT_HEADERS, RecordTooLargeError, length_of
 from streams.topics import RECORD_BYTES, Headers
 
 BOOTSTRAP_MS = 10_000
@@ -51,8 +51,8 @@ class Sending:
     ) -> None:
         """One record; raises RecordTooLargeError, and then nothing is sent."""
         size = len(value or b"") + len(key or b"") + max(0, length_of(headers or []) - SHORT_HEADERS) + HEADROOM
-        if size > RECORD_BYTES:
-            raise RecordTooLargeError(f"a record of {size - HEADROOM} bytes is over the limit of {RECORD_BYTES}")
+        if size > LARGEST_RECORD_BYTES:
+            raise RecordTooLargeError.of(size - HEADROOM, LARGEST_RECORD_BYTES)
         with speaking(self._broker):
             self._sent.append(
                 self._producer.send(topic, value=value, key=key, partition=partition, headers=headers or [])
@@ -93,6 +93,17 @@ def poll(consumer: Any, broker: Broker, most: int | None = None) -> dict[Any, li
             return found
         if time.monotonic() > deadline:
             raise BrokerError(f"Kafka at {broker.bootstrap}: no record came for {PATIENCE:.0f} seconds")
+
+
+def read_to_end(consumer: Any, broker: Broker, part: TopicPartition) -> Iterator[list[Any]]:
+    """Yield a partition's records, as they are fetched, from the consumer's position to the partition's present end.
+
+    The last records may be from behind that end. The consumer must be assigned this partition alone. Raises BrokerError
+    if nothing comes for long.
+    """
+    end = consumer.end_offsets([part])[part]
+    while consumer.position(part) < end:
+        yield poll(consumer, broker).get(part, [])
 
 
 @contextmanager

@@ -8,15 +8,16 @@ import orjson
 from deploy.config.configuration import Configuration
 from deploy.recovery.kept import Again, Events, Kept, portions
 from deploy.recovery.remapping import REJECTED, Mapped, Remapper
-from deploy.rehearsal.preview import Prepared, find_source_of, normalize_copy
+from deploy.rehearsal.preview import decide_now, decode_event, encode
 from deploy.suppressed import SuppressedList
 from streams import events
 from streams.events import Event, EventError
-from streams.guard import INTERNAL, describe
-from streams.produce import RecordTooLargeError
+from streams.internal_error import INTERNAL, describe
+from streams.record_size import RecordTooLargeError
 from streams.repair import merge
+from streams.routing.decoding import NEWER_FORMAT
+from streams.ruleset import RuleSet
 from streams.topics import (
-    QUARANTINED_REASON,
     VERSION_HEADER,
     DeadLetter,
     DeliveryRecord,
@@ -204,7 +205,7 @@ def check_format(rejected: Rejected) -> None:
         try:
             check_version([(VERSION_HEADER, rejected.version)])
         except NewerFormatError as error:
-            raise EventError("newer_format", "", str(error)) from None
+            raise EventError(NEWER_FORMAT, "", str(error)) from None
         except RecordError:
             return
 
@@ -237,19 +238,21 @@ def _mend(
             raise EventError("repair", "", patch.error)
         if patch is not DROP:
             mended = merge(mended, patch)
-    source = find_source_of(configuration, mended, name or None)
-    prepared = Prepared.of(mended, source=source)
-    if prepared.held and prepared.held.outcome is Outcome.QUARANTINED:
-        raise EventError(QUARANTINED_REASON, "", prepared.held.detail)
-    normal = normalize_copy(mended, _ignore, source)
+    sources = configuration.sources
+    incoming = decode_event(encode(mended), sources, name or None, needs_source=True)
+    rejected = decide_now(incoming, RuleSet(configuration.version, sources), None).rejected
+    if rejected:
+        raise EventError(rejected.reason, "", rejected.detail)
+    normal = _normal(mended)
     if "messageId" not in normal:
         try:
-            before = normalize_copy(event, _ignore, source)
+            before = _normal(event)
         except EventError:
             before = normal
         normal["messageId"] = events.make_message_id(before, unique)
     return events.key(normal), orjson.dumps(normal)
 
 
-def _ignore(_reason: str, _detail: str) -> None:
-    """The router notes it when it reads the event."""
+def _normal(event: Event) -> Event:
+    """Return a copy of an event in normal form; raises EventError."""
+    return events.normalize(events.read(encode(event)))

@@ -15,11 +15,22 @@ from deploy.config.mistakes import Place as Keys
 from deploy.config.sources import SourceRules
 from deploy.rehearsal.comparison import ABSENT, Difference, compare
 from deploy.rehearsal.offline import offline
-from deploy.rehearsal.preview import STANDSTILL, Prepared, Taken, held_reason, normalize_copy, rehearse
+from deploy.rehearsal.preview import (
+    NO_PLACE,
+    STANDSTILL,
+    Taken,
+    decide_now,
+    decode_event,
+    encode,
+    foresee,
+    held_reason,
+)
 from streams import events
 from streams.events import Event, EventError
-from streams.gate import held_back
-from streams.sources import Source
+from streams.routing.decision import Decision
+from streams.routing.decoding import IncomingEvent
+from streams.ruleset import RuleSet
+from streams.sources import Source, Sources
 from streams.steps import Held, take
 from transforms.documents import Document, Location
 from transforms.model.nodes import Call, ObjectNode
@@ -119,34 +130,36 @@ class Bench:
         """What a test gives, held against what it expects."""
         case = entry.case
         assert isinstance(case, Case)
-        try:
-            taken = rehearse(self._route, self._forwarder, self._prepared(case))
-        except EventError as error:
-            taken = [Taken("", "rejected", str(error))]
-        results = [each.data() for each in taken]
+        results = [each.data() for each in self._take(case)]
         differences = list(_compared(case.expect, results))
         if not differences:
             return Result(entry, results, differences)
         lines = {each.field: line for each in differences if (line := self._line(each, results))}
         return Result(entry, results, differences, lines, list(self._notes(case, results)))
 
+    def _take(self, case: Case) -> list[Taken]:
+        decision = self._decide(case)
+        if isinstance(decision, EventError):
+            return [Taken("", "rejected", str(decision))]
+        if decision.rejected and decision.is_rejected:
+            return [Taken("", "rejected", decision.rejected.detail)]
+        return [foresee(decided, self._forwarder) for decided in decision.outcomes]
+
     def cover(self, entry: Entry, coverage: Coverage) -> None:
         """Note which rules and directives a test's event reaches."""
         assert isinstance(entry.case, Case)
-        try:
-            prepared = self._prepared(entry.case)
-        except EventError:
-            return
-        event, source, sources = prepared.event, prepared.source, self._route.sources
-        if prepared.held or held_back(self._route, event, source):
-            return
-        if source and sources is not None and source.name not in sources:
-            return
-        coverage.add(self._tracer.trace(event))
+        decision = self._decide(entry.case)
+        if isinstance(decision, Decision) and any(not decided.held for decided in decision.outcomes):
+            coverage.add(self._tracer.trace(decision.event))
 
-    def _prepared(self, case: Case) -> Prepared:
-        source = self._sources.by_name(case.source) if case.source else None
-        return Prepared.of(case.event, case.now or STANDSTILL, source)
+    def _decide(self, case: Case) -> Decision | EventError:
+        """Decide about a test's event; a test that names no source has one that every integration accepts."""
+        sources = self._sources if case.source else Sources()
+        try:
+            incoming = decode_event(encode(case.event), sources, case.source)
+        except EventError as error:
+            return error
+        return decide_now(incoming, RuleSet("", sources, [self._route]), case.now or STANDSTILL)
 
     def _line(self, difference: Difference, results: Sequence[Mapping[str, Any]]) -> str | None:
         """Where the rule says what a field of the payload is."""
@@ -174,10 +187,10 @@ class Bench:
 
     def _why_not(self, case: Case, rule: Rule) -> str:
         """Why a rule did not take a test's event."""
-        try:
-            event = self._prepared(case).event
-        except EventError:
+        decision = self._decide(case)
+        if isinstance(decision, EventError) or decision.is_rejected:
             return "the event is rejected before it"
+        event = decision.event
         condition = self._tracer.condition(rule.condition, event) if rule.condition else None
         if condition is None or condition.holds:
             return "it matches, but does not come to it"
@@ -218,11 +231,12 @@ class SourceBench:
         try:
             if isinstance(event, EventError):
                 raise event
-            normal = normalize_copy(event, note, self._source)
-            # Steps find a messageId, as in the router; what a test expects need not have it.
-            nameless = "messageId" not in normal
-            if nameless:
-                normal["messageId"] = events.make_message_id(normal, "")
+            incoming = self._decode(event)
+            for remark in incoming.notes:
+                note(*remark)
+            normal = incoming.event
+            # What a test expects need not have the messageId that an event without one gets.
+            nameless = normal["messageId"] == events.make_message_id(normal, NO_PLACE)
             taken = take(self._source.steps, normal, note)
         except EventError as error:
             return result | {"outcome": "rejected", "reason": str(error)}
@@ -232,6 +246,9 @@ class SourceBench:
             taken.pop("messageId", None)
         return result | {"event": taken}
 
+    def _decode(self, event: Event) -> IncomingEvent:
+        return decode_event(encode(event), Sources([self._source]), self._source.name)
+
     def cover(self, entry: Entry, coverage: Coverage) -> None:
         """Note which rules and directives a test's event reaches."""
         if self._tracer is None:
@@ -239,7 +256,7 @@ class SourceBench:
         event = deepcopy(entry.case.event)
         with suppress(EventError):
             if not self._source.webhook:
-                event = normalize_copy(event, lambda _reason, _detail: None, self._source)
+                event = self._decode(event).event
             coverage.add(self._tracer.trace(event))
 
 

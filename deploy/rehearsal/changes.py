@@ -8,14 +8,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
-import orjson
-
 from deploy.config.configuration import Configuration
 from deploy.rehearsal.comparison import Difference, compare, dotted
-from deploy.rehearsal.offline import AnyForwarder, offline
-from deploy.rehearsal.preview import STANDSTILL, Prepared, Taken, find_source_of, rehearse
+from deploy.rehearsal.offline import offline
+from deploy.rehearsal.preview import STANDSTILL, Taken, decide_now, decode_event, foresee
 from streams.events import EventError
-from streams.ruleset import Route
+from streams.routing.decision import Decision
 from streams.topics import FORWARDED
 
 
@@ -104,33 +102,37 @@ class _Version:
     """One version's integrations."""
 
     def __init__(self, configuration: Configuration) -> None:
-        self._configuration = configuration
-        self._integrations: dict[str, tuple[Route, AnyForwarder]] = {
-            name: (integration.route(configuration.topics), offline(integration))
-            for name, integration in configuration.integrations.items()
-            if integration.state == "active"
+        self._rules = configuration.rule_set()
+        self._forwarders = {
+            route.integration: offline(configuration.integrations[route.integration]) for route in self._rules.routes
         }
 
     @property
     def names(self) -> set[str]:
-        return set(self._integrations)
+        return set(self._forwarders)
 
-    def prepare(self, event: Any, source: str | None) -> Prepared | EventError:
-        """The event as this version's integrations get it, or why they do not."""
+    def decide(self, value: bytes, source: str | None) -> Decision | EventError:
+        """Decide about an event for this version's integrations; an EventError if it is rejected."""
         try:
-            return Prepared.of(event, STANDSTILL, find_source_of(self._configuration, event, source))
+            incoming = decode_event(value, self._rules.sources, source)
         except EventError as error:
             return error
+        decision = decide_now(incoming, self._rules, STANDSTILL)
+        if decision.rejected and decision.is_rejected:
+            return EventError(decision.rejected.reason, "", decision.rejected.detail)
+        return decision
 
-    def take(self, name: str, prepared: Prepared | EventError) -> dict[str, Taken]:
+    def take(self, name: str, decision: Decision | EventError) -> dict[str, Taken]:
         """What becomes of an event, by rule where all rules may take it; by "" where one does."""
-        if name not in self._integrations:
+        if name not in self._forwarders:
             return {}
-        if isinstance(prepared, EventError):
-            return {"": Taken("", "rejected", str(prepared))}
-        route, forwarder = self._integrations[name]
-        taken = rehearse(route, forwarder, prepared)
-        return {"" if route.single else each.rule: each for each in taken}
+        if isinstance(decision, EventError):
+            return {"": Taken("", "rejected", str(decision))}
+        return {
+            "" if decided.route.single else decided.rule: foresee(decided, self._forwarders[name])
+            for decided in decision.outcomes
+            if decided.route.integration == name
+        }
 
 
 def find_changes(
@@ -144,12 +146,7 @@ def find_changes(
         if not line.strip():
             continue
         changes.events += 1
-        try:
-            event = orjson.loads(line)
-        except orjson.JSONDecodeError:
-            changes.rejected += 1
-            continue
-        versions = before.prepare(event, source), after.prepare(event, source)
+        versions = before.decide(line, source), after.decide(line, source)
         if all(isinstance(each, EventError) for each in versions):
             changes.rejected += 1
             continue

@@ -1,8 +1,9 @@
 """What becomes of one event and why, step by step, as JSON data that the terminal or a program can show."""
 
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from copy import deepcopy
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
@@ -11,15 +12,23 @@ from deploy.config.integrations import Integration
 from deploy.config.mistakes import Place as Keys
 from deploy.rehearsal.comparison import Difference, compare, dotted
 from deploy.rehearsal.offline import offline
-from deploy.rehearsal.preview import Prepared, Taken, find_source_of, held_reason, rehearse
-from streams.consent import Assumption, Consent
-from streams.events import Event, EventError, Note
-from streams.gate import in_sample
-from streams.optout import opts_out
+from deploy.rehearsal.preview import (
+    NO_HEADERS,
+    Taken,
+    decide_now,
+    decode_event,
+    foresee,
+    held_reason,
+    rejected_reason,
+)
+from streams.events import Event, EventError
 from streams.repair import Repair
-from streams.ruleset import Route
+from streams.routing.decision import Decision, Rejection
+from streams.ruleset import Route, RuleSet
+from streams.sources import Source
 from streams.steps import Held
 from streams.steps import Step as SourceStep
+from streams.topics import QUARANTINED_REASON, Headers
 from transforms.documents import Location
 from transforms.model.nodes import Call, ListNode, ObjectNode, PathNode, Template
 from transforms.model.values import MISSING
@@ -103,7 +112,11 @@ class Delivery:
 
     def data(self) -> dict[str, Any]:
         """As JSON data."""
-        return {**self.taken.data(), "fields": [each.data() for each in self.fields]}
+        return {
+            **self.taken.data(),
+            "router": self.taken.router_data(),
+            "fields": [each.data() for each in self.fields],
+        }
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,15 +142,27 @@ class Account:
 
 @dataclass(frozen=True, slots=True)
 class Explanation:
-    """The steps before the integrations, and an account for each of them; none where the event is rejected."""
+    """The steps before the integrations, and an account for each of them; none where the event is rejected.
+
+    `rejection` is why the record goes to the rejected topic; a quarantined event has accounts as well. `source` is None
+    if it is not known here.
+    """
 
     steps: Sequence[Step]
     accounts: Sequence[Account] = field(default_factory=tuple)
-    rejected: bool = False
+    rejection: Rejection | None = None
+    source: str | None = None
+
+    @property
+    def rejected(self) -> bool:
+        """Whether the event goes no further because it is invalid, or refused by a step of its source."""
+        return self.rejection is not None and self.rejection.reason != QUARANTINED_REASON
 
     def data(self) -> dict[str, Any]:
         """As JSON data."""
         return {
+            "source": self.source,
+            "rejected": self.rejection and self.rejection._asdict(),
             "steps": [it.data() for it in self.steps],
             "integrations": [account.data() for account in self.accounts],
         }
@@ -145,102 +170,99 @@ class Explanation:
 
 def explain(
     configuration: Configuration,
-    event: Any,
+    value: bytes,
     *,
     integrations: Sequence[str] = (),
     source: str | None = None,
+    headers: Headers = NO_HEADERS,
     now: datetime | None = None,
 ) -> Explanation:
-    """What becomes of an event. Without a `source` it is found as the router does; where it cannot be, any will do."""
-    found = find_source_of(configuration, event, source)
+    """Explain what becomes of an event, given as JSON text.
+
+    Without a `source` it is found as the router does, by the record's `headers` or the write key; where it cannot be,
+    any will do. The event counts as the first record of the events topic.
+    """
+    topic = configuration.topics.events
     try:
-        whole = Prepared.of(event, now, found and replace(found, steps=()))
+        incoming = decode_event(value, configuration.sources, source, headers=headers, topic=topic)
     except EventError as error:
-        return Explanation([Step("validation", False, f"{error} ({error.code})")], rejected=True)
-    steps = [
-        Step("validation", True, "; ".join([f"a {whole.event['type']} event", *map(": ".join, whole.notes)])),
-        Step("source", True, found.name if found else "not known here, so taken to be one that each integration takes"),
+        rejection = Rejection(error.code, str(error))
+        return Explanation([Step("validation", False, rejected_reason(rejection))], rejection=rejection)
+    found = incoming.source.name if incoming.source else None
+    trace = _Trace()
+    trace.steps += [
+        Step("validation", True, "; ".join([f"a {incoming.event['type']} event", *map(": ".join, incoming.notes)])),
+        Step("source", True, found or "not known here, so taken to be one that each integration takes"),
     ]
-    try:
-        watched = found and replace(found, steps=tuple(_Watched(step, steps) for step in found.steps))
-        prepared = Prepared.of(event, now, watched)
-    except EventError:
-        return Explanation(steps, rejected=True)
     chosen = [configuration.integrations[name] for name in integrations or configuration.integrations]
-    return Explanation(steps, [_account(configuration, it, prepared) for it in chosen])
+    routes = [integration.route(configuration.topics) for integration in chosen]
+    rules = RuleSet(configuration.version, configuration.sources, routes)
+    decision = decide_now(incoming, rules, now, trace.remark, trace)
+    accounts = [] if decision.is_rejected else [_account(it, decision, trace) for it in chosen]
+    return Explanation(trace.steps, accounts, decision.rejected, found)
 
 
-class _Watched:
-    """A step of the source that leaves an account of what it did in `seen`."""
+class _Trace:
+    """Keeps what `decide` tells: the steps of the source, and the checks of each integration."""
 
-    def __init__(self, step: SourceStep, seen: list[Step]) -> None:
-        self.name = step.name
-        self._step, self._seen = step, seen
+    def __init__(self) -> None:
+        self.steps: list[Step] = []
+        self.checks: dict[str, list[Step]] = defaultdict(list)
+        self.mapped_events: dict[str, Event] = {}
+        self._before: Event = {}
+        self._tried: list[TriedRule] = []
+        self._remarks: list[str] = []
 
-    def __call__(self, event: Event, note: Note, /) -> Event | Held:
-        """As the step."""
-        before = deepcopy(event)
-        remarks: list[str] = []
+    def remark(self, reason: str, detail: str) -> None:
+        """Keep a remark of the step that is being taken."""
+        self._remarks.append(f"{reason}: {detail}")
 
-        def remark(reason: str, detail: str) -> None:
-            remarks.append(f"{reason}: {detail}")
-            note(reason, detail)
+    def before_step(self, step: SourceStep, event: Event) -> None:
+        """Implement StepTrace."""
+        self._before, self._remarks = deepcopy(event), []
+        rules = step.rules if isinstance(step, Repair) else None
+        self._tried = [_tried(each) for each in Tracer(rules).trace(self._before)] if rules else []
 
-        tried: list[TriedRule] = []
-        if isinstance(self._step, Repair):
-            tried = [_tried(each) for each in Tracer(self._step.rules).trace(before)]
-        try:
-            taken = self._step(event, remark)
-        except EventError as error:
-            self._seen.append(Step(self.name, False, str(error), tried))
-            raise
-        if isinstance(taken, Held):
+    def after_step(self, step: SourceStep, taken: Event | Held | EventError) -> None:
+        """Implement StepTrace."""
+        if isinstance(taken, EventError):
+            self.steps.append(Step(step.name, False, str(taken), self._tried))
+        elif isinstance(taken, Held):
             detail = f"{taken.outcome}: {held_reason(taken)}"
-            self._seen.append(Step(self.name, False, "; ".join([detail, *remarks]), tried))
-            return taken
-        differences = list(compare(before, taken))
-        detail = "; ".join(remarks) or ("see below" if differences else "nothing to change")
-        self._seen.append(Step(self.name, True, detail, tried, differences))
-        return taken
+            self.steps.append(Step(step.name, False, "; ".join([detail, *self._remarks]), self._tried))
+        else:
+            differences = list(compare(self._before, taken))
+            detail = "; ".join(self._remarks) or ("see below" if differences else "nothing to change")
+            self.steps.append(Step(step.name, True, detail, self._tried, differences))
+
+    def before_checks(self, route: Route, event: Event, source: Source | None) -> None:
+        """Implement DecisionTrace: also keep the checks after the first that fails."""
+        for check in route.checks:
+            if detail := check.describe(event, source):
+                self.checks[route.integration].append(Step(check.name, check(event, source) is None, detail))
+
+    def before_rules(self, route: Route, event: Event) -> None:
+        """Implement DecisionTrace."""
+        self.mapped_events[route.integration] = event
 
 
-def _account(configuration: Configuration, integration: Integration, prepared: Prepared) -> Account:
-    route = integration.route(configuration.topics)
-    steps = list(_steps(integration, route, prepared))
+def _account(integration: Integration, decision: Decision, trace: _Trace) -> Account:
+    name, path = integration.name, integration.document.path
+    steps = trace.checks[name]
     if integration.state == "draining":
-        return Account(integration.name, integration.document.path, steps, (), ())
-    taken = rehearse(route, offline(integration), prepared)
-    if prepared.held or not all(step.passed for step in steps):
-        return Account(integration.name, integration.document.path, steps, (), [Delivery(each, ()) for each in taken])
-    tried = Tracer(integration.rules).trace(prepared.event)
+        return Account(name, path, [Step("state", False, "draining: nothing new is taken up"), *steps], (), ())
+    forwarder = offline(integration)
+    taken = [foresee(decided, forwarder) for decided in decision.outcomes if decided.route.integration == name]
+    event = trace.mapped_events.get(name)
+    if event is None:
+        return Account(name, path, steps, (), [Delivery(each, ()) for each in taken])
+    tried = Tracer(integration.rules).trace(event)
     payloads = {each.rule.name: each.payload for each in tried if each.matched}
     deliveries = []
     for each in taken:
         payload = payloads.get(each.rule)
         deliveries.append(Delivery(each, list(_fields(payload, ())) if payload else ()))
-    return Account(integration.name, integration.document.path, steps, [_tried(each) for each in tried], deliveries)
-
-
-def _steps(integration: Integration, route: Route, prepared: Prepared) -> Iterator[Step]:
-    event, source = prepared.event, prepared.source
-    if integration.state == "draining":
-        yield Step("state", False, "draining: nothing new is taken up")
-    if route.sources is not None and source is not None:
-        yield Step("source", source.name in route.sources, f"of {', '.join(sorted(route.sources))}")
-    if event.get("integrations"):
-        opted_out = opts_out(route.names, event["integrations"])
-        yield Step("opt-out", not opted_out, f"the event's integrations say {'no' if opted_out else 'yes'}")
-    if consent := route.consent:
-        yield _consent_step(consent, event, (source and source.assume) or consent.assume)
-    if route.sample:
-        yield Step("sample", in_sample(route.sample, event), f"{route.sample.rate:.0%} by {route.sample.by}")
-
-
-def _consent_step(consent: Consent, event: Event, assume: Assumption) -> Step:
-    lacking = consent.lacking(event, assume)
-    wanted = f"{consent.match} of {', '.join(category.name for category in consent.categories)}"
-    found = f"{lacking} not granted" if lacking else "granted"
-    return Step("consent", not lacking, f"{wanted}: {found}; without information {assume}")
+    return Account(name, path, steps, [_tried(each) for each in tried], deliveries)
 
 
 def _tried(tried: RuleTrace) -> TriedRule:

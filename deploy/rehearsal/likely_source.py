@@ -3,6 +3,8 @@
 from typing import Any, NamedTuple
 
 from deploy.config.configuration import Configuration
+from streams import events
+from streams.events import EventError
 
 
 class LikelySource(NamedTuple):
@@ -16,12 +18,16 @@ class LikelySource(NamedTuple):
         return self._asdict()
 
 
-def find_likely_source(configuration: Configuration, event: Any, integration: str | None = None) -> LikelySource:
+def find_likely_source(configuration: Configuration, text: bytes, integration: str | None = None) -> LikelySource:
     """Find the source of an event by its write key, else the default or only source, else the integration's only one.
 
     A write key may be unknown here only because its variable is not set, so it does not rule a source out.
     """
     sources, names = configuration.sources, sorted(configuration.source_files)
+    try:
+        event = events.read(text)
+    except EventError:
+        event = None
     key = event.get("writeKey") if isinstance(event, dict) else None
     if isinstance(key, str):
         if found := sources.find(key):

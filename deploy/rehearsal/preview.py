@@ -2,37 +2,43 @@
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, Self
+from typing import Any
 
 import orjson
 from pydantic import ValidationError
 
-from deploy.config.configuration import Configuration, ConfigurationError
+from deploy.config.configuration import ConfigurationError
 from deploy.config.files import IntegrationFile
 from deploy.config.mistakes import find_complaints
 from deploy.rehearsal.offline import AnyForwarder, make_forwarder
 from forwarders import registry
-from forwarders.contract import Delivery, HttpForwarder, Request
+from forwarders.contract import Delivery, HttpForwarder, Request, find_problem
 from streams import events
 from streams.consent import ConsentSettings
-from streams.events import Event, EventError, Note
-from streams.gate import find_source, held_back
+from streams.events import EventError, Note
+from streams.gate import OTHER_SOURCE
+from streams.internal_error import INTERNAL, describe
 from streams.optout import names_of
-from streams.ruleset import Route
-from streams.sources import Source
-from streams.steps import Held, take
-from streams.times import rfc3339
-from streams.topics import FORWARDED, DeliveryRecord, Origin, Outcome, Topics
-from transforms import DROP, Failure, RuleError, read_rules
+from streams.routing.decision import MAPPING, Decision, DecisionTrace, Rejection, RouteDecision, decide
+from streams.routing.decoding import EventRecord, IncomingEvent, decode, named_source
+from streams.ruleset import Route, RuleSet
+from streams.sources import Sources
+from streams.steps import Held
+from streams.topics import FORWARDED, DeliveryRecord, Headers, Outcome, Topics
+from transforms import RuleError, read_rules
 from transforms.documents import Document
+
+NO_HEADERS: Headers = []
+
+NO_PLACE = ":0:0"
+"""Of which the messageId is made that an event without one and without a time gets."""
 
 _NOT_YAML = re.compile("[\x7f-\x9f\u2028\u2029\ufeff\ufffe\uffff]")
 """What JSON may hold as it stands and YAML may not."""
-
-_NOWHERE = Origin("", 0, 0)
 
 STANDSTILL = datetime(2026, 1, 1, tzinfo=UTC)
 """For an event without a time where the result must be the same every day."""
@@ -42,7 +48,8 @@ STANDSTILL = datetime(2026, 1, 1, tzinfo=UTC)
 class Taken:
     """What becomes of an event by one rule ("" where no rule took it): an outcome, or FORWARDED with a request.
 
-    `reason` says why there is no request. `payload` is None where there is none.
+    `reason` says why there is no request. `payload` is None where there is none. `decided` is the router's part of it;
+    a delivery that the router forwards may still be dead here, for a reason that is found before it is sent.
     """
 
     rule: str
@@ -50,6 +57,7 @@ class Taken:
     reason: str = ""
     payload: Mapping[str, Any] | None = None
     request: Request | None = None
+    decided: RouteDecision | None = None
 
     def data(self) -> dict[str, Any]:
         """As JSON data; the rule is None where none took the event."""
@@ -59,6 +67,16 @@ class Taken:
             "payload": self.payload,
             "request": self.request and request_data(self.request),
             "reason": self.reason,
+        }
+
+    def router_data(self) -> dict[str, Any] | None:
+        """Return what the router writes, as JSON data; `record` is the exact value of the forward topic's record."""
+        decided = self.decided
+        return decided and {
+            "outcome": str(decided.outcome),
+            "reason": decided.reason,
+            "detail": decided.detail,
+            "record": decided.value.decode() if decided.value is not None else None,
         }
 
 
@@ -83,95 +101,101 @@ def preview(integration: Mapping[str, Any], event: Mapping[str, Any], now: datet
     name = str(integration.get("integration", "integration"))
     text = _NOT_YAML.sub(lambda match: f"\\u{ord(match[0]):04x}", json.dumps(integration, ensure_ascii=False))
     route, forwarder = _read(Document.parse(text, f"{name}.yaml"))
-    taken = rehearse(route, forwarder, Prepared.of(event, now))
-    return [each.request for each in taken if each.request]
+    incoming = decode_event(encode(event), Sources())
+    decision = decide_now(incoming, RuleSet("", Sources(), [route]), now)
+    return [taken.request for decided in decision.outcomes if (taken := foresee(decided, forwarder)).request]
 
 
-@dataclass(frozen=True, slots=True)
-class Prepared:
-    """An event as the router has it when it comes to the integrations: checked, mended, with an id and a time.
-
-    `source` is None where it is not known; `held` says why the event goes no further than a step of the source.
-    """
-
-    event: Event
-    message_id: str
-    time: str
-    source: Source | None = None
-    held: Held | None = None
-    notes: Sequence[tuple[str, str]] = ()
-
-    @classmethod
-    def of(cls, event: Any, now: datetime | None = None, source: Source | None = None) -> Self:
-        """Of a copy of an event; `now` as in `preview`. Raises EventError."""
-        notes: list[tuple[str, str]] = []
-        checked = normalize_copy(event, lambda *noted: notes.append(noted), source)
-        message_id = checked.setdefault("messageId", events.make_message_id(checked, ""))
-        taken = take(source.steps, checked, lambda *noted: notes.append(noted)) if source else checked
-        held = taken if isinstance(taken, Held) else None
-        kept = checked if isinstance(taken, Held) else taken
-        time = events.time_of(kept, rfc3339(_in_utc(now or datetime.now(UTC)).timestamp()))
-        return cls(kept, message_id, time, source, held, notes)
-
-
-def normalize_copy(event: Any, note: Note, source: Source | None = None) -> Event:
-    """Return a copy of an event in its normal form, as the router has it; raises EventError."""
+def encode(event: Any) -> bytes:
+    """Return an event as JSON text; raises EventError if it is nested too deeply."""
     try:
-        text = json.dumps(event).encode()
+        return json.dumps(event).encode()
     except RecursionError:
         raise EventError("too_deep", "", "nested too deeply") from None
-    return events.normalize(events.read(text, source.limits.depth if source else events.DEPTH), note)
+
+
+def decode_event(
+    value: bytes,
+    sources: Sources,
+    source: str | None = None,
+    *,
+    headers: Headers = NO_HEADERS,
+    topic: str = "",
+    needs_source: bool = False,
+) -> IncomingEvent:
+    """Decode JSON text as the router decodes the record that the collector would make of it; raises EventError.
+
+    `source` is the name of its source; without one the headers and the write key count. Unless it `needs_source`, an
+    event of an unknown source goes on without a source, which every integration accepts. The record is the first of
+    `topic`.
+    """
+    record = EventRecord(value, headers, topic=topic)
+    incoming = decode(record, sources, source or named_source(record, sources), needs_source=needs_source)
+    return incoming._replace(key=events.key(incoming.event))
+
+
+def decide_now(
+    incoming: IncomingEvent,
+    rules: RuleSet,
+    now: datetime | None,
+    note: Note = lambda _reason, _detail: None,
+    trace: DecisionTrace | None = None,
+) -> Decision:
+    """Decide as the router does; `now` stands for the time of the event's record, by default the present.
+
+    If a step fails because of an error of ours, the event is rejected for the reason INTERNAL.
+    """
+    clock = (lambda: _in_utc(now).timestamp()) if now else time.time
+    try:
+        return decide(incoming, rules, clock, note, trace=trace)
+    except Exception as error:  # noqa: BLE001  # the router rejects it
+        return Decision(incoming.event, (), Rejection(INTERNAL, describe(error)))
 
 
 def _in_utc(moment: datetime) -> datetime:
     return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
 
 
-def rehearse(route: Route, forwarder: AnyForwarder, prepared: Prepared) -> list[Taken]:
-    """What becomes of an event, at least one thing; a source that is not known is one that the integration takes."""
-    event, source = prepared.event, prepared.source
-    if held := prepared.held:
-        return [Taken("", held.outcome, held_reason(held))]
-    if source is not None and route.sources is not None and source.name not in route.sources:
-        return [Taken("", Outcome.FILTERED, f"the source {source.name} is not one of the integration's")]
-    if held := held_back(route, event, source):
-        return [Taken("", held.outcome, held_reason(held))]
-    return [_take(route, forwarder, prepared, rule, payload) for rule, payload in route.apply(event)]
+def rejected_reason(rejection: Rejection) -> str:
+    """Return why an event is rejected, in words."""
+    return f"{rejection.detail} ({rejection.reason})"
 
 
 def held_reason(held: Held) -> str:
-    """Return why an event is not forwarded, in words."""
+    """Return why an event goes no further, in words."""
+    if held is OTHER_SOURCE:
+        return "its source is not one of the integration's"
     meaning = "the source's rules drop it" if held.outcome is Outcome.FILTERED else held.outcome.meaning
     return ": ".join(filter(None, (held.reason or meaning, held.detail)))
 
 
-def _take(route: Route, forwarder: AnyForwarder, prepared: Prepared, rule: str, payload: Any) -> Taken:
-    if payload is DROP:
-        return Taken(rule, Outcome.FILTERED, "the rule drops it" if rule else "no rule takes it")
-    if isinstance(payload, Failure):
-        return Taken(rule, Outcome.DEAD, f"{payload.path}:{payload.line}:{payload.column}: {payload.error}")
-    name, kind = prepared.event.get("event"), prepared.event["type"]
-    item_id = prepared.message_id if route.single else f"{prepared.message_id}:{rule}"
-    try:
-        DeliveryRecord(item_id, rule, "", kind, name, prepared.time, "", "", _NOWHERE, payload).encode()
-    except TypeError as error:  # as the router, which makes a dead letter of it
-        return Taken(rule, Outcome.DEAD, f"not_json: {error}")
-    if complaint := forwarder.validate(payload):
-        return Taken(rule, Outcome.DEAD, f"payload: {complaint}", payload)
-    item = Delivery(item_id, payload, kind, name, prepared.time)
+def foresee(decided: RouteDecision, forwarder: AnyForwarder) -> Taken:
+    """Return what delivery would make of the router's decision: the request, or why there is none."""
+    rule, outcome = decided.rule, decided.outcome
+    if decided.held:
+        return Taken(rule, outcome, held_reason(decided.held), decided=decided)
+    if decided.value is None:
+        if decided.dead is None:
+            reason = "the rule drops it" if rule else "no rule takes it"
+        else:
+            reason = decided.detail if decided.reason == MAPPING else f"{decided.reason}: {decided.detail}"
+        return Taken(rule, outcome, reason, decided=decided)
+    delivery = DeliveryRecord.decode(decided.value)
+    payload = delivery.payload
+    problem = find_problem(forwarder, payload, len(orjson.dumps(payload)))
+    if problem:
+        return Taken(rule, Outcome.DEAD, f"{problem.reason}: {problem.detail}", payload, decided=decided)
+    item = item_of(delivery)
     try:
         request = forwarder.build_request([item]) if isinstance(forwarder, HttpForwarder) else forwarder.preview([item])
     except Exception as error:  # noqa: BLE001  # delivery makes a dead letter of it, too
-        return Taken(rule, Outcome.DEAD, f"the forwarder raised {type(error).__name__}", payload)
-    return Taken(rule, FORWARDED, "", payload, request)
+        return Taken(rule, Outcome.DEAD, f"the forwarder raised {type(error).__name__}", payload, decided=decided)
+    return Taken(rule, FORWARDED, "", payload, request, decided)
 
 
-def find_source_of(configuration: Configuration, event: Any, name: str | None = None) -> Source | None:
-    """The source of a name, else the one of an event's write key, else the default; None where that cannot be told."""
-    try:
-        return find_source(configuration.sources, name, event if isinstance(event, dict) else {})
-    except EventError:
-        return None
+def item_of(delivery: DeliveryRecord) -> Delivery:
+    """Return a delivery as its forwarder gets it."""
+    return Delivery(delivery.id, delivery.payload, delivery.type, delivery.event, delivery.time)
 
 
 def _read(document: Document) -> tuple[Route, AnyForwarder]:

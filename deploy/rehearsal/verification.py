@@ -9,13 +9,13 @@ from typing import Any, Final
 from deploy.config.configuration import Configuration
 from deploy.config.integrations import Integration
 from deploy.rehearsal.explanation import PayloadField, explain
-from deploy.rehearsal.preview import Prepared
+from deploy.rehearsal.preview import item_of
 from forwarders.contract import Delivered, Delivery, Forwarder, HttpForwarder, PermanentFailure, Result, Retry
 from forwarders.oauth import authorize
 from streams.delivery.client import Client, UnreachableError, UnsendableError
 from streams.delivery.masking import Mask
 from streams.delivery.tokens import NoTokenError, Tokens
-from streams.topics import FORWARDED
+from streams.topics import FORWARDED, DeliveryRecord
 
 SECONDS: Final = 30.0
 
@@ -66,23 +66,26 @@ def checking(integration: Integration, code: str | None) -> HttpForwarder[Any]:
     return forwarder
 
 
-async def verify(configuration: Configuration, name: str, event: Any, code: str | None = None) -> list[Verdict]:
-    """What the vendor says of each delivery that an integration makes of an event; raises UnverifiableError."""
+async def verify(configuration: Configuration, name: str, value: bytes, code: str | None = None) -> list[Verdict]:
+    """Ask the vendor about each delivery that an integration makes of an event (JSON text).
+
+    Raises UnverifiableError.
+    """
     forwarder = checking(configuration.integrations[name], code)
-    explanation = explain(configuration, event, integrations=[name])
+    explanation = explain(configuration, value, integrations=[name])
     if explanation.rejected:
-        raise UnverifiableError(f"this is no event: {explanation.steps[-1].detail}")
-    prepared, asking = Prepared.of(event), _Asking(name, forwarder)
+        raise UnverifiableError(f"the event is rejected: {explanation.steps[-1].detail}")
+    asking = _Asking(name, forwarder)
     await asking.client.open()
     try:
         verdicts = []
         for delivery in explanation.accounts[0].deliveries:
             taken = delivery.taken
-            if taken.payload is None or taken.outcome != FORWARDED:
+            decided = taken.decided
+            if decided is None or decided.value is None or taken.outcome != FORWARDED:
                 verdicts.append(Verdict(taken.rule, None, taken.reason or str(taken.outcome)))
                 continue
-            kind, event_name = prepared.event["type"], prepared.event.get("event")
-            item = Delivery(prepared.message_id, taken.payload, kind, event_name, prepared.time)
+            item = item_of(DeliveryRecord.decode(decided.value))
             verdicts.append(await asking.ask(taken.rule, item, delivery.fields))
         return verdicts
     finally:

@@ -17,6 +17,7 @@ from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
 from streams import lenient_json, metrics
+from streams.acks import PendingAcks
 from streams.broker import BrokerError
 from streams.collector import api, browsers, intake, pixel, slices
 from streams.collector.api import Action, Target
@@ -27,7 +28,7 @@ from streams.collector.first_party import Script, renew_ids
 from streams.collector.senders import Sender, Senders, check_origin
 from streams.collector.settings import CollectorSettings
 from streams.logs import trouble
-from streams.produce import Producer, Receipt
+from streams.produce import Producer
 from streams.sources import Source, Sources
 from streams.times import rfc3339
 from streams.topics import Topics
@@ -159,11 +160,11 @@ class App:
             sender = self._senders.by_key(body.get("writeKey"))
         source = sender.source
         check_origin(source, headers)
-        receipt = Receipt()
+        acks = PendingAcks()
         sending = intake.Sending(
             source,
             rfc3339(time()),
-            receipt,
+            acks,
             _anonymous_id(headers),
             self._senders.visitor(scope) if api.ORIGIN in headers else None,
             _asks_for_privacy(headers),
@@ -178,7 +179,7 @@ class App:
             taken = 1
             sender.allowance.take_events(1)
             self._intake.take_event(body, target.kind, sending)
-        await self._confirm(receipt)
+        await self._confirm(acks)
         return _answer_taken(source, taken, refused)
 
     def _sender_in_query(self, scope: Scope) -> Sender | None:
@@ -201,10 +202,10 @@ class App:
         deliveries = intake.read_deliveries(raw, webhook.headers_of(headers), self._settings.batch_events)
         made = [intake.make_events(webhook, delivery) for delivery in deliveries]
         sender.allowance.take_events(sum(map(len, made)))
-        receipt = Receipt()
-        sending = intake.Sending(source, rfc3339(time()), receipt, trace=_trace(headers))
+        acks = PendingAcks()
+        sending = intake.Sending(source, rfc3339(time()), acks, trace=_trace(headers))
         taken, refused = self._intake.take_deliveries(deliveries, made, sending)
-        await self._confirm(receipt)
+        await self._confirm(acks)
         return _answer_taken(source, taken, refused)
 
     async def _take_pixel(
@@ -217,18 +218,18 @@ class App:
         event = pixel.read_event(parameters, headers)
         sender = self._senders.by_headers(headers) or self._senders.by_key(event.pop("writeKey", None))
         if scope["method"] != "HEAD":
-            receipt = Receipt()
+            acks = PendingAcks()
             sender.allowance.take_events(1)
             sending = intake.Sending(
                 sender.source,
                 rfc3339(time()),
-                receipt,
+                acks,
                 address=self._senders.visitor(scope),
                 gpc=_asks_for_privacy(headers),
                 trace=_trace(headers),
             )
             self._intake.take_event(event, kind, sending)
-            await self._confirm(receipt)
+            await self._confirm(acks)
             metrics.COLLECTOR_ACCEPTED.labels(sender.source.name).inc()
         return pixel.GIF
 
@@ -247,9 +248,9 @@ class App:
         finally:
             self._read_bytes -= held
 
-    async def _confirm(self, receipt: Receipt) -> None:
+    async def _confirm(self, acks: PendingAcks) -> None:
         try:
-            await receipt.confirmed(self._settings.confirm_timeout)
+            await acks.confirmed(self._settings.confirm_timeout)
         except (BrokerError, TimeoutError):
             raise RequestError("unconfirmed", "Kafka has not confirmed the events; send again", _RETRY) from None
 

@@ -9,12 +9,14 @@ import orjson
 import structlog
 
 from streams import events, lenient_json
+from streams.acks import PendingAcks
 from streams.collector import slices
 from streams.collector.errors import RequestError
 from streams.collector.partition import make_partitioner
 from streams.collector.settings import CollectorSettings
 from streams.events import EventError
-from streams.produce import Producer, RecordTooLargeError, Waiter
+from streams.produce import Producer
+from streams.record_size import RecordTooLargeError
 from streams.sources import Source
 from streams.times import read_time
 from streams.topics import Headers, Topics, event_headers, noted_header, rejected_headers
@@ -57,7 +59,7 @@ class Sending:
 
     source: Source
     received: str
-    receipt: Waiter
+    acks: PendingAcks
     anonymous: str | None = None
     address: str | None = None
     gpc: bool = False
@@ -229,7 +231,7 @@ class Intake:
         except TypeError:
             # orjson reads 1,024 levels, and writes 254.
             raise EventError("too_deep", "", "nested too deeply") from None
-        events.check_depth(event, source.limits.depth, value)
+        events.check_depth(event, source.limits.depth, events.count_brackets(value))
         headers = [*shared.headers, noted_header(notes)] if notes else shared.headers
         largest = min(self._largest, (source.limits.event_bytes or self._largest) + ADDED_BYTES)
         if len(value) - (ID_BYTES if nameless else 0) > largest:
@@ -237,7 +239,7 @@ class Intake:
         key = events.key(event)
         try:
             self._producer.append(
-                self._events, self._partition(key), sending.receipt, key=key, value=value, headers=headers
+                self._events, self._partition(key), sending.acks, key=key, value=value, headers=headers
             )
         except RecordTooLargeError:
             raise _too_large(largest - ADDED_BYTES) from None
@@ -279,7 +281,7 @@ class Intake:
                 self._producer.append(
                     self._topics.rejected,
                     self._rejected_partition,
-                    sending.receipt,
+                    sending.acks,
                     key=None,
                     value=text,
                     headers=headers,

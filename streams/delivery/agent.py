@@ -36,7 +36,8 @@ from streams.delivery.rates import Rates
 from streams.delivery.sender import Attempt, Sender
 from streams.delivery.settlement import Settlements, Unreadable
 from streams.delivery.tokens import Tokens
-from streams.guard import Guard, describe
+from streams.guard import Guard
+from streams.internal_error import describe
 from streams.metrics import DELIVERY_RETRIES, DELIVERY_SECONDS
 from streams.produce import Producer
 from streams.progress import TP, Run

@@ -7,7 +7,7 @@ from typing import Any
 from forwarders.contract import PermanentFailure, Request, Response
 from streams.delivery.masking import Mask
 from streams.delivery.parcels import Parcel
-from streams.guard import INTERNAL, describe
+from streams.internal_error import INTERNAL, describe
 from streams.times import rfc3339
 from streams.topics import DeadLetter
 

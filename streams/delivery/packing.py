@@ -12,7 +12,7 @@ from streams.delivery.parcels import Parcel
 from streams.delivery.preflight import Preflight
 from streams.delivery.settlement import Unreadable
 from streams.delivery.spool import SpoolClosedError
-from streams.guard import describe
+from streams.internal_error import describe
 from streams.topics import DeliveryRecord, NewerFormatError, Outcome, RecordError
 
 

@@ -3,7 +3,7 @@
 import math
 from typing import Any
 
-from forwarders.contract import Forwarder, Limits, PermanentFailure
+from forwarders.contract import Forwarder, Limits, PermanentFailure, find_problem
 from streams.times import read_time, seconds_of
 
 
@@ -29,7 +29,4 @@ class Preflight:
 
     def problem(self, payload: Any, size: int) -> PermanentFailure | None:
         """Return why the vendor would never accept a payload, of `size` bytes as JSON; None if it may."""
-        if size > self.item_bytes:
-            return PermanentFailure("too_large", f"{size} bytes exceed the vendor's limit of {self.item_bytes}")
-        error = self._forwarder.validate(payload)
-        return PermanentFailure("payload", error) if error else None
+        return find_problem(self._forwarder, payload, size, self.item_bytes)

@@ -1,42 +1,20 @@
 """Outcomes of deliveries: gathered for a moment, written as intervals, and only then are the deliveries finished."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
+from streams.acks import PendingAcks
 from streams.delivery.objects import StoredObject
 from streams.delivery.parcels import Parcel
-from streams.guard import INTERNAL, Guard
+from streams.guard import Guard
+from streams.internal_error import INTERNAL
 from streams.ledger import Tally
 from streams.metrics import DELIVERY_OUTCOMES
 from streams.produce import Producer
 from streams.progress import Run
 from streams.topics import DeadLetter, Origin, Outcome, Retried, Stage, Topics, rejected_headers
-
-
-class _Round:
-    """The parcels settled in one moment; finishes them when every record about them is confirmed."""
-
-    __slots__ = ("_books", "_failed", "_open", "parcels")
-
-    def __init__(self, books: "Settlements") -> None:
-        self._books = books
-        self._open = 1
-        self._failed = False
-        self.parcels: list[Parcel | StoredObject | Unreadable] = []
-
-    def hold(self) -> None:
-        self._open += 1
-
-    def release(self, error: BaseException | None) -> None:
-        self._open -= 1
-        self._failed = self._failed or error is not None
-        if self._open:
-            return
-        if not self._failed:
-            for parcel in self.parcels:
-                parcel.finish()
-        self._books.closed()
 
 
 class Unreadable:
@@ -65,8 +43,9 @@ class Settlements:
         self._guard = guard
         self._passed = 0
         self._tallies: dict[tuple[str, int, str], Tally] = {}
-        self._round: _Round | None = None
-        self._rounds = 0
+        self._acks: PendingAcks | None = None
+        self._parcels: list[Parcel | StoredObject | Unreadable] = []
+        self._unconfirmed = 0
         self._timer: asyncio.TimerHandle | None = None
         self._idle = asyncio.Event()
         self._idle.set()
@@ -75,7 +54,7 @@ class Settlements:
         """Record a delivery's final outcome; `reason` is required unless it was delivered."""
         self._passed += 1
         parcel.settled = True
-        (self._round or self._current()).parcels.append(parcel)
+        self._add(parcel)
         delivery = parcel.delivery
         topic, partition, offset = delivery.origin
         tally = self._tally_of(topic, partition, delivery.rules)
@@ -86,7 +65,7 @@ class Settlements:
 
     def settle_rows(self, written: StoredObject) -> None:
         """An object is written: its rows are delivered."""
-        self._current().parcels.append(written)
+        self._add(written)
         for (topic, partition, rules, rule), offsets in written.rows.items():
             self._tally_of(topic, partition, rules).extend(self._integration, rule, Outcome.DELIVERED, offsets)
 
@@ -112,12 +91,11 @@ class Settlements:
         record = unreadable.record
         topic, partition = unreadable.run.tp
         headers = rejected_headers(reason, detail, "", Origin(topic, partition, record.offset))
-        round_ = self._current()
-        round_.parcels.append(unreadable)
+        self._add(unreadable)
         self._producer.safe_append(
             self._topics.rejected,
             partition % self._topics.partitions,
-            round_,
+            self._current(),
             key=record.key,
             forms=[lambda: (record.value or b"", headers), lambda: (b"", headers)],
         )
@@ -139,7 +117,7 @@ class Settlements:
         )
         parcel.settled = True
         self._passed += 1
-        self._current().parcels.append(parcel)
+        self._add(parcel)
 
     def _hold(self, run: Run | StoredObject, origin: Origin, error: Exception, write: Callable[[], None]) -> None:
         if isinstance(run, Run):
@@ -173,27 +151,37 @@ class Settlements:
         self._write()
         await self._idle.wait()
 
-    def closed(self) -> None:
-        """A round is over; called by the round."""
-        self._rounds -= 1
-        if not self._rounds:
-            self._idle.set()
+    def _add(self, parcel: Parcel | StoredObject | Unreadable) -> None:
+        """Finish this when all records that are written in this moment are confirmed."""
+        if self._acks is None:
+            self._current()
+        self._parcels.append(parcel)
 
-    def _current(self) -> _Round:
-        if self._round is None:
-            self._round = _Round(self)
-            self._rounds += 1
+    def _current(self) -> PendingAcks:
+        if self._acks is None:
+            self._parcels = []
+            self._acks = PendingAcks(partial(self._finish, self._parcels))
+            self._unconfirmed += 1
             self._idle.clear()
             self._timer = asyncio.get_running_loop().call_later(self._moment, self._write)
-        return self._round
+        return self._acks
+
+    def _finish(self, parcels: Sequence[Parcel | StoredObject | Unreadable], error: BaseException | None) -> None:
+        """Finish what was settled in one moment, unless Kafka refused a record about it."""
+        if error is None:
+            for parcel in parcels:
+                parcel.finish()
+        self._unconfirmed -= 1
+        if not self._unconfirmed:
+            self._idle.set()
 
     def _write(self) -> None:
         if self._timer:
             self._timer.cancel()
             self._timer = None
         self.count_passed()
-        round_, self._round = self._round, None
-        if round_ is None:
+        acks, self._acks = self._acks, None
+        if acks is None:
             return
         tallies, self._tallies = self._tallies, {}
         for (topic, partition, _), tally in tallies.items():
@@ -202,8 +190,8 @@ class Settlements:
                 self._producer.append(
                     self._topics.outcomes,
                     partition % self._topics.partitions,
-                    round_,
+                    acks,
                     key=f"{topic}:{partition}".encode(),
                     value=outcomes.encode(),
                 )
-        round_.release(None)
+        acks.seal()

@@ -8,7 +8,7 @@ from typing import Any
 from forwarders.contract import AuthFailed, Forwarder, HttpForwarder, Response, Retry
 from forwarders.oauth import Token, parse_token_response, uses_refresh_token
 from streams.delivery.client import Client, UnreachableError, UnsendableError
-from streams.guard import describe
+from streams.internal_error import describe
 
 CODE = re.compile("[A-Za-z_]{1,64}")
 

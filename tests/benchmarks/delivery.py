@@ -15,8 +15,9 @@ from pathlib import Path
 import orjson
 
 from forwarders.webhook import Webhook, WebhookSettings
+from streams.acks import PendingAcks
 from streams.broker import Broker, create_topics
-from streams.produce import Producer, Receipt
+from streams.produce import Producer
 from streams.settings import DeliverySettings
 from streams.topics import DeliveryRecord, Origin, Topics
 from tests import real_kafka
@@ -37,7 +38,7 @@ async def fill(broker: Broker, integration: str, count: int) -> int:
     assert rules, mistakes
     producer = Producer(broker, client_id="fill")
     await producer.start()
-    receipt = Receipt()
+    acks = PendingAcks()
     value = b""
     for number, event in enumerate(map(orjson.loads, purchases(0, count))):
         ((rule, payload),) = rules.apply(event)
@@ -46,10 +47,10 @@ async def fill(broker: Broker, integration: str, count: int) -> int:
             Origin(TOPICS.events, number % 3, number // 3), payload,
         ).encode()  # fmt: skip
         key = event["userId"].encode()
-        producer.append(TOPICS.forward(integration), number % 3, receipt, key=key, value=value)
+        producer.append(TOPICS.forward(integration), number % 3, acks, key=key, value=value)
         if not number % 1000:
             await producer.wait_for_room()
-    await receipt.confirmed(300)
+    await acks.confirmed(300)
     await producer.stop()
     return len(value)
 

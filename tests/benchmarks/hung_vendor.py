@@ -12,8 +12,9 @@ from pathlib import Path
 import orjson
 
 from forwarders.webhook import Webhook, WebhookSettings
+from streams.acks import PendingAcks
 from streams.broker import Broker, create_topics
-from streams.produce import Producer, Receipt
+from streams.produce import Producer
 from streams.settings import DeliverySettings
 from streams.topics import Topics
 from tests import real_kafka
@@ -34,13 +35,13 @@ async def fill(broker: Broker, count: int) -> None:
     """Forward so many orders."""
     producer = Producer(broker, client_id="fill")
     await producer.start()
-    receipt, topic = Receipt(), TOPICS.forward("hung")
+    acks, topic = PendingAcks(), TOPICS.forward("hung")
     for number in range(count):
         value = VALUE % (number, number % 3, number // 3, number % 10_000, number, number % 500)
-        producer.append(topic, number % 3, receipt, key=b"user-%d" % (number % 10_000), value=value)
+        producer.append(topic, number % 3, acks, key=b"user-%d" % (number % 10_000), value=value)
         if not number % 1000:
             await producer.wait_for_room()
-    await receipt.confirmed(600)
+    await acks.confirmed(600)
     await producer.stop()
 
 

@@ -14,8 +14,9 @@ from pathlib import Path
 import orjson
 
 from streams import events
+from streams.acks import PendingAcks
 from streams.broker import Broker, create_topics
-from streams.produce import Producer, Receipt
+from streams.produce import Producer
 from streams.ruleset import Holder, Route, RuleSet
 from streams.settings import RouterSettings
 from streams.sources import Source, Sources
@@ -43,13 +44,13 @@ def rule_set() -> RuleSet:
 async def fill(broker: Broker, count: int) -> None:
     producer = Producer(broker, client_id="fill")
     await producer.start()
-    receipt = Receipt()
+    acks = PendingAcks()
     for number, value in enumerate(purchases(0, count)):
         key = b"user-%d" % (number % 10_000)
-        producer.append(TOPICS.events, number % 3, receipt, key=key, value=value, headers=event_headers("web"))
+        producer.append(TOPICS.events, number % 3, acks, key=key, value=value, headers=event_headers("web"))
         if not number % 1000:
             await producer.wait_for_room()
-    await receipt.confirmed(300)
+    await acks.confirmed(300)
     await producer.stop()
 
 

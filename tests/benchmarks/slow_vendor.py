@@ -16,8 +16,9 @@ from statistics import median, quantiles
 import orjson
 
 from forwarders.webhook import Webhook, WebhookSettings
+from streams.acks import PendingAcks
 from streams.broker import Broker, create_topics
-from streams.produce import Producer, Receipt
+from streams.produce import Producer
 from streams.settings import DeliverySettings
 from streams.topics import DeliveryRecord, Origin, Topics
 from tests import real_kafka
@@ -40,7 +41,7 @@ def send(producer: Producer, integration: str, number: int) -> None:
         Origin(TOPICS.events, number % 3, number // 3), {"sent": time.monotonic(), "text": "x" * 500},
     ).encode()  # fmt: skip
     key = b"user-%d" % (number % 1000)
-    producer.append(TOPICS.forward(integration), number % 3, Receipt(), key=key, value=value)
+    producer.append(TOPICS.forward(integration), number % 3, PendingAcks(), key=key, value=value)
 
 
 async def deliver(bootstrap: str, port: str, *integrations: str) -> None:

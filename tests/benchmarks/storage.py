@@ -18,8 +18,9 @@ from typing import Any
 import forwarders
 from forwarders.contract import Delivered, Delivery, OffsetRange
 from forwarders.object_storage import ObjectStorage, ObjectStorageSettings
+from streams.acks import PendingAcks
 from streams.broker import Broker, create_topics
-from streams.produce import Producer, Receipt
+from streams.produce import Producer
 from streams.settings import DeliverySettings
 from streams.topics import DeliveryRecord, Origin, Topics
 from tests import real_kafka
@@ -39,7 +40,7 @@ async def fill(broker: Broker, integration: str, count: int) -> int:
     """Forward so many orders, in whole objects and one record more in each partition; returns the size of a record."""
     producer = Producer(broker, client_id="fill")
     await producer.start()
-    receipt = Receipt()
+    acks = PendingAcks()
     value = b""
     for number, (event, payload) in enumerate(orders(count + TOPICS.partitions)):
         value = DeliveryRecord(
@@ -47,10 +48,10 @@ async def fill(broker: Broker, integration: str, count: int) -> int:
             Origin(TOPICS.events, number % 3, number // 3), payload,
         ).encode()  # fmt: skip
         key = event["userId"].encode()
-        producer.append(TOPICS.forward(integration), number % 3, receipt, key=key, value=value)
+        producer.append(TOPICS.forward(integration), number % 3, acks, key=key, value=value)
         if not number % 1000:
             await producer.wait_for_room()
-    await receipt.confirmed(300)
+    await acks.confirmed(300)
     await producer.stop()
     return len(value)
 

@@ -20,7 +20,8 @@ import aiohttp
 import orjson
 from aiohttp import web
 
-from streams.produce import Producer, Receipt
+from streams.acks import PendingAcks
+from streams.produce import Producer
 from streams.topics import event_headers
 from tests import real_kafka
 from tests.benchmarks import measure
@@ -131,14 +132,14 @@ async def memory(count: int) -> None:
 async def fill(stage: Stage, count: int) -> None:
     producer = Producer(stage.broker, client_id="fill")
     await producer.start()
-    receipt = Receipt()
+    acks = PendingAcks()
     for n in stage.take(count):
         event = orjson.dumps({**stage.event(n), "context": {"padding": "x" * 900}})
-        producer.append(stage.topics.events, n % 4, receipt, key=b"u", value=event, headers=event_headers("web"))
+        producer.append(stage.topics.events, n % 4, acks, key=b"u", value=event, headers=event_headers("web"))
         if not n % 500:
             await producer.wait_for_room()
             await asyncio.sleep(0)
-    await receipt.confirmed(300)
+    await acks.confirmed(300)
     await producer.stop()
 
 

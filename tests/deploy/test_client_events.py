@@ -24,7 +24,7 @@ from deploy.config.mistakes import find_secrets
 from deploy.rehearsal.explanation import explain
 from deploy.simulator.playing import Playing
 from deploy.simulator.server import Simulator
-from streams.guard import INTERNAL
+from streams.internal_error import INTERNAL
 from streams.topics import FORWARDED, DeadLetter, DeliveryRecord, Origin, Outcomes, Rejected
 from tests import fuzzing
 from tests.client_events import Request, Writer, Written
@@ -43,7 +43,7 @@ EXPLAINED = 2
 _NUMBERS = re.compile(r"\.\d+| \(\d+ in all\)")
 """What tells dead letters of one kind apart."""
 
-FORETOLD = ("mapping", "not_json", "payload")
+FORETOLD = ("mapping", "not_json", "payload", "too_large")
 """Reasons of dead letters that `explain` knows before anything is sent."""
 
 
@@ -263,7 +263,7 @@ def _check(fate: Fate, integrations: Sequence[str], summary: Mapping[str, Counte
 
 
 def _check_explanation(configuration: Configuration, fate: Fate, name: str) -> None:
-    explanation = explain(configuration, fate.event, integrations=[name], source="web", now=NOW)
+    explanation = explain(configuration, fate.record.value or b"", integrations=[name], source="web", now=NOW)
     assert explanation.rejected == bool(fate.rejected), str(fate)
     if fate.repeats:
         return

@@ -9,9 +9,11 @@ import pytest
 
 from deploy.cli import main
 from deploy.commands.choosing import TIME
-from deploy.rehearsal.preview import Prepared
+from deploy.rehearsal.preview import decide_now, decode_event
 from forwarders.contract import Delivery
 from forwarders.customerio import ulid
+from streams.ruleset import RuleSet
+from streams.sources import Sources
 
 UTC_MIDNIGHT = 1795824000.0  # 2026-11-28
 
@@ -66,8 +68,9 @@ def test_every_command_reads_times_alike(words: str):
 
 def test_a_rehearsals_time_without_a_zone_is_utc():
     """An event without a time gets `now`, as that of its record."""
-    prepared = Prepared.of({"type": "page", "userId": "u"}, datetime(2026, 11, 28))  # noqa: DTZ001  # the case
-    assert prepared.time == "2026-11-28T00:00:00.000Z"
+    incoming = decode_event(b'{"type": "page", "userId": "u"}', Sources())
+    decision = decide_now(incoming, RuleSet("", Sources()), datetime(2026, 11, 28))  # noqa: DTZ001  # the case
+    assert decision.event["timestamp"] == "2026-11-28T00:00:00.000Z"
 
 
 def test_a_time_of_an_earlier_version_is_utc_in_a_key():
@@ -78,6 +81,6 @@ def test_a_time_of_an_earlier_version_is_utc_in_a_key():
 
 def test_a_rehearsal_notes_what_is_left_out():
     """So that `turnout explain` says what the router would note."""
-    prepared = Prepared.of({"type": "page", "userId": "u", "sentAt": "x"})
-    assert list(prepared.notes) == [("unreadable", "sentAt")]
-    assert prepared.event["messageId"] == prepared.message_id
+    incoming = decode_event(b'{"type": "page", "userId": "u", "sentAt": "x"}', Sources())
+    assert list(incoming.notes) == [("unreadable", "sentAt")]
+    assert incoming.event["messageId"].startswith("turnout-")

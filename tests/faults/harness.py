@@ -14,8 +14,9 @@ from typing import Any
 import aiohttp
 import orjson
 
+from streams.acks import PendingAcks
 from streams.broker import Broker
-from streams.produce import Producer, Receipt
+from streams.produce import Producer
 from streams.topics import Headers, Topics, event_headers
 from tests.faults import oracle
 from tests.ports import free_port
@@ -185,10 +186,10 @@ class Stage:
         """Write a record to the events topic, as another producer would."""
         producer = Producer(self.broker, client_id="faults")
         await producer.start()
-        receipt = Receipt()
+        acks = PendingAcks()
         headers = event_headers("web") if headers is None else headers
-        producer.append(self.topics.events, 1, receipt, key=key, value=value, headers=headers)
-        await receipt.confirmed(10)
+        producer.append(self.topics.events, 1, acks, key=key, value=value, headers=headers)
+        await acks.confirmed(10)
         await producer.stop()
 
     @asynccontextmanager

@@ -23,9 +23,10 @@ from forwarders.contract import (
     Settings,
     result_for_status,
 )
+from streams.acks import PendingAcks
 from streams.broker import Broker
 from streams.delivery import make_delivery
-from streams.produce import Producer, Receipt
+from streams.produce import Producer
 from streams.settings import DeliverySettings
 from streams.topics import DeadLetter, DeliveryRecord, Headers, Origin, Outcomes, Topics
 from tests.receiver import Got
@@ -82,7 +83,7 @@ class Bench:
         topic = self.topics.forward("one") if retried is None else self.topics.retry("one")
         producer = Producer(self.broker, client_id="send")
         await producer.start()
-        receipt = Receipt()
+        acks = PendingAcks()
         for number, payload in enumerate(payloads):
             n = payload.get("n", number)
             delivery = DeliveryRecord(
@@ -90,8 +91,8 @@ class Bench:
                 Origin(self.topics.events, partition, n), payload,
             )  # fmt: skip
             key = str(payload.get("user", "u")).encode()
-            producer.append(topic, partition, receipt, key=key, value=delivery.encode(), headers=retried or [])
-        await receipt.confirmed(120)
+            producer.append(topic, partition, acks, key=key, value=delivery.encode(), headers=retried or [])
+        await acks.confirmed(120)
         await producer.stop()
 
     @asynccontextmanager

@@ -8,6 +8,7 @@ from typing import Any
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from streams.broker import Broker
+from streams.reading import read_to_end
 
 
 async def read(broker: Broker, topic: str, partitions: int = 3) -> list[Any]:
@@ -18,12 +19,7 @@ async def read(broker: Broker, topic: str, partitions: int = 3) -> list[Any]:
         parts = [TopicPartition(topic, number) for number in range(partitions)]
         consumer.assign(parts)
         await consumer.seek_to_beginning()
-        ends = await consumer.end_offsets(parts)
-        records: list[Any] = []
-        while any([await consumer.position(part) < ends[part] for part in parts]):
-            for some in (await consumer.getmany(timeout_ms=200)).values():
-                records.extend(some)
-        return records
+        return [record for part in parts async for records in read_to_end(consumer, part) for record in records]
     finally:
         await consumer.stop()
 

@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 from pydantic import SecretStr, ValidationError
 
+from streams.acks import PendingAcks
 from streams.broker import Broker, BrokerError, Mismatch, check_reachable, create_topics, find_mismatches
-from streams.produce import Producer, Receipt
+from streams.produce import Producer
 from streams.progress import Run
 from streams.topics import Topic, Topics
 from streams.worker import Worker, make_station
@@ -76,9 +77,9 @@ async def test_every_client_speaks_tls_and_logs_in(secure: Broker):
         make_station("agent", topics.events, work, secure, fail=worker.fail, group="secure", commit_interval=1, grace=5)
     ]
     await producer.start()
-    receipt = Receipt()
-    producer.append(topics.events, 0, receipt, key=None, value=b"x")
-    await receipt.confirmed(120)
+    acks = PendingAcks()
+    producer.append(topics.events, 0, acks, key=None, value=b"x")
+    await acks.confirmed(120)
     await producer.stop()
     assert [record.value for record in await read(secure, topics.events)] == [b"x"]
     assert await worker.run() == 0

@@ -3,9 +3,10 @@
 import orjson
 import pytest
 
+from streams.acks import PendingAcks
 from streams.broker import Broker
 from streams.dedupe import Windows
-from streams.produce import Producer, Receipt
+from streams.produce import Producer
 from streams.topics import Topics, event_headers
 
 pytestmark = [pytest.mark.anyio, pytest.mark.kafka]
@@ -15,11 +16,11 @@ async def send(broker: Broker, topics: Topics, message_ids: list[str]) -> None:
     """One event per messageId, into partition 0."""
     producer = Producer(broker, client_id="send")
     await producer.start()
-    receipt = Receipt()
+    acks = PendingAcks()
     for message_id in message_ids:
         value = orjson.dumps({"type": "page", "userId": "u", "messageId": message_id})
-        producer.append(topics.events, 0, receipt, key=b"u", value=value, headers=event_headers("web"))
-    await receipt.confirmed(60)
+        producer.append(topics.events, 0, acks, key=b"u", value=value, headers=event_headers("web"))
+    await acks.confirmed(60)
     await producer.stop()
 
 

@@ -27,9 +27,11 @@ from forwarders.contract import (
     Throttled,
     split_or_fail,
 )
+from streams.acks import PendingAcks
 from streams.delivery.breaker import Breaker
 from streams.metrics import DELIVERY_PAUSED
-from streams.produce import HEADROOM, Producer, Receipt
+from streams.produce import Producer
+from streams.record_size import HEADROOM
 from streams.times import rfc3339
 from streams.topics import RECORD_BYTES, DeliveryRecord, Origin, Rejected, Retried
 from tests.receiver import Got, Receiver, receiving
@@ -445,9 +447,9 @@ async def test_a_record_that_is_no_delivery_is_rejected_as_it_came(bench: Bench,
     """Nothing is lost, and the next one flows."""
     producer = Producer(bench.broker, client_id="send")
     await producer.start()
-    receipt = Receipt()
-    producer.append(bench.topics.forward("one"), 0, receipt, key=b"u", value=value)
-    await receipt.confirmed(60)
+    acks = PendingAcks()
+    producer.append(bench.topics.forward("one"), 0, acks, key=b"u", value=value)
+    await acks.confirmed(60)
     await producer.stop()
     await bench.forward({"n": 1})
     async with receiving() as vendor, bench.running(make(Vendor, vendor)):

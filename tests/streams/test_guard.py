@@ -6,7 +6,8 @@ import pytest
 import structlog
 from prometheus_client import REGISTRY
 
-from streams.guard import WINDOW, BrokenWorkerError, Guard, describe
+from streams.guard import WINDOW, BrokenWorkerError, Guard
+from streams.internal_error import describe
 
 pytestmark = pytest.mark.anyio
 

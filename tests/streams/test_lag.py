@@ -17,7 +17,7 @@ async def test_lag_is_what_kafka_has_beyond_what_is_finished(bench: Bench):
     """It counts what waits for the vendor and, after a new start, nothing that was finished before."""
     topic = bench.topics.forward("one")
     worker = Worker(Producer(bench.broker, client_id="worker"))
-    keeper = asyncio.create_task(keep_lag(worker, period=0.02))
+    keeper = asyncio.create_task(keep_lag(worker.producer.broker, lambda: worker.stations, period=0.02))
 
     async def lag_becomes(count: int) -> None:
         async with asyncio.timeout(120):

@@ -67,13 +67,15 @@ def test_scattered_offsets_fill_several_records_that_kafka_takes():
 
 
 def test_a_reason_stands_beside_the_outcome():
-    """An outcome with a reason is in the intervals and by name; one without is in the intervals alone."""
+    """An outcome with a reason is in the intervals and by name; one without, in the intervals with its detail."""
     tally = Tally(Stage.ROUTER, "events", 0, "v1")
     tally.record("one", "r", Outcome.FILTERED, 1, "bot", "crawler")
-    tally.record("one", "r", Outcome.FILTERED, 2, "", "unused")
+    tally.record("one", "r", Outcome.FILTERED, 2, "", "")
+    tally.record("one", "", Outcome.CONSENT, 5, "", "ads")
     tally.extend("one", "r", Outcome.FILTERED, [4, 3])
     (record,) = written(tally)
-    assert list(unfold([record])) == [("one", "r", "filtered", "", offset) for offset in (1, 2, 3, 4)]
+    filtered = [("one", "r", "filtered", "", offset) for offset in (1, 2, 3, 4)]
+    assert list(unfold([record])) == [*filtered, ("one", "", "consent", "ads", 5)]
     assert [tuple(named) for named in record.named] == [("one", "r", "filtered", 1, "bot", "crawler")]
 
 

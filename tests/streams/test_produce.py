@@ -1,7 +1,9 @@
 import pytest
 
+from streams.acks import PendingAcks
 from streams.broker import Broker, BrokerError
-from streams.produce import Producer, Receipt, RecordTooLargeError
+from streams.produce import Producer
+from streams.record_size import RecordTooLargeError
 from streams.topics import Topics
 from tests.ports import free_port
 from tests.real_kafka import Kafka
@@ -14,11 +16,11 @@ async def test_records_arrive_in_order_and_share_batches(broker: Broker, topics:
     """Records of many callers fill the same batches, and each partition keeps the order of appending."""
     producer = Producer(broker, client_id="test")
     await producer.start()
-    receipts = [Receipt() for _ in range(100)]
+    pending = [PendingAcks() for _ in range(100)]
     for number in range(2000):
-        producer.append(topics.events, number % 3, receipts[number % 100], key=b"k", value=b"%d" % number)
-    for receipt in receipts:
-        await receipt.confirmed(120)
+        producer.append(topics.events, number % 3, pending[number % 100], key=b"k", value=b"%d" % number)
+    for acks in pending:
+        await acks.confirmed(120)
     await producer.stop()
     records = await read(broker, topics.events)
     for partition in range(3):
@@ -30,12 +32,12 @@ async def test_a_record_over_the_limit_is_refused_before_it_is_appended(broker: 
     """The neighbours of a record that is too large are confirmed, and it is not among them."""
     producer = Producer(broker, client_id="test", record_bytes=10_000)
     await producer.start()
-    receipt = Receipt()
-    producer.append(topics.events, 0, receipt, key=None, value=b"before")
+    acks = PendingAcks()
+    producer.append(topics.events, 0, acks, key=None, value=b"before")
     with pytest.raises(RecordTooLargeError):
-        producer.append(topics.events, 0, receipt, key=None, value=b"x" * 10_000)
-    producer.append(topics.events, 0, receipt, key=None, value=b"after")
-    await receipt.confirmed(120)
+        producer.append(topics.events, 0, acks, key=None, value=b"x" * 10_000)
+    producer.append(topics.events, 0, acks, key=None, value=b"after")
+    await acks.confirmed(120)
     await producer.stop()
     assert [record.value for record in await read(broker, topics.events)] == [b"before", b"after"]
 
@@ -44,10 +46,10 @@ async def test_a_record_larger_than_a_batch_gets_one_of_its_own(broker: Broker, 
     """A record may be larger than what a batch is filled to."""
     producer = Producer(broker, client_id="test", batch_bytes=1000)
     await producer.start()
-    receipt = Receipt()
+    acks = PendingAcks()
     for value in (b"a", b"b" * 50_000, b"c"):
-        producer.append(topics.events, 0, receipt, key=None, value=value)
-    await receipt.confirmed(120)
+        producer.append(topics.events, 0, acks, key=None, value=value)
+    await acks.confirmed(120)
     await producer.stop()
     assert [len(record.value) for record in await read(broker, topics.events)] == [1, 50_000, 1]
 
@@ -57,10 +59,10 @@ async def test_an_unknown_partition_fails_its_records_and_says_so(broker: Broker
     failures: list[BaseException] = []
     producer = Producer(broker, client_id="test", on_failure=failures.append)
     await producer.start()
-    receipt = Receipt()
-    producer.append(topics.events, 99, receipt, key=None, value=b"x")
+    acks = PendingAcks()
+    producer.append(topics.events, 99, acks, key=None, value=b"x")
     with pytest.raises(BrokerError):
-        await receipt.confirmed(120)
+        await acks.confirmed(120)
     assert failures
     assert producer.unconfirmed == 0
     await producer.stop()
@@ -70,11 +72,11 @@ async def test_records_wait_for_a_broker_that_is_away(kafka: Kafka, broker: Brok
     """A broker that is killed and comes back takes what was appended meanwhile, each record once and in order."""
     producer = Producer(broker, client_id="test")
     await producer.start()
-    first = Receipt()
+    first = PendingAcks()
     producer.append(topics.events, 0, first, key=None, value=b"0")
     await first.confirmed(120)
     kafka.kill()
-    later = Receipt()
+    later = PendingAcks()
     for number in range(1, 500):
         producer.append(topics.events, 0, later, key=None, value=b"%d" % number)
     with pytest.raises(TimeoutError):

@@ -8,15 +8,16 @@ import orjson
 import pytest
 from prometheus_client import REGISTRY
 
+from streams.acks import PendingAcks
 from streams.broker import Broker
 from streams.consent import Category, Consent
 from streams.enrichment.step import EnrichmentStep
-from streams.gate import held_back
+from streams.gate import Sample
 from streams.plans import Plan, PlanStep
-from streams.produce import Producer, Receipt
+from streams.produce import Producer
 from streams.repair import Repair
-from streams.router import Confirmations, make_router
-from streams.ruleset import Holder, Route, RuleSet, Sample
+from streams.router import make_router
+from streams.ruleset import Holder, Route, RuleSet
 from streams.settings import RouterSettings
 from streams.sources import Source, Sources
 from streams.steps import Held
@@ -81,18 +82,18 @@ class Bench:
     async def send(self, *values: Any, headers: Headers | None = None, key: bytes | None = b"u") -> None:
         producer = Producer(self.broker, client_id="send")
         await producer.start()
-        receipt = Receipt()
+        acks = PendingAcks()
         for value in values:
             encoded = value if value is None or isinstance(value, bytes) else orjson.dumps(value)
             producer.append(
                 self.topics.events,
                 0,
-                receipt,
+                acks,
                 key=key,
                 value=encoded,
                 headers=event_headers("web") if headers is None else headers,
             )
-        await receipt.confirmed(120)
+        await acks.confirmed(120)
         await producer.stop()
         self.sent += len(values)
 
@@ -298,8 +299,9 @@ async def test_every_rule_that_matches_delivers_where_the_file_says_all(broker: 
 )
 def test_what_holds_an_event_back_is_its_outcome(options: dict[str, Any], fields: dict[str, Any], outcome: str | None):
     """Opt-out, sampling and consent each leave their own outcome; None lets the event through."""
-    held = held_back(Route("one", "t.forward.one", lambda _: [], **options), event(0, **fields), None)
-    assert (held and held.outcome) == outcome
+    route = Route("one", "t.forward.one", lambda _: [], **options)
+    held = [check(event(0, **fields), None) for check in route.checks]
+    assert next((each.outcome for each in held if each), None) == outcome
 
 
 async def test_what_lacks_consent_says_which(broker: Broker, topics: Topics):
@@ -586,38 +588,3 @@ async def test_events_that_a_step_rejected_do_not_count_as_seen(bench: Bench):
         await bench.send(event(0))
     await bench.route(event(1), event(0))
     assert [delivery.id for delivery in await bench.deliveries("two")] == ["m0", "m1"]
-
-
-class Finishing:
-    """A run that notes whether it was finished."""
-
-    finished = False
-
-    def finish(self) -> None:
-        self.finished = True
-
-
-@pytest.mark.parametrize("errors", [[RuntimeError(), None], [None, RuntimeError()], [RuntimeError(), RuntimeError()]])
-def test_a_refused_confirmation_is_never_forgotten(errors: list[Exception | None]):
-    """A run of which Kafka refused a batch is not finished, whatever is confirmed before or after."""
-    run = Finishing()
-    confirmations = Confirmations(run)  # type: ignore[arg-type]
-    for _ in errors:
-        confirmations.hold()
-    confirmations.release(None)
-    for error in errors:
-        confirmations.release(error)
-    assert not run.finished
-
-
-def test_a_run_is_finished_with_its_last_confirmation():
-    """And not before."""
-    run = Finishing()
-    confirmations = Confirmations(run)  # type: ignore[arg-type]
-    confirmations.hold()
-    confirmations.hold()
-    confirmations.release(None)
-    confirmations.release(None)
-    assert not run.finished
-    confirmations.release(None)
-    assert run.finished

@@ -7,8 +7,9 @@ from uuid import uuid4
 import orjson
 import pytest
 
+from streams.acks import PendingAcks
 from streams.broker import Broker, create_topics
-from streams.produce import Producer, Receipt
+from streams.produce import Producer
 from streams.router import make_router
 from streams.ruleset import Holder, RuleSet
 from streams.settings import RouterSettings
@@ -44,11 +45,11 @@ async def produce(bench: Bench, topic: str, partition: int, *values: object, sou
     """Send records as another system does: with nothing of ours, or with a header that claims a source."""
     producer = Producer(bench.broker, client_id="theirs")
     await producer.start()
-    receipt = Receipt()
+    acks = PendingAcks()
     headers = event_headers(source) if source else []
     for value in values:
-        producer.append(topic, partition, receipt, key=b"u", value=orjson.dumps(value), headers=headers)
-    await receipt.confirmed(120)
+        producer.append(topic, partition, acks, key=b"u", value=orjson.dumps(value), headers=headers)
+    await acks.confirmed(120)
     await producer.stop()
     bench.sent += len(values)
 

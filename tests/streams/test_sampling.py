@@ -4,8 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streams.gate import in_sample
-from streams.ruleset import Sample
+from streams.gate import Sample, in_sample
 
 
 def sampled(rate: float, count: int = 4000, by: str = "userId") -> set[int]:

@@ -8,7 +8,8 @@ import pytest
 
 from streams.delivery.parcels import Parcel
 from streams.delivery.settlement import Settlements, Unreadable
-from streams.guard import INTERNAL, Guard
+from streams.guard import Guard
+from streams.internal_error import INTERNAL
 from streams.progress import Progress, Run
 from streams.topics import DeadLetter, DeliveryRecord, Origin, Outcome, Retried, Topics
 from tests.streams.local import LocalProducer, LocalRecord

@@ -6,8 +6,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import SecretStr
 
+from streams.acks import PendingAcks
 from streams.broker import Broker
-from streams.produce import Producer, Receipt
+from streams.produce import Producer
 from streams.suppressed import Follower
 from streams.suppression import IDS, SuppressedUsers, Suppression, read_ids
 from streams.topics import SUPPRESSED_END, Outcome, Topics
@@ -106,10 +107,10 @@ async def test_a_follower_knows_all_that_was_listed_before_it_is_asked(broker: B
     follower = Follower(broker, topics.suppressed, users, "test", lambda: now)
 
     async def write(value: bytes | None, *names: str) -> None:
-        receipt = Receipt()
+        acks = PendingAcks()
         for name in names:
-            producer.append(topics.suppressed, 0, receipt, key=users.digest(name), value=value)
-        await receipt.confirmed(120)
+            producer.append(topics.suppressed, 0, acks, key=users.digest(name), value=value)
+        await acks.confirmed(120)
 
     await producer.start()
     try:

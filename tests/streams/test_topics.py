@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from streams.ledger import Tally
-from streams.produce import HEADROOM
+from streams.record_size import HEADROOM
 from streams.topics import (
     RECORD_BYTES,
     DeadLetter,

@@ -9,9 +9,10 @@ from faust.transport.consumer import Consumer as FaustConsumer
 from faust.transport.drivers.aiokafka import AIOKafkaConsumerThread
 from faust.transport.drivers.aiokafka import Consumer as DriverConsumer
 
+from streams.acks import PendingAcks
 from streams.broker import Broker
 from streams.connections import Connection
-from streams.produce import Producer, Receipt
+from streams.produce import Producer
 from streams.progress import Run
 from streams.topics import Topics
 from streams.worker import Station, make_station
@@ -23,10 +24,10 @@ pytestmark = [pytest.mark.anyio, pytest.mark.kafka]
 async def fill(broker: Broker, topics: Topics, count: int, size: int = 10) -> None:
     producer = Producer(broker, client_id="fill")
     await producer.start()
-    receipt = Receipt()
+    acks = PendingAcks()
     for number in range(count):
-        producer.append(topics.events, number % 3, receipt, key=None, value=b"%d" % number + b" " * size)
-    await receipt.confirmed(30)
+        producer.append(topics.events, number % 3, acks, key=None, value=b"%d" % number + b" " * size)
+    await acks.confirmed(30)
     await producer.stop()
 
 

@@ -7,8 +7,9 @@ from collections.abc import Awaitable, Callable
 import pytest
 from prometheus_client import REGISTRY
 
+from streams.acks import PendingAcks
 from streams.broker import Broker
-from streams.produce import Producer, Receipt
+from streams.produce import Producer
 from streams.progress import Run
 from streams.topics import NewerFormatError, Topics
 from streams.worker import StartError, Station, Worker, make_station
@@ -37,9 +38,9 @@ class Bench:
         self.topic = topics.events
 
     async def send(self) -> None:
-        receipt = Receipt()
-        self.producer.append(self.topic, 0, receipt, key=None, value=b"x")
-        await receipt.confirmed(120)
+        acks = PendingAcks()
+        self.producer.append(self.topic, 0, acks, key=None, value=b"x")
+        await acks.confirmed(120)
 
     async def run(self, then: Callable[[], None] = lambda: None) -> int:
         tasks: list[asyncio.Task[None]] = []
@@ -174,9 +175,9 @@ class Two:
         return station
 
     async def send(self, integration: str) -> None:
-        receipt = Receipt()
-        self.producer.append(self.topics.forward(integration), 0, receipt, key=None, value=b"x")
-        await receipt.confirmed(60)
+        acks = PendingAcks()
+        self.producer.append(self.topics.forward(integration), 0, acks, key=None, value=b"x")
+        await acks.confirmed(60)
 
     async def run(self, check: Callable[[], Awaitable[None]]) -> int:
         """Run the worker until the check is through."""

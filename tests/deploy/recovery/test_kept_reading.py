@@ -6,8 +6,9 @@ from typing import Any
 import pytest
 
 from deploy.recovery.kept import Again, Choice, Events, Keep, Kept, drop, portions
+from streams.acks import PendingAcks
 from streams.broker import Broker
-from streams.produce import Producer, Receipt
+from streams.produce import Producer
 from streams.topics import DeadLetter, DeliveryRecord, Headers, Origin, Rejected, Topics, rejected_headers
 
 WRITTEN = "2026-01-02T03:04:05Z"
@@ -19,11 +20,11 @@ def fill(broker: Broker, topic: str, counts: dict[int, int], headers: Headers) -
     async def run() -> None:
         producer = Producer(broker, client_id="fill")
         await producer.start()
-        receipt = Receipt()
+        acks = PendingAcks()
         for partition, count in counts.items():
             for offset in range(count):
-                producer.append(topic, partition, receipt, key=b"u", value=b"%d" % offset, headers=headers)
-        await receipt.confirmed(60)
+                producer.append(topic, partition, acks, key=b"u", value=b"%d" % offset, headers=headers)
+        await acks.confirmed(60)
         await producer.stop()
 
     asyncio.run(run())

@@ -260,19 +260,25 @@ def test_with_a_source_none_is_looked_for(example):
         (["webhok", "--event", "-"], "no integration is called 'webhok' (did you mean 'webhook'?)"),
         (["--source", "wep", "--event", "-"], "no source is called 'wep' (did you mean 'web'?)"),
         (["--event", "none.json"], "cannot read none.json: No such file or directory"),
-        (["--event", "turnout.yaml"], "turnout.yaml is not JSON"),
-        (["--event", "deep.json"], "deep.json is not JSON"),
-        (["--event", "latin.json"], "latin.json is not JSON"),
+        (["--event", "-", "--header", "x"], "--header 'x': write NAME=VALUE"),
         ([], "name an integration, or give an --event"),
     ],
 )
 def test_wrong_use(example, arguments, message):
     """What cannot be explained is wrong use: one line, exit code 2."""
-    Path("deep.json").write_text("[" * 100_000)
-    Path("latin.json").write_bytes(b'"\xe9"')
     code, output = run(*arguments)
     assert code == 2
     assert message in output
+
+
+@pytest.mark.parametrize("text", [b"", b"event: x", b"[" * 100_000, b'"\xe9"'])
+def test_what_is_not_json_is_rejected(example, text):
+    """As the router rejects it, with the same reason."""
+    Path("odd.json").write_bytes(text)
+    code, output = run("--event", "odd.json")
+    assert code == 1
+    assert "✗ validation: not JSON" in output
+    assert json.loads(run("--event", "odd.json", "--json")[1])["rejected"]["reason"] == "json"
 
 
 def test_merged_file_names_the_origin_of_each_line(example):

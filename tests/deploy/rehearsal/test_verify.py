@@ -110,7 +110,7 @@ def test_refused_grant(folder, vendor):
     ("name", "event", "code", "says"),
     [
         ("webhook", ORDER, 1, "turnout: Webhook has no endpoint that only checks: see `turnout explain`"),
-        ("ga4", {"type": "trakc"}, 1, "turnout: this is no event: "),
+        ("ga4", {"type": "trakc"}, 1, "turnout: the event is rejected: "),
         ("google_ads", {**ORDER, "event": "Other"}, 1, "rule nobody: nothing is sent: the rule drops it"),
         ("g4", ORDER, 2, "no integration is called 'g4' (did you mean 'ga4'?)"),
     ],

@@ -8,10 +8,12 @@ from typing import Any, NamedTuple
 
 import orjson
 
+from streams.acks import PendingAcks
 from streams.broker import Broker, BrokerError
 from streams.collector.server import Collector
 from streams.collector.settings import CollectorSettings
-from streams.produce import Producer, RecordTooLargeError, Waiter
+from streams.produce import Producer
+from streams.record_size import RecordTooLargeError
 from streams.sources import Source, Sources
 from streams.topics import Headers, Topics
 
@@ -37,7 +39,7 @@ class Kept(Producer):
         super().__init__(Broker(), client_id="test")
         self.mode = mode
         self.records: list[Record] = []
-        self.waiting: list[Waiter] = []
+        self.waiting: list[PendingAcks] = []
 
     async def start(self):
         """Connect to nothing."""
@@ -48,22 +50,22 @@ class Kept(Producer):
     async def reachable(self, timeout):
         return timeout > 0 and self.mode == "confirm"
 
-    def append(self, topic, partition, waiter, *, key, value, headers=()):
+    def append(self, topic, partition, acks, *, key, value, headers=()):
         if len(value) > self.record_bytes:
             raise RecordTooLargeError
         self.records.append(Record(topic, partition, key, value, headers))
-        waiter.hold()
+        acks.hold()
         if self.mode == "hold":
-            self.waiting.append(waiter)
+            self.waiting.append(acks)
         else:
             asyncio.get_running_loop().call_soon(
-                waiter.release, None if self.mode == "confirm" else BrokerError("refused")
+                acks.release, None if self.mode == "confirm" else BrokerError("refused")
             )
 
     def confirm(self):
         """Confirm all that waits."""
-        for waiter in self.waiting:
-            waiter.release(None)
+        for acks in self.waiting:
+            acks.release(None)
         self.waiting.clear()
 
     def values(self, topic: str) -> list[bytes | None]:

@@ -1,0 +1,88 @@
+"""From a record of the events topic to an event of a known source: the part of routing before dedupe."""
+
+from collections.abc import Iterable, Sequence
+from typing import Any, NamedTuple
+
+from streams import events
+from streams.events import Event, EventError
+from streams.gate import find_source
+from streams.sources import Source, Sources
+from streams.topics import SOURCE_HEADER, Origin, RecordError, check_version, read_notes
+
+NEWER_FORMAT = "newer_format"
+"""The reason of rejected records in a format that this version cannot read."""
+
+RecordHeaders = Iterable[tuple[str, bytes | None]]
+
+
+class EventRecord(NamedTuple):
+    """A record of the events topic that does not come from a consumer; the fields have the names of a consumer's."""
+
+    value: bytes | None
+    headers: Sequence[tuple[str, bytes | None]] = ()
+    key: bytes | None = None
+    timestamp: int | None = None
+    topic: str = ""
+    partition: int = 0
+    offset: int = 0
+
+
+class IncomingEvent(NamedTuple):
+    """An event in normal form with a messageId, before the steps of its source.
+
+    `source` is None only if the caller allowed that. `timestamp` is the record's, in milliseconds since 1970; None or a
+    number out of range means that the record has none. `notes` are remarks of the collector and of the normal form.
+    """
+
+    event: Event
+    source: Source | None
+    key: bytes | None
+    timestamp: int | None
+    origin: Origin
+    notes: Sequence[tuple[str, str]]
+
+
+def source_of(headers: RecordHeaders) -> str | None:
+    """Return the source that a record's headers name; a header without a value names none."""
+    for name, value in headers:
+        if name == SOURCE_HEADER and value is not None:
+            return value.decode(errors="replace")
+    return None
+
+
+def named_source(record: Any, sources: Sources) -> str | None:
+    """Return the source that a record names: that of its topic, else the one in its headers."""
+    owner = sources.by_topic(record.topic)
+    return owner.name if owner else source_of(record.headers)
+
+
+def decode(record: Any, sources: Sources, named: str | None, *, needs_source: bool = True) -> IncomingEvent:
+    """Decode a record that has a value.
+
+    Args:
+        record: A consumer's record, or an EventRecord.
+        sources: The sources in force.
+        named: The source that the record names (`named_source`).
+        needs_source: Whether an event of an unknown source is rejected; else it goes on without a source.
+
+    Raises:
+        EventError: The event is rejected, for the reason `code`.
+
+    """
+    value, headers = record.value, record.headers
+    try:
+        check_version(headers)
+    except RecordError as error:
+        raise EventError(NEWER_FORMAT, "", str(error)) from None
+    origin = Origin(record.topic, record.partition, record.offset)
+    notes = read_notes(headers)
+    brackets = events.count_brackets(value)
+    event = events.parse(value, origin, lambda reason, detail: notes.append((reason, detail)), brackets)
+    source = None
+    try:
+        source = find_source(sources, named, event)
+    except EventError:
+        if needs_source:
+            raise
+    events.check_depth(event, source.limits.depth if source else events.DEPTH, brackets)
+    return IncomingEvent(event, source, record.key, record.timestamp, origin, notes)
