@@ -3,11 +3,11 @@
 from hashlib import blake2b
 
 from streams.events import Event, EventError
-from streams.optout import opts_out
 from streams.ruleset import Route, Sample
 from streams.sources import Source, Sources
 from streams.steps import Held
 from streams.topics import Outcome
+from turnout_tracking.optout import opts_out
 
 
 def find_source(sources: Sources, named: str | None, event: Event) -> Source:

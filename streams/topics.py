@@ -12,14 +12,16 @@ from typing import Any, NamedTuple
 
 import orjson
 
-VERSION = 1
+from turnout_tracking import records
+
+VERSION = records.VERSION
 """The format that this code writes, and the newest that it reads."""
 
 VERSION_DIGITS = 9
 """How long a version may be; a longer one is newer than any that there will be."""
 
-SOURCE_HEADER = "turnout-source"
-VERSION_HEADER = "turnout-version"
+SOURCE_HEADER = records.SOURCE_HEADER
+VERSION_HEADER = records.VERSION_HEADER
 REASON_HEADER = "turnout-reason"
 DETAIL_HEADER = "turnout-detail"
 FROM_HEADER = "turnout-from"
@@ -86,7 +88,7 @@ class Topics:
     @property
     def events(self) -> str:
         """Accepted events in normal form, one per record."""
-        return f"{self.prefix}.events"
+        return records.events_topic(self.prefix)
 
     @property
     def rejected(self) -> str:
@@ -163,7 +165,7 @@ class NewerFormatError(RecordError):
 
 def event_headers(source: str, trace: bytes | None = None) -> Headers:
     """Return the headers of an event's record; `trace` is the X-Turnout-Trace of the request that brought it."""
-    headers = [(SOURCE_HEADER, source.encode()), (VERSION_HEADER, b"%d" % VERSION)]
+    headers = records.event_headers(source)
     if trace is not None:
         headers.append((TRACE_HEADER, trace))
     return headers

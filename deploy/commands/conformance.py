@@ -29,7 +29,7 @@ CASES = Path("tests", "requests")
 def conformance(context: click.Context, name: str, cases: Path, update: bool) -> None:
     """Say what a forwarder still lacks: in its contract, settings, payloads, requests and answers.
 
-    The same checks run under pytest, by a plug-in that comes with Turnout. Exits with 1 where something is missing.
+    The same checks run under pytest with `-p deploy.conformance.plugin`. Exits with 1 if something is missing.
     """
     from deploy.conformance.golden import DESCRIPTION, Golden
     from deploy.failures import Failed

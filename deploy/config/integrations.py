@@ -16,13 +16,13 @@ from forwarders import registry
 from forwarders.contract import Forwarder, Settings
 from forwarders.extras import find_missing
 from streams.consent import Consent, ConsentSettings
-from streams.optout import names_of
 from streams.ruleset import Route, Sample
 from streams.settings import DeliverySettings
 from streams.topics import Topics
 from transforms import RuleError
 from transforms.documents import Document
 from transforms.rules import Rules, read_rules
+from turnout_tracking.optout import names_of
 
 
 @dataclass(frozen=True, slots=True)

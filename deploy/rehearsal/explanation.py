@@ -15,7 +15,6 @@ from deploy.rehearsal.preview import Prepared, Taken, find_source_of, held_reaso
 from streams.consent import Assumption, Consent
 from streams.events import Event, EventError, Note
 from streams.gate import in_sample
-from streams.optout import opts_out
 from streams.repair import Repair
 from streams.ruleset import Route
 from streams.steps import Held
@@ -23,6 +22,7 @@ from streams.steps import Step as SourceStep
 from transforms.tracing import ConditionTrace, RuleTrace, Trace, Tracer
 from transforms.tree import MISSING, Call, Items, Place, Read, Shape, Template
 from transforms.wording import condition_text, path_text
+from turnout_tracking.optout import opts_out
 
 
 @dataclass(frozen=True, slots=True)

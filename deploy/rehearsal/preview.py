@@ -20,7 +20,6 @@ from streams import events
 from streams.consent import ConsentSettings
 from streams.events import Event, EventError, Note
 from streams.gate import find_source, held_back
-from streams.optout import names_of
 from streams.ruleset import Route
 from streams.sources import Source
 from streams.steps import Held, take
@@ -28,6 +27,7 @@ from streams.times import rfc3339
 from streams.topics import FORWARDED, Delivery, Origin, Outcome, Topics
 from transforms import DROP, Failure, RuleError, read_rules
 from transforms.documents import Document
+from turnout_tracking.optout import names_of
 
 _NOT_YAML = re.compile("[\x7f-\x9f\u2028\u2029\ufeff\ufffe\uffff]")
 """What JSON may hold as it stands and YAML may not."""
