@@ -172,8 +172,9 @@ class Analytics:
     def start(self, status: int, headers: Mapping[str, str]) -> Sequence[tuple[str, str]]:
         """Note the start of the response, with its headers by lower-case name; returns the headers to add to it."""
         self._started = True
-        self._settle_user()
         self._wanted = self._is_page(status, headers)
+        if self._wanted or self._waiting:
+            self._settle_user()
         if self._wanted and self._tracker.titles and not headers.get("content-encoding"):
             self._kind = headers.get("content-type", "")
         if not (self._wanted or self._used):
@@ -200,7 +201,8 @@ class Analytics:
         if self._done:
             return
         self._done = True
-        self._settle_user()
+        if self._waiting:
+            self._settle_user()
         if self._started and (self._wanted or self._asked) and not self._skipped:
             self._send_page()
 
@@ -272,9 +274,9 @@ class Analytics:
         if value is None:
             return
         self._waiting.append((value, str(self.user_id) if self.user_id else self._find_user()))
-        if len(self._waiting) >= MAX_WAITING_EVENTS:
+        if self._started or len(self._waiting) >= MAX_WAITING_EVENTS:
             self._settle_user()
-        elif self._user or self._user_is_final:
+        elif self._user:
             self._release()
 
     def _find_user(self) -> str | None:

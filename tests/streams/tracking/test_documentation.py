@@ -2,6 +2,7 @@
 
 import ast
 import os
+import re
 import subprocess
 import sys
 from dataclasses import MISSING, fields
@@ -12,7 +13,7 @@ import pytest
 
 from tests.streams.tracking import examples
 from tests.streams.tracking.examples import APPS, DOCUMENT, FILES, block_with, served
-from tests.streams.tracking.helpers import FakeCollector, request
+from tests.streams.tracking.helpers import FakeCollector, asgi_server, request
 from turnout_tracking import Analytics, Tracker, tracker
 from turnout_tracking.page_request import AsgiRequest
 
@@ -32,23 +33,7 @@ def test_every_framework_has_an_example():
 @pytest.mark.parametrize("name", APPS)
 def test_an_example_sends_pages_and_tracks(name: str, example: Path, collector: FakeCollector):
     """A product page sends its track and its page call under the cookie's identity, before the server has ended."""
-    environment = {"TURNOUT_WRITE_KEY": "web-key", "SITE_DATABASE": str(example / "site.sqlite3")}
-    with served(example, APPS[name], environment) as port:
-        first = request(port, "/products/c-1?utm_source=mail", {"Host": "shop.example.com"})
-        anonymous_id = (first.cookie or "").partition("=")[2].partition(";")[0]
-        request(port, "/products/c-2", {"Cookie": f"ajs_anonymous_id={anonymous_id}; ajs_user_id=u-1"})
-    assert {batch.key for batch in collector.batches} == {"web-key"}
-    sent = {(event["type"], event["properties"].get("path")): event for event in collector.events}
-    assert len(sent) == 3, "one track by its last request, and two pages"
-    page = sent["page", "/products/c-1"]
-    assert page["properties"]["url"] == "http://shop.example.com/products/c-1?utm_source=mail"
-    assert page["properties"]["title"] == "Coffee"
-    assert page["context"]["campaign"] == {"source": "mail"}
-    assert {event["anonymousId"] for event in collector.events} == {anonymous_id}
-    tracks = [event for event in collector.events if event["type"] == "track"]
-    assert sorted(track["properties"]["product_id"] for track in tracks) == ["c-1", "c-2"]
-    assert {event.get("userId") for event in collector.events} == {None, "u-1"}
-    assert "Domain=example.com" in (first.cookie or "")
+    examples.check(name, example, collector)
 
 
 @pytest.mark.parametrize("name", ["asgi.py", "wsgi.py"])
@@ -92,6 +77,16 @@ assert Client().get("/products/c-1").status_code == 200
     }
     subprocess.run([sys.executable, "-c", program], check=True, env=os.environ | environment)
     assert collector.batches == []
+
+
+def test_the_readme_of_the_distribution(collector: FakeCollector):
+    """The example is an app that sends its track and its page call."""
+    (block,) = re.findall(r"```python\n(.*?)```", (examples.ROOT / "streams/tracking/README.md").read_text(), re.DOTALL)
+    namespace: dict[str, Any] = {}
+    exec(block.replace("https://events.example.com", collector.url), namespace)  # noqa: S102
+    with asgi_server(namespace["app"]) as port:
+        request(port, "/products/c-1")
+        assert [event["type"] for event in collector.wait(2)] == ["track", "page"]
 
 
 def test_the_calls_of_a_view(collector: FakeCollector):
