@@ -1,5 +1,7 @@
 """turnout-tracking's wheel, installed into apps' environments on each Python version that it supports."""
 
+import subprocess
+import sys
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -61,3 +63,23 @@ def test_events_go_to_kafka_only_with_the_extra(version: str, environment: Make,
     assert "pip install 'turnout-tracking[kafka]'" in made.run("python", "-c", code, cwd=tmp_path)
     made.install(f"{wheel('turnout_tracking')}[kafka]")
     assert made.run("python", "-c", kafka, cwd=tmp_path) == ""
+
+
+def test_type_checkers_read_it(environment: Make, tmp_path: Path):
+    """A type checker reads the types of the installed package, and refuses a name that it does not have."""
+    made = environment(VERSIONS[0])
+    (tmp_path / "right.py").write_text(
+        "from turnout_tracking import PageRequest, Tracker\n\n\n"
+        "def user(request: PageRequest) -> str | None:\n    return request.cookie('user')\n\n\n"
+        "reveal_type(Tracker('https://events.example.com', 'key', user=user).counts)\n"
+    )
+    (tmp_path / "wrong.py").write_text("from turnout_tracking import Trackr\n")
+
+    def check(file: str) -> str:
+        mypy = [sys.executable, "-m", "mypy", "--strict", "--python-executable", made.python, file]
+        return subprocess.run(mypy, cwd=tmp_path, capture_output=True, text=True, check=False).stdout
+
+    right, wrong = check("right.py"), check("wrong.py")
+    assert "Mapping[" in right
+    assert "Success" in right
+    assert 'has no attribute "Trackr"' in wrong

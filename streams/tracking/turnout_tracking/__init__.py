@@ -9,15 +9,6 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-if TYPE_CHECKING:
-    from turnout_tracking.analytics import Analytics
-    from turnout_tracking.asgi import AsgiTracking
-    from turnout_tracking.destinations import Kafka
-    from turnout_tracking.lookup import find_analytics, get_analytics, logged_in
-    from turnout_tracking.page_request import PageRequest
-    from turnout_tracking.tracker import Tracker
-    from turnout_tracking.wsgi import WsgiTracking
-
 __all__ = [
     "Analytics",
     "AsgiTracking",
@@ -30,24 +21,32 @@ __all__ = [
     "logged_in",
 ]
 
-_MODULES = {
-    "Analytics": "analytics",
-    "AsgiTracking": "asgi",
-    "Kafka": "destinations",
-    "PageRequest": "page_request",
-    "Tracker": "tracker",
-    "WsgiTracking": "wsgi",
-    "find_analytics": "lookup",
-    "get_analytics": "lookup",
-    "logged_in": "lookup",
-}
+if TYPE_CHECKING:
+    from turnout_tracking.analytics import Analytics
+    from turnout_tracking.asgi import AsgiTracking
+    from turnout_tracking.destinations import Kafka
+    from turnout_tracking.lookup import find_analytics, get_analytics, logged_in
+    from turnout_tracking.page_request import PageRequest
+    from turnout_tracking.tracker import Tracker
+    from turnout_tracking.wsgi import WsgiTracking
+else:
+    _MODULES = {
+        "Analytics": "analytics",
+        "AsgiTracking": "asgi",
+        "Kafka": "destinations",
+        "PageRequest": "page_request",
+        "Tracker": "tracker",
+        "WsgiTracking": "wsgi",
+        "find_analytics": "lookup",
+        "get_analytics": "lookup",
+        "logged_in": "lookup",
+    }
 
-
-def __getattr__(name: str) -> Any:
-    if name == "Visit":
-        # `from turnout_tracking import Visit` would replace the message of an AttributeError.
-        raise ImportError("turnout_tracking.Visit is now turnout_tracking.PageRequest")
-    if name not in _MODULES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = globals()[name] = getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)
-    return value
+    def __getattr__(name: str) -> Any:
+        if name == "Visit":
+            # `from turnout_tracking import Visit` would replace the message of an AttributeError.
+            raise ImportError("turnout_tracking.Visit is now turnout_tracking.PageRequest")
+        if name not in _MODULES:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        value = globals()[name] = getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)
+        return value
