@@ -5,8 +5,9 @@ VENV := .venv
 CONSTRAINTS := --constraint constraints.txt
 BIN := $(VENV)/bin
 PIP := $(BIN)/pip install --quiet --disable-pip-version-check
+PROJECTS := pyproject.toml streams/tracking/pyproject.toml
 
-.PHONY: up venv check format test test-newest pins faults fuzz bench clean
+.PHONY: up venv check format test test-newest pins faults dist fuzz bench clean
 
 up: $(VENV)/.local  ## broker, collector, router, forwarders and a simulator of the vendors, on this machine
 	@$(BIN)/turnout up --config deploy/example
@@ -17,14 +18,15 @@ check: $(VENV)/.dev  ## format, lint, types, imports
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+	$(BIN)/mypy --config-file streams/tracking/pyproject.toml
 	$(BIN)/lint-imports
 
 format: $(VENV)/.dev
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-test: $(VENV)/.dev  ## all but the faults
-	$(BIN)/python -m pytest -m "not fault" -p tests.cpu
+test: $(VENV)/.dev  ## all but the faults and the wheels
+	$(BIN)/python -m pytest -m "not fault and not wheels" -p tests.cpu
 
 test-newest:  ## the tests with the newest versions that pyproject.toml allows
 	rm -rf .venv-newest
@@ -36,6 +38,13 @@ pins: test-newest  ## constraints.txt with the newest versions, if the tests pas
 
 faults: $(VENV)/.dev  ## faults against the oracle, on a real Kafka: needs Java and Maven
 	$(BIN)/python -m pytest -m fault
+
+dist: $(VENV)/.dev  ## wheels and sdists in dist/, checked, and used in fresh environments
+	rm -rf dist
+	$(BIN)/python -m build --no-isolation --outdir dist streams/tracking
+	$(BIN)/python -m build --no-isolation --outdir dist .
+	$(BIN)/twine check --strict dist/*
+	$(BIN)/python -m pytest -m wheels tests/wheels
 
 fuzz: $(VENV)/.dev  ## the generated tests with ten times the examples, from new seeds; TURNOUT_FUZZ=SEED repeats one
 	TURNOUT_FUZZ=$${TURNOUT_FUZZ:-new} $(BIN)/python -m pytest $$(grep -rlE "fuzzing|hypothesis" tests --include="test_*.py")
@@ -51,10 +60,10 @@ $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
 
 # The stamps say what is installed; a change of the dependencies installs anew.
-$(VENV)/.local: pyproject.toml | $(BIN)/python
-	$(PIP) --editable '.[local]'
+$(VENV)/.local: $(PROJECTS) | $(BIN)/python
+	$(PIP) --editable streams/tracking --editable '.[local]'
 	@touch $@
 
-$(VENV)/.dev: pyproject.toml constraints.txt | $(BIN)/python
-	$(PIP) $(CONSTRAINTS) --editable '.[dev]'
+$(VENV)/.dev: $(PROJECTS) constraints.txt | $(BIN)/python
+	$(PIP) $(CONSTRAINTS) --editable streams/tracking --editable '.[dev]'
 	@touch $@ $(VENV)/.local

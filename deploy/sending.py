@@ -17,8 +17,8 @@ import orjson
 
 from deploy.failures import Failed
 from streams import events, lenient_json
-from streams.tracking.destinations import CollectorConnection, Reply
-from streams.tracking.sender import BATCH_BYTES, retry_delay
+from turnout_tracking.destinations import CollectorConnection, Reply
+from turnout_tracking.sender import BATCH_BYTES, retry_delay
 
 BATCH_EVENTS = 500
 """Events in one request, far fewer than collectors take."""

@@ -6,10 +6,10 @@ from typing import Protocol
 
 from streams.consent import Consent
 from streams.events import Event, EventError
-from streams.optout import opts_out
 from streams.sources import Source, Sources
 from streams.steps import Held
 from streams.topics import Outcome
+from turnout_tracking.optout import opts_out
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,8 +6,8 @@ from typing import Any
 
 from streams.consent import Consent
 from streams.gate import Check, Sample, checks_of
-from streams.optout import names_of
 from streams.sources import Sources
+from turnout_tracking.optout import names_of
 
 Apply = Callable[[Any], Sequence[tuple[str, Any]]]
 """Compiled rules: an event to (rule, payload) for each rule that took it; see transforms.rules."""

@@ -12,7 +12,9 @@ from typing import Any, NamedTuple, Self
 
 import orjson
 
-EVENT_VERSION = 1
+from turnout_tracking import records
+
+EVENT_VERSION = records.VERSION
 DELIVERY_VERSION = 1
 RETRIED_VERSION = 1
 OUTCOMES_VERSION = 1
@@ -31,8 +33,8 @@ _OLDEST_FORMAT = b"1"
 VERSION_DIGITS = 9
 """How long a version may be; a longer one is newer than any that there will be."""
 
-SOURCE_HEADER = "turnout-source"
-VERSION_HEADER = "turnout-version"
+SOURCE_HEADER = records.SOURCE_HEADER
+VERSION_HEADER = records.VERSION_HEADER
 REASON_HEADER = "turnout-reason"
 DETAIL_HEADER = "turnout-detail"
 FROM_HEADER = "turnout-from"
@@ -99,7 +101,7 @@ class Topics:
     @property
     def events(self) -> str:
         """Accepted events in normal form, one per record."""
-        return f"{self.prefix}.events"
+        return records.events_topic(self.prefix)
 
     @property
     def rejected(self) -> str:
@@ -176,7 +178,7 @@ class NewerFormatError(RecordError):
 
 def event_headers(source: str, trace: bytes | None = None) -> Headers:
     """Return the headers of an event's record; `trace` is the X-Turnout-Trace of the request that brought it."""
-    headers = [(SOURCE_HEADER, source.encode()), (VERSION_HEADER, b"%d" % EVENT_VERSION)]
+    headers = records.event_headers(source)
     if trace is not None:
         headers.append((TRACE_HEADER, trace))
     return headers

@@ -29,7 +29,7 @@ CASES = Path("tests", "requests")
 def conformance(context: click.Context, name: str, cases: Path, update: bool) -> None:
     """Check a forwarder's contract, settings, payloads, requests and responses, and print what is missing.
 
-    The same checks run under pytest, by a plug-in that comes with Turnout. Exits with 1 if something is missing.
+    The same checks run under pytest with `-p deploy.conformance.plugin`. Exits with 1 if something is missing.
     """
     from deploy.conformance.golden import DESCRIPTION, Golden
     from deploy.failures import Failed

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from deploy.sending import Place, Refused
-    from streams.tracking.destinations import Collector
+    from turnout_tracking.destinations import Collector
 
 TOLD = 1_000
 """Refused lines that --json lists."""
@@ -99,7 +99,7 @@ def send(
 
 
 def _collector(url: str, variable: str) -> "Collector":
-    from streams.tracking.destinations import Collector
+    from turnout_tracking.destinations import Collector
 
     try:
         return Collector(url, os.environ.get(variable, ""), timeout=30.0)

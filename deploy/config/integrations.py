@@ -17,13 +17,13 @@ from forwarders.contract import Forwarder, Settings
 from forwarders.extras import find_missing
 from streams.consent import Consent, ConsentSettings
 from streams.gate import Sample
-from streams.optout import names_of
 from streams.ruleset import Route
 from streams.settings import DeliverySettings
 from streams.topics import Topics
 from transforms import RuleError
 from transforms.documents import Document
 from transforms.rules import Rules, read_rules
+from turnout_tracking.optout import names_of
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,8 @@
-"""A pytest plug-in that collects `forwarder.yaml` in a folder with the forwarder's name as tests."""
+"""A pytest plug-in that runs the checks of a forwarder, for each folder with its name and a `forwarder.yaml`.
+
+A project registers it explicitly, by `-p deploy.conformance.plugin`. An entry point would import it in every project
+of the environment, and fail in those that have a `deploy` package of their own.
+"""
 
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path

@@ -4,7 +4,6 @@ import asyncio
 import os
 import signal
 import socket
-import sys
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import replace
@@ -14,7 +13,7 @@ from deploy.config.configuration import Configuration
 from deploy.failures import Failed, listen
 from deploy.processes import embedded
 from deploy.processes.exposition import PROCESSES, port_of
-from deploy.processes.supervisor import Child, Supervisor
+from deploy.processes.supervisor import Child, Supervisor, turnout_command
 from deploy.processes.terminal import Terminal
 from deploy.processes.watch import Trail, Watch
 from deploy.processes.workers import check_topics
@@ -65,7 +64,7 @@ async def _work(configuration: Configuration, supervisor: Supervisor, terminal: 
     environment = {**os.environ, "TURNOUT_GRACE": GRACE}
 
     async def start(command: str, *arguments: str) -> Child:
-        return await supervisor.start(command, [sys.executable, "-m", "deploy.cli", command, *arguments], environment)
+        return await supervisor.start(command, turnout_command(command, *arguments), environment)
 
     terminal.say(f"starting what {configuration.folder} says")
     if settings.embedded:

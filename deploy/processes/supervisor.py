@@ -43,6 +43,14 @@ class Child:
         return f"{self.name} {how}: {last}"
 
 
+def turnout_command(*arguments: str) -> list[str]:
+    """Return the command line of a child process that runs `turnout`.
+
+    With -P, packages named `streams` or `deploy` in the working directory do not shadow Turnout's own.
+    """
+    return [sys.executable, "-P", "-m", "deploy.cli", *arguments]
+
+
 class Supervisor:
     """Starts children, each in a process group of its own, and stops them in the reverse order.
 

@@ -22,7 +22,6 @@ from streams.consent import ConsentSettings
 from streams.events import EventError, Note
 from streams.gate import OTHER_SOURCE
 from streams.internal_error import INTERNAL, describe
-from streams.optout import names_of
 from streams.routing.decision import MAPPING, Decision, DecisionTrace, Rejection, RouteDecision, decide
 from streams.routing.decoding import EventRecord, IncomingEvent, decode, named_source
 from streams.ruleset import Route, RuleSet
@@ -31,6 +30,7 @@ from streams.steps import Held
 from streams.topics import FORWARDED, DeliveryRecord, Headers, Outcome, Topics
 from transforms import RuleError, read_rules
 from transforms.documents import Document
+from turnout_tracking.optout import names_of
 
 NO_HEADERS: Headers = []
 

@@ -15,7 +15,7 @@ from starlette.responses import Response
 
 from streams.collector import api
 from streams.collector.browsers import Headers
-from streams.tracking import identity
+from turnout_tracking import identity
 
 RENEWED = (identity.ANONYMOUS, "rl_anonymous_id")
 """The cookies with the anonymous id: of Segment's browser client and of RudderStack's."""

@@ -12,7 +12,7 @@ from streams.collector.errors import RequestError
 from streams.collector.settings import CollectorSettings
 from streams.collector.throttle import UNBOUNDED, Allowance, Throttle
 from streams.sources import Source, Sources, digest
-from streams.tracking.proxies import make_resolve
+from turnout_tracking.proxies import make_resolve
 
 Headers = Mapping[bytes, bytes]
 

@@ -69,7 +69,7 @@ class CollectorSettings(StrictModel):
     @field_validator("trusted_proxies")
     @classmethod
     def _are_networks(cls, proxies: tuple[str, ...]) -> tuple[str, ...]:
-        # What streams.tracking.proxies reads; importing that package would slow every command.
+        # make_resolve accepts the same; importing it would slow every command.
         for proxy in proxies:
             if proxy != "unix":
                 ip_network(proxy)

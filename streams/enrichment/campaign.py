@@ -12,7 +12,7 @@ from streams.enrichment.page import split, url_of
 from streams.enrichment.patches import Patch
 from streams.enrichment.timestamp import seconds
 from streams.events import Event
-from streams.tracking.context import campaign_and_clicks, vendor_ids
+from turnout_tracking.context import campaign_and_clicks, vendor_ids
 
 
 class CampaignSettings(Settings):

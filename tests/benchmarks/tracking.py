@@ -21,8 +21,8 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse
 from starlette.routing import Route
 
-from streams.tracking import AsgiTracking, Tracker
 from tests.benchmarks import measure
+from turnout_tracking import AsgiTracking, Tracker
 
 REQUESTS = 200
 """Requests in one run."""

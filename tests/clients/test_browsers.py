@@ -10,13 +10,13 @@ import pytest
 from starlette.responses import HTMLResponse
 
 from streams import events
-from streams.tracking import AsgiTracking, Tracker
 from tests import npm
 from tests.clients.browser import Browser, Site, serving
 from tests.clients.collecting import EVENT_BYTES, KEY, Collector, collecting
 from tests.clients.proxy import Proxy
 from tests.clients.sdk import SDKS, example
 from tests.streams.tracking.helpers import asgi_server, until
+from turnout_tracking import AsgiTracking, Tracker
 
 TEXT = "ünï 日本語 😀"
 WEEK = 7 * 24 * 3600
@@ -211,7 +211,8 @@ def test_who_logs_out_is_somebody_else_after_it(browser: Browser, site: Site, co
 
 def test_browser_and_server_know_a_visitor_by_one_id(browser: Browser, site: Site, proxy: Proxy, collector: Collector):
     """The id that the page's server makes on the first visit is what the client on that page goes on with."""
-    tracker = Tracker(f"http://127.0.0.1:{proxy.port}", KEY, cookie_domain="example.com", skip_bots=False, interval=0)
+    settings = {"cookie_domain": "example.com", "skip_bots": False, "interval": 0}
+    tracker = Tracker(f"http://127.0.0.1:{proxy.port}", KEY, **settings)
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
         if scope["type"] == "http":

@@ -14,13 +14,17 @@ from typing import Any
 import requests
 
 from tests.ports import free_port, free_row
+from tests.shadows import write_shadows
 
 READY_WITHIN = 300.0
 """Seconds; on an idle machine 10, but tests share theirs."""
 
 
 class Up:
-    """A running `turnout up` of a copy of the example, on ports of its own; with more files and variables if told."""
+    """A running `turnout up` of a copy of the example, with more files and variables, on ports of its own.
+
+    Its working directory has packages with the names of Turnout's own, as a user's project may.
+    """
 
     def __init__(
         self, folder: Path, files: Mapping[str, str] | None = None, variables: Mapping[str, str] | None = None
@@ -37,6 +41,7 @@ class Up:
         self._log = (folder / "log").open("w+")
         self.process = subprocess.Popen(
             [Path(sys.executable).parent / "turnout", "up", "--config", folder],
+            cwd=write_shadows(folder.parent / f"{folder.name}-project"),
             env={
                 "PATH": os.environ["PATH"],
                 "HOME": str(Path.home()),

@@ -20,7 +20,7 @@ from transforms import RuleError
 
 def test_every_forwarder_has_cases(pytestconfig: pytest.Config) -> None:
     """No installed forwarder of Turnout's own goes without the plug-in's tests."""
-    assert pytestconfig.pluginmanager.has_plugin("turnout_conformance")
+    assert pytestconfig.pluginmanager.has_plugin("deploy.conformance.plugin")
     own = {name for name in registry.names() if registry.find(name).__module__.startswith("forwarders.")}
     assert own == set(golden.NAMES)
 

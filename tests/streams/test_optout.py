@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from forwarders import registry
-from streams.optout import names_of, opts_out
+from turnout_tracking.optout import names_of, opts_out
 
 GA4 = names_of("shop_ga4", registry.find("ga4").contract.names)
 OUT: list[dict[str, Any]] = [

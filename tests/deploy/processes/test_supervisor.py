@@ -1,3 +1,4 @@
+import ast
 import asyncio
 import os
 import subprocess
@@ -9,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from deploy.failures import Failed
-from deploy.processes.supervisor import Supervisor, readable
+from deploy.processes.supervisor import Supervisor, readable, turnout_command
+from tests.shadows import NAMES, write_shadows
 
 READY = 'print("{\\"event\\": \\"ready\\"}", flush=True)'
 WORK = f"import time; {READY}; time.sleep(60)"
@@ -168,3 +170,24 @@ def test_children_die_with_the_supervisor():
 def test_readable(line, words):
     """A line of our logs is put in words; any other stays as it is."""
     assert readable(line) == words
+
+
+def test_packages_in_the_working_directory_do_not_shadow_turnout(tmp_path):
+    """A child that is started beside a project's own `streams` and `deploy` runs Turnout's."""
+    (tmp_path / "event.json").write_text('{"type": "track", "event": "E", "userId": "u"}')
+    example = Path("deploy/example").resolve()
+    command = turnout_command("explain", "--config", str(example), "--event", "event.json", "--json")
+    done = subprocess.run(command, cwd=write_shadows(tmp_path), capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_children_are_started_by_one_function():
+    """No other code starts a Python process, so none forgets -P."""
+    found = [
+        str(path)
+        for name in NAMES
+        for path in sorted(Path(name).rglob("*.py"))
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Attribute) and ast.unparse(node) == "sys.executable"
+    ]
+    assert found == ["deploy/processes/supervisor.py"]

@@ -1,4 +1,4 @@
-"""What the tests of this room share: a collector that keeps requests, servers for apps, a bare HTTP client."""
+"""Shared helpers: a collector that keeps requests, servers for apps, and an HTTP client."""
 
 import json
 import socket
@@ -12,7 +12,10 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, NamedTuple
 from wsgiref.simple_server import WSGIRequestHandler, make_server
 
+import orjson
 import uvicorn
+
+from turnout_tracking import Tracker
 
 BROWSER = (
     "Mozilla/5.0 (Macintosh; Intel Mac OS X 10_15_7) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/141.0.0.0"
@@ -50,6 +53,18 @@ class FakeCollector:
         """The events once there are so many."""
         until(lambda: len(self.events) >= count)
         return self.events
+
+
+def keep_events(tracker: Tracker) -> list[dict[str, Any]]:
+    """Return a list that gets the tracker's events instead of its queue."""
+    kept: list[dict[str, Any]] = []
+
+    def put(_key: bytes, value: bytes) -> bool:
+        kept.append(orjson.loads(value))
+        return True
+
+    tracker._sender.put = put  # type: ignore[method-assign]
+    return kept
 
 
 @contextmanager

@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 import yaml
 
-from streams.tracking import AsgiTracking, Tracker, WsgiTracking
-from streams.tracking.identity import keep_private, read_cookies
-from streams.tracking.pages import is_bot
-from streams.tracking.proxies import make_resolve
-from tests.streams.tracking.helpers import asgi_server, request, until, wsgi_server
+from tests.streams.tracking.helpers import asgi_server, keep_events, request, until, wsgi_server
+from turnout_tracking import AsgiTracking, Tracker, WsgiTracking
+from turnout_tracking.identity import keep_private, read_cookies
+from turnout_tracking.pages import is_bot
+from turnout_tracking.proxies import make_resolve
 
 
 class Loader(yaml.SafeLoader):
@@ -70,7 +70,7 @@ class Site:
 
     def tracker(self) -> Tracker:
         tracker = Tracker(None, **self.case.get("settings", {}))
-        tracker.send = lambda event: bool(self.sent.append(event)) or True  # type: ignore[method-assign]
+        self.sent = keep_events(tracker)
         return tracker
 
     def response(self) -> tuple[int, dict[str, str], bytes]:
@@ -112,7 +112,7 @@ def test_a_request_is_tracked(case, site):
     """Of a case's request the page call is sent that the case says, and the cookie is set that it says."""
     site, port = site
     site.case = case
-    site.sent.clear()
+    site.sent = []
     wanted = case["request"]
     answer = request(port, wanted["path"], wanted.get("headers", {}), wanted.get("method", "GET"))
     assert answer.status == case.get("response", {}).get("status", 200)

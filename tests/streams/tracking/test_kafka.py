@@ -1,5 +1,6 @@
 """Events that go to Kafka directly, on a real broker."""
 
+import re
 import subprocess
 import sys
 from uuid import uuid4
@@ -7,13 +8,13 @@ from uuid import uuid4
 import orjson
 import pytest
 
-from streams.broker import create_topics
+from streams.broker import Broker, create_topics
 from streams.collector.partition import make_partitioner
 from streams.topics import Topics
-from streams.tracking import Kafka, Tracker
 from tests import tansu
 from tests.ports import free_port
 from tests.streams.helpers import read
+from turnout_tracking import Kafka, Tracker, destinations
 
 pytestmark = pytest.mark.anyio
 
@@ -23,7 +24,9 @@ async def test_events_are_in_the_events_topic():
     with tansu.running() as broker:
         topics = Topics(prefix=f"t{uuid4().hex[:8]}", partitions=3)
         create_topics(broker, topics.declared([]), replication=1, timeout=60)
-        tracker = Tracker(Kafka(broker, source="web", prefix=topics.prefix))
+        tracker = Tracker(
+            Kafka(broker.bootstrap, source="web", prefix=topics.prefix, options={"enable_idempotence": False})
+        )
         for number in range(20):
             tracker.send({"type": "track", "event": "E", "userId": f"u{number}", "anonymousId": "a"})
         tracker.send({"type": "track", "event": "E", "anonymousId": "a"})
@@ -51,7 +54,7 @@ def test_sending_to_kafka_imports_no_faust():
     """kafka-python is imported with the first event, and neither Faust nor aiokafka ever."""
     program = """
 import sys
-from streams.tracking import Kafka, Tracker
+from turnout_tracking import Kafka, Tracker, destinations
 tracker = Tracker(Kafka("127.0.0.1:9", source="web", timeout=0.2), interval=0, flush_timeout=0)
 assert "kafka" not in sys.modules
 tracker.send({"type": "track", "event": "E", "userId": "u"})
@@ -62,3 +65,12 @@ print(*(name for name in ("faust", "mode", "aiokafka", "aiohttp") if name in sys
 """
     output = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True, timeout=120)
     assert output.stdout.split() == []
+
+
+def test_a_kafka_destination_says_what_it_lacks(monkeypatch: pytest.MonkeyPatch):
+    """A settings object in place of the address, and a missing kafka-python, are refused when the app starts."""
+    with pytest.raises(TypeError, match=r"options=\{'security_protocol'"):
+        Kafka(Broker(bootstrap="kafka-1:9092"), source="web")  # type: ignore[arg-type]
+    monkeypatch.setattr(destinations, "find_spec", lambda _: None)
+    with pytest.raises(ImportError, match=re.escape("pip install 'turnout-tracking[kafka]'")):
+        Kafka("kafka-1:9092", source="web")

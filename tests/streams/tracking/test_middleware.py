@@ -7,16 +7,20 @@ from contextlib import contextmanager
 from io import BytesIO
 from typing import Any
 
+import flask
+import flask_login
 import pytest
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.middleware.gzip import GZipMiddleware
+from starlette.middleware.sessions import SessionMiddleware
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, StreamingResponse
 from starlette.routing import Mount, Route, WebSocketRoute
 
-from streams.tracking import Analytics, AsgiTracking, Tracker, WsgiTracking, find_analytics, get_analytics, logged_in
 from tests.streams.tracking.helpers import FakeCollector, asgi_server, request, wsgi_server
+from turnout_tracking import Analytics, AsgiTracking, Tracker, WsgiTracking, find_analytics, get_analytics, logged_in
+from turnout_tracking.analytics import MAX_WAITING_EVENTS
 
 View = Callable[[Analytics], dict[str, str]]
 """What a test's app does in a request; returns headers of the response."""
@@ -74,7 +78,7 @@ def test_the_app_adds_to_its_page(kind: str, collector: FakeCollector):
         collector,
         name=lambda _: "Other",
         properties=lambda _: {"a": "setting", "b": "setting"},
-        context=lambda visit: {"consent": {"categoryPreferences": {"ads": visit.header("sec-gpc") != "1"}}},
+        context=lambda request: {"consent": {"categoryPreferences": {"ads": request.header("sec-gpc") != "1"}}},
     )
     with serving(kind, sending, view) as port:
         request(port, "/", {"Cookie": "_fbp=fb.1.2.3", "Sec-GPC": "1"})
@@ -117,11 +121,11 @@ def test_page_is_sent_where_the_app_asks(kind: str, collector: FakeCollector):
     """A call of `page` has even JSON that a script fetched sent as a page; `skip_page` has nothing sent."""
 
     def view(analytics: Analytics) -> dict[str, str]:
-        if analytics.visit.path == "/skip":
+        if analytics.page_request.path == "/skip":
             analytics.skip_page()
         else:
             analytics.page()
-        return {"Content-Type": "application/json"} if analytics.visit.path == "/json" else {}
+        return {"Content-Type": "application/json"} if analytics.page_request.path == "/json" else {}
 
     with serving(kind, tracker(collector), view) as port:
         assert request(port, "/skip").cookie is None
@@ -154,7 +158,7 @@ def test_track_and_identify_share_the_pages_identity(kind: str, collector: FakeC
     ("settings", "assigned", "expected"),
     [
         ({}, None, "cookie"),
-        ({"user": lambda visit: int(visit.query)}, None, "5"),
+        ({"user": lambda request: int(request.query)}, None, "5"),
         ({"user": lambda _: None}, None, "cookie"),
         ({"user": lambda _: "setting"}, "assigned", "assigned"),
     ],
@@ -169,6 +173,101 @@ def test_who_the_user_is(kind: str, settings: Any, assigned: Any, expected: str,
     with serving(kind, tracker(collector, **settings), view) as port:
         request(port, "/?5", {"Cookie": "ajs_user_id=cookie"})
         assert collector.wait(1)[0]["userId"] == expected
+
+
+@both
+@pytest.mark.parametrize(
+    ("before", "after", "expected"),
+    [(None, "u-1", "u-1"), ("u-1", None, "u-1"), ("u-1", "u-2", "u-1"), (None, None, "cookie")],
+)
+def test_all_events_of_a_request_have_one_user(
+    kind: str, before: str | None, after: str | None, expected: str, collector: FakeCollector
+):
+    """A user whom the setting `user` finds during the request, before or after the first event, is in all events."""
+    found: list[str | None] = [None]
+
+    def view(analytics: Analytics) -> dict[str, str]:
+        found[0] = before
+        analytics.track("First")
+        found[0] = after
+        analytics.track("Second")
+        return {}
+
+    with serving(kind, tracker(collector, user=lambda _: found[0]), view) as port:
+        request(port, "/", {"Cookie": "ajs_user_id=cookie"})
+        events = collector.wait(3)
+    assert [event.get("event", event["type"]) for event in events] == ["First", "Second", "page"]
+    assert [event["userId"] for event in events] == [expected] * 3
+
+
+@both
+def test_an_event_has_the_properties_of_its_call(kind: str, collector: FakeCollector):
+    """Objects that the view changes after the call do not change the event."""
+
+    def view(analytics: Analytics) -> dict[str, str]:
+        cart = {"items": [1]}
+        analytics.track("Seen", cart)
+        cart["items"].append(2)
+        return {}
+
+    with serving(kind, tracker(collector), view) as port:
+        request(port, "/")
+        assert collector.wait(2)[0]["properties"] == {"items": [1]}
+
+
+@both
+def test_a_view_that_raises_has_its_events_sent(kind: str, collector: FakeCollector):
+    """Events before the exception are sent, without a page call."""
+
+    def view(analytics: Analytics) -> dict[str, str]:
+        analytics.track("Before")
+        raise RuntimeError
+
+    with serving(kind, tracker(collector), view) as port:
+        assert request(port, "/").status == 500
+        assert [event["event"] for event in collector.wait(1)] == ["Before"]
+
+
+@both
+def test_events_that_wait_for_a_user_are_bounded(kind: str, collector: FakeCollector):
+    """A view with very many events has them sent before it ends."""
+
+    def view(analytics: Analytics) -> dict[str, str]:
+        for number in range(MAX_WAITING_EVENTS):
+            analytics.track("E", {"number": number})
+        collector.wait(MAX_WAITING_EVENTS)
+        return {}
+
+    with serving(kind, tracker(collector), view) as port:
+        request(port, "/")
+        assert len(collector.wait(MAX_WAITING_EVENTS + 1)) == MAX_WAITING_EVENTS + 1
+
+
+@both
+@pytest.mark.parametrize(
+    ("domain", "host", "kept"),
+    [
+        ("example.com", "shop.example.com:8000", True),
+        (".example.com", "EXAMPLE.com", True),
+        ("localhost", "localhost:8000", True),
+        ("example.com", "localhost:8000", False),
+        ("example.com", "notexample.com", False),
+        ("example.com", "127.0.0.1:8000", False),
+        ("0.0.1", "127.0.0.1", False),
+        ("example.com", "[::1]:8000", False),
+    ],
+)
+def test_a_cookie_domain_that_the_host_is_not_in_is_logged_once(
+    kind: str, domain: str, host: str, kept: bool, collector: FakeCollector, caplog: pytest.LogCaptureFixture
+):
+    """Browsers discard that cookie, so the log says once which host it was and what to do."""
+    with serving(kind, tracker(collector, cookie_domain=domain), lambda _: {}) as port:
+        request(port, "/", {"Host": host})
+        request(port, "/", {"Host": host})
+        collector.wait(2)
+    warnings = [record.getMessage() for record in caplog.records if "cookie_domain" in record.getMessage()]
+    assert len(warnings) == (0 if kept else 1)
+    assert kept or (f"the host '{host}'" in warnings[0] and "Leave cookie_domain unset in development" in warnings[0])
 
 
 @both
@@ -193,7 +292,7 @@ def test_a_setting_that_raises_breaks_nothing(
 @both
 def test_consent_decides_about_the_cookie(kind: str, collector: FakeCollector):
     """Without consent no cookie is set, and each page call has an id of its own; with it there is one."""
-    sending = tracker(collector, consent=lambda visit: visit.cookie("ok") == "yes")
+    sending = tracker(collector, consent=lambda request: request.cookie("ok") == "yes")
     with serving(kind, sending, lambda _: {}) as port:
         assert request(port, "/").cookie is None
         assert request(port, "/").cookie is None
@@ -256,7 +355,7 @@ def test_starlette_with_mounts_threads_streams_and_compression(collector: FakeCo
         middleware=[
             Middleware(GZipMiddleware),
             Middleware(
-                AsgiTracking, tracker=tracker(collector, name=lambda visit: visit.raw["endpoint"].__name__.title())
+                AsgiTracking, tracker=tracker(collector, name=lambda request: request.raw["endpoint"].__name__.title())
             ),
         ],
     )
@@ -343,6 +442,80 @@ def test_a_wsgi_body_is_closed_and_its_errors_pass(collector: FakeCollector):
         list(body)
     body.close()  # type: ignore[attr-defined]
     assert closed.is_set()
+
+
+async def log_in(request: Request) -> HTMLResponse:
+    request.state.analytics.track("Before")
+    request.session["user_id"] = 7
+    request.state.analytics.track("After")
+    return HTMLResponse(PAGE)
+
+
+async def log_out(request: Request) -> HTMLResponse:
+    request.state.analytics.track("Before")
+    request.session.clear()
+    return HTMLResponse(PAGE)
+
+
+def test_a_starlette_session_gives_one_user(collector: FakeCollector):
+    """All events of a request that logs in or out by Starlette's session have the user of that session."""
+    app = Starlette(routes=[Route("/in", log_in), Route("/out", log_out)])
+    app.add_middleware(SessionMiddleware, secret_key="test")
+    app.add_middleware(
+        AsgiTracking, tracker=tracker(collector, user=lambda request: request.raw.get("session", {}).get("user_id"))
+    )
+    with asgi_server(app) as port:
+        cookies = request(port, "/in").headers.get_all("Set-Cookie") or []
+        session = next(cookie.partition(";")[0] for cookie in cookies if cookie.startswith("session="))
+        request(port, "/out", {"Cookie": session})
+        events = collector.wait(5)
+    assert [event.get("event", "page") for event in events] == ["Before", "After", "page", "Before", "page"]
+    assert {event["userId"] for event in events} == {"7"}
+
+
+def test_flask_logins_current_user_is_in_all_events(collector: FakeCollector, caplog: pytest.LogCaptureFixture):
+    """`current_user`, which exists only within Flask's request, is the user of the track and of the page call."""
+    app = flask.Flask("example")
+    app.secret_key = "test"
+    manager = flask_login.LoginManager(app)
+
+    class User(flask_login.UserMixin):
+        id = "u-1"
+
+    manager.request_loader(lambda request: User() if request.args else None)
+
+    @app.get("/")
+    def home() -> str:
+        get_analytics(flask.request).track("Seen")
+        return "<title>Home</title>"
+
+    sending = tracker(collector, user=lambda _: flask_login.current_user.get_id())
+    app.wsgi_app = WsgiTracking(app.wsgi_app, sending)  # type: ignore[method-assign]
+    with wsgi_server(app) as port:
+        request(port, "/?in")
+        request(port, "/")
+        events = collector.wait(4)
+    assert [(event["type"], event.get("userId")) for event in events] == [
+        ("track", "u-1"),
+        ("page", "u-1"),
+        ("track", None),
+        ("page", None),
+    ]
+    assert "raised" not in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("program", "message"),
+    [
+        ("import streams.tracking", "pip install turnout-tracking, then import from turnout_tracking"),
+        ("from streams.tracking.django import attach", "pip install turnout-tracking"),
+        ("from turnout_tracking import Visit", "turnout_tracking.Visit is now turnout_tracking.PageRequest"),
+    ],
+)
+def test_old_names_say_the_new_ones(program: str, message: str):
+    """An import of an old name fails with the new name."""
+    with pytest.raises(ImportError, match=message):
+        exec(program)  # noqa: S102
 
 
 def test_without_the_middleware():

@@ -5,9 +5,10 @@ from typing import Any
 import pytest
 
 from deploy.conformance.golden import EVENTS
-from streams.tracking import Analytics, Tracker
-from streams.tracking.visit import AsgiVisit
 from tests.forwarders import golden
+from tests.streams.tracking.helpers import keep_events
+from turnout_tracking import Analytics, Tracker
+from turnout_tracking.page_request import AsgiRequest
 
 COOKIES = (
     "_ga=GA1.1.1234567890.1755000000; _ga_ABC123=GS2.1.s1755000001$o4$g1; _fbp=fb.1.1755.99; _fbc=fb.1.1755.Click;"
@@ -19,13 +20,14 @@ QUERY = "ttclid=T1&ScCid=S1&rdt_cid=R1&epik=P1"
 
 def visit(cookies: str = "", query: str = "") -> dict[str, Any]:
     """The event of a purchase during a visit with these cookies and parameters, as the middleware sends it."""
-    sent: list[dict[str, Any]] = []
     tracker = Tracker(None)
-    tracker.send = lambda event: bool(sent.append(event)) or True  # type: ignore[method-assign]
+    sent = keep_events(tracker)
     headers = [(b"host", b"shop.example.com"), (b"cookie", cookies.encode()), (b"user-agent", b"Mozilla/5.0")]
     scope = {"headers": headers, "method": "GET", "path": "/p", "query_string": query.encode(), "client": (IP, 1)}
     bought = EVENTS["order-completed"]["everything"]
-    Analytics(tracker, AsgiVisit(scope, tracker.resolve)).track(bought["event"], bought["properties"])
+    analytics = Analytics(tracker, AsgiRequest(scope, tracker.resolve))
+    analytics.track(bought["event"], bought["properties"])
+    analytics.finish()
     return {**sent[0], "userId": bought["userId"]}
 
 

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from streams.tracking import Tracker
 from tests.ports import free_port
 from tests.streams.tracking.helpers import FakeCollector, collecting, until
+from turnout_tracking import Tracker
 
 KEY = "web-key"
 
@@ -182,10 +182,10 @@ def test_a_connection_that_was_closed_while_idle_costs_no_retry():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"to": "events.example.com", "write_key": "k"}, "given by its URL"),
-        ({"to": "https://user@events.example.com", "write_key": "k"}, "given by its URL"),
-        ({"to": "https://events.example.com"}, "wants the write key"),
-        ({"to": None, "cookie_domain": "example.com; Secure"}, "cookie_domain is a domain"),
+        ({"to": "events.example.com", "write_key": "k"}, "must be a URL"),
+        ({"to": "https://user@events.example.com", "write_key": "k"}, "must be a URL"),
+        ({"to": "https://events.example.com"}, "needs the write key"),
+        ({"to": None, "cookie_domain": "example.com; Secure"}, "cookie_domain must be a domain"),
         ({"to": None, "trusted_proxies": ["10.0.0.300"]}, "10.0.0.300"),
     ],
 )
@@ -197,7 +197,7 @@ def test_wrong_settings_are_refused_at_once(arguments: dict[str, Any], message: 
 
 PROGRAM = """
 import os, sys
-from streams.tracking import Tracker
+from turnout_tracking import Tracker
 tracker = Tracker(sys.argv[1], "web-key", interval=60.0)
 def send(name, count):
     for number in range(count):
@@ -249,7 +249,7 @@ def test_forked_children_have_message_ids_of_their_own():
     """No two processes make the same messageId, and none makes one twice."""
     program = r"""
 import os
-from streams.tracking.analytics import _message_ids
+from turnout_tracking.analytics import _message_ids
 _message_ids.make()
 for _ in range(3):
     os.fork()
@@ -259,11 +259,17 @@ os.write(1, f"{_message_ids.make()} {_message_ids.make()}\n".encode())
     assert len(set(ended.stdout.split())) == 16
 
 
+def test_settings_by_position_are_refused():
+    """Only the destination and the write key may be positional, on every Python version."""
+    with pytest.raises(TypeError, match="pass every other setting by name"):
+        Tracker(None, "", "example.com")
+
+
 def test_nothing_of_the_workers_is_imported():
     """A web app that imports the middleware and makes a tracker loads no Faust, Kafka, aiohttp, nor a web framework."""
     program = """
 import sys
-from streams.tracking import AsgiTracking, Kafka, Tracker, WsgiTracking
+from turnout_tracking import AsgiTracking, Kafka, Tracker, WsgiTracking
 AsgiTracking(None, Tracker("http://127.0.0.1:9", "k"))
 WsgiTracking(None, Tracker(Kafka("127.0.0.1:9", source="web")))
 roots = {name.partition(".")[0] for name in sys.modules}

@@ -1,6 +1,6 @@
 """The views of the Django project for tests."""
 
-from django.contrib.auth import get_user_model, login
+from django.contrib.auth import get_user_model, login, logout
 from django.http import HttpResponse
 from django.urls import path
 
@@ -17,7 +17,26 @@ def log_in(request):
 
 
 def account(request):
+    request.analytics.track("Account Viewed")  # before anything has loaded the user
     return HttpResponse(f"<title>Account of {request.user.get_username()}</title>")
 
 
-urlpatterns = [path("products/<number>", product), path("login", log_in), path("account", account)]
+async def account_async(request):
+    request.analytics.track("Account Viewed")
+    user = await request.auser()
+    return HttpResponse(f"<title>Account of {user.get_username()}</title>")
+
+
+def log_out(request):
+    request.analytics.track("Logged Out")
+    logout(request)
+    return HttpResponse("<title>Goodbye</title>")
+
+
+urlpatterns = [
+    path("products/<number>", product),
+    path("login", log_in),
+    path("account", account),
+    path("account-async", account_async),
+    path("logout", log_out),
+]

@@ -1,4 +1,6 @@
-"""The parts of an event's context that a request tells of."""
+"""The parts of an event's context that come from the request."""
+
+from __future__ import annotations
 
 import re
 from collections.abc import Mapping
@@ -9,7 +11,7 @@ from urllib.parse import unquote_plus
 CLICK_IDS = frozenset(
     ("gclid", "wbraid", "gbraid", "fbclid", "ttclid", "msclkid", "twclid", "li_fat_id", "ScCid", "epik", "rdt_cid")
 )
-"""Parameters by which ad networks know the click that led here."""
+"""URL parameters with the click IDs of ad networks."""
 
 _COOKIE_IDS = {
     "_fbp": ("meta", "fbp"),
@@ -17,7 +19,7 @@ _COOKIE_IDS = {
     "_ttp": ("tiktok", "ttp"),
     "_scid": ("snapchat", "cookie"),
 }
-"""Where the presets look for the cookies of vendors' browser tags in the event's `integrations`."""
+"""The fields of the event's `integrations` from which presets read the cookies of vendors' browser tags."""
 
 _CLICK_IDS = {
     "ttclid": ("tiktok", "ttclid"),
@@ -27,10 +29,10 @@ _CLICK_IDS = {
     "li_fat_id": ("linkedin", "li_fat_id"),
     **{name: ("google_ads", name) for name in ("gclid", "gbraid", "wbraid")},
 }
-"""The click ids that presets look for in the event's `integrations`."""
+"""The fields of the event's `integrations` from which presets read click IDs."""
 
 LONGEST_CLICK_ID = 512
-"""Characters of a click id that are believed to be one."""
+"""Maximum characters of a click ID; longer values are ignored."""
 
 _CAMPAIGN = {"campaign": "name"}
 _BRANDS = re.compile(r'"((?:[^"\\]|\\.)*)";\s*v="([^"]*)"')
@@ -57,11 +59,11 @@ _BROWSER_HEADERS = (
 
 
 def browser(headers: Mapping[str, str]) -> Mapping[str, Any]:
-    """What the browser says of itself: `userAgent`, `locale`, and the client hints as `navigator.userAgentData`."""
+    """Return `userAgent`, `locale`, and the client hints in the form of `navigator.userAgentData`."""
     return _browser(tuple(map(headers.get, _BROWSER_HEADERS)))
 
 
-# Many visitors have the same browser. What is returned is shared.
+# Many visitors have the same browser. The returned object is shared.
 @lru_cache(4096)
 def _browser(values: tuple[str | None, ...]) -> Mapping[str, Any]:
     user_agent, language, brands, mobile, full_versions, *hints = values
@@ -73,7 +75,7 @@ def _browser(values: tuple[str | None, ...]) -> Mapping[str, Any]:
         found["locale"] = wanted
     if brands:
         data = found["userAgentData"] = {"brands": _brands(brands), "mobile": mobile == "?1"}
-        data |= {name: hint.strip('"') for name, hint in zip(_HINTS.values(), hints, strict=True) if hint}
+        data |= {name: hint.strip('"') for name, hint in zip(_HINTS.values(), hints) if hint}
         if full_versions:
             data["fullVersionList"] = _brands(full_versions)
     return found
@@ -84,7 +86,7 @@ def _brands(header: str) -> list[dict[str, str]]:
 
 
 def locale(accept_language: str) -> str | None:
-    """The language that a visitor wants most, `en-GB`."""
+    """Return the preferred language, such as `en-GB`."""
     best, most = None, 0.0
     for choice in accept_language.split(","):
         tag, _, weight = choice.partition(";")
@@ -98,9 +100,9 @@ def locale(accept_language: str) -> str | None:
 
 
 def campaign_and_clicks(query: str) -> tuple[dict[str, str], dict[str, str]]:
-    """The utm parameters as `context.campaign`, and the click ids by their parameters' names.
+    """Return the utm parameters as `context.campaign`, and the click IDs by parameter name.
 
-    utm_term is both `term`, as browsers' clients have it, and `keyword`, as Segment's guide for servers has it.
+    utm_term becomes `term`, as in browser clients, and `keyword`, as in Segment's guide for servers.
     """
     campaign: dict[str, str] = {}
     clicks: dict[str, str] = {}
@@ -122,10 +124,10 @@ def _decoded(value: str) -> str:
 
 
 def vendor_ids(cookies: Mapping[str, str], clicks: Mapping[str, str], milliseconds: int) -> dict[str, dict[str, str]]:
-    """Cookies and click ids as the presets want them, by integration.
+    """Return cookies and click IDs by integration, in the form that presets read.
 
-    GA4's client id and session id without what its cookies put around them; a click from Meta that has no cookie yet
-    in the cookie's form, with the time that it was seen, since 1970.
+    GA4's client ID and session ID are taken out of its cookies. A Meta click ID without a cookie gets the cookie's
+    form, with the time of the request, `milliseconds` since 1970.
     """
     found: dict[str, dict[str, str]] = {}
     for name, value in cookies.items():

@@ -1,7 +1,10 @@
-"""The cookies that browser and server know a visitor by."""
+"""The cookies that identify a visitor to both browser and server."""
+
+from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from ipaddress import ip_address
 from typing import NamedTuple
 from urllib.parse import unquote_to_bytes
 
@@ -11,27 +14,27 @@ ANONYMOUS = "ajs_anonymous_id"
 USER = "ajs_user_id"
 
 VENDOR_COOKIES = frozenset(("_ga", "_fbp", "_fbc", "_ttp", "_scid"))
-"""Cookies of vendors' browser tags; besides, GA4 has one for each of its properties, `_ga_` and the property's id."""
+"""Cookies of vendors' browser tags. GA4 also sets one per property: `_ga_` and the property's ID."""
 
 LONGEST_VENDOR = 512
-"""Characters of such a cookie that are believed."""
+"""Maximum characters of such a cookie; longer ones are ignored."""
 
 YEAR = 365 * 24 * 3600
 LONGEST = 1024
-"""Characters of an id that an event may have."""
+"""Maximum characters of an ID in an event."""
 
-# What most ids are made of, and what means itself in every way of writing.
+# The characters of most IDs, which are the same in every encoding.
 _PLAIN = re.compile(r"[A-Za-z0-9_.:@+-]+")
 
-# What JavaScript writes for nobody.
+# What JavaScript writes for a missing value.
 _NOBODY = ("null", "undefined")
 
-# Caches of their own kind read these, whatever Cache-Control says.
+# Some shared caches read these instead of Cache-Control.
 _SHARED_CACHES = ("cdn-cache-control", "surrogate-control", "x-accel-expires")
 
 
 class Cookies(NamedTuple):
-    """What the cookies of a request tell: who the visitor is, and the cookies of vendors' browser tags as they came."""
+    """The IDs of the visitor, and the raw cookies of vendors' browser tags."""
 
     anonymous: str | None
     user: str | None
@@ -39,7 +42,7 @@ class Cookies(NamedTuple):
 
 
 def read_cookies(header: str) -> Cookies:
-    """Read a Cookie header; of several cookies with a name the first that holds something valid counts."""
+    """Read a Cookie header; of several cookies with one name, the first valid one counts."""
     anonymous = user = None
     vendors: dict[str, str] = {}
     for part in header.split(";"):
@@ -55,7 +58,7 @@ def read_cookies(header: str) -> Cookies:
 
 
 def decode_id(value: str) -> str | None:
-    """The id in a cookie's value, which newer browser clients write as it is and older ones as JSON; None for none."""
+    """Return the ID in a cookie's value, plain (newer browser clients) or JSON (older ones); None if it is invalid."""
     text = value[3:-3] if value.startswith("%22") and value.endswith("%22") else value
     if not _PLAIN.fullmatch(text):
         try:
@@ -70,18 +73,35 @@ def decode_id(value: str) -> str | None:
 
 
 def set_cookie(anonymous_id: str, domain: str | None, *, secure: bool, name: str = ANONYMOUS) -> str:
-    """The Set-Cookie header's value. The browser client reads the cookie, so it cannot be HttpOnly."""
+    """Return a Set-Cookie header. The browser client reads the cookie, so it cannot be HttpOnly."""
     value = f"{name}={anonymous_id}; Max-Age={YEAR}; Path=/; SameSite=Lax"
     if domain:
         value += f"; Domain={domain}"
     return value + "; Secure" if secure else value
 
 
-def keep_private(headers: Mapping[str, str]) -> list[tuple[str, str]] | None:
-    """What a response lacks to be kept out of shared caches; None where it is meant for them.
+def cookie_is_kept(host: str, domain: str) -> bool:
+    """Return whether browsers keep a cookie with this Domain from this host (RFC 6265, 5.1.3 and 5.3).
 
-    Shared caches may store whatever does not say `private` or `no-store` (RFC 9111, 3), `no-cache` included: they only
-    ask before they use it. A response that says nothing at all gets `private`. `headers` have names in lower case.
+    `host` may have a port. An IP address has no parent domains.
+    """
+    name = host.partition("]")[0].lstrip("[") if host.startswith("[") else host.partition(":")[0]
+    name, wanted = name.lower().rstrip("."), domain.lower().lstrip(".")
+    if name == wanted:
+        return True
+    try:
+        ip_address(name)
+    except ValueError:
+        return name.endswith(f".{wanted}")
+    return False
+
+
+def keep_private(headers: Mapping[str, str]) -> list[tuple[str, str]] | None:
+    """Return the headers that keep a response out of shared caches; None if it is meant for shared caches.
+
+    Shared caches may store every response without `private` or `no-store` (RFC 9111, 3). `no-cache` does not prevent
+    that: caches revalidate before they use the response. A response without any of these headers gets `private`.
+    `headers` have lower-case names.
     """
     if any(name in headers for name in _SHARED_CACHES):
         return None

@@ -1,22 +1,24 @@
 """Which responses are pages that a person saw, and their titles."""
 
+from __future__ import annotations
+
 import codecs
 import html
 import re
 from collections.abc import Mapping
 from functools import lru_cache
 
-from streams.tracking.visit import Visit
+from turnout_tracking.page_request import PageRequest
 
 DOCUMENTS = ("text/html", "application/xhtml+xml")
 
 TITLE_WITHIN = 16 * 1024
-"""Bytes of a page, from its beginning, that its title is looked for in."""
+"""Bytes at the start of a page that are searched for its title."""
 
-# Every browser's User-Agent begins so, and hardly any library's.
+# The start of every browser's User-Agent, and of hardly any library's.
 _BROWSERS = ("Mozilla/", "Opera/")
 
-# A crawler mostly gives an address to write or browse to. CUBOT makes phones.
+# Most crawlers give a mail or web address. CUBOT is a brand of phones.
 _BOTS = re.compile(
     r"(?<!cu)bot|crawl|spider|slurp|scrap|archiver|https?://|@|headless|phantomjs|lighthouse|pagespeed|prerender|"
     r"externalhit|preview|monitor|pingdom|uptime|healthcheck|check_http|gtmetrix|ptst/|validator|google(?:other|-)|feed",
@@ -34,13 +36,13 @@ _PREFETCH = ("sec-purpose", "purpose", "x-purpose", "x-moz")
 
 @lru_cache(4096)
 def is_bot(user_agent: str) -> bool:
-    """Whether no person browses with it: no browser, a crawler, a monitor. An empty one is a bot's."""
+    """Return whether a User-Agent belongs to a crawler, a monitor or a script; an empty one does."""
     return not user_agent.startswith(_BROWSERS) or _BOTS.search(user_agent) is not None
 
 
-def is_prefetch(visit: Visit) -> bool:
-    """Whether a browser or a link preview fetches it before anybody asked to see it."""
-    headers = visit.headers
+def is_prefetch(request: PageRequest) -> bool:
+    """Return whether a browser or a link preview fetches the page before a person opens it."""
+    headers = request.headers
     for name in _PREFETCH:
         value = headers.get(name)
         if value and ("prefetch" in value or "preview" in value):
@@ -48,27 +50,27 @@ def is_prefetch(visit: Visit) -> bool:
     return False
 
 
-def is_asset(visit: Visit, headers: Mapping[str, str]) -> bool:
-    """Whether the response is anything but a document that somebody navigated to."""
+def is_asset(request: PageRequest, headers: Mapping[str, str]) -> bool:
+    """Return whether the response is anything but a document that a person navigated to."""
     kind = headers.get("content-type")
     if kind is not None and not kind.lower().startswith(DOCUMENTS):
         return True
-    # A 304 names no type.
-    if kind is None and ("text/html" not in visit.header("accept") or _ASSETS.search(visit.path)):
+    # A 304 has no Content-Type.
+    if kind is None and ("text/html" not in request.header("accept") or _ASSETS.search(request.path)):
         return True
-    purpose = visit.headers.get("sec-fetch-dest")
+    purpose = request.headers.get("sec-fetch-dest")
     if purpose is not None:
         if purpose != "document":
             return True
     # Browsers send Sec-Fetch-Dest over https only. Requests for icons and from scripts do not ask for HTML.
-    elif "text/html" not in visit.headers.get("accept", "text/html"):
+    elif "text/html" not in request.headers.get("accept", "text/html"):
         return True
-    # Android's web views name their app in this header.
-    return visit.headers.get("x-requested-with") == "XMLHttpRequest"
+    # Android's web views send the name of their app in this header.
+    return request.headers.get("x-requested-with") == "XMLHttpRequest"
 
 
 def find_title(beginning: bytes, content_type: str) -> str | None:
-    """The text of a page's title element, if that is in these first bytes."""
+    """Return the text of the title element, if it is in these first bytes of the page."""
     start = beginning.find(b"<title")
     if start < 0:
         start = beginning.find(b"<TITLE")

@@ -1,18 +1,20 @@
-"""An event's `integrations`: which of them it opts out of, in all the ways that clients write it."""
+"""Which integrations an event opts out of by its `integrations`, in every form that clients write."""
+
+from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from functools import lru_cache
 from typing import Any
 
 LONGEST_NAME = 64
-"""Characters of the longest name that is looked at."""
+"""Maximum characters of a name; longer names match no integration."""
 
 _ALL = "all"
 _YES = frozenset({"true", "1", "yes", "y", "on", "enabled"})
 
 
 def names_of(integration: str, vendor: Iterable[str] = ()) -> frozenset[str]:
-    """Return the names that an integration answers to: its own, and the vendor's usual ones.
+    """Return the names by which events address an integration: its own, and the vendor's usual ones.
 
     Segment writes "(Actions)" behind the names of some destinations, and "Actions" before them in code.
     """
@@ -30,14 +32,14 @@ def _canonical(name: str) -> str:
 
 
 def canonical(name: str) -> str:
-    """Return the form in which names are compared: only letters and digits, whatever their case."""
+    """Return a name in the form that is compared: letters and digits only, without case."""
     return _canonical(name) if len(name) <= LONGEST_NAME else ""
 
 
 def opts_out(names: Collection[str], integrations: Mapping[str, Any]) -> bool:
-    """Tell whether `integrations` says no to an integration with these canonical names.
+    """Return whether `integrations` turns off an integration with these canonical names.
 
-    A no under one of its names wins over a yes under another, and any of both over `All`.
+    A no under one name wins over a yes under another name. Both win over `All`.
     """
     for value in integrations.values():
         if value is not True:
@@ -57,9 +59,9 @@ def opts_out(names: Collection[str], integrations: Mapping[str, Any]) -> bool:
 
 
 def says_no(value: object) -> bool:
-    """Tell whether a value opts out: false, 0 and null, as text too; text that does not clearly say yes does.
+    """Return whether a value opts out: false, 0, null, and any text that is not a clear yes.
 
-    An object holds options of an integration that is on, unless its `enabled` says no.
+    An object has the options of an integration that is on, unless its `enabled` opts out.
     """
     if value is True:
         return False

@@ -1,21 +1,23 @@
-"""What a request says, whichever framework serves it."""
+"""One request, independent of the framework that serves it."""
+
+from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, MutableMapping
 from typing import Any, NamedTuple
 from urllib.parse import quote
 
-from streams.tracking.identity import Cookies, read_cookies
-from streams.tracking.proxies import Resolve
+from turnout_tracking.identity import Cookies, read_cookies
+from turnout_tracking.proxies import Resolve
 
-# What a browser leaves as it is in the path of a URL.
+# Characters that browsers do not percent-encode in the path of a URL.
 _PATH_SAFE = "/:@!$&'()*+,;=~"
 
 
 class Origin(NamedTuple):
-    """Where a request comes from, and how the visitor's browser names the site.
+    """The visitor's address, and the scheme and host of the site as the visitor's browser shows them.
 
-    `ip` is None where there is none; `host` has the port where the browser shows one.
+    `ip` is None if it is unknown; `host` includes the port unless it is the scheme's default.
     """
 
     ip: str | None
@@ -23,11 +25,11 @@ class Origin(NamedTuple):
     host: str
 
 
-class Visit(ABC):
-    """A request: what the callables among the settings are given.
+class PageRequest(ABC):
+    """A request, as it is passed to the callables among the settings.
 
-    `raw` is the ASGI scope or the WSGI environ, with all that frameworks and middleware left in it. `request` is the
-    framework's own request where that is known (Django), else None.
+    `raw` is the ASGI scope or the WSGI environ, with everything that frameworks and middleware put there. `request` is
+    the framework's own request object if that is known (Django), else None.
     """
 
     __slots__ = ("_cookies", "_headers", "_origin", "_resolve", "raw", "request")
@@ -48,7 +50,7 @@ class Visit(ABC):
     @property
     @abstractmethod
     def path(self) -> str:
-        """The path as a browser shows it: percent-encoded."""
+        """The percent-encoded path, as a browser shows it."""
 
     @property
     @abstractmethod
@@ -60,40 +62,40 @@ class Visit(ABC):
 
     @abstractmethod
     def _peer(self) -> str:
-        """The address that the connection comes from; empty for a Unix socket."""
+        """Return the address of the peer; empty for a Unix socket."""
 
     @abstractmethod
     def _scheme(self) -> str: ...
 
     @property
     def headers(self) -> Mapping[str, str]:
-        """The headers by name in lower case; one that stands repeatedly is joined by commas, cookies by semicolons."""
+        """The headers by lower-case name; repeated headers are joined by commas, cookies by semicolons."""
         if self._headers is None:
             self._headers = self._read_headers()
         return self._headers
 
     def header(self, name: str) -> str:
-        """A header by its name in lower case; empty where it is missing."""
+        """Return a header by its lower-case name; empty if it is missing."""
         return self.headers.get(name, "")
 
     @property
     def cookies(self) -> Cookies:
-        """What the cookies tell."""
+        """The IDs in the cookies."""
         if self._cookies is None:
             self._cookies = read_cookies(self.header("cookie"))
         return self._cookies
 
     def cookie(self, name: str) -> str | None:
-        """The first cookie of that name, as it came."""
+        """Return the raw value of the first cookie with this name."""
         for part in self.header("cookie").split(";"):
-            found, there, value = part.strip().partition("=")
-            if there and found == name:
+            found, separator, value = part.strip().partition("=")
+            if separator and found == name:
                 return value
         return None
 
     @property
     def origin(self) -> Origin:
-        """The visitor's address, scheme and host: the connection's own, or what trusted proxies forwarded."""
+        """The visitor's address, scheme and host: from the connection, or from trusted proxies' headers."""
         if self._origin is None:
             self._origin = self._find_origin()
         return self._origin
@@ -115,8 +117,8 @@ class Visit(ABC):
         return Origin(ip, scheme, host.removesuffix(":443" if scheme == "https" else ":80"))
 
 
-class AsgiVisit(Visit):
-    """A request by its ASGI scope."""
+class AsgiRequest(PageRequest):
+    """A request, read from its ASGI scope."""
 
     __slots__ = ()
 
@@ -128,7 +130,7 @@ class AsgiVisit(Visit):
 
     @property
     def path(self) -> str:
-        """The path as a browser shows it."""
+        """The percent-encoded path, as a browser shows it."""
         raw: bytes | None = self.raw.get("raw_path")
         if raw:
             return raw.partition(b"?")[0].decode("latin-1")
@@ -160,8 +162,8 @@ class AsgiVisit(Visit):
         return scheme
 
 
-class WsgiVisit(Visit):
-    """A request by its WSGI environ."""
+class WsgiRequest(PageRequest):
+    """A request, read from its WSGI environ."""
 
     __slots__ = ()
 
@@ -173,7 +175,7 @@ class WsgiVisit(Visit):
 
     @property
     def path(self) -> str:
-        """The path as a browser shows it."""
+        """The percent-encoded path, as a browser shows it."""
         path = self.raw.get("SCRIPT_NAME", "") + self.raw.get("PATH_INFO", "")
         return quote(path.encode("latin-1"), _PATH_SAFE)
 

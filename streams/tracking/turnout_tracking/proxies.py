@@ -1,23 +1,27 @@
 """The visitor's address behind trusted proxies, by X-Forwarded-For and Forwarded (RFC 7239)."""
 
+from __future__ import annotations
+
 import re
 from collections.abc import Callable, Sequence
 from functools import lru_cache
 from ipaddress import IPv6Address, ip_address, ip_network
+from typing import Optional
 
-Resolve = Callable[[str, str | None, str | None], tuple[str | None, bool]]
-"""From the peer's address, X-Forwarded-For and Forwarded to the visitor's address, and whether the peer is trusted.
+Resolve = Callable[[str, Optional[str], Optional[str]], tuple[Optional[str], bool]]
+"""Returns the visitor's address, and whether the peer is trusted, for a peer's address, X-Forwarded-For and Forwarded.
 
-Several headers of one name are joined by commas; None if there is no such header.
+Repeated headers are joined by commas; None if there is no such header.
 """
 
 UNIX = "unix"
-"""Stands for the peer of a Unix socket among trusted proxies."""
+"""The entry in a list of trusted proxies that means the peer of a Unix socket."""
 
-_NAME = r"[!#$%&'*+.^_`|~0-9A-Za-z-]++"
-# Addresses without quotes are not valid, and common: colons and brackets are no part of a token.
-_PAIR = re.compile(rf'[ \t]*+({_NAME})=("(?:[^"\\]|\\.)*+"|[^\s;,"]*+)[ \t]*+(?=[;,]|$)')
-_GAP = re.compile(r"[ \t]*+([;,]|$)")
+_NAME = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
+# Unquoted addresses are invalid but common: a token has no colons or brackets. No two neighbouring repetitions share a
+# character, so matching takes linear time without possessive quantifiers, which need Python 3.11.
+_PAIR = re.compile(rf'[ \t]*({_NAME})=("(?:[^"\\]|\\.)*"|[^\s;,"]*)[ \t]*(?=[;,]|$)')
+_GAP = re.compile(r"[ \t]*([;,]|$)")
 _PORT = re.compile(r":(?:\d{1,5}|_[A-Za-z0-9._-]+)")
 
 
@@ -31,7 +35,7 @@ def make_resolve(trusted: Sequence[str]) -> Resolve:
         return any(parsed in network for network in networks)
 
     def find_visitor(hops: Sequence[str]) -> str | None:
-        # Each proxy appends whom it got the request from, so nothing left of an untrusted address can be believed.
+        # Each proxy appends the address of its peer, so nothing left of an untrusted address can be trusted.
         address = None
         for hop in reversed(hops):
             address = _read(hop)
@@ -39,7 +43,7 @@ def make_resolve(trusted: Sequence[str]) -> Resolve:
                 break
         return address
 
-    # The same visitor sends again and again.
+    # The same visitor sends many requests.
     @lru_cache(4096)
     def resolve(peer: str, forwarded_for: str | None, forwarded: str | None) -> tuple[str | None, bool]:
         address = _read(peer)

@@ -1,13 +1,15 @@
-"""The middleware for ASGI apps: Starlette, FastAPI, Django, and others."""
+"""The middleware for ASGI apps: Starlette, FastAPI, Django and others."""
+
+from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
-from streams.tracking.analytics import Analytics
-from streams.tracking.requests import NAME
-from streams.tracking.tracker import Tracker
-from streams.tracking.visit import AsgiVisit
+from turnout_tracking.analytics import Analytics
+from turnout_tracking.lookup import NAME
+from turnout_tracking.page_request import AsgiRequest
+from turnout_tracking.tracker import Tracker
 
 log = logging.getLogger("turnout.tracking")
 
@@ -19,7 +21,7 @@ App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 
 class AsgiTracking:
-    """Sends page calls for an ASGI app, and gives its requests `scope["state"]["analytics"]`."""
+    """Sends page calls for an ASGI app, and sets `scope["state"]["analytics"]` of its requests."""
 
     def __init__(self, app: App, tracker: Tracker) -> None:
         self.app = app
@@ -36,10 +38,10 @@ class AsgiTracking:
             await self.app(scope, receive, send)
 
     async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
-        analytics = Analytics(self.tracker, AsgiVisit(scope, self.tracker.resolve))
+        analytics = Analytics(self.tracker, AsgiRequest(scope, self.tracker.resolve))
         scope.setdefault("state", {})[NAME] = analytics
 
-        async def send_and_listen(message: Message) -> None:
+        async def send_and_track(message: Message) -> None:
             kind = message["type"]
             if kind == "http.response.start":
                 message = _start(analytics, message)
@@ -47,17 +49,17 @@ class AsgiTracking:
             if kind == "http.response.body":
                 analytics.read(message.get("body", b""))
                 if not message.get("more_body"):
-                    _finish(analytics)
+                    analytics.finish_safely()
 
         try:
-            await self.app(scope, receive, send_and_listen)
+            await self.app(scope, receive, send_and_track)
         finally:
-            _finish(analytics)
-        # Scope and analytics hold each other, and would be left to the garbage collector, which costs 5 µs a request.
+            analytics.finish_safely()
+        # Scope and analytics refer to each other. Leaving them to the garbage collector costs 5 µs per request.
         del scope["state"][NAME]
 
     async def _live(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Flush when the app shuts down, also for an app that takes no part in the lifespan, as Django's."""
+        """Flush when the app shuts down, even if the app does not support the lifespan protocol, as Django's."""
         asked = False
 
         async def receive_and_note() -> Message:
@@ -85,20 +87,13 @@ class AsgiTracking:
 
 
 def _start(analytics: Analytics, message: Message) -> Message:
-    """The message that begins the response, with the headers that tracking adds."""
+    """Return the message that starts the response, with the headers that tracking adds."""
     try:
         headers = message.get("headers", ())
         named = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in headers}
         added = analytics.start(message["status"], named)
         more = [(name.lower().encode(), value.encode()) for name, value in added]
-    except Exception as error:  # noqa: BLE001  # the response goes out whatever becomes of its tracking
-        log.error("a request was not tracked: %s", type(error).__name__)  # noqa: TRY400
+    except Exception as error:  # noqa: BLE001  # the response must go out even if tracking fails
+        log.error("request not tracked: %s", type(error).__name__)  # noqa: TRY400
         return message
     return {**message, "headers": [*headers, *more]} if more else message
-
-
-def _finish(analytics: Analytics) -> None:
-    try:
-        analytics.finish()
-    except Exception as error:  # noqa: BLE001  # as above
-        log.error("a page was not tracked: %s", type(error).__name__)  # noqa: TRY400

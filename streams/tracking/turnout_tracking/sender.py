@@ -1,4 +1,6 @@
-"""A bounded queue, and the thread that sends what is in it."""
+"""A bounded queue, and the thread that sends its events."""
+
+from __future__ import annotations
 
 import logging
 import os
@@ -9,28 +11,28 @@ from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from time import monotonic
 
-from streams.tracking.destinations import Connection, Destination, Item
+from turnout_tracking.destinations import Connection, Destination, Item
 
 log = logging.getLogger("turnout.tracking")
 
 EVENT_BYTES = 32 * 1024
-"""Largest event, as collectors bound it."""
+"""Maximum size of an event, as in collectors."""
 
 BATCH_BYTES = 400 * 1024
-"""Bytes of events in one request: under the 500 KB that Segment's API takes."""
+"""Maximum bytes of events in one request, under the 500 KB of Segment's API."""
 
 FIRST_DELAY, LONGEST_DELAY = 0.5, 60.0
 LONGEST_RETRY_AFTER = 300.0
 FLUSH_DELAY = 0.2
 LOG_EVERY = 60.0
-"""Seconds between two log lines on the same kind of loss."""
+"""Seconds between two log lines about the same reason."""
 
 
 class Sender:
-    """Sends events from a thread of its own, and never makes the caller of `put` wait.
+    """Sends events from a background thread, and never blocks the caller of `put`.
 
-    The thread starts with the first event, in a forked child with the child's first. What waited at a fork is the
-    parent's to send. `counts` says what became of events: `sent`, or why they were dropped.
+    The thread starts with the first event; a forked child starts its own. Events in the queue at a fork are sent by the
+    parent only. `counts` has the number of events by outcome: `sent`, or the reason why they were dropped.
     """
 
     def __init__(
@@ -48,11 +50,11 @@ class Sender:
         self._queue_events, self._queue_bytes = queue_events, queue_bytes
         self._batch_events, self._interval, self._retry_for = batch_events, interval, retry_for
         self._on_drop = on_drop
-        self._start_over()
+        self._reset()
         _senders.add(self)
 
-    def _start_over(self) -> None:
-        """Begin with nothing: a forked child has neither its parent's thread nor its events, nor can it trust locks."""
+    def _reset(self) -> None:
+        """Start with an empty queue: a forked child has no thread, and its parent's locks may be held forever."""
         self._changed = threading.Condition()
         self.counts: Counter[str] = Counter()
         self._queue: deque[Item] = deque()
@@ -63,7 +65,7 @@ class Sender:
         self._logged: dict[str, float] = {}
 
     def put(self, key: bytes, value: bytes) -> bool:
-        """Take an event to be sent; False where it was dropped, and counted, because the queue is full."""
+        """Queue an event; False if it was dropped and counted, because it is too large or the queue is full."""
         if len(value) > EVENT_BYTES:
             self.drop("too_large", 1, f"over {EVENT_BYTES} bytes")
             return False
@@ -73,11 +75,11 @@ class Sender:
             if not full:
                 self._queue.append(Item(key, value))
                 self._bytes += len(value)
-                # The thread sleeps until there is a first event, and then until there are enough.
+                # The thread sleeps until the first event, and then until the batch is full.
                 if waiting in (0, self._batch_events - 1):
                     self._wake()
         if full:
-            self.drop("full", 1, "events come faster than they are taken")
+            self.drop("full", 1, "events arrive faster than they are sent")
         return not full
 
     def _wake(self) -> None:
@@ -85,13 +87,13 @@ class Sender:
             thread = threading.Thread(target=self._run, name="turnout-tracking", daemon=True)
             try:
                 thread.start()
-            except RuntimeError:  # the interpreter is ending
+            except RuntimeError:  # the interpreter is exiting
                 return
             self._thread = thread
         self._changed.notify_all()
 
     def flush(self, timeout: float) -> bool:
-        """Wait until all is sent, at most so many seconds; False where something is left."""
+        """Wait until all events are sent, at most `timeout` seconds; False if some are left."""
         with self._changed:
             self._flushing += 1
             self._changed.notify_all()
@@ -101,16 +103,16 @@ class Sender:
                 self._flushing -= 1
 
     def finish(self, timeout: float) -> None:
-        """Flush at the process's end, and count what is not confirmed by then as lost."""
+        """Flush at the exit of the process, and count unconfirmed events as dropped."""
         if not self.flush(timeout):
             with self._changed:
                 left = len(self._queue) + self._in_flight
                 self._queue.clear()
                 self._bytes = 0
-            self.drop("exit", left, "the process ends")
+            self.drop("exit", left, "the process exits")
 
     def drop(self, reason: str, count: int, detail: str) -> None:
-        """Count events that will not be sent, tell `on_drop`, and log it, each reason once a minute at most."""
+        """Count dropped events, call `on_drop`, and log it, each reason at most once per minute."""
         if not count:
             return
         self._count(reason, count)
@@ -121,7 +123,7 @@ class Sender:
         if self._on_drop is not None:
             try:
                 self._on_drop(reason, count)
-            except Exception as error:  # noqa: BLE001  # the app's own, and no event may depend on it
+            except Exception as error:  # noqa: BLE001  # the app's own code must not stop the sender
                 log.error("on_drop raised %s", type(error).__name__)  # noqa: TRY400
 
     def _count(self, what: str, count: int) -> None:
@@ -135,7 +137,7 @@ class Sender:
             self._deliver(connection, self._take())
 
     def _take(self) -> Sequence[Item]:
-        """The next events, once there are enough of them or the oldest has waited long enough."""
+        """Return the next batch, when it is full or its oldest event has waited for `interval` seconds."""
         with self._changed:
             self._in_flight = 0
             self._changed.notify_all()
@@ -156,32 +158,32 @@ class Sender:
         attempt = 0
         while items:
             try:
-                answer = connection.send(items)
-            except Exception as error:  # noqa: BLE001  # without this thread nothing is sent any more
+                result = connection.send(items)
+            except Exception as error:  # noqa: BLE001  # if this thread ended, nothing would be sent
                 self.drop("failed", len(items), type(error).__name__)
                 return
-            self._count("sent", len(items) - len(answer.again) - answer.refused)
-            self.drop("refused", answer.refused, answer.reason)
-            items = answer.again
+            self._count("sent", len(items) - len(result.again) - result.refused)
+            self.drop("refused", result.refused, result.reason)
+            items = result.again
             if not items:
                 return
             if monotonic() >= give_up:
-                self.drop("expired", len(items), answer.reason)
+                self.drop("expired", len(items), result.reason)
                 return
             self._count("retries", 1)
-            self._pause(retry_delay(attempt, answer.after))
+            self._pause(retry_delay(attempt, result.after))
             attempt += 1
 
     def _pause(self, delay: float) -> None:
         with self._changed:
             flushing = self._changed.wait_for(lambda: self._flushing, delay)
         if flushing:
-            # A process that ends has no time for more.
+            # A process that exits cannot wait longer.
             threading.Event().wait(min(delay, FLUSH_DELAY))
 
 
 def retry_delay(attempt: int, after: float | None) -> float:
-    """Seconds until the next attempt: what the collector asks for, else exponential with full jitter."""
+    """Return seconds until the next attempt: `after` if the collector sent it, else exponential backoff with jitter."""
     if after is not None:
         return min(after, LONGEST_RETRY_AFTER)
     return random.uniform(0.1, 1.0) * min(LONGEST_DELAY, FIRST_DELAY * 2.0 ** min(attempt, 10))  # noqa: S311
@@ -190,9 +192,9 @@ def retry_delay(attempt: int, after: float | None) -> float:
 _senders: weakref.WeakSet[Sender] = weakref.WeakSet()
 
 
-def _start_all_over() -> None:
+def _reset_all() -> None:
     for sender in _senders:
-        sender._start_over()  # noqa: SLF001
+        sender._reset()  # noqa: SLF001
 
 
-os.register_at_fork(after_in_child=_start_all_over)
+os.register_at_fork(after_in_child=_reset_all)
