@@ -26,7 +26,7 @@ format: $(VENV)/.dev
 	$(BIN)/ruff check --fix .
 
 test: $(VENV)/.dev  ## all but the faults and the wheels
-	$(BIN)/python -m pytest -m "not fault and not wheels" -p tests.cpu
+	$(BIN)/python -m pytest -m "not fault and not wheels" -p tests.support.cpu
 
 test-newest:  ## the tests with the newest versions that pyproject.toml allows
 	rm -rf .venv-newest

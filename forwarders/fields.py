@@ -1,21 +1,3 @@
-"""Field types that several vendors' payload models share."""
+"""Name the new place of this module."""
 
-from typing import Annotated, Any
-
-from pydantic import Field
-
-Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
-"""A personal identifier, normalized as the vendor documents and hashed with SHA-256, in lower-case hex."""
-
-Hashes = Sha256 | list[Sha256] | None
-"""One or several hashed identifiers."""
-
-Currency = Annotated[str, Field(pattern="^[A-Z]{3}$")]
-"""A currency code (ISO 4217)."""
-
-
-def without_nulls(value: Any) -> Any:
-    """Remove keys with null values at any depth, for vendors that reject null."""
-    if isinstance(value, dict):
-        return {key: without_nulls(item) for key, item in value.items() if item is not None}
-    return [without_nulls(item) for item in value] if isinstance(value, list) else value
+raise ImportError("forwarders.fields is now forwarders.api.fields")

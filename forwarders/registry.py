@@ -9,8 +9,8 @@ from importlib.metadata import EntryPoint, entry_points
 from types import FunctionType
 from typing import Any, Final
 
-from forwarders import contract
-from forwarders.contract import Forwarder, HttpForwarder, ObjectForwarder, WriterForwarder
+from forwarders.api import contract
+from forwarders.api.contract import Forwarder, HttpForwarder, ObjectForwarder, WriterForwarder
 
 GROUP: Final = "turnout.forwarders"
 

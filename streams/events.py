@@ -12,10 +12,10 @@ import orjson
 from pydantic import Field, TypeAdapter, ValidationError
 from typing_extensions import TypedDict
 
-from streams import lenient_json
-from streams.texts import comparable
-from streams.times import NORMAL_TIME, read_time
-from streams.topics import Origin
+from streams.parsing import lenient_json
+from streams.parsing.texts import comparable
+from streams.parsing.times import NORMAL_TIME, read_time
+from streams.records.event import Origin
 
 Event = dict[str, Any]
 """An event of the spec, as parsed from JSON."""

@@ -8,9 +8,10 @@ from uuid import uuid4
 import pytest
 from hypothesis import HealthCheck, settings
 
-from streams.broker import Broker, create_topics
+from streams.kafka.admin import create_topics
+from streams.kafka.settings import Broker
 from streams.topics import Topics
-from tests import fuzzing, real_kafka
+from tests.support import fuzzing, real_kafka
 
 
 @pytest.fixture(scope="session")

@@ -8,17 +8,17 @@ from pathlib import Path
 from pydantic import ValidationError
 from pydantic_settings import SettingsError
 
-from deploy.config.files import SourceFile
+from deploy.config.diagnostics import Issue, find_issues
 from deploy.config.integrations import Integration, IntegrationReader
-from deploy.config.mistakes import Complaint, find_complaints
+from deploy.config.models.source import SourceFile
 from deploy.config.reading import Reading, Unset, dotted, keys_of
 from deploy.config.settings import TurnoutSettings, variable
 from deploy.config.sources import SourceReader, SourceRules
-from streams.consent import ConsentSettings
-from streams.enrichment.files import SettingError, Stamp
-from streams.ruleset import RuleSet
-from streams.sources import Sources
-from streams.suppression import SuppressedUsers, Suppression, SuppressionSettings, read_ids
+from streams.consent.policy import ConsentSettings
+from streams.routing.ruleset import RuleSet
+from streams.sources.source import Sources
+from streams.steps.enrichment.files import SettingError, Stamp
+from streams.suppression.filter import SuppressedUsers, Suppression, SuppressionSettings, read_ids
 from streams.topics import Topic, Topics
 from transforms import RuleError
 from transforms.documents import Document
@@ -133,7 +133,7 @@ class _Reader:
         except SettingsError as error:
             self._reading.mistakes.append(RuleError(f"cannot be read: {error.__cause__ or error}", path="environment"))
         except ValidationError as error:
-            for complaint in find_complaints(error, TurnoutSettings):
+            for complaint in find_issues(error, TurnoutSettings):
                 if complaint.place not in unknown:
                     self._reading.mistakes.append(_from_environment(complaint) or complaint.within(document))
         else:
@@ -148,11 +148,11 @@ class _Reader:
                 ids = self._reading.files.read(settings.file, ("suppression", "file"), read_ids)
             except SettingError as error:
                 message = f"{dotted(error.key)}: {error.message}"
-                self._reading.complain(document, message, error.hint, at=error.key)
+                self._reading.report(document, message, error.hint, at=error.key)
         return Suppression(users, ids)
 
 
-def _from_environment(complaint: Complaint) -> RuleError | None:
+def _from_environment(complaint: Issue) -> RuleError | None:
     """The complaint as one about an environment variable, where the value came from there."""
     for length in range(len(complaint.place), 0, -1):
         name = variable(complaint.place[:length])

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from deploy.config.mistakes import Place
+from deploy.config.diagnostics import Place
 
 REFERENCE = re.compile(r"\$\{(?:([A-Za-z_][A-Za-z0-9_]*)|file:(/[^{}\r\n]+))\}")
 """The name of a variable, or the path of a file."""

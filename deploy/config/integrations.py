@@ -5,20 +5,20 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Literal
 
-from deploy.config.files import IntegrationFile
+from deploy.config.diagnostics import hint_at
 from deploy.config.known_names import KnownNames
 from deploy.config.loss_check import check_losses
-from deploy.config.mistakes import hint_at
+from deploy.config.models.integration import IntegrationFile
 from deploy.config.payload_check import check_payload
 from deploy.config.reading import Reading, keys_of
 from deploy.config.sunset import find_ending
 from forwarders import registry
-from forwarders.contract import Forwarder, Settings
-from forwarders.extras import find_missing
-from streams.consent import Consent, ConsentSettings
-from streams.gate import Sample
-from streams.ruleset import Route
-from streams.settings import DeliverySettings
+from forwarders.api.contract import Forwarder, Settings
+from forwarders.api.extras import find_missing
+from streams.consent.policy import Consent, ConsentSettings
+from streams.delivery.flow.settings import DeliverySettings
+from streams.routing.eligibility import Sample
+from streams.routing.ruleset import Route
 from streams.topics import Topics
 from transforms import RuleError
 from transforms.documents import Document
@@ -102,7 +102,7 @@ class IntegrationReader:
         for index, name in enumerate(names if isinstance(names, list) else ()):
             if isinstance(name, str) and name not in self._sources:
                 hint = hint_at(name, self._sources)
-                self._reading.complain(document, f"no source is called {name!r}", hint, at=("sources", index))
+                self._reading.report(document, f"no source is called {name!r}", hint, at=("sources", index))
 
     def _check_libraries(self, document: Document, forwarder: type[Forwarder[Any]], settings: object) -> None:
         """Warn only: the collector, the router and `check` run on machines without them."""
@@ -116,7 +116,7 @@ class IntegrationReader:
         try:
             return registry.find(name) if isinstance(name, str) else None
         except registry.UnknownForwarderError as error:
-            self._reading.complain(document, str(error), at=("forwarder",))
+            self._reading.report(document, str(error), at=("forwarder",))
             return None
 
     def _read_forwarder_settings(
@@ -135,7 +135,7 @@ class IntegrationReader:
         for rule_file in (document, preset) if preset else (document,):
             self._reading.hash.update(rule_file.hash.encode())
         if not {"preset", "rules", "otherwise"} & keys_of(document).keys():
-            self._reading.complain(document, "nothing says what to send", "write `rules:`, or take a `preset:`")
+            self._reading.report(document, "nothing says what to send", "write `rules:`, or take a `preset:`")
         rules, mistakes = read_rules(document, preset=preset)
         self._reading.mistakes += mistakes
         if rules and forwarder:
@@ -159,5 +159,5 @@ class IntegrationReader:
                 self._reading.mistakes.append(mistake)
                 return None
         hint = f"write {forwarder.contract.name!r}" if found else f"{forwarder.contract.name} brings none along"
-        self._reading.complain(document, f"no preset {name!r} for this forwarder", hint, at=("preset",))
+        self._reading.report(document, f"no preset {name!r} for this forwarder", hint, at=("preset",))
         return None

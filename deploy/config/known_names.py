@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Self
 
-from streams.plans import Plan
+from streams.steps.plan import Plan
 
 # https://segment.com/docs/connections/spec/: e-commerce, mobile, B2B SaaS, email, live chat, video, and lead events.
 _EVENTS = """

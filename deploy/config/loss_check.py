@@ -3,8 +3,8 @@
 from collections.abc import Iterator
 from typing import Any
 
+from deploy.config.diagnostics import hint_at
 from deploy.config.known_names import KnownNames
-from deploy.config.mistakes import hint_at
 from deploy.config.payload_check import SENT_ALONG, Findings
 from streams.events import SPEC, TYPES
 from transforms import RuleError

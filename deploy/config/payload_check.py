@@ -6,9 +6,9 @@ What a rule sends is only known with the event, so only what no event can mend i
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 
-from deploy.config.mistakes import hint_at
+from deploy.config.diagnostics import hint_at
 from deploy.config.shape_check import ShapeCheck, entry_of, find_reads
-from forwarders.contract import Category, Contract
+from forwarders.api.contract import Category, Contract
 from streams.events import SPEC
 from transforms import RuleError
 from transforms.codegen.rule_index import derive_selector

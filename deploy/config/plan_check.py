@@ -2,9 +2,9 @@
 
 from collections.abc import Iterator
 
-from deploy.config.mistakes import Place, hint_at
-from streams.plans import Plan
-from streams.plans.schemas import find_mistakes
+from deploy.config.diagnostics import Place, hint_at
+from streams.steps.plan import Plan
+from streams.steps.plan.schemas import find_mistakes
 from transforms import RuleError
 from transforms.documents import Document
 

@@ -8,10 +8,10 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
+from deploy.config.diagnostics import WANTS_MORE, Place, find_issues, find_secrets
 from deploy.config.environment import REFERENCE, Unresolved, fill, find_texts, has_reference, is_reference
-from deploy.config.mistakes import WANTS_MORE, Place, find_complaints, find_secrets
 from deploy.config.settings import TurnoutSettings, variable
-from streams.enrichment.files import Files
+from streams.steps.enrichment.files import Files
 from transforms import RuleError
 from transforms.documents import Document
 
@@ -37,7 +37,7 @@ class Reading:
         self.hash = hashlib.sha256()
         self.files = Files(folder)
 
-    def complain(self, document: Document, message: str, hint: str | None = None, at: Place = ()) -> None:
+    def report(self, document: Document, message: str, hint: str | None = None, at: Place = ()) -> None:
         """Note what is wrong at a place of a file, and what would be right."""
         self.mistakes.append(document.error(message, hint, at=at))
 
@@ -60,7 +60,7 @@ class Reading:
         stem = Path(document.path).stem
         name = keys_of(document).get(key)
         if isinstance(name, str) and name != stem:
-            self.complain(document, f"{key}: the name {name!r} is not that of the file", f"write {stem!r}", at=(key,))
+            self.report(document, f"{key}: the name {name!r} is not that of the file", f"write {stem!r}", at=(key,))
 
     def fill(self, document: Document, model: type[BaseModel], data: Any, at: Place = ()) -> tuple[Any, set[Place]]:
         """The data at `at` with its variables replaced, and the places whose real value is not known.
@@ -75,7 +75,7 @@ class Reading:
                 *_, key = [step for step in place if isinstance(step, str)]
                 name = f"{Path(document.path).stem}_{key}".replace("-", "_").upper()
                 hint = f"set it in the environment, and write '${{{name}}}'"
-                self.complain(document, f"{dotted(place)}: a secret is written out", hint, at=place)
+                self.report(document, f"{dotted(place)}: a secret is written out", hint, at=place)
                 unknown.add(place)
         for place in texts.keys() - secrets:
             if has_reference(texts[place]) and not (at and is_reference(texts[place])):
@@ -84,7 +84,7 @@ class Reading:
                     hint = "write '${file:/run/secrets/NAME}', with the whole path"
                 if model is TurnoutSettings:
                     hint = f"set {variable(place)} in the environment"
-                self.complain(document, f"{dotted(place)}: `${{…}}` is not replaced here", hint, at=place)
+                self.report(document, f"{dotted(place)}: `${{…}}` is not replaced here", hint, at=place)
                 unknown.add(place)
         unset: dict[Place, Unresolved] = {}
         filled = fill(data, unset, at)
@@ -103,7 +103,7 @@ class Reading:
         try:
             return model.model_validate(data)
         except ValidationError as error:
-            for complaint in find_complaints(error, model, at, data):
+            for complaint in find_issues(error, model, at, data):
                 if complaint.kind in WANTS_MORE or not any(_touch(complaint.place, place) for place in unknown):
                     self.mistakes.append(complaint.within(document))
             return None

@@ -6,13 +6,14 @@ from typing import Any
 from pydantic import BaseModel
 
 from deploy.config.environment import REFERENCE
-from deploy.config.files import IntegrationFile, SourceFile
+from deploy.config.models.integration import IntegrationFile
+from deploy.config.models.source import SourceFile
 from deploy.config.settings import TurnoutSettings
 from forwarders import registry
-from forwarders.contract import Contract
-from streams.enrichment import registry as enrichments
-from streams.plans import Plan, schemas
-from streams.plans.model import PARTS
+from forwarders.api.contract import Contract
+from streams.steps.enrichment import registry as enrichments
+from streams.steps.plan import Plan, schemas
+from streams.steps.plan.model import PARTS
 from transforms.directives import DIRECTIVES
 from transforms.model.directive import Directive
 

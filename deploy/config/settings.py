@@ -5,11 +5,11 @@ from typing import Any
 from pydantic import Field, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
-from streams.broker import Broker
 from streams.collector.settings import CollectorSettings
-from streams.consent import ConsentSettings
-from streams.settings import RouterSettings
-from streams.suppression import SuppressionSettings
+from streams.consent.policy import ConsentSettings
+from streams.kafka.settings import Broker
+from streams.routing.settings import RouterSettings
+from streams.suppression.filter import SuppressionSettings
 from streams.topics import Topics
 
 PREFIX = "TURNOUT_"

@@ -12,10 +12,10 @@ from typing import Annotated, Any, Union, get_args, get_origin
 from pydantic import BaseModel, TypeAdapter, ValidationError
 from pydantic.fields import FieldInfo
 
-from deploy.config.mistakes import Place as Keys
-from deploy.config.mistakes import hint_at
-from deploy.rehearsal.comparison import dotted, shown
-from forwarders.fields import Sha256
+from deploy.config.diagnostics import Place as Keys
+from deploy.config.diagnostics import hint_at
+from deploy.config.json_diff import dotted, shown
+from forwarders.api.fields import Sha256
 from transforms import RuleError
 from transforms.directives import DIRECTIVES
 from transforms.documents import Location

@@ -5,25 +5,26 @@ from dataclasses import dataclass
 
 from pydantic import SecretStr
 
+from deploy.config.diagnostics import Place, hint_at
 from deploy.config.event_check import check_made, check_repairs
-from deploy.config.files import SourceFile
 from deploy.config.known_names import KnownNames
 from deploy.config.loss_check import check_losses
-from deploy.config.mistakes import Place, hint_at
+from deploy.config.models.source import SourceFile
 from deploy.config.plan_check import check_plan
 from deploy.config.reading import Reading, dotted, keys_of
 from deploy.config.settings import TurnoutSettings
-from streams.admission import DefaultContext, Kinds
 from streams.collector.api import WEBHOOKS
 from streams.collector.signatures import make_verify
-from streams.enrichment import registry as enrichments
-from streams.enrichment.files import SettingError
-from streams.plans import Plan, PlanStep
-from streams.repair import Repair
-from streams.sources import Source, Sources
-from streams.steps import Step
-from streams.suppression import Suppression
-from streams.webhooks import Webhook
+from streams.sources.source import Source, Sources
+from streams.sources.webhooks import Webhook
+from streams.steps.context import DefaultContext
+from streams.steps.enrichment import registry as enrichments
+from streams.steps.enrichment.files import SettingError
+from streams.steps.kinds import Kinds
+from streams.steps.plan import Plan, PlanStep
+from streams.steps.source_rules import SourceRulesStep
+from streams.steps.step import Step
+from streams.suppression.filter import Suppression
 from transforms import RuleError
 from transforms.documents import Document
 from transforms.rules import Rules, read_rules
@@ -120,7 +121,7 @@ class SourceReader:
         if file.context:
             yield DefaultContext(file.context)
         if rules and not file.webhook:
-            yield Repair(rules, keeps_others="otherwise" not in keys_of(document))
+            yield SourceRulesStep(rules, keeps_others="otherwise" not in keys_of(document))
         yield self._suppression
         if plan := self._find_plan(document, file.plan):
             yield plan
@@ -146,10 +147,10 @@ class SourceReader:
                 if settings is not None and not unknown:
                     yield enrichments.make_step(enrichment, settings, self._reading.files)
             except enrichments.UnknownEnrichmentError as error:
-                self._reading.complain(document, str(error), at=at)
+                self._reading.report(document, str(error), at=at)
             except SettingError as error:
                 message = f"{dotted((*at, *error.key))}: {error.message}"
-                self._reading.complain(document, message, error.hint, at=(*at, *error.key))
+                self._reading.report(document, message, error.hint, at=(*at, *error.key))
 
     def _make_webhook(
         self, document: Document, file: SourceFile, rules: Rules | None, unknown: Collection[Place]
@@ -158,10 +159,10 @@ class SourceReader:
         if settings is None:
             return None
         if not {"rules", "otherwise"} & keys_of(document).keys():
-            self._reading.complain(document, "nothing says which events to make", "write `rules:`", at=("webhook",))
+            self._reading.report(document, "nothing says which events to make", "write `rules:`", at=("webhook",))
         if settings.signature is None and not file.write_keys:
             hint = "give its `signature`, or the source `write_keys`"
-            self._reading.complain(document, "webhook: anybody could post here", hint, at=("webhook",))
+            self._reading.report(document, "webhook: anybody could post here", hint, at=("webhook",))
         path = settings.path or WEBHOOKS + file.source
         if rules is None:
             return None
@@ -172,7 +173,7 @@ class SourceReader:
             verify = make_verify(settings.signature) if place not in unknown else _never
         except ValueError:
             hint = "after `whsec_` it is base64"
-            self._reading.complain(document, f"{dotted(place)}: is not what the scheme wants", hint, at=place)
+            self._reading.report(document, f"{dotted(place)}: is not what the scheme wants", hint, at=place)
             return None
         return Webhook(path, rules, verify, settings.signature.header_name, file.limits.depth)
 
@@ -193,7 +194,7 @@ class SourceReader:
             return None
         if name not in self._plans:
             hint = hint_at(name, sorted(self._plans))
-            self._reading.complain(document, f"no plan is called {name!r}", hint, at=("plan",))
+            self._reading.report(document, f"no plan is called {name!r}", hint, at=("plan",))
         return self._plans.get(name)
 
     def _index(self, sources: Sequence[Source], settings: TurnoutSettings | None) -> Sources:
@@ -203,7 +204,7 @@ class SourceReader:
                 if own and topic.startswith(own):
                     document = self.rules[source.name].document
                     message = f"topics.{index}: {topic} would be one of Turnout's own, which begin with {own}"
-                    self._reading.complain(document, message, at=("topics", index))
+                    self._reading.report(document, message, at=("topics", index))
         try:
             return Sources(sources, settings.default_source if settings else None)
         except ValueError as error:

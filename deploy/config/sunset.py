@@ -3,7 +3,7 @@
 from datetime import date, timedelta
 from typing import Any, Final
 
-from forwarders.contract import Contract
+from forwarders.api.contract import Contract
 from transforms import RuleError
 from transforms.documents import Document
 

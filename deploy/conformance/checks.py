@@ -10,9 +10,9 @@ from urllib.parse import quote_plus, urlsplit
 import orjson
 from pydantic import BaseModel, SecretStr, ValidationError
 
-from deploy.conformance.golden import Case, Golden, shown
-from forwarders import contract
-from forwarders.contract import (
+from deploy.conformance.golden import Golden, GoldenCase, shown
+from forwarders.api import contract
+from forwarders.api.contract import (
     Delivery,
     Forwarder,
     HttpForwarder,
@@ -23,7 +23,7 @@ from forwarders.contract import (
     Settings,
     WriterForwarder,
 )
-from forwarders.extras import extra
+from forwarders.api.extras import extra
 from streams.plurals import counted
 
 Check = Callable[[Golden], Iterator[str]]
@@ -309,7 +309,7 @@ CHECKS: Final[tuple[Check, ...]] = (
 )
 
 
-def check_case(golden: Golden, case: Case) -> Iterator[str]:
+def check_case(golden: Golden, case: GoldenCase) -> Iterator[str]:
     """The event gives exactly the expected rule, payload and request."""
     made = {**case.given, **golden.outcome(case.event, **case.given.get("settings", {}))}
     if made != case.written:

@@ -16,7 +16,7 @@ from typing import Any, Final, NoReturn
 import yaml
 
 from forwarders import registry
-from forwarders.contract import Delivery, Forwarder, HttpForwarder, WriterForwarder
+from forwarders.api.contract import Delivery, Forwarder, HttpForwarder, WriterForwarder
 from streams.events import normalize
 from transforms import DROP, Failure, RuleError, Rules, read_rules
 from transforms.documents import Document
@@ -48,7 +48,7 @@ EVENTS: Final[Mapping[str, Mapping[str, Any]]] = Document.read(Path(__file__).pa
 
 
 @dataclass(frozen=True, slots=True)
-class Case:
+class GoldenCase:
     """One expected outcome, and its event."""
 
     path: Path
@@ -110,10 +110,10 @@ class Golden:
         return rules
 
     @cached_property
-    def cases(self) -> Sequence[Case]:
+    def cases(self) -> Sequence[GoldenCase]:
         """Return every expected outcome."""
         return [
-            Case(path, variant, written, written.get("event") or EVENTS[path.stem][variant])
+            GoldenCase(path, variant, written, written.get("event") or EVENTS[path.stem][variant])
             for path in sorted(self.folder.glob("*.yaml"))
             if path.name != DESCRIPTION
             for variant, written in Document.read(path).data.items()

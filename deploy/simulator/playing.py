@@ -8,18 +8,18 @@ from typing import Any, Final
 
 import orjson
 
-from deploy.simulator.tokens import REFUSED, Tokens
-from deploy.simulator.vendors import ANY, TOKEN, Reply, Seen, Vendor
+from deploy.simulator.tokens import REFUSED, TokenEndpoint
+from deploy.simulator.vendors import ANY, TOKEN, Reply, SeenRequest, Vendor
 from forwarders import registry
-from forwarders.contract import BatchFailure, Contract, Rate
-from streams.times import seconds_of
+from forwarders.api.contract import BatchFailure, Contract, Rate
+from streams.parsing.times import seconds_of
 
 COUNTED: Final = 1_000_000
 """How many keys are counted; with more, the count begins anew."""
 
 
 @dataclass
-class Tally:
+class VendorCounts:
     """One vendor's count by idempotency key: how many requests, what they brought, and what was taken how often."""
 
     requests: int = 0
@@ -42,17 +42,17 @@ class Playing:
 
     def __init__(self, clock: Callable[[], float] = time.time) -> None:
         self._clock = clock
-        self._tokens = Tokens(clock)
+        self._tokens = TokenEndpoint(clock)
         self._recent: dict[tuple[str, Rate], deque[tuple[float, int]]] = {}
-        self._tallies: dict[str, Tally] = {}
+        self._tallies: dict[str, VendorCounts] = {}
 
-    def turn_away(self, vendor: Vendor, seen: Seen) -> None:
+    def turn_away(self, vendor: Vendor, seen: SeenRequest) -> None:
         """Count a request of which nothing is taken, whatever is answered."""
         tally = self._tally(vendor)
         tally.requests += 1
         tally.brought.update(filter(None, _keys(vendor, seen, list(_items(vendor, seen.body)))))
 
-    def answer(self, vendor: Vendor, seen: Seen, poison: str | None = None) -> Reply:
+    def answer(self, vendor: Vendor, seen: SeenRequest, poison: str | None = None) -> Reply:
         """What the vendor answers; items that hold the text `poison` are bad ones."""
         self.turn_away(vendor, seen)
         items = list(_items(vendor, seen.body))
@@ -85,10 +85,10 @@ class Playing:
         self._tallies.clear()
         self._recent.clear()
 
-    def _tally(self, vendor: Vendor) -> Tally:
+    def _tally(self, vendor: Vendor) -> VendorCounts:
         tally = self._tallies.get(vendor.name)
         if tally is None or len(tally.brought) > COUNTED:
-            tally = self._tallies[vendor.name] = Tally()
+            tally = self._tallies[vendor.name] = VendorCounts()
         return tally
 
     def _take(self, vendor: Vendor, keys: Iterable[str | None]) -> None:
@@ -130,7 +130,7 @@ def _items(vendor: Vendor, body: Any) -> Iterator[Any]:
     yield from found if isinstance(found, list) else ()
 
 
-def _keys(vendor: Vendor, seen: Seen, items: Sequence[Any]) -> list[str | None]:
+def _keys(vendor: Vendor, seen: SeenRequest, items: Sequence[Any]) -> list[str | None]:
     """The idempotency key of each item, None where it has none."""
     if vendor is ANY:
         return [seen.headers.get("idempotency-key")]

@@ -22,10 +22,10 @@ from starlette.types import ASGIApp
 
 from deploy.simulator.faults import EXPIRED, SCRIPT, UNTAKEN, Fault, Protocol, spoilt
 from deploy.simulator.playing import Playing
-from deploy.simulator.vendors import Reply, Seen, find_vendor
-from streams.times import rfc3339
+from deploy.simulator.vendors import Reply, SeenRequest, find_vendor
+from streams.parsing.times import rfc3339
 
-KEPT = 1000
+MAX_KEPT_REQUESTS = 1000
 NO_FAULT = Fault()
 METHODS = ["GET", "POST", "PUT", "PATCH", "DELETE"]
 
@@ -41,13 +41,13 @@ class Simulator:
     def __init__(
         self,
         *,
-        kept: int = KEPT,
+        kept: int = MAX_KEPT_REQUESTS,
         script: Iterable[Fault] = (),
-        show: Callable[[Seen, Reply], None] = lambda _, __: None,
+        show: Callable[[SeenRequest, Reply], None] = lambda _, __: None,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._playing = Playing(clock)
-        self._seen: deque[Seen] = deque(maxlen=kept)
+        self._seen: deque[SeenRequest] = deque(maxlen=kept)
         self._count = 0
         self._faults = [fault.model_copy() for fault in script]
         self._show = show
@@ -70,7 +70,7 @@ class Simulator:
         self._count += 1
         path = request.url.path
         vendor = find_vendor(path)
-        seen = Seen(
+        seen = SeenRequest(
             self._count,
             rfc3339(time.time()),
             vendor.name,

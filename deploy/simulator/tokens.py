@@ -5,7 +5,7 @@ from typing import Any, Final
 from urllib.parse import parse_qsl
 
 from deploy.simulator.vendors import Reply
-from forwarders.contract import Contract
+from forwarders.api.contract import Contract
 
 LIFETIME: Final = 3600
 GRANTS: Final = {
@@ -18,7 +18,7 @@ GRANTS: Final = {
 REFUSED: Final = Reply(401, {"error": "invalid_token"}, {"www-authenticate": 'Bearer error="invalid_token"'})
 
 
-class Tokens:
+class TokenEndpoint:
     """The access tokens issued so far, each with its end."""
 
     def __init__(self, clock: Callable[[], float]) -> None:

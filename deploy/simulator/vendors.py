@@ -10,7 +10,7 @@ from typing import Any
 
 
 @dataclass(frozen=True, slots=True)
-class Seen:
+class SeenRequest:
     """A request that came in. `body` is JSON data where it is JSON, else text; header names are lower-case."""
 
     number: int

@@ -16,21 +16,22 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
-from streams import lenient_json, metrics
-from streams.acks import PendingAcks
-from streams.broker import BrokerError
-from streams.collector import api, browsers, intake, pixel, slices
+from streams.collector import api, browsers, intake, json_slices, pixel
 from streams.collector.api import Action, Target
+from streams.collector.auth import AuthenticatedSource, Authenticator, check_origin
 from streams.collector.body import DisconnectedError, read_body
 from streams.collector.browsers import Headers
 from streams.collector.errors import RequestError
 from streams.collector.first_party import Script, renew_ids
-from streams.collector.senders import Sender, Senders, check_origin
 from streams.collector.settings import CollectorSettings
-from streams.logs import trouble
-from streams.produce import Producer
-from streams.sources import Source, Sources
-from streams.times import rfc3339
+from streams.kafka.acks import PendingAcks
+from streams.kafka.producer import Producer
+from streams.kafka.settings import BrokerError
+from streams.observability import metrics
+from streams.observability.logging import error_fields
+from streams.parsing import lenient_json
+from streams.parsing.times import rfc3339
+from streams.sources.source import Source, Sources
 from streams.topics import Topics
 
 log = structlog.get_logger()
@@ -57,7 +58,7 @@ class App:
         self._sources = sources
         self._producer = producer
         self._intake = intake.Intake(settings, topics, producer)
-        self._senders = Senders(settings, sources)
+        self._senders = Authenticator(settings, sources)
         self._read_bytes = 0
         self._other = Starlette(
             routes=[
@@ -96,11 +97,11 @@ class App:
         except RequestError as error:
             status, body, headers = error.status, error.body, error.headers
         except Exception as error:  # noqa: BLE001  # uvicorn would log its text, which can quote an event
-            log.error("a request failed", path=scope["path"], **trouble(error))  # noqa: TRY400
+            log.error("a request failed", path=scope["path"], **error_fields(error))  # noqa: TRY400
             status, body = 500, _FAILED.body
         if status != 200:
             metrics.COLLECTOR_ERRORS.labels(status).inc()
-        if origin is not None and self._senders.admits(origin):
+        if origin is not None and self._senders.allows(origin):
             headers += browsers.allow(origin)
             if status == 200 and self._settings.cookie_domain:
                 secure = browsers.scheme(scope, asked) == "https"
@@ -150,7 +151,7 @@ class App:
             body = intake.parse(raw)
         except RequestError:
             # To look for the invalid events takes time, which only those get who show a write key.
-            if sender is None and not any(map(self._senders.knows, slices.write_keys(raw))):
+            if sender is None and not any(map(self._senders.knows, json_slices.write_keys(raw))):
                 raise
             parsed = intake.parse_by_event(raw) if target.action is Action.BATCH else None
             if parsed is None:
@@ -161,7 +162,7 @@ class App:
         source = sender.source
         check_origin(source, headers)
         acks = PendingAcks()
-        sending = intake.Sending(
+        sending = intake.RequestContext(
             source,
             rfc3339(time()),
             acks,
@@ -170,7 +171,7 @@ class App:
             _asks_for_privacy(headers),
             _trace(headers),
         )
-        refused: list[intake.Refused] = []
+        refused: list[intake.RefusedEvent] = []
         if target.action is Action.BATCH:
             batch = self._intake.check_batch(raw, body, source)
             sender.allowance.take_events(len(batch))
@@ -182,7 +183,7 @@ class App:
         await self._confirm(acks)
         return _answer_taken(source, taken, refused)
 
-    def _sender_in_query(self, scope: Scope) -> Sender | None:
+    def _sender_in_query(self, scope: Scope) -> AuthenticatedSource | None:
         """Find the sender by the query string, where RudderStack's beacon has the write key: it cannot set headers."""
         query: bytes = scope["query_string"]
         if not query:
@@ -203,7 +204,7 @@ class App:
         made = [intake.make_events(webhook, delivery) for delivery in deliveries]
         sender.allowance.take_events(sum(map(len, made)))
         acks = PendingAcks()
-        sending = intake.Sending(source, rfc3339(time()), acks, trace=_trace(headers))
+        sending = intake.RequestContext(source, rfc3339(time()), acks, trace=_trace(headers))
         taken, refused = self._intake.take_deliveries(deliveries, made, sending)
         await self._confirm(acks)
         return _answer_taken(source, taken, refused)
@@ -220,7 +221,7 @@ class App:
         if scope["method"] != "HEAD":
             acks = PendingAcks()
             sender.allowance.take_events(1)
-            sending = intake.Sending(
+            sending = intake.RequestContext(
                 sender.source,
                 rfc3339(time()),
                 acks,
@@ -260,7 +261,7 @@ class App:
         return _answer(503, {"code": "not_ready", "message": "Kafka does not answer"})
 
 
-def _answer_taken(source: Source, taken: int, refused: Sequence[intake.Refused]) -> bytes:
+def _answer_taken(source: Source, taken: int, refused: Sequence[intake.RefusedEvent]) -> bytes:
     metrics.COLLECTOR_ACCEPTED.labels(source.name).inc(taken)
     if not refused:
         return _SUCCESS

@@ -10,9 +10,9 @@ from starlette.routing import Route
 from starlette.types import Scope
 
 from streams.collector import api
+from streams.collector.auth import Authenticator, check_origin, find_write_key, forbidden_origin
 from streams.collector.errors import RequestError
-from streams.collector.senders import Senders, check_origin, find_write_key, forbidden_origin
-from streams.sources import Source
+from streams.sources.source import Source
 
 Headers = tuple[tuple[bytes, bytes], ...]
 
@@ -104,16 +104,16 @@ def scheme(scope: Scope, headers: Mapping[bytes, bytes]) -> str:
     return forwarded if forwarded in ("http", "https") else own
 
 
-def answer_preflight(senders: Senders, origin: bytes, headers: Mapping[bytes, bytes]) -> Response:
+def answer_preflight(senders: Authenticator, origin: bytes, headers: Mapping[bytes, bytes]) -> Response:
     """Whether a page of this origin may send what it announces; the key is not known yet."""
-    if not senders.admits(origin):
+    if not senders.allows(origin):
         return Response(forbidden_origin().body, 403, media_type="application/json")
     answer = Response(status_code=204)
     answer.raw_headers += allow_request(origin, headers)
     return answer
 
 
-def routes(senders: Senders, *, cookies: bool) -> list[Route]:
+def routes(senders: Authenticator, *, cookies: bool) -> list[Route]:
     """Return the routes for what clients ask before they send; `cookies` as for `client_settings`."""
 
     async def answer_settings(request: Request) -> Response:
@@ -141,7 +141,7 @@ def routes(senders: Senders, *, cookies: bool) -> list[Route]:
 
 
 def _answer(
-    senders: Senders, request: Request, write_key: str, content: Callable[[Source], Mapping[str, Any]]
+    senders: Authenticator, request: Request, write_key: str, content: Callable[[Source], Mapping[str, Any]]
 ) -> Response:
     """Answer with the content for the source of a write key, with 404 if there is none."""
     headers = dict(request.scope["headers"])

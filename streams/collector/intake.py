@@ -8,19 +8,23 @@ from uuid import uuid4
 import orjson
 import structlog
 
-from streams import events, lenient_json
-from streams.acks import PendingAcks
-from streams.collector import slices
+from streams import events
+from streams.collector import json_slices
 from streams.collector.errors import RequestError
 from streams.collector.partition import make_partitioner
 from streams.collector.settings import CollectorSettings
 from streams.events import EventError
-from streams.produce import Producer
-from streams.record_size import RecordTooLargeError
-from streams.sources import Source
-from streams.times import read_time
-from streams.topics import Headers, Topics, event_headers, noted_header, rejected_headers
-from streams.webhooks import Made, Webhook
+from streams.kafka.acks import PendingAcks
+from streams.kafka.producer import Producer
+from streams.parsing import lenient_json
+from streams.parsing.times import read_time
+from streams.records.event import event_headers, noted_header
+from streams.records.format import Headers
+from streams.records.rejected import rejected_headers
+from streams.records.size import RecordTooLargeError
+from streams.sources.source import Source
+from streams.sources.webhooks import Made, Webhook
+from streams.topics import Topics
 
 log = structlog.get_logger()
 
@@ -36,7 +40,7 @@ SHARED = ("context", "integrations")
 
 
 @dataclass(frozen=True, slots=True)
-class Refused:
+class RefusedEvent:
     """One event of a batch that is none: its place in the batch, and why."""
 
     index: int
@@ -50,7 +54,7 @@ class Refused:
 
 
 @dataclass(frozen=True, slots=True)
-class Sending:
+class RequestContext:
     """A request's events: whose they are, when they came, what waits for them to be confirmed.
 
     `anonymous` is the anonymousId of those that name nobody, `address` the `context.ip` of those that have none,
@@ -142,7 +146,7 @@ class Intake:
         self._partition = make_partitioner(topics.partitions)
         self._rejected_partition = 0
 
-    def take_event(self, event: dict[str, Any], kind: str | None, sending: Sending) -> None:
+    def take_event(self, event: dict[str, Any], kind: str | None, sending: RequestContext) -> None:
         """Append the only event of a request, whose type is `kind` by default; raises RequestError if it is invalid."""
         shared = _Shared(
             sending.received,
@@ -158,8 +162,8 @@ class Intake:
             raise RequestError.of_event(error) from None
 
     def take_batch(
-        self, raw: bytes, body: dict[str, Any], batch: list[Any], sending: Sending
-    ) -> tuple[int, list[Refused]]:
+        self, raw: bytes, body: dict[str, Any], batch: list[Any], sending: RequestContext
+    ) -> tuple[int, list[RefusedEvent]]:
         """Append the events of a checked batch, and what is none to `rejected` as it stands in `raw`.
 
         Returns how many events were taken, and those refused.
@@ -184,22 +188,22 @@ class Intake:
             try:
                 self._take(event, shared, sending)
             except EventError as error:
-                refused.append(Refused(index, _message_id(event), error.code, str(error)))
+                refused.append(RefusedEvent(index, _message_id(event), error.code, str(error)))
         if refused:
-            texts = slices.elements(slices.members(raw)["batch"])
+            texts = json_slices.elements(json_slices.members(raw)["batch"])
             self._keep(texts, refused, sending)
         return len(batch) - len(refused), refused
 
     def take_deliveries(
-        self, deliveries: Sequence[bytes], made: Sequence[Sequence[Made]], sending: Sending
-    ) -> tuple[int, list[Refused]]:
+        self, deliveries: Sequence[bytes], made: Sequence[Sequence[Made]], sending: RequestContext
+    ) -> tuple[int, list[RefusedEvent]]:
         """Append the events made of a webhook's deliveries, and to `rejected` the deliveries of which one is none.
 
         Returns how many events were taken, and those refused, by the index of their delivery.
         """
         shared = _Shared(sending.received, sending.headers())
         taken = 0
-        refused: dict[int, Refused] = {}
+        refused: dict[int, RefusedEvent] = {}
         for index, events_ in enumerate(made):
             for each in events_:
                 if each.event is None:
@@ -208,12 +212,12 @@ class Intake:
                     self._take(each.event, shared, sending)
                     taken += 1
                 except EventError as error:
-                    refused[index] = Refused(index, _message_id(each.event), error.code, str(error))
+                    refused[index] = RefusedEvent(index, _message_id(each.event), error.code, str(error))
         if refused:
             self._keep({index: deliveries[index] for index in refused}, refused.values(), sending)
         return taken, list(refused.values())
 
-    def _take(self, event: Any, shared: _Shared, sending: Sending) -> None:
+    def _take(self, event: Any, shared: _Shared, sending: RequestContext) -> None:
         if isinstance(event, EventError):
             raise event
         if isinstance(event, dict):
@@ -271,7 +275,9 @@ class Intake:
             )
         return batch
 
-    def _keep(self, texts: Sequence[bytes] | Mapping[int, bytes], refused: Iterable[Refused], sending: Sending) -> None:
+    def _keep(
+        self, texts: Sequence[bytes] | Mapping[int, bytes], refused: Iterable[RefusedEvent], sending: RequestContext
+    ) -> None:
         """Append what was refused to `rejected`; `texts` are what came, by their index."""
         self._rejected_partition = (self._rejected_partition + 1) % self._topics.partitions
         for event in refused:
@@ -298,10 +304,10 @@ def read_deliveries(raw: bytes, headers: Mapping[str, str], most: int) -> list[b
     raw = lenient_json.without_mark(raw)
     try:
         body = events.loads(raw)
-        parts = slices.elements(raw) if isinstance(body, list) else [raw]
+        parts = json_slices.elements(raw) if isinstance(body, list) else [raw]
     except EventError as error:
         try:
-            parts = slices.elements(raw)
+            parts = json_slices.elements(raw)
         except ValueError:
             raise RequestError("json", f"the body is {error}") from None
     if len(parts) > most:
@@ -337,8 +343,8 @@ def parse_by_event(raw: bytes) -> dict[str, Any] | None:
     RequestError.
     """
     try:
-        parts = slices.members(raw)
-        batch = slices.elements(parts.pop("batch"))
+        parts = json_slices.members(raw)
+        batch = json_slices.elements(parts.pop("batch"))
     except (KeyError, ValueError):
         return None
     body: dict[str, Any] = {"batch": [_parse_event(text) for text in batch]}

@@ -13,10 +13,10 @@ import uvicorn
 from streams.collector.app import App
 from streams.collector.protocol import BoundedProtocol
 from streams.collector.settings import CollectorSettings
-from streams.garbage import collect_less
-from streams.produce import Producer
-from streams.sources import Sources
+from streams.kafka.producer import Producer
+from streams.sources.source import Sources
 from streams.topics import Topics
+from streams.worker.gc_tuning import relax_gc
 
 log = structlog.get_logger()
 
@@ -54,7 +54,7 @@ class Collector:
         except OSError as error:
             log.error("cannot listen", host=self.address[0], port=self.address[1], reason=error.strerror)  # noqa: TRY400
             return 1
-        collect_less()
+        relax_gc()
         with listener:
             self.address = listener.getsockname()[:2]
             await self._producer.start()

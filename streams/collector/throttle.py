@@ -4,11 +4,11 @@ import math
 from collections.abc import Callable
 from time import monotonic
 
-from streams import metrics
-from streams.bucket import Bucket
 from streams.collector.errors import RequestError
-from streams.collector.settings import SourceLimits
-from streams.sources import Source
+from streams.observability import metrics
+from streams.sources.limits import SourceLimits
+from streams.sources.source import Source
+from streams.token_bucket import TokenBucket
 
 
 class Allowance:
@@ -29,7 +29,7 @@ class Allowance:
         """Take so many events off it, as a debt if they are more than are left; raises RequestError where none is."""
         self._take(self._events, count, "events")
 
-    def _take(self, bucket: Bucket | None, count: int, what: str) -> None:
+    def _take(self, bucket: TokenBucket | None, count: int, what: str) -> None:
         if bucket is None:
             return
         now = self._clock()
@@ -43,8 +43,8 @@ class Allowance:
             )
         bucket.take(count, now)
 
-    def _bucket(self, rate: float | None) -> Bucket | None:
-        return Bucket(rate, max(1.0, rate * self.limits.burst), self._clock()) if rate else None
+    def _bucket(self, rate: float | None) -> TokenBucket | None:
+        return TokenBucket(rate, max(1.0, rate * self.limits.burst), self._clock()) if rate else None
 
 
 UNBOUNDED = Allowance("", SourceLimits(), monotonic)

@@ -1,0 +1,1 @@
+"""The wire format of each record, one module per record type."""

@@ -12,7 +12,8 @@ from typing import Any, NamedTuple
 import orjson
 from xxhash import xxh3_64_digest
 
-from streams.topics import NewerFormatError, RecordError, intervals
+from streams.records.format import NewerFormatError, RecordError
+from streams.records.outcomes import intervals
 
 RUN_HEADER = "turnout-run"
 

@@ -1,0 +1,1 @@
+"""Which integrations receive an event, and what each is sent."""

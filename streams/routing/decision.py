@@ -11,23 +11,25 @@ import orjson
 
 from streams import events
 from streams.events import Event, EventError, Note
-from streams.internal_error import INTERNAL, describe
-from streams.record_size import HEADROOM, LARGEST_RECORD_BYTES, RecordTooLargeError
+from streams.observability.internal_error import INTERNAL, describe
+from streams.parsing.times import record_time, rfc3339
+from streams.records.delivery import DeliveryRecord
+from streams.records.outcomes import FORWARDED, Outcome
+from streams.records.rejected import QUARANTINED_REASON
+from streams.records.size import HEADROOM, LARGEST_RECORD_BYTES, RecordTooLargeError
 from streams.routing.decoding import IncomingEvent
-from streams.ruleset import Route, RuleSet
-from streams.sources import Source
-from streams.steps import Held, StepTrace, take
-from streams.times import record_time, rfc3339
-from streams.topics import FORWARDED, QUARANTINED_REASON, DeliveryRecord, Outcome
+from streams.routing.ruleset import Route, RuleSet
+from streams.sources.source import Source
+from streams.steps.step import Blocked, StepTrace, run_steps
 from transforms import DROP, Failure
 
 MAPPING, NOT_JSON, TOO_LARGE = "mapping", "not_json", "too_large"
 """Reasons of deliveries that die before they are forwarded."""
 
-TOMBSTONE = Held(Outcome.FILTERED, "tombstone")
+TOMBSTONE = Blocked(Outcome.FILTERED, "tombstone")
 """Why a record without a value goes no further."""
 
-REPEATED = Held(Outcome.DUPLICATE)
+REPEATED = Blocked(Outcome.DUPLICATE)
 """Why a repeated event goes no further."""
 
 
@@ -46,7 +48,7 @@ class RouteDecision(NamedTuple):
     detail: str = ""
     value: bytes | None = None
     dead: DeliveryRecord | None = None
-    held: Held | None = None
+    held: Blocked | None = None
     error: Exception | None = None
 
 
@@ -67,7 +69,7 @@ class Decision(NamedTuple):
     event: Event
     outcomes: Sequence[RouteDecision]
     rejected: Rejection | None = None
-    held: Held | None = None
+    held: Blocked | None = None
 
     @property
     def is_rejected(self) -> bool:
@@ -116,10 +118,10 @@ def decide(
     message_id = event["messageId"]
     if source is not None and source.steps:
         try:
-            taken = take(source.steps, event, note, trace)
+            taken = run_steps(source.steps, event, note, trace)
         except EventError as error:
             return Decision(event, (), Rejection(error.code, str(error)))
-        if isinstance(taken, Held):
+        if isinstance(taken, Blocked):
             quarantined = taken.outcome is Outcome.QUARANTINED
             rejected = Rejection(QUARANTINED_REASON, taken.detail) if quarantined else None
             return Decision(event, hold_for_all(rules.routes, taken), rejected, taken)
@@ -191,10 +193,10 @@ def _dead(route: Route, bare: DeliveryRecord, reason: str, detail: str) -> Route
     return RouteDecision(route, bare.rule, Outcome.DEAD, reason, detail, None, bare)
 
 
-def hold_for_all(routes: Sequence[Route], held: Held) -> list[RouteDecision]:
+def hold_for_all(routes: Sequence[Route], held: Blocked) -> list[RouteDecision]:
     """Return the outcomes of an event that goes no further for any integration."""
     return [_held(route, held) for route in routes]
 
 
-def _held(route: Route, held: Held) -> RouteDecision:
+def _held(route: Route, held: Blocked) -> RouteDecision:
     return RouteDecision(route, "", held.outcome, held.reason, held.detail, held=held)

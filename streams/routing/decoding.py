@@ -5,9 +5,10 @@ from typing import Any, NamedTuple
 
 from streams import events
 from streams.events import Event, EventError
-from streams.gate import find_source
-from streams.sources import Source, Sources
-from streams.topics import SOURCE_HEADER, Origin, RecordError, check_version, read_notes
+from streams.records.event import Origin, read_notes
+from streams.records.format import SOURCE_HEADER, RecordError, check_version
+from streams.routing.eligibility import find_source
+from streams.sources.source import Source, Sources
 
 NEWER_FORMAT = "newer_format"
 """The reason of rejected records in a format that this version cannot read."""

@@ -18,11 +18,12 @@ from itertools import cycle
 from pathlib import Path
 from statistics import median, quantiles
 
-from streams.broker import Broker, create_topics
+from streams.kafka.admin import create_topics
+from streams.kafka.settings import Broker
 from streams.topics import Topics
-from tests import real_kafka
 from tests.benchmarks import connect, measure
 from tests.benchmarks.events import purchases
+from tests.support import real_kafka
 
 TOPICS = Topics(prefix="bench")
 KEY = "bench-key"
@@ -33,8 +34,8 @@ async def collect(bootstrap: str) -> None:
     """What the measured process runs: the collector, until it is told to stop."""
     from streams.collector.server import Collector
     from streams.collector.settings import CollectorSettings
-    from streams.produce import Producer
-    from streams.sources import Source, Sources
+    from streams.kafka.producer import Producer
+    from streams.sources.source import Source, Sources
 
     sources = Sources([Source.of("web", [KEY])])
     producer = Producer(Broker(bootstrap=bootstrap), client_id="bench")

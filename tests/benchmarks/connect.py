@@ -12,8 +12,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-from tests import npm
-from tests.ports import free_port
+from tests.support import npm
+from tests.support.ports import free_port
 
 PROGRAM = npm.CACHE / "connect"
 

@@ -14,16 +14,19 @@ from pathlib import Path
 
 import orjson
 
-from forwarders.webhook import Webhook, WebhookSettings
-from streams.acks import PendingAcks
-from streams.broker import Broker, create_topics
-from streams.produce import Producer
-from streams.settings import DeliverySettings
-from streams.topics import DeliveryRecord, Origin, Topics
-from tests import real_kafka
+from forwarders.vendors.webhook.forwarder import Webhook, WebhookSettings
+from streams.delivery.flow.settings import DeliverySettings
+from streams.kafka.acks import PendingAcks
+from streams.kafka.admin import create_topics
+from streams.kafka.producer import Producer
+from streams.kafka.settings import Broker
+from streams.records.delivery import DeliveryRecord
+from streams.records.event import Origin
+from streams.topics import Topics
 from tests.benchmarks import measure
 from tests.benchmarks.events import purchases
 from tests.benchmarks.vendors import sell
+from tests.support import real_kafka
 from transforms import read_rules
 from transforms.documents import Document
 
@@ -57,8 +60,8 @@ async def fill(broker: Broker, integration: str, count: int) -> int:
 
 async def deliver(bootstrap: str, integration: str, port: str) -> None:
     """What the measured process runs: one integration's delivery, until it is killed."""
-    from streams.delivery import make_delivery
-    from streams.worker import Worker
+    from streams.delivery.sinks.factory import make_delivery
+    from streams.worker.worker import Worker
 
     broker = Broker(bootstrap=bootstrap, session_timeout=10, compression="none")
     producer = Producer(broker, client_id="forwarder")
@@ -66,7 +69,7 @@ async def deliver(bootstrap: str, integration: str, port: str) -> None:
     forwarder = Webhook(
         WebhookSettings(url=f"http://127.0.0.1:{port}/", batch_size=BATCH if integration == "batches" else 1)
     )
-    worker.stations = [
+    worker.pipelines = [
         make_delivery(integration, forwarder, DeliverySettings(), TOPICS, broker, producer, fail=worker.fail, grace=10)
     ]
     print("started", flush=True)

@@ -1,4 +1,4 @@
-"""Delivery's CPU time without Kafka: the real Deliverer, a producer that confirms at once, a local vendor over HTTP.
+"""Delivery's CPU time without Kafka: the real DeliverySink, a producer that confirms at once, a local vendor over HTTP.
 
     python -m tests.benchmarks.delivery_offline [DELIVERIES]
 
@@ -16,11 +16,13 @@ from typing import Any
 
 import orjson
 
-from forwarders.webhook import Webhook, WebhookSettings
-from streams.delivery.agent import Deliverer
-from streams.progress import Progress
-from streams.settings import DeliverySettings
-from streams.topics import DeliveryRecord, Origin, Topics
+from forwarders.vendors.webhook.forwarder import Webhook, WebhookSettings
+from streams.delivery.flow.settings import DeliverySettings
+from streams.delivery.sinks.delivery_sink import DeliverySink
+from streams.kafka.offsets import OffsetTracker
+from streams.records.delivery import DeliveryRecord
+from streams.records.event import Origin
+from streams.topics import Topics
 from tests.benchmarks import measure
 from tests.benchmarks.events import purchases
 
@@ -59,21 +61,21 @@ async def deliver(items: int, port: str, made: Sequence[Any]) -> float:
     """CPU microseconds per delivery."""
     forwarder = Webhook(WebhookSettings(url=f"http://127.0.0.1:{port}/", batch_size=items))
     failed: list[str] = []
-    deliverer = Deliverer(
+    sink = DeliverySink(
         "one", forwarder, DeliverySettings(), TOPICS, Producer(), fail=failed.append, clock=time.time  # type: ignore[arg-type]
     )  # fmt: skip
-    await deliverer.start()
-    progress = Progress()
+    await sink.start()
+    progress = OffsetTracker()
     used = cpu()
     for first in range(0, len(made), RUN):
         await progress.wait_for_room(60)
         run = progress.open(TP, made[first : first + RUN])
         run.begin()
-        await deliverer.work(run)
+        await sink.work(run)
     while progress.committable(TP) != len(made):
         await asyncio.sleep(0.01)
     used = cpu() - used
-    await deliverer.stop()
+    await sink.stop()
     assert not failed
     return used / len(made) * 1e6
 

@@ -16,12 +16,12 @@ from typing import Any
 
 import orjson
 
-from streams.enrichment import registry
-from streams.enrichment.files import Files
-from streams.enrichment.step import EnrichmentStep
 from streams.events import Event
-from streams.steps import take
-from tests.streams.enrichment.conftest import write_places
+from streams.steps.enrichment import registry
+from streams.steps.enrichment.files import Files
+from streams.steps.enrichment.step import EnrichmentStep
+from streams.steps.step import run_steps
+from tests.streams.steps.enrichment.conftest import write_places
 
 LIMITS = {"cached": 25.0, "new": 250.0}
 """Microseconds that all together may cost."""
@@ -97,7 +97,7 @@ def together(steps: Sequence[EnrichmentStep], events: list[Event]) -> list[float
     """CPU microseconds of all steps, with an event at a time as the router takes them."""
     began = time.process_time_ns()
     for event in events:
-        take(steps, event, no_note)
+        run_steps(steps, event, no_note)
     return [(time.process_time_ns() - began) / len(events) / 1000]
 
 

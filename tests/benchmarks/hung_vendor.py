@@ -11,15 +11,16 @@ from pathlib import Path
 
 import orjson
 
-from forwarders.webhook import Webhook, WebhookSettings
-from streams.acks import PendingAcks
-from streams.broker import Broker, create_topics
-from streams.produce import Producer
-from streams.settings import DeliverySettings
+from forwarders.vendors.webhook.forwarder import Webhook, WebhookSettings
+from streams.delivery.flow.settings import DeliverySettings
+from streams.kafka.acks import PendingAcks
+from streams.kafka.admin import create_topics
+from streams.kafka.producer import Producer
+from streams.kafka.settings import Broker
 from streams.topics import Topics
-from tests import real_kafka
 from tests.benchmarks import measure
 from tests.benchmarks.vendors import Took, sell
+from tests.support import real_kafka
 
 TOPICS = Topics(prefix="bench", partitions=3)
 SECONDS = 60
@@ -47,15 +48,15 @@ async def fill(broker: Broker, count: int) -> None:
 
 async def deliver(bootstrap: str, port: str) -> None:
     """What the measured process runs: the delivery, until it is killed."""
-    from streams.delivery import make_delivery
-    from streams.worker import Worker
+    from streams.delivery.sinks.factory import make_delivery
+    from streams.worker.worker import Worker
 
     broker = Broker(bootstrap=bootstrap)
     producer = Producer(broker, client_id="forwarder")
     worker = Worker(producer)
     forwarder = Webhook(WebhookSettings(url=f"http://127.0.0.1:{port}/hung", batch_size=100))
     settings = DeliverySettings(timeout=10)
-    worker.stations = [make_delivery("hung", forwarder, settings, TOPICS, broker, producer, fail=worker.fail, grace=5)]
+    worker.pipelines = [make_delivery("hung", forwarder, settings, TOPICS, broker, producer, fail=worker.fail, grace=5)]
     await worker.run()
 
 

@@ -9,7 +9,7 @@ from time import process_time
 from timeit import repeat
 from typing import Any
 
-from streams.plans import Plan, PlanStep
+from streams.steps.plan import Plan, PlanStep
 from tests.benchmarks.events import purchase
 
 ROUNDS = 10_000

@@ -14,16 +14,19 @@ from pathlib import Path
 import orjson
 
 from streams import events
-from streams.acks import PendingAcks
-from streams.broker import Broker, create_topics
-from streams.produce import Producer
-from streams.ruleset import Holder, Route, RuleSet
-from streams.settings import RouterSettings
-from streams.sources import Source, Sources
-from streams.topics import DeliveryRecord, Origin, Topics, event_headers
-from tests import real_kafka
+from streams.kafka.acks import PendingAcks
+from streams.kafka.admin import create_topics
+from streams.kafka.producer import Producer
+from streams.kafka.settings import Broker
+from streams.records.delivery import DeliveryRecord
+from streams.records.event import Origin, event_headers
+from streams.routing.ruleset import CurrentRules, Route, RuleSet
+from streams.routing.settings import RouterSettings
+from streams.sources.source import Source, Sources
+from streams.topics import Topics
 from tests.benchmarks import measure
 from tests.benchmarks.events import purchases
+from tests.support import real_kafka
 from transforms import read_rules
 from transforms.documents import Document
 
@@ -56,18 +59,18 @@ async def fill(broker: Broker, count: int) -> None:
 
 async def route(bootstrap: str) -> None:
     """What the measured process runs: the router, until it is killed."""
-    from streams.router import make_router
-    from streams.suppression import SuppressedUsers
-    from streams.worker import Worker
+    from streams.routing.router import make_router
+    from streams.suppression.filter import SuppressedUsers
+    from streams.worker.worker import Worker
 
     broker = Broker(bootstrap=bootstrap, session_timeout=10)
     producer = Producer(broker, client_id="router")
     worker = Worker(producer)
-    holder = Holder(rule_set())
+    holder = CurrentRules(rule_set())
     router = make_router(
         holder, TOPICS, broker, producer, RouterSettings(), SuppressedUsers(), fail=worker.fail, grace=10
     )
-    worker.stations = [router]
+    worker.pipelines = [router]
     print("started", flush=True)
     await worker.run()
 

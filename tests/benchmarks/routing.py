@@ -21,29 +21,29 @@ EVENTS, ROUNDS, RUN = 20_000, 15, 500
 
 def measure() -> float:
     """CPU microseconds per event, in this process."""
-    from streams.broker import Broker
-    from streams.dedupe import Windows
-    from streams.garbage import collect_less
-    from streams.guard import Guard
-    from streams.progress import Progress
-    from streams.router import Router
-    from streams.ruleset import Holder
-    from streams.suppressed import Follower
-    from streams.suppression import SuppressedUsers
-    from streams.topics import event_headers
+    from streams.kafka.offsets import OffsetTracker
+    from streams.kafka.settings import Broker
+    from streams.records.event import event_headers
+    from streams.routing.dedupe import Windows
+    from streams.routing.router import Router
+    from streams.routing.ruleset import CurrentRules
+    from streams.suppression.filter import SuppressedUsers
+    from streams.suppression.follower import SuppressionFollower
+    from streams.worker.gc_tuning import relax_gc
+    from streams.worker.guard import Guard
     from tests.benchmarks.events import purchases
     from tests.benchmarks.router import TOPICS, rule_set
-    from tests.streams.local import LocalProducer
+    from tests.support.local_producer import LocalProducer
 
     class Producer(LocalProducer):
         def _keep(self, *_: Any) -> None:
             """Keep nothing."""
 
-    class Nobody(Follower):
+    class Nobody(SuppressionFollower):
         async def catch_up(self) -> None:
             """No user is suppressed."""
 
-    collect_less()
+    relax_gc()
     tp, headers = (TOPICS.events, 0), tuple(event_headers("web"))
     records = [
         SimpleNamespace(
@@ -55,7 +55,7 @@ def measure() -> float:
     async def work() -> float:
         failed: list[Exception] = []
         router = Router(
-            Holder(rule_set()),
+            CurrentRules(rule_set()),
             TOPICS,
             Producer(),
             Windows(Broker(), 100_000, "b", TOPICS),
@@ -63,7 +63,7 @@ def measure() -> float:
             Guard("router", failed.append),
             time.time,
         )
-        progress = Progress(1 << 40)
+        progress = OffsetTracker(1 << 40)
         runs = [progress.open(tp, records[first : first + RUN]) for first in range(0, EVENTS, RUN)]
         used = time.process_time()
         for run in runs:

@@ -14,7 +14,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from tests import npm
+from tests.support import npm
 from tests.transforms.segment import HERE
 from transforms import compile_mapping, read_rules
 from transforms.documents import Document

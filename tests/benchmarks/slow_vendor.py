@@ -15,15 +15,18 @@ from statistics import median, quantiles
 
 import orjson
 
-from forwarders.webhook import Webhook, WebhookSettings
-from streams.acks import PendingAcks
-from streams.broker import Broker, create_topics
-from streams.produce import Producer
-from streams.settings import DeliverySettings
-from streams.topics import DeliveryRecord, Origin, Topics
-from tests import real_kafka
+from forwarders.vendors.webhook.forwarder import Webhook, WebhookSettings
+from streams.delivery.flow.settings import DeliverySettings
+from streams.kafka.acks import PendingAcks
+from streams.kafka.admin import create_topics
+from streams.kafka.producer import Producer
+from streams.kafka.settings import Broker
+from streams.records.delivery import DeliveryRecord
+from streams.records.event import Origin
+from streams.topics import Topics
 from tests.benchmarks import measure
 from tests.benchmarks.vendors import Took, sell
+from tests.support import real_kafka
 
 TOPICS = Topics(prefix="bench", partitions=3)
 RATE = 300
@@ -46,13 +49,13 @@ def send(producer: Producer, integration: str, number: int) -> None:
 
 async def deliver(bootstrap: str, port: str, *integrations: str) -> None:
     """What the measured process runs: the delivery of these integrations, until it is ended."""
-    from streams.delivery import make_delivery
-    from streams.worker import Worker
+    from streams.delivery.sinks.factory import make_delivery
+    from streams.worker.worker import Worker
 
     broker = Broker(bootstrap=bootstrap, session_timeout=10)
     producer = Producer(broker, client_id="forwarder")
     worker = Worker(producer)
-    worker.stations = [
+    worker.pipelines = [
         make_delivery(
             name, Webhook(WebhookSettings(url=f"http://127.0.0.1:{port}/{name}", batch_size=BATCH)),
             DeliverySettings(concurrency=FLIGHT), TOPICS, broker, producer, fail=worker.fail, grace=5,

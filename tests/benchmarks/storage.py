@@ -16,20 +16,23 @@ from statistics import median
 from typing import Any
 
 import forwarders
-from forwarders.contract import Delivered, Delivery, OffsetRange
-from forwarders.object_storage import ObjectStorage, ObjectStorageSettings
-from streams.acks import PendingAcks
-from streams.broker import Broker, create_topics
-from streams.produce import Producer
-from streams.settings import DeliverySettings
-from streams.topics import DeliveryRecord, Origin, Topics
-from tests import real_kafka
+from forwarders.api.contract import Delivered, Delivery, OffsetRange
+from forwarders.vendors.object_storage.forwarder import ObjectStorage, ObjectStorageSettings
+from streams.delivery.flow.settings import DeliverySettings
+from streams.kafka.acks import PendingAcks
+from streams.kafka.admin import create_topics
+from streams.kafka.producer import Producer
+from streams.kafka.settings import Broker
+from streams.records.delivery import DeliveryRecord
+from streams.records.event import Origin
+from streams.topics import Topics
 from tests.benchmarks import measure
 from tests.benchmarks.events import purchase
+from tests.support import real_kafka
 from transforms import read_rules
 from transforms.documents import Document
 
-PRESET = Path(forwarders.__file__).parent / "presets" / "rows.yaml"
+PRESET = Path(forwarders.__file__).parent / "vendors" / "rows.yaml"
 TOPICS = Topics(prefix="bench", partitions=3)
 RECORDS = 10_000
 AT_LEAST = 40_000
@@ -67,8 +70,8 @@ def orders(count: int) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
 
 async def store(bootstrap: str, integration: str, folder: str) -> None:
     """What the measured process runs: one integration's delivery, until it is killed."""
-    from streams.delivery import make_delivery
-    from streams.worker import Worker
+    from streams.delivery.sinks.factory import make_delivery
+    from streams.worker.worker import Worker
 
     broker = Broker(bootstrap=bootstrap, session_timeout=10, compression="none")
     producer = Producer(broker, client_id="forwarder")
@@ -77,7 +80,7 @@ async def store(bootstrap: str, integration: str, folder: str) -> None:
         ObjectStorageSettings.model_validate({"url": Path(folder).as_uri(), "format": integration, "records": RECORDS})
     )
     settings = DeliverySettings(spool=Path(folder) / "spool")
-    worker.stations = [
+    worker.pipelines = [
         make_delivery(integration, forwarder, settings, TOPICS, broker, producer, fail=worker.fail, grace=10)
     ]
     await worker.run(ready=lambda: print("ready", flush=True))

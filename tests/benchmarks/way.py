@@ -20,13 +20,13 @@ import aiohttp
 import orjson
 from aiohttp import web
 
-from streams.acks import PendingAcks
-from streams.produce import Producer
-from streams.topics import event_headers
-from tests import real_kafka
+from streams.kafka.acks import PendingAcks
+from streams.kafka.producer import Producer
+from streams.records.event import event_headers
 from tests.benchmarks import measure
 from tests.faults.harness import KEY, Process, Stage, staged
-from tests.receiver import Got
+from tests.support import real_kafka
+from tests.support.receiver import Got
 
 BATCH = 20
 CONNECTIONS = 8

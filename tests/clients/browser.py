@@ -11,8 +11,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
-from tests import npm
 from tests.clients.sdk import SDKS, missing
+from tests.support import npm
 
 
 class Browser:

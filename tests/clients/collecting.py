@@ -10,12 +10,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from streams.broker import Broker, create_topics
+from streams.kafka.admin import create_topics
+from streams.kafka.settings import Broker
 from streams.topics import Topics
-from tests import tansu
-from tests.ports import free_port
-from tests.streams.helpers import read
 from tests.streams.tracking.helpers import until
+from tests.support import tansu
+from tests.support.ports import free_port
+from tests.support.reading import read
 
 KEY = "demo-key"
 JITSU_KEY = "demo:secret"

@@ -13,7 +13,7 @@ from typing import Any, NoReturn
 
 import pytest
 
-from tests import maven, npm
+from tests.support import maven, npm
 
 SDKS = Path(__file__).parent / "sdks"
 DOCUMENT = (Path(__file__).parents[2] / "deploy" / "docs" / "sources.md").read_text()

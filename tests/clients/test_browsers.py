@@ -10,12 +10,12 @@ import pytest
 from starlette.responses import HTMLResponse
 
 from streams import events
-from tests import npm
 from tests.clients.browser import Browser, Site, serving
 from tests.clients.collecting import EVENT_BYTES, KEY, Collector, collecting
 from tests.clients.proxy import Proxy
 from tests.clients.sdk import SDKS, example
 from tests.streams.tracking.helpers import asgi_server, until
+from tests.support import npm
 from turnout_tracking import AsgiTracking, Tracker
 
 TEXT = "ünï 日本語 😀"

@@ -12,11 +12,11 @@ from uuid import uuid4
 
 import pytest
 
-from tests import npm
 from tests.clients.collecting import KEY, Collector
 from tests.clients.sdk import SDKS, missing
-from tests.ports import free_port
 from tests.streams.tracking.helpers import BROWSER, Answer, request, until
+from tests.support import npm
+from tests.support.ports import free_port
 
 DOCUMENT = (Path(__file__).parents[2] / "deploy" / "docs" / "page-calls.md").read_text()
 EXAMPLES = dict(re.findall(r"```\w+\n(?:#|//) (page.calls\.\w+)\n(.*?)```", DOCUMENT, re.DOTALL))

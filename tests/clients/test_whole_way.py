@@ -5,8 +5,8 @@ from collections.abc import Iterator
 import pytest
 import segment.analytics.client as segment
 
-from tests.deploy.running_up import Up
-from tests.forwarders import plugin_install
+from tests.support import plugin_install
+from tests.support.running_up import Up
 
 ACME = """
 integration: acme

@@ -20,19 +20,22 @@ import pytest
 import yaml
 
 from deploy.config.configuration import Configuration, read_configuration
-from deploy.config.mistakes import find_secrets
-from deploy.rehearsal.explanation import explain
+from deploy.config.diagnostics import find_secrets
+from deploy.dryrun.explanation import explain
 from deploy.simulator.playing import Playing
 from deploy.simulator.server import Simulator
-from streams.internal_error import INTERNAL
-from streams.topics import FORWARDED, DeadLetter, DeliveryRecord, Origin, Outcomes, Rejected
-from tests import fuzzing
-from tests.client_events import Request, Writer, Written
-from tests.deploy.simulator.in_process import sending_to
-from tests.forwarders import golden
+from streams.observability.internal_error import INTERNAL
+from streams.records.dead_letter import DeadLetter
+from streams.records.delivery import DeliveryRecord
+from streams.records.event import Origin
+from streams.records.outcomes import FORWARDED, Outcomes
+from streams.records.rejected import Rejected
 from tests.streams.collector import helpers
-from tests.streams.in_process import TOPICS, Pipeline
-from tests.streams.local import LocalProducer, LocalRecord
+from tests.support import fuzzing, golden
+from tests.support.client_events import Request, Writer, Written
+from tests.support.in_process import TOPICS, Pipeline
+from tests.support.local_producer import LocalProducer, LocalRecord
+from tests.support.simulator_in_process import sending_to
 
 NOW = datetime(2026, 11, 28, 12, tzinfo=UTC)
 EVENTS = fuzzing.examples(2000)
@@ -105,11 +108,11 @@ def read_all_presets(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Configura
 def simulator(monkeypatch: pytest.MonkeyPatch) -> Simulator:
     """The vendors, to whom all forwarders send, at a time that stands still; rates are not what is tried here."""
     simulator = Simulator(clock=NOW.timestamp)
-    monkeypatch.setattr("streams.delivery.client.Client.send", sending_to(simulator))
-    monkeypatch.setattr("streams.delivery.rates.Rates.wait", lambda *_: 0.0)
-    monkeypatch.setattr("streams.delivery.rates.Rates.wait_of_user", lambda *_, **__: 0.0)
+    monkeypatch.setattr("streams.delivery.http.client.Client.send", sending_to(simulator))
+    monkeypatch.setattr("streams.delivery.flow.rates.Rates.wait", lambda *_: 0.0)
+    monkeypatch.setattr("streams.delivery.flow.rates.Rates.wait_of_user", lambda *_, **__: 0.0)
     monkeypatch.setattr(Playing, "_within_rates", lambda *_: True)
-    monkeypatch.setattr("streams.guard.HOLD_SECONDS", 0.0)
+    monkeypatch.setattr("streams.worker.guard.HOLD_SECONDS", 0.0)
     monkeypatch.setattr("streams.collector.app.time", NOW.timestamp)
     return simulator
 

@@ -14,15 +14,17 @@ from typing import Any
 import aiohttp
 import orjson
 
-from streams.acks import PendingAcks
-from streams.broker import Broker
-from streams.produce import Producer
-from streams.topics import Headers, Topics, event_headers
+from streams.kafka.acks import PendingAcks
+from streams.kafka.producer import Producer
+from streams.kafka.settings import Broker
+from streams.records.event import event_headers
+from streams.records.format import Headers
+from streams.topics import Topics
 from tests.faults import oracle
-from tests.ports import free_port
-from tests.real_kafka import Kafka
-from tests.receiver import Got, Receiver, receiving
-from tests.streams.helpers import read
+from tests.support.ports import free_port
+from tests.support.reading import read
+from tests.support.real_kafka import Kafka
+from tests.support.receiver import Got, Receiver, receiving
 
 ITEMS = 20
 CONCURRENCY = 4
@@ -61,7 +63,7 @@ class Process:
         self.log = folder / f"{arguments[0]}-{time.monotonic_ns()}.log"
         with self.log.open("wb") as log:
             self._process = subprocess.Popen(
-                [sys.executable, "-c", "from deploy.cli import main; main()", *arguments, "--config", str(folder)],
+                [sys.executable, "-c", "from deploy.cli.main import main; main()", *arguments, "--config", str(folder)],
                 stdout=log,
                 stderr=log,
                 env={**os.environ, "FAULTS_WRITE_KEY": KEY},

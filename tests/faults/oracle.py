@@ -8,9 +8,11 @@ from typing import Any
 
 import orjson
 
-from streams.broker import Broker
-from streams.topics import FORWARDED, Outcome, Outcomes, Rejected, Topics
-from tests.streams.helpers import read
+from streams.kafka.settings import Broker
+from streams.records.outcomes import FORWARDED, Outcome, Outcomes
+from streams.records.rejected import Rejected
+from streams.topics import Topics
+from tests.support.reading import read
 
 STRENGTH = {FORWARDED: 0, Outcome.DEAD: 1, Outcome.DELIVERED: 2}
 """Which of two outcomes of one delivery holds; all others are the router's last word, and as strong as dead."""

@@ -10,11 +10,11 @@ import pytest
 from aiohttp import web
 from multidict import CIMultiDict
 
-from streams.broker import Broker
-from tests import real_kafka
+from streams.kafka.settings import Broker
 from tests.faults.harness import ITEMS, Process, Stage, staged
-from tests.receiver import Got
-from tests.streams.helpers import committed
+from tests.support import real_kafka
+from tests.support.reading import committed
+from tests.support.receiver import Got
 
 pytestmark = [pytest.mark.anyio, pytest.mark.kafka, pytest.mark.fault]
 

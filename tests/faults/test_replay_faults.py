@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from tests import real_kafka
 from tests.faults.harness import staged
+from tests.support import real_kafka
 
 pytestmark = [pytest.mark.anyio, pytest.mark.kafka, pytest.mark.fault]
 

@@ -9,9 +9,9 @@ import pytest
 
 from deploy.simulator.faults import Fault
 from deploy.simulator.server import Simulator
-from tests import real_kafka
 from tests.faults.harness import Process, Stage, staged
-from tests.simulating import serving
+from tests.support import real_kafka
+from tests.support.simulating import serving
 
 pytestmark = [pytest.mark.anyio, pytest.mark.kafka, pytest.mark.fault]
 

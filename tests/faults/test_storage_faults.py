@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 from pyarrow import parquet
 
-from tests import real_kafka
 from tests.faults import oracle
 from tests.faults.harness import Process, Stage, staged
+from tests.support import real_kafka
 
 pytestmark = [pytest.mark.anyio, pytest.mark.kafka, pytest.mark.fault]
 

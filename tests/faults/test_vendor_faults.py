@@ -11,13 +11,13 @@ from statistics import quantiles
 import pytest
 from aiohttp import web
 
-from streams.broker import create_topics
-from streams.topics import DeadLetter
-from tests import real_kafka
+from streams.kafka.admin import create_topics
+from streams.records.dead_letter import DeadLetter
 from tests.faults.harness import ITEMS, Stage, staged
-from tests.ports import free_port
-from tests.receiver import Got, Receiver, receiving
-from tests.streams.helpers import committed, read
+from tests.support import real_kafka
+from tests.support.ports import free_port
+from tests.support.reading import committed, read
+from tests.support.receiver import Got, Receiver, receiving
 
 pytestmark = [pytest.mark.anyio, pytest.mark.kafka, pytest.mark.fault]
 

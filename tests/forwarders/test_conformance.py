@@ -8,13 +8,13 @@ import pytest
 from click.testing import CliRunner
 from pydantic import SecretStr
 
-from deploy.cli import main
+from deploy.cli.main import main
 from deploy.conformance import checks
 from deploy.conformance.golden import DESCRIPTION, Golden
 from forwarders import registry
-from forwarders.contract import Delivered, Request, Response
-from forwarders.reddit import Reddit
-from tests.forwarders import golden
+from forwarders.api.contract import Delivered, Request, Response
+from forwarders.vendors.reddit.forwarder import Reddit
+from tests.support import golden
 from transforms import RuleError
 
 

@@ -12,14 +12,14 @@ from textwrap import dedent
 import pytest
 
 from forwarders import registry
-from forwarders.webhook import Webhook
-from tests.forwarders import plugin_install
+from forwarders.vendors.webhook.forwarder import Webhook
+from tests.support import plugin_install
 
 
 @pytest.fixture
 def only(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, str]]:
     """Entry points of the test's own, as name and value."""
-    values: dict[str, str] = {"webhook": "forwarders.webhook:Webhook"}
+    values: dict[str, str] = {"webhook": "forwarders.vendors.webhook.forwarder:Webhook"}
     monkeypatch.setattr(
         registry,
         "_points",
@@ -42,9 +42,12 @@ def test_own_forwarders() -> None:
         ("webhok", "no forwarder is called 'webhok' (did you mean 'webhook'?)"),
         ("zzz", "no forwarder is called 'zzz' (there are: webhook)"),
         ("gone", "the forwarder 'gone' cannot be loaded from no_such_module:Gone: No module named 'no_such_module'"),
-        ("absent", "the forwarder 'absent' cannot be loaded from forwarders.webhook:Absent: module"),
-        ("other", "the forwarder 'other', forwarders.webhook:WebhookSettings, is neither an HttpForwarder nor"),
-        ("function", "the forwarder 'function', forwarders.ga4:legal, is neither an HttpForwarder nor"),
+        ("absent", "the forwarder 'absent' cannot be loaded from forwarders.vendors.webhook.forwarder:Absent: module"),
+        ("other", "the forwarder 'other', forwarders.vendors.webhook.forwarder:WebhookSettings, is neither an "),
+        (
+            "function",
+            "the forwarder 'function', forwarders.vendors.ga4.forwarder:legal, is neither an HttpForwarder nor",
+        ),
     ],
 )
 def test_unknown(only: dict[str, str], name: str, message: str) -> None:
@@ -52,9 +55,9 @@ def test_unknown(only: dict[str, str], name: str, message: str) -> None:
     if name not in ("webhok", "zzz"):
         only |= {
             "gone": "no_such_module:Gone",
-            "absent": "forwarders.webhook:Absent",
-            "other": "forwarders.webhook:WebhookSettings",
-            "function": "forwarders.ga4:legal",
+            "absent": "forwarders.vendors.webhook.forwarder:Absent",
+            "other": "forwarders.vendors.webhook.forwarder:WebhookSettings",
+            "function": "forwarders.vendors.ga4.forwarder:legal",
         }
     with pytest.raises(registry.UnknownForwarderError) as refused:
         registry.find(name)
@@ -62,10 +65,10 @@ def test_unknown(only: dict[str, str], name: str, message: str) -> None:
 
 
 OLD_MODULES = {
-    "name": ("from forwarders.contract import Answer", "1: Answer was renamed to Response"),
+    "name": ("from forwarders.api.contract import Answer", "1: Answer was renamed to Response"),
     "field": (
         """
-from forwarders.contract import Category, Contract, Settings
+from forwarders.api.contract import Category, Contract, Settings
 CONTRACT = Contract("a", "A", "https://a.example", category=Category.CRM, settings=Settings, dedupe_doubt="x")
 """,
         "3: TypeError: Contract: dedupe_doubt was renamed to dedupe_caveat",
@@ -90,7 +93,7 @@ def test_module_with_old_names(
 
 
 OLD_METHODS = """
-from forwarders.contract import {base}
+from forwarders.api.contract import {base}
 
 class Base({base}):
     def complaint(self, payload): ...
@@ -144,7 +147,7 @@ def test_package_of_ones_own(tmp_path: Path) -> None:
         """
         import json
         from forwarders import registry
-        from forwarders.contract import Delivery
+        from forwarders.api.contract import Delivery
 
         acme = registry.find("acme")
         forwarder = acme(acme.contract.settings(token="s3cret"))

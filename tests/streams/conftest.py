@@ -1,8 +1,8 @@
 import pytest
 
-from streams.broker import Broker
+from streams.kafka.settings import Broker
 from streams.topics import Topics
-from tests.streams.delivering import Bench
+from tests.support.delivering import Bench
 
 
 @pytest.fixture
@@ -14,4 +14,4 @@ def bench(broker: Broker, topics: Topics) -> Bench:
 @pytest.fixture(autouse=True)
 def short_hold(monkeypatch: pytest.MonkeyPatch) -> None:
     """Have the guard hold failures only for a moment."""
-    monkeypatch.setattr("streams.guard.HOLD_SECONDS", 0.2)
+    monkeypatch.setattr("streams.worker.guard.HOLD_SECONDS", 0.2)

@@ -12,13 +12,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from deploy.conformance.golden import EVENTS
-from forwarders.contract import Response
-from streams.ruleset import Route, RuleSet
-from streams.sources import Source, Sources
-from streams.suppression import SuppressedUsers, Suppression
-from tests.forwarders import golden
-from tests.streams.in_process import TOPICS, Pipeline
-from tests.streams.local import LocalRecord
+from forwarders.api.contract import Response
+from streams.routing.ruleset import Route, RuleSet
+from streams.sources.source import Source, Sources
+from streams.suppression.filter import SuppressedUsers, Suppression
+from tests.support import golden
+from tests.support.in_process import TOPICS, Pipeline
+from tests.support.local_producer import LocalRecord
 
 SOURCE = ("turnout-source", b"web")
 GOOD = {**EVENTS["order-completed"]["everything"], "timestamp": "2999-01-01T00:00:00Z"}
@@ -34,18 +34,18 @@ class Bench(NamedTuple):
 @pytest.fixture(scope="module")
 def bench(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
     patched = pytest.MonkeyPatch()
-    patched.setattr("streams.guard.HOLD_SECONDS", 0.0)
+    patched.setattr("streams.worker.guard.HOLD_SECONDS", 0.0)
     # Here most records fail on purpose.
-    patched.setattr("streams.guard.WINDOW", 10**9)
+    patched.setattr("streams.worker.guard.WINDOW_RECORDS", 10**9)
 
     async def answer(_: Any, request: Any) -> Response:
         if not isinstance(request.body, bytes | None):
             orjson.dumps(request.body)
         return Response(200, {}, b"{}")
 
-    patched.setattr("streams.delivery.client.Client.send", answer)
-    patched.setattr("streams.delivery.tokens.Tokens.get", no_token)
-    patched.setattr("streams.delivery.rates.Rates.wait", lambda *_: 0.0)
+    patched.setattr("streams.delivery.http.client.Client.send", answer)
+    patched.setattr("streams.delivery.http.tokens.Tokens.get", no_token)
+    patched.setattr("streams.delivery.flow.rates.Rates.wait", lambda *_: 0.0)
     loop = asyncio.new_event_loop()
     routes = [Route(name, TOPICS.forward(name), golden.of(name).preset.apply) for name in golden.NAMES]
     sources = Sources([Source.of("web", [], [Suppression(SuppressedUsers())])])

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from streams import events
-from streams.topics import Origin
+from streams.records.event import Origin
 
 HERE = Origin("events", 0, 0)
 CASES = [

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from streams import events
-from streams.topics import Origin
+from streams.records.event import Origin
 
 FILE = Path(__file__).parents[1] / "cases" / "normal_form.jsonl"
 CASES = [json.loads(line) for line in FILE.read_text(encoding="utf-8").splitlines()]

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from tests import fuzzing
+from tests.support import fuzzing
 from transforms import DROP, Failure, RuleError, compile_condition, compile_mapping, read_rules
 from transforms.directives import DIRECTIVES
 from transforms.documents import Document

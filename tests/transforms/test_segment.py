@@ -24,7 +24,7 @@ import pytest
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
-from tests import fuzzing, npm
+from tests.support import fuzzing, npm
 from tests.transforms.segment import HERE
 from transforms import MISSING, RuleError, compile_condition, compile_mapping
 

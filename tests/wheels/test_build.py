@@ -11,8 +11,8 @@ from pathlib import Path
 import orjson
 import pytest
 
-from tests.shadows import NAMES, write_shadows
 from tests.streams.tracking.helpers import FakeCollector, collecting
+from tests.support.shadows import NAMES, write_shadows
 from tests.wheels.environments import ROOT, VERSIONS, find_python, wheel
 
 TRACKING = ROOT / "streams" / "tracking"

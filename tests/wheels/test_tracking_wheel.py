@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.shadows import NAMES, write_shadows
 from tests.streams.tracking import examples
 from tests.streams.tracking.helpers import FakeCollector, collecting
+from tests.support.shadows import NAMES, write_shadows
 from tests.wheels.environments import VERSIONS, Environment, find_python, wheel
 
 pytestmark = pytest.mark.wheels

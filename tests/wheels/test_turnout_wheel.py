@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.shadows import write_shadows
+from tests.support.shadows import write_shadows
 from tests.wheels.environments import ROOT, Environment, wheel
 
 pytestmark = pytest.mark.wheels

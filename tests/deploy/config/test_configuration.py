@@ -5,10 +5,10 @@ import pytest
 from click.testing import CliRunner
 from dotenv import dotenv_values
 
-from deploy.cli import main
+from deploy.cli.main import main
 from deploy.config.configuration import ConfigurationError, read_configuration
-from streams.steps import Held, take
-from streams.topics import Outcome
+from streams.records.outcomes import Outcome
+from streams.steps.step import Blocked, run_steps
 
 CASES = sorted(path.parent for path in Path("tests/cases/configuration").resolve().glob("*/expected.txt"))
 EXAMPLE = Path("deploy/example").resolve()
@@ -152,5 +152,5 @@ def test_a_suppressed_user_is_known_by_an_id_that_enrichments_clean(example):
     (example / "sources" / "clean.yaml").write_text("source: clean\nenrich: {identity: {}}\n")
     source = read_configuration(example).sources.by_name("clean")
     event = {"type": "track", "event": "a", "userId": '"u-1"', "messageId": "m"}
-    assert take(source.steps, event, lambda *_: None) == Held(Outcome.SUPPRESSED)
-    assert take(source.steps, {**event, "userId": '"u-2"'}, lambda *_: None)["userId"] == "u-2"
+    assert run_steps(source.steps, event, lambda *_: None) == Blocked(Outcome.SUPPRESSED)
+    assert run_steps(source.steps, {**event, "userId": '"u-2"'}, lambda *_: None)["userId"] == "u-2"

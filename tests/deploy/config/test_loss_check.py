@@ -7,12 +7,12 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from deploy.cli import main
+from deploy.cli.main import main
 from deploy.config.configuration import read_configuration
 from deploy.config.known_names import KnownNames
 from deploy.config.loss_check import check_losses
 from forwarders import registry
-from streams.plans import Plan
+from streams.steps.plan import Plan
 from transforms import read_rules
 from transforms.documents import Document
 
@@ -108,7 +108,7 @@ def test_a_library_that_is_not_installed(tmp_path, monkeypatch, forwarder, setti
     shutil.copytree(EXAMPLE, tmp_path, dirs_exist_ok=True)
     file = {"integration": "x", "forwarder": forwarder, "preset": forwarder, "settings": settings}
     (tmp_path / "integrations" / "x.yaml").write_text(json.dumps(file))
-    monkeypatch.setattr("forwarders.extras.find_spec", lambda _: None)
+    monkeypatch.setattr("forwarders.api.extras.find_spec", lambda _: None)
     result = CliRunner().invoke(main, ["check", "--config", str(tmp_path)])
     warned = f"{forwarder} needs {module}, which is not installed here (pip install 'turnout[{extra}]')"
     assert (warned in result.output) is (module is not None)

@@ -6,11 +6,11 @@ from typing import get_args
 
 import pytest
 
-from deploy.config import files
-from streams.topics import Outcome, Stage, outcomes_of
+from deploy.config.models.tests import Decision
+from streams.records.outcomes import Outcome, Stage, outcomes_of
 
 ROOT = Path(__file__).parents[3]
-BASES = {"streams/settings.py", "forwarders/contract.py", "deploy/config/settings.py"}
+BASES = {"streams/settings.py", "forwarders/api/contract.py", "deploy/config/settings.py"}
 """Files with a base class of their own: of settings, of plug-ins' settings and payloads, and of turnout.yaml."""
 
 
@@ -35,7 +35,7 @@ def test_one_base_and_one_style(package: str) -> None:
 def test_expectations_name_the_outcomes_of_the_router() -> None:
     """Tests of rules may expect each outcome of the router but `duplicate`, for which one event is too few."""
     decisions = {"forwarded", "rejected", *outcomes_of(Stage.ROUTER)} - {Outcome.DUPLICATE}
-    assert set(get_args(files.Decision)) == decisions
+    assert set(get_args(Decision)) == decisions
 
 
 def test_every_outcome_is_explained() -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from deploy.cli import main
+from deploy.cli.main import main
 from deploy.config.payload_check import check_payload
 from forwarders import registry
 from transforms import read_rules

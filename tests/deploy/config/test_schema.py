@@ -8,7 +8,7 @@ import pytest
 from click.testing import CliRunner
 from jsonschema import Draft7Validator
 
-from deploy.cli import main
+from deploy.cli.main import main
 from deploy.config.configuration import read_configuration
 from deploy.config.schema import SCHEMAS
 from forwarders import registry

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from deploy.cli import main
+from deploy.cli.main import main
 from deploy.config.configuration import ConfigurationError, read_configuration
 
 SECRET = "s3cret-of-a-file"

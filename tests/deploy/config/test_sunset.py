@@ -7,8 +7,8 @@ import pytest
 
 from deploy.config.configuration import read_configuration
 from deploy.config.sunset import find_ending
-from forwarders.contract import Version
-from forwarders.linkedin import LinkedIn
+from forwarders.api.contract import Version
+from forwarders.vendors.linkedin.forwarder import LinkedIn
 from transforms.documents import Document
 
 CONTRACT = replace(

@@ -7,8 +7,8 @@ import orjson
 import pytest
 
 from deploy.simulator.playing import Playing
-from deploy.simulator.vendors import Seen, find_vendor
-from forwarders.contract import (
+from deploy.simulator.vendors import SeenRequest, find_vendor
+from forwarders.api.contract import (
     BatchFailure,
     Delivered,
     Delivery,
@@ -18,8 +18,8 @@ from forwarders.contract import (
     Split,
     Throttled,
 )
-from forwarders.oauth import Token, authorize, parse_token_response
-from tests.forwarders import golden
+from forwarders.api.oauth import Token, authorize, parse_token_response
+from tests.support import golden
 
 HTTP = [name for name in golden.NAMES if issubclass(golden.of(name).forwarder, HttpForwarder)]
 SILENT = {"ga4", "webhook", "clickhouse", "slack", "rudderstack"}
@@ -54,7 +54,7 @@ def take(playing, request, poison=None):
     body = request.body if isinstance(request.body, bytes) else orjson.dumps(request.body)
     data = orjson.loads(body) if request.body is not None and body[:1] in b"[{" and b"\n" not in body else body.decode()
     headers = {key.lower(): value for key, value in request.headers.items()}
-    seen = Seen(1, "", "", request.method, url.path, dict(parse_qsl(url.query)), headers, data)
+    seen = SeenRequest(1, "", "", request.method, url.path, dict(parse_qsl(url.query)), headers, data)
     return playing.answer(find_vendor(url.path), seen, poison)
 
 

@@ -14,12 +14,12 @@ from click.testing import CliRunner
 from requests.adapters import HTTPAdapter
 from urllib3.util import Retry
 
-from deploy.cli import main
+from deploy.cli.main import main
 from deploy.simulator.faults import EXPIRED
 from deploy.simulator.server import Simulator
 from deploy.simulator.vendors import find_vendor
-from tests.ports import free_port
-from tests.simulating import serving
+from tests.support.ports import free_port
+from tests.support.simulating import serving
 
 
 @pytest.fixture
@@ -179,7 +179,7 @@ def test_faults_from_the_command_line(tmp_path):
     script.write_text("- {path: /hook, status: 503, times: 1}\n")
     port = free_port()
     command = [
-        *(sys.executable, "-c", "from deploy.cli import main; main()", "simulate", "--port", str(port), "--quiet"),
+        *(sys.executable, "-c", "from deploy.cli.main import main; main()", "simulate", "--port", str(port), "--quiet"),
         *("--json", "--fault", "{path: /hook, wrong: lost}", "--script", str(script)),
     ]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:

@@ -8,14 +8,15 @@ from typing import Any, NamedTuple
 
 import orjson
 
-from streams.acks import PendingAcks
-from streams.broker import Broker, BrokerError
 from streams.collector.server import Collector
 from streams.collector.settings import CollectorSettings
-from streams.produce import Producer
-from streams.record_size import RecordTooLargeError
-from streams.sources import Source, Sources
-from streams.topics import Headers, Topics
+from streams.kafka.acks import PendingAcks
+from streams.kafka.producer import Producer
+from streams.kafka.settings import Broker, BrokerError
+from streams.records.format import Headers
+from streams.records.size import RecordTooLargeError
+from streams.sources.source import Source, Sources
+from streams.topics import Topics
 
 KEY = "web-key"
 TOPICS = Topics(prefix="t", partitions=3)

@@ -9,16 +9,18 @@ from typing import Any, NamedTuple
 import orjson
 import pytest
 
-from streams.broker import Broker
 from streams.collector.server import Collector
-from streams.dedupe import Windows
-from streams.guard import Guard
-from streams.progress import Progress
-from streams.router import Router
-from streams.ruleset import Holder, Route, RuleSet
-from streams.suppressed import Follower
-from streams.suppression import SuppressedUsers
-from streams.topics import NOTED, DeliveryRecord, Outcomes, Rejected
+from streams.kafka.offsets import OffsetTracker
+from streams.kafka.settings import Broker
+from streams.records.delivery import DeliveryRecord
+from streams.records.outcomes import NOTED, Outcomes
+from streams.records.rejected import Rejected
+from streams.routing.dedupe import Windows
+from streams.routing.router import Router
+from streams.routing.ruleset import CurrentRules, Route, RuleSet
+from streams.suppression.filter import SuppressedUsers
+from streams.suppression.follower import SuppressionFollower
+from streams.worker.guard import Guard
 from tests.streams.collector.helpers import (
     SOURCES,
     TOPICS,
@@ -183,7 +185,7 @@ def test_every_kind_has_a_test():
     assert {bad.number for bad in BAD} | {5} == set(range(1, 18))
 
 
-class Nobody(Follower):
+class Nobody(SuppressionFollower):
     """Nobody is suppressed, and no broker is asked."""
 
     async def catch_up(self) -> None:
@@ -211,7 +213,7 @@ async def route(records: Sequence[Record]) -> Routed:
     broker = Broker()
     follower = Nobody(broker, TOPICS.suppressed, SuppressedUsers(), "t")
     router = Router(
-        Holder(RuleSet("v", SOURCES, routes)),
+        CurrentRules(RuleSet("v", SOURCES, routes)),
         TOPICS,
         made,
         Windows(broker, 100, "t", TOPICS),
@@ -225,7 +227,7 @@ async def route(records: Sequence[Record]) -> Routed:
         )
         for n, it in enumerate(records)
     ]
-    await router.work(Progress().open((TOPICS.events, 0), lines))
+    await router.work(OffsetTracker().open((TOPICS.events, 0), lines))
     payloads = {
         it.integration: [DeliveryRecord.decode(value).payload for value in made.values(it.topic)] for it in routes
     }

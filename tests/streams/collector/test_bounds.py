@@ -10,7 +10,7 @@ from streams.collector.body import read_body
 from streams.collector.errors import RequestError
 from streams.collector.protocol import HEAD_BYTES
 from streams.collector.server import Collector
-from streams.topics import RECORD_BYTES
+from streams.records.format import MAX_RECORD_BYTES
 from tests.streams.collector.helpers import TOPICS, Kept, basic, exchange, head, post, read_answer, send, serving
 
 pytestmark = pytest.mark.anyio
@@ -80,7 +80,7 @@ async def test_an_event_over_its_limit_is_refused_by_name(collector: Collector, 
 
 async def test_a_refused_event_that_no_record_can_hold_is_not_kept(collector: Collector, producer: Kept):
     """An event larger than a record may be is refused by name, and its neighbours are taken."""
-    over = {**EVENT, "text": "x" * RECORD_BYTES}
+    over = {**EVENT, "text": "x" * MAX_RECORD_BYTES}
     answer = await send(collector, "/v1/batch", {"batch": [over, EVENT]})
     assert [event["code"] for event in answer.json["rejected"]] == ["too_large"]
     assert len(producer.events()) == 1

@@ -10,7 +10,7 @@ import pytest
 
 from streams.collector import pixel
 from streams.collector.server import Collector
-from streams.sources import Source, Sources
+from streams.sources.source import Source, Sources
 from tests.streams.collector import helpers
 from tests.streams.collector.helpers import Kept, exchange, head, post, send, serving
 

@@ -8,10 +8,10 @@ from structlog.testing import capture_logs
 
 from streams.collector.server import Collector
 from streams.collector.settings import CollectorSettings
-from streams.sources import Source, Sources
+from streams.sources.source import Source, Sources
 from tests.streams.collector import helpers
 from tests.streams.collector.helpers import Kept, exchange, head, post, read_answer, send, serving
-from tests.streams.helpers import until
+from tests.support.reading import until
 
 pytestmark = pytest.mark.anyio
 

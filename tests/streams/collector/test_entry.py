@@ -6,7 +6,7 @@ import orjson
 import pytest
 
 from streams.collector.server import Collector
-from streams.topics import read_notes
+from streams.records.event import read_notes
 from tests.streams.collector.helpers import TOPICS, Kept, Record, exchange, post, send
 from tests.streams.collector.test_bad_inputs import route
 from tests.streams.collector.test_browsers import fetch

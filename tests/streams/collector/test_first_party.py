@@ -12,7 +12,7 @@ from pydantic import ValidationError
 
 from streams.collector.server import Collector
 from streams.collector.settings import CollectorSettings
-from streams.sources import Source, Sources
+from streams.sources.source import Source, Sources
 from tests.streams.collector import helpers
 from tests.streams.collector.helpers import KEY, Kept, head, post, serving
 

@@ -17,16 +17,18 @@ import orjson
 import pytest
 from pydantic import SecretStr
 
-from streams import events, lenient_json
-from streams.collector import slices
+from streams import events
+from streams.collector import json_slices
 from streams.collector.api import PATHS, Action, clean
-from streams.collector.settings import SignatureSettings, SourceLimits
+from streams.collector.settings import SignatureSettings
 from streams.collector.signatures import make_verify
-from streams.sources import Source, Sources
-from streams.webhooks import Webhook
-from tests import fuzzing
+from streams.parsing import lenient_json
+from streams.sources.limits import SourceLimits
+from streams.sources.source import Source, Sources
+from streams.sources.webhooks import Webhook
 from tests.streams.collector import helpers
 from tests.streams.collector.helpers import Kept, post, serving
+from tests.support import fuzzing
 from transforms import read_rules
 from transforms.documents import Document
 
@@ -241,7 +243,7 @@ def expected_records(request: Request) -> int:
     path = request.target.partition("?")[0]
     body = lenient_json.without_mark(request.body)
     if path.startswith("/v1/webhook/"):
-        return sum(map(records_of_delivery, slices.elements(body) if body.strip().startswith(b"[") else [body]))
+        return sum(map(records_of_delivery, json_slices.elements(body) if body.strip().startswith(b"[") else [body]))
     target = PATHS.get(clean(path))
     if target is None or target.action is Action.METRICS or request.method not in ("POST", "GET"):
         return 0

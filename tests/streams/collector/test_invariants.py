@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from streams import events
 from streams.collector.app import App
 from streams.collector.settings import CollectorSettings
-from tests import fuzzing
 from tests.streams.collector.helpers import SOURCES, TOPICS, Kept, basic
+from tests.support import fuzzing
 
 LEAVES = (
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(max_size=9)

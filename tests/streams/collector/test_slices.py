@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streams.collector import slices
+from streams.collector import json_slices
 
 VALUES = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
@@ -22,7 +22,7 @@ LAYOUTS = st.sampled_from(
 def test_elements_are_what_stands_in_the_list(values: list[Any], layout: dict[str, Any]):
     """Each element of any list, in any layout, is found as it was written."""
     text = json.dumps(values, **layout).encode()
-    found = slices.elements(b" \n" + text + b"\t")
+    found = json_slices.elements(b" \n" + text + b"\t")
     assert [json.loads(part) for part in found] == values
     assert all(part in text and part == part.strip() for part in found)
 
@@ -32,7 +32,7 @@ def test_members_are_what_stands_in_the_object(values: dict[str, Any], layout: d
     """Each member of any object, in any layout, is found as it was written."""
     text = json.dumps(values, **layout).encode(errors="surrogatepass")
     try:
-        found = slices.members(text)
+        found = json_slices.members(text)
     except ValueError:
         assert any("\ud800" <= letter <= "\udfff" for name in values for letter in name)
     else:
@@ -53,7 +53,7 @@ def test_members_are_what_stands_in_the_object(values: dict[str, Any], layout: d
 )
 def test_an_invalid_element_ends_where_the_next_one_begins(text: bytes, parts: list[bytes]):
     """Whatever is between two commas is one element, for the parser to refuse."""
-    assert slices.elements(text) == parts
+    assert json_slices.elements(text) == parts
 
 
 @pytest.mark.parametrize(
@@ -68,23 +68,23 @@ def test_an_invalid_element_ends_where_the_next_one_begins(text: bytes, parts: l
 )
 def test_write_keys_are_found_wherever_they_are(text: bytes, keys: list[str]):
     """Each one once, as it reads without its escapes."""
-    assert slices.write_keys(text) == keys
+    assert json_slices.write_keys(text) == keys
 
 
 def test_so_many_write_keys_are_looked_up():
     """A body of nothing but keys costs a hundred look-ups."""
-    assert len(slices.write_keys(b",".join(b'"writeKey":"%d"' % n for n in range(200_000)))) == 100
+    assert len(json_slices.write_keys(b",".join(b'"writeKey":"%d"' % n for n in range(200_000)))) == 100
 
 
 def test_the_last_member_of_a_name_wins():
     """As it does for the parser, however the name is written."""
-    assert slices.members(rb'{"batch":[1],"b\u0061tch":[2]}') == {"batch": b"[2]"}
+    assert json_slices.members(rb'{"batch":[1],"b\u0061tch":[2]}') == {"batch": b"[2]"}
 
 
 @given(st.binary() | st.text(alphabet='[]{}",:\\ a1', max_size=30).map(str.encode))
 def test_anything_else_is_a_value_error(text: bytes):
     """Whatever the bytes, parts are found or a ValueError is raised."""
-    for function in (slices.members, slices.elements):
+    for function in (json_slices.members, json_slices.elements):
         try:
             function(text)
         except ValueError:
@@ -106,8 +106,8 @@ def test_anything_else_is_a_value_error(text: bytes):
 def test_hostile_text_takes_linear_time(text: bytes):
     """4 MB of anything are through in seconds."""
     started = time.process_time()
-    for function in (slices.members, slices.elements):
+    for function in (json_slices.members, json_slices.elements):
         with pytest.raises(ValueError, match=r"byte \d|line 1"):
             function(text)
-    slices.write_keys(text)
+    json_slices.write_keys(text)
     assert time.process_time() - started < 8

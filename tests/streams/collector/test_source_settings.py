@@ -8,12 +8,12 @@ from typing import Any
 import orjson
 import pytest
 
-from streams.admission import Kinds
 from streams.collector.errors import RequestError
 from streams.collector.server import Collector
-from streams.collector.settings import SourceLimits
 from streams.collector.throttle import Throttle
-from streams.sources import Source, Sources
+from streams.sources.limits import SourceLimits
+from streams.sources.source import Source, Sources
+from streams.steps.kinds import Kinds
 from tests.streams.collector import helpers
 from tests.streams.collector.helpers import TOPICS, Kept, exchange, head, post, send, serving
 

@@ -11,10 +11,11 @@ import pytest
 from pydantic import SecretStr
 
 from streams.collector.server import Collector
-from streams.collector.settings import SignatureSettings, SourceLimits
+from streams.collector.settings import SignatureSettings
 from streams.collector.signatures import make_verify
-from streams.sources import Source, Sources
-from streams.webhooks import Webhook
+from streams.sources.limits import SourceLimits
+from streams.sources.source import Source, Sources
+from streams.sources.webhooks import Webhook
 from tests.streams.collector import helpers
 from tests.streams.collector.helpers import TOPICS, Answer, Kept, basic, exchange, head, post, serving
 from transforms import read_rules

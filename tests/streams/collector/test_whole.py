@@ -9,12 +9,14 @@ import orjson
 import pytest
 from segment.analytics.client import Client
 
-from streams.broker import Broker, create_topics
-from streams.produce import Producer
-from streams.topics import Rejected, Topics
-from tests import tansu
+from streams.kafka.admin import create_topics
+from streams.kafka.producer import Producer
+from streams.kafka.settings import Broker
+from streams.records.rejected import Rejected
+from streams.topics import Topics
 from tests.streams.collector.helpers import KEY, exchange, head, send, serving
-from tests.streams.helpers import read
+from tests.support import tansu
+from tests.support.reading import read
 
 pytestmark = pytest.mark.anyio
 

@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from xxhash import xxh3_64_digest
 
-from streams.produce import HEADROOM
+from streams.kafka.producer import HEADROOM
+from streams.records.format import MAX_RECORD_BYTES, NewerFormatError, RecordError
 from streams.records.run_header import (
     EVENTS_PER_HEADER,
     NAME_CHARACTERS,
@@ -20,7 +21,6 @@ from streams.records.run_header import (
     encode_run,
     hash_id,
 )
-from streams.topics import RECORD_BYTES, NewerFormatError, RecordError
 
 
 class Record(NamedTuple):
@@ -100,7 +100,7 @@ def test_a_long_run_has_several_headers_that_fit_into_records():
     facts = [EventFacts(offset, "m", "web", "track", f"{offset:05}" + "\x00" * 500) for offset in range(count)]
     headers = list(encode_run(records, facts))
     assert [len(decode_run(header).offsets) for header in headers] == [EVENTS_PER_HEADER, EVENTS_PER_HEADER, 1]
-    assert max(map(len, headers)) < RECORD_BYTES - HEADROOM - 4096
+    assert max(map(len, headers)) < MAX_RECORD_BYTES - HEADROOM - 4096
 
 
 def test_a_newer_layout_is_refused():

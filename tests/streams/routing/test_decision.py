@@ -9,13 +9,14 @@ import orjson
 import pytest
 
 from streams.events import Event, EventError
-from streams.record_size import HEADROOM, LARGEST_RECORD_BYTES
+from streams.records.delivery import DeliveryRecord
+from streams.records.outcomes import Outcome
+from streams.records.size import HEADROOM, LARGEST_RECORD_BYTES
 from streams.routing.decision import Decision, decide
 from streams.routing.decoding import EventRecord, decode
-from streams.ruleset import Route, RuleSet
-from streams.sources import Source, Sources
-from streams.steps import Held, Step
-from streams.topics import DeliveryRecord, Outcome
+from streams.routing.ruleset import Route, RuleSet
+from streams.sources.source import Source, Sources
+from streams.steps.step import Blocked, Step
 from transforms import DROP
 
 NOW = 1_790_000_000.0
@@ -30,9 +31,9 @@ class Change:
     def __init__(self, change: Callable[[Event], Any]) -> None:
         self._change = change
 
-    def __call__(self, event: Event, _: Any, /) -> Event | Held:
+    def __call__(self, event: Event, _: Any, /) -> Event | Blocked:
         taken = self._change(event)
-        return taken if isinstance(taken, Held) else event
+        return taken if isinstance(taken, Blocked) else event
 
 
 def route(name: str = "one", apply: Any = lambda _: [("r", {"a": 1})], **options: Any) -> Route:
@@ -100,7 +101,7 @@ def test_an_error_of_a_step_is_raised():
         decided(route(), steps=[Change(lambda _: 1 / 0)])
 
 
-QUARANTINED = Held(Outcome.QUARANTINED, "plan", "why")
+QUARANTINED = Blocked(Outcome.QUARANTINED, "plan", "why")
 
 
 def reject(_: Event) -> Any:
@@ -111,7 +112,7 @@ def reject(_: Event) -> Any:
     ("change", "rejected", "outcomes", "is_rejected"),
     [
         (reject, ("plan", "event: is not planned"), [], True),
-        (lambda _: Held(Outcome.FILTERED, "bot"), None, [("filtered", "bot", "")], False),
+        (lambda _: Blocked(Outcome.FILTERED, "bot"), None, [("filtered", "bot", "")], False),
         (lambda _: QUARANTINED, ("quarantined", "why"), [("quarantined", "plan", "why")], False),
     ],
 )  # fmt: skip

@@ -9,8 +9,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from tests.ports import free_port
 from tests.streams.tracking.helpers import FakeCollector, request, until
+from tests.support.ports import free_port
 
 ROOT = Path(__file__).parents[3]
 DOCUMENT = (ROOT / "deploy" / "docs" / "tracking.md").read_text()

@@ -8,12 +8,13 @@ from uuid import uuid4
 import orjson
 import pytest
 
-from streams.broker import Broker, create_topics
 from streams.collector.partition import make_partitioner
+from streams.kafka.admin import create_topics
+from streams.kafka.settings import Broker
 from streams.topics import Topics
-from tests import tansu
-from tests.ports import free_port
-from tests.streams.helpers import read
+from tests.support import tansu
+from tests.support.ports import free_port
+from tests.support.reading import read
 from turnout_tracking import Kafka, Tracker, destinations
 
 pytestmark = pytest.mark.anyio

@@ -5,8 +5,8 @@ from typing import Any
 import pytest
 
 from deploy.conformance.golden import EVENTS
-from tests.forwarders import golden
 from tests.streams.tracking.helpers import keep_events
+from tests.support import golden
 from turnout_tracking import Analytics, Tracker
 from turnout_tracking.page_request import AsgiRequest
 

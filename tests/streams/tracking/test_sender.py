@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from tests.ports import free_port
 from tests.streams.tracking.helpers import FakeCollector, collecting, until
+from tests.support.ports import free_port
 from turnout_tracking import Tracker
 
 KEY = "web-key"

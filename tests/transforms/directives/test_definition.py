@@ -7,10 +7,10 @@ import pytest
 from click.testing import CliRunner
 from pydantic import BaseModel
 
-from deploy.cli import main
+from deploy.cli.main import main
 from deploy.config.schema import integration_schema
 from deploy.config.shape_check import ShapeCheck, find_reads
-from deploy.pages import reference
+from deploy.docsgen import reference
 from transforms import read_rules
 from transforms.codegen.writer import Expr
 from transforms.directives import DIRECTIVES

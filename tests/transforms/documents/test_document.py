@@ -8,7 +8,7 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests import fuzzing
+from tests.support import fuzzing
 from transforms import RuleError
 from transforms.documents import Document
 from transforms.documents import document as reader

@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, assume, example, given, settings
 from hypothesis import strategies as st
 from jsonpath_ng.ext import parse
 
-from tests import fuzzing
+from tests.support import fuzzing
 from transforms import MISSING, RuleError, compile_mapping
 from transforms.documents import Document
 from transforms.model.nodes import Index, Key

@@ -1,0 +1,146 @@
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from deploy.cli import selection
+from deploy.cli.options import broker_errors, config_option, load
+from deploy.cli.selection import PLACE, json_option, yes_option
+
+if TYPE_CHECKING:
+    from deploy.config.configuration import Configuration
+    from deploy.replay.parked import ParkedRecord, ParkedRecords
+    from streams.records.dead_letter import DeadLetter
+
+integration_option = click.option("--integration", metavar="NAME", help="Those of this integration.")
+rule_option = click.option("--rule", metavar="NAME", help="Those of this rule.")
+
+
+@click.group(short_help="List, show, replay or drop dead letters.")
+def dead() -> None:
+    """List dead letters, show one, send them again, or drop them.
+
+    A dead letter is a delivery that its vendor will never accept. Dead letters that were replayed or dropped are not
+    listed again.
+    """
+
+
+@dead.command("list", short_help="Count dead letters and show the latest.")
+@integration_option
+@rule_option
+@selection.choosing
+@click.option("--limit", default=20, show_default=True, help="How many to show one by one.")
+@json_option
+def list_(folder: Path, places: Any, limit: int, as_json: bool, **options: Any) -> None:
+    """Count dead letters by integration, rule and reason, and show the last of them.
+
+    Each is shown with its place, time, event and user (or message ID), and with the reason and detail below.
+    """
+    configuration = load(folder)
+    with broker_errors(configuration.settings.broker):
+        found = _keep(configuration).find(selection.choice(places, **options))
+        selection.show_list(found, _row, limit, ["integration", "rule", "reason"], as_json=as_json)
+
+
+@dead.command(short_help="Print one dead letter in full.")
+@click.argument("place", type=PLACE)
+@config_option
+def show(folder: Path, place: tuple[int, int]) -> None:
+    """Print one dead letter in full: the delivery, the request (secrets masked) and the vendor's response.
+
+    `line` is where today's rules set the refused field, or the line of the rule.
+    """
+    configuration = load(folder)
+    with broker_errors(configuration.settings.broker):
+        found = _keep(configuration).find(selection.choice([place]))
+        selection.show_one(found, lambda parked: _data(configuration, parked), place)
+
+
+@dead.command(short_help="Send dead letters again, mapped by today's rules.")
+@integration_option
+@rule_option
+@selection.choosing
+@click.option("--as-was", is_flag=True, help="Send the payload it died with, instead of mapping its event anew.")
+@yes_option
+@json_option
+def replay(folder: Path, places: Any, as_was: bool, yes: bool, as_json: bool, **options: Any) -> None:
+    """Send dead letters again, their events mapped by today's rules.
+
+    They go to their integrations under the ID that they had. Exits with 1 if some cannot be sent.
+    """
+    from deploy.replay.parked import ReplayProducer
+    from deploy.replay.replay import replay_as_was, replay_through_rules
+    from streams.suppression.admin import SuppressedList
+
+    configuration = load(folder, "sources")
+    broker, topic = configuration.settings.broker, configuration.topics.dead
+    chosen, keep = selection.choice(places, **options), _keep(configuration)
+    send = replay_as_was if as_was else replay_through_rules
+    with broker_errors(broker):
+        count = selection.count_first(keep.find(chosen), "dead letter", "Replay", yes=yes)
+        with (
+            ReplayProducer(broker, topic) as producer,
+            SuppressedList(
+                configuration.settings.broker, configuration.topics, configuration.suppression.users
+            ) as suppressed,
+            selection.progress_bar(count) as advance,
+        ):
+            report = send(configuration, producer, suppressed, keep.find(chosen), advance)
+    if not selection.show_report(report, as_json=as_json):
+        raise click.exceptions.Exit(1)
+
+
+@dead.command(short_help="Mark dead letters as handled.")
+@integration_option
+@rule_option
+@selection.choosing
+@yes_option
+@json_option
+def drop(folder: Path, places: Any, yes: bool, as_json: bool, **options: Any) -> None:
+    """Mark dead letters as handled. The records stay in Kafka until retention removes them."""
+    from deploy.replay.parked import ReplayProducer
+    from deploy.replay.parked import drop as drop_all
+
+    configuration = load(folder)
+    chosen, keep = selection.choice(places, **options), _keep(configuration)
+    with broker_errors(configuration.settings.broker):
+        count = selection.count_first(keep.find(chosen), "dead letter", "Drop", yes=yes)
+        with (
+            ReplayProducer(configuration.settings.broker, configuration.topics.dead) as producer,
+            selection.progress_bar(count) as advance,
+        ):
+            dropped = drop_all(producer, keep.find(chosen), advance)
+    selection.show_report(Counter({"dropped": dropped}), as_json=as_json)
+
+
+def _keep(configuration: "Configuration") -> "ParkedRecords[DeadLetter]":
+    from deploy.replay.parked import ParkedRecords
+    from streams.records.dead_letter import DeadLetter
+
+    return ParkedRecords(
+        configuration.settings.broker, configuration.topics.dead, lambda record: DeadLetter.decode(record.value)
+    )
+
+
+def _row(parked: "ParkedRecord[DeadLetter]") -> dict[str, Any]:
+    letter, delivery = parked.letter, parked.letter.delivery
+    return {
+        "place": f"{parked.partition}:{parked.offset}",
+        "died": letter.died,
+        "integration": letter.integration,
+        "rule": delivery.get("rule"),
+        "reason": letter.reason,
+        "detail": letter.detail,
+        "event": delivery.get("event") or delivery.get("type"),
+        "user": parked.user,
+        "id": delivery.get("id"),
+    }
+
+
+def _data(configuration: "Configuration", parked: "ParkedRecord[DeadLetter]") -> dict[str, Any]:
+    from deploy.replay.rule_location import find_line
+
+    integration = configuration.integrations.get(parked.letter.integration)
+    line = find_line(integration, parked.letter) if integration else None
+    return {"place": f"{parked.partition}:{parked.offset}", "line": line, **parked.letter._asdict()}

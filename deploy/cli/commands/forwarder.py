@@ -1,0 +1,54 @@
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from deploy.cli.options import check_name, config_option, load
+
+if TYPE_CHECKING:
+    from deploy.config.configuration import Configuration
+
+
+@click.command(short_help="Deliver events to vendors.")
+@click.argument("names", metavar="[NAME]...", nargs=-1)
+@config_option
+@click.pass_context
+def forwarder(context: click.Context, names: tuple[str, ...], folder: Path) -> None:
+    """Deliver to these integrations, or to all. Forwarders of an integration share its work."""
+    from deploy.runtime.reload import Deliveries, Take
+    from deploy.runtime.workers import prepare, run
+
+    needed = [f"integrations/{name}.yaml" for name in names] or ["integrations"]
+    configuration = load(folder, *needed)
+    integrations = configuration.integrations
+    for name in names:
+        check_name("integration", name, integrations)
+    if not integrations:
+        raise click.UsageError(f"there is no integration in {folder / 'integrations'}")
+    prepare(configuration)
+
+    from streams.delivery.sinks.factory import make_delivery
+    from streams.worker.worker import ConsumerPipeline, Worker
+
+    def make(worker: Worker, name: str, configuration: "Configuration") -> ConsumerPipeline:
+        settings, integration = configuration.settings, configuration.integrations[name]
+        pipeline = make_delivery(
+            name,
+            integration.make(),
+            integration.delivery,
+            settings.topics,
+            settings.broker,
+            worker.producer,
+            fail=worker.fail,
+            grace=settings.grace,
+            shadow=integration.mode == "shadow",
+        )
+        pipeline.again = partial(make, worker, name, configuration)
+        return pipeline
+
+    def begin(worker: Worker) -> Take:
+        worker.pipelines = [make(worker, name, configuration) for name in dict.fromkeys(names) or integrations]
+        return Deliveries(worker, partial(make, worker), configuration, names).take
+
+    context.exit(run("forwarder", configuration, lambda: load(folder, *needed), begin))

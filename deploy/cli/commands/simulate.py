@@ -1,0 +1,104 @@
+import signal
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from deploy.terminal.escaping import echo_json
+from streams.plurals import counted
+
+if TYPE_CHECKING:
+    from deploy.simulator.faults import Fault
+
+PORT = 8099
+
+
+class _Faults(click.ParamType):
+    name = "FAULT"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> "list[Fault]":
+        from pydantic import ValidationError
+
+        from deploy.simulator.faults import read_script
+
+        try:
+            return read_script(value)
+        except ValidationError as error:
+            first = error.errors(include_url=False, include_context=False, include_input=False)[0]
+            self.fail(f"{'.'.join(map(str, first['loc']))}: {first['msg']}", param, ctx)
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
+
+
+@click.command(short_help="Run a local simulator of the vendors' APIs.")
+@click.option("--port", default=PORT, show_default=True, help="The port to listen on, at 127.0.0.1.")
+@click.option("--quiet", is_flag=True, help="Do not show the requests.")
+@click.option("--fault", "faults", multiple=True, type=_Faults(), help="A fault in YAML, such as '{path: /mp, status: "
+              "503, times: 3}'; may be given more than once.")  # fmt: skip
+@click.option("--script", type=click.Path(path_type=Path, exists=True, dir_okay=False), metavar="FILE",
+              help="A file with a list of faults, in YAML or JSON, after those of --fault.")  # fmt: skip
+@click.option("--expired", is_flag=True, help="Serve HTTPS, with a certificate whose time is over.")
+@click.option("--json", "as_json", is_flag=True, help="Print the counts at the end as JSON, for programs.")
+@click.pass_context
+def simulate(
+    context: click.Context,
+    port: int,
+    faults: "tuple[list[Fault], ...]",
+    script: Path | None,
+    *,
+    quiet: bool,
+    expired: bool,
+    as_json: bool,
+) -> None:
+    """Simulate the vendors' APIs: accept any request, keep the last 1,000, and show them.
+
+    Each vendor's API is held to its limits, rates and time window, and answers as the vendor does. GET /_requests gives
+    what came. GET /_counts says what each vendor took by idempotency key, what came twice, and what it never took; so
+    does the end of the command.
+
+    A fault is for the next requests whose path begins with its `path`. It has a `status` with `headers` and a `body`,
+    else the vendor's own answer; a `delay` in seconds; `poison`, a text whose deliveries are refused as that vendor
+    refuses them; and how the answer goes `wrong` on its way: reset or silent (nothing was taken), lost (taken, and no
+    answer), truncated, slow (a byte a second), huge (2 GB) or bomb (gzip of 2 GB). `times` is for how many requests,
+    null for all from now on. POST /_script takes a JSON list of faults, DELETE /_script takes them back.
+    """
+    import asyncio
+
+    from deploy.runtime.logs import say_ready, set_up
+    from deploy.simulator.server import Simulator, serve
+    from deploy.simulator.vendors import Reply, SeenRequest
+    from deploy.terminal.console import PlainConsole, one_line
+    from deploy.terminal.failures import listen
+
+    console = PlainConsole(stderr=as_json)
+
+    def show(seen: SeenRequest, reply: Reply) -> None:
+        asked = (f"{seen.method} {seen.path}", "bold")
+        console.print(one_line(asked, f" {seen.vendor} → {reply.status or 'no answer'}"))
+        if seen.body not in ("", None):
+            console.print_json(data=seen.body)
+
+    set_up()
+    told = [fault for some in faults for fault in some]
+    if script:
+        told += _Faults().convert(script.read_bytes(), None, context)
+    simulator = Simulator(show=(lambda *_: None) if quiet else show, script=told)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        # The server leaves at either, and then sends it to itself again, which nobody needs.
+        signal.signal(number, signal.SIG_IGN)
+    with listen("127.0.0.1", port) as listener:
+        if not quiet:
+            scheme = "https" if expired else "http"
+            console.print(f"The simulator listens on {scheme}://127.0.0.1:{port}; GET /_requests gives what came.")
+        say_ready("simulator", port=port)
+        asyncio.run(serve(simulator, listener, expired=expired))
+    if as_json:
+        echo_json(simulator.counts(), indent=None)
+    elif not quiet:
+        for vendor, counts in simulator.counts().items():
+            repeated, missing = len(counts["repeated"]), len(counts["missing"])
+            console.print(
+                f"{vendor}: {counted(counts['requests'], 'request')}, "
+                f"{counted(counts['deliveries'], 'delivery', 'deliveries')} under {counted(counts['keys'], 'key')}, "
+                f"{repeated:,} of them more than once; {missing:,} never accepted"
+            )

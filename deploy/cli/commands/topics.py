@@ -1,0 +1,56 @@
+from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from deploy.cli.options import broker_errors, config_option, load
+from deploy.terminal.escaping import echo_json
+
+if TYPE_CHECKING:
+    from streams.topics import Topic
+
+
+@click.command(short_help="Compare declared topics with Kafka, and create them.")
+@config_option
+@click.option("--create", is_flag=True, help="Create the topics that are missing.")
+@click.option("--json", "as_json", is_flag=True, help="Print a JSON object, for programs.")
+@click.pass_context
+def topics(context: click.Context, folder: Path, create: bool, as_json: bool) -> None:
+    """Compare the declared topics with those that Kafka has.
+
+    Exits with 1 if one is missing or has another number of partitions; workers then refuse to start. External topics
+    that a source reads may have any number of partitions, and are not created.
+    """
+    configuration = load(folder)
+
+    from streams.kafka.admin import compare_topics, create_topics, find_partitions
+
+    broker = configuration.settings.broker
+    declared = configuration.declared
+    with broker_errors(broker):
+        there = find_partitions(broker, declared)
+        if create:
+            missing = [topic for topic in declared if topic.name not in there]
+            create_topics(broker, missing, configuration.settings.replication)
+            there = find_partitions(broker, declared)
+    wrong = {mismatch.topic.name for mismatch in compare_topics(declared, there)}
+    if as_json:
+        rows = [{"topic": it.name, "declared": it.partitions, "there": there.get(it.name)} for it in declared]
+        echo_json(rows)
+    else:
+        _show(declared, there, wrong)
+    context.exit(1 if wrong else 0)
+
+
+def _show(declared: "Sequence[Topic]", there: Mapping[str, int], wrong: Collection[str]) -> None:
+    from rich.table import Table
+
+    from deploy.terminal.console import PlainConsole
+
+    table = Table("topic", "declared", "there", "", box=None)
+    for topic in declared:
+        verdict = "" if topic.name not in wrong else "differs" if topic.name in there else "missing"
+        expected = "any" if topic.partitions is None else str(topic.partitions)
+        table.add_row(topic.name, expected, str(there.get(topic.name, "-")), verdict)
+    PlainConsole().print(table)

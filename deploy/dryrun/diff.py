@@ -1,0 +1,167 @@
+"""Compare the results of two versions of the rules for the same events."""
+
+import gzip
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO, Any, NamedTuple
+
+from deploy.config.configuration import Configuration
+from deploy.config.json_diff import Difference, compare, dotted
+from deploy.dryrun.masked import offline
+from deploy.dryrun.preview import FIXED_NOW, Taken, decide_now, decode_event, foresee
+from streams.events import EventError
+from streams.records.outcomes import FORWARDED
+from streams.routing.decision import Decision
+
+
+class Side(NamedTuple):
+    """What one version makes of an event for one integration; no outcome where it has no such integration or rule."""
+
+    outcome: str
+    rule: str
+    reason: str
+
+
+NOTHING = Side("", "", "")
+
+
+@dataclass(slots=True)
+class Change:
+    """Events that change in the same way: by outcome, rule and fields. The differences are those of the first one."""
+
+    integration: str
+    before: Side
+    after: Side
+    differences: Sequence[Difference]
+    line: int
+    count: int = 0
+
+    @property
+    def severity(self) -> tuple[int, int]:
+        """Sorts the worst first: what was forwarded and no longer is, then other outcomes, then by number."""
+        lost = self.before.outcome == FORWARDED != self.after.outcome
+        other = self.before.outcome != self.after.outcome
+        return (0 if lost else 1 if other else 2, -self.count)
+
+    def data(self) -> dict[str, Any]:
+        """As JSON data; a side that has no value for a field leaves it out."""
+        return {
+            "integration": self.integration,
+            "count": self.count,
+            "before": self.before._asdict(),
+            "after": self.after._asdict(),
+            "line": self.line,
+            "fields": [each.data() for each in self.differences],
+        }
+
+
+@dataclass(slots=True)
+class Changes:
+    """The counts by integration and rule (that of the new version, else of the old), and the changes, worst first."""
+
+    events: int = 0
+    rejected: int = 0
+    same: Counter[tuple[str, str]] = field(default_factory=Counter)
+    changed: Counter[tuple[str, str]] = field(default_factory=Counter)
+    _groups: dict[Any, Change] = field(default_factory=dict)
+
+    @property
+    def groups(self) -> list[Change]:
+        """The changes, worst first."""
+        return sorted(self._groups.values(), key=lambda change: change.severity)
+
+    def rules(self) -> list[tuple[str, str]]:
+        """Each integration and rule that an event came to."""
+        return sorted({*self.same, *self.changed})
+
+    def note(self, integration: str, before: Taken | None, after: Taken | None, line: int) -> None:
+        """Count what one rule makes of an event in both versions."""
+        sides = [Side(str(it.outcome), it.rule, it.reason) if it else NOTHING for it in (before, after)]
+        differences: list[Difference] = []
+        if before and after and before.outcome == after.outcome == FORWARDED:
+            differences = list(compare(before.payload, after.payload))
+        rule = (integration, (after or before or _NONE).rule)
+        if sides[0] == sides[1] and not differences:
+            self.same[rule] += 1
+            return
+        self.changed[rule] += 1
+        fields = frozenset(dotted(tuple(0 if isinstance(key, int) else key for key in it.place)) for it in differences)
+        group = self._groups.setdefault(
+            (integration, *sides, fields), Change(integration, sides[0], sides[1], differences, line)
+        )
+        group.count += 1
+
+
+_NONE = Taken("", "")
+
+
+class _Version:
+    """One version's integrations."""
+
+    def __init__(self, configuration: Configuration) -> None:
+        self._rules = configuration.rule_set()
+        self._forwarders = {
+            route.integration: offline(configuration.integrations[route.integration]) for route in self._rules.routes
+        }
+
+    @property
+    def names(self) -> set[str]:
+        return set(self._forwarders)
+
+    def decide(self, value: bytes, source: str | None) -> Decision | EventError:
+        """Decide about an event for this version's integrations; an EventError if it is rejected."""
+        try:
+            incoming = decode_event(value, self._rules.sources, source)
+        except EventError as error:
+            return error
+        decision = decide_now(incoming, self._rules, FIXED_NOW)
+        if decision.rejected and decision.is_rejected:
+            return EventError(decision.rejected.reason, "", decision.rejected.detail)
+        return decision
+
+    def take(self, name: str, decision: Decision | EventError) -> dict[str, Taken]:
+        """What becomes of an event, by rule where all rules may take it; by "" where one does."""
+        if name not in self._forwarders:
+            return {}
+        if isinstance(decision, EventError):
+            return {"": Taken("", "rejected", str(decision))}
+        return {
+            "" if decided.route.single else decided.rule: foresee(decided, self._forwarders[name])
+            for decided in decision.outcomes
+            if decided.route.integration == name
+        }
+
+
+def find_changes(
+    old: Configuration, new: Configuration, lines: Iterator[tuple[int, bytes]], source: str | None = None
+) -> Changes:
+    """Run both versions over events: numbered lines of JSON."""
+    before, after = _Version(old), _Version(new)
+    names = sorted(before.names | after.names)
+    changes = Changes()
+    for number, line in lines:
+        if not line.strip():
+            continue
+        changes.events += 1
+        versions = before.decide(line, source), after.decide(line, source)
+        if all(isinstance(each, EventError) for each in versions):
+            changes.rejected += 1
+            continue
+        for name in names:
+            was, becomes = before.take(name, versions[0]), after.take(name, versions[1])
+            for rule in {**was, **becomes}:
+                changes.note(name, was.get(rule), becomes.get(rule), number)
+    return changes
+
+
+@contextmanager
+def open_lines(path: Path) -> Iterator[tuple[Iterator[tuple[int, bytes]], IO[bytes]]]:
+    """The numbered lines of a file, gzipped or not, and the file itself, whose position tells how far they are read."""
+    with path.open("rb") as file:
+        magic = file.read(2)
+        file.seek(0)
+        opened = gzip.GzipFile(fileobj=file) if magic == b"\x1f\x8b" else file
+        yield enumerate(opened, 1), file

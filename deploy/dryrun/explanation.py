@@ -1,0 +1,317 @@
+"""What becomes of one event and why, step by step, as JSON data that the terminal or a program can show."""
+
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from copy import deepcopy
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from deploy.config.configuration import Configuration
+from deploy.config.diagnostics import Place as Keys
+from deploy.config.integrations import Integration
+from deploy.config.json_diff import Difference, compare, dotted
+from deploy.dryrun.masked import offline
+from deploy.dryrun.preview import (
+    NO_HEADERS,
+    Taken,
+    blocked_reason,
+    decide_now,
+    decode_event,
+    foresee,
+    rejected_reason,
+)
+from streams.events import Event, EventError
+from streams.records.format import Headers
+from streams.records.rejected import QUARANTINED_REASON
+from streams.routing.decision import Decision, Rejection
+from streams.routing.ruleset import Route, RuleSet
+from streams.sources.source import Source
+from streams.steps.source_rules import SourceRulesStep
+from streams.steps.step import Blocked
+from streams.steps.step import Step as SourceStep
+from transforms.documents import Location
+from transforms.model.nodes import Call, ListNode, ObjectNode, PathNode, Template
+from transforms.model.values import MISSING
+from transforms.syntax.unparse import condition_text, path_text
+from transforms.tracing import ConditionTrace, RuleTrace, Trace, Tracer
+
+
+@dataclass(frozen=True, slots=True)
+class ExplainedStep:
+    """A test that the event passed, or not; `rules` are those it tried, `differences` what it made of the event."""
+
+    name: str
+    passed: bool
+    detail: str
+    rules: Sequence["TriedRule"] = ()
+    differences: Sequence[Difference] = ()
+
+    def data(self) -> dict[str, Any]:
+        """As JSON data."""
+        data: dict[str, Any] = {"step": self.name, "passed": self.passed, "detail": self.detail}
+        if self.rules:
+            data["rules"] = [it.data() for it in self.rules]
+        if self.differences:
+            data["fields"] = [it.data() for it in self.differences]
+        return data
+
+
+@dataclass(frozen=True, slots=True)
+class TriedRule:
+    """A rule; `untrue` are the smallest parts of a condition for which it did not match, with what they found."""
+
+    name: str
+    where: str
+    matched: bool
+    condition: str | None
+    untrue: Sequence[tuple[str, Any]]
+
+    def data(self) -> dict[str, Any]:
+        """As JSON data."""
+        return {
+            "name": self.name,
+            "where": self.where,
+            "matched": self.matched,
+            "condition": self.condition,
+            "untrue": [{"test": test} | _value(found) for test, found in self.untrue],
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class PayloadField:
+    """One field of a payload: its value (MISSING: it is left out), and how it came to it.
+
+    `reads` are the event's paths with what they found; `failed`: a cast or the like that could do nothing with them.
+    """
+
+    name: str
+    value: Any
+    directive: str | None
+    where: str
+    reads: Sequence[tuple[str, Any]]
+    failed: bool
+
+    def data(self) -> dict[str, Any]:
+        """As JSON data."""
+        return {
+            "field": self.name,
+            **_value(self.value),
+            "directive": self.directive,
+            "where": self.where,
+            "reads": [{"path": path, **_value(value)} for path, value in self.reads],
+            "failed": self.failed,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class ExplainedDelivery:
+    """What one rule made of the event."""
+
+    taken: Taken
+    fields: Sequence[PayloadField]
+
+    def data(self) -> dict[str, Any]:
+        """As JSON data."""
+        return {
+            **self.taken.data(),
+            "router": self.taken.router_data(),
+            "fields": [each.data() for each in self.fields],
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """What becomes of the event for one integration."""
+
+    integration: str
+    path: str
+    steps: Sequence[ExplainedStep]
+    rules: Sequence[TriedRule]
+    deliveries: Sequence[ExplainedDelivery]
+
+    def data(self) -> dict[str, Any]:
+        """As JSON data; a value that is missing is left out."""
+        return {
+            "integration": self.integration,
+            "path": self.path,
+            "steps": [it.data() for it in self.steps],
+            "rules": [it.data() for it in self.rules],
+            "deliveries": [it.data() for it in self.deliveries],
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """The steps before the integrations, and an account for each of them; none where the event is rejected.
+
+    `rejection` is why the record goes to the rejected topic; a quarantined event has accounts as well. `source` is None
+    if it is not known here.
+    """
+
+    steps: Sequence[ExplainedStep]
+    accounts: Sequence[Account] = field(default_factory=tuple)
+    rejection: Rejection | None = None
+    source: str | None = None
+
+    @property
+    def rejected(self) -> bool:
+        """Whether the event goes no further because it is invalid, or refused by a step of its source."""
+        return self.rejection is not None and self.rejection.reason != QUARANTINED_REASON
+
+    def data(self) -> dict[str, Any]:
+        """As JSON data."""
+        return {
+            "source": self.source,
+            "rejected": self.rejection and self.rejection._asdict(),
+            "steps": [it.data() for it in self.steps],
+            "integrations": [account.data() for account in self.accounts],
+        }
+
+
+def explain(
+    configuration: Configuration,
+    value: bytes,
+    *,
+    integrations: Sequence[str] = (),
+    source: str | None = None,
+    headers: Headers = NO_HEADERS,
+    now: datetime | None = None,
+) -> Explanation:
+    """Explain what becomes of an event, given as JSON text.
+
+    Without a `source` it is found as the router does, by the record's `headers` or the write key; where it cannot be,
+    any will do. The event counts as the first record of the events topic.
+    """
+    topic = configuration.topics.events
+    try:
+        incoming = decode_event(value, configuration.sources, source, headers=headers, topic=topic)
+    except EventError as error:
+        rejection = Rejection(error.code, str(error))
+        return Explanation([ExplainedStep("validation", False, rejected_reason(rejection))], rejection=rejection)
+    found = incoming.source.name if incoming.source else None
+    trace = _Trace()
+    trace.steps += [
+        ExplainedStep(
+            "validation", True, "; ".join([f"a {incoming.event['type']} event", *map(": ".join, incoming.notes)])
+        ),
+        ExplainedStep("source", True, found or "not known here, so taken to be one that each integration takes"),
+    ]
+    chosen = [configuration.integrations[name] for name in integrations or configuration.integrations]
+    routes = [integration.route(configuration.topics) for integration in chosen]
+    rules = RuleSet(configuration.version, configuration.sources, routes)
+    decision = decide_now(incoming, rules, now, trace.remark, trace)
+    accounts = [] if decision.is_rejected else [_account(it, decision, trace) for it in chosen]
+    return Explanation(trace.steps, accounts, decision.rejected, found)
+
+
+class _Trace:
+    """Keeps what `decide` tells: the steps of the source, and the checks of each integration."""
+
+    def __init__(self) -> None:
+        self.steps: list[ExplainedStep] = []
+        self.checks: dict[str, list[ExplainedStep]] = defaultdict(list)
+        self.mapped_events: dict[str, Event] = {}
+        self._before: Event = {}
+        self._tried: list[TriedRule] = []
+        self._remarks: list[str] = []
+
+    def remark(self, reason: str, detail: str) -> None:
+        """Keep a remark of the step that is being taken."""
+        self._remarks.append(f"{reason}: {detail}")
+
+    def before_step(self, step: SourceStep, event: Event) -> None:
+        """Implement StepTrace."""
+        self._before, self._remarks = deepcopy(event), []
+        rules = step.rules if isinstance(step, SourceRulesStep) else None
+        self._tried = [_tried(each) for each in Tracer(rules).trace(self._before)] if rules else []
+
+    def after_step(self, step: SourceStep, taken: Event | Blocked | EventError) -> None:
+        """Implement StepTrace."""
+        if isinstance(taken, EventError):
+            self.steps.append(ExplainedStep(step.name, False, str(taken), self._tried))
+        elif isinstance(taken, Blocked):
+            detail = f"{taken.outcome}: {blocked_reason(taken)}"
+            self.steps.append(ExplainedStep(step.name, False, "; ".join([detail, *self._remarks]), self._tried))
+        else:
+            differences = list(compare(self._before, taken))
+            detail = "; ".join(self._remarks) or ("see below" if differences else "nothing to change")
+            self.steps.append(ExplainedStep(step.name, True, detail, self._tried, differences))
+
+    def before_checks(self, route: Route, event: Event, source: Source | None) -> None:
+        """Implement DecisionTrace: also keep the checks after the first that fails."""
+        for check in route.checks:
+            if detail := check.describe(event, source):
+                self.checks[route.integration].append(ExplainedStep(check.name, check(event, source) is None, detail))
+
+    def before_rules(self, route: Route, event: Event) -> None:
+        """Implement DecisionTrace."""
+        self.mapped_events[route.integration] = event
+
+
+def _account(integration: Integration, decision: Decision, trace: _Trace) -> Account:
+    name, path = integration.name, integration.document.path
+    steps = trace.checks[name]
+    if integration.state == "draining":
+        return Account(name, path, [ExplainedStep("state", False, "draining: nothing new is taken up"), *steps], (), ())
+    forwarder = offline(integration)
+    taken = [foresee(decided, forwarder) for decided in decision.outcomes if decided.route.integration == name]
+    event = trace.mapped_events.get(name)
+    if event is None:
+        return Account(name, path, steps, (), [ExplainedDelivery(each, ()) for each in taken])
+    tried = Tracer(integration.rules).trace(event)
+    payloads = {each.rule.name: each.payload for each in tried if each.matched}
+    deliveries = []
+    for each in taken:
+        payload = payloads.get(each.rule)
+        deliveries.append(ExplainedDelivery(each, list(_fields(payload, ())) if payload else ()))
+    return Account(name, path, steps, [_tried(each) for each in tried], deliveries)
+
+
+def _tried(tried: RuleTrace) -> TriedRule:
+    rule, condition = tried.rule, tried.condition
+    untrue: list[tuple[str, Any]] = []
+    if condition is not None and not tried.matched:
+        untrue = [(condition_text(part.condition), part.found) for part in condition.blame()]
+    text = condition_text(condition.condition) if condition else None
+    return TriedRule(rule.name, _where(rule.place), tried.matched, text, untrue)
+
+
+def _fields(trace: Trace, at: Keys) -> Iterator[PayloadField]:
+    """A row for each value of a payload; a directive that gives an object or list, as its parts where it is traced."""
+    node = trace.node
+    if isinstance(node, ObjectNode | ListNode):
+        for key, inner in trace.inputs.items():
+            yield from _fields(inner, (*at, key))
+        return
+    if isinstance(node, Call) and trace.value is not MISSING:
+        items = {key: inner for key, inner in trace.inputs.items() if isinstance(key, int)}
+        if node.directive.root and items:
+            for key, inner in items.items():
+                yield from _fields(inner, (*at, key))
+            return
+        if trace.taken and isinstance(trace.taken.node, ObjectNode | ListNode | Call):
+            yield from _fields(trace.taken, at)
+            return
+    directive = node.directive.name if isinstance(node, Call) else "@template" if isinstance(node, Template) else None
+    reads = [(path_text(path), value) for path, value in trace.reads]
+    tests = [path for test in trace.tests for path in _tested(test)]
+    failed = trace.failed_within
+    if isinstance(node, PathNode):
+        directive = "path"
+    yield PayloadField(dotted(at), trace.value, directive, _where(node.place), [*tests, *reads], failed)
+
+
+def _tested(test: ConditionTrace) -> Iterator[tuple[str, Any]]:
+    if not test.parts:
+        yield condition_text(test.condition), test.found
+    for part in test.parts:
+        yield from _tested(part)
+
+
+def _where(place: Location) -> str:
+    return f"{place.path}:{place.line}"
+
+
+def _value(value: Any) -> dict[str, Any]:
+    return {} if value is MISSING else {"value": value}

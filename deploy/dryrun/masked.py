@@ -1,0 +1,86 @@
+"""Create forwarders with masked settings, for previews, tests and explanations."""
+
+from collections.abc import Iterator, Mapping
+from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin
+
+from pydantic import BaseModel, SecretStr, TypeAdapter, ValidationError
+
+from deploy.config.diagnostics import find_models, find_secrets
+from deploy.config.environment import UNSET, fill
+from deploy.config.integrations import Integration
+from forwarders.api.contract import Forwarder, HttpForwarder, WriterForwarder
+
+M = TypeVar("M", bound=BaseModel)
+AnyForwarder = HttpForwarder[Any] | WriterForwarder[Any]
+
+
+def offline(integration: Integration) -> AnyForwarder:
+    """An integration's forwarder for tests and explanations: `***` stands for each secret, set or not."""
+    return make_forwarder(integration.forwarder, integration.document.data.get("settings", {}), masked=True)
+
+
+def make_forwarder(kind: type[Forwarder[Any]], data: Mapping[str, Any], *, masked: bool) -> AnyForwarder:
+    """A forwarder with an integration file's settings, `***` where a variable is not set; `masked`: for each secret.
+
+    Raises ValidationError for settings that are wrong whatever the variables hold.
+    """
+    model = kind.contract.settings
+    filled = fill(data, {})
+    if masked:
+        for place in find_secrets(model, filled):
+            _put(filled, place)
+    try:
+        settings = model.model_validate(filled)
+    except ValidationError:
+        if UNSET not in _texts(filled):
+            raise
+        settings = _stand_in(model, filled)
+    forwarder = kind(settings)
+    assert isinstance(forwarder, HttpForwarder | WriterForwarder)
+    return forwarder
+
+
+def _put(data: Any, place: tuple[str | int, ...]) -> None:
+    *path, last = place
+    for step in path:
+        data = data[step]
+    data[last] = UNSET
+
+
+def _texts(data: Any) -> Iterator[Any]:
+    if isinstance(data, dict | list):
+        for value in data.values() if isinstance(data, dict) else data:
+            yield from _texts(value)
+    else:
+        yield data
+
+
+def _stand_in(model: type[M], data: Mapping[str, Any]) -> M:
+    """Settings in which `***` stands where its variable is not set, though the model would refuse that."""
+    values: dict[str, Any] = {}
+    for name, value in data.items():
+        field = model.model_fields[name]
+        annotation: Any = Annotated[(field.annotation, *field.metadata)] if field.metadata else field.annotation
+        try:
+            values[name] = TypeAdapter(annotation).validate_python(value)
+        except ValidationError:
+            values[name] = _as_it_stands(field.annotation, value)
+    return model.model_construct(**values)
+
+
+def _as_it_stands(annotation: Any, value: Any) -> Any:
+    if isinstance(value, dict):
+        fitting = (it for it in find_models(annotation) if value.keys() <= it.model_fields.keys())
+        model = next((it for it in fitting if _is_meant(it, value)), None)
+        return _stand_in(model, value) if model else value
+    return SecretStr(value) if () in find_secrets(annotation, value) else value
+
+
+def _is_meant(model: type[BaseModel], value: Mapping[str, Any]) -> bool:
+    """Whether the fields that tell models of a union apart are this model's."""
+    literals = {name: get_args(it.annotation) for name, it in model.model_fields.items() if _is_literal(it.annotation)}
+    return all(value[name] in options for name, options in literals.items() if name in value)
+
+
+def _is_literal(annotation: Any) -> bool:
+    return get_origin(annotation) is Literal

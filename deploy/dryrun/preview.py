@@ -1,0 +1,229 @@
+"""What an integration makes of an event, offline: by the functions that the workers run, but nothing is sent."""
+
+import json
+import re
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+import orjson
+from pydantic import ValidationError
+
+from deploy.config.configuration import ConfigurationError
+from deploy.config.diagnostics import find_issues
+from deploy.config.models.integration import IntegrationFile
+from deploy.dryrun.masked import AnyForwarder, make_forwarder
+from forwarders import registry
+from forwarders.api.contract import Delivery, HttpForwarder, Request, find_problem
+from streams import events
+from streams.consent.policy import ConsentSettings
+from streams.events import EventError, Note
+from streams.observability.internal_error import INTERNAL, describe
+from streams.records.delivery import DeliveryRecord
+from streams.records.format import Headers
+from streams.records.outcomes import FORWARDED, Outcome
+from streams.routing.decision import MAPPING, Decision, DecisionTrace, Rejection, RouteDecision, decide
+from streams.routing.decoding import EventRecord, IncomingEvent, decode, named_source
+from streams.routing.eligibility import OTHER_SOURCE
+from streams.routing.ruleset import Route, RuleSet
+from streams.sources.source import Sources
+from streams.steps.step import Blocked
+from streams.topics import Topics
+from transforms import RuleError, read_rules
+from transforms.documents import Document
+from turnout_tracking.optout import names_of
+
+NO_HEADERS: Headers = []
+
+NO_PLACE = ":0:0"
+"""Of which the messageId is made that an event without one and without a time gets."""
+
+_NOT_YAML = re.compile("[\x7f-\x9f\u2028\u2029\ufeff\ufffe\uffff]")
+"""What JSON may hold as it stands and YAML may not."""
+
+FIXED_NOW = datetime(2026, 1, 1, tzinfo=UTC)
+"""For an event without a time where the result must be the same every day."""
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """What becomes of an event by one rule ("" where no rule took it): an outcome, or FORWARDED with a request.
+
+    `reason` says why there is no request. `payload` is None where there is none. `decided` is the router's part of it;
+    a delivery that the router forwards may still be dead here, for a reason that is found before it is sent.
+    """
+
+    rule: str
+    outcome: str
+    reason: str = ""
+    payload: Mapping[str, Any] | None = None
+    request: Request | None = None
+    decided: RouteDecision | None = None
+
+    def data(self) -> dict[str, Any]:
+        """As JSON data; the rule is None where none took the event."""
+        return {
+            "outcome": str(self.outcome),
+            "rule": self.rule or None,
+            "payload": self.payload,
+            "request": self.request and request_data(self.request),
+            "reason": self.reason,
+        }
+
+    def router_data(self) -> dict[str, Any] | None:
+        """Return what the router writes, as JSON data; `record` is the exact value of the forward topic's record."""
+        decided = self.decided
+        return decided and {
+            "outcome": str(decided.outcome),
+            "reason": decided.reason,
+            "detail": decided.detail,
+            "record": decided.value.decode() if decided.value is not None else None,
+        }
+
+
+def request_data(request: Request) -> dict[str, Any]:
+    """A request as JSON data; a body of bytes as the JSON that it is, else as text."""
+    body = request.body
+    if isinstance(body, bytes):
+        try:
+            body = orjson.loads(body)
+        except orjson.JSONDecodeError:
+            body = request.body.decode(errors="replace")
+    return {"method": request.method, "url": request.url, "headers": dict(request.headers), "body": body}
+
+
+def preview(integration: Mapping[str, Any], event: Mapping[str, Any], now: datetime | None = None) -> list[Request]:
+    """The requests that an integration makes of an event: one a delivery, none where it is held back or dead.
+
+    `integration` is the data of an integration's file. `${NAME}` in its settings comes from the environment, and is
+    `***` where that has none. `now` stands for the time of the event's record, by default the present. Raises
+    ConfigurationError for an integration with mistakes, EventError for what is no event.
+    """
+    name = str(integration.get("integration", "integration"))
+    text = _NOT_YAML.sub(lambda match: f"\\u{ord(match[0]):04x}", json.dumps(integration, ensure_ascii=False))
+    route, forwarder = _read(Document.parse(text, f"{name}.yaml"))
+    incoming = decode_event(encode(event), Sources())
+    decision = decide_now(incoming, RuleSet("", Sources(), [route]), now)
+    return [taken.request for decided in decision.outcomes if (taken := foresee(decided, forwarder)).request]
+
+
+def encode(event: Any) -> bytes:
+    """Return an event as JSON text; raises EventError if it is nested too deeply."""
+    try:
+        return json.dumps(event).encode()
+    except RecursionError:
+        raise EventError("too_deep", "", "nested too deeply") from None
+
+
+def decode_event(
+    value: bytes,
+    sources: Sources,
+    source: str | None = None,
+    *,
+    headers: Headers = NO_HEADERS,
+    topic: str = "",
+    needs_source: bool = False,
+) -> IncomingEvent:
+    """Decode JSON text as the router decodes the record that the collector would make of it; raises EventError.
+
+    `source` is the name of its source; without one the headers and the write key count. Unless it `needs_source`, an
+    event of an unknown source goes on without a source, which every integration accepts. The record is the first of
+    `topic`.
+    """
+    record = EventRecord(value, headers, topic=topic)
+    incoming = decode(record, sources, source or named_source(record, sources), needs_source=needs_source)
+    return incoming._replace(key=events.key(incoming.event))
+
+
+def decide_now(
+    incoming: IncomingEvent,
+    rules: RuleSet,
+    now: datetime | None,
+    note: Note = lambda _reason, _detail: None,
+    trace: DecisionTrace | None = None,
+) -> Decision:
+    """Decide as the router does; `now` stands for the time of the event's record, by default the present.
+
+    If a step fails because of an error of ours, the event is rejected for the reason INTERNAL.
+    """
+    clock = (lambda: _in_utc(now).timestamp()) if now else time.time
+    try:
+        return decide(incoming, rules, clock, note, trace=trace)
+    except Exception as error:  # noqa: BLE001  # the router rejects it
+        return Decision(incoming.event, (), Rejection(INTERNAL, describe(error)))
+
+
+def _in_utc(moment: datetime) -> datetime:
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+
+
+def rejected_reason(rejection: Rejection) -> str:
+    """Return why an event is rejected, in words."""
+    return f"{rejection.detail} ({rejection.reason})"
+
+
+def blocked_reason(held: Blocked) -> str:
+    """Return why an event goes no further, in words."""
+    if held is OTHER_SOURCE:
+        return "its source is not one of the integration's"
+    meaning = "the source's rules drop it" if held.outcome is Outcome.FILTERED else held.outcome.meaning
+    return ": ".join(filter(None, (held.reason or meaning, held.detail)))
+
+
+def foresee(decided: RouteDecision, forwarder: AnyForwarder) -> Taken:
+    """Return what delivery would make of the router's decision: the request, or why there is none."""
+    rule, outcome = decided.rule, decided.outcome
+    if decided.held:
+        return Taken(rule, outcome, blocked_reason(decided.held), decided=decided)
+    if decided.value is None:
+        if decided.dead is None:
+            reason = "the rule drops it" if rule else "no rule takes it"
+        else:
+            reason = decided.detail if decided.reason == MAPPING else f"{decided.reason}: {decided.detail}"
+        return Taken(rule, outcome, reason, decided=decided)
+    delivery = DeliveryRecord.decode(decided.value)
+    payload = delivery.payload
+    problem = find_problem(forwarder, payload, len(orjson.dumps(payload)))
+    if problem:
+        return Taken(rule, Outcome.DEAD, f"{problem.reason}: {problem.detail}", payload, decided=decided)
+    item = item_of(delivery)
+    try:
+        request = forwarder.build_request([item]) if isinstance(forwarder, HttpForwarder) else forwarder.preview([item])
+    except Exception as error:  # noqa: BLE001  # delivery makes a dead letter of it, too
+        return Taken(rule, Outcome.DEAD, f"the forwarder raised {type(error).__name__}", payload, decided=decided)
+    return Taken(rule, FORWARDED, "", payload, request, decided)
+
+
+def item_of(delivery: DeliveryRecord) -> Delivery:
+    """Return a delivery as its forwarder gets it."""
+    return Delivery(delivery.id, delivery.payload, delivery.type, delivery.event, delivery.time)
+
+
+def _read(document: Document) -> tuple[Route, AnyForwarder]:
+    data = document.data
+    try:
+        file = IntegrationFile.model_validate(data)
+        found = registry.find(file.forwarder)
+    except ValidationError as error:
+        raise ConfigurationError([it.within(document) for it in find_issues(error, IntegrationFile)]) from None
+    except registry.UnknownForwarderError as error:
+        raise ConfigurationError([document.error(str(error), at=("forwarder",))]) from None
+    try:
+        forwarder = make_forwarder(found, data.get("settings", {}), masked=False)
+    except ValidationError as error:
+        complaints = find_issues(error, found.contract.settings, ("settings",), data.get("settings", {}))
+        raise ConfigurationError([it.within(document) for it in complaints]) from None
+    resource = found.preset() if file.preset else None
+    preset = Document.parse(resource.read_bytes(), str(resource)) if resource else None
+    if file.preset and (preset is None or file.preset != found.contract.name):
+        raise ConfigurationError([RuleError(f"no preset {file.preset!r} for this forwarder", path=document.path)])
+    rules, mistakes = read_rules(document, preset=preset)
+    if rules is None:
+        raise ConfigurationError(mistakes)
+    consent = file.consent.filter(ConsentSettings()) if file.consent else None
+    sample = file.sample.filter if file.sample else None
+    topic = Topics().forward(file.integration)
+    names = names_of(file.integration, found.contract.names)
+    return Route(file.integration, topic, rules.apply, not rules.match_all, None, consent, sample, names), forwarder

@@ -1,0 +1,184 @@
+"""Read, select, replay and mark records of the dead and rejected topics."""
+
+from collections import defaultdict
+from collections.abc import Callable, Collection, Iterable, Iterator
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any, Generic, NamedTuple, TypeVar
+
+from kafka import TopicPartition
+
+from streams.kafka.client import BlockingProducer, open_consumer, poll, read_to_end
+from streams.kafka.settings import Broker
+from streams.records.dead_letter import DeadLetter
+from streams.records.event import Origin
+from streams.records.format import RecordError
+from streams.records.handled import Handled
+from streams.records.rejected import Rejected
+
+T = TypeVar("T")
+Parked = TypeVar("Parked", DeadLetter, Rejected)
+Place = tuple[int, int]
+"""Partition and offset."""
+
+MARK_BATCH = 500
+"""How many are sent again before they are noted as handled: what a crash in between would repeat."""
+
+MAX_SKIPPED_OFFSETS = 2_000
+"""Records that are rather read over than jumped."""
+
+
+class ParkedRecord(NamedTuple, Generic[Parked]):
+    """A record with its partition, offset and time in seconds since 1970."""
+
+    partition: int
+    offset: int
+    at: float
+    key: bytes | None
+    letter: Parked
+
+    @property
+    def place(self) -> Place:
+        """Partition and offset."""
+        return self.partition, self.offset
+
+    @property
+    def user(self) -> str | None:
+        """The event's userId or anonymousId; None if the record has no key."""
+        return None if self.key is None else self.key.decode(errors="replace")
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """Which records to select; None means any. Times are in seconds since 1970; `user` is the event's key."""
+
+    integration: str | None = None
+    reason: str | None = None
+    rule: str | None = None
+    user: str | None = None
+    since: float | None = None
+    until: float | None = None
+    places: Collection[Place] = ()
+
+    def takes(self, parked: "ParkedRecord[Any]") -> bool:
+        """Whether this is one of them."""
+        letter = parked.letter
+        if isinstance(letter, DeadLetter):
+            if self.integration is not None and letter.integration != self.integration:
+                return False
+            if self.rule is not None and letter.delivery.get("rule") != self.rule:
+                return False
+        return (
+            (self.reason is None or letter.reason == self.reason)
+            and (self.user is None or parked.key == self.user.encode())
+            and (self.since is None or parked.at >= self.since)
+            and (self.until is None or parked.at < self.until)
+            and (not self.places or parked.place in self.places)
+        )
+
+
+class ParkedRecords(Generic[Parked]):
+    """Read the dead or the rejected topic. Blocking; raises BrokerError."""
+
+    def __init__(self, broker: Broker, topic: str, decode: Callable[[Any], Parked]) -> None:
+        self._broker, self._topic = broker, topic
+        self._decode: Callable[[Any], Parked] = decode
+
+    def find(self, choice: Selection) -> Iterator[ParkedRecord[Parked]]:
+        """Those of the choice that nobody has handled, by partition and offset. What cannot be read is passed over."""
+        handled = {
+            (record.partition, offset) for record in self._records() for offset in _handled(record.headers).offsets
+        }
+        for record in self._records():
+            if record.value is None or (record.partition, record.offset) in handled:
+                continue
+            try:
+                letter = self._decode(record)
+            except RecordError:
+                continue
+            parked = ParkedRecord(record.partition, record.offset, record.timestamp / 1000, record.key, letter)
+            if choice.takes(parked):
+                yield parked
+
+    def _records(self) -> Iterator[Any]:
+        with open_consumer(self._broker) as consumer:
+            numbers = consumer.partitions_for_topic(self._topic) or ()
+            for part in (TopicPartition(self._topic, number) for number in sorted(numbers)):
+                consumer.assign([part])
+                consumer.seek_to_beginning(part)
+                for records in read_to_end(consumer, self._broker, part):
+                    yield from records
+
+
+class Events:
+    """The events topic, read at chosen places. Blocking; raises BrokerError."""
+
+    def __init__(self, broker: Broker) -> None:
+        self._broker = broker
+
+    def at(self, origins: Iterable[Origin]) -> dict[Origin, Any]:
+        """The records at these places; without those that Kafka no longer keeps."""
+        wanted: dict[TopicPartition, list[int]] = defaultdict(list)
+        for origin in sorted(set(origins)):
+            wanted[TopicPartition(origin.topic, origin.partition)].append(origin.offset)
+        found: dict[Origin, Any] = {}
+        with open_consumer(self._broker) as consumer:
+            for part, offsets in wanted.items():
+                consumer.assign([part])
+                begin, end = consumer.beginning_offsets([part])[part], consumer.end_offsets([part])[part]
+                left = [offset for offset in offsets if begin <= offset < end]
+                position = -MAX_SKIPPED_OFFSETS - 1
+                while left:
+                    if not position <= left[0] <= position + MAX_SKIPPED_OFFSETS:
+                        position = left[0]
+                        consumer.seek(part, position)
+                    for record in poll(consumer, self._broker).get(part, ()):
+                        position = record.offset + 1
+                        if left and record.offset == left[0]:
+                            found[Origin(part.topic, part.partition, left.pop(0))] = record
+                        while left and left[0] < position:
+                            left.pop(0)
+        return found
+
+
+class ReplayProducer(BlockingProducer):
+    """Replay records and mark their originals as handled. Blocking; raises BrokerError."""
+
+    def __init__(self, broker: Broker, keep: str) -> None:
+        super().__init__(broker)
+        self._keep = keep
+
+    def note(self, how: str, places: Iterable[Place]) -> None:
+        """Wait until all that was sent is confirmed, then write down that these are handled."""
+        self.confirm()
+        by_partition: dict[int, list[int]] = defaultdict(list)
+        for partition, offset in places:
+            by_partition[partition].append(offset)
+        for partition, offsets in by_partition.items():
+            for some in portions(offsets):
+                self.send(self._keep, b"handled", None, partition, Handled(how, some).headers())
+        self.confirm()
+
+
+def drop(producer: ReplayProducer, parked: Iterable[ParkedRecord[Any]], advance: Callable[[int], object]) -> int:
+    """Note these as handled and do nothing else; returns how many."""
+    count = 0
+    for some in portions(parked):
+        producer.note("dropped", [one.place for one in some])
+        advance(len(some))
+        count += len(some)
+    return count
+
+
+def portions(things: Iterable[T]) -> Iterator[list[T]]:
+    """So many at a time as are noted as handled at once."""
+    rest = iter(things)
+    while some := list(islice(rest, MARK_BATCH)):
+        yield some
+
+
+def _handled(headers: Iterable[tuple[str, bytes]]) -> Handled:
+    try:
+        return Handled.decode(headers) or Handled("", ())
+    except RecordError:
+        return Handled("", ())

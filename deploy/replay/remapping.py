@@ -1,0 +1,97 @@
+"""Maps events in Kafka for one integration by today's rules, to the deliveries that the router would make."""
+
+import time
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from deploy.config.configuration import Configuration
+from deploy.dryrun.masked import offline
+from deploy.dryrun.preview import foresee
+from streams.delivery.outcomes.preflight import Preflight
+from streams.events import Event, EventError
+from streams.observability.internal_error import INTERNAL, describe
+from streams.records.delivery import DeliveryRecord
+from streams.records.outcomes import FORWARDED, Outcome
+from streams.routing.decision import RouteDecision, decide
+from streams.routing.decoding import decode, named_source
+from streams.routing.dedupe import Window, sender_of
+from streams.routing.ruleset import RuleSet
+
+REJECTED = "rejected"
+"""The outcome of a record that is rejected."""
+
+NO_WINDOW = Window(0)
+"""Knows no repeats."""
+
+
+class Mapped(NamedTuple):
+    """What one rule ("" where none did) makes of an event: an outcome, why, and the delivery where it is FORWARDED."""
+
+    rule: str
+    outcome: str
+    reason: str = ""
+    delivery: DeliveryRecord | None = None
+
+
+class Remapper:
+    """Maps records of the events topic as the router does, and passes over what the vendor would not take any more.
+
+    `wants` chooses events as the rules see them.
+    """
+
+    def __init__(
+        self,
+        configuration: Configuration,
+        integration: str,
+        *,
+        wants: Callable[[Event], bool] = lambda _: True,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        found = configuration.integrations[integration]
+        self._wants, self._clock = wants, clock
+        self._rules = RuleSet(configuration.version, configuration.sources, [found.route(configuration.topics)])
+        self._forwarder = offline(found)
+        self._preflight = Preflight(self._forwarder, self._forwarder.limits, found.delivery.max_age)
+
+    def map(self, record: Any, window: Window = NO_WINDOW) -> list[Mapped]:
+        """Map a record; returns nothing if the event is not wanted. Repeats are those that `window` knows."""
+        try:
+            return self._map(record, window)
+        except EventError as error:
+            return [Mapped("", REJECTED, error.code)]
+        except Exception as error:  # noqa: BLE001  # one odd event must not stop the others
+            return [Mapped("", REJECTED, f"{INTERNAL}: {describe(error)}")]
+
+    def _map(self, record: Any, window: Window) -> list[Mapped]:
+        if record.value is None:
+            return []
+        sources = self._rules.sources
+        incoming = decode(record, sources, named_source(record, sources))
+        sender, message_id = sender_of(record.headers, incoming.event), incoming.event["messageId"]
+        repeats = window.repeats(sender, message_id, record.offset)
+        try:
+            decision = decide(incoming, self._rules, self._clock, _ignore)
+        except Exception:
+            window.forget(sender, message_id, record.offset)
+            raise
+        if decision.is_rejected:
+            window.forget(sender, message_id, record.offset)
+            return [Mapped("", REJECTED, decision.rejected.reason if decision.rejected else "")]
+        if not self._wants(decision.event):
+            return []
+        if repeats:
+            return [Mapped("", Outcome.DUPLICATE, "its messageId came before")]
+        return [self._mapped(decided) for decided in decision.outcomes]
+
+    def _mapped(self, decided: RouteDecision) -> Mapped:
+        taken = foresee(decided, self._forwarder)
+        if taken.outcome != FORWARDED or decided.value is None:
+            return Mapped(taken.rule, taken.outcome, taken.reason)
+        delivery = DeliveryRecord.decode(decided.value)
+        if self._preflight.expiry(delivery.time) <= self._clock():
+            return Mapped(taken.rule, Outcome.EXPIRED, "older than the vendor takes, or than max_age")
+        return Mapped(taken.rule, FORWARDED, "", delivery)
+
+
+def _ignore(_reason: str, _detail: str) -> None:
+    """The router noted it when it read the event."""

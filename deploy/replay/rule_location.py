@@ -1,0 +1,24 @@
+"""Find the line of a rule file that caused a dead letter."""
+
+from deploy.config.integrations import Integration
+from streams.records.dead_letter import DeadLetter
+from transforms.model.nodes import ObjectNode
+
+
+def find_line(integration: Integration, letter: DeadLetter) -> str | None:
+    """`file:line:column` of the payload's field that the letter complains of, else of the rule; by today's rules.
+
+    None where the integration has no such rule (any more).
+    """
+    rules = integration.rules
+    all_rules = (*rules.rules, *([rules.otherwise] if rules.otherwise else []))
+    rule = next((rule for rule in all_rules if rule.name == letter.delivery["rule"]), None)
+    if rule is None:
+        return None
+    place, node = rule.place, rule.shape
+    for step in letter.detail.partition(":")[0].split("."):
+        if not isinstance(node, ObjectNode) or step not in node.entries:
+            break
+        node = node.entries[step]
+        place = node.place
+    return f"{place.path}:{place.line}:{place.column}"

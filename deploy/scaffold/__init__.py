@@ -1,0 +1,1 @@
+"""New forwarders and integrations from templates."""

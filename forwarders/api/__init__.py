@@ -1,0 +1,1 @@
+"""The public plug-in API: what a forwarder declares and implements."""

@@ -1,0 +1,1 @@
+"""One folder per vendor: the forwarder and its preset."""

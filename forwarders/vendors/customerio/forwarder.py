@@ -1,0 +1,142 @@
+"""Customer.io Track API v2."""
+
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from hashlib import sha256
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import Field, model_validator
+from typing_extensions import override
+
+from forwarders.api.auth import Secret, basic
+from forwarders.api.contract import (
+    BatchFailure,
+    Category,
+    Contract,
+    Delivered,
+    Delivery,
+    HttpForwarder,
+    Limits,
+    Payload,
+    PermanentFailure,
+    Rate,
+    Request,
+    Response,
+    Result,
+    Settings,
+)
+from forwarders.api.urls import Endpoint
+
+HOSTS = {"us": "https://track.customer.io", "eu": "https://track-eu.customer.io"}
+EVENTS = frozenset({"event", "page", "screen"})
+CROCKFORD = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
+
+
+class Identifiers(Payload):
+    """Identifies a person by one field, or an object by both of its fields."""
+
+    id: Annotated[str, Field(min_length=1, max_length=150)] | None = None
+    email: str | None = None
+    cio_id: str | None = None
+    anonymous_id: Annotated[str, Field(max_length=150)] | None = None
+    object_type_id: str | None = None
+    object_id: str | None = None
+
+
+class Relationship(Payload):
+    """A person that an object is related to."""
+
+    identifiers: Identifiers
+
+
+class CustomerIoPayload(Payload):
+    """An operation on a person, such as identify or an event, or on an object, such as a group."""
+
+    type: Literal["person", "object"]
+    action: Literal["identify", "event", "page", "screen", "delete"]
+    identifiers: Identifiers
+    name: Annotated[str, Field(min_length=1, max_length=100)] | None = None
+    id: Annotated[str, Field(pattern="^[0-9A-HJKMNP-TV-Z]{26}$")] | None = None
+    timestamp: int | None = None
+    attributes: dict[str, Any] | None = None
+    cio_relationships: list[Relationship] | None = None
+
+    @model_validator(mode="after")
+    def _check_operation(self) -> Self:
+        given = set(self.identifiers.model_dump(exclude_none=True))
+        if self.type == "object":
+            if given != {"object_type_id", "object_id"} or self.action in EVENTS:
+                raise ValueError("an object has object_type_id and object_id, and no events")
+        elif len(given) != 1 or given & {"object_type_id", "object_id"}:
+            raise ValueError("a person has one of id, email, cio_id and anonymous_id")
+        elif self.action in EVENTS and not self.name:
+            raise ValueError(f"the action {self.action} needs a name")
+        elif "anonymous_id" in given and self.action not in EVENTS:
+            raise ValueError("an anonymous person has events only")
+        return self
+
+
+class CustomerIoSettings(Settings):
+    """Settings of a workspace."""
+
+    site_id: Annotated[str, Field(pattern="^[^:]+$")]
+    """The workspace's site ID."""
+    api_key: Secret
+    """The workspace's Track API key."""
+    region: Literal["us", "eu"] = "us"
+    """The workspace's region."""
+    endpoint: Endpoint | None = None
+    """Send to this address instead, for tests and proxies."""
+
+
+class CustomerIo(HttpForwarder[CustomerIoSettings]):
+    """Customer.io may list rejected operations in a response with status 200 or 207; it has processed the others.
+
+    A repeated event has the same `id`: a ULID from the event's time and the delivery's ID.
+    """
+
+    contract = Contract(
+        name="customerio",
+        title="Customer.io",
+        documentation="https://docs.customer.io/integrations/api/track/#operation/batch",
+        category=Category.CRM,
+        settings=CustomerIoSettings,
+        payload=CustomerIoPayload,
+        limits=Limits(items=1000, bytes=440_000, item_bytes=31_000),  # of 500 KB and 32 KB, less what is added
+        ordered=True,
+        dedupe_field="id",
+        batch_failure=BatchFailure.LISTED,
+        rates=(Rate(3000, seconds=3),),
+    )
+
+    @override
+    def build_request(self, items: Sequence[Delivery]) -> Request:
+        settings = self.settings
+        headers = {"Authorization": basic(settings.site_id, settings.api_key)}
+        url = f"{settings.endpoint or HOSTS[settings.region]}/api/v2/batch"
+        return Request("POST", url, headers, {"batch": [_operation(item) for item in items]})
+
+    @override
+    def parse_response(self, response: Response, items: Sequence[Delivery]) -> Sequence[Result]:
+        errors = response.json.get("errors") if isinstance(response.json, dict) else None
+        reasons: dict[Any, Result] = {
+            error["batch_index"]: PermanentFailure("refused", f"{error.get('reason')} {error.get('field')}")
+            for error in (errors if isinstance(errors, list) else ())
+            if isinstance(error, dict) and isinstance(error.get("batch_index"), int)
+        }
+        if response.status in (200, 207, 400) and any(n in reasons for n in range(len(items))):
+            return [reasons.get(n, Delivered()) for n in range(len(items))]
+        return super().parse_response(response, items)
+
+
+def _operation(item: Delivery) -> Mapping[str, Any]:
+    operation = {name: value for name, value in item.payload.items() if value is not None}
+    return {"id": ulid(item), **operation} if operation["action"] in EVENTS else operation
+
+
+def ulid(item: Delivery) -> str:
+    """Return a ULID from the event's time in ms and 80 bits of the SHA-256 of the delivery's ID."""
+    moment = datetime.fromisoformat(item.time)
+    milliseconds = int((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() * 1000)
+    number = milliseconds << 80 | int.from_bytes(sha256(item.id.encode()).digest()[:10])
+    return "".join(CROCKFORD[number >> shift & 31] for shift in range(125, -1, -5))

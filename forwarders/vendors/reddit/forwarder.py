@@ -1,0 +1,162 @@
+"""Reddit Conversions API v3."""
+
+from collections.abc import Sequence
+from datetime import timedelta
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import Field, model_validator
+from typing_extensions import override
+
+from forwarders.api.auth import HeaderSecret
+from forwarders.api.contract import (
+    Category,
+    Contract,
+    Delivery,
+    HttpForwarder,
+    Limits,
+    Payload,
+    Rate,
+    Request,
+    Settings,
+    Version,
+)
+from forwarders.api.fields import Currency, Sha256, without_nulls
+from forwarders.api.urls import Endpoint
+
+WITHOUT_VALUE = frozenset({"PAGE_VISIT", "VIEW_CONTENT", "SEARCH"})
+WITH_COUNT = frozenset({"ADD_TO_CART", "ADD_TO_WISHLIST", "PURCHASE", "CUSTOM"})
+MATCH_KEYS = ("idfa", "aaid", "email", "external_id", "ip_address", "user_agent", "uuid", "phone_number")
+
+
+class EventType(Payload):
+    """A standard event, or CUSTOM with a custom name."""
+
+    tracking_type: Literal[
+        "PAGE_VISIT",
+        "VIEW_CONTENT",
+        "SEARCH",
+        "ADD_TO_CART",
+        "ADD_TO_WISHLIST",
+        "PURCHASE",
+        "LEAD",
+        "SIGN_UP",
+        "CUSTOM",
+    ]
+    custom_event_name: Annotated[str, Field(min_length=1, max_length=64)] | None = None
+
+
+class User(Payload):
+    """Fields by which Reddit matches a person."""
+
+    email: Sha256 | None = None
+    phone_number: Sha256 | None = None
+    external_id: Sha256 | None = None
+    uuid: str | None = None
+    ip_address: str | None = None
+    user_agent: str | None = None
+    idfa: str | None = None
+    aaid: str | None = None
+    data_processing_options: dict[str, Any] | None = None
+    screen_dimensions: dict[str, int] | None = None
+
+
+class Product(Payload):
+    """A product."""
+
+    id: str
+    name: str | None = None
+    category: str | None = None
+    quantity: int | None = None
+    item_price: float | None = None
+
+
+class Metadata(Payload):
+    """Data about the event."""
+
+    conversion_id: str | None = None
+    value: float | None = None
+    currency: Currency | None = None
+    item_count: int | None = None
+    products: list[Product] | None = None
+
+
+class RedditEvent(Payload):
+    """A conversion event. Its type determines which metadata is allowed."""
+
+    event_at: int
+    action_source: Literal["WEBSITE", "APP", "OTHER", "PHYSICAL_STORE"]
+    event_source_url: str | None = None
+    click_id: str | None = None
+    type: EventType
+    metadata: Metadata | None = None
+    user: User | None = None
+
+    @model_validator(mode="after")
+    def _check_event(self) -> Self:
+        kind, metadata, user = self.type.tracking_type, self.metadata or Metadata(), self.user or User()
+        if (kind == "CUSTOM") != (self.type.custom_event_name is not None):
+            raise ValueError("a custom_event_name goes with CUSTOM and with no other tracking_type")
+        if not self.click_id and all(getattr(user, key) is None for key in MATCH_KEYS):
+            raise ValueError("needs a click_id or a field of user to match a person by")
+        if self.event_source_url and self.action_source != "WEBSITE":
+            raise ValueError("an event_source_url goes with action_source WEBSITE only")
+        if (metadata.value is None) != (metadata.currency is None):
+            raise ValueError("metadata has value and currency, or none of them")
+        if kind in WITHOUT_VALUE and metadata.value is not None:
+            raise ValueError(f"metadata of {kind} has no value")
+        if kind not in WITH_COUNT and metadata.item_count is not None:
+            raise ValueError(f"metadata of {kind} has no item_count")
+        if kind == "PURCHASE" and (metadata.item_count is None or not metadata.products):
+            raise ValueError("metadata of PURCHASE needs item_count and products")
+        return self
+
+
+class RedditSettings(Settings):
+    """Settings of a pixel."""
+
+    pixel_id: Annotated[str, Field(pattern="^[A-Za-z0-9_]+$")]
+    """The ID of the pixel."""
+    access_token: HeaderSecret
+    """A conversion access token."""
+    test_id: str | None = None
+    """Send all events to the Event Testing tool with this ID."""
+    endpoint: Endpoint = "https://ads-api.reddit.com"
+    """Send to this address instead, for tests and proxies."""
+
+
+class Reddit(HttpForwarder[RedditSettings]):
+    """Reddit recognizes duplicates by `metadata.conversion_id`, including events from the browser's pixel."""
+
+    contract = Contract(
+        name="reddit",
+        title="Reddit Conversions API",
+        aliases=(
+            "Reddit Ads",
+            "Reddit Pixel",
+        ),
+        documentation="https://ads-api.reddit.com/docs/v3/",
+        category=Category.ADVERTISING,
+        settings=RedditSettings,
+        payload=RedditEvent,
+        limits=Limits(items=1000, bytes=4_000_000, item_bytes=100_000),
+        max_event_age=timedelta(days=7),
+        dedupe_field="metadata.conversion_id",
+        rates=(Rate(5000, seconds=60), Rate(250_000, seconds=60, of="items")),
+        versions=(Version("v3"),),
+        validation_setting="test_id",
+    )
+
+    @override
+    def build_request(self, items: Sequence[Delivery]) -> Request:
+        settings = self.settings
+        data: dict[str, Any] = {"events": [_event(item) for item in items]}
+        if settings.test_id:
+            data["test_id"] = settings.test_id
+        headers = {"Authorization": f"Bearer {settings.access_token.get_secret_value()}"}
+        url = f"{settings.endpoint}/api/v3/pixels/{settings.pixel_id}/conversion_events"
+        return Request("POST", url, headers, {"data": data})
+
+
+def _event(item: Delivery) -> dict[str, Any]:
+    event: dict[str, Any] = without_nulls(item.payload)
+    return {**event, "metadata": {"conversion_id": item.id, **event.get("metadata", {})}}

@@ -1,0 +1,137 @@
+"""Authenticate requests: write keys, rates, origins and addresses."""
+
+import base64
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
+
+from starlette.types import Scope
+
+from streams.collector import api
+from streams.collector.errors import RequestError
+from streams.collector.settings import CollectorSettings
+from streams.collector.throttle import UNBOUNDED, Allowance, Throttle
+from streams.observability import metrics
+from streams.sources.source import Source, Sources, digest
+from turnout_tracking.proxies import make_resolve
+
+Headers = Mapping[bytes, bytes]
+
+
+class AuthenticatedSource(NamedTuple):
+    """The source of a request's events, and what its sender may still send."""
+
+    source: Source
+    allowance: Allowance
+
+
+class Authenticator:
+    """Find the source of each request; `sources` returns the current sources."""
+
+    def __init__(self, settings: CollectorSettings, sources: Callable[[], Sources]) -> None:
+        self._sources = sources
+        self._throttle = Throttle()
+        self._resolve = make_resolve(settings.trusted_proxies)
+
+    def by_headers(self, headers: Headers) -> AuthenticatedSource | None:
+        """Find the sender by the write key in a header; None if there is none. Raises RequestError."""
+        write_key = find_write_key(headers)
+        return self.by_key(write_key) if write_key else None
+
+    def knows(self, write_key: str) -> bool:
+        """Tell whether a source has this write key."""
+        return self._sources().find(write_key) is not None
+
+    def by_key(self, write_key: object) -> AuthenticatedSource:
+        """The sender by its write key, whose request is counted; raises RequestError where it may not send."""
+        source = self.find_source(write_key)
+        assert isinstance(write_key, str)  # of what else there is no source
+        return self._counted(source, write_key)
+
+    def by_webhook(self, source: Source, headers: Headers) -> AuthenticatedSource:
+        """The sender to a webhook, whose request is counted; raises RequestError where it may not send.
+
+        Where no signature tells who sends, a write key of the source must.
+        """
+        _refuse_disabled(source)
+        if source.webhook is not None and source.webhook.verify is not None:
+            return self._counted(source, source.name)
+        sender = self.by_headers(headers)
+        if sender is None or sender.source is not source:
+            raise _unauthorized()
+        return sender
+
+    def find_source(self, write_key: object) -> Source:
+        """The source of a write key; raises RequestError where nobody may send with it."""
+        sources = self._sources()
+        source = sources.find(write_key) if isinstance(write_key, str) else None
+        if source is None:
+            if isinstance(write_key, str) and (holder := sources.find_disabled(write_key)):
+                metrics.COLLECTOR_DISABLED.labels(holder.name).inc()
+                raise RequestError("key_disabled", "the write key is disabled")
+            raise _unauthorized()
+        _refuse_disabled(source)
+        return source
+
+    def visitor(self, scope: Scope) -> str | None:
+        """Return the address that a browser's request comes from, as far as trusted proxies tell."""
+        client = scope.get("client")
+        return self._resolve(
+            client[0] if client else "", _joined(scope, api.FORWARDED_FOR), _joined(scope, api.FORWARDED)
+        )[0]
+
+    def allows(self, origin: bytes) -> bool:
+        """Whether pages of this origin may send to any source: all that a preflight can ask."""
+        return self._sources().allows(origin.decode("latin-1"))
+
+    def _counted(self, source: Source, key: str) -> AuthenticatedSource:
+        if not source.limits.has_rates:
+            return AuthenticatedSource(source, UNBOUNDED)
+        allowance = self._throttle.find(digest(key), source)
+        allowance.take_request()
+        return AuthenticatedSource(source, allowance)
+
+
+def check_origin(source: Source, headers: Headers) -> None:
+    """Raise RequestError for a page that may not send to the source."""
+    origin = headers.get(api.ORIGIN)
+    if origin is not None and not source.allows(origin.decode("latin-1")):
+        raise forbidden_origin()
+
+
+def forbidden_origin() -> RequestError:
+    """The refusal of a page's origin."""
+    return RequestError("origin", "the source takes nothing from pages of this origin")
+
+
+def _joined(scope: Scope, name: bytes) -> str | None:
+    """Return all headers of one name as a single list; None if there is none."""
+    values = [value for key, value in scope["headers"] if key == name]
+    return b",".join(values).decode("latin-1") if values else None
+
+
+def find_write_key(headers: Headers) -> str | None:
+    """Return the write key in a request's headers: the user of Basic authorization, or X-Write-Key.
+
+    Raises RequestError if the authorization is not base64.
+    """
+    scheme, _, credentials = headers.get(api.AUTHORIZATION, b"").partition(b" ")
+    if scheme.lower() == b"basic":
+        try:
+            login = base64.b64decode(credentials).decode()
+        except ValueError:
+            raise _unauthorized() from None
+        # Jitsu's keys have a colon in them, and nobody has a password.
+        write_key = login[:-1] if login.endswith(":") else login.partition(":")[0]
+        if write_key:
+            return write_key
+    return headers.get(api.WRITE_KEY, b"").decode("latin-1") or None
+
+
+def _unauthorized() -> RequestError:
+    return RequestError("unauthorized", "invalid write key: it is missing or unknown")
+
+
+def _refuse_disabled(source: Source) -> None:
+    if source.disabled:
+        metrics.COLLECTOR_DISABLED.labels(source.name).inc()
+        raise RequestError("source_disabled", "the source is disabled")

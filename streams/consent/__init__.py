@@ -1,0 +1,1 @@
+"""What an event's user agreed to, and what an integration requires."""

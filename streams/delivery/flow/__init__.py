@@ -1,0 +1,1 @@
+"""What is sent when: batches, queues, rates, back-off and the breaker."""

@@ -1,0 +1,1 @@
+"""Objects of storage, and the records that wait for them on disk."""

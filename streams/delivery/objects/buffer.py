@@ -1,0 +1,140 @@
+"""Group a partition's records into objects; only the records decide where an object ends."""
+
+from collections import deque
+from collections.abc import Callable, Hashable, Iterable
+from pathlib import Path
+from typing import Any
+
+from forwarders.api.contract import OffsetRange
+from streams.delivery.objects.spool import Spool
+from streams.kafka.offsets import TP
+from streams.parsing.times import record_time
+
+
+class ObjectBuffer:
+    """One object; its records wait in `spool` until it ends, and are finished one by one.
+
+    Once it is packed, `content` is what is to be written, and `rows` are the offsets of the events that are in it, by
+    their topic, partition, version of the rules, and rule.
+    """
+
+    __slots__ = (
+        "_left",
+        "_objects",
+        "content",
+        "count",
+        "cut",
+        "dropped",
+        "first",
+        "last",
+        "rows",
+        "size",
+        "spool",
+        "time",
+        "tp",
+    )
+
+    def __init__(self, objects: "ObjectBuffers", tp: TP, spool: Spool, first: int, time: float, cut: Hashable) -> None:
+        self.tp = tp
+        self.spool = spool
+        self.first = self.last = first
+        self.time, self.cut = time, cut
+        self.size = 0
+        self.content = b""
+        self.rows: dict[tuple[str, int, str, str], list[int]] = {}
+        self.dropped = False
+        self._objects = objects
+        self.count = self._left = 0
+
+    @property
+    def offsets(self) -> OffsetRange:
+        """Return the topic, partition and offsets of its records."""
+        return OffsetRange(*self.tp, self.first, self.last)
+
+    @property
+    def finished(self) -> bool:
+        """Whether every record is finished."""
+        return not self._left
+
+    def put(self, record: Any, size: int) -> None:
+        """One more record, of so many bytes; raises OSError, and then it was not taken."""
+        self.spool.put(record)
+        self.last = record.offset
+        self.size += size
+        self.count += 1
+        self._left += 1
+
+    def finish(self) -> None:
+        """The outcome of the rows is confirmed."""
+        self._finish(sum(map(len, self.rows.values())))
+
+    def finish_record(self, _: int = 0) -> None:
+        """All that one record, which is no row, led to is confirmed."""
+        self._finish(1)
+
+    def _finish(self, records: int) -> None:
+        self._left -= records
+        if not self._left:
+            self._objects.move_on(self.tp)
+
+
+class ObjectBuffers:
+    """The unwritten objects of one integration's partitions; the last object of each partition is open.
+
+    An object ends where `cut(offset, time)` changes, or before it would hold more than `most_bytes`. The time is the
+    record's in Kafka, in seconds since 1970, or that of an earlier record in the object where that is higher: several
+    routers' clocks, or a queue of theirs, do not make small objects at each change of the interval. So an object that
+    begins at the same offset ends at the same offset, whenever its records come; and a partition's offsets are
+    committed only up to where an object that is not finished begins.
+    """
+
+    def __init__(self, cut: Callable[[int, float], Hashable], most_bytes: int, folder: Path) -> None:
+        self._cut, self._most_bytes, self._folder = cut, most_bytes, folder
+        self._unfinished: dict[TP, deque[ObjectBuffer]] = {}
+
+    def put(self, tp: TP, record: Any) -> ObjectBuffer | None:
+        """Put a record into the open object of its partition; returns the object that ended before it, if one did.
+
+        Raises OSError if the disk does not take it. The call may be repeated with the same record.
+        """
+        size = len(record.value or b"") + len(record.key or b"")
+        # Without the present time in it: whenever an object is made again, it must end at the same record.
+        time = record_time(record.timestamp, float)
+        objects = self._unfinished.get(tp)
+        if objects is None:
+            objects = self._unfinished[tp] = deque()
+        ended = None
+        if objects:
+            last = objects[-1]
+            last.time = max(last.time, time)
+            if last.size + size <= self._most_bytes and self._cut(record.offset, last.time) == last.cut:
+                last.put(record, size)
+                return None
+            ended = last
+        offset = record.offset
+        begun = ObjectBuffer(self, tp, Spool(self._folder), offset, time, self._cut(offset, time))
+        objects.append(begun)
+        begun.put(record, size)
+        return ended
+
+    def move_on(self, tp: TP) -> None:
+        """Forget what is finished, up to the first that is not; called by the objects."""
+        objects = self._unfinished.get(tp, deque())
+        while objects and objects[0].finished:
+            objects.popleft()
+
+    def partitions(self) -> list[TP]:
+        """The partitions of which anything was put in."""
+        return list(self._unfinished)
+
+    def committable(self, tp: TP) -> int | None:
+        """Where the first unfinished object of a partition begins, None while there is none. Changes nothing."""
+        objects = self._unfinished.get(tp)
+        return objects[0].first if objects else None
+
+    def drop(self, tps: Iterable[TP]) -> None:
+        """These partitions are no longer ours: forget their objects, finished or not."""
+        for tp in tps:
+            for each in self._unfinished.pop(tp, ()):
+                each.dropped = True
+                each.spool.close()

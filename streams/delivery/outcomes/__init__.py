@@ -1,0 +1,1 @@
+"""Deliveries from record to outcome: pending, dead letters, masking."""

@@ -1,0 +1,206 @@
+"""Write the outcomes of deliveries as intervals, and finish the deliveries once Kafka has them."""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
+
+from streams.delivery.objects.buffer import ObjectBuffer
+from streams.delivery.outcomes.pending import PendingDelivery
+from streams.kafka.acks import PendingAcks
+from streams.kafka.offsets import RecordBatch
+from streams.kafka.producer import Producer
+from streams.ledger.outcome_buffer import OutcomeBuffer
+from streams.observability.internal_error import INTERNAL
+from streams.observability.metrics import DELIVERY_OUTCOMES
+from streams.records.dead_letter import DeadLetter
+from streams.records.delivery import Retried
+from streams.records.event import Origin
+from streams.records.outcomes import Outcome, Stage
+from streams.records.rejected import rejected_headers
+from streams.topics import Topics
+from streams.worker.guard import Guard
+
+
+class Unreadable:
+    """A record that holds no delivery, and goes to the rejected topic."""
+
+    __slots__ = ("_index", "record", "run")
+
+    def __init__(self, run: RecordBatch | ObjectBuffer, index: int, record: Any) -> None:
+        self.run, self._index, self.record = run, index, record
+
+    def finish(self) -> None:
+        """The rejected record is confirmed."""
+        self.run.finish_record(self._index)
+
+
+class OutcomeWriter:
+    """Write the outcomes of one integration's deliveries, gathered for `moment` seconds.
+
+    `guard` holds dead letters and rejected records of the reason INTERNAL until it is certain that the worker works.
+    """
+
+    def __init__(
+        self, integration: str, topics: Topics, producer: Producer, guard: Guard, moment: float = 0.05
+    ) -> None:
+        self._integration, self._topics, self._producer, self._moment = integration, topics, producer, moment
+        self._guard = guard
+        self._passed = 0
+        self._buffers: dict[tuple[str, int, str], OutcomeBuffer] = {}
+        self._acks: PendingAcks | None = None
+        self._deliveries: list[PendingDelivery | ObjectBuffer | Unreadable] = []
+        self._unconfirmed = 0
+        self._timer: asyncio.TimerHandle | None = None
+        self._idle = asyncio.Event()
+        self._idle.set()
+
+    def settle(self, pending: PendingDelivery, outcome: Outcome, reason: str = "", detail: str = "") -> None:
+        """Record a delivery's final outcome; `reason` is required unless it was delivered."""
+        self._passed += 1
+        pending.settled = True
+        self._add(pending)
+        delivery = pending.delivery
+        topic, partition, offset = delivery.origin
+        buffer = self._buffer_of(topic, partition, delivery.rules)
+        if reason:
+            buffer.name(self._integration, delivery.rule, outcome, offset, reason, detail)
+        else:
+            buffer.add(self._integration, delivery.rule, outcome, offset)
+
+    def settle_rows(self, written: ObjectBuffer) -> None:
+        """An object is written: its rows are delivered."""
+        self._add(written)
+        for (topic, partition, rules, rule), offsets in written.rows.items():
+            self._buffer_of(topic, partition, rules).extend(self._integration, rule, Outcome.DELIVERED, offsets)
+
+    def dead_letter(self, pending: PendingDelivery, letter: DeadLetter) -> None:
+        """Keep the letter of a dead delivery, and settle it."""
+        self._producer.safe_append(
+            self._topics.dead,
+            pending.delivery.origin.partition % self._topics.partitions,
+            self._current(),
+            key=pending.key,
+            forms=letter.forms(),
+        )
+        self.settle(pending, Outcome.DEAD, letter.reason, letter.detail)
+
+    def dead_letter_internal(self, pending: PendingDelivery, letter: DeadLetter, error: Exception) -> None:
+        """Bury a delivery that could not be handled, as soon as the guard allows it."""
+        pending.settled = True
+        self._hold(pending.run, pending.delivery.origin, error, lambda: self.dead_letter(pending, letter))
+
+    def reject(self, unreadable: Unreadable, reason: str, detail: str) -> None:
+        """Keep a record that holds no delivery in the rejected topic."""
+        self._passed += 1
+        record = unreadable.record
+        topic, partition = unreadable.run.tp
+        headers = rejected_headers(reason, detail, "", Origin(topic, partition, record.offset))
+        self._add(unreadable)
+        self._producer.safe_append(
+            self._topics.rejected,
+            partition % self._topics.partitions,
+            self._current(),
+            key=record.key,
+            forms=[lambda: (record.value or b"", headers), lambda: (b"", headers)],
+        )
+
+    def reject_failed(self, unreadable: Unreadable, detail: str, error: Exception) -> None:
+        """Reject a record that could not even be made a delivery, as soon as the guard allows it."""
+        origin = Origin(*unreadable.run.tp, unreadable.record.offset)
+        self._hold(unreadable.run, origin, error, lambda: self.reject(unreadable, INTERNAL, detail))
+
+    def requeue(self, pending: PendingDelivery, retried: Retried) -> None:
+        """Keep a delivery that is to be tried again later in the retry topic. Its outcome is still to come."""
+        self._producer.append(
+            self._topics.retry(self._integration),
+            pending.delivery.origin.partition % self._topics.partitions,
+            self._current(),
+            key=pending.key,
+            value=pending.record.value,
+            headers=retried.headers(),
+        )
+        pending.settled = True
+        self._passed += 1
+        self._add(pending)
+
+    def _hold(
+        self, run: RecordBatch | ObjectBuffer, origin: Origin, error: Exception, write: Callable[[], None]
+    ) -> None:
+        if isinstance(run, RecordBatch):
+            run.rest()
+
+        def write_unless_dropped() -> None:
+            if not run.dropped:
+                write()
+                # The guard has counted it as failed.
+                self._passed -= 1
+
+        self.count_passed()
+        self._guard.failed(error, write_unless_dropped, **origin._asdict())
+
+    def _buffer_of(self, topic: str, partition: int, rules: str) -> OutcomeBuffer:
+        place = (topic, partition, rules)
+        buffer = self._buffers.get(place)
+        if buffer is None:
+            buffer = self._buffers[place] = OutcomeBuffer(Stage.FORWARDER, *place)
+        return buffer
+
+    def count_passed(self, rows: int = 0) -> None:
+        """Tell the guard what was settled since the last time, and how many rows besides."""
+        passed, self._passed = self._passed + rows, 0
+        if passed > 0:
+            self._guard.passed(passed)
+
+    async def wait_until_idle(self) -> None:
+        """Write what is gathered, and wait until all of it is confirmed."""
+        self._guard.flush()
+        self._write()
+        await self._idle.wait()
+
+    def _add(self, pending: PendingDelivery | ObjectBuffer | Unreadable) -> None:
+        """Finish this when all records that are written in this moment are confirmed."""
+        if self._acks is None:
+            self._current()
+        self._deliveries.append(pending)
+
+    def _current(self) -> PendingAcks:
+        if self._acks is None:
+            self._deliveries = []
+            self._acks = PendingAcks(partial(self._finish, self._deliveries))
+            self._unconfirmed += 1
+            self._idle.clear()
+            self._timer = asyncio.get_running_loop().call_later(self._moment, self._write)
+        return self._acks
+
+    def _finish(
+        self, deliveries: Sequence[PendingDelivery | ObjectBuffer | Unreadable], error: BaseException | None
+    ) -> None:
+        """Finish what was settled in one moment, unless Kafka refused a record about it."""
+        if error is None:
+            for pending in deliveries:
+                pending.finish()
+        self._unconfirmed -= 1
+        if not self._unconfirmed:
+            self._idle.set()
+
+    def _write(self) -> None:
+        if self._timer:
+            self._timer.cancel()
+            self._timer = None
+        self.count_passed()
+        acks, self._acks = self._acks, None
+        if acks is None:
+            return
+        buffers, self._buffers = self._buffers, {}
+        for (topic, partition, _), buffer in buffers.items():
+            buffer.count(DELIVERY_OUTCOMES)
+            for outcomes in buffer.records():
+                self._producer.append(
+                    self._topics.outcomes,
+                    partition % self._topics.partitions,
+                    acks,
+                    key=f"{topic}:{partition}".encode(),
+                    value=outcomes.encode(),
+                )
+        acks.seal()

@@ -1,0 +1,1 @@
+"""The two kinds of delivery: requests and whole objects."""

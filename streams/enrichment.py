@@ -1,0 +1,3 @@
+"""Name the new place of this package."""
+
+raise ImportError("streams.enrichment is now streams.steps.enrichment")

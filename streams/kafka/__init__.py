@@ -1,0 +1,1 @@
+"""All code that uses aiokafka, kafka-python or Faust."""

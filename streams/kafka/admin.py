@@ -1,0 +1,183 @@
+"""Create topics, and compare the declared topics with the broker's."""
+
+import socket
+import threading
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlsplit
+
+from streams.kafka.settings import Broker, BrokerError
+from streams.plurals import counted
+from streams.topics import Topic
+
+REACH_SECONDS = 3.0
+"""Seconds that Kafka has to answer before it counts as unreachable."""
+
+REFUSED_SECONDS = 1.0
+"""Seconds after which a refused connection, or a name that does not resolve, is not tried again."""
+
+RECONNECT_SECONDS = 0.2
+DEFAULT_PORT = 9092
+
+
+@dataclass(frozen=True, slots=True)
+class Mismatch:
+    """A declared topic that the broker lacks (`partitions` is None) or has with another number of partitions."""
+
+    topic: Topic
+    partitions: int | None
+
+    def __str__(self) -> str:
+        if self.partitions is None:
+            return f"topic {self.topic.name} is missing"
+        found = counted(self.partitions, "partition")
+        return f"topic {self.topic.name} has {found}, and {self.topic.partitions} are declared"
+
+
+def check_reachable(broker: Broker, seconds: float = REACH_SECONDS) -> None:
+    """Raise BrokerError unless Kafka, and a broker that it advertises, answer within `seconds`; blocking."""
+    import kafka.admin  # noqa: F401  # so that the import does not take of the time
+
+    attempt = _Attempt(broker, seconds)
+    # A name look-up has no time-out of its own.
+    thread = threading.Thread(target=attempt.run, daemon=True)
+    thread.start()
+    thread.join(seconds + RECONNECT_SECONDS)
+    if attempt.problem:
+        raise BrokerError(f"cannot reach Kafka at {broker.bootstrap}: {attempt.problem}")
+
+
+class _Attempt:
+    """An attempt to reach Kafka; `problem` says how far it came, and is None once it succeeded."""
+
+    def __init__(self, broker: Broker, seconds: float) -> None:
+        self._broker, self._seconds = broker, seconds
+        self._deadline = time.monotonic() + seconds
+        self.problem: str | None = f"the host name is not resolved within {seconds:g} s"
+
+    def run(self) -> None:
+        """Connect until a server accepts, then send requests to it and to a broker that it advertises."""
+        from kafka.errors import KafkaTimeoutError
+
+        give_up = min(self._deadline, time.monotonic() + REFUSED_SECONDS)
+        while problem := self._connect():
+            self.problem = problem
+            if time.monotonic() + RECONNECT_SECONDS > give_up:
+                return
+            time.sleep(RECONNECT_SECONDS)
+        self.problem = f"it accepts connections, but does not answer within {self._seconds:g} s"
+        try:
+            with _Admin(self._broker, self._deadline - time.monotonic()) as admin:
+                self.problem = "it answers, but the brokers that it advertises (advertised.listeners) do not"
+                admin.describe_topics([])
+        except BrokerError as error:
+            if not isinstance(error.__cause__, KafkaTimeoutError):
+                self.problem = f"{self.problem} ({error.__cause__})"
+        else:
+            self.problem = None
+
+    def _connect(self) -> str | None:
+        """Return why no server accepts a connection; None if one does."""
+        problems = []
+        for server in self._broker.servers:
+            try:
+                address = urlsplit(f"//{server}")
+                left = max(RECONNECT_SECONDS, self._deadline - time.monotonic())
+                socket.create_connection((address.hostname, address.port or DEFAULT_PORT), left).close()
+            except (OSError, ValueError) as error:
+                problems.append(getattr(error, "strerror", None) or str(error))
+            else:
+                return None
+        return "; ".join(dict.fromkeys(problems))
+
+
+def find_partitions(broker: Broker, topics: Iterable[Topic], timeout: float = 10.0) -> dict[str, int]:
+    """How many partitions each of these topics has at the broker, by name, without those that are not there.
+
+    Blocking. Raises BrokerError when it does not answer within `timeout` seconds.
+    """
+    with _Admin(broker, timeout) as admin:
+        return _partitions(admin, topics)
+
+
+def find_mismatches(broker: Broker, topics: Sequence[Topic], timeout: float = 10.0) -> list[Mismatch]:
+    """Hold the declared topics against the broker's; blocking.
+
+    Raises BrokerError when it does not answer within `timeout` seconds.
+    """
+    return compare_topics(topics, find_partitions(broker, topics, timeout))
+
+
+def compare_topics(topics: Iterable[Topic], there: Mapping[str, int]) -> list[Mismatch]:
+    """Hold the declared topics against the partitions of those that are there."""
+    return [
+        Mismatch(topic, there.get(topic.name))
+        for topic in topics
+        if topic.name not in there or topic.partitions not in (None, there[topic.name])
+    ]
+
+
+def create_topics(broker: Broker, topics: Sequence[Topic], replication: int, timeout: float = 10.0) -> None:
+    """Create these topics, and wait until the broker shows them; one that is there already is left as it is.
+
+    Those of others are theirs to create. Blocking. Raises BrokerError.
+    """
+    from kafka.admin import NewTopic
+    from kafka.errors import TopicAlreadyExistsError
+
+    # One copy may be away and records are still taken, yet what is confirmed stands on more than one disk.
+    safe = {"min.insync.replicas": str(max(1, replication - 1))}
+    topics = [topic for topic in topics if topic.partitions is not None]
+    with _Admin(broker, timeout) as admin:
+        for topic in topics:
+            config = {**topic.config, **safe}
+            try:
+                admin.create_topics([NewTopic(topic.name, topic.partitions, replication, topic_configs=config)])
+            except TopicAlreadyExistsError:
+                continue
+        deadline = time.monotonic() + timeout
+        # Kafka answers before all of its nodes know of the topic.
+        while len(_partitions(admin, topics)) < len(topics):
+            if time.monotonic() > deadline:
+                raise BrokerError(f"Kafka at {broker.bootstrap} does not show the topics that it created")
+            time.sleep(0.05)
+
+
+def _partitions(admin: Any, topics: Iterable[Topic]) -> dict[str, int]:
+    return {
+        found["name"]: len(found["partitions"])
+        for found in admin.describe_topics([topic.name for topic in topics])
+        if not found.get("error_code")
+    }
+
+
+class _Admin:
+    """kafka-python's admin client for the length of a `with`, its errors as BrokerError."""
+
+    def __init__(self, broker: Broker, timeout: float) -> None:
+        self.broker, self.timeout = broker, timeout
+
+    def __enter__(self) -> Any:
+        from kafka.admin import KafkaAdminClient
+        from kafka.errors import KafkaError
+
+        milliseconds = int(self.timeout * 1000)
+        try:
+            self.admin = KafkaAdminClient(
+                **self.broker.client(), request_timeout_ms=milliseconds, bootstrap_timeout_ms=milliseconds
+            )
+        except (KafkaError, OSError, ValueError) as error:
+            raise BrokerError(self._line(error)) from error
+        return self.admin
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        from kafka.errors import KafkaError
+
+        self.admin.close()
+        if isinstance(error, KafkaError | OSError):
+            raise BrokerError(self._line(error)) from error
+
+    def _line(self, error: BaseException) -> str:
+        return f"Kafka at {self.broker.bootstrap} does not answer: {type(error).__name__}: {error}".splitlines()[0]

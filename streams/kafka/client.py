@@ -1,0 +1,115 @@
+"""Read and send records with kafka-python, for commands. Blocking; raises BrokerError."""
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, Self
+
+from kafka import KafkaConsumer, KafkaProducer, TopicPartition
+from kafka.errors import KafkaError
+
+from streams.kafka.settings import Broker, BrokerError
+from streams.records.format import MAX_RECORD_BYTES, Headers
+from streams.records.size import HEADROOM, LARGEST_RECORD_BYTES, SHORT_HEADERS, RecordTooLargeError, length_of
+
+BOOTSTRAP_MS = 10_000
+"""How long a Kafka that was not there at the start is waited for."""
+
+POLL_TIMEOUT_SECONDS = 60.0
+"""Seconds without a record where there must be one, after which Kafka counts as away."""
+
+
+class BlockingProducer:
+    """A producer for a `with` block; `confirm` waits until Kafka has stored all records."""
+
+    def __init__(self, broker: Broker) -> None:
+        self._broker = broker
+        self._sent: list[Any] = []
+
+    def __enter__(self) -> Self:
+        with kafka_errors(self._broker):
+            self._producer = KafkaProducer(
+                **self._broker.client(),
+                acks="all",
+                enable_idempotence=self._broker.idempotent,
+                linger_ms=5,
+                max_request_size=MAX_RECORD_BYTES,
+                bootstrap_timeout_ms=BOOTSTRAP_MS,
+            )
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._producer.close(timeout=10)
+
+    def send(
+        self,
+        topic: str,
+        key: bytes | None,
+        value: bytes | None,
+        partition: int | None = None,
+        headers: Headers | None = None,
+    ) -> None:
+        """One record; raises RecordTooLargeError, and then nothing is sent."""
+        size = len(value or b"") + len(key or b"") + max(0, length_of(headers or []) - SHORT_HEADERS) + HEADROOM
+        if size > LARGEST_RECORD_BYTES:
+            raise RecordTooLargeError.of(size - HEADROOM, LARGEST_RECORD_BYTES)
+        with kafka_errors(self._broker):
+            self._sent.append(
+                self._producer.send(topic, value=value, key=key, partition=partition, headers=headers or [])
+            )
+
+    def confirm(self) -> None:
+        """Wait until Kafka has all that was sent."""
+        with kafka_errors(self._broker):
+            self._producer.flush()
+            for future in self._sent:
+                future.get(timeout=30)
+        self._sent.clear()
+
+
+@contextmanager
+def open_consumer(broker: Broker, group: str | None = None) -> Iterator[Any]:
+    """Open a consumer for a `with` block; with `group` it can commit offsets."""
+    with kafka_errors(broker):
+        consumer = KafkaConsumer(
+            **broker.consumer(), group_id=group, enable_auto_commit=False, bootstrap_timeout_ms=BOOTSTRAP_MS
+        )
+        try:
+            yield consumer
+        finally:
+            consumer.close()
+
+
+def poll(consumer: Any, broker: Broker, most: int | None = None) -> dict[Any, list[Any]]:
+    """The next records of the partitions that the consumer has, by partition, `most` of them.
+
+    Waits until some come or a place without records is passed; raises BrokerError where nothing moves for long.
+    """
+    deadline = time.monotonic() + POLL_TIMEOUT_SECONDS
+    before = [consumer.position(part) for part in consumer.assignment()]
+    while True:
+        found: dict[Any, list[Any]] = consumer.poll(timeout_ms=500, max_records=most)
+        if found or before != [consumer.position(part) for part in consumer.assignment()]:
+            return found
+        if time.monotonic() > deadline:
+            raise BrokerError(f"Kafka at {broker.bootstrap}: no record came for {POLL_TIMEOUT_SECONDS:.0f} seconds")
+
+
+def read_to_end(consumer: Any, broker: Broker, part: TopicPartition) -> Iterator[list[Any]]:
+    """Yield a partition's records, as they are fetched, from the consumer's position to the partition's present end.
+
+    The last records may be from behind that end. The consumer must be assigned this partition alone. Raises BrokerError
+    if nothing comes for long.
+    """
+    end = consumer.end_offsets([part])[part]
+    while consumer.position(part) < end:
+        yield poll(consumer, broker).get(part, [])
+
+
+@contextmanager
+def kafka_errors(broker: Broker) -> Iterator[None]:
+    """Raise errors of Kafka inside the block as BrokerError."""
+    try:
+        yield
+    except (KafkaError, OSError) as error:
+        raise BrokerError(f"Kafka at {broker.bootstrap}: {type(error).__name__}: {error}".splitlines()[0]) from error

@@ -1,0 +1,210 @@
+"""The thread of a Faust consumer: seeks every assigned partition, and tells which range of offsets a fetch covers.
+
+Kafka's offsets have gaps: transaction markers, aborted transactions, compacted records. Only the fetch itself can tell
+such a gap from records that were dropped on the way, so each fetched list carries the range that it covers.
+
+What this overrides is private to faust-streaming 0.15.3 and aiokafka 0.14.0; tests/streams/kafka/test_transport.py and
+test_positions.py hold what it relies on.
+"""
+
+from collections.abc import Mapping
+from typing import Any, cast
+
+import aiokafka.consumer.fetcher
+from aiokafka.errors import CommitFailedError, IllegalStateError
+from aiokafka.record.default_records import _DefaultRecordBatchPy
+from aiokafka.record.memory_records import MemoryRecords, _MemoryRecordsPy
+from aiokafka.structs import OffsetAndMetadata, TopicPartition
+from faust.transport.drivers import aiokafka as driver
+from faust.types import TP
+
+from streams.kafka.settings import READ_COMMITTED
+
+
+class FetchedRecords(list[Any]):
+    """All records that Kafka holds from offset `start` up to, not including, `end`; possibly none."""
+
+    __slots__ = ("end", "start")
+
+    def __init__(self, records: list[Any], start: int, end: int) -> None:
+        super().__init__(records)
+        self.start = start
+        self.end = end
+
+
+class FetchedBytes:
+    """The record batches of one partition in a fetch, as aiokafka's fetcher reads them; `data` keeps their bytes."""
+
+    __slots__ = ("data", "has_next", "next_batch", "size_in_bytes")
+
+    def __init__(self, data: bytes) -> None:
+        self.data = data
+        batches = MemoryRecords(data)
+        self.has_next = batches.has_next
+        self.next_batch = batches.next_batch
+        self.size_in_bytes = batches.size_in_bytes
+
+
+class _LenientText(bytearray):
+    """Bytes whose parts decode to text with U+FFFD for what is not UTF-8."""
+
+    def __getitem__(self, item: Any) -> Any:
+        part = super().__getitem__(item)
+        return _LenientText(part) if isinstance(item, slice) else part
+
+    def decode(self, encoding: str = "utf-8", errors: str = "replace") -> str:
+        return super().decode(encoding, errors)
+
+
+class LenientBytes(_MemoryRecordsPy):  # type: ignore[misc]  # as below
+    """Record batches of which a header's name may be anything, which the fetcher's parser written in C refuses."""
+
+    def next_batch(self) -> Any:
+        """Return the next batch, None at the end."""
+        data = self._next_slice
+        if data is None or data[self.MAGIC_OFFSET] < 2:  # older formats have no headers
+            return super().next_batch()
+        self._cache_next()
+        batch = _DefaultRecordBatchPy(data)
+        batch.validate_crc = lambda: True  # the other parser has, and cannot be asked once the records are unpacked
+        batch._maybe_uncompress()
+        batch._buffer = _LenientText(batch._buffer)
+        return batch
+
+
+class PartitionRecords(aiokafka.consumer.fetcher.PartitionRecords):  # type: ignore[misc]  # as below
+    """A partition's fetched records, which can be read again by the lenient parser."""
+
+    def __init__(self, tp: Any, records: FetchedBytes, aborted_transactions: Any, *arguments: Any) -> None:
+        super().__init__(tp, records, aborted_transactions, *arguments)
+        self._data, self._all_aborted = records.data, aborted_transactions
+
+    def read_leniently(self, offset: int) -> None:
+        """Begin again at an offset."""
+        self._records = LenientBytes(self._data)
+        self._aborted_transactions = sorted(self._all_aborted or [], key=lambda each: each[1])
+        self._aborted_producers: set[int] = set()
+        self.next_fetch_offset = offset
+        self._records_iterator = self._unpack_records()
+
+
+class RangedFetchResult(aiokafka.consumer.fetcher.FetchResult):  # type: ignore[misc]  # aiokafka is untyped
+    """A fetch result whose lists of records know the range of offsets that they cover."""
+
+    def getall(self, max_records: int | None = None) -> list[Any]:
+        """Return the next records as `FetchedRecords`. Offsets without a record count for the list after them."""
+        source = self._partition_records
+        start = source.next_fetch_offset if source is not None else None
+        try:
+            records: list[Any] = super().getall(max_records)
+        except UnicodeDecodeError:
+            source.read_leniently(start)
+            records = super().getall(max_records)
+        if start is None:
+            return records
+        state = self._assignment.state_value(self._topic_partition)
+        before: FetchedRecords | None = state.__dict__.pop("fetched_nothing", None)
+        if before is not None and before.end == start:
+            start = before.start
+        fetched = FetchedRecords(records, start, source.next_fetch_offset)
+        if not records and fetched.end > fetched.start:
+            state.fetched_nothing = fetched
+        return fetched
+
+
+def patch_fetch_results() -> None:
+    """Have aiokafka's fetcher use the classes of this module."""
+    aiokafka.consumer.fetcher.FetchResult = RangedFetchResult
+    aiokafka.consumer.fetcher.PartitionRecords = PartitionRecords
+    aiokafka.consumer.fetcher.MemoryRecords = FetchedBytes
+
+
+patch_fetch_results()
+
+
+class ConsumerThread(driver.AIOKafkaConsumerThread):
+    """Runs aiokafka's consumer, reading committed records only."""
+
+    def _create_worker_consumer(self, transport: Any) -> Any:
+        consumer = super()._create_worker_consumer(transport)
+        # Faust ties this to its own transactions. `start` hands it to the fetcher.
+        consumer._isolation_level = READ_COMMITTED["isolation_level"]
+        return consumer
+
+    async def _fetch_records(self, consumer: Any, *args: Any, **kwargs: Any) -> dict[TP, FetchedRecords]:
+        """Return what was fetched, including ranges without a record."""
+        fetched = cast("dict[TP, FetchedRecords]", await super()._fetch_records(consumer, *args, **kwargs))
+        assignment = self._assignment()
+        if assignment is not None:
+            for tp in assignment.tps:
+                nothing = (
+                    assignment.state_value(tp).__dict__.pop("fetched_nothing", None) if tp not in fetched else None
+                )
+                if nothing is not None:
+                    fetched[tp] = nothing
+        return fetched
+
+    async def seek_to_committed(self) -> Mapping[TP, int]:
+        """Seek each assigned partition to its committed offset, or to its beginning; return the offsets.
+
+        aiokafka leaves a partition where it is if its committed offset is 0 or unknown. The result is empty if the
+        assignment changes meanwhile; another call follows then.
+        """
+        result: Mapping[TP, int] = await self.call_thread(self._seek_to_committed)
+        return result
+
+    async def _seek_to_committed(self) -> dict[TP, int]:
+        consumer = self._ensure_consumer()
+        assignment = self._assignment()
+        if assignment is None:
+            return {}
+        committed = await consumer._coordinator.fetch_committed_offsets(list(assignment.tps))
+        uncommitted = [tp for tp in assignment.tps if tp not in committed]
+        begins = await consumer.beginning_offsets(uncommitted) if uncommitted else {}
+        if not assignment.active:
+            return {}
+        offsets = {tp: committed[tp].offset if tp in committed else begins[tp] for tp in assignment.tps}
+        for tp, offset in offsets.items():
+            consumer._fetcher.seek_to(tp, offset)
+        return {TP(*tp): offset for tp, offset in offsets.items()}
+
+    async def seek_to(self, offsets: Mapping[TP, int]) -> None:
+        """Seek those of these partitions that are assigned."""
+        await self.call_thread(self._seek_to, offsets)
+
+    async def _seek_to(self, offsets: Mapping[TP, int]) -> None:
+        consumer = self._ensure_consumer()
+        assignment = self._assignment()
+        for tp, offset in offsets.items():
+            if assignment is not None and tp in assignment.tps:
+                consumer._fetcher.seek_to(TopicPartition(*tp), offset)
+
+    async def bounds(self, tp: TP) -> tuple[int, int]:
+        """Ask Kafka for a partition's first offset and its last stable offset; raises KafkaError."""
+        result: tuple[int, int] = await self.call_thread(self._bounds, TopicPartition(*tp))
+        return result
+
+    async def _bounds(self, part: TopicPartition) -> tuple[int, int]:
+        consumer = self._ensure_consumer()
+        return (await consumer.beginning_offsets([part]))[part], (await consumer.end_offsets([part]))[part]
+
+    async def _commit(self, offsets: Mapping[TP, int]) -> bool:
+        """Commit; False if the partitions have gone to another worker, where their records come again."""
+        assigned = self.assignment()
+        wanted = {
+            TopicPartition(*tp): OffsetAndMetadata(offset, "") for tp, offset in offsets.items() if tp in assigned
+        }
+        try:
+            await self._ensure_consumer().commit(wanted)
+        except (CommitFailedError, IllegalStateError):
+            return False
+        except Exception as error:  # noqa: BLE001  # Faust stops the app on whatever ends its thread's work
+            await self.crash(error)
+            return False
+        return True
+
+    def _assignment(self) -> Any:
+        """Return aiokafka's current assignment, None while there is none."""
+        subscription = self._ensure_consumer()._subscription.subscription
+        assignment = subscription.assignment if subscription is not None else None
+        return assignment if assignment is not None and assignment.active else None

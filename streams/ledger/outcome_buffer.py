@@ -1,0 +1,83 @@
+"""Gather outcomes and write them as intervals of offsets."""
+
+from collections.abc import Iterable, Iterator
+from itertools import islice
+
+from prometheus_client import Counter
+
+from streams.records.outcomes import (
+    NOTED,
+    OutcomeDetail,
+    OutcomeInterval,
+    Outcomes,
+    Stage,
+    intervals,
+)
+
+MAX_INTERVALS_PER_RECORD = 20_000
+"""How many intervals one record may hold; more go into several, far below the size that a record may have."""
+
+
+MAX_DETAILS_PER_RECORD = 300
+"""How many offsets with a reason one record may hold. Each takes at most about 4 KB, since details are cut."""
+
+MAX_DETAIL_CHARACTERS = 500
+"""How much of a detail is kept with an outcome; the dead letter or rejected record has it whole."""
+
+
+class OutcomeBuffer:
+    """Buffer the outcomes of one source partition until they are written."""
+
+    __slots__ = ("_named", "_offsets", "_partition", "_rules", "_stage", "_topic")
+
+    def __init__(self, stage: Stage, topic: str, partition: int, rules: str) -> None:
+        self._stage, self._topic, self._partition, self._rules = stage, topic, partition, rules
+        self._offsets: dict[tuple[str, str, str, str], list[int]] = {}
+        self._named: list[OutcomeDetail] = []
+
+    def add(self, integration: str, rule: str, outcome: str, offset: int, detail: str = "") -> None:
+        """One offset has this outcome, with a detail where few are different: each has intervals of its own."""
+        place = (integration, rule, outcome, detail)
+        offsets = self._offsets.get(place)
+        if offsets is None:
+            offsets = self._offsets[place] = []
+        offsets.append(offset)
+
+    def extend(self, integration: str, rule: str, outcome: str, offsets: Iterable[int]) -> None:
+        """These offsets have this outcome."""
+        self._offsets.setdefault((integration, rule, outcome, ""), []).extend(offsets)
+
+    def name(self, integration: str, rule: str, outcome: str, offset: int, reason: str, detail: str = "") -> None:
+        """One offset has this outcome, for a reason worth keeping: a short code, and a detail without personal data."""
+        self.add(integration, rule, outcome, offset)
+        self._named.append(OutcomeDetail(integration, rule, outcome, offset, reason, detail[:MAX_DETAIL_CHARACTERS]))
+
+    def record(self, integration: str, rule: str, outcome: str, offset: int, reason: str, detail: str) -> None:
+        """Do as `name` if there is a reason, else as `add`: offsets with the same detail share intervals."""
+        if reason:
+            self.name(integration, rule, outcome, offset, reason, detail)
+        else:
+            self.add(integration, rule, outcome, offset, detail)
+
+    def note(self, offset: int, reason: str, detail: str) -> None:
+        """A remark on an event, whatever becomes of it."""
+        self._named.append(OutcomeDetail("", "", NOTED, offset, reason, detail[:MAX_DETAIL_CHARACTERS]))
+
+    def count(self, counter: Counter) -> None:
+        """Add what stands here to a metric by integration and outcome."""
+        for (integration, _, outcome, _), offsets in self._offsets.items():
+            counter.labels(integration, outcome).inc(len(offsets))
+
+    def records(self) -> Iterator[Outcomes]:
+        """The records to write; none when nothing was added."""
+        spans = (
+            OutcomeInterval(integration, rule, outcome, first, last, detail)
+            for (integration, rule, outcome, detail), offsets in self._offsets.items()
+            for first, last in intervals(sorted(offsets))
+        )
+        named = iter(self._named)
+        while True:
+            some, reasons = list(islice(spans, MAX_INTERVALS_PER_RECORD)), list(islice(named, MAX_DETAILS_PER_RECORD))
+            if not (some or reasons):
+                return
+            yield Outcomes(self._stage, self._topic, self._partition, self._rules, some, reasons)

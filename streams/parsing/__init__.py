@@ -1,0 +1,1 @@
+"""Lenient readers for JSON, times and texts as clients write them."""

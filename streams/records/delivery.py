@@ -1,0 +1,126 @@
+"""Encode and decode the records of the forward and retry topics."""
+
+from collections.abc import Iterable
+from typing import Any, NamedTuple
+
+import orjson
+
+from streams.records.event import Origin
+from streams.records.format import (
+    ATTEMPT_HEADER,
+    DELIVERY_VERSION,
+    DUE_HEADER,
+    REASON_HEADER,
+    RETRIED_VERSION,
+    SINCE_HEADER,
+    VERSION_HEADER,
+    Headers,
+    RecordError,
+    check_version,
+    decode_object,
+)
+
+
+class DeliveryRecord(NamedTuple):
+    """A record of a forward topic: one event as one integration wants it.
+
+    `id` is the messageId, with `:rule` behind it where several rules of a file may match; `rules` the version of the
+    rules; `time` and `received` RFC 3339; `origin` the event's own coordinates.
+    """
+
+    id: str
+    rule: str
+    rules: str
+    type: str
+    event: str | None
+    time: str
+    received: str
+    source: str
+    origin: Origin
+    payload: dict[str, Any]
+
+    def data(self) -> dict[str, Any]:
+        """The record's value before it is encoded."""
+        delivery_id, rule, rules, kind, event, time, received, source, origin, payload = self
+        return {
+            "v": DELIVERY_VERSION,
+            "id": delivery_id,
+            "rule": rule,
+            "rules": rules,
+            "type": kind,
+            "event": event,
+            "time": time,
+            "received": received,
+            "source": source,
+            "from": tuple(origin),
+            "payload": payload,
+        }
+
+    def encode(self) -> bytes:
+        """The record's value."""
+        return orjson.dumps(self.data())
+
+    @classmethod
+    def decode(cls, value: bytes | None) -> "DeliveryRecord":
+        """The delivery in a record's value; raises RecordError."""
+        data = decode_object(value, DELIVERY_VERSION)
+        try:
+            topic, partition, offset = data["from"]
+            delivery_id, rule, rules, payload = data["id"], data["rule"], data["rules"], data["payload"]
+            if not (
+                type(payload) is dict
+                and type(delivery_id) is type(rule) is type(rules) is type(topic) is str
+                and type(partition) is type(offset) is int
+            ):
+                raise RecordError("a delivery has a part of another type")  # noqa: TRY301  # a call is not worth it
+            return cls(
+                delivery_id,
+                rule,
+                rules,
+                data["type"],
+                data["event"],
+                data["time"],
+                data["received"],
+                data["source"],
+                Origin(topic, partition, offset),
+                payload,
+            )
+        except RecordError:
+            raise
+        except (KeyError, TypeError, ValueError) as error:
+            raise RecordError(f"a delivery lacks a part: {error}") from error
+
+
+class Retried(NamedTuple):
+    """The headers of a record in a retry topic, whose value is that of the forward topic.
+
+    `attempts` so far; `due` and `since` in seconds since 1970, kept to the millisecond; `reason` a short code. The time
+    from `since` to `due` counts against `retry_for`: it is the time since the first failure, less what the delivery
+    waited because delivery was paused.
+    """
+
+    attempts: int
+    due: float
+    since: float
+    reason: str
+
+    def headers(self) -> Headers:
+        """As the record has them."""
+        return [
+            (ATTEMPT_HEADER, b"%d" % self.attempts),
+            (DUE_HEADER, b"%d" % round(self.due * 1000)),
+            (SINCE_HEADER, b"%d" % round(self.since * 1000)),
+            (REASON_HEADER, self.reason.encode()),
+            (VERSION_HEADER, b"%d" % RETRIED_VERSION),
+        ]
+
+    @classmethod
+    def decode(cls, headers: Iterable[tuple[str, bytes]]) -> "Retried":
+        """What a record's headers say; raises RecordError."""
+        check_version(headers, RETRIED_VERSION)
+        found = dict(headers)
+        try:
+            attempts, due, since = (int(found[name][:15]) for name in (ATTEMPT_HEADER, DUE_HEADER, SINCE_HEADER))
+            return cls(attempts, due / 1000, since / 1000, found[REASON_HEADER].decode())
+        except (KeyError, ValueError, TypeError, AttributeError) as error:
+            raise RecordError(f"a retried delivery lacks a header: {error}") from error

@@ -1,0 +1,54 @@
+"""Write and read the headers of an event's record, and its origin."""
+
+from collections.abc import Iterable, Sequence
+from typing import Any, NamedTuple
+
+import orjson
+
+from streams.records.format import NOTED_HEADER, REPLAY_HEADER, TRACE_HEADER, Headers
+from turnout_tracking import records
+
+
+def event_headers(source: str, trace: bytes | None = None) -> Headers:
+    """Return the headers of an event's record; `trace` is the X-Turnout-Trace of the request that brought it."""
+    headers = records.event_headers(source)
+    if trace is not None:
+        headers.append((TRACE_HEADER, trace))
+    return headers
+
+
+def noted_header(notes: Sequence[tuple[str, str]]) -> tuple[str, bytes]:
+    """Return the header that keeps what the collector noted of an event: a short code and a detail each."""
+    return NOTED_HEADER, orjson.dumps(notes)
+
+
+def read_notes(headers: Iterable[tuple[str, bytes | None]]) -> list[tuple[str, str]]:
+    """Return what the collector noted of an event; nothing if another producer wrote something else there."""
+    for name, value in headers:
+        if name == NOTED_HEADER:
+            try:
+                return [(str(reason)[:64], str(detail)[:256]) for reason, detail in orjson.loads(value or b"")]
+            except (ValueError, TypeError):
+                return []
+    return []
+
+
+def replay_header(partition: int, offset: int) -> tuple[str, bytes]:
+    """What marks an event that was rejected and is sent again: where it lies in the rejected topic."""
+    return REPLAY_HEADER, b"%d:%d" % (partition, offset)
+
+
+class Origin(NamedTuple):
+    """Where an event lies: the coordinates that every record made of it carries."""
+
+    topic: str
+    partition: int
+    offset: int
+
+
+def read_origin(value: Any) -> Origin:
+    """Read the coordinates in a record; raises TypeError or ValueError."""
+    topic, partition, offset = value
+    if not (type(topic) is str and type(partition) is type(offset) is int):
+        raise TypeError("from")
+    return Origin(topic, partition, offset)

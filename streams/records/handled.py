@@ -1,0 +1,35 @@
+"""Mark dead letters and rejected records as handled."""
+
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+import orjson
+
+from streams.records.format import HANDLED_HEADER, HANDLED_VERSION, VERSION_HEADER, Headers, RecordError, check_version
+
+
+class Handled(NamedTuple):
+    """A record without a value in the topics of dead letters and rejected events: what was done about others.
+
+    `how` is `replayed` or `dropped`; `offsets` are of the record's own partition.
+    """
+
+    how: str
+    offsets: Sequence[int]
+
+    def headers(self) -> Headers:
+        """As the record has them."""
+        return [(HANDLED_HEADER, orjson.dumps(tuple(self))), (VERSION_HEADER, b"%d" % HANDLED_VERSION)]
+
+    @classmethod
+    def decode(cls, headers: Iterable[tuple[str, bytes]]) -> "Handled | None":
+        """What a record's headers say, None where the record is something else; raises RecordError."""
+        value = dict(headers).get(HANDLED_HEADER)
+        if value is None:
+            return None
+        check_version(headers, HANDLED_VERSION)
+        try:
+            how, offsets = orjson.loads(value)
+            return cls(how, [int(offset) for offset in offsets])
+        except (ValueError, TypeError) as error:
+            raise RecordError(f"a note of what was handled cannot be read: {error}") from error

@@ -1,0 +1,157 @@
+"""Encode and decode outcomes, as intervals of source offsets."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from enum import StrEnum
+from typing import Any, NamedTuple, Self
+
+import orjson
+
+from streams.records.format import OUTCOMES_VERSION, RecordError, decode_object
+
+
+class Stage(StrEnum):
+    """The worker that records an outcome."""
+
+    ROUTER = "router"
+    FORWARDER = "forwarder"
+
+
+class Outcome(StrEnum):
+    """The outcome of an event for an integration: exactly one for each rule that matched.
+
+    `stages` are the workers that record it, `meaning` explains it to users, and `colour` is its colour in terminals.
+    """
+
+    stages: tuple[Stage, ...]
+    meaning: str
+    colour: str
+
+    DELIVERED = "delivered", (Stage.FORWARDER,), "the vendor accepted it", "green"
+    FILTERED = "filtered", (Stage.ROUTER, Stage.FORWARDER), "a rule drops it, or the integration is in shadow mode"
+    OPTED_OUT = "opted_out", (Stage.ROUTER,), "the event's `integrations` exclude the vendor"
+    CONSENT = "consent", (Stage.ROUTER,), "the required consent is not given"
+    SAMPLED = "sampled", (Stage.ROUTER,), "it is not in the sample"
+    SUPPRESSED = "suppressed", (Stage.ROUTER,), "its user is suppressed"
+    DUPLICATE = "duplicate", (Stage.ROUTER,), "its messageId was seen before"
+    QUARANTINED = "quarantined", (Stage.ROUTER,), "it violates the source's tracking plan"
+    EXPIRED = "expired", (Stage.FORWARDER,), "it is older than the vendor or `max_age` allows", "red"
+    DEAD = "dead", (Stage.ROUTER, Stage.FORWARDER), "it cannot be mapped or delivered", "red"
+
+    def __new__(cls, value: str, stages: tuple[Stage, ...], meaning: str, colour: str = "yellow") -> Self:
+        """Make a text with the facts about it."""
+        outcome = str.__new__(cls, value)
+        outcome._value_ = value
+        outcome.stages, outcome.meaning, outcome.colour = stages, meaning, colour
+        return outcome
+
+
+def find_outcome(name: str) -> Outcome | None:
+    """Return the outcome with this name, or None for `forwarded` and the like."""
+    return next((outcome for outcome in Outcome if outcome == name), None)
+
+
+def outcomes_of(stage: Stage) -> list[Outcome]:
+    """Return the outcomes that a worker records."""
+    return [outcome for outcome in Outcome if stage in outcome.stages]
+
+
+FORWARDED = "forwarded"
+"""Not an outcome yet: the router has handed the delivery on. Any outcome is stronger."""
+
+NOTED = "noted"
+"""No outcome: a remark on an event, which stands by name with neither integration nor rule."""
+
+
+class OutcomeInterval(NamedTuple):
+    """Offsets of one source partition that share an outcome, for one integration and rule.
+
+    `rule` is empty where no rule was involved. Both ends are included. `detail` is what they share besides: the
+    categories of consent that they lack.
+    """
+
+    integration: str
+    rule: str
+    outcome: str
+    first: int
+    last: int
+    detail: str = ""
+
+
+class OutcomeDetail(NamedTuple):
+    """One offset whose outcome needs a reason, or NOTED: a short code, and a detail without personal data."""
+
+    integration: str
+    rule: str
+    outcome: str
+    offset: int
+    reason: str
+    detail: str
+
+
+class Outcomes(NamedTuple):
+    """A record of the outcomes topic: intervals of offsets of one source partition, never counts.
+
+    A redelivery may say the same again, so a reader takes the union: an outcome is stronger than `forwarded`,
+    `delivered` stronger than `dead`. `rules` is the version of the rules that decided.
+    """
+
+    stage: Stage
+    topic: str
+    partition: int
+    rules: str
+    spans: Sequence[OutcomeInterval]
+    named: Sequence[OutcomeDetail] = ()
+
+    def encode(self) -> bytes:
+        """The record's value: spans grouped by all but their ends; an offset alone stands as a number."""
+        groups: dict[tuple[str, ...], list[Any]] = {}
+        for integration, rule, outcome, first, last, detail in self.spans:
+            group = (integration, rule, outcome, detail) if detail else (integration, rule, outcome)
+            groups.setdefault(group, []).append(first if first == last else (first, last))
+        return orjson.dumps(
+            {
+                "v": OUTCOMES_VERSION,
+                "stage": self.stage,
+                "from": (self.topic, self.partition),
+                "rules": self.rules,
+                "spans": [(*group[:3], spans, *group[3:]) for group, spans in groups.items()],
+                "named": [tuple(named) for named in self.named],
+            }
+        )
+
+    @classmethod
+    def decode(cls, value: bytes | None) -> "Outcomes":
+        """The outcomes in a record's value; raises RecordError."""
+        data = decode_object(value, OUTCOMES_VERSION)
+        try:
+            topic, partition = data["from"]
+            return cls(
+                Stage(data["stage"]),
+                topic,
+                partition,
+                data["rules"],
+                [
+                    OutcomeInterval(
+                        integration, rule, outcome, *(span if isinstance(span, list) else (span, span)), *detail[:1]
+                    )
+                    for integration, rule, outcome, spans, *detail in data["spans"]
+                    for span in spans
+                ],
+                [OutcomeDetail(*named[: len(OutcomeDetail._fields)]) for named in data["named"]],
+            )
+        except (KeyError, TypeError, ValueError) as error:
+            raise RecordError(f"an outcome record lacks a part: {error}") from error
+
+
+def intervals(offsets: Iterable[int]) -> Iterator[tuple[int, int]]:
+    """Ascending offsets as closed intervals: 1 2 3 7 gives (1, 3) and (7, 7)."""
+    first = last = -1
+    for offset in offsets:
+        if offset == last + 1 and first >= 0:
+            last = offset
+            continue
+        if first >= 0:
+            yield first, last
+        first = last = offset
+    if first >= 0:
+        yield first, last

@@ -1,0 +1,97 @@
+"""Encode and decode rejected records."""
+
+from collections.abc import Iterable
+from typing import NamedTuple
+
+import orjson
+
+from streams.records.event import Origin, read_origin
+from streams.records.format import (
+    DETAIL_HEADER,
+    FORMAT_HEADER,
+    FROM_HEADER,
+    MAX_TEXT_CHARACTERS,
+    REASON_HEADER,
+    REJECTED_VERSION,
+    SOURCE_HEADER,
+    TRACE_HEADER,
+    VERSION_HEADER,
+    Headers,
+    RecordError,
+    check_version,
+)
+
+QUARANTINED_REASON = "quarantined"
+"""The reason of a rejected record that is an event of the outcome `quarantined`."""
+
+
+def rejected_headers(
+    reason: str,
+    detail: str,
+    source: str,
+    origin: Origin | None = None,
+    *,
+    version: bytes | None = None,
+    trace: bytes | None = None,
+) -> Headers:
+    """Make the headers of a rejected record.
+
+    Args:
+        reason: A short code.
+        detail: The reason in words.
+        source: The event's source, empty if it is not known.
+        origin: The event's place; None if the collector refused the event, before any topic.
+        version: The event's format version, if this version of Turnout cannot read it.
+        trace: The X-Turnout-Trace of the request that brought it.
+
+    """
+    headers = [
+        (REASON_HEADER, reason.encode()),
+        (DETAIL_HEADER, _clean(detail)),
+        (SOURCE_HEADER, _clean(source)),
+        (FROM_HEADER, orjson.dumps(tuple(origin) if origin else None)),
+        (VERSION_HEADER, b"%d" % REJECTED_VERSION),
+    ]
+    if version is not None:
+        headers.append((FORMAT_HEADER, version[:MAX_TEXT_CHARACTERS]))
+    if trace is not None:
+        headers.append((TRACE_HEADER, trace))
+    return headers
+
+
+def _clean(text: str) -> bytes:
+    return text[:MAX_TEXT_CHARACTERS].encode(errors="replace")
+
+
+class Rejected(NamedTuple):
+    """A record of the rejected topic as its reader sees it.
+
+    `value` is the event, byte for byte. `version` is its format version if it was rejected because of that.
+    """
+
+    reason: str
+    detail: str
+    source: str
+    origin: Origin | None
+    key: bytes | None
+    value: bytes | None
+    version: bytes | None = None
+
+    @classmethod
+    def decode(cls, key: bytes | None, value: bytes | None, headers: Iterable[tuple[str, bytes]]) -> "Rejected":
+        """The rejected event in a record; raises RecordError."""
+        found = dict(headers)
+        check_version(headers, REJECTED_VERSION)
+        try:
+            origin = orjson.loads(found[FROM_HEADER])
+            return cls(
+                found[REASON_HEADER].decode(),
+                found[DETAIL_HEADER].decode(),
+                found[SOURCE_HEADER].decode(),
+                read_origin(origin) if origin else None,
+                key,
+                value,
+                found.get(FORMAT_HEADER),
+            )
+        except (KeyError, ValueError, TypeError, AttributeError) as error:
+            raise RecordError(f"a rejected record lacks a header: {error}") from error

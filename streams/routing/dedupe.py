@@ -1,0 +1,159 @@
+"""Drop repeated messageIds within a window of each partition's last events.
+
+An event is a repeat only of one with a *lower* offset; otherwise our own redelivery after a crash would pass for one.
+The window goes with its partition, and is read back from the topic when the partition comes.
+"""
+
+import time
+from collections.abc import Iterable
+from typing import Any
+
+from aiokafka import AIOKafkaConsumer, TopicPartition
+
+from streams import events
+from streams.events import Event
+from streams.kafka.offsets import TP
+from streams.kafka.reading import read_to_end
+from streams.kafka.settings import Broker
+from streams.records.event import Origin
+from streams.records.format import REPLAY_HEADER, SOURCE_HEADER, RecordError, check_version
+from streams.records.rejected import QUARANTINED_REASON, Rejected
+from streams.topics import Topics
+
+REPLAY_BYTES = 64
+"""How much of a replay header counts; any producer may send a longer one."""
+
+HOUR_MS = 3600 * 1000
+
+
+def sender_of(headers: Iterable[tuple[str, bytes | None]], event: Event) -> str:
+    """What a messageId is unique within: a source, and of what was rejected and is sent again only that.
+
+    So what is sent again repeats neither the event that was rejected, nor lets itself be sent twice.
+    """
+    source, replay = "", ""
+    for name, value in headers:
+        if value is None:
+            continue
+        if name == SOURCE_HEADER:
+            source = value.decode(errors="replace")
+        elif name == REPLAY_HEADER:
+            replay = value[:REPLAY_BYTES].decode(errors="replace")
+    source = source or event.get("writeKey", "")
+    return f"{source} {replay}" if replay else source
+
+
+class Window:
+    """Remembers at least the last `size` events of a partition: source and messageId, with the offset of the first.
+
+    Kept in two generations: forgetting drops the older one as a whole and costs nothing per event.
+    """
+
+    __slots__ = ("_old", "_size", "_young")
+
+    def __init__(self, size: int) -> None:
+        self._size = size
+        self._young: dict[str, int] = {}
+        self._old: dict[str, int] = {}
+
+    def repeats(self, source: str, message_id: str, offset: int) -> bool:
+        """Return whether the event at `offset` repeats an earlier one, and remember its messageId."""
+        if not self._size:
+            return False
+        key = f"{source} {message_id}"
+        # A repeat moves its key into the younger generation, so that it stays known.
+        repeated = self._young.setdefault(key, self._old.get(key, offset)) < offset
+        if len(self._young) >= self._size:
+            self._old, self._young = self._young, {}
+        return repeated
+
+    def forget(self, source: str, message_id: str, offset: int) -> None:
+        """Forget the event at `offset`: it was rejected, and does not count as seen."""
+        key = f"{source} {message_id}"
+        for generation in (self._young, self._old):
+            if generation.get(key) == offset:
+                del generation[key]
+
+
+class Windows:
+    """The windows of the partitions that a router holds."""
+
+    def __init__(self, broker: Broker, size: int, client_id: str, its_topics: Topics) -> None:
+        self._broker, self._size, self._client_id, self._topics = broker, size, client_id, its_topics
+        self._windows: dict[TP, Window] = {}
+
+    async def of(self, tp: TP, offset: int) -> Window:
+        """The partition's window; when the partition is new it is read back from before `offset`."""
+        window = self._windows.get(tp)
+        if window is None:
+            window = Window(self._size)
+            if self._size and offset:
+                await self._read_back(window, TopicPartition(*tp), offset)
+            self._windows[tp] = window
+        return window
+
+    def drop(self, tps: Iterable[TP]) -> None:
+        """These partitions are no longer ours."""
+        for tp in tps:
+            self._windows.pop(tp, None)
+
+    async def _read_back(self, window: Window, tp: TopicPartition, end: int) -> None:
+        """Take in the events before `end` that the router counted as seen: not those that it rejected."""
+        consumer = AIOKafkaConsumer(
+            **self._broker.consumer(), client_id=self._client_id, group_id=None, enable_auto_commit=False
+        )
+        await consumer.start()
+        try:
+            consumer.assign([tp])
+            first = max((await consumer.beginning_offsets([tp]))[tp], end - self._size)
+            consumer.seek(tp, first)
+            seen: list[tuple[str, str, int]] = []
+            since = now = int(time.time() * 1000)
+            async for records in read_to_end(consumer, tp, end):
+                for record in records:
+                    since = min(since, record.timestamp)
+                    if record.offset < end and (found := _identify(record)) is not None:
+                        seen.append((*found, record.offset))
+            rejected = await self._read_rejected(consumer, tp, first, since if 0 < since < now else 0)
+        finally:
+            await consumer.stop()
+        for sender, message_id, offset in seen:
+            if offset not in rejected:
+                window.repeats(sender, message_id, offset)
+
+    async def _read_rejected(self, consumer: AIOKafkaConsumer, tp: TopicPartition, first: int, since: int) -> set[int]:
+        """Find the offsets of a partition, from `first` on, that the router rejected after `since` (ms since 1970)."""
+        part = TopicPartition(self._topics.rejected, tp.partition % self._topics.partitions)
+        consumer.assign([part])
+        end = (await consumer.end_offsets([part]))[part]
+        if since:
+            found = (await consumer.offsets_for_times({part: max(0, since - HOUR_MS)}))[part]
+            consumer.seek(part, end if found is None else found.offset)
+        else:
+            await consumer.seek_to_beginning(part)
+        offsets = set()
+        async for records in read_to_end(consumer, part, end):
+            for record in records:
+                origin = _origin_of_rejected(record)
+                if origin is not None and origin[:2] == (tp.topic, tp.partition) and origin.offset >= first:
+                    offsets.add(origin.offset)
+        return offsets
+
+
+def _origin_of_rejected(record: Any) -> Origin | None:
+    """Return the place of the event that a record of the rejected topic is about; None if that counts as seen."""
+    try:
+        letter = Rejected.decode(record.key, record.value, record.headers)
+    except RecordError:
+        return None
+    return letter.origin if letter.reason != QUARANTINED_REASON else None
+
+
+def _identify(record: Any) -> tuple[str, str] | None:
+    """Return what an event is deduped by, None for a record that is no event."""
+    try:
+        check_version(record.headers)
+        event = events.parse(record.value or b"", Origin(record.topic, record.partition, record.offset))
+        return sender_of(record.headers, event), event["messageId"]
+    except Exception:  # noqa: BLE001  # the router rejects what raises here, and a rejected event does not count
+        return None

@@ -1,0 +1,147 @@
+"""Decides about an event before any rule does: its source, the sender's opt-out, consent, and the sample."""
+
+from dataclasses import dataclass
+from hashlib import blake2b
+from typing import Protocol
+
+from streams.consent.policy import Consent
+from streams.events import Event, EventError
+from streams.records.outcomes import Outcome
+from streams.sources.source import Source, Sources
+from streams.steps.step import Blocked
+from turnout_tracking.optout import opts_out
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """The part of events that is forwarded, 0 to 1, decided by a hash of the event's field `by`."""
+
+    rate: float
+    by: str = "userId"
+
+
+def find_source(sources: Sources, named: str | None, event: Event) -> Source:
+    """An event's source: the one its record names, else by its write key, else the default; raises EventError."""
+    key = event.get("writeKey")
+    source = None
+    if named is not None:
+        source = sources.by_name(named)
+    elif isinstance(key, str):
+        source = sources.find(key)
+    elif key is None and sources.default is not None:
+        source = sources.by_name(sources.default)
+    if source is None:
+        raise EventError("unknown_source", "", "no source has this name or write key")
+    return source
+
+
+OTHER_SOURCE = Blocked(Outcome.FILTERED)
+"""The event's source is not one of the integration's."""
+
+
+class Check(Protocol):
+    """One condition that an event must meet before an integration's rules see it."""
+
+    @property
+    def name(self) -> str:
+        """Its name in `turnout explain`."""
+
+    def __call__(self, event: Event, source: Source | None, /) -> Blocked | None:
+        """Return why the integration does not get the event, None if it does; `source` is None if it is not known."""
+
+    def describe(self, event: Event, source: Source | None) -> str:
+        """Say what was wanted and found; empty if the event gives no reason to mention the check."""
+
+
+@dataclass(frozen=True, slots=True)
+class SourceCheck:
+    """The event must come from one of these sources."""
+
+    names: frozenset[str]
+    name = "source"
+
+    def __call__(self, _: Event, source: Source | None, /) -> Blocked | None:
+        """Implement Check."""
+        return None if source is None or source.name in self.names else OTHER_SOURCE
+
+    def describe(self, _: Event, source: Source | None) -> str:
+        """Implement Check."""
+        return f"of {', '.join(sorted(self.names))}" if source else ""
+
+
+@dataclass(frozen=True, slots=True)
+class OptOutCheck:
+    """The event's `integrations` must not opt out of any of these names."""
+
+    names: frozenset[str]
+    name = "opt-out"
+
+    def __call__(self, event: Event, _: Source | None, /) -> Blocked | None:
+        """Implement Check."""
+        integrations = event.get("integrations")
+        return _OPTED_OUT if integrations and opts_out(self.names, integrations) else None
+
+    def describe(self, event: Event, source: Source | None) -> str:
+        """Implement Check."""
+        if not event.get("integrations"):
+            return ""
+        return f"the event's integrations say {'no' if self(event, source) else 'yes'}"
+
+
+@dataclass(frozen=True, slots=True)
+class ConsentCheck:
+    """The event must carry the consent that the integration requires; a source's assumption precedes the setting's."""
+
+    consent: Consent
+    name = "consent"
+
+    def __call__(self, event: Event, source: Source | None, /) -> Blocked | None:
+        """Implement Check."""
+        lacking = self.consent.lacking(event, source.assume if source else None)
+        return Blocked(Outcome.CONSENT, detail=lacking) if lacking else None
+
+    def describe(self, event: Event, source: Source | None) -> str:
+        """Implement Check."""
+        held = self(event, source)
+        wanted = f"{self.consent.match} of {', '.join(category.name for category in self.consent.categories)}"
+        assume = (source and source.assume) or self.consent.assume
+        return f"{wanted}: {f'{held.detail} not granted' if held else 'granted'}; without information {assume}"
+
+
+@dataclass(frozen=True, slots=True)
+class SampleCheck:
+    """The event must be in the sample."""
+
+    sample: Sample
+    name = "sample"
+
+    def __call__(self, event: Event, _: Source | None, /) -> Blocked | None:
+        """Implement Check."""
+        return None if in_sample(self.sample, event) else _SAMPLED
+
+    def describe(self, _event: Event, _source: Source | None) -> str:
+        """Implement Check."""
+        return f"{self.sample.rate:.0%} by {self.sample.by}"
+
+
+def checks_of(
+    sources: frozenset[str] | None, names: frozenset[str], consent: Consent | None, sample: Sample | None
+) -> tuple[Check, ...]:
+    """Return the checks of an integration, strongest reason first: the first that fails is the event's outcome."""
+    checks: list[Check] = [SourceCheck(sources)] if sources is not None else []
+    checks.append(OptOutCheck(names))
+    if consent is not None:
+        checks.append(ConsentCheck(consent))
+    if sample is not None:
+        checks.append(SampleCheck(sample))
+    return tuple(checks)
+
+
+_OPTED_OUT, _SAMPLED = Blocked(Outcome.OPTED_OUT), Blocked(Outcome.SAMPLED)
+
+
+def in_sample(sample: Sample, event: Event) -> bool:
+    """Whether the event is in the part that is forwarded; the same for all that share the field."""
+    value = event.get(sample.by) or event.get("anonymousId") or event["userId"]
+    digest = blake2b(str(value).encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "big") < sample.rate * 2**64

@@ -1,0 +1,267 @@
+"""Route events from the events topic to the forward topics."""
+
+import time
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
+
+from streams.events import EventError
+from streams.kafka.acks import PendingAcks
+from streams.kafka.offsets import RecordBatch
+from streams.kafka.producer import Producer
+from streams.kafka.settings import Broker
+from streams.ledger.outcome_buffer import OutcomeBuffer
+from streams.observability.internal_error import INTERNAL, describe
+from streams.observability.metrics import ROUTER_EVENTS, ROUTER_LEFT_OUT, ROUTER_OUTCOMES, ROUTER_REJECTED
+from streams.parsing.times import rfc3339
+from streams.records.dead_letter import DeadLetter
+from streams.records.delivery import DeliveryRecord
+from streams.records.event import Origin
+from streams.records.format import VERSION_HEADER
+from streams.records.outcomes import Outcome, Stage
+from streams.records.rejected import rejected_headers
+from streams.routing.decision import REPEATED, TOMBSTONE, Decision, RouteDecision, decide, hold_for_all
+from streams.routing.decoding import NEWER_FORMAT, decode, named_source
+from streams.routing.dedupe import Window, Windows, sender_of
+from streams.routing.ruleset import CurrentRules, RuleSet
+from streams.routing.settings import RouterSettings
+from streams.suppression.filter import SuppressedUsers
+from streams.suppression.follower import SuppressionFollower
+from streams.topics import Topics
+from streams.worker.guard import Guard
+from streams.worker.worker import ConsumerPipeline, make_pipeline
+from transforms.runtime.numbers import take_left_out
+
+HELD_SECONDS = 5.0
+"""How long a stop waits for runs when some are held by the guard, which may not be finished at all."""
+
+
+class Router:
+    """Decodes, checks and dedupes each event, and maps it for each integration."""
+
+    def __init__(
+        self,
+        holder: CurrentRules,
+        topics: Topics,
+        producer: Producer,
+        windows: Windows,
+        follower: SuppressionFollower,
+        guard: Guard,
+        clock: Callable[[], float],
+    ) -> None:
+        self._holder, self._topics, self._producer, self._windows = holder, topics, producer, windows
+        self._follower, self._guard, self._clock = follower, guard, clock
+
+    async def work(self, run: RecordBatch) -> None:
+        """Route a run of events. One bad event holds up none of its neighbours."""
+        await self._follower.catch_up()
+        rules = self._holder.current
+        topic, partition = run.tp
+        window = await self._windows.of(run.tp, run.records[0].offset)
+        buffer = OutcomeBuffer(Stage.ROUTER, topic, partition, rules.version)
+        acks = PendingAcks(lambda error: run.finish() if error is None else None)
+        counted = 0
+        for index, record in enumerate(run.records):
+            failed = self._route(record, rules, window, buffer, acks)
+            if failed is not None:
+                self._guard.passed(index - counted)
+                counted = index + 1
+                self._set_aside(run, record, *failed, acks)
+        self._guard.passed(len(run.records) - counted)
+        ROUTER_EVENTS.inc(len(run.records))
+        for directive, count in take_left_out():
+            ROUTER_LEFT_OUT.labels(directive).inc(count)
+        self._write_outcomes(buffer, acks, partition)
+        acks.seal()
+        await self._producer.wait_for_room()
+
+    def _route(
+        self, record: Any, rules: RuleSet, window: Window, buffer: OutcomeBuffer, acks: PendingAcks
+    ) -> tuple[Exception, Callable[[], None]] | None:
+        """Route one event; returns an error of ours, and what writes the event's end if the guard allows it."""
+        named = named_source(record, rules.sources)
+        try:
+            decision = self._decide(record, rules, window, buffer, named)
+        except EventError as error:
+            self._reject(record, error.code, str(error), named, acks)
+            return None
+        except Exception as error:  # noqa: BLE001  # one odd event must not stop the others
+            return error, partial(self._reject, record, INTERNAL, describe(error), named, acks)
+        if decision.rejected is not None:
+            self._reject(record, *decision.rejected, named, acks)
+        failed = self._write(decision.outcomes, record, buffer, acks)
+        if failed:
+            return failed[0][1], partial(self._bury_failed, failed, record, rules, acks)
+        return None
+
+    def _decide(
+        self, record: Any, rules: RuleSet, window: Window, buffer: OutcomeBuffer, named: str | None
+    ) -> Decision:
+        """Decode an event, look for repeats, and decide; raises EventError for an event that is to be rejected."""
+        offset = record.offset
+        if record.value is None:
+            return Decision({}, hold_for_all(rules.routes, TOMBSTONE))
+        incoming = decode(record, rules.sources, named)
+        event = incoming.event
+        for reason, detail in incoming.notes:
+            buffer.note(offset, reason, detail)
+        message_id = event["messageId"]
+        sender = sender_of(record.headers, event)
+        if window.repeats(sender, message_id, offset):
+            return Decision(event, hold_for_all(rules.routes, REPEATED))
+        try:
+            decision = decide(incoming, rules, self._clock, partial(buffer.note, offset))
+        except Exception:
+            window.forget(sender, message_id, offset)
+            raise
+        if decision.is_rejected:
+            window.forget(sender, message_id, offset)
+        return decision
+
+    def _write(
+        self, outcomes: Sequence[RouteDecision], record: Any, buffer: OutcomeBuffer, acks: PendingAcks
+    ) -> list[tuple[RouteDecision, Exception]]:
+        """Write what was decided; returns the deliveries that failed because of an error of ours."""
+        offset, key = record.offset, record.key
+        partition = record.partition % self._topics.partitions
+        failed: list[tuple[RouteDecision, Exception]] = []
+        for decided in outcomes:
+            route, rule, outcome, reason, detail, value, dead, _, error = decided
+            try:
+                if error is not None:
+                    failed.append((decided, error))
+                elif value is not None:
+                    self._producer.append(route.topic, partition, acks, key=key, value=value)
+                    buffer.add(route.integration, rule, outcome, offset)
+                elif dead is not None:
+                    self._bury(dead, route.integration, key, reason, detail, buffer, acks)
+                else:
+                    buffer.record(route.integration, rule, outcome, offset, reason, detail)
+            except Exception as unexpected:  # noqa: BLE001  # the other integrations are to have the event
+                failed.append((decided, unexpected))
+        return failed
+
+    def _set_aside(
+        self, run: RecordBatch, record: Any, error: Exception, write: Callable[[], None], acks: PendingAcks
+    ) -> None:
+        """Let the guard decide when, and whether, `write` rejects or buries a record that failed."""
+        acks.hold()
+        run.rest()
+
+        def write_and_release() -> None:
+            if not run.dropped:
+                write()
+                acks.release(None)
+
+        self._guard.failed(
+            error, write_and_release, topic=record.topic, partition=record.partition, offset=record.offset
+        )
+
+    def _reject(self, record: Any, reason: str, detail: str, source: str | None, acks: PendingAcks) -> None:
+        ROUTER_REJECTED.labels(reason).inc()
+        origin = Origin(record.topic, record.partition, record.offset)
+        version = dict(record.headers).get(VERSION_HEADER) if reason == NEWER_FORMAT else None
+        too_large = f"{len(record.value or b'')} bytes, kept only where it came from ({reason})"
+        self._producer.safe_append(
+            self._topics.rejected,
+            record.partition % self._topics.partitions,
+            acks,
+            key=record.key,
+            forms=[
+                lambda: (record.value, rejected_headers(reason, detail, source or "", origin, version=version)),
+                lambda: (b"", rejected_headers("too_large", too_large, source or "", origin)),
+                lambda: (b"", rejected_headers("too_large", too_large, "", origin)),
+            ],
+        )
+
+    def _bury_failed(
+        self, failed: Sequence[tuple[RouteDecision, Exception]], record: Any, rules: RuleSet, acks: PendingAcks
+    ) -> None:
+        buffer = OutcomeBuffer(Stage.ROUTER, record.topic, record.partition, rules.version)
+        for decided, error in failed:
+            integration, dead = decided.route.integration, decided.dead
+            if dead is None and decided.value is not None:
+                dead = DeliveryRecord.decode(decided.value)
+            if dead is None:
+                buffer.name(integration, decided.rule, Outcome.DEAD, record.offset, INTERNAL, describe(error))
+            else:
+                self._bury(dead, integration, record.key, INTERNAL, describe(error), buffer, acks)
+        self._write_outcomes(buffer, acks, record.partition)
+
+    def _bury(
+        self,
+        delivery: DeliveryRecord,
+        integration: str,
+        key: bytes | None,
+        reason: str,
+        detail: str,
+        buffer: OutcomeBuffer,
+        acks: PendingAcks,
+    ) -> None:
+        origin = delivery.origin
+        letter = DeadLetter(
+            integration, delivery._replace(payload={}).data(), reason, detail, 0, rfc3339(self._clock())
+        )
+        self._producer.safe_append(
+            self._topics.dead, origin.partition % self._topics.partitions, acks, key=key, forms=letter.forms()
+        )
+        buffer.name(integration, delivery.rule, Outcome.DEAD, origin.offset, reason, detail)
+
+    def _write_outcomes(self, buffer: OutcomeBuffer, acks: PendingAcks, partition: int) -> None:
+        buffer.count(ROUTER_OUTCOMES)
+        for outcomes in buffer.records():
+            self._producer.append(
+                self._topics.outcomes,
+                partition % self._topics.partitions,
+                acks,
+                key=f"{outcomes.topic}:{partition}".encode(),
+                value=outcomes.encode(),
+            )
+
+
+def make_router(
+    holder: CurrentRules,
+    topics: Topics,
+    broker: Broker,
+    producer: Producer,
+    settings: RouterSettings,
+    suppressed: SuppressedUsers,
+    *,
+    fail: Callable[[str], None],
+    grace: float,
+    clock: Callable[[], float] = time.time,
+) -> ConsumerPipeline:
+    """The router as a pipeline of a worker. It reads the topics of the sources that are in force when it is made.
+
+    `suppressed` are the users that the rules in `holder` ask about.
+    """
+    group = f"{topics.prefix}.router"
+    windows = Windows(broker, settings.dedupe_window, group, topics)
+    follower = SuppressionFollower(broker, topics.suppressed, suppressed, group)
+    guard = Guard("router", lambda error: pipeline.give_up(error, "routing"))
+    router = Router(holder, topics, producer, windows, follower, guard, clock)
+    pipeline = make_pipeline(
+        "router",
+        topics.events,
+        router.work,
+        broker,
+        fail=fail,
+        group=group,
+        commit_interval=1.0,
+        grace=grace,
+        beside=holder.current.sources.topics,
+        budget=settings.fetched_bytes,
+    )
+
+    async def settle(patience: float) -> bool:
+        guard.flush()
+        return await pipeline.progress.wait_until_settled(min(patience, HELD_SECONDS) if guard.holds else patience)
+
+    async def stop() -> None:
+        guard.drop()
+        await follower.stop()
+
+    pipeline.transport.settle = settle
+    pipeline.transport.on_revoked = windows.drop
+    pipeline.stopped = [stop]
+    return pipeline

@@ -1,0 +1,54 @@
+"""Hold the sources and routes that are in force, all of one version."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from streams.consent.policy import Consent
+from streams.routing.eligibility import Check, Sample, checks_of
+from streams.sources.source import Sources
+from turnout_tracking.optout import names_of
+
+Apply = Callable[[Any], Sequence[tuple[str, Any]]]
+"""Compiled rules: an event to (rule, payload) for each rule that took it; see transforms.rules."""
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """One integration as the router sees it; `sources` None is all, `single` that at most one rule takes an event.
+
+    `names` are those by which events opt out of it (`names_of`), by default its own. `checks` are what an event must
+    pass before its rules.
+    """
+
+    integration: str
+    topic: str
+    apply: Apply
+    single: bool = True
+    sources: frozenset[str] | None = None
+    consent: Consent | None = None
+    sample: Sample | None = None
+    names: frozenset[str] = frozenset()
+    checks: tuple[Check, ...] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        """Have it answer to its own name, and make its checks."""
+        names = self.names or names_of(self.integration)
+        object.__setattr__(self, "names", names)
+        object.__setattr__(self, "checks", checks_of(self.sources, names, self.consent, self.sample))
+
+
+@dataclass(frozen=True, slots=True)
+class RuleSet:
+    """All rules in force; `version` is a hash of the files they came from, and stands in every record made by them."""
+
+    version: str
+    sources: Sources
+    routes: Sequence[Route] = field(default_factory=tuple)
+
+
+class CurrentRules:
+    """Hold the current rule set, which is replaced as a whole."""
+
+    def __init__(self, rules: RuleSet) -> None:
+        self.current = rules

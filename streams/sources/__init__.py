@@ -1,0 +1,1 @@
+"""Where events come from: sources, their limits and webhooks."""

@@ -1,0 +1,1 @@
+"""What a source does to its events before any integration sees them."""

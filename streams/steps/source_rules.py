@@ -1,0 +1,64 @@
+"""Fix a source's events by its rules before the integrations receive them."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from streams import events
+from streams.events import Event, EventError, Note
+from streams.records.outcomes import Outcome
+from streams.steps.step import Blocked
+from transforms import DROP, Failure, Rules
+
+DROPPED = Blocked(Outcome.FILTERED)
+
+
+@dataclass(frozen=True, slots=True)
+class SourceRulesStep:
+    """Apply a source's rules as a step; a rule's result is a JSON merge patch of the event (RFC 7396).
+
+    Objects are merged at any depth, null takes a key out, and where all rules may match, the patches follow each other.
+    `keeps_others`: an event that no rule takes stays as it is, else it is dropped.
+    """
+
+    rules: Rules
+    keeps_others: bool
+    name = "repair"
+
+    def __call__(self, event: Event, note: Note, /) -> Event | Blocked:
+        """A mended copy of the event, or the event itself; raises EventError."""
+        mended = event
+        for rule, patch in self.rules.apply(event):
+            if patch is DROP:
+                return event if not rule and self.keeps_others else DROPPED
+            if isinstance(patch, Failure):
+                where = f"{patch.path}:{patch.line}:{patch.column}"
+                raise EventError("repair", "", f"the rule {rule} of the source: {where}: {patch.error}")
+            mended = merge(mended, patch)
+        try:
+            return events.normalize(mended, note)
+        except EventError as error:
+            raise EventError("repair", error.field, f"after the source's rules: {error}") from None
+
+
+def merge(event: Event, patch: Event) -> Event:
+    """A copy of the event with the patch merged in."""
+    mended = dict(event)
+    merge_into(mended, patch)
+    return mended
+
+
+def merge_into(event: Event, patch: Mapping[str, Any]) -> None:
+    """Merge a patch into an event (RFC 7396), in place but for the objects in it, which others may share."""
+    stack: list[tuple[dict[str, Any], Mapping[str, Any]]] = [(event, patch)]
+    while stack:
+        target, changes = stack.pop()
+        for key, value in changes.items():
+            if value is None:
+                target.pop(key, None)
+            elif type(value) is dict:
+                before = target.get(key)
+                target[key] = inner = dict(before) if type(before) is dict else {}
+                stack.append((inner, value))
+            else:
+                target[key] = value

@@ -1,0 +1,1 @@
+"""Users that nothing is forwarded for."""

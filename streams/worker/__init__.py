@@ -1,0 +1,1 @@
+"""Worker processes: Faust apps, health, lag, and the guard against failing records."""

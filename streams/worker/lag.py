@@ -1,0 +1,76 @@
+"""How far a worker is behind: one formula, for the metric and for the watchdog."""
+
+import asyncio
+from collections import Counter
+from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import suppress
+from typing import Protocol
+
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.errors import KafkaError
+from faust.types import TP
+
+from streams.kafka.offsets import Commits
+from streams.kafka.settings import Broker
+from streams.kafka.transport import Consumer
+from streams.observability.metrics import LAG
+
+PERIOD_SECONDS = 10.0
+"""Seconds between two updates of the metric."""
+
+
+def offsets_done(reading: Consumer, commits: Commits, parts: Collection[TP]) -> Mapping[TP, int]:
+    """Return the offset of each partition up to which all is finished.
+
+    Until a first record is finished, it is the offset at which the worker's consumer, `reading`, began.
+    """
+    return {part: commits.committable(part) or reading.begun_at(part) or 0 for part in parts}
+
+
+async def find_lag(asked: AIOKafkaConsumer, done: Mapping[TP, int]) -> Mapping[TP, int]:
+    """Return how many records of each partition are behind the offset up to which all is `done`.
+
+    Records that Kafka has removed do not count. `asked` is a consumer of its own: a worker's does not learn of new
+    records while it fetches nothing. Raises KafkaError if Kafka does not answer.
+    """
+    if not done:
+        return {}
+    parts = [TopicPartition(*part) for part in done]
+    ends, begins = await asked.end_offsets(parts), await asked.beginning_offsets(parts)
+    return {part: ends[part] - max(begins[part], offset) for part, offset in done.items()}
+
+
+class Measured(Protocol):
+    """A pipeline of a worker."""
+
+    @property
+    def done(self) -> Mapping[TP, int]:
+        """The offset of each of its partitions up to which all may be committed."""
+
+
+async def keep_lag(broker: Broker, pipelines: Callable[[], Sequence[Measured]], period: float = PERIOD_SECONDS) -> None:
+    """Keep the metric of the pipelines' topics until cancelled; while Kafka does not answer it stays as it is."""
+    known: set[str] = set()
+    while True:
+        consumer = AIOKafkaConsumer(**broker.consumer(), group_id=None)
+        try:
+            with suppress(KafkaError):
+                await consumer.start()
+                while True:
+                    lags = await find_lags(consumer, pipelines())
+                    known |= lags.keys()
+                    for topic in known:
+                        LAG.labels(topic).set(lags[topic])
+                    await asyncio.sleep(period)
+        finally:
+            await consumer.stop()
+        await asyncio.sleep(period)
+
+
+async def find_lags(consumer: AIOKafkaConsumer, pipelines: Sequence[Measured]) -> Counter[str]:
+    """Return the lag of the pipelines by topic; raises KafkaError."""
+    done = {part: offset for pipeline in pipelines for part, offset in pipeline.done.items()}
+    lags: Counter[str] = Counter()
+    for part, lag in (await find_lag(consumer, done)).items():
+        lags[part.topic] += lag
+    return lags

@@ -1,0 +1,171 @@
+from types import SimpleNamespace
+from typing import Any
+
+import orjson
+import pytest
+
+from deploy.runtime.live_view import MAX_OPEN_EVENTS, OUTCOME_TIMEOUT_SECONDS, LiveView
+from streams.records.delivery import DeliveryRecord
+from streams.records.event import Origin, event_headers
+from streams.records.outcomes import (
+    FORWARDED,
+    NOTED,
+    Outcome,
+    OutcomeDetail,
+    OutcomeInterval,
+    Outcomes,
+    Stage,
+)
+from streams.records.rejected import rejected_headers
+from streams.topics import Topics
+
+TOPICS = Topics(prefix="t")
+
+
+class Bench:
+    """A trail of two integrations, and records to feed it."""
+
+    def __init__(self) -> None:
+        active = SimpleNamespace(state="active")
+        integrations = {"one": active, "two": active, "old": SimpleNamespace(state="draining")}
+        self.view = LiveView(TOPICS, integrations, {"shop.orders": "orders"})  # type: ignore[arg-type]
+
+    def read(self, topic: str, value: bytes | None, offset: int = 7, headers: Any = ()) -> None:
+        self.view.read(topic, SimpleNamespace(partition=1, offset=offset, key=b"u", value=value, headers=headers))
+
+    def event(self, offset: int = 7) -> None:
+        event = {"type": "track", "event": "E", "userId": "u"}
+        self.read(TOPICS.events, orjson.dumps(event), offset, event_headers("web"))
+
+    def outcome(
+        self, integration: str, outcome: str, rule: str = "r", first: int = 7, last: int = 7, reason: str = ""
+    ) -> None:
+        named = [OutcomeDetail(integration, rule, outcome, first, reason, "because")] if reason else []
+        spans = [OutcomeInterval(integration, rule, outcome, first, last)]
+        self.read(TOPICS.outcomes, Outcomes(Stage.ROUTER, TOPICS.events, 1, "v", spans, named).encode(), 0)
+
+    def delivery(self, integration: str, payload: dict[str, Any]) -> None:
+        origin = Origin(TOPICS.events, 1, 7)
+        delivery = DeliveryRecord("m", "r", "v", "track", "E", "t", "t", "web", origin, payload)
+        self.read(TOPICS.forward(integration), delivery.encode(), 0)
+
+    def news(self, later: float = 0.0) -> list[tuple[str, set[tuple[str, str]], list[str]]]:
+        """What is told: the source, each integration's outcome, who has not answered."""
+        from time import monotonic
+
+        return [
+            (seen.source, {(fate.integration, fate.outcome) for fate in fates}, list(pending))
+            for seen, fates, pending in self.view.news(monotonic() + later)
+        ]
+
+
+@pytest.fixture
+def bench() -> Bench:
+    return Bench()
+
+
+def test_told_when_all_have_answered(bench):
+    """An event is told once, with every integration's outcome, as soon as all have one."""
+    bench.event()
+    bench.outcome("one", FORWARDED)
+    bench.outcome("two", Outcome.FILTERED, rule="")
+    assert bench.news() == []
+    bench.outcome("one", Outcome.DELIVERED)
+    assert bench.news() == [("web", {("one", "delivered"), ("two", "filtered")}, [])]
+    assert bench.news(later=OUTCOME_TIMEOUT_SECONDS + 1) == []
+
+
+def test_any_order(bench):
+    """Records may come in any order: each topic is read on its own."""
+    bench.outcome("one", Outcome.DELIVERED)
+    bench.outcome("one", FORWARDED)
+    bench.outcome("two", Outcome.SAMPLED)
+    bench.delivery("one", {"a": 1})
+    assert bench.news() == []
+    bench.event()
+    ((seen, fates, _),) = bench.view.news(0)
+    assert seen.event["event"] == "E"
+    assert [(fate.outcome, fate.payload) for fate in fates] == [("delivered", {"a": 1}), ("sampled", None)]
+
+
+def test_slow_integration(bench):
+    """An event is not held back for a slow vendor: it is told without, and the vendor's outcome later."""
+    bench.event()
+    bench.outcome("one", FORWARDED)
+    bench.outcome("two", Outcome.DELIVERED)
+    assert bench.news(later=OUTCOME_TIMEOUT_SECONDS + 1) == [("web", {("two", "delivered")}, ["one"])]
+    assert bench.news(later=OUTCOME_TIMEOUT_SECONDS + 2) == []
+    bench.outcome("one", Outcome.DEAD)
+    assert bench.news(later=OUTCOME_TIMEOUT_SECONDS + 3) == [("web", {("one", "dead")}, [])]
+
+
+def test_delivered_beats_dead(bench):
+    """Of two outcomes that a redelivery gave, delivered counts."""
+    bench.event()
+    bench.outcome("one", Outcome.DELIVERED)
+    bench.outcome("one", Outcome.DEAD)
+    bench.outcome("two", Outcome.DEAD)
+    bench.outcome("two", Outcome.DELIVERED)
+    assert bench.news() == [("web", {("one", "delivered"), ("two", "delivered")}, [])]
+
+
+def test_reason(bench):
+    """The reason of an outcome is told with it."""
+    bench.event()
+    bench.outcome("one", Outcome.DEAD, reason="mapping")
+    bench.outcome("two", Outcome.FILTERED)
+    ((_, fates, _),) = bench.view.news(0)
+    assert [fate.reason for fate in fates] == ["mapping: because", ""]
+
+
+def test_notes(bench):
+    """What is noted of an event, as by its tracking plan, is told with it, whichever comes first."""
+    note = OutcomeDetail("", "", NOTED, 7, "plan", "shop: track: unplanned_event")
+    bench.read(TOPICS.outcomes, Outcomes(Stage.ROUTER, TOPICS.events, 1, "v", [], [note]).encode(), 0)
+    bench.event()
+    bench.outcome("one", Outcome.FILTERED)
+    bench.outcome("two", Outcome.FILTERED)
+    ((seen, _, _),) = bench.view.news(0)
+    assert seen.notes == ["plan: shop: track: unplanned_event"]
+
+
+@pytest.mark.parametrize("event_first", [True, False])
+def test_rejected_event(bench, event_first):
+    """An event that the router rejected is told as rejected, and nobody is waited for."""
+    steps = [
+        bench.event,
+        lambda: bench.read(TOPICS.rejected, b"{}", 0, rejected_headers("type", "no", "web", Origin("t.events", 1, 7))),
+    ]
+    for step in steps if event_first else reversed(steps):
+        step()
+    assert [it.reason for it in bench.view.rejected()] == ["type"]
+    assert bench.news(later=OUTCOME_TIMEOUT_SECONDS + 1) == []
+    assert bench.view.rejected() == []
+
+
+def test_flood(bench):
+    """Outcomes of any number of events keep no more than the last of them."""
+    for integration in ("one", "two"):
+        bench.outcome(integration, Outcome.FILTERED, first=0, last=10_000_000)
+    bench.event(offset=10_000_000)
+    assert len(bench.news()) == 1
+    assert len(bench.view._seen) <= MAX_OPEN_EVENTS
+
+
+@pytest.mark.parametrize("value", [None, b"", b"{", b"[]", b'{"v": 99}'])
+@pytest.mark.parametrize("topic", [TOPICS.events, TOPICS.outcomes, TOPICS.rejected, TOPICS.forward("one")])
+def test_unreadable_record(bench, topic, value):
+    """A record that cannot be read is passed over."""
+    bench.read(topic, value)
+    bench.event(offset=8)
+    assert bench.news() == []
+
+
+def test_a_topic_of_others_has_offsets_of_its_own(bench):
+    """An event in it is its source's, and none of those at the same place in the events topic."""
+    bench.event()
+    bench.read("shop.orders", b'{"type":"track","event":"E","userId":"u"}', headers=event_headers("web"))
+    for name in ("one", "two"):
+        spans = [OutcomeInterval(name, "r", Outcome.DELIVERED, 7, 7)]
+        bench.read(TOPICS.outcomes, Outcomes(Stage.ROUTER, "shop.orders", 1, "v", spans, []).encode(), 0)
+    assert bench.news() == [("orders", {("one", "delivered"), ("two", "delivered")}, [])]

@@ -1,0 +1,193 @@
+import ast
+import asyncio
+import os
+import subprocess
+import sys
+import textwrap
+import time
+from pathlib import Path
+
+import pytest
+
+from deploy.runtime.supervisor import Supervisor, readable, turnout_command
+from deploy.terminal.failures import Failed
+from tests.support.shadows import NAMES, write_shadows
+
+READY = 'print("{\\"event\\": \\"ready\\"}", flush=True)'
+WORK = f"import time; {READY}; time.sleep(60)"
+DEAF = f"import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); {READY}; time.sleep(60)"
+
+
+def is_alive(pid: int) -> bool:
+    """Whether a process runs; one that is only waited for does not."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+class Bench:
+    """A supervisor, and what it complained of."""
+
+    def __init__(self) -> None:
+        self.complaints: list[str] = []
+        self.supervisor = Supervisor(lambda name, text: self.complaints.append(f"{name}: {text}"))
+
+    async def start(self, name: str, code: str, patience: float = 2.0):
+        return await self.supervisor.start(name, [sys.executable, "-c", code], os.environ, patience)
+
+
+def test_stops_the_last_first(tmp_path):
+    """Children are stopped one after the other, the last begun first."""
+    log = tmp_path / "log"
+
+    async def run() -> None:
+        bench = Bench()
+        children = []
+        for name in ("one", "two"):
+            code = f"""
+                import signal, sys, time
+                def stop(*_):
+                    open({str(log)!r}, "a").write("{name} ")
+                    sys.exit()
+                signal.signal(signal.SIGTERM, stop)
+                {READY}
+                time.sleep(60)
+            """
+            children.append(await bench.start(name, textwrap.dedent(code)))
+        await bench.supervisor.until_ready(children, 120)
+        await bench.supervisor.stop()
+        assert [child.process.returncode for child in children] == [0, 0]
+
+    asyncio.run(run())
+    assert log.read_text() == "two one "
+
+
+def test_kills_who_does_not_stop():
+    """A child that ignores SIGTERM is killed after its patience, and the others still stop."""
+
+    async def run() -> None:
+        bench = Bench()
+        children = [await bench.start("good", WORK), await bench.start("deaf", DEAF, patience=0.2)]
+        await bench.supervisor.until_ready(children, 120)
+        begun = time.monotonic()
+        await bench.supervisor.stop()
+        assert time.monotonic() - begun < 30
+        assert [child.process.returncode for child in children] == [-15, -9]
+        assert bench.complaints == ["deaf: did not stop within 0.2 s, and is killed"]
+
+    asyncio.run(run())
+
+
+def test_says_who_ended_and_why():
+    """A child that ends before it is ready is named with its exit code and its last line."""
+
+    async def run() -> None:
+        bench = Bench()
+        children = [
+            await bench.start("good", WORK),
+            await bench.start("bad", "import sys; print('first', flush=True); sys.exit('turnout: cannot listen')"),
+        ]
+        try:
+            with pytest.raises(Failed, match=r"^bad ended with exit code 1: turnout: cannot listen$"):
+                await bench.supervisor.until_ready(children, 120)
+        finally:
+            await bench.supervisor.stop()
+
+    asyncio.run(run())
+
+
+def test_says_who_is_not_ready():
+    """A child that is not ready in time is named."""
+
+    async def run() -> None:
+        bench = Bench()
+        children = [await bench.start("good", WORK), await bench.start("slow", "import time; time.sleep(60)")]
+        try:
+            with pytest.raises(Failed, match=r"not ready after 1 s: .*slow"):
+                await bench.supervisor.until_ready(children, 1)
+        finally:
+            await bench.supervisor.stop()
+
+    asyncio.run(run())
+
+
+def test_shows_warnings():
+    """Warnings and errors of a child's logs are passed on in words, and nothing else."""
+
+    async def run() -> None:
+        bench = Bench()
+        lines = ['{"event": "fine", "level": "info"}', '{"event": "no answer", "level": "warning", "port": 1}', "text"]
+        child = await bench.start("one", f"print({chr(10).join(lines)!r})")
+        await bench.supervisor.until_one_ends()
+        await bench.supervisor.stop()
+        assert bench.complaints == ["one: no answer (port=1)"]
+        assert child.exit_reason() == "one ended with exit code 0: text"
+
+    asyncio.run(run())
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs the kernel's word on a parent's death")
+def test_children_die_with_the_supervisor():
+    """After kill -9 of the supervisor no child is left, not even one that ignores signals."""
+    code = f"""
+        import asyncio, os, sys
+        from deploy.runtime.supervisor import Supervisor
+        async def run():
+            supervisor = Supervisor(print)
+            children = [
+                await supervisor.start("a", [sys.executable, "-c", {WORK!r}], os.environ),
+                await supervisor.start("b", [sys.executable, "-c", {DEAF!r}], os.environ),
+            ]
+            await supervisor.until_ready(children, 120)
+            print(*(child.process.pid for child in children), flush=True)
+            await asyncio.sleep(60)
+        asyncio.run(run())
+    """
+    parent = subprocess.Popen([sys.executable, "-c", textwrap.dedent(code)], stdout=subprocess.PIPE, text=True)
+    try:
+        pids = [int(pid) for pid in parent.stdout.readline().split()]
+        assert len(pids) == 2
+        assert all(map(is_alive, pids))
+    finally:
+        parent.kill()
+        parent.communicate()
+    deadline = time.monotonic() + 120
+    while any(map(is_alive, pids)):
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ('{"event": "worker ends", "level": "error", "timestamp": "t", "reason": "x"}', "worker ends (reason=x)"),
+        ('{"event": "ends"}', "ends"),
+        ("Traceback", "Traceback"),
+        ("[1]", "[1]"),
+    ],
+)
+def test_readable(line, words):
+    """A line of our logs is put in words; any other stays as it is."""
+    assert readable(line) == words
+
+
+def test_packages_in_the_working_directory_do_not_shadow_turnout(tmp_path):
+    """A child that is started beside a project's own `streams` and `deploy` runs Turnout's."""
+    (tmp_path / "event.json").write_text('{"type": "track", "event": "E", "userId": "u"}')
+    example = Path("deploy/example").resolve()
+    command = turnout_command("explain", "--config", str(example), "--event", "event.json", "--json")
+    done = subprocess.run(command, cwd=write_shadows(tmp_path), capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_children_are_started_by_one_function():
+    """No other code starts a Python process, so none forgets -P."""
+    found = [
+        str(path)
+        for name in NAMES
+        for path in sorted(Path(name).rglob("*.py"))
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Attribute) and ast.unparse(node) == "sys.executable"
+    ]
+    assert found == ["deploy/runtime/supervisor.py"]

@@ -1,0 +1,105 @@
+"""`turnout up`, whole: the example's processes over the embedded broker."""
+
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import requests
+
+from tests.support.running_up import Up
+
+
+@pytest.fixture
+def up(tmp_path) -> Iterator[Up]:
+    if sys.platform != "linux":
+        pytest.skip("looks for processes in /proc")
+    running = Up(tmp_path / "example")
+    try:
+        yield running.begun()
+    finally:
+        running.close()
+
+
+def test_the_way_of_an_event(up):
+    """The line to copy works, the terminal shows what each integration got or why not, and Ctrl-C leaves nothing."""
+    (curl,) = re.findall("^curl .*$", up.output, re.MULTILINE)
+    sent = subprocess.run(f"{curl} -s", shell=True, capture_output=True, text=True, check=True)  # noqa: S602
+    assert sent.stdout == '{"success":true}'
+    event = "track Order Completed  user u-1  from web"
+    up.until(lambda: event in up.output)
+    up.until(lambda: "  noted  plan: shop: Order Completed: $.properties.total type" in up.output.partition(event)[2])
+    for line in (
+        r"^  file +delivered +everything +\{.*\"Order Completed\"",
+        r"^  ga4 +delivered +\S.* \{\"client_id\"",
+        r"^  webhook +delivered +purchase +\{\"kind\":\"purchase\"",
+    ):
+        up.until(lambda line=line: re.search(line, up.output.partition(event)[2], re.MULTILINE))
+    assert {it["path"] for it in up.at_vendors()} == {"/mp/collect", "/hooks/sales"}
+    up.until(lambda: '\nturnout_collector_accepted_events_total{source="web"} 1.0\n' in up.metrics(0))
+    up.until(lambda: '\nturnout_router_outcomes_total{integration="ga4",outcome="forwarded"} 1.0\n' in up.metrics(1))
+    up.until(lambda: '\nturnout_delivery_outcomes_total{integration="ga4",outcome="delivered"} 1.0\n' in up.metrics(2))
+    up.until(lambda: '\nturnout_lag_records{topic="turnout.forward.ga4"} 0.0\n' in up.metrics(2))
+
+    batch = [{"type": "page", "name": "Home", "userId": "u-2"}, {"type": "track", "userId": "u-2"}]
+    url = f"http://127.0.0.1:{up.ports['8080']}/v1/batch"
+    answer = requests.post(url, json={"batch": batch}, auth=("demo-server", ""), timeout=120)
+    assert [it["index"] for it in answer.json()["rejected"]] == [1]
+    up.until(lambda: "page Home  user u-2  from server" in up.output and "rejected  " in up.output)
+    for line in (
+        r"^  ga4 +filtered +not from a source of its own",
+        r"^  webhook +filtered +no rule takes it",
+    ):
+        up.until(lambda line=line: re.search(line, up.output.partition("page Home  user u-2")[2], re.MULTILINE))
+
+    assert len(up.children()) == 5
+    up.process.send_signal(signal.SIGINT)
+    assert up.process.wait(120) == 0
+    assert not up.children()
+    lines = [line for file in (up.folder / "out").iterdir() for line in file.read_text().splitlines()]
+    assert len(lines) == 2
+
+
+def test_a_process_that_dies(up):
+    """When a child dies all others are stopped, even one that hangs, and the exit code is 1."""
+    os.kill(up.pid_of("forwarder"), signal.SIGSTOP)
+    os.kill(up.pid_of("router"), signal.SIGKILL)
+    assert up.process.wait(120) == 1
+    assert not up.children()
+    assert "turnout: router was killed by SIGKILL" in up.output
+    assert "forwarder: did not stop" in up.output
+
+
+def test_kill_9(up):
+    """A kill -9 of `up` itself leaves no process behind."""
+    assert len(up.children()) == 5
+    up.process.kill()
+    up.process.wait()
+    deadline = time.monotonic() + 120
+    while up.children():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def test_busy_port():
+    """A busy port is one line, at once, and exit code 1."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        done = subprocess.run(
+            [Path(sys.executable).parent / "turnout", "up", "--config", "deploy/example"],
+            env={"PATH": os.environ["PATH"], "HOME": str(Path.home()), "TURNOUT_COLLECTOR__PORT": str(port)},
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=120,
+        )
+    assert (done.returncode, done.stderr) == (
+        1,
+        f"turnout: cannot listen on 127.0.0.1:{port}: Address already in use\n",
+    )

@@ -1,0 +1,80 @@
+"""Outcomes: a delivery is finished when Kafka has everything about it, and not before."""
+
+import asyncio
+import math
+from collections.abc import Callable
+
+import pytest
+
+from streams.delivery.outcomes.pending import PendingDelivery
+from streams.delivery.outcomes.writer import OutcomeWriter, Unreadable
+from streams.kafka.offsets import OffsetTracker, RecordBatch
+from streams.observability.internal_error import INTERNAL
+from streams.records.dead_letter import DeadLetter
+from streams.records.delivery import DeliveryRecord, Retried
+from streams.records.event import Origin
+from streams.records.outcomes import Outcome
+from streams.topics import Topics
+from streams.worker.guard import Guard
+from tests.support.local_producer import LocalProducer, LocalRecord
+
+pytestmark = pytest.mark.anyio
+
+TOPICS = Topics(prefix="t", partitions=3)
+DELIVERY = DeliveryRecord("m", "r", "v", "track", "E", "t", "t", "web", Origin(TOPICS.events, 0, 0), {})
+
+
+class Bench:
+    """Outcomes of one delivery, confirmed or refused by a producer without a broker."""
+
+    def __init__(self) -> None:
+        self.producer = LocalProducer()
+        self.guard = Guard("one", lambda _: None)
+        self.writer = OutcomeWriter("one", TOPICS, self.producer, self.guard, moment=0.0)
+        self.record = LocalRecord(TOPICS.forward("one"), 0, 0, 0, b"u", DELIVERY.encode(), ())
+        self.run: RecordBatch = OffsetTracker().open((TOPICS.forward("one"), 0), [self.record])
+        self.pending = PendingDelivery(DELIVERY, b"u", 2, self.run, 0, math.inf)
+
+    def letter(self, reason: str = "bad") -> DeadLetter:
+        return DeadLetter("one", DELIVERY.data(), reason, "", 1, "t")
+
+
+SETTLE: dict[str, Callable[[Bench], None]] = {
+    "delivered": lambda bench: bench.writer.settle(bench.pending, Outcome.DELIVERED),
+    "dead": lambda bench: bench.writer.dead_letter(bench.pending, bench.letter()),
+    "retry": lambda bench: bench.writer.requeue(bench.pending, Retried(1, 0.0, 0.0, "failing")),
+    "rejected": lambda bench: bench.writer.reject(Unreadable(bench.run, 0, bench.record), "x", ""),
+    "internal": lambda bench: bench.writer.dead_letter_internal(bench.pending, bench.letter(INTERNAL), ValueError()),
+}
+
+
+@pytest.mark.parametrize("how", SETTLE)
+async def test_a_confirmed_record_finishes_its_delivery(how: str):
+    """When all records about it are confirmed, it may be committed."""
+    bench = Bench()
+    SETTLE[how](bench)
+    async with asyncio.timeout(60):
+        while not bench.run.finished:
+            bench.guard.passed()
+            await asyncio.sleep(0.001)
+
+
+@pytest.mark.parametrize("how", SETTLE)
+async def test_a_refused_record_does_not_finish_its_delivery(how: str):
+    """What Kafka did not take comes again: it is neither finished nor committed."""
+    bench = Bench()
+    bench.producer.error = RuntimeError("refused")
+    SETTLE[how](bench)
+    bench.guard.passed()
+    await bench.writer.wait_until_idle()
+    assert not bench.run.finished
+
+
+async def test_an_internal_failure_of_a_revoked_partition_is_not_written():
+    """Whoever has the partition now handles the record again."""
+    bench = Bench()
+    SETTLE["internal"](bench)
+    bench.run.dropped = True
+    bench.guard.passed()
+    await bench.writer.wait_until_idle()
+    assert not bench.producer.records

@@ -1,0 +1,108 @@
+"""Outcomes are written as intervals, whole, in records that Kafka takes."""
+
+from collections import Counter
+
+from hypothesis import given
+from hypothesis import strategies as st
+from prometheus_client import CollectorRegistry
+from prometheus_client import Counter as Metric
+
+from streams.ledger.outcome_buffer import OutcomeBuffer
+from streams.records.format import MAX_RECORD_BYTES
+from streams.records.outcomes import Outcome, Outcomes, Stage
+
+
+def unfold(records: list[Outcomes]) -> Counter[tuple[str, str, str, str, int]]:
+    """How often each offset stands in the records, by integration, rule, outcome and detail."""
+    return Counter(
+        (span.integration, span.rule, span.outcome, span.detail, offset)
+        for record in records
+        for span in record.spans
+        for offset in range(span.first, span.last + 1)
+    )
+
+
+def written(tally: OutcomeBuffer) -> list[Outcomes]:
+    """The records as a reader of the topic gets them."""
+    return [Outcomes.decode(record.encode()) for record in tally.records()]
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from(["one", "two"]),
+            st.sampled_from(["", "rule"]),
+            st.sampled_from(["delivered", "consent"]),
+            st.sampled_from(["", "ads"]),
+            st.integers(0, 40),
+        ),
+        max_size=60,
+        unique=True,
+    )
+)
+def test_each_outcome_is_written_once(added: list[tuple[str, str, str, str, int]]):
+    """In whatever order outcomes are added, each offset is written once per outcome, and nothing else is."""
+    tally = OutcomeBuffer(Stage.ROUTER, "events", 3, "v1")
+    for integration, rule, outcome, detail, offset in added:
+        tally.add(integration, rule, outcome, offset, detail)
+    records = written(tally)
+    assert unfold(records) == Counter(added)
+    assert {record[:4] for record in records} <= {(Stage.ROUTER, "events", 3, "v1")}
+
+
+def test_scattered_offsets_fill_several_records_that_kafka_takes():
+    """Where no two offsets are neighbours, no record is too large, nothing is missing and nothing is written twice."""
+    tally = OutcomeBuffer(Stage.FORWARDER, "events", 0, "v1")
+    count = 25_000
+    for offset in range(count):
+        tally.add("integration-with-a-long-name" * 3, "rule", Outcome.DELIVERED, 10**15 + 2 * offset)
+    tally.name("two", "rule", Outcome.DEAD, 7, "bad", "why")
+    tally.note(7, "plan", "shop")
+    records = written(tally)
+    assert len(records) > 1
+    assert max(len(record.encode()) for record in records) < MAX_RECORD_BYTES // 2
+    found = unfold(records)
+    assert len(found) == count + 1
+    assert set(found.values()) == {1}
+    assert [named.reason for record in records for named in record.named] == ["bad", "plan"]
+
+
+def test_a_reason_stands_beside_the_outcome():
+    """An outcome with a reason is in the intervals and by name; one without, in the intervals with its detail."""
+    tally = OutcomeBuffer(Stage.ROUTER, "events", 0, "v1")
+    tally.record("one", "r", Outcome.FILTERED, 1, "bot", "crawler")
+    tally.record("one", "r", Outcome.FILTERED, 2, "", "")
+    tally.record("one", "", Outcome.CONSENT, 5, "", "ads")
+    tally.extend("one", "r", Outcome.FILTERED, [4, 3])
+    (record,) = written(tally)
+    filtered = [("one", "r", "filtered", "", offset) for offset in (1, 2, 3, 4)]
+    assert list(unfold([record])) == [*filtered, ("one", "", "consent", "ads", 5)]
+    assert [tuple(named) for named in record.named] == [("one", "r", "filtered", 1, "bot", "crawler")]
+
+
+def test_a_note_alone_is_written_and_nothing_makes_no_record():
+    """A remark on an event needs no outcome; without either, Kafka gets nothing."""
+    tally = OutcomeBuffer(Stage.ROUTER, "events", 0, "v1")
+    assert written(tally) == []
+    tally.note(5, "plan", "shop")
+    (record,) = written(tally)
+    assert [tuple(named) for named in record.named] == [("", "", "noted", 5, "plan", "shop")]
+    assert list(record.spans) == []
+
+
+def test_outcomes_are_counted_by_offsets():
+    """The metric counts events, not intervals, by integration and outcome."""
+    registry = CollectorRegistry()
+    metric = Metric("outcomes", "", ["integration", "outcome"], registry=registry)
+    tally = OutcomeBuffer(Stage.ROUTER, "events", 0, "v1")
+    tally.extend("one", "a", Outcome.DELIVERED, [1, 2, 3])
+    tally.add("one", "b", Outcome.DELIVERED, 4, "detail")
+    tally.name("two", "", Outcome.DEAD, 4, "bad")
+    tally.note(4, "plan", "shop")
+    tally.count(metric)
+    counted = {
+        (sample.labels["integration"], sample.labels["outcome"]): sample.value
+        for sample in next(iter(registry.collect())).samples
+        if sample.name.endswith("_total")
+    }
+    assert counted == {("one", "delivered"): 4, ("two", "dead"): 1}

@@ -1,0 +1,98 @@
+"""Each record type has a format version of its own, and additions do not raise it."""
+
+from collections.abc import Callable
+
+import orjson
+import pytest
+
+from streams import topics
+from streams.records.dead_letter import DeadLetter
+from streams.records.delivery import DeliveryRecord, Retried
+from streams.records.event import Origin, event_headers
+from streams.records.format import NewerFormatError, check_version
+from streams.records.handled import Handled
+from streams.records.outcomes import OutcomeDetail, OutcomeInterval, Outcomes, Stage
+from streams.records.rejected import Rejected, rejected_headers
+from turnout_tracking import records
+
+ORIGIN = Origin("turnout.events", 1, 7)
+DELIVERY = DeliveryRecord("m", "r", "v", "track", "Order", "t", "t", "web", ORIGIN, {"a": 1})
+LETTER = DeadLetter("ga4", DELIVERY.data(), "status", "422", 1, "t")
+OUTCOMES = Outcomes(
+    Stage.ROUTER,
+    "turnout.events",
+    1,
+    "v",
+    [OutcomeInterval("ga4", "", "consent", 1, 4, "ads")],
+    [OutcomeDetail("", "", "noted", 1, "p", "")],
+)
+
+ROUND_TRIPS: dict[str, Callable[[], object]] = {
+    "EVENT_VERSION": lambda: check_version(event_headers("web")),
+    "DELIVERY_VERSION": lambda: DeliveryRecord.decode(DELIVERY.encode()),
+    "RETRIED_VERSION": lambda: Retried.decode(Retried(1, 2.0, 1.0, "failing").headers()),
+    "OUTCOMES_VERSION": lambda: Outcomes.decode(OUTCOMES.encode()),
+    "DEAD_LETTER_VERSION": lambda: DeadLetter.decode(LETTER.encode()),
+    "REJECTED_VERSION": lambda: Rejected.decode(None, b"", rejected_headers("json", "", "web")),
+    "HANDLED_VERSION": lambda: Handled.decode(Handled("dropped", [1]).headers()),
+}
+
+
+def test_every_type_has_a_version():
+    """A new record type gets a version, and this file a case; suppressed users are read by their key alone."""
+    declared = {name for name in vars(topics) if name.endswith("_VERSION")}
+    assert declared == {*ROUND_TRIPS, "SUPPRESSED_VERSION"}
+
+
+@pytest.mark.parametrize("raised", ROUND_TRIPS)
+def test_a_new_version_of_one_type_is_refused_for_that_type_alone(raised: str, monkeypatch: pytest.MonkeyPatch):
+    """An old reader goes on with all other types of a newer writer."""
+    encoders: dict[str, Callable[[], object]] = {
+        "EVENT_VERSION": lambda: event_headers("web"),
+        "DELIVERY_VERSION": DELIVERY.encode,
+        "RETRIED_VERSION": Retried(1, 2.0, 1.0, "failing").headers,
+        "OUTCOMES_VERSION": OUTCOMES.encode,
+        "DEAD_LETTER_VERSION": LETTER.encode,
+        "REJECTED_VERSION": lambda: rejected_headers("json", "", "web"),
+        "HANDLED_VERSION": Handled("dropped", [1]).headers,
+    }
+    decoders: dict[str, Callable[..., object]] = {
+        "EVENT_VERSION": check_version,
+        "DELIVERY_VERSION": DeliveryRecord.decode,
+        "RETRIED_VERSION": Retried.decode,
+        "OUTCOMES_VERSION": Outcomes.decode,
+        "DEAD_LETTER_VERSION": DeadLetter.decode,
+        "REJECTED_VERSION": lambda headers: Rejected.decode(None, b"", headers),
+        "HANDLED_VERSION": Handled.decode,
+    }
+    with monkeypatch.context() as newer:
+        newer.setattr(topics, raised, 2)
+        if raised == "EVENT_VERSION":
+            newer.setattr(records, "VERSION", 2)
+        written = {name: encode() for name, encode in encoders.items()}
+    for name, value in written.items():
+        if name == raised:
+            with pytest.raises(NewerFormatError, match=r"format .*2.* reads up to 1"):
+                decoders[name](value)
+        else:
+            decoders[name](value)
+
+
+@pytest.mark.parametrize("name", ROUND_TRIPS)
+def test_a_reader_takes_its_own_records(name: str):
+    """The cases of this file are records that are read as long as the versions agree."""
+    ROUND_TRIPS[name]()
+
+
+def test_additional_fields_and_headers_change_nothing_for_an_old_reader():
+    """Fields and headers that a reader does not know are ignored, also inside spans and reasons."""
+    more = {"more": [1]}
+    assert DeliveryRecord.decode(orjson.dumps({**DELIVERY.data(), **more})) == DELIVERY
+    assert DeadLetter.decode(orjson.dumps({**orjson.loads(LETTER.encode()), **more})).reason == LETTER.reason
+    data = orjson.loads(OUTCOMES.encode())
+    data["spans"][0].append("more")
+    data["named"][0].append("more")
+    read = Outcomes.decode(orjson.dumps({**data, **more}))
+    assert (read.spans, read.named) == (OUTCOMES.spans, OUTCOMES.named)
+    headers = [*rejected_headers("json", "why", "web", ORIGIN), ("turnout-more", b"\xff")]
+    assert Rejected.decode(None, b"", headers).origin == ORIGIN

@@ -1,0 +1,28 @@
+"""Java libraries for tests: fetched once by Maven, as a pom.xml pins them, into a cache."""
+
+import os
+import shutil
+import subprocess
+from contextlib import suppress
+from pathlib import Path
+
+from tests.support.npm import CACHE
+
+
+def jars(pom: Path) -> Path | None:
+    """Return a folder with the libraries of a pom.xml and what they need; None without Java, its compiler or Maven."""
+    if not all(map(shutil.which, ("java", "javac", "mvn"))):
+        return None
+    cache = CACHE / "java" / pom.parent.name
+    fetched = cache / "pom.xml"
+    if not fetched.is_file() or fetched.read_text() != pom.read_text():
+        shutil.rmtree(cache, ignore_errors=True)
+        work = cache.with_name(f"{cache.name}.{os.getpid()}")
+        work.mkdir(parents=True)
+        shutil.copy(pom, work)
+        copy = ["mvn", "-q", "-B", "dependency:copy-dependencies", "-DincludeScope=runtime", "-DoutputDirectory=lib"]
+        subprocess.run(copy, cwd=work, check=True, capture_output=True, stdin=subprocess.DEVNULL)
+        # Another process may have been faster.
+        with suppress(OSError):
+            work.rename(cache)
+    return cache / "lib"

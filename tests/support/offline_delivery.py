@@ -1,0 +1,256 @@
+"""One integration's real delivery without Kafka and HTTP: a vendor in this process, and time that passes at once."""
+
+import asyncio
+import heapq
+from collections import Counter
+from collections.abc import Callable, Coroutine, Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+from unittest.mock import patch
+
+from forwarders.api.contract import (
+    Category,
+    Contract,
+    Delivered,
+    Delivery,
+    Forwarder,
+    HttpForwarder,
+    Limits,
+    OffsetRange,
+    Request,
+    Response,
+    Result,
+    Retry,
+    Settings,
+    WriterForwarder,
+)
+from streams.delivery.flow.rates import Rates
+from streams.delivery.flow.settings import DeliverySettings
+from streams.delivery.http.client import UnreachableError
+from streams.delivery.sinks.delivery_sink import DeliverySink
+from streams.kafka.offsets import OffsetTracker, RecordBatch
+from streams.kafka.producer import NO_HEADERS, Producer
+from streams.kafka.settings import Broker
+from streams.records.dead_letter import DeadLetter
+from streams.records.delivery import DeliveryRecord, Retried
+from streams.records.event import Origin
+from streams.records.format import Headers
+from streams.topics import Topics
+
+START = 1_800_000_000.0
+TOPICS = Topics()
+
+Behaviour = Callable[[Sequence[dict[str, Any]], float], int | None]
+"""The vendor's status for a request's payloads at a time in seconds since the start; None: no answer in time."""
+
+
+class VirtualLoop(asyncio.SelectorEventLoop):
+    """An event loop in which nothing takes time but timers, and they are due as soon as nothing else is to be done."""
+
+    now = 0.0
+
+    def time(self) -> float:
+        return self.now
+
+    def _run_once(self) -> None:
+        scheduled = self._scheduled  # type: ignore[attr-defined]
+        while scheduled and scheduled[0]._cancelled:
+            self._timer_cancelled_count -= 1  # type: ignore[attr-defined]
+            heapq.heappop(scheduled)._scheduled = False
+        if scheduled and not self._ready:  # type: ignore[attr-defined]
+            self.now = max(self.now, scheduled[0]._when)
+        super()._run_once()  # type: ignore[misc]
+
+
+def virtually(main: Coroutine[Any, Any, Any]) -> Any:
+    """Run a coroutine in virtual time."""
+    with asyncio.Runner(loop_factory=VirtualLoop) as runner:
+        return runner.run(main)
+
+
+class OpenSettings(Settings):
+    """Nothing to set."""
+
+
+class OpenVendor(HttpForwarder[OpenSettings]):
+    """A vendor that takes lists of any payloads; the status decides for all of a request."""
+
+    contract = Contract("open", "Open", "https://example.com", Category.ANALYTICS, OpenSettings, limits=Limits(items=1))
+
+    def build_request(self, items: Sequence[Delivery]) -> Request:
+        return Request("POST", "https://example.com/", body=[dict(item.payload) for item in items])
+
+
+class OpenWriter(WriterForwarder[OpenSettings]):
+    """A writer that behaves as the vendor of the bench does."""
+
+    contract = Contract(
+        "writer", "Writer", "https://example.com", Category.STORAGE, OpenSettings, limits=Limits(items=1)
+    )
+    bench: "OfflineBench"
+
+    async def write(self, items: Sequence[Delivery], offsets: OffsetRange) -> Sequence[Result]:  # noqa: ARG002
+        status = await self.bench.answer([dict(item.payload) for item in items])
+        return [Delivered() if status == 200 else Retry()] * len(items)
+
+
+@dataclass
+class Record:
+    """A record as Kafka gives it."""
+
+    offset: int
+    value: bytes
+    key: bytes | None
+    headers: Headers = field(default_factory=list)
+    timestamp: int = 0
+
+
+class FakeProducer(Producer):
+    """Confirms each record at once, and hands it on with its topic."""
+
+    def __init__(self, look: Callable[[str, Record], object] = lambda _topic, _record: None) -> None:
+        super().__init__(Broker(), client_id="offline")
+        self._look = look
+
+    def append(
+        self,
+        topic: str,
+        _partition: int,
+        waiter: Any,
+        *,
+        key: bytes | None,
+        value: bytes,
+        headers: Headers = NO_HEADERS,
+    ) -> None:
+        waiter.hold()
+        asyncio.get_running_loop().call_soon(waiter.release, None)
+        self._look(topic, Record(0, value, key, list(headers)))
+
+    async def wait_for_room(self) -> None:
+        return
+
+
+class OfflineBench:
+    """Delivers numbered payloads `{"n": 0, "u": user}`; what goes to the retry topic comes back when it is due."""
+
+    def __init__(
+        self, behave: Behaviour, *, items: int = 1, latency: float = 0.01, kind: type[Forwarder[Any]] = OpenVendor,
+        returns: bool = True, **settings: Any,
+    ) -> None:  # fmt: skip
+        self.loop = asyncio.get_running_loop()
+        self.behave, self.latency, self.returns = behave, latency, returns
+        self.settings = DeliverySettings(**{"timeout": 20.0, "items": items, **settings})
+        self.requests: list[tuple[float, list[int], int | None]] = []
+        self.begun = 0
+        self.tries: Counter[int] = Counter()
+        self.got: list[int] = []
+        self.failed: list[Exception] = []
+        self.dead: dict[int, DeadLetter] = {}
+        self.retried: list[tuple[int, Retried]] = []
+        self.producer = FakeProducer(self._look)
+        self.progress = OffsetTracker(1 << 40)
+        self._offsets: Counter[tuple[str, int]] = Counter()
+        contract = type("Sized", (kind,), {"contract": _with_items(kind.contract, items)})
+        self.forwarder = contract(OpenSettings())
+        if isinstance(self.forwarder, OpenWriter):
+            self.forwarder.bench = self
+        self.sink = DeliverySink(
+            "one", self.forwarder, self.settings, TOPICS, self.producer,  # type: ignore[arg-type]
+            fail=self.failed.append, clock=self.clock,
+        )  # fmt: skip
+        self.sink.full = lambda: self.progress.held >= self.progress.budget
+        self.sink._rates = Rates.of(self.forwarder.contract, self.settings)
+        self.sink._rates._clock = self.loop.time
+        self.sink._rates._paused_until = 0.0
+        self.sink._sender._client.send = self._send  # type: ignore[method-assign]
+
+    def clock(self) -> float:
+        return START + self.loop.time()
+
+    async def answer(self, payloads: Sequence[dict[str, Any]]) -> int | None:
+        """Let the vendor answer one request."""
+        numbers = [payload["n"] for payload in payloads]
+        self.begun += 1
+        status = self.behave(payloads, self.loop.time())
+        await asyncio.sleep(self.latency if status is not None else self.settings.timeout)
+        self.requests.append((self.loop.time(), numbers, status))
+        self.tries.update(numbers)
+        if status == 200:
+            self.got += numbers
+        return status
+
+    async def _send(self, request: Request) -> Response:
+        status = await self.answer(request.body)
+        if status is None:
+            raise UnreachableError("TimeoutError")
+        return Response(status, {}, b"{}")
+
+    async def start(self) -> None:
+        with patch.object(self.sink._sender, "open", _nothing):
+            await self.sink.start()
+
+    async def stop(self) -> None:
+        self.sink._pool.leaving.set()
+        self.sink._breaker.wake()
+        self.sink._sender.close = _nothing  # type: ignore[method-assign]
+        await self.sink.settle(60)
+        await self.sink.stop()
+        assert not self.failed
+
+    async def forward(
+        self, payloads: Iterable[dict[str, Any]], *, partition: int = 0, run: int = 500, retried: Headers = NO_HEADERS
+    ) -> list[RecordBatch]:
+        """Hand these payloads to the deliverer, as runs of `run` records of the forward or the retry topic."""
+        records = []
+        topic = TOPICS.retry("one") if retried else TOPICS.forward("one")
+        for payload in payloads:
+            offset = self._offsets[topic, partition]
+            self._offsets[topic, partition] += 1
+            delivery = DeliveryRecord(
+                f"m{payload['n']}", "r", "v1", "track", "E", "t", "t", "web",
+                Origin(TOPICS.events, partition, payload["n"]), payload,
+            )  # fmt: skip
+            records.append(Record(offset, delivery.encode(), str(payload.get("u", payload["n"])).encode(), retried))
+        return [
+            await self._work((topic, partition), records[first : first + run]) for first in range(0, len(records), run)
+        ]
+
+    async def _work(self, tp: tuple[str, int], records: Sequence[Record]) -> RecordBatch:
+        run = self.progress.open(tp, records)
+        run.begin()
+        await self.sink.work(run)
+        return run
+
+    def _look(self, topic: str, record: Record) -> None:
+        """Note what becomes a dead letter or goes to the retry topic, and bring the latter back when it is due."""
+        if topic == TOPICS.dead:
+            letter = DeadLetter.decode(record.value)
+            self.dead[letter.delivery["payload"]["n"]] = letter
+        elif topic == TOPICS.retry("one"):
+            self.retried.append((DeliveryRecord.decode(record.value).payload["n"], Retried.decode(record.headers)))
+            if self.returns:
+                record.offset = len(self.retried)
+                self.loop.create_task(self._work((topic, 0), [record]))
+
+    async def until(self, condition: Callable[[], bool], seconds: float) -> float:
+        """Wait for a condition, at most so many virtual seconds; returns how many it took."""
+        start = self.loop.time()
+        while not condition():
+            assert self.loop.time() - start < seconds, f"not within {seconds} s; {self}"
+            await asyncio.sleep(max(0.05, seconds / 20_000))
+        return self.loop.time() - start
+
+    def __repr__(self) -> str:
+        return (
+            f"{len(set(self.got))} delivered by {len(self.requests)} requests, {len(self.dead)} dead,"
+            f" {len({n for n, _ in self.retried})} in the retry topic, at most {max(self.tries.values(), default=0)}"
+            f" tries, {'open' if self.sink._breaker.is_open else 'closed'} at {self.loop.time():.0f} s"
+        )
+
+
+def _with_items(contract: Contract, items: int) -> Contract:
+    return replace(contract, limits=replace(contract.limits, items=items))
+
+
+async def _nothing(*_: Any) -> None:
+    return

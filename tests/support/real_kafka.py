@@ -1,0 +1,144 @@
+"""A real Apache Kafka for tests: its jars by Maven into a cache, one KRaft node a test session."""
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import time
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from tests.support.ports import free_port
+
+VERSION = "4.1.0"
+COPY = "org.apache.maven.plugins:maven-dependency-plugin:3.8.1"
+# A short life is not worth the optimizing compiler.
+JVM = ["-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-Xshare:auto"]
+CACHE = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "turnout" / f"kafka-{VERSION}"
+
+POM = f"""<project><modelVersion>4.0.0</modelVersion>
+<groupId>turnout</groupId><artifactId>kafka</artifactId><version>1</version>
+<dependencies>
+<dependency><groupId>org.apache.kafka</groupId><artifactId>kafka_2.13</artifactId><version>{VERSION}</version></dependency>
+<dependency><groupId>org.slf4j</groupId><artifactId>slf4j-nop</artifactId><version>1.7.36</version></dependency>
+</dependencies></project>"""
+
+PROPERTIES = """process.roles=broker,controller
+node.id=1
+controller.quorum.voters=1@127.0.0.1:{controller}
+listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller}
+advertised.listeners=PLAINTEXT://127.0.0.1:{port}
+controller.listener.names=CONTROLLER
+listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT
+log.dirs={logs}
+# Tests write records of old dates, which the first look for what is too old, after 30 s, would take away.
+log.initial.task.delay.ms=86400000
+offsets.topic.replication.factor=1
+offsets.topic.num.partitions=4
+transaction.state.log.replication.factor=1
+transaction.state.log.min.isr=1
+group.initial.rebalance.delay.ms=0
+# A test's node needs no threads to spare, and no record of its own each half second.
+num.network.threads=1
+num.io.threads=2
+background.threads=1
+group.coordinator.threads=1
+metadata.max.idle.interval.ms=0
+log.index.size.max.bytes=1048576
+group.min.session.timeout.ms=2000
+auto.create.topics.enable=false
+"""
+
+
+def why_not() -> str | None:
+    """Why a real Kafka cannot run here, None when it can."""
+    missing = [name for name in ("java", "mvn") if shutil.which(name) is None]
+    if missing and not (missing == ["mvn"] and _jars().is_dir()):
+        return f"real Kafka needs {' and '.join(missing)} on the PATH"
+    return None
+
+
+class Kafka:
+    """One Kafka node in a folder of its own; may be killed and started again with its data."""
+
+    def __init__(self, folder: Path, more: str = "", **values: object) -> None:
+        self.folder = folder
+        self.port, self.controller = free_port(), free_port()
+        self._process: subprocess.Popen[bytes] | None = None
+        folder.mkdir(parents=True, exist_ok=True)
+        self._properties = folder / "server.properties"
+        ports = {"port": self.port, "controller": self.controller, "logs": folder / "logs"}
+        # Of a property that stands twice Java takes the last.
+        self._properties.write_text((PROPERTIES + more).format_map({**ports, **values}))
+        _run("kafka.tools.StorageTool", "format", "-t", str(uuid.uuid4()), "-c", str(self._properties))
+
+    @property
+    def bootstrap(self) -> str:
+        """The address of the node."""
+        return f"127.0.0.1:{self.port}"
+
+    def start(self) -> None:
+        """Start the node and wait until it serves."""
+        with (self.folder / "log").open("ab") as log:
+            self._process = subprocess.Popen(
+                ["java", *JVM, "-Xmx512m", "-cp", f"{_jars()}/*", "kafka.Kafka", str(self._properties)],
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+        deadline = time.monotonic() + 120
+        while not self._serves():
+            if self._process.poll() is not None or time.monotonic() > deadline:
+                raise RuntimeError(f"Kafka did not start:\n{(self.folder / 'log').read_text()[-2000:]}")
+            time.sleep(0.1)
+
+    def kill(self) -> None:
+        """End it as by a power cut."""
+        if self._process:
+            with suppress(ProcessLookupError):
+                os.killpg(self._process.pid, signal.SIGKILL)
+            self._process.wait()
+
+    def _serves(self) -> bool:
+        # Kafka opens its port when it is ready to serve.
+        with socket.socket() as probe:
+            return probe.connect_ex(("127.0.0.1", self.port)) == 0
+
+
+@contextmanager
+def running(folder: Path, more: str = "", **values: object) -> Iterator[Kafka]:
+    """A running Kafka for the length of a `with`; `more` are properties, with `values` for what stands in braces."""
+    _fetch()
+    kafka = Kafka(folder, more, **values)
+    kafka.start()
+    try:
+        yield kafka
+    finally:
+        kafka.kill()
+
+
+def _jars() -> Path:
+    return CACHE / "lib"
+
+
+def _fetch() -> None:
+    if _jars().is_dir():
+        return
+    work = CACHE.with_name(f"{CACHE.name}.{os.getpid()}")
+    work.mkdir(parents=True)
+    (work / "pom.xml").write_text(POM)
+    subprocess.run(
+        ["mvn", "-q", "-B", f"{COPY}:copy-dependencies", "-DoutputDirectory=lib", "-DincludeScope=runtime"],
+        cwd=work,
+        check=True,
+        stdin=subprocess.DEVNULL,
+    )
+    with suppress(OSError):
+        work.rename(CACHE)
+
+
+def _run(*arguments: str) -> None:
+    subprocess.run(["java", *JVM, "-cp", f"{_jars()}/*", *arguments], check=True, capture_output=True)

@@ -1,0 +1,103 @@
+"""A running `turnout up` for tests."""
+
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import requests
+
+from tests.support.ports import free_port, free_row
+from tests.support.shadows import write_shadows
+
+READY_WITHIN = 300.0
+"""Seconds; on an idle machine 10, but tests share theirs."""
+
+
+class Up:
+    """A running `turnout up` of a copy of the example, with more files and variables, on ports of its own.
+
+    Its working directory has packages with the names of Turnout's own, as a user's project may.
+    """
+
+    def __init__(
+        self, folder: Path, files: Mapping[str, str] | None = None, variables: Mapping[str, str] | None = None
+    ) -> None:
+        shutil.copytree("deploy/example", folder)
+        for name, text in (files or {}).items():
+            (folder / name).write_text(text)
+        self.folder = folder
+        self.ports = {port: str(free_port()) for port in ("8080", "8099", "9092")}
+        for file in (folder / "turnout.yaml", *folder.glob("integrations/*.yaml")):
+            text = re.sub("8080|8099|9092", lambda found: self.ports[found[0]], file.read_text())
+            file.write_text(text.replace("/tmp/turnout-example", str(folder / "out")))  # noqa: S108
+        self._metrics = free_row(3)
+        self._log = (folder / "log").open("w+")
+        self.process = subprocess.Popen(
+            [Path(sys.executable).parent / "turnout", "up", "--config", folder],
+            cwd=write_shadows(folder.parent / f"{folder.name}-project"),
+            env={
+                "PATH": os.environ["PATH"],
+                "HOME": str(Path.home()),
+                "COLUMNS": "200",
+                "TURNOUT_METRICS_PORT": str(self._metrics),
+                **(variables or {}),
+            },
+            stdout=self._log,
+            stderr=subprocess.STDOUT,
+        )
+
+    def begun(self) -> "Up":
+        """Wait until it takes events."""
+        self.until(lambda: "Ctrl-C stops all" in self.output, READY_WITHIN)
+        return self
+
+    def at_vendors(self) -> list[dict[str, Any]]:
+        """The requests that the simulator of the vendors got."""
+        return requests.get(f"http://127.0.0.1:{self.ports['8099']}/_requests", timeout=60).json()
+
+    def metrics(self, process: int) -> str:
+        """What Prometheus gets of the collector (0), router (1) or forwarder (2)."""
+        return requests.get(f"http://127.0.0.1:{self._metrics + process}/metrics", timeout=60).text
+
+    @property
+    def output(self) -> str:
+        """All that it has printed."""
+        return (self.folder / "log").read_text()
+
+    def until(self, condition: Callable[[], object], seconds: float = 120.0) -> None:
+        """Wait for a condition."""
+        deadline = time.monotonic() + seconds
+        while not condition():
+            assert self.process.poll() is None, self.output
+            assert time.monotonic() < deadline, self.output
+            time.sleep(0.05)
+
+    def children(self) -> dict[int, str]:
+        """Processes that it started, by their command lines, which all name one of its ports or its folder."""
+        ours = (str(self.folder), *self.ports.values())
+        found = {}
+        for path in Path("/proc").glob("[0-9]*/cmdline"):
+            try:
+                line = path.read_bytes().replace(b"\0", b" ").decode(errors="replace")
+            except OSError:
+                continue
+            if any(mark in line for mark in ours) and int(path.parent.name) != self.process.pid:
+                found[int(path.parent.name)] = line
+        return found
+
+    def pid_of(self, name: str) -> int:
+        return next(pid for pid, line in self.children().items() if name in line)
+
+    def close(self) -> None:
+        self.process.kill()
+        self.process.wait()
+        for pid in self.children():
+            os.kill(pid, signal.SIGKILL)
+        self._log.close()
