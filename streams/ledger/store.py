@@ -79,8 +79,8 @@ class Batch:
 class Combo(NamedTuple):
     """An outcome as it was recorded: by which stage, for which integration and rule, under which version of the rules.
 
-    `outcome` is one of streams.records.outcomes.Outcome, FORWARDED, READ (the router read the event) or REJECTED. `reason` is a
-    short code, or the categories of consent that were missing.
+    `outcome` is one of streams.records.outcomes.Outcome, FORWARDED, READ (the router read the event) or REJECTED.
+    `reason` is a short code, or the categories of consent that were missing.
     """
 
     stage: str

@@ -192,8 +192,8 @@ class Restarts:
 class Worker:
     """Runs pipelines until it is told to stop, or none of them can go on.
 
-    A pipeline that fails (its app crashes, its work raises, it stalls) is restarted alone, after a pause that doubles up
-    to LONGEST_PAUSE seconds; the others go on. If no pipeline is left that runs, the process ends with exit code 1.
+    A pipeline that fails (its app crashes, its work raises, it stalls) is restarted alone, after a pause that doubles
+    up to LONGEST_PAUSE seconds; the others go on. If no pipeline is left that runs, the process ends with exit code 1.
     """
 
     def __init__(self, producer: Producer, *, stalled_after: float = STALLED_SECONDS) -> None:

@@ -65,8 +65,8 @@ class Batches:
 
     `queue` gets each batch with its lane, in the order in which those of a lane must go out, when the batch is full or
     after a linger time (seconds). Until whoever takes it from there has it sealed, it goes on to fill: while a vendor
-    is slow, or a rate is kept, batches grow instead of becoming many. A delivery is never in two batches. With `ordered`
-    the deliveries of one key go out in the order they came, also where their groups differ.
+    is slow, or a rate is kept, batches grow instead of becoming many. A delivery is never in two batches. With
+    `ordered` the deliveries of one key go out in the order they came, also where their groups differ.
     """
 
     def __init__(

@@ -6,20 +6,21 @@ from pathlib import Path
 import orjson
 import pytest
 
+from streams.records import format as record_format
 from streams.records import run_header
 from streams.records.dead_letter import DeadLetter
-from streams.records.delivery import Retried
+from streams.records.delivery import DeliveryRecord, Retried
 from streams.records.event import Origin, event_headers, noted_header, replay_header
 from streams.records.format import Headers
 from streams.records.handled import Handled
 from streams.records.outcomes import FORWARDED, NOTED, Outcome, Outcomes, Stage
 from streams.records.rejected import rejected_headers
-from streams.topics import Delivery, Topics
+from streams.topics import Topics
 
 PAGE = (Path(__file__).parents[3] / "deploy" / "docs" / "records.md").read_text()
 SECTIONS = {part.partition("\n")[0]: part for part in re.split(r"^#{2,3} ", PAGE, flags=re.MULTILINE)[1:]}
 ORIGIN = Origin("turnout.events", 2, 41)
-DELIVERY = Delivery("m", "r", "v", "track", "Order", "t", "t", "web", ORIGIN, {})
+DELIVERY = DeliveryRecord("m", "r", "v", "track", "Order", "t", "t", "web", ORIGIN, {})
 
 
 def table(section: str, title: str) -> dict[str, str]:
@@ -65,7 +66,7 @@ def test_every_declared_header_is_in_the_page_and_no_other():
     """A header's constant is a header of some topic."""
     declared = {
         value
-        for module in (topics, run_header)
+        for module in (record_format, run_header)
         for name, value in vars(module).items()
         if name.endswith("_HEADER") and isinstance(value, str)
     }
@@ -83,7 +84,7 @@ def test_versions_are_those_of_the_code():
     """Each record type has a version, and the page says which."""
     names = {
         name.removesuffix("_VERSION").lower().replace("_", " "): str(value)
-        for module in (topics, run_header)
+        for module in (record_format, run_header)
         for name, value in vars(module).items()
         if name.endswith("_VERSION")
     }

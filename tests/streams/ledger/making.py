@@ -10,11 +10,12 @@ from streams.ledger import books
 from streams.ledger.intake import Intake
 from streams.ledger.store import READ, REJECTED, Combo, CountKey, Store
 from streams.records.dead_letter import DeadLetter
+from streams.records.delivery import DeliveryRecord
 from streams.records.event import Origin
 from streams.records.outcomes import NOTED, OutcomeDetail, OutcomeInterval, Outcomes, Stage
 from streams.records.rejected import Rejected, rejected_headers
 from streams.records.run_header import RUN_HEADER, EventFacts, Kind, decode_run, encode_run
-from streams.topics import Delivery, Topics
+from streams.topics import Topics
 from tests.support.local_producer import LocalRecord
 
 TOPICS = Topics(prefix="t", partitions=2)
@@ -81,7 +82,7 @@ class Records:
     def dead(self, partition: int, offset: int, integration: str, rule: str, *, at: int = START_MS) -> None:
         """Add a dead letter."""
         origin = Origin(TOPICS.events, partition, offset)
-        delivery = Delivery("m", rule, "v1", "track", "Order", "t", "t", "web", origin, {"email": "a@b.example"})
+        delivery = DeliveryRecord("m", rule, "v1", "track", "Order", "t", "t", "web", origin, {"email": "a@b.example"})
         answer = {"status": 422, "body": "a@b.example"}
         letter = DeadLetter(integration, delivery.data(), "status", "a@b.example", 3, "t", None, answer)
         self.add(TOPICS.dead, partition, letter.encode(), at=at)

@@ -13,17 +13,19 @@ import pytest
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from kafka import KafkaProducer
 
-from streams.kafka.producer import Producer, Receipt
+from streams.kafka.acks import PendingAcks
+from streams.kafka.producer import Producer
 from streams.kafka.settings import Broker
 from streams.ledger.audit import Finding, Problem
 from streams.ledger.ingester import Ingester
 from streams.ledger.kafka_audit import KafkaAuditor, audit_with_kafka
 from streams.ledger.sqlite_store import SqliteReader, SqliteStore
 from streams.ledger.store import Batch, StoreError
+from streams.records.delivery import DeliveryRecord
 from streams.records.event import Origin
 from streams.records.outcomes import OutcomeInterval, Outcomes, Stage
 from streams.records.run_header import RUN_HEADER, EventFacts, encode_run
-from streams.topics import Delivery, Topics
+from streams.topics import Topics
 from tests.streams.ledger.making import START_MS, EventRecord, user
 from tests.support.reading import until
 
@@ -45,16 +47,16 @@ class Feed:
         await self.producer.start()
 
     async def write(self, runs: int) -> None:
-        receipt = Receipt()
+        acks = PendingAcks()
         for _ in range(runs):
             partition = self.chance.randrange(self.topics.partitions)
             first = self.next[partition]
             self.next[partition] += EVENTS_PER_RUN
             for _ in range(self.chance.choice([1, 1, 2])):
-                self._run(partition, first, receipt)
-        await receipt.confirmed(120)
+                self._run(partition, first, acks)
+        await acks.confirmed(120)
 
-    def _run(self, partition: int, first: int, receipt: Receipt) -> None:
+    def _run(self, partition: int, first: int, acks: PendingAcks) -> None:
         offsets = range(first, first + EVENTS_PER_RUN)
         header, = encode_run(
             [EventRecord(offset, user(offset), START_MS) for offset in offsets],
@@ -68,7 +70,7 @@ class Feed:
             value = Outcomes(
                 stage, self.topics.events, partition, "v1", [OutcomeInterval("ga4", "r", outcome, first, last)]
             ).encode()
-            self.producer.append(self.topics.outcomes, partition, receipt, key=None, value=value, headers=headers)
+            self.producer.append(self.topics.outcomes, partition, acks, key=None, value=value, headers=headers)
 
     @property
     def events(self) -> int:
@@ -143,7 +145,7 @@ async def test_the_audit_finds_events_that_no_router_read(broker: Broker, topics
     store = SqliteStore(tmp_path, None, 7)
     ingester = Ingester(broker, topics, store)
     running = asyncio.create_task(ingester.run())
-    receipt = Receipt()
+    acks = PendingAcks()
     # The runs have the records but 12-16 and the last two.
     for offsets in ([*range(5), *range(6, 11)], [*range(18, 23), *range(24, 29), *range(30, 33)]):
         (header,) = encode_run(
@@ -152,8 +154,8 @@ async def test_the_audit_finds_events_that_no_router_read(broker: Broker, topics
         )
         spans = [OutcomeInterval("one", "", "filtered", offset, offset) for offset in offsets]
         value = Outcomes(Stage.ROUTER, topics.events, 0, "v1", spans).encode()
-        feed.producer.append(topics.outcomes, 0, receipt, key=None, value=value, headers=[(RUN_HEADER, header)])
-    await receipt.confirmed(120)
+        feed.producer.append(topics.outcomes, 0, acks, key=None, value=value, headers=[(RUN_HEADER, header)])
+    await acks.confirmed(120)
     await feed.producer.stop()
     await commit(broker, topics, 36)
     async with KafkaAuditor(broker, topics, ["one", "two"]) as kafka:
@@ -177,22 +179,22 @@ async def test_deliveries_behind_the_committed_offset_are_in_flight(broker: Brok
     store = SqliteStore(tmp_path, None, 7)
     ingester = Ingester(broker, topics, store)
     running = asyncio.create_task(ingester.run())
-    receipt = Receipt()
+    acks = PendingAcks()
     offsets = range(10)
     for _ in offsets:
-        feed.producer.append(topics.events, 0, receipt, key=b"u", value=b"{}")
+        feed.producer.append(topics.events, 0, acks, key=b"u", value=b"{}")
     (header,) = encode_run(
         [EventRecord(offset, b"u", START_MS) for offset in offsets],
         [EventFacts(offset, f"m{offset}", "web", "track", "Order") for offset in offsets],
     )
     value = Outcomes(Stage.ROUTER, topics.events, 0, "v1", [OutcomeInterval("one", "r", "forwarded", 0, 9)]).encode()
-    feed.producer.append(topics.outcomes, 0, receipt, key=None, value=value, headers=[(RUN_HEADER, header)])
+    feed.producer.append(topics.outcomes, 0, acks, key=None, value=value, headers=[(RUN_HEADER, header)])
     for offset in (7, 8, 9):
         origin = Origin(topics.events, 0, offset)
         topic = topics.retry("one") if offset == 7 else topics.forward("one")
-        delivery = Delivery("m", "r", "v1", "track", "Order", "t", "t", "web", origin, {})
-        feed.producer.append(topic, 0, receipt, key=b"u", value=delivery.encode())
-    await receipt.confirmed(120)
+        delivery = DeliveryRecord("m", "r", "v1", "track", "Order", "t", "t", "web", origin, {})
+        feed.producer.append(topic, 0, acks, key=b"u", value=delivery.encode())
+    await acks.confirmed(120)
     await feed.producer.stop()
     await commit(broker, topics, 10)
     async with KafkaAuditor(broker, topics, ["one", "two"]) as kafka:

@@ -6,6 +6,7 @@ from typing import Any
 import orjson
 import pytest
 
+from forwarders.api.contract import Response
 from streams.ledger.audit import KafkaBounds, audit, resolve
 from streams.ledger.intake import Intake
 from streams.ledger.lookup import places_of_message, places_of_user, story_of
@@ -78,10 +79,9 @@ async def test_every_event_of_a_run_is_in_the_ledger(
     pipeline: Pipeline, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     """Delivered, dropped, repeated, broken, empty and dead events: all were read, and each has one end."""
-    from forwarders.api.contract import Answer
 
-    async def answer(*_: object) -> Answer:
-        return Answer(200, {}, b"{}")
+    async def answer(*_: object) -> Response:
+        return Response(200, {}, b"{}")
 
     monkeypatch.setattr("streams.delivery.http.client.Client.send", answer)
     fates = await pipeline.take(EVENTS)
