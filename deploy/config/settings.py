@@ -8,6 +8,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 from streams.collector.settings import CollectorSettings
 from streams.consent.policy import ConsentSettings
 from streams.kafka.settings import Broker
+from streams.ledger.settings import LedgerSettings
 from streams.routing.settings import RouterSettings
 from streams.suppression.filter import SuppressionSettings
 from streams.topics import Topics
@@ -57,10 +58,12 @@ class TurnoutSettings(BaseSettings):
     """Users that nothing is forwarded for."""
     router: RouterSettings = Field(default_factory=RouterSettings)
     """From events to deliveries."""
+    ledger: LedgerSettings = Field(default_factory=LedgerSettings)
+    """What happened to each event."""
     grace: float = Field(25.0, ge=3)
     """Seconds that a process may take to stop in order."""
-    metrics_port: int | None = Field(None, ge=0, le=65533)
-    """Port where a collector serves its metrics; a router takes the next one, a forwarder the one after. 0 takes free
+    metrics_port: int | None = Field(None, ge=0, le=65532)
+    """Port where a collector serves its metrics; a router, a forwarder and a ledger take the next three. 0 takes free
     ones, which the log names. By default there are none.
     """
     metrics_host: str = "0.0.0.0"

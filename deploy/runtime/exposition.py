@@ -7,7 +7,7 @@ from typing import Any
 from deploy.config.settings import TurnoutSettings
 from deploy.terminal.failures import Failed
 
-PROCESSES = ("collector", "router", "forwarder")
+PROCESSES = ("collector", "router", "forwarder", "ledger")
 """The processes that have metrics, by their distance from `metrics_port`: one of each can run on a machine."""
 
 

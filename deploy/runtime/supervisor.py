@@ -25,12 +25,13 @@ class Child:
     """A running process.
 
     `lines` are the last that it wrote, `facts` what it logged when it was ready, `patience` how many seconds its stop
-    may take.
+    may take. The end of one that is not `essential` is reported, and the others go on.
     """
 
     name: str
     process: asyncio.subprocess.Process
     patience: float
+    essential: bool = True
     lines: deque[str] = field(default_factory=lambda: deque(maxlen=KEPT_LINES))
     facts: Mapping[str, Any] = field(default_factory=dict)
     ready: asyncio.Event = field(default_factory=asyncio.Event)
@@ -62,9 +63,16 @@ class Supervisor:
         self._children: list[Child] = []
         self._readers: list[asyncio.Task[None]] = []
         self._complain = complain
+        self._stopping = False
 
     async def start(
-        self, name: str, command: Sequence[str], environment: Mapping[str, str], patience: float = 2.0
+        self,
+        name: str,
+        command: Sequence[str],
+        environment: Mapping[str, str],
+        patience: float = 2.0,
+        *,
+        essential: bool = True,
     ) -> Child:
         """Start a process."""
         process = await asyncio.create_subprocess_exec(
@@ -77,7 +85,7 @@ class Supervisor:
             preexec_fn=_die_with_parent(),
             limit=1024 * 1024,
         )
-        child = Child(name, process, patience)
+        child = Child(name, process, patience, essential)
         self._children.append(child)
         self._readers.append(asyncio.create_task(self._read(child)))
         return child
@@ -100,8 +108,8 @@ class Supervisor:
             ended.cancel()
 
     async def until_one_ends(self) -> Child:
-        """Wait until a child has ended, and said its last."""
-        waits = {asyncio.create_task(child.process.wait()): child for child in self._children}
+        """Wait until an essential child has ended, and said its last."""
+        waits = {asyncio.create_task(child.process.wait()): child for child in self._children if child.essential}
         try:
             done, _ = await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
         finally:
@@ -113,6 +121,7 @@ class Supervisor:
 
     async def stop(self) -> None:
         """Stop all, the last begun first; who does not end in time is killed."""
+        self._stopping = True
         for child in reversed(self._children):
             _signal(child, signal.SIGTERM)
             try:
@@ -131,6 +140,12 @@ class Supervisor:
             _signal(child, signal.SIGKILL)
 
     async def _read(self, child: Child) -> None:
+        await self._read_lines(child)
+        if not child.essential and not self._stopping:
+            await child.process.wait()
+            self._complain(child.name, f"{child.exit_reason()}; all others go on")
+
+    async def _read_lines(self, child: Child) -> None:
         assert child.process.stdout
         while True:
             try:

@@ -48,6 +48,11 @@ class Ingester:
         """Let `run` end after the next commit."""
         self._stopping.set()
 
+    @property
+    def committed_at(self) -> float:
+        """When the last batch was stored, by the monotonic clock."""
+        return self._committed_at
+
     async def run(self) -> None:
         """Read and store until `stop`; raises BrokerError, StoreError or NewerFormatError."""
         consumer = AIOKafkaConsumer(

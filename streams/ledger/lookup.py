@@ -1,5 +1,6 @@
 """The story of one event: what the ledger knows about it, by its coordinates, messageId or user."""
 
+import re
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -9,6 +10,8 @@ from streams.ledger.store import READ, REJECTED, Combo, CountKey, DeadLetterPlac
 from streams.records.event import Origin
 from streams.records.outcomes import NOTED
 from streams.records.run_header import Kind, hash_id
+
+PLACE = re.compile(r"(?P<topic>[A-Za-z0-9._-]{1,249}):(?P<partition>[0-9]{1,9}):(?P<offset>[0-9]{1,13})")
 
 
 @dataclass(frozen=True)
@@ -45,6 +48,12 @@ class Story:
     rejected: str | None = None
     notes: Sequence[Remark] = ()
     outcomes: Sequence[RuleOutcome] = field(default_factory=list)
+
+
+def read_place(text: str) -> Origin | None:
+    """Read TOPIC:PARTITION:OFFSET; None if the text is something else."""
+    found = PLACE.fullmatch(text)
+    return Origin(found["topic"], int(found["partition"]), int(found["offset"])) if found else None
 
 
 def places_of_message(reader: Reader, message_id: str) -> Sequence[Origin]:
