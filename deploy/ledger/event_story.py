@@ -276,7 +276,10 @@ class StoryTeller:
             entry.explanation = next((step.detail for step in steps if step.name == name and not step.passed), None)
         elif entry.outcome == Outcome.FILTERED and account:
             failed = [step for step in account.steps if not step.passed]
-            if failed:
+            if failed and failed[0].name == "source" and integration.sources:
+                entry.explanation = f"takes events of source {', '.join(sorted(integration.sources))} only"
+                entry.where = self._short(f"{document.path}:{document.where_key('sources')[0]}")
+            elif failed:
                 entry.explanation = f"{failed[0].name}: {failed[0].detail}"
             elif not any(rule.matched for rule in account.rules):
                 entry.tried = [
