@@ -35,7 +35,7 @@ class RecordedOutcome(NamedTuple):
 
 
 class Search(NamedTuple):
-    """What a search found, and whether it was ended by its bounds."""
+    """The result of a search; `cut` if its bounds ended it."""
 
     found: list[Any]
     cut: bool

@@ -67,6 +67,7 @@ def _show(console: Console, story: EventStory) -> None:
         indent = widths[0] + widths[1] + 4
         first = one_line(f"{integration:<{widths[0]}}  ", (f"{outcome:<{widths[1]}}", style), "  ")
         if first.cell_len > indent:
+            first.rstrip()
             console.print(first, soft_wrap=True)
             first = Text(" " * indent)
         _show_block(console, first, lines, indent)
@@ -140,13 +141,13 @@ def _facts(entry: Entry, letter: LetterFacts | None) -> Iterator[str]:
 
 
 def _death(entry: Entry, letter: LetterFacts | None) -> str:
-    """Return the vendor's answer, or why there was none."""
+    """Return the vendor's answer, else the reason of the dead letter."""
     if letter is None:
         return ": ".join(filter(None, (entry.reason, *entry.details)))
-    body = str(letter.answer.get("body") or "") if letter.answer else ""
     if letter.status is not None:
-        text = shown(body, MAX_ANSWER_CHARACTERS) if body else ""
-        return f"{letter.status} {text}".strip()
+        body = str(letter.answer.get("body") or "") if letter.answer else ""
+        cut = body if len(body) <= MAX_ANSWER_CHARACTERS else f"{body[:MAX_ANSWER_CHARACTERS]}…"
+        return f"{letter.status} {cut}".strip()
     return ": ".join(filter(None, (letter.reason, letter.detail)))
 
 

@@ -27,7 +27,7 @@ class LedgerSettings(StrictModel):
     """Token that requests to the API must carry; the ledger and the commands use the same."""
     user_key: SecretStr | None = Field(None, min_length=16)
     """Key of the digests by which the ledger finds a user's events; any random text of 16 characters or more. Without
-    it there is no index of users, and `turnout why --user` finds nothing.
+    it the ledger has no index of users, and `turnout why --user` says so.
     """
     retention_days: int | None = Field(None, ge=1)
     """Days that the ledger keeps what happened to an event; by default as long as topics keep events."""

@@ -20,11 +20,11 @@ def ledger(context: click.Context, folder: Path) -> None:
     from deploy.terminal.failures import listen
 
     configuration = load(folder)
-    with opened_store(configuration) as store:
-        prepare(configuration)
-        settings = configuration.settings
-        with (
-            listen(settings.ledger.host, settings.ledger.port) as listener,
-            serving_metrics("ledger", settings) as facts,
-        ):
-            context.exit(run(configuration, store, listener, lambda: load(folder), facts))
+    settings = configuration.settings
+    prepare(configuration)
+    with (
+        opened_store(configuration) as store,
+        listen(settings.ledger.host, settings.ledger.port) as listener,
+        serving_metrics("ledger", settings) as facts,
+    ):
+        context.exit(run(configuration, store, listener, lambda: load(folder), facts))

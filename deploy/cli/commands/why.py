@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 @click.command(short_help="Show what happened to an event, and why.")
 @click.argument("message_id", required=False)
-@click.option("--user", metavar="ID", help="The events of this userId, or anonymousId where there is none.")
+@click.option("--user", metavar="ID", help="The events of this userId, or of this anonymousId and no userId.")
 @click.option(
     "--at", "place", metavar="TOPIC:PARTITION:OFFSET", help="The event at this place in Kafka; needs no ledger."
 )
@@ -90,7 +90,7 @@ def _candidates(
     try:
         stories = client.ask("/why", {"at": ":".join(map(str, at))})["stories"]
     except LedgerAwayError as error:
-        echo(f"{escape_line(error.message)}; what follows is from Kafka alone", err=True)
+        echo(f"{escape_line(error.message)}; this story is from Kafka alone", err=True)
         stories = []
     return 1, [(at, stories[0] if stories else None)]
 

@@ -27,7 +27,9 @@ ON_KAFKA = (
     "collector",
     "router",
     "forwarder",
+    "ledger",
     "up",
+    "why m-1",
     "dead list",
     "dead show 0:0",
     "dead replay --yes",
@@ -211,7 +213,7 @@ def test_every_command_on_kafka_is_tried():
         path.stem
         for path in Path("deploy/cli/commands").glob("*.py")
         if path.stem not in {"options", "choosing"}
-        and any(word in path.read_text() for word in ("broker_errors(", "prepare(configuration)", "processes.local"))
+        and any(word in path.read_text() for word in ("broker_errors(", "prepare(configuration)", "runtime.local"))
     }
     assert {command.split()[0] for command in ON_KAFKA} == modules
 

@@ -6,10 +6,12 @@ import signal
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
+from time import time
 from typing import Any
 from uuid import uuid4
 
 import orjson
+import requests
 from aiohttp import web
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import CommitFailedError
@@ -20,8 +22,12 @@ from deploy.cli.main import main
 from streams.kafka.admin import create_topics
 from streams.kafka.settings import Broker
 from streams.records.event import event_headers
+from streams.records.outcomes import Outcomes
+from streams.records.outcomes import Stage as Stages
+from streams.records.run_header import RUN_HEADER, EventFacts, encode_run
 from streams.topics import Topics
 from tests.faults.harness import Process
+from tests.streams.ledger.making import EventRecord
 from tests.support.ports import free_port
 from tests.support.reading import committed
 from tests.support.receiver import Got, Receiver, receiving
@@ -115,6 +121,20 @@ class Stage:
         producer.flush()
         producer.close()
         self.sent += count
+
+    async def claim(self, offset: int, message_id: str) -> None:
+        """Write a run of a router that gives an event of partition 0 another messageId."""
+        (header,) = encode_run(
+            [EventRecord(offset, b"u", int(time() * 1000))], [EventFacts(offset, message_id, "web", "track", "Order")]
+        )
+        value = Outcomes(Stages.ROUTER, self.topics.events, 0, "v0", ()).encode()
+        producer = KafkaProducer(**self.broker.client())
+        producer.send(self.topics.outcomes, value, headers=[(RUN_HEADER, header)], partition=0).get(60)
+        producer.close()
+
+    def ask(self, path: str) -> Any:
+        """Ask the ledger's API."""
+        return requests.get(f"http://127.0.0.1:{self.port}{path}", timeout=60).json()
 
     async def routed(self) -> None:
         """Wait until the router has committed all that was sent, and forwarders have committed all deliveries."""

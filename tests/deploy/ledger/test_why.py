@@ -1,5 +1,7 @@
 """`turnout why` on a real Kafka: what happened to an event, with and without a ledger."""
 
+import asyncio
+import shutil
 from pathlib import Path
 
 import pytest
@@ -39,8 +41,7 @@ async def test_the_story_of_an_event(broker: Broker, tmp_path: Path):
         assert (
             lines[3:]
             == [
-                f'crm    dead       +{crm} ms, 1 attempt, 422 "{{\\"email\\": \\"invalid',
-                '                   \\\\u001b[31m\\"}"',
+                f'crm    dead       +{crm} ms, 1 attempt, 422 {{"email": "invalid \\\\u001b[31m"}}',
                 "                   rule order, integrations/crm.yaml:5",
                 f"                   after a fix: turnout dead replay {letter['partition']}:{letter['offset']}",
                 f"good   delivered  +{good} ms",
@@ -56,12 +57,26 @@ async def test_the_story_of_an_event(broker: Broker, tmp_path: Path):
         assert by_name["crm"]["payload"] == {"email": "bad"}
         assert by_name["good"]["payload"] == {"id": "m-1"}
 
+        # A ledger without its folder is built again from Kafka.
+        await stage.stop("ledger")
+        shutil.rmtree(stage.folder / "ledger")
+        await stage.start("ledger")
+        assert (await stage.run("audit")).exit_code == 0
+        assert (await stage.run("why", "m-1")).stdout.splitlines() == lines
+
         # Another version of the rules is named.
         path = stage.folder / "integrations" / "slack.yaml"
         path.write_text(path.read_text().replace("500", "700"))
         why = await stage.run("why", "m-1")
         assert "Routed by rules" in why.stdout
         assert "properties.total > 700, but it is 59.9" in why.stdout
+
+        # A hash only finds candidates: a run that gives this event another id does not make it that event.
+        await stage.claim(offset=0, message_id="m-77")
+        async with asyncio.timeout(120):
+            while not (await asyncio.to_thread(stage.ask, "/why?message_id=m-77"))["stories"]:
+                await asyncio.sleep(0.1)
+        assert (await stage.run("why", "m-77")).exit_code == 1
 
         listed = await stage.run("why", "--user", "u-0")
         assert (listed.exit_code, listed.stdout.splitlines()[0]) == (0, "Order   m-0   user u-0   source web")
@@ -83,7 +98,7 @@ async def test_without_a_ledger(broker: Broker, tmp_path: Path):
         (letter,) = next(entry for entry in event["integrations"] if entry["integration"] == "crm")["dead_letters"]
         assert letter["status"] == 422
         why = await stage.run("why", "--at", "0:0")
-        assert (why.exit_code, "what follows is from Kafka alone" in why.stderr) == (0, True)
+        assert (why.exit_code, "this story is from Kafka alone" in why.stderr) == (0, True)
         assert f"turnout dead replay {letter['partition']}:{letter['offset']}" in why.stdout
         why = await stage.run("why", "m-0")
         assert (why.exit_code, why.stdout) == (1, "")

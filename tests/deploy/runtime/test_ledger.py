@@ -1,6 +1,7 @@
 """`turnout ledger` as a process on a real Kafka."""
 
 import signal
+from contextlib import closing
 from pathlib import Path
 from uuid import uuid4
 
@@ -9,6 +10,8 @@ import requests
 
 from streams.kafka.admin import create_topics
 from streams.kafka.settings import Broker
+from streams.ledger.sqlite_store import SqliteStore
+from streams.ledger.store import Batch
 from streams.topics import Topics
 from tests.faults.harness import Process
 from tests.support.ports import free_port, free_row
@@ -53,3 +56,16 @@ async def test_a_ledger_process_starts_serves_and_stops(kafka: Kafka, broker: Br
         assert await ledger.end(signal.SIGTERM) == 0
     finally:
         ledger.signal(signal.SIGKILL)
+
+
+async def test_a_ledger_that_cannot_go_on_ends(kafka: Kafka, broker: Broker, tmp_path: Path):
+    """A folder that has read more than the topic holds ends the process with 1, and the log says how to rebuild it."""
+    topics, port = Topics(f"t{uuid4().hex[:8]}", 2), free_port()
+    create_topics(broker, topics.declared([]), replication=1, timeout=60)
+    (tmp_path / "turnout.yaml").write_text(TURNOUT.format(prefix=topics.prefix, bootstrap=kafka.bootstrap, port=port))
+    with closing(SqliteStore(tmp_path / "ledger", None, 7)) as store:
+        store.write(Batch(offsets={(topics.outcomes, 0): 5}))
+    ledger = Process(tmp_path, "ledger")
+    await until(lambda: not ledger.runs)
+    assert await ledger.end(signal.SIGTERM) == 1
+    assert "Delete the ledger's folder to rebuild it from Kafka" in ledger.log.read_text()
