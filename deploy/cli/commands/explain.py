@@ -74,16 +74,19 @@ def explain(
 
     from deploy.dryrun.explanation import explain as explain_event
     from deploy.dryrun.likely_source import find_likely_source
+    from streams.routing.decoding import source_of
 
     event = read_event(file)
-    likely = None if source else find_likely_source(configuration, event, integration)
+    record_headers = _read_headers(headers)
+    is_named = source is not None or source_of(record_headers) is not None
+    likely = None if is_named else find_likely_source(configuration, event, integration)
     chosen = [integration] if integration else []
     explanation = explain_event(
         configuration,
         event,
         integrations=chosen,
         source=likely.name if likely else source,
-        headers=_read_headers(headers),
+        headers=record_headers,
     )
     if as_json:
         echo_json(explanation.data() | ({"likely_source": likely.data()} if likely else {}))

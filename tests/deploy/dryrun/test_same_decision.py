@@ -178,7 +178,7 @@ def explained(data: dict[str, Any]) -> Decided:
 def check(bench: Bench, value: bytes, headers: Any) -> Decided:
     """Compare what the router and `explain` make of a record; returns what it is."""
     routed, data = bench.route(value, headers), bench.explain(value, headers)
-    if routed.rejected and routed.rejected["reason"] == "unknown_source":
+    if routed.rejected and "unknown_source" in str(routed.rejected):
         # `explain` goes on, for events of which the source is not given, and says so.
         assert data["source"] is None
     else:
@@ -305,7 +305,7 @@ def test_explain_says_the_same_of_an_error_of_ours(bench: Bench, place: str, mon
         assert routed.rejected["reason"] == "internal"
     else:
         assert [name for (name, _), it in routed.outcomes.items() if it["reason"] == "internal"] == ["half"]
-    assert bool(routed.rejected) == ("plans" in place)
+    assert bool(routed.rejected) == ("plan" in place)
 
 
 def test_explain_finds_the_same_limit_of_a_records_size(bench: Bench):

@@ -53,7 +53,7 @@ def test_pytest_finds_the_checks(package):
 @pytest.mark.parametrize(
     ("command", "code"),
     [
-        (("deploy.cli.main", "check", "conf"), 2),
+        (("deploy.cli.main", "check", "--config", "conf"), 2),
         (("deploy.cli.main", "schema"), 1),
         (("deploy.cli.main", "conformance", NAME), 1),
         (("pytest", "-q", "-p", "no:cacheprovider"), 2),
