@@ -11,7 +11,7 @@ from deploy.replay.parked import Events, ParkedRecord, ReplayProducer, portions
 from deploy.replay.remapping import REJECTED, Mapped, Remapper
 from streams import events
 from streams.events import Event, EventError
-from streams.observability.internal_error import INTERNAL, describe
+from streams.observability.internal_error import INTERNAL, describe, to_exception
 from streams.records.dead_letter import DeadLetter
 from streams.records.delivery import DeliveryRecord
 from streams.records.event import Origin, event_headers, replay_header
@@ -172,8 +172,8 @@ def replay_rejected(
             except EventError as error:
                 report[f"still rejected ({error.code})"] += 1
                 continue
-            except Exception as error:  # noqa: BLE001  # one odd event must not stop the others
-                report[f"still rejected ({INTERNAL}: {describe(error)})"] += 1
+            except BaseException as error:  # noqa: BLE001  # one odd event must not stop the others
+                report[f"still rejected ({INTERNAL}: {describe(to_exception(error))})"] += 1
                 continue
             # Another's topic may have other partitions than ours.
             origin = parked.letter.origin if parked.letter.origin and parked.letter.origin.topic == own else None

@@ -17,6 +17,7 @@ from deploy.config.integrations import Integration
 from deploy.terminal.failures import Misconfigured
 from streams.kafka.admin import find_mismatches
 from streams.kafka.settings import BrokerError
+from streams.observability.internal_error import to_exception
 from streams.observability.metrics import CONFIGURATION, CONFIGURATION_BROKEN
 from streams.routing.ruleset import CurrentRules
 from streams.steps.enrichment.files import are_replaced
@@ -83,8 +84,8 @@ class Reloader:
             self._wake.clear()
             try:
                 await asyncio.to_thread(self.poll)
-            except Exception as error:  # noqa: BLE001  # the old configuration is still good
-                log.error("cannot take up the configuration", error=type(error).__name__)  # noqa: TRY400
+            except BaseException as error:  # noqa: BLE001  # the old configuration is still good
+                log.error("cannot take up the configuration", error=type(to_exception(error)).__name__)  # noqa: TRY400
 
     def _load(self) -> None:
         try:

@@ -19,6 +19,7 @@ from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
 
 from streams.kafka.settings import READ_COMMITTED
+from streams.observability.internal_error import to_exception
 
 
 class FetchedRecords(list[Any]):
@@ -198,8 +199,8 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
             await self._ensure_consumer().commit(wanted)
         except (CommitFailedError, IllegalStateError):
             return False
-        except Exception as error:  # noqa: BLE001  # Faust stops the app on whatever ends its thread's work
-            await self.crash(error)
+        except BaseException as error:  # noqa: BLE001  # Faust stops the app on whatever ends its thread's work
+            await self.crash(to_exception(error))
             return False
         return True
 

@@ -16,6 +16,7 @@ from aiokafka.errors import KafkaError
 from streams.kafka import aiokafka_patch
 from streams.kafka.acks import PendingAcks
 from streams.kafka.settings import Broker, BrokerError
+from streams.observability.internal_error import to_exception
 from streams.records.format import Headers
 from streams.records.size import HEADROOM, LARGEST_RECORD_BYTES, SHORT_HEADERS, RecordTooLargeError, length_of
 
@@ -172,7 +173,8 @@ class Producer:
             try:
                 value, headers = form()
                 self.append(topic, partition, acks, key=its_key, value=value, headers=headers)
-            except Exception:  # noqa: BLE001, S112  # whatever is wrong with this form, the next has less of it
+            except BaseException as error:  # noqa: BLE001  # whatever is wrong with this form, the next has less of it
+                to_exception(error)
                 continue
             return
         raise RecordTooLargeError(f"no form of a record fits into {topic}")

@@ -11,7 +11,7 @@ import orjson
 
 from streams import events
 from streams.events import Event, EventError, Note
-from streams.observability.internal_error import INTERNAL, describe
+from streams.observability.internal_error import INTERNAL, describe, to_exception
 from streams.parsing.times import record_time, rfc3339
 from streams.records.delivery import DeliveryRecord
 from streams.records.outcomes import FORWARDED, Outcome
@@ -150,15 +150,15 @@ def decide(
             if trace is not None:
                 trace.before_rules(route, event)
             made = route.apply(event)
-        except Exception as error:  # noqa: BLE001  # the other integrations are to have the event
-            outcomes.append(_failed(route, bare._replace(id=message_id), error))
+        except BaseException as error:  # noqa: BLE001  # the other integrations are to have the event
+            outcomes.append(_failed(route, bare._replace(id=message_id), to_exception(error)))
             continue
         for rule, payload in made:
             delivery_id = message_id if route.single else f"{message_id}:{rule}"
             try:
                 outcomes.append(_deliver(route, bare, data, delivery_id, rule, payload, room))
-            except Exception as error:  # noqa: BLE001  # as above
-                outcomes.append(_failed(route, bare._replace(id=delivery_id, rule=rule), error))
+            except BaseException as error:  # noqa: BLE001  # as above
+                outcomes.append(_failed(route, bare._replace(id=delivery_id, rule=rule), to_exception(error)))
     return Decision(event, outcomes)
 
 

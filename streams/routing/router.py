@@ -11,7 +11,7 @@ from streams.kafka.offsets import RecordBatch
 from streams.kafka.producer import Producer
 from streams.kafka.settings import Broker
 from streams.ledger.outcome_buffer import OutcomeBuffer
-from streams.observability.internal_error import INTERNAL, describe
+from streams.observability.internal_error import INTERNAL, describe, to_exception
 from streams.observability.metrics import ROUTER_EVENTS, ROUTER_LEFT_OUT, ROUTER_OUTCOMES, ROUTER_REJECTED
 from streams.parsing.times import rfc3339
 from streams.records.dead_letter import DeadLetter
@@ -85,8 +85,8 @@ class Router:
         except EventError as error:
             self._reject(record, error.code, str(error), named, acks)
             return None
-        except Exception as error:  # noqa: BLE001  # one odd event must not stop the others
-            return error, partial(self._reject, record, INTERNAL, describe(error), named, acks)
+        except BaseException as error:  # noqa: BLE001  # one odd event must not stop the others
+            return to_exception(error), partial(self._reject, record, INTERNAL, describe(error), named, acks)
         if decision.rejected is not None:
             self._reject(record, *decision.rejected, named, acks)
         failed = self._write(decision.outcomes, record, buffer, acks)
@@ -111,7 +111,7 @@ class Router:
             return Decision(event, hold_for_all(rules.routes, REPEATED))
         try:
             decision = decide(incoming, rules, self._clock, partial(buffer.note, offset))
-        except Exception:
+        except BaseException:
             window.forget(sender, message_id, offset)
             raise
         if decision.is_rejected:
@@ -137,8 +137,8 @@ class Router:
                     self._bury(dead, route.integration, key, reason, detail, buffer, acks)
                 else:
                     buffer.record(route.integration, rule, outcome, offset, reason, detail)
-            except Exception as unexpected:  # noqa: BLE001  # the other integrations are to have the event
-                failed.append((decided, unexpected))
+            except BaseException as unexpected:  # noqa: BLE001  # the other integrations are to have the event
+                failed.append((decided, to_exception(unexpected)))
         return failed
 
     def _set_aside(

@@ -12,7 +12,7 @@ from typing import Final, NamedTuple
 
 import structlog
 
-from streams.observability.internal_error import describe
+from streams.observability.internal_error import describe, to_exception
 from streams.observability.metrics import INTERNAL_FAILURES
 
 log = structlog.get_logger()
@@ -120,10 +120,11 @@ class Guard:
     def _write_first(self) -> None:
         try:
             self._held.popleft().write()
-        except Exception as error:  # noqa: BLE001  # the record stays uncommitted, and nobody else would notice
+        except BaseException as error:  # noqa: BLE001  # the record stays uncommitted, and nobody else would notice
+            failure = to_exception(error)
             self.broken = True
             self.drop()
-            self._fail(error)
+            self._fail(failure)
 
     def _look(self) -> None:
         self._timer = None

@@ -21,7 +21,7 @@ from streams.kafka.offsets import OffsetTracker, RecordBatch
 from streams.kafka.producer import Producer
 from streams.kafka.settings import Broker
 from streams.kafka.transport import Consumer, Transport
-from streams.observability.internal_error import describe
+from streams.observability.internal_error import describe, to_exception
 from streams.observability.logging import error_fields
 from streams.observability.metrics import WORKER_FAILING
 from streams.records.format import MAX_RECORD_BYTES, NewerFormatError
@@ -162,8 +162,8 @@ def make_pipeline(
             if run.begin():
                 try:
                     await work(run)
-                except Exception as error:  # noqa: BLE001  # if it left, Faust would acknowledge the run, and lose it
-                    pipeline.give_up(error, f"working on {run.tp[0]}:{run.tp[1]}")
+                except BaseException as error:  # noqa: BLE001  # if raised, Faust would acknowledge the batch
+                    pipeline.give_up(to_exception(error), f"working on {run.tp[0]}:{run.tp[1]}")
                     return
             # The queue behind a busy stream never yields by itself, and confirmations must be heard.
             await asyncio.sleep(0)
@@ -259,8 +259,8 @@ class Worker:
                 await step()
             except (OSError, ImportError) as error:
                 raise StartError(f"{pipeline.name} cannot start: {error}") from error
-            except Exception as error:
-                raise StartError(f"{pipeline.name} cannot start: {describe(error)}") from error
+            except BaseException as error:
+                raise StartError(f"{pipeline.name} cannot start: {describe(to_exception(error))}") from error
         await pipeline.app.start()
         self._crashes[pipeline.name] = asyncio.get_running_loop().create_task(self._notice_crash(pipeline))
 
@@ -296,11 +296,11 @@ class Worker:
                 break
             except StartError as error:
                 why = str(error)
-            except Exception as error:  # noqa: BLE001  # it is tried again
-                why = describe(error)
             except asyncio.CancelledError:
                 await self._stop_pipeline(made)
                 raise
+            except BaseException as error:  # noqa: BLE001  # it is tried again
+                why = describe(to_exception(error))
             await self._stop_pipeline(made)
         del self._failing[name]
         log.info("worker was restarted", worker=name)
@@ -351,8 +351,8 @@ class Worker:
         for step in pipeline.stopped:
             try:
                 await step()
-            except Exception as error:  # noqa: BLE001  # as above
-                log.error("a worker did not stop cleanly", worker=pipeline.name, **error_fields(error))  # noqa: TRY400
+            except BaseException as error:  # noqa: BLE001  # as above
+                log.error("a worker did not stop cleanly", worker=pipeline.name, **error_fields(to_exception(error)))  # noqa: TRY400
         shutil.rmtree(pipeline.app.conf.datadir, ignore_errors=True)
 
     async def _notice_crash(self, pipeline: ConsumerPipeline) -> None:
@@ -379,8 +379,8 @@ class Worker:
                 lag = await pipeline.lag()
         except (TimeoutError, KafkaError):
             return False
-        except Exception as error:  # noqa: BLE001  # the watch over the other pipelines must go on
-            log.warning("cannot tell a worker's lag", worker=pipeline.name, **error_fields(error))
+        except BaseException as error:  # noqa: BLE001  # the watch over the other pipelines must go on
+            log.warning("cannot tell a worker's lag", worker=pipeline.name, **error_fields(to_exception(error)))
             return False
         if not lag:
             pipeline.progress.moved_at = monotonic()

@@ -5,6 +5,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Generic, TypeVar
 
 from streams.delivery.outcomes.writer import OutcomeWriter
+from streams.observability.internal_error import to_exception
 
 T = TypeVar("T")
 
@@ -63,8 +64,8 @@ class WorkerPool(Generic[T]):
             self._at_rest.clear()
             try:
                 await self._work(found)
-            except Exception as error:  # noqa: BLE001  # what is not finished is not committed, and comes again
-                self._fail(error)
+            except BaseException as error:  # noqa: BLE001  # what is not finished is not committed, and comes again
+                self._fail(to_exception(error))
             finally:
                 self._busy -= 1
                 if not self._busy:

@@ -26,13 +26,23 @@ from streams.delivery.http.client import Client, UnreachableError, UnsendableErr
 from streams.delivery.http.tokens import NoTokenError, Tokens
 from streams.delivery.outcomes.dead_letters import InternalFailure
 from streams.delivery.outcomes.pending import PendingDelivery
+from streams.observability.internal_error import PanicError, to_exception
 from streams.observability.logging import error_fields
 from streams.observability.metrics import INTERNAL_FAILURES
 
 log = structlog.get_logger()
 
 
-MISTAKES = (TypeError, ValueError, LookupError, AttributeError, ArithmeticError, AssertionError, RecursionError)
+MISTAKES = (
+    TypeError,
+    ValueError,
+    LookupError,
+    AttributeError,
+    ArithmeticError,
+    AssertionError,
+    RecursionError,
+    PanicError,
+)
 """Errors of a writer that point to an invalid delivery, and not to the disk, the network or a database."""
 
 
@@ -87,8 +97,8 @@ class BatchSender:
             return await self._authenticate(forwarder, request, items, deliveries)
         except NoTokenError as error:
             return Attempt([error.result] * len(items), why=str(error))
-        except Exception as error:  # noqa: BLE001  # an error in a forwarder must not stop the worker
-            return Attempt(_alone_or_split(items, InternalFailure.by(error)), request)
+        except BaseException as error:  # noqa: BLE001  # an error in a forwarder must not stop the worker
+            return Attempt(_alone_or_split(items, InternalFailure.by(to_exception(error))), request)
 
     async def _authenticate(
         self,
@@ -122,8 +132,9 @@ class BatchSender:
             return Attempt(_alone_or_split(items, PermanentFailure("request", str(error))), request)
         try:
             return Attempt(_checked(forwarder.parse_response(response, items), len(items)), request, response)
-        except Exception as error:  # noqa: BLE001  # as above: the status gives a result
-            log.error("the forwarder failed to parse a response", integration=self._integration, **error_fields(error))  # noqa: TRY400
+        except BaseException as error:  # noqa: BLE001  # as above: the status gives a result
+            place = error_fields(to_exception(error))
+            log.error("the forwarder failed to parse a response", integration=self._integration, **place)  # noqa: TRY400
         INTERNAL_FAILURES.labels(self._integration).inc()
         return Attempt(HttpForwarder.parse_response(forwarder, response, items), request, response)
 
@@ -131,11 +142,15 @@ class BatchSender:
         place = OffsetRange(*deliveries[0].run.tp, deliveries[0].record.offset, deliveries[-1].record.offset)
         try:
             return _checked(await forwarder.write([pending.item for pending in deliveries], place), len(deliveries))
-        except MISTAKES as error:
+        except BaseException as error:  # noqa: BLE001  # an error in a forwarder must not stop the worker
+            return self._result_of_failed_write(to_exception(error), deliveries)
+
+    def _result_of_failed_write(self, error: Exception, deliveries: Sequence[PendingDelivery]) -> Sequence[Result]:
+        if isinstance(error, MISTAKES):
             return _alone_or_split(deliveries, InternalFailure.by(error))
-        except Exception as error:  # noqa: BLE001  # a full disk or an unreachable database: retry
-            log.warning("write failed", integration=self._integration, **error_fields(error))
-            return [Retry()] * len(deliveries)
+        # A full disk, or a database that cannot be reached.
+        log.warning("write failed", integration=self._integration, **error_fields(error))
+        return [Retry()] * len(deliveries)
 
 
 def _request(forwarder: HttpForwarder[Any], items: Sequence[Delivery]) -> Request:

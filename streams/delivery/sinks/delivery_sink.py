@@ -41,7 +41,7 @@ from streams.delivery.outcomes.preflight import Preflight
 from streams.delivery.outcomes.writer import OutcomeWriter, Unreadable
 from streams.kafka.offsets import TP, RecordBatch
 from streams.kafka.producer import Producer
-from streams.observability.internal_error import describe
+from streams.observability.internal_error import describe, to_exception
 from streams.observability.metrics import DELIVERY_RETRIES, DELIVERY_SECONDS
 from streams.records.delivery import DeliveryRecord, Retried
 from streams.records.format import NewerFormatError, RecordError
@@ -202,8 +202,8 @@ class DeliverySink:
             log.error("not a delivery", topic=run.tp[0], partition=run.tp[1], offset=record.offset, error=str(error))  # noqa: TRY400
             self._writer.reject(Unreadable(run, index, record), "not_a_delivery", str(error))
             return None
-        except Exception as error:  # noqa: BLE001  # one odd record must not stop the others
-            self._writer.reject_failed(Unreadable(run, index, record), describe(error), error)
+        except BaseException as error:  # noqa: BLE001  # one odd record must not stop the others
+            self._writer.reject_failed(Unreadable(run, index, record), describe(error), to_exception(error))
             return None
         try:
             if retried:
@@ -219,16 +219,16 @@ class DeliverySink:
             if problem is not None:
                 self._dead_letter(pending, problem)
                 return None
-        except Exception as error:  # noqa: BLE001  # as above
-            self._dead_letter_failed(pending, error)
+        except BaseException as error:  # noqa: BLE001  # as above
+            self._dead_letter_failed(pending, to_exception(error))
             return None
         return pending
 
     def _gather(self, pending: PendingDelivery) -> None:
         try:
             self._batches.add(pending, self._lane_of(pending), self._group_of(pending))
-        except Exception as error:  # noqa: BLE001  # an error in a forwarder, such as a key that is not hashable
-            self._dead_letter_failed(pending, error)
+        except BaseException as error:  # noqa: BLE001  # an error in a forwarder, such as a key that is not hashable
+            self._dead_letter_failed(pending, to_exception(error))
 
     def _lane_of(self, pending: PendingDelivery) -> int:
         if self._lanes == 1:
@@ -248,14 +248,17 @@ class DeliverySink:
         deliveries = self._batches.seal(batch)
         try:
             await self._send_in_parts(batch, deliveries)
-        except Exception as error:  # noqa: BLE001  # one odd delivery must not stop the others
-            waiting = self._find_waiting()
-            for pending in deliveries:
-                if not (pending.settled or id(pending) in waiting):
-                    self._dead_letter_failed(pending, error)
+        except BaseException as error:  # noqa: BLE001  # one odd delivery must not stop the others
+            self._dead_letter_unsettled(deliveries, to_exception(error))
         if self._holding and not self._pool.leaving.is_set():
             for after in self._holding.release({pending.key for pending in deliveries}, batch):
                 self._enqueue(after.place[0], after)
+
+    def _dead_letter_unsettled(self, deliveries: list[PendingDelivery], error: Exception) -> None:
+        waiting = self._find_waiting()
+        for pending in deliveries:
+            if not (pending.settled or id(pending) in waiting):
+                self._dead_letter_failed(pending, error)
 
     def _find_waiting(self) -> set[int]:
         """Return the identities of all deliveries that wait to be sent again."""

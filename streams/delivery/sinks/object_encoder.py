@@ -12,7 +12,7 @@ from streams.delivery.outcomes.dead_letters import InternalFailure
 from streams.delivery.outcomes.pending import PendingDelivery
 from streams.delivery.outcomes.preflight import Preflight
 from streams.delivery.outcomes.writer import Unreadable
-from streams.observability.internal_error import describe
+from streams.observability.internal_error import describe, to_exception
 from streams.records.delivery import DeliveryRecord
 from streams.records.format import NewerFormatError, RecordError
 from streams.records.outcomes import Outcome
@@ -49,8 +49,8 @@ class ObjectEncoder:
                 ended.content = self._forwarder.encode(self._items(ended, packed, failed, range(ended.count)))
             except (OSError, NewerFormatError, SpoolClosedError):
                 raise
-            except Exception as error:  # noqa: BLE001  # one odd row must not stop the others
-                failed |= self._find_failing(ended, failed, error)
+            except BaseException as error:  # noqa: BLE001  # one odd row must not stop the others
+                failed |= self._find_failing(ended, failed, to_exception(error))
                 continue
             ended.spool.close()
             return packed
@@ -81,8 +81,8 @@ class ObjectEncoder:
             self._forwarder.encode(self._items(ended, EncodeResult([], []), failed, part))
         except (OSError, NewerFormatError, SpoolClosedError):
             raise
-        except Exception as error:  # noqa: BLE001  # it is what is looked for
-            return error
+        except BaseException as error:  # noqa: BLE001  # it is what is looked for
+            return to_exception(error)
         finally:
             ended.rows.clear()
         return None
@@ -102,8 +102,8 @@ class ObjectEncoder:
             except RecordError as error:
                 packed.unreadable.append((Unreadable(ended, index, record), str(error), None))
                 continue
-            except Exception as error:  # noqa: BLE001  # one odd record must not stop the others
-                packed.unreadable.append((Unreadable(ended, index, record), describe(error), error))
+            except BaseException as error:  # noqa: BLE001  # one odd record must not stop the others
+                packed.unreadable.append((Unreadable(ended, index, record), describe(error), to_exception(error)))
                 continue
             verdict = self._verdict(delivery, len(record.value or b""), now, failed.get(index))
             if verdict is not None:
@@ -128,5 +128,5 @@ class ObjectEncoder:
             if size > self._preflight.item_bytes:
                 size = len(orjson.dumps(delivery.payload))
             return self._preflight.problem(delivery.payload, size)
-        except Exception as error:  # noqa: BLE001  # as above
-            return InternalFailure.by(error)
+        except BaseException as error:  # noqa: BLE001  # as above
+            return InternalFailure.by(to_exception(error))

@@ -21,6 +21,7 @@ from streams.delivery.outcomes.writer import OutcomeWriter
 from streams.delivery.sinks.object_encoder import EncodeResult, ObjectEncoder
 from streams.kafka.offsets import TP, RecordBatch
 from streams.kafka.producer import Producer
+from streams.observability.internal_error import to_exception
 from streams.observability.logging import error_fields
 from streams.records.outcomes import Outcome
 from streams.topics import Topics
@@ -201,6 +202,6 @@ class ObjectSink:
     async def _put(self, packed: ObjectBuffer) -> Result:
         try:
             return await self._forwarder.put(packed.content, packed.offsets)
-        except Exception as error:  # noqa: BLE001  # a full disk or a lost network: waits, and goes on
-            log.warning("could not write", integration=self.integration, **error_fields(error))
+        except BaseException as error:  # noqa: BLE001  # a full disk or a lost network: waits, and goes on
+            log.warning("could not write", integration=self.integration, **error_fields(to_exception(error)))
             return Retry()
