@@ -24,7 +24,8 @@ from streams.steps.enrichment.files import are_replaced
 from streams.topics import Topic
 
 if TYPE_CHECKING:
-    from streams.worker.worker import ConsumerPipeline, Worker
+    from streams.worker.pipeline import ConsumerPipeline
+    from streams.worker.worker import Worker
 
 log = structlog.get_logger()
 

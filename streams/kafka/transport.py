@@ -206,19 +206,33 @@ class Consumer(driver.Consumer):
 
 
 class Transport(driver.Transport):
-    """The transport of an app whose agent works on runs.
+    """The transport of an app whose agent works on batches of records.
 
-    `grace` is how many seconds a stop may take. `settle` brings begun runs to an end within as many seconds as it is
-    given, since the partitions are about to go; `on_revoked` hears which have gone. `commits` says what may be
-    committed: what `progress` does, unless what finished runs led to is kept elsewhere for a while.
+    Args:
+        args: Those of Faust's transport.
+        progress: Tracks the batches.
+        grace: Seconds that a stop may take.
+        settle: Finishes the batches in progress within a number of seconds, because the partitions are about to be
+            revoked; by default it waits for them.
+        on_revoked: Called with the partitions that were revoked.
+        commits: Which offsets may be committed; by default those of `progress`.
+        kwargs: Those of Faust's transport.
+
     """
 
     Consumer = Consumer
 
-    def __init__(self, *args: Any, progress: OffsetTracker, grace: float = 25.0, **kwargs: Any) -> None:
+    def __init__(
+        self,
+        *args: Any,
+        progress: OffsetTracker,
+        grace: float = 25.0,
+        settle: Callable[[float], Awaitable[object]] | None = None,
+        on_revoked: Callable[[Iterable[TP]], object] = lambda _: None,
+        commits: Commits | None = None,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(*args, **kwargs)
-        self.progress = progress
-        self.commits: Commits = progress
-        self.grace = grace
-        self.settle: Callable[[float], Awaitable[object]] = progress.wait_until_settled
-        self.on_revoked: Callable[[Iterable[TP]], object] = lambda _: None
+        self.progress, self.grace, self.on_revoked = progress, grace, on_revoked
+        self.commits = progress if commits is None else commits
+        self.settle = progress.wait_until_settled if settle is None else settle

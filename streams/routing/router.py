@@ -29,7 +29,7 @@ from streams.suppression.filter import SuppressedUsers
 from streams.suppression.follower import SuppressionFollower
 from streams.topics import Topics
 from streams.worker.guard import Guard
-from streams.worker.worker import ConsumerPipeline, make_pipeline
+from streams.worker.pipeline import ConsumerPipeline, PipelineControl, Processor, make_pipeline
 from transforms.runtime.numbers import take_left_out
 
 HELD_SECONDS = 5.0
@@ -229,39 +229,40 @@ def make_router(
     *,
     fail: Callable[[str], None],
     grace: float,
+    remake: Callable[[], ConsumerPipeline] | None = None,
     clock: Callable[[], float] = time.time,
 ) -> ConsumerPipeline:
-    """The router as a pipeline of a worker. It reads the topics of the sources that are in force when it is made.
+    """Create the router as a pipeline of a worker. It reads the topics of the sources in force at the call.
 
-    `suppressed` are the users that the rules in `holder` ask about.
+    `suppressed` are the users that the rules in `holder` check; `fail` and `remake` are those of `ConsumerPipeline`.
     """
     group = f"{topics.prefix}.router"
-    windows = Windows(broker, settings.dedupe_window, group, topics)
-    follower = SuppressionFollower(broker, topics.suppressed, suppressed, group)
-    guard = Guard("router", lambda error: pipeline.give_up(error, "routing"))
-    router = Router(holder, topics, producer, windows, follower, guard, clock)
-    pipeline = make_pipeline(
+
+    def make_processor(control: PipelineControl) -> Processor:
+        windows = Windows(broker, settings.dedupe_window, group, topics)
+        follower = SuppressionFollower(broker, topics.suppressed, suppressed, group)
+        guard = Guard("router", lambda error: control.give_up(error, "routing"))
+        router = Router(holder, topics, producer, windows, follower, guard, clock)
+
+        async def settle(seconds: float) -> bool:
+            guard.flush()
+            return await control.wait_until_settled(min(seconds, HELD_SECONDS) if guard.holds else seconds)
+
+        async def stop() -> None:
+            guard.drop()
+            await follower.stop()
+
+        return Processor(router.work, stop=stop, settle=settle, on_revoked=windows.drop)
+
+    return make_pipeline(
         "router",
-        topics.events,
-        router.work,
+        [topics.events, *holder.current.sources.topics],
+        make_processor,
         broker,
         fail=fail,
+        remake=remake,
         group=group,
         commit_interval=1.0,
         grace=grace,
-        beside=holder.current.sources.topics,
         budget=settings.fetched_bytes,
     )
-
-    async def settle(patience: float) -> bool:
-        guard.flush()
-        return await pipeline.progress.wait_until_settled(min(patience, HELD_SECONDS) if guard.holds else patience)
-
-    async def stop() -> None:
-        guard.drop()
-        await follower.stop()
-
-    pipeline.transport.settle = settle
-    pipeline.transport.on_revoked = windows.drop
-    pipeline.stopped = [stop]
-    return pipeline

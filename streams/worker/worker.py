@@ -1,33 +1,22 @@
 """Run a worker process: a producer and any number of Faust apps."""
 
 import asyncio
-import logging
 import shutil
 import signal
-import tempfile
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 from time import monotonic
-from typing import Any, cast
 
-import faust
 import structlog
-from aiokafka import AIOKafkaConsumer
 from aiokafka.errors import KafkaError
-from faust.types import TP
 
-from streams.kafka.offsets import OffsetTracker, RecordBatch
 from streams.kafka.producer import Producer
-from streams.kafka.settings import Broker
-from streams.kafka.transport import Consumer, Transport
 from streams.observability.internal_error import describe, to_exception
 from streams.observability.logging import error_fields
 from streams.observability.metrics import WORKER_FAILING
-from streams.records.format import MAX_RECORD_BYTES, NewerFormatError
 from streams.worker.gc_tuning import relax_gc
-from streams.worker.guard import BrokenWorkerError
-from streams.worker.lag import find_lag, offsets_done
+from streams.worker.pipeline import ConsumerPipeline, StartError
 
 log = structlog.get_logger()
 
@@ -45,132 +34,6 @@ STEADY_SECONDS = 60.0
 
 HEALTH_TIMEOUT_SECONDS = 10.0
 """Seconds for a look at the lag; a Kafka that does not answer is no stall of ours."""
-
-# Faust and aiokafka build debug records in their send path even when nobody reads them, at 13 to 37 % of the speed.
-logging.disable(logging.DEBUG)
-
-
-def _nobody_waits() -> bool:
-    return False
-
-
-class StartError(Exception):
-    """A pipeline lacks what it needs on this machine: a folder, a library."""
-
-
-@dataclass
-class ConsumerPipeline:
-    """One Faust app of a worker, with its record batches and health.
-
-    `end` ends the process: for a broker that fails, and for records that only a newer version can read. `failed` is
-    called with every other reason why the pipeline cannot go on. `again` makes it anew; a pipeline without it cannot be
-    restarted alone, and ends the process. `why` says why it failed.
-    """
-
-    name: str
-    app: faust.App
-    broker: Broker
-    progress: OffsetTracker
-    transport: Transport
-    end: Callable[[str], None]
-    failed: Callable[[str], None]
-    again: "Callable[[], ConsumerPipeline] | None" = None
-    why: str = ""
-    waits: Callable[[], bool] = _nobody_waits
-    started: Sequence[Callable[[], Awaitable[None]]] = field(default_factory=list)
-    stopped: Sequence[Callable[[], Awaitable[None]]] = field(default_factory=list)
-
-    def give_up(self, error: Exception, doing: str) -> None:
-        """Report an error that is no single record's; what is not finished is not committed, and comes again."""
-        log.error("cannot go on", pipeline=self.name, doing=doing, **error_fields(error))
-        if isinstance(error, NewerFormatError):
-            self.end(f"{self.name}: {error}")
-        elif isinstance(error, BrokenWorkerError):
-            self.failed(f"{self.name}: {error}")
-        else:
-            self.failed(f"{self.name}: {describe(error)} while {doing}")
-
-    @property
-    def done(self) -> Mapping[TP, int]:
-        """The offset of each of its partitions up to which all may be committed."""
-        reading = cast("Consumer", self.app.consumer)
-        return offsets_done(reading, self.transport.commits, reading.assignment())
-
-    async def lag(self) -> int:
-        """Return how many records are not finished, without those of partitions that rest.
-
-        Records that wait for their object to be written are finished. It asks by a consumer of its own, since one that
-        silently stopped fetching believes to be at the end. Raises KafkaError if Kafka does not answer.
-        """
-        reading = cast("Consumer", self.app.consumer)
-        parts = [part for part in reading.assignment() if part not in reading.resting]
-        if not parts:
-            return 0
-        asked = AIOKafkaConsumer(**self.broker.consumer(), group_id=None)
-        await asked.start()
-        try:
-            return sum((await find_lag(asked, offsets_done(reading, self.progress, parts))).values())
-        finally:
-            await asked.stop()
-
-
-def make_pipeline(
-    name: str,
-    topic: str,
-    work: Callable[[RecordBatch], Awaitable[None]],
-    broker: Broker,
-    *,
-    fail: Callable[[str], None],
-    group: str,
-    commit_interval: float,
-    grace: float,
-    beside: Sequence[str] = (),
-    poll_records: int = 500,
-    budget: int = 16 * 1024 * 1024,
-) -> ConsumerPipeline:
-    """Create a Faust app that passes each batch of `topic` and of the topics `beside` it to `work`.
-
-    `work` makes an outcome of everything that is wrong with a record. If it raises, nothing is committed: the pipeline
-    is restarted alone, or `fail` ends the process.
-    """
-    app = faust.App(
-        group,
-        **broker.faust(),
-        broker_client_id=group,
-        broker_commit_interval=commit_interval,
-        broker_max_poll_records=poll_records,
-        # After its default of 1,000 s without a fetch aiokafka leaves the group, and Faust never joins it again.
-        broker_max_poll_interval=1_000_000,
-        consumer_max_fetch_size=2 * MAX_RECORD_BYTES,
-        consumer_auto_offset_reset="earliest",
-        datadir=tempfile.mkdtemp(prefix="turnout-"),
-        store="memory://",
-        stream_wait_empty=True,
-        topic_allow_declare=False,
-        topic_disable_leader=True,
-        value_serializer="raw",
-        web_enabled=False,
-        worker_redirect_stdouts=False,
-    )
-    progress = OffsetTracker(budget)
-    transport = Transport(app.conf.broker_consumer, app, progress=progress, grace=grace)
-    app.transport = transport
-    source = app.topic(topic, *beside, value_type=None, value_serializer="raw", acks=False)
-
-    async def agent(runs: Any) -> None:
-        async for run in runs:
-            if run.begin():
-                try:
-                    await work(run)
-                except BaseException as error:  # noqa: BLE001  # if raised, Faust would acknowledge the batch
-                    pipeline.give_up(to_exception(error), f"working on {run.tp[0]}:{run.tp[1]}")
-                    return
-            # The queue behind a busy stream never yields by itself, and confirmations must be heard.
-            await asyncio.sleep(0)
-
-    app.agent(source, name=name)(agent)
-    pipeline = ConsumerPipeline(name, app, broker, progress, transport, end=fail, failed=fail)
-    return pipeline
 
 
 @dataclass
@@ -246,27 +109,17 @@ class Worker:
         errors = await asyncio.gather(*map(self._start_pipeline, pipelines), return_exceptions=True)
         failed = [(pipeline, error) for pipeline, error in zip(pipelines, errors, strict=True) if error is not None]
         for pipeline, error in failed:
-            if not isinstance(error, StartError) or pipeline.again is None or len(failed) == len(pipelines):
+            if not isinstance(error, StartError) or pipeline.remake is None or len(failed) == len(pipelines):
                 raise error
         for pipeline, error in failed:
-            self._fail_pipeline(pipeline, str(error))
+            pipeline.fail(str(error))
 
     async def _start_pipeline(self, pipeline: ConsumerPipeline) -> None:
-        if pipeline.again is not None:
-            pipeline.failed = partial(self._fail_pipeline, pipeline)
-        for step in pipeline.started:
-            try:
-                await step()
-            except (OSError, ImportError) as error:
-                raise StartError(f"{pipeline.name} cannot start: {error}") from error
-            except BaseException as error:
-                raise StartError(f"{pipeline.name} cannot start: {describe(to_exception(error))}") from error
-        await pipeline.app.start()
+        await pipeline.start(partial(self._fail_pipeline, pipeline) if pipeline.remake is not None else None)
         self._crashes[pipeline.name] = asyncio.get_running_loop().create_task(self._notice_crash(pipeline))
 
     def _fail_pipeline(self, pipeline: ConsumerPipeline, why: str) -> None:
         """Restart one pipeline; end the process if no other runs."""
-        pipeline.why = why
         if pipeline not in self.pipelines:
             return  # it is only starting, or failed already
         self.pipelines.remove(pipeline)
@@ -283,14 +136,14 @@ class Worker:
         if crash := self._crashes.pop(name, None):
             crash.cancel()
         await self._stop_pipeline(pipeline)
-        assert pipeline.again
+        assert pipeline.remake
         while True:
             restarts = self._restarts.setdefault(name, Restarts())
             pause = restarts.pause()
             log.error("worker is failing; the others go on", worker=name, reason=why, restart_seconds=pause)
             await asyncio.sleep(pause)
             restarts.count, restarts.latest = restarts.count + 1, monotonic()
-            made = pipeline.again()
+            made = pipeline.remake()
             try:
                 await self._start_pipeline(made)
                 break
@@ -348,17 +201,16 @@ class Worker:
             log.error("an app did not stop in time", app=pipeline.app.conf.id)
         elif error := stopping.exception():
             log.error("an app did not stop cleanly", app=pipeline.app.conf.id, **error_fields(error))
-        for step in pipeline.stopped:
-            try:
-                await step()
-            except BaseException as error:  # noqa: BLE001  # as above
-                log.error("a worker did not stop cleanly", worker=pipeline.name, **error_fields(to_exception(error)))  # noqa: TRY400
+        try:
+            await pipeline.stop_processor()
+        except BaseException as error:  # noqa: BLE001  # as above
+            log.error("a worker did not stop cleanly", worker=pipeline.name, **error_fields(to_exception(error)))  # noqa: TRY400
         shutil.rmtree(pipeline.app.conf.datadir, ignore_errors=True)
 
     async def _notice_crash(self, pipeline: ConsumerPipeline) -> None:
         await pipeline.app._crashed.wait()  # noqa: SLF001  # mode offers a property, but nothing to await
         reason = pipeline.app.crash_reason
-        pipeline.failed(f"{pipeline.app.conf.id} crashed: {describe(reason) if reason else 'no reason given'}")
+        pipeline.fail(f"{pipeline.app.conf.id} crashed: {describe(reason) if reason else 'no reason given'}")
 
     async def _watch(self) -> None:
         while True:
@@ -366,7 +218,7 @@ class Worker:
             for pipeline in list(self.pipelines):
                 still = monotonic() - pipeline.progress.moved_at
                 if still > self._stalled_after and not pipeline.waits() and await self._lags(pipeline):
-                    pipeline.failed(
+                    pipeline.fail(
                         f"{pipeline.app.conf.id} stalled: nothing finished for {still:.0f} s, with records waiting"
                     )
                 elif (restarts := self._restarts.get(pipeline.name)) and restarts.are_over():

@@ -49,6 +49,11 @@ class Batch:
         self.is_probe = False
 
     @property
+    def queue(self) -> int:
+        """Return the number of its queue."""
+        return self.place[0]
+
+    @property
     def is_suspect(self) -> bool:
         """Whether this is a single delivery that has failed while others were delivered."""
         return self.failures.own > 0 and len(self.deliveries) == 1
@@ -70,15 +75,15 @@ class Batches:
     """
 
     def __init__(
-        self, limits: Limits, linger: float, queue: Callable[[int, Batch], None], *, ordered: bool = False
+        self, limits: Limits, linger: float, enqueue: Callable[[int, Batch], None], *, ordered: bool = False
     ) -> None:
-        self._limits, self._linger, self._queue, self._ordered = limits, linger, queue, ordered
+        self._limits, self._linger, self._enqueue, self._ordered = limits, linger, enqueue, ordered
         self._open: dict[tuple[int, Hashable], Batch] = {}
         self._last: dict[bytes | None, Batch] = {}
 
-    def add(self, pending: PendingDelivery, lane: int, group: Hashable) -> None:
-        """Put a delivery into the open batch of its lane and group."""
-        place = (lane, group)
+    def add(self, pending: PendingDelivery, queue: int, group: Hashable) -> None:
+        """Put a delivery into the open batch of its queue and group."""
+        place = (queue, group)
         batch = self._open.get(place)
         last = self._last.get(pending.key) if self._ordered else None
         if last is not None and last is not batch:
@@ -124,4 +129,4 @@ class Batches:
             batch.timer.cancel()
         if not batch.queued:
             batch.queued = True
-            self._queue(batch.place[0], batch)
+            self._enqueue(batch.queue, batch)

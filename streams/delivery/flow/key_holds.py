@@ -92,7 +92,7 @@ class KeyHolds:
             spent = self._outlasted.pop(key, 0.0)
             after = None if spent else batches.get(group)
             if after is None or not self._fits(after, behind[0]):
-                after = Batch((batch.place[0], group))
+                after = Batch((batch.queue, group))
                 after.queued = True
                 after.failures = replace(NO_FAILURES, own=STRIKES if spent else 0, spent=spent)
                 made.append(after)

@@ -29,10 +29,10 @@ class Rates:
         self.share = 1.0
 
     @classmethod
-    def of(cls, contract: Contract, settings: DeliverySettings) -> Self:
-        """The vendor's rates, and the one that the settings add."""
+    def of(cls, contract: Contract, settings: DeliverySettings, clock: Callable[[], float] = monotonic) -> Self:
+        """Return the vendor's rates, and the one that the settings add."""
         added = (Rate(1, 1 / settings.requests_per_second),) if settings.requests_per_second else ()
-        return cls((*contract.rates, *added))
+        return cls((*contract.rates, *added), clock)
 
     def wait(self, items: int) -> float:
         """Seconds until a request with so many items may go out; it counts as sent."""
@@ -53,7 +53,7 @@ class Rates:
         return self._paused_until > self._clock()
 
     @property
-    def knows_users(self) -> bool:
+    def limits_users(self) -> bool:
         """Whether any user may have to wait."""
         return bool(self._of_user or self._users)
 

@@ -5,7 +5,9 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
+from forwarders.api.contract import PermanentFailure, Request, Response
 from streams.delivery.objects.buffer import ObjectBuffer
+from streams.delivery.outcomes.dead_letters import DeadLetterFactory, InternalFailure
 from streams.delivery.outcomes.pending import PendingDelivery
 from streams.kafka.acks import PendingAcks
 from streams.kafka.offsets import RecordBatch
@@ -36,16 +38,29 @@ class Unreadable:
 
 
 class OutcomeWriter:
-    """Write the outcomes of one integration's deliveries, gathered for `moment` seconds.
+    """Write the outcomes of one integration's deliveries, and their dead letters.
 
-    `guard` holds dead letters and rejected records of the reason INTERNAL until it is certain that the worker works.
+    Args:
+        integration: The integration's name.
+        topics: The topics to write to.
+        producer: The process's producer.
+        guard: Holds dead letters and rejected records of the reason INTERNAL until the worker is known to work.
+        dead_letters: Makes the integration's dead letters.
+        moment: Seconds for which outcomes are gathered before they are written.
+
     """
 
     def __init__(
-        self, integration: str, topics: Topics, producer: Producer, guard: Guard, moment: float = 0.05
+        self,
+        integration: str,
+        topics: Topics,
+        producer: Producer,
+        guard: Guard,
+        dead_letters: DeadLetterFactory,
+        moment: float = 0.05,
     ) -> None:
         self._integration, self._topics, self._producer, self._moment = integration, topics, producer, moment
-        self._guard = guard
+        self._guard, self._dead_letters = guard, dead_letters
         self._passed = 0
         self._buffers: dict[tuple[str, int, str], OutcomeBuffer] = {}
         self._acks: PendingAcks | None = None
@@ -74,8 +89,23 @@ class OutcomeWriter:
         for (topic, partition, rules, rule), offsets in written.rows.items():
             self._buffer_of(topic, partition, rules).extend(self._integration, rule, Outcome.DELIVERED, offsets)
 
-    def dead_letter(self, pending: PendingDelivery, letter: DeadLetter) -> None:
-        """Keep the letter of a dead delivery, and settle it."""
+    def dead_letter(
+        self,
+        pending: PendingDelivery,
+        failure: PermanentFailure,
+        request: Request | None = None,
+        response: Response | None = None,
+    ) -> None:
+        """Write a failed delivery's dead letter and its outcome; of an internal failure, once the guard allows it."""
+        letter = self._dead_letters.make(pending, failure, request, response)
+        if isinstance(failure, InternalFailure) and failure.error is not None:
+            pending.settled = True
+            write = partial(self._write_dead_letter, pending, letter)
+            self._hold(pending.run, pending.delivery.origin, failure.error, write)
+        else:
+            self._write_dead_letter(pending, letter)
+
+    def _write_dead_letter(self, pending: PendingDelivery, letter: DeadLetter) -> None:
         self._producer.safe_append(
             self._topics.dead,
             pending.delivery.origin.partition % self._topics.partitions,
@@ -84,11 +114,6 @@ class OutcomeWriter:
             forms=letter.forms(),
         )
         self.settle(pending, Outcome.DEAD, letter.reason, letter.detail)
-
-    def dead_letter_internal(self, pending: PendingDelivery, letter: DeadLetter, error: Exception) -> None:
-        """Bury a delivery that could not be handled, as soon as the guard allows it."""
-        pending.settled = True
-        self._hold(pending.run, pending.delivery.origin, error, lambda: self.dead_letter(pending, letter))
 
     def reject(self, unreadable: Unreadable, reason: str, detail: str) -> None:
         """Keep a record that holds no delivery in the rejected topic."""

@@ -14,7 +14,7 @@ from streams.delivery.flow.settings import DeliverySettings
 from streams.delivery.flow.worker_pool import WorkerPool
 from streams.delivery.objects.buffer import ObjectBuffer, ObjectBuffers
 from streams.delivery.objects.spool import SpoolClosedError
-from streams.delivery.outcomes.dead_letters import DeadLetterFactory, InternalFailure
+from streams.delivery.outcomes.dead_letters import DeadLetterFactory
 from streams.delivery.outcomes.masking import Mask
 from streams.delivery.outcomes.preflight import Preflight
 from streams.delivery.outcomes.writer import OutcomeWriter
@@ -51,9 +51,10 @@ class ObjectSink:
         *,
         fail: Callable[[Exception], None],
         clock: Callable[[], float],
+        share: Callable[[], float] = lambda: 1.0,
     ) -> None:
         self.integration = integration
-        self.share: Callable[[], float] = lambda: 1.0
+        self._share = share
         self._forwarder = forwarder
         self._settings = settings
         self._guard = Guard(integration, fail)
@@ -63,8 +64,8 @@ class ObjectSink:
         self._encoder = ObjectEncoder(forwarder, Preflight(forwarder, limits, settings.max_age), clock)
         self._rates = Rates.of(forwarder.contract, settings)
         self._breaker = Breaker(integration, settings.breaker_failures, settings.backoff_min, settings.backoff_max)
-        self._writer = OutcomeWriter(integration, topics, producer, self._guard)
-        self._dead_letters = DeadLetterFactory(integration, Mask(forwarder.settings), clock)
+        dead_letters = DeadLetterFactory(integration, Mask(forwarder.settings), clock)
+        self._writer = OutcomeWriter(integration, topics, producer, self._guard, dead_letters)
         self._at_once = min(settings.concurrency, MAX_CONCURRENT_OBJECTS)
         self._ended: asyncio.Queue[ObjectBuffer] = asyncio.Queue(self._at_once)
         self._packing = asyncio.Lock()
@@ -90,7 +91,7 @@ class ObjectSink:
 
     async def work(self, run: RecordBatch) -> None:
         """Put a run's records on disk, and the objects that end with them into the queue, as soon as it has room."""
-        self._rates.share = self.share() or 1.0
+        self._rates.share = self._share() or 1.0
         for record in run.records:
             ended = await self._keep(run, record)
             if ended is not None:
@@ -179,11 +180,7 @@ class ObjectSink:
             if isinstance(verdict, Outcome):
                 self._writer.settle(pending, verdict)
             else:
-                letter = self._dead_letters.write(pending, verdict, None, None)
-                if isinstance(verdict, InternalFailure) and verdict.error is not None:
-                    self._writer.dead_letter_internal(pending, letter, verdict.error)
-                else:
-                    self._writer.dead_letter(pending, letter)
+                self._writer.dead_letter(pending, verdict)
 
     async def _read_and_pack(self, ended: ObjectBuffer) -> EncodeResult | None:
         """Pack an object, as soon as the disk gives it back; returns None if it is not wanted any more."""

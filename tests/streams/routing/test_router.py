@@ -112,7 +112,7 @@ class Bench:
             await until(lambda: self.is_done)
         finally:
             await pipeline.app.stop()
-            await asyncio.gather(*(stop() for stop in pipeline.stopped))
+            await pipeline.stop_processor()
             await producer.stop()
         assert not self.failed
 
