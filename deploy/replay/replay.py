@@ -21,7 +21,7 @@ from streams.records.rejected import Rejected
 from streams.records.size import RecordTooLargeError
 from streams.routing.decoding import NEWER_FORMAT
 from streams.routing.ruleset import RuleSet
-from streams.sources.webhooks import Webhook
+from streams.sources.webhooks import WebhookEndpoint
 from streams.steps.source_rules import merge
 from streams.suppression.admin import SuppressedList
 from transforms import DROP, Failure, Rules
@@ -209,7 +209,7 @@ def check_format(rejected: Rejected) -> None:
             return
 
 
-def _find_events(value: bytes | None, webhook: Webhook | None) -> list[Event]:
+def _find_events(value: bytes | None, webhook: WebhookEndpoint | None) -> list[Event]:
     """The event that was rejected, or what today's rules make of a webhook's delivery; raises EventError."""
     data = events.loads(value or b"")
     if not isinstance(data, dict):

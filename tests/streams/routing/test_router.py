@@ -8,7 +8,7 @@ import orjson
 import pytest
 from prometheus_client import REGISTRY
 
-from streams.consent.policy import Category, Consent
+from streams.consent.policy import Consent, ConsentCategory
 from streams.kafka.acks import PendingAcks
 from streams.kafka.producer import Producer
 from streams.kafka.settings import Broker
@@ -287,8 +287,8 @@ async def test_every_rule_that_matches_delivers_where_the_file_says_all(broker: 
         ({}, {"integrations": {"One": False}}, "opted_out"),
         ({"sample": Sample(0.0)}, {}, "sampled"),
         ({"sample": Sample(1.0)}, {}, None),
-        ({"consent": Consent((Category("ads"),))}, {}, "consent"),
-        ({"consent": Consent((Category("ads"),))}, {"context": ADS}, None),
+        ({"consent": Consent((ConsentCategory("ads"),))}, {}, "consent"),
+        ({"consent": Consent((ConsentCategory("ads"),))}, {"context": ADS}, None),
     ],
 )
 def test_what_holds_an_event_back_is_its_outcome(options: dict[str, Any], fields: dict[str, Any], outcome: str | None):
@@ -300,7 +300,7 @@ def test_what_holds_an_event_back_is_its_outcome(options: dict[str, Any], fields
 
 async def test_what_lacks_consent_says_which(broker: Broker, topics: Topics):
     """The categories that events lack stand in their outcomes' intervals; a source's assumption is its own."""
-    wants = Consent((Category("ads"), Category("stats")))
+    wants = Consent((ConsentCategory("ads"), ConsentCategory("stats")))
     bench = Bench(broker, topics, [route(topics, "one", EVERYTHING, consent=wants)])
     await bench.send(event(0), event(1), event(2, context=ADS), headers=event_headers("web"))
     await bench.route(event(3), event(4, context=ADS), headers=event_headers("trusting"))
