@@ -33,7 +33,7 @@ from streams.worker.pipeline import ConsumerPipeline, PipelineControl, Processor
 from transforms.runtime.numbers import take_left_out
 
 HELD_SECONDS = 5.0
-"""How long a stop waits for runs when some are held by the guard, which may not be finished at all."""
+"""How long a stop waits for batches when some are held by the guard, which may not be finished at all."""
 
 
 class Router:
@@ -52,23 +52,23 @@ class Router:
         self._holder, self._topics, self._producer, self._windows = holder, topics, producer, windows
         self._follower, self._guard, self._clock = follower, guard, clock
 
-    async def work(self, run: RecordBatch) -> None:
-        """Route a run of events. One bad event holds up none of its neighbours."""
+    async def work(self, batch: RecordBatch) -> None:
+        """Route a batch of events. One bad event holds up none of its neighbours."""
         await self._follower.catch_up()
         rules = self._holder.current
-        topic, partition = run.tp
-        window = await self._windows.of(run.tp, run.records[0].offset)
+        topic, partition = batch.tp
+        window = await self._windows.of(batch.tp, batch.records[0].offset)
         buffer = OutcomeBuffer(Stage.ROUTER, topic, partition, rules.version)
-        acks = PendingAcks(lambda error: run.finish() if error is None else None)
+        acks = PendingAcks(lambda error: batch.finish() if error is None else None)
         counted = 0
-        for index, record in enumerate(run.records):
+        for index, record in enumerate(batch.records):
             failed = self._route(record, rules, window, buffer, acks)
             if failed is not None:
                 self._guard.passed(index - counted)
                 counted = index + 1
-                self._set_aside(run, record, *failed, acks)
-        self._guard.passed(len(run.records) - counted)
-        ROUTER_EVENTS.inc(len(run.records))
+                self._set_aside(batch, record, *failed, acks)
+        self._guard.passed(len(batch.records) - counted)
+        ROUTER_EVENTS.inc(len(batch.records))
         for directive, count in take_left_out():
             ROUTER_LEFT_OUT.labels(directive).inc(count)
         self._write_outcomes(buffer, acks, partition)
@@ -142,14 +142,14 @@ class Router:
         return failed
 
     def _set_aside(
-        self, run: RecordBatch, record: Any, error: Exception, write: Callable[[], None], acks: PendingAcks
+        self, batch: RecordBatch, record: Any, error: Exception, write: Callable[[], None], acks: PendingAcks
     ) -> None:
         """Let the guard decide when, and whether, `write` rejects or buries a record that failed."""
         acks.hold()
-        run.rest()
+        batch.exclude_from_budget()
 
         def write_and_release() -> None:
-            if not run.dropped:
+            if not batch.dropped:
                 write()
                 acks.release(None)
 

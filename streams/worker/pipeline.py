@@ -66,7 +66,7 @@ class Processor:
 
 
 class PipelineControl:
-    """What a processor may read and do of the pipeline that calls it."""
+    """Lets a processor query and pause the pipeline that calls it."""
 
     def __init__(self, app: faust.App, progress: OffsetTracker, give_up: Callable[[Exception, str], None]) -> None:
         self._app, self._progress = app, progress
@@ -78,7 +78,7 @@ class PipelineControl:
 
     def pause(self, tp: tuple[str, int], seconds: float) -> None:
         """Fetch no more records of a partition for a number of seconds."""
-        self._consumer.rest(TP(*tp), seconds)
+        self._consumer.pause_for(TP(*tp), seconds)
 
     def is_full(self) -> bool:
         """Return whether the unfinished batches take all memory that they may."""
@@ -125,7 +125,7 @@ class ConsumerPipeline:
         self._broker, self._processor = broker, processor
         self._end_process = self._on_failure = fail
         self.why = ""
-        """Why it failed."""
+        """Why it failed, or empty."""
 
     async def start(self, on_failure: Callable[[str], None] | None = None) -> None:
         """Start the processor and the app; `on_failure` is called if the pipeline fails. Raises StartError."""
@@ -164,7 +164,7 @@ class ConsumerPipeline:
 
     @property
     def done(self) -> Mapping[TP, int]:
-        """The offset of each of its partitions up to which all may be committed."""
+        """Return the offset of each of its partitions before which all records are finished."""
         reading = cast("Consumer", self.app.consumer)
         return offsets_done(reading, self.transport.commits, reading.assignment())
 
@@ -172,10 +172,10 @@ class ConsumerPipeline:
         """Return how many records are not finished, without those of paused partitions.
 
         Records in an object that is not written yet are finished. A consumer of its own asks Kafka, because one that
-        silently stopped fetching believes to be at the end. Raises KafkaError if Kafka does not answer.
+        silently stopped fetching considers itself at the end. Raises KafkaError if Kafka does not answer.
         """
         reading = cast("Consumer", self.app.consumer)
-        parts = [part for part in reading.assignment() if part not in reading.resting]
+        parts = [part for part in reading.assignment() if part not in reading.paused]
         if not parts:
             return 0
         asked = AIOKafkaConsumer(**self._broker.consumer(), group_id=None)

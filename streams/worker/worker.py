@@ -1,4 +1,4 @@
-"""Run a worker process: a producer and any number of Faust apps."""
+"""Run a worker process: a producer and any number of pipelines."""
 
 import asyncio
 import shutil
@@ -21,24 +21,24 @@ from streams.worker.pipeline import ConsumerPipeline, StartError
 log = structlog.get_logger()
 
 STALLED_SECONDS = 180.0
-"""Seconds without any progress, while there is lag and nobody declared a wait, after which a worker gives up."""
+"""Seconds without progress, despite lag and without a declared wait, after which a pipeline fails."""
 
 FIRST_PAUSE_SECONDS = 1.0
-"""Seconds before a pipeline that failed is restarted; doubles each time."""
+"""Seconds before a failed pipeline is restarted; doubles each time."""
 
 MAX_PAUSE_SECONDS = 300.0
-"""The longest such pause in seconds."""
+"""Maximum seconds before a failed pipeline is restarted."""
 
 STEADY_SECONDS = 60.0
-"""Seconds without another failure after which a restarted pipeline no longer counts as failing."""
+"""Seconds without another failure after which a restarted pipeline counts as healthy."""
 
 HEALTH_TIMEOUT_SECONDS = 10.0
-"""Seconds for a look at the lag; a Kafka that does not answer is no stall of ours."""
+"""Seconds to query the lag; if Kafka does not respond, the pipeline is not considered stalled."""
 
 
 @dataclass
 class Restarts:
-    """How often one pipeline was restarted without a steady time in between, and when it was the last time."""
+    """The restarts of one pipeline since it was last healthy, and the time of the latest (monotonic seconds)."""
 
     count: int = 0
     latest: float = field(default_factory=monotonic)
@@ -48,15 +48,15 @@ class Restarts:
         return min(MAX_PAUSE_SECONDS, FIRST_PAUSE_SECONDS * 2.0 ** min(self.count, 30))
 
     def are_over(self) -> bool:
-        """Whether the pipeline has run steadily since."""
+        """Return whether the pipeline has been healthy since."""
         return monotonic() - self.latest > STEADY_SECONDS
 
 
 class Worker:
-    """Runs pipelines until it is told to stop, or none of them can go on.
+    """Run pipelines until it is stopped, or all of them have failed.
 
-    A pipeline that fails (its app crashes, its work raises, it stalls) is restarted alone, after a pause that doubles
-    up to LONGEST_PAUSE seconds; the others go on. If no pipeline is left that runs, the process ends with exit code 1.
+    A pipeline that fails (its app crashes, its processor raises, it stalls) is restarted alone, after a pause that
+    doubles up to MAX_PAUSE_SECONDS; the others continue. If no pipeline is running, the process exits with code 1.
     """
 
     def __init__(self, producer: Producer, *, stalled_after: float = STALLED_SECONDS) -> None:
@@ -68,20 +68,20 @@ class Worker:
         self._failing: dict[str, asyncio.Task[None]] = {}
         self._restarts: dict[str, Restarts] = {}
         self.is_stuck = False
-        """Whether an app did not heed its end; its tasks may keep the event loop from closing."""
+        """Whether an app ignored its cancellation, so that its tasks may keep the event loop from closing."""
 
     def fail(self, why: str) -> None:
-        """End the process with exit code 1; what is not confirmed is not committed, and comes again."""
+        """Exit with code 1; records without an acknowledged outcome are not committed and will be redelivered."""
         if self._over is not None and not self._over.done():
             self._over.set_result(why)
 
     def stop(self) -> None:
-        """End the process in order, with exit code 0."""
+        """Shut down, and exit with code 0."""
         if self._over is not None and not self._over.done():
             self._over.set_result(None)
 
     async def run(self, ready: Callable[[], None] = lambda: None) -> int:
-        """Start all, wait, stop all; returns the exit code. SIGTERM and SIGINT stop."""
+        """Run the pipelines until `stop`, `fail`, SIGTERM or SIGINT; return the exit code."""
         relax_gc()
         loop = asyncio.get_running_loop()
         self._over = loop.create_future()
@@ -100,11 +100,11 @@ class Worker:
                     task.cancel()
             await self._stop_all()
         if why is not None:
-            log.error("worker ends", reason=why)
+            log.error("worker stopped", reason=why)
         return 0 if why is None else 1
 
     async def _start_all(self) -> None:
-        """Start all pipelines; those that cannot start are restarted later, unless none can. Raises StartError."""
+        """Start all pipelines; those that fail to start are restarted later. Raises StartError if all fail."""
         pipelines = list(self.pipelines)
         errors = await asyncio.gather(*map(self._start_pipeline, pipelines), return_exceptions=True)
         failed = [(pipeline, error) for pipeline, error in zip(pipelines, errors, strict=True) if error is not None]
@@ -119,9 +119,9 @@ class Worker:
         self._crashes[pipeline.name] = asyncio.get_running_loop().create_task(self._notice_crash(pipeline))
 
     def _fail_pipeline(self, pipeline: ConsumerPipeline, why: str) -> None:
-        """Restart one pipeline; end the process if no other runs."""
+        """Restart one pipeline, or end the process if no other is running."""
         if pipeline not in self.pipelines:
-            return  # it is only starting, or failed already
+            return  # it is still starting, or has failed already
         self.pipelines.remove(pipeline)
         WORKER_FAILING.labels(pipeline.name).set(1)
         if not self.pipelines:
@@ -131,7 +131,7 @@ class Worker:
         self._failing[pipeline.name] = asyncio.get_running_loop().create_task(self._restart(pipeline))
 
     async def _restart(self, pipeline: ConsumerPipeline) -> None:
-        """Stop a pipeline, and start it anew until it runs."""
+        """Stop a pipeline, and start new ones in its place until one runs."""
         name, why = pipeline.name, pipeline.why
         if crash := self._crashes.pop(name, None):
             crash.cancel()
@@ -140,7 +140,12 @@ class Worker:
         while True:
             restarts = self._restarts.setdefault(name, Restarts())
             pause = restarts.pause()
-            log.error("worker is failing; the others go on", worker=name, reason=why, restart_seconds=pause)
+            log.error(
+                "worker failed; the others continue",
+                worker=name,
+                reason=why,
+                restart_seconds=pause,
+            )
             await asyncio.sleep(pause)
             restarts.count, restarts.latest = restarts.count + 1, monotonic()
             made = pipeline.remake()
@@ -152,11 +157,11 @@ class Worker:
             except asyncio.CancelledError:
                 await self._stop_pipeline(made)
                 raise
-            except BaseException as error:  # noqa: BLE001  # it is tried again
+            except BaseException as error:  # noqa: BLE001  # it is retried
                 why = describe(to_exception(error))
             await self._stop_pipeline(made)
         del self._failing[name]
-        log.info("worker was restarted", worker=name)
+        log.info("worker restarted", worker=name)
         self._run_with_others(made)
 
     def _run_with_others(self, pipeline: ConsumerPipeline) -> None:
@@ -165,12 +170,12 @@ class Worker:
             self._fail_pipeline(pipeline, pipeline.why)
 
     async def add(self, pipeline: ConsumerPipeline) -> None:
-        """Start one more pipeline beside those that run."""
+        """Start another pipeline."""
         await self._start_pipeline(pipeline)
         self._run_with_others(pipeline)
 
     async def remove(self, name: str) -> None:
-        """Stop one pipeline in order, and forget it; the others are not held up."""
+        """Stop one pipeline and remove it; the others continue."""
         if restart := self._failing.pop(name, None):
             restart.cancel()
             await asyncio.gather(restart, return_exceptions=True)
@@ -193,18 +198,18 @@ class Worker:
 
     async def _stop_pipeline(self, pipeline: ConsumerPipeline) -> None:
         stopping = asyncio.get_running_loop().create_task(pipeline.app.stop())
-        # Not wait_for: it waits on for an app that does not heed its cancellation.
+        # Not wait_for, which keeps waiting for an app that ignores its cancellation.
         done, _ = await asyncio.wait([stopping], timeout=pipeline.transport.grace + 5)
         if not done:
             stopping.cancel()
             self.is_stuck = True
-            log.error("an app did not stop in time", app=pipeline.app.conf.id)
+            log.error("app did not stop in time", app=pipeline.app.conf.id)
         elif error := stopping.exception():
-            log.error("an app did not stop cleanly", app=pipeline.app.conf.id, **error_fields(error))
+            log.error("app failed to stop cleanly", app=pipeline.app.conf.id, **error_fields(error))
         try:
             await pipeline.stop_processor()
         except BaseException as error:  # noqa: BLE001  # as above
-            log.error("a worker did not stop cleanly", worker=pipeline.name, **error_fields(to_exception(error)))  # noqa: TRY400
+            log.error("worker failed to stop cleanly", worker=pipeline.name, **error_fields(to_exception(error)))  # noqa: TRY400
         shutil.rmtree(pipeline.app.conf.datadir, ignore_errors=True)
 
     async def _notice_crash(self, pipeline: ConsumerPipeline) -> None:
@@ -231,8 +236,8 @@ class Worker:
                 lag = await pipeline.lag()
         except (TimeoutError, KafkaError):
             return False
-        except BaseException as error:  # noqa: BLE001  # the watch over the other pipelines must go on
-            log.warning("cannot tell a worker's lag", worker=pipeline.name, **error_fields(to_exception(error)))
+        except BaseException as error:  # noqa: BLE001  # the other pipelines must still be watched
+            log.warning("failed to query the lag", worker=pipeline.name, **error_fields(to_exception(error)))
             return False
         if not lag:
             pipeline.progress.moved_at = monotonic()

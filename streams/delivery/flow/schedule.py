@@ -105,7 +105,7 @@ class Schedule:
         """Move batches to the retry topic while delivery is paused, so that others are probed, or fetched."""
         for batch in batches:
             for pending in self._batches.seal(batch):
-                if not pending.run.dropped:
+                if not pending.fetched.dropped:
                     reason = "failing" if batch.failures.is_own else "paused"
                     self._retry_topic.move(pending, reason, batch.failures.spent)
 
@@ -145,12 +145,12 @@ class Schedule:
     def _queue_of(self, pending: PendingDelivery) -> int:
         if len(self.queues) == 1:
             return 0
-        return (hash(pending.key) if self._ordered else pending.run.tp[1]) % len(self.queues)
+        return (hash(pending.key) if self._ordered else pending.fetched.tp[1]) % len(self.queues)
 
     def _group_of(self, pending: PendingDelivery) -> Any:
         if isinstance(self._forwarder, HttpForwarder):
             return self._forwarder.group_key(pending.delivery.payload) if self._shares_requests else None
-        return pending.run.tp
+        return pending.fetched.tp
 
     def _enqueue(self, queue: int, batch: Batch) -> None:
         self.queues[queue].put_nowait(batch)

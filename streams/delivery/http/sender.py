@@ -33,7 +33,7 @@ from streams.observability.metrics import INTERNAL_FAILURES
 log = structlog.get_logger()
 
 
-MISTAKES = (
+DELIVERY_ERRORS = (
     TypeError,
     ValueError,
     LookupError,
@@ -63,7 +63,7 @@ class Attempt(NamedTuple):
 
 
 class BatchSender:
-    """Sends batches to one integration's vendor. Errors of a vendor or a forwarder become results."""
+    """Send batches to one integration's vendor; errors of the vendor or the forwarder become results."""
 
     def __init__(self, integration: str, forwarder: Forwarder[Any], client: Client, tokens: Tokens) -> None:
         self._integration, self._forwarder, self._client, self._tokens = integration, forwarder, client, tokens
@@ -87,13 +87,13 @@ class BatchSender:
         if isinstance(forwarder, WriterForwarder):
             return Attempt(await self._write(forwarder, deliveries))
         assert isinstance(forwarder, HttpForwarder)
-        return await self._ask(forwarder, deliveries)
+        return await self._request(forwarder, deliveries)
 
-    async def _ask(self, forwarder: HttpForwarder[Any], deliveries: Sequence[PendingDelivery]) -> Attempt:
+    async def _request(self, forwarder: HttpForwarder[Any], deliveries: Sequence[PendingDelivery]) -> Attempt:
         items = [pending.item for pending in deliveries]
         request = None
         try:
-            request = _request(forwarder, items)
+            request = _build_request(forwarder, items)
             return await self._authenticate(forwarder, request, items, deliveries)
         except NoTokenError as error:
             return Attempt([error.result] * len(items), why=str(error))
@@ -111,14 +111,14 @@ class BatchSender:
         token = await self._tokens.get()
         if token is None:
             return await self._exchange(forwarder, request, items)
-        if any(pending.run.dropped for pending in deliveries):
+        if any(pending.fetched.dropped for pending in deliveries):
             return Attempt([Retry()] * len(items), request)  # revoked while the token was fetched
         attempt = await self._exchange(forwarder, authorize(request, token), items)
         if all(isinstance(result, AuthFailed) for result in attempt.results):
             # The token may have been revoked before it expired.
             self._tokens.drop(token)
             fresh = await self._tokens.get()
-            if fresh and not any(pending.run.dropped for pending in deliveries):
+            if fresh and not any(pending.fetched.dropped for pending in deliveries):
                 return await self._exchange(forwarder, authorize(request, fresh), items)
         return attempt
 
@@ -139,34 +139,34 @@ class BatchSender:
         return Attempt(HttpForwarder.parse_response(forwarder, response, items), request, response)
 
     async def _write(self, forwarder: WriterForwarder[Any], deliveries: Sequence[PendingDelivery]) -> Sequence[Result]:
-        place = OffsetRange(*deliveries[0].run.tp, deliveries[0].record.offset, deliveries[-1].record.offset)
+        place = OffsetRange(*deliveries[0].fetched.tp, deliveries[0].record.offset, deliveries[-1].record.offset)
         try:
             return _checked(await forwarder.write([pending.item for pending in deliveries], place), len(deliveries))
         except BaseException as error:  # noqa: BLE001  # an error in a forwarder must not stop the worker
             return self._result_of_failed_write(to_exception(error), deliveries)
 
     def _result_of_failed_write(self, error: Exception, deliveries: Sequence[PendingDelivery]) -> Sequence[Result]:
-        if isinstance(error, MISTAKES):
+        if isinstance(error, DELIVERY_ERRORS):
             return _alone_or_split(deliveries, InternalFailure.by(error))
         # A full disk, or a database that cannot be reached.
         log.warning("write failed", integration=self._integration, **error_fields(error))
         return [Retry()] * len(deliveries)
 
 
-def _request(forwarder: HttpForwarder[Any], items: Sequence[Delivery]) -> Request:
+def _build_request(forwarder: HttpForwarder[Any], items: Sequence[Delivery]) -> Request:
     request = forwarder.build_request(items)
     if not isinstance(request, Request):
-        raise TypeError("not a request")
+        raise TypeError("build_request did not return a Request")
     return request
 
 
 def _checked(results: Sequence[Result], count: int) -> Sequence[Result]:
     """Return a forwarder's results; raises TypeError unless there is one per delivery."""
     if len(results) != count:
-        raise TypeError("not one result per delivery")
+        raise TypeError("the forwarder did not return one result per delivery")
     for result in results:
         if type(result) is not Delivered and not _is_result(result):
-            raise TypeError("not a result")
+            raise TypeError("the forwarder returned an invalid result")
     return results
 
 

@@ -22,7 +22,7 @@ class NoTokenError(Exception):
 
 
 class Tokens:
-    """Requests a forwarder's access tokens. `learn` is called with each token, to mask it."""
+    """Request a forwarder's access tokens; `learn` is called with each token, to mask it."""
 
     def __init__(
         self,

@@ -46,7 +46,7 @@ class Admission:
             await self._pool.sleep(wait)
         if self._pool.leaving.is_set():
             deliveries = []
-        deliveries = [pending for pending in deliveries if not pending.run.dropped]
+        deliveries = [pending for pending in deliveries if not pending.fetched.dropped]
         if self._expires:
             deliveries = self._drop_expired(deliveries)
         if not deliveries:

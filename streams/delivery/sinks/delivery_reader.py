@@ -40,21 +40,22 @@ class DeliveryReader:
         self._retry_topic, self._preflight, self._writer, self._mask = retry_topic, preflight, writer, mask
         self._clock, self._shadow = clock, shadow
 
-    def read(self, run: RecordBatch, index: int, record: Any) -> PendingDelivery | None:
+    def read(self, fetched: RecordBatch, index: int, record: Any) -> PendingDelivery | None:
         """Return the delivery of a record, or None if its outcome is known. Raises NewerFormatError."""
         try:
-            retried = Retried.decode(record.headers) if run.tp[0] == self._retry_topic else None
+            retried = Retried.decode(record.headers) if fetched.tp[0] == self._retry_topic else None
             delivery = DeliveryRecord.decode(record.value)
             size = len(orjson.dumps(delivery.payload))
-            pending = PendingDelivery(delivery, record.key, size, run, index, self._preflight.expiry(delivery.time))
+            pending = PendingDelivery(delivery, record.key, size, fetched, index, self._preflight.expiry(delivery.time))
         except NewerFormatError:
             raise
         except RecordError as error:
-            log.error("not a delivery", topic=run.tp[0], partition=run.tp[1], offset=record.offset, error=str(error))  # noqa: TRY400
-            self._writer.reject(Unreadable(run, index, record), "not_a_delivery", str(error))
+            topic, partition = fetched.tp
+            log.error("not a delivery", topic=topic, partition=partition, offset=record.offset, error=str(error))  # noqa: TRY400
+            self._writer.reject(Unreadable(fetched, index, record), "not_a_delivery", str(error))
             return None
         except BaseException as error:  # noqa: BLE001  # one odd record must not stop the others
-            self._writer.reject_failed(Unreadable(run, index, record), describe(error), to_exception(error))
+            self._writer.reject_failed(Unreadable(fetched, index, record), describe(error), to_exception(error))
             return None
         try:
             if retried:

@@ -165,17 +165,17 @@ class DeliverySink:
         """Return whether a request is in flight, or backs off, or the vendor is down: all are bounded, not a stall."""
         return bool(self._pool.busy or self._schedule.has_retries or self._breaker.is_open)
 
-    async def work(self, run: RecordBatch) -> None:
+    async def work(self, fetched: RecordBatch) -> None:
         """Add the deliveries of a fetched batch to the schedule; each finishes later, on its own."""
         self._rates.share = self._share() or 1.0
         latest = 0.0
         now = self._clock()
-        for index, record in enumerate(run.records):
+        for index, record in enumerate(fetched.records):
             if index and index % YIELD_EVERY == 0:
                 await asyncio.sleep(0)
-                if self._pool.leaving.is_set() or run.dropped:
+                if self._pool.leaving.is_set() or fetched.dropped:
                     return
-            pending = self._reader.read(run, index, record)
+            pending = self._reader.read(fetched, index, record)
             if pending is None:
                 continue
             # Never longer than the delay, even if the clock was changed.
@@ -186,8 +186,8 @@ class DeliverySink:
             else:
                 self._schedule.add(pending)
         if latest:
-            run.rest()
-            self._pause(run.tp, latest)
+            fetched.exclude_from_budget()
+            self._pause(fetched.tp, latest)
         await self._producer.wait_for_room()
 
     async def settle(self, seconds: float) -> None:
@@ -195,7 +195,7 @@ class DeliverySink:
         self._pool.leaving.set()
         self._breaker.wake()
         self._schedule.clear()
-        if not await self._pool.rest(self._writer, seconds):
+        if not await self._pool.wait_until_idle(self._writer, seconds):
             log.warning("stopped with requests in flight; they will be redelivered", integration=self.integration)
 
     def resume(self, _: object = None) -> None:

@@ -84,7 +84,7 @@ def _of_shape(error: ValidationError) -> Mistake:
 
 
 def _walk(schema: Any, place: Path, definitions: Mapping[str, object]) -> Iterator[Mistake]:
-    """Yield the mistakes that the meta schema does not find, in a schema of the right shape."""
+    """Check a valid schema for errors that the meta schema does not find."""
     if isinstance(schema, bool):
         return
     for key, value in schema.items():
