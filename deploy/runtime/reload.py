@@ -109,7 +109,7 @@ class Reloader:
             ]
             log.warning("changes of turnout.yaml wait for a restart", keys=changed)
         self._before = self._before or self.current
-        configuration.suppression.users = self.current.suppression.users
+        configuration.suppression.keep_users_of(self.current.suppression)
         self.current = replace(configuration, settings=self.current.settings)
         self._export(broken=False)
         log.info("took up the configuration", version=self.current.version)

@@ -91,7 +91,7 @@ class Router:
             self._reject(record, *decision.rejected, named, acks)
         failed = self._write(decision.outcomes, record, buffer, acks)
         if failed:
-            return failed[0][1], partial(self._bury_failed, failed, record, rules, acks)
+            return failed[0][1], partial(self._write_failed, failed, record, rules, acks)
         return None
 
     def _decide(
@@ -134,7 +134,7 @@ class Router:
                     self._producer.append(route.topic, partition, acks, key=key, value=value)
                     buffer.add(route.integration, rule, outcome, offset)
                 elif dead is not None:
-                    self._bury(dead, route.integration, key, reason, detail, buffer, acks)
+                    self._write_dead_letter(dead, route.integration, key, reason, detail, buffer, acks)
                 else:
                     buffer.record(route.integration, rule, outcome, offset, reason, detail)
             except BaseException as unexpected:  # noqa: BLE001  # the other integrations are to have the event
@@ -144,7 +144,7 @@ class Router:
     def _set_aside(
         self, batch: RecordBatch, record: Any, error: Exception, write: Callable[[], None], acks: PendingAcks
     ) -> None:
-        """Let the guard decide when, and whether, `write` rejects or buries a record that failed."""
+        """Let the guard decide when, and whether, `write` rejects a record that failed, or writes its dead letter."""
         acks.hold()
         batch.exclude_from_budget()
 
@@ -174,7 +174,7 @@ class Router:
             ],
         )
 
-    def _bury_failed(
+    def _write_failed(
         self, failed: Sequence[tuple[RouteDecision, Exception]], record: Any, rules: RuleSet, acks: PendingAcks
     ) -> None:
         buffer = OutcomeBuffer(Stage.ROUTER, record.topic, record.partition, rules.version)
@@ -185,10 +185,10 @@ class Router:
             if dead is None:
                 buffer.name(integration, decided.rule, Outcome.DEAD, record.offset, INTERNAL, describe(error))
             else:
-                self._bury(dead, integration, record.key, INTERNAL, describe(error), buffer, acks)
+                self._write_dead_letter(dead, integration, record.key, INTERNAL, describe(error), buffer, acks)
         self._write_outcomes(buffer, acks, record.partition)
 
-    def _bury(
+    def _write_dead_letter(
         self,
         delivery: DeliveryRecord,
         integration: str,

@@ -62,6 +62,7 @@ class Worker:
     def __init__(self, producer: Producer, *, stalled_after: float = STALLED_SECONDS) -> None:
         self.producer = producer
         self.pipelines: list[ConsumerPipeline] = []
+        """Those that `run` starts, and those that run."""
         self._stalled_after = stalled_after
         self._over: asyncio.Future[str | None] | None = None
         self._crashes: dict[str, asyncio.Task[None]] = {}

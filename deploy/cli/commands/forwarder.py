@@ -48,7 +48,7 @@ def forwarder(context: click.Context, names: tuple[str, ...], folder: Path) -> N
         )
 
     def begin(worker: Worker) -> Take:
-        worker.pipelines = [make(worker, name, configuration) for name in dict.fromkeys(names) or integrations]
+        worker.pipelines.extend(make(worker, name, configuration) for name in dict.fromkeys(names) or integrations)
         return Deliveries(worker, partial(make, worker), configuration, names).take
 
     context.exit(run("forwarder", configuration, lambda: load(folder, *needed), begin))

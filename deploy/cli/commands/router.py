@@ -45,7 +45,7 @@ def router(context: click.Context, folder: Path) -> None:
                 asyncio.run_coroutine_threadsafe(step, loop).result()
 
         loop = asyncio.get_running_loop()
-        worker.pipelines = [make()]
+        worker.pipelines.append(make())
         return RouterRules(holder, configuration, restart).take
 
     context.exit(run("router", configuration, lambda: load(folder, "sources"), begin))

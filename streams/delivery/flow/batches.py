@@ -44,13 +44,18 @@ class Batch:
 
     __slots__ = ("deliveries", "failures", "is_probe", "place", "queued", "size", "timer")
 
-    def __init__(self, place: tuple[int, Hashable]) -> None:
-        self.place = place
-        self.deliveries: list[PendingDelivery] = []
+    def __init__(
+        self,
+        place: tuple[int, Hashable],
+        deliveries: list[PendingDelivery] | None = None,
+        failures: Failures = NO_FAILURES,
+        *,
+        queued: bool = False,
+    ) -> None:
+        self.place, self.failures, self.queued = place, failures, queued
+        self.deliveries: list[PendingDelivery] = [] if deliveries is None else deliveries
         self.size = 0
-        self.queued = False
         self.timer: asyncio.TimerHandle | None = None
-        self.failures = NO_FAILURES
         self.is_probe = False
 
     @property
@@ -65,9 +70,7 @@ class Batch:
 
     def part(self, deliveries: list[PendingDelivery], failures: Failures) -> "Batch":
         """Return a batch of some of these deliveries that failed, to be sent again."""
-        part = Batch(self.place)
-        part.deliveries, part.failures, part.queued = deliveries, failures, True
-        return part
+        return Batch(self.place, deliveries, failures, queued=True)
 
 
 class Batches:

@@ -94,9 +94,8 @@ class KeyHolds:
             spent = self._outlasted.pop(key, 0.0)
             after = None if spent else batches.get(group)
             if after is None or not self._fits(after, behind[0]):
-                after = Batch((batch.queue, group))
-                after.queued = True
-                after.failures = replace(NO_FAILURES, own=STRIKES if spent else 0, spent=spent)
+                failures = replace(NO_FAILURES, own=STRIKES if spent else 0, spent=spent)
+                after = Batch((batch.queue, group), failures=failures, queued=True)
                 made.append(after)
                 if not spent:
                     batches[group] = after
