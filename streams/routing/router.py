@@ -71,7 +71,7 @@ class Router:
         ROUTER_EVENTS.inc(len(batch.records))
         for directive, count in take_left_out():
             ROUTER_LEFT_OUT.labels(directive).inc(count)
-        self._write_outcomes(buffer, acks, partition)
+        self._write_outcomes(buffer, acks, partition, run.records)
         acks.seal()
         await self._producer.wait_for_room()
 
@@ -106,6 +106,9 @@ class Router:
         for reason, detail in incoming.notes:
             buffer.note(offset, reason, detail)
         message_id = event["messageId"]
+        buffer.read.append(
+            (offset, message_id, incoming.source.name if incoming.source else "", event["type"], event.get("event"))
+        )
         sender = sender_of(record.headers, event)
         if window.repeats(sender, message_id, offset):
             return Decision(event, hold_for_all(rules.routes, REPEATED))
@@ -207,15 +210,19 @@ class Router:
         )
         buffer.name(integration, delivery.rule, Outcome.DEAD, origin.offset, reason, detail)
 
-    def _write_outcomes(self, buffer: OutcomeBuffer, acks: PendingAcks, partition: int) -> None:
+    def _write_outcomes(
+        self, buffer: OutcomeBuffer, acks: PendingAcks, partition: int, records: Sequence[Any] = ()
+    ) -> None:
+        """Write the outcomes; `records` are the run that they are about, if they are its first."""
         buffer.count(ROUTER_OUTCOMES)
-        for outcomes in buffer.records():
+        for value, headers in buffer.encoded(records):
             self._producer.append(
                 self._topics.outcomes,
                 partition % self._topics.partitions,
                 acks,
-                key=f"{outcomes.topic}:{partition}".encode(),
-                value=outcomes.encode(),
+                key=buffer.key,
+                value=value,
+                headers=headers,
             )
 
 
