@@ -75,10 +75,10 @@ class Configuration:
 
 def read_configuration(folder: Path) -> Configuration:
     """Read and check a folder; raises ConfigurationError with every mistake in it."""
-    return _Reader(folder).read()
+    return _FolderReader(folder).read()
 
 
-class _Reader:
+class _FolderReader:
     """Reads one folder."""
 
     def __init__(self, folder: Path) -> None:

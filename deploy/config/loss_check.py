@@ -37,7 +37,7 @@ _FIELDS = SENT_ALONG.union(*SPEC.values())
 
 def check_losses(rules: Rules, known: KnownNames, *, of_events: bool = True) -> Findings:
     """Find what rules lose; `of_events`: they map events of the spec, not the requests of a webhook."""
-    checker = _Checker(known, of_events)
+    checker = _LossChecker(known, of_events)
     for rule in (*rules.rules, *([rules.otherwise] if rules.otherwise else [])):
         checker.check(rule)
     return Findings(_unique(checker.mistakes), _unique(checker.warnings))
@@ -48,7 +48,7 @@ def _unique(errors: list[RuleError]) -> list[RuleError]:
     return list({str(error): error for error in errors}.values())
 
 
-class _Checker:
+class _LossChecker:
     def __init__(self, known: KnownNames, of_events: bool) -> None:
         self._known, self._of_events = known, of_events
         self.mistakes: list[RuleError] = []

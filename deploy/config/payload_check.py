@@ -40,14 +40,14 @@ class Findings:
 
 def check_payload(rules: Rules, contract: Contract) -> Findings:
     """Hold every rule of an integration against its forwarder's contract."""
-    checker = _Checker(contract)
+    checker = _PayloadChecker(contract)
     for rule in (*rules.rules, *([rules.otherwise] if rules.otherwise else [])):
         checker.check(rule)
     unique = {str(error): error for error in checker.shape.mistakes}
     return Findings(list(unique.values()), [error for error in checker.unknown.values() if error])
 
 
-class _Checker:
+class _PayloadChecker:
     def __init__(self, contract: Contract) -> None:
         self._contract = contract
         self._advertising = contract.category is Category.ADVERTISING

@@ -16,7 +16,7 @@ from deploy.config.settings import TurnoutSettings
 from streams.collector.api import WEBHOOKS
 from streams.collector.signatures import make_verify
 from streams.sources.source import Source, Sources
-from streams.sources.webhooks import Webhook
+from streams.sources.webhooks import WebhookEndpoint
 from streams.steps.context import DefaultContext
 from streams.steps.enrichment import registry as enrichments
 from streams.steps.enrichment.files import SettingError
@@ -154,7 +154,7 @@ class SourceReader:
 
     def _make_webhook(
         self, document: Document, file: SourceFile, rules: Rules | None, unknown: Collection[Place]
-    ) -> Webhook | None:
+    ) -> WebhookEndpoint | None:
         settings = file.webhook
         if settings is None:
             return None
@@ -167,7 +167,7 @@ class SourceReader:
         if rules is None:
             return None
         if settings.signature is None:
-            return Webhook(path, rules, depth=file.limits.depth)
+            return WebhookEndpoint(path, rules, depth=file.limits.depth)
         place = ("webhook", "signature", "secret")
         try:
             verify = make_verify(settings.signature) if place not in unknown else _never
@@ -175,7 +175,7 @@ class SourceReader:
             hint = "after `whsec_` it is base64"
             self._reading.report(document, f"{dotted(place)}: is not what the scheme wants", hint, at=place)
             return None
-        return Webhook(path, rules, verify, settings.signature.header_name, file.limits.depth)
+        return WebhookEndpoint(path, rules, verify, settings.signature.header_name, file.limits.depth)
 
     def _read_plan(self, document: Document) -> None:
         """A plan; None stands for one with mistakes, so that no source complains of it too."""

@@ -44,7 +44,7 @@ def _end(text: str, node: Any) -> int:
 def _text(key: str | int, value: Any, column: int, *, inline: bool) -> str:
     if inline:
         return f"{key}: {json.dumps(value, ensure_ascii=False)}"
-    written = yaml.dump({key: value}, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=118 - column)
+    written = yaml.dump({key: value}, Dumper=_YamlDumper, sort_keys=False, allow_unicode=True, width=118 - column)
     return written.rstrip("\n").replace("\n", f"\n{' ' * column}")
 
 
@@ -68,7 +68,7 @@ class _Plain(yaml.SafeDumper):
 _Plain.add_representer(str, _Plain.represent_str)
 
 
-class _Dumper(_Plain):
+class _YamlDumper(_Plain):
     """Short collections on one line."""
 
     def represent_mapping(self, tag: str, mapping: Any, flow_style: bool | None = None) -> yaml.MappingNode:

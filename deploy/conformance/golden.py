@@ -180,7 +180,7 @@ def item_of(event: Mapping[str, Any], payload: Mapping[str, Any]) -> Delivery:
     return Delivery(event["messageId"], payload, event["type"], event.get("event"), event["timestamp"])
 
 
-class _Dumper(yaml.SafeDumper):
+class _GoldenDumper(yaml.SafeDumper):
     """Writes YAML without aliases, so that each outcome can be read on its own."""
 
     def ignore_aliases(self, data: Any) -> bool:  # noqa: ARG002
@@ -189,5 +189,5 @@ class _Dumper(yaml.SafeDumper):
 
 def shown(data: Any) -> str:
     """Return data as YAML text in the style of the files."""
-    text: str = yaml.dump(data, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=118)
+    text: str = yaml.dump(data, Dumper=_GoldenDumper, sort_keys=False, allow_unicode=True, width=118)
     return text

@@ -49,15 +49,15 @@ def _rule(rule: Rule) -> Iterator[Line]:
     document = rule.place.document
     assert document is not None
     data = _at(document.data, rule.place.keys)
-    name = _Part(rule.name, rule.place.at("name") if "name" in data else rule.place)
+    name = _MergedPart(rule.name, rule.place.at("name") if "name" in data else rule.place)
     parts = {"name": name, **{key: _of(document, (*rule.place.keys, key)) for key in ("when", "drop") if key in data}}
     if rule.shape is not None:
         parts["map"] = _tree(rule.shape)
-    yield from _item(_Part(parts, rule.place), 2)
+    yield from _item(_MergedPart(parts, rule.place), 2)
 
 
 @dataclass(frozen=True, slots=True)
-class _Part:
+class _MergedPart:
     """A scalar, or an object or list of parts, with the place it comes from."""
 
     value: Any
@@ -68,7 +68,7 @@ class _Part:
         return self.place.path or "", self.place.line or 0
 
     @property
-    def inner(self) -> Iterator["_Part"]:
+    def inner(self) -> Iterator["_MergedPart"]:
         if isinstance(self.value, dict | list):
             yield from self.value.values() if isinstance(self.value, dict) else self.value
 
@@ -88,30 +88,30 @@ class _Part:
         return not any(True for _ in self.inner) or len(set().union(*(each.origins for each in self.inner))) == 1
 
 
-def _of(document: Document, keys: Keys) -> _Part:
+def _of(document: Document, keys: Keys) -> _MergedPart:
     """What stands in a file."""
     data, place = _at(document.data, keys), Location(document, keys)
     if isinstance(data, dict):
-        return _Part({key: _of(document, (*keys, key)) for key in data}, place)
+        return _MergedPart({key: _of(document, (*keys, key)) for key in data}, place)
     if isinstance(data, list):
-        return _Part([_of(document, (*keys, index)) for index in range(len(data))], place)
-    return _Part(data, place)
+        return _MergedPart([_of(document, (*keys, index)) for index in range(len(data))], place)
+    return _MergedPart(data, place)
 
 
-def _tree(node: Node) -> _Part:
+def _tree(node: Node) -> _MergedPart:
     """What stands in the files for a value, some of whose entries may come from another file."""
     place = node.place
     assert place.document is not None
     match node:
         case ObjectNode(entries=entries):
-            return _Part({key: _tree(each) for key, each in entries.items()}, place)
+            return _MergedPart({key: _tree(each) for key, each in entries.items()}, place)
         case ListNode(items=items):
-            return _Part([_tree(each) for each in items], place)
+            return _MergedPart([_tree(each) for each in items], place)
         case Call(directive=directive, arguments=arguments) if directive.merges and _is_merged(node):
-            objects = _Part([_tree(each) for each in arguments[directive.merges]], place)
-            return _Part({directive.name: _Part({directive.merges: objects}, place)}, place)
+            objects = _MergedPart([_tree(each) for each in arguments[directive.merges]], place)
+            return _MergedPart({directive.name: _MergedPart({directive.merges: objects}, place)}, place)
         case Call(directive=directive):
-            return _Part({directive.name: _of(place.document, place.keys)}, place)
+            return _MergedPart({directive.name: _of(place.document, place.keys)}, place)
     return _of(place.document, place.keys)
 
 
@@ -121,7 +121,7 @@ def _is_merged(node: Call) -> bool:
     return isinstance(objects, tuple) and len(objects) == 2 and objects[1].place == node.place
 
 
-def _entry(key: str, part: _Part, indent: int) -> Iterator[Line]:
+def _entry(key: str, part: _MergedPart, indent: int) -> Iterator[Line]:
     start = f"{' ' * indent}{on_one_line(key)}:"
     if part.flat:
         yield Line(f"{start} {on_one_line(part.data)}", *_first(part))
@@ -132,7 +132,7 @@ def _entry(key: str, part: _Part, indent: int) -> Iterator[Line]:
     yield from _block(part, indent + 2)
 
 
-def _block(part: _Part, indent: int) -> Iterator[Line]:
+def _block(part: _MergedPart, indent: int) -> Iterator[Line]:
     if isinstance(part.value, dict):
         for key, each in part.value.items():
             yield from _entry(key, each, indent)
@@ -141,7 +141,7 @@ def _block(part: _Part, indent: int) -> Iterator[Line]:
             yield from _item(each, indent)
 
 
-def _item(part: _Part, indent: int) -> Iterator[Line]:
+def _item(part: _MergedPart, indent: int) -> Iterator[Line]:
     if part.flat:
         yield Line(f"{' ' * indent}- {on_one_line(part.data)}", *_first(part))
         return
@@ -150,7 +150,7 @@ def _item(part: _Part, indent: int) -> Iterator[Line]:
     yield from others
 
 
-def _first(part: _Part) -> tuple[str, int]:
+def _first(part: _MergedPart) -> tuple[str, int]:
     inner = next(part.inner, None)
     return _first(inner) if inner else part.origin
 

@@ -20,7 +20,7 @@ from forwarders.api.contract import Delivery, HttpForwarder, Request, find_probl
 from streams import events
 from streams.consent.policy import ConsentSettings
 from streams.events import EventError, Note
-from streams.observability.internal_error import INTERNAL, describe
+from streams.observability.internal_error import INTERNAL, describe, to_exception
 from streams.records.delivery import DeliveryRecord
 from streams.records.format import Headers
 from streams.records.outcomes import FORWARDED, Outcome
@@ -151,8 +151,8 @@ def decide_now(
     clock = (lambda: _in_utc(now).timestamp()) if now else time.time
     try:
         return decide(incoming, rules, clock, note, trace=trace)
-    except Exception as error:  # noqa: BLE001  # the router rejects it
-        return Decision(incoming.event, (), Rejection(INTERNAL, describe(error)))
+    except BaseException as error:  # noqa: BLE001  # the router rejects it
+        return Decision(incoming.event, (), Rejection(INTERNAL, describe(to_exception(error))))
 
 
 def _in_utc(moment: datetime) -> datetime:
@@ -191,8 +191,10 @@ def foresee(decided: RouteDecision, forwarder: AnyForwarder) -> Taken:
     item = item_of(delivery)
     try:
         request = forwarder.build_request([item]) if isinstance(forwarder, HttpForwarder) else forwarder.preview([item])
-    except Exception as error:  # noqa: BLE001  # delivery makes a dead letter of it, too
-        return Taken(rule, Outcome.DEAD, f"the forwarder raised {type(error).__name__}", payload, decided=decided)
+    except BaseException as error:  # noqa: BLE001  # delivery makes a dead letter of it, too
+        return Taken(
+            rule, Outcome.DEAD, f"the forwarder raised {type(to_exception(error)).__name__}", payload, decided=decided
+        )
     return Taken(rule, FORWARDED, "", payload, request, decided)
 
 

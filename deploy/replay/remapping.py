@@ -9,7 +9,7 @@ from deploy.dryrun.masked import offline
 from deploy.dryrun.preview import foresee
 from streams.delivery.outcomes.preflight import Preflight
 from streams.events import Event, EventError
-from streams.observability.internal_error import INTERNAL, describe
+from streams.observability.internal_error import INTERNAL, describe, to_exception
 from streams.records.delivery import DeliveryRecord
 from streams.records.outcomes import FORWARDED, Outcome
 from streams.routing.decision import RouteDecision, decide
@@ -59,8 +59,8 @@ class Remapper:
             return self._map(record, window)
         except EventError as error:
             return [Mapped("", REJECTED, error.code)]
-        except Exception as error:  # noqa: BLE001  # one odd event must not stop the others
-            return [Mapped("", REJECTED, f"{INTERNAL}: {describe(error)}")]
+        except BaseException as error:  # noqa: BLE001  # one odd event must not stop the others
+            return [Mapped("", REJECTED, f"{INTERNAL}: {describe(to_exception(error))}")]
 
     def _map(self, record: Any, window: Window) -> list[Mapped]:
         if record.value is None:
@@ -71,7 +71,7 @@ class Remapper:
         repeats = window.repeats(sender, message_id, record.offset)
         try:
             decision = decide(incoming, self._rules, self._clock, _ignore)
-        except Exception:
+        except BaseException:
             window.forget(sender, message_id, record.offset)
             raise
         if decision.is_rejected:

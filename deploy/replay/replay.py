@@ -11,7 +11,7 @@ from deploy.replay.parked import Events, ParkedRecord, ReplayProducer, portions
 from deploy.replay.remapping import REJECTED, Mapped, Remapper
 from streams import events
 from streams.events import Event, EventError
-from streams.observability.internal_error import INTERNAL, describe
+from streams.observability.internal_error import INTERNAL, describe, to_exception
 from streams.records.dead_letter import DeadLetter
 from streams.records.delivery import DeliveryRecord
 from streams.records.event import Origin, event_headers, replay_header
@@ -21,7 +21,7 @@ from streams.records.rejected import Rejected
 from streams.records.size import RecordTooLargeError
 from streams.routing.decoding import NEWER_FORMAT
 from streams.routing.ruleset import RuleSet
-from streams.sources.webhooks import Webhook
+from streams.sources.webhooks import WebhookEndpoint
 from streams.steps.source_rules import merge
 from streams.suppression.admin import SuppressedList
 from transforms import DROP, Failure, Rules
@@ -172,8 +172,8 @@ def replay_rejected(
             except EventError as error:
                 report[f"still rejected ({error.code})"] += 1
                 continue
-            except Exception as error:  # noqa: BLE001  # one odd event must not stop the others
-                report[f"still rejected ({INTERNAL}: {describe(error)})"] += 1
+            except BaseException as error:  # noqa: BLE001  # one odd event must not stop the others
+                report[f"still rejected ({INTERNAL}: {describe(to_exception(error))})"] += 1
                 continue
             # Another's topic may have other partitions than ours.
             origin = parked.letter.origin if parked.letter.origin and parked.letter.origin.topic == own else None
@@ -209,7 +209,7 @@ def check_format(rejected: Rejected) -> None:
             return
 
 
-def _find_events(value: bytes | None, webhook: Webhook | None) -> list[Event]:
+def _find_events(value: bytes | None, webhook: WebhookEndpoint | None) -> list[Event]:
     """The event that was rejected, or what today's rules make of a webhook's delivery; raises EventError."""
     data = events.loads(value or b"")
     if not isinstance(data, dict):

@@ -11,6 +11,7 @@ from aiokafka.errors import KafkaError
 
 from deploy.config.integrations import Integration
 from streams.kafka.settings import Broker, BrokerError
+from streams.observability.internal_error import to_exception
 from streams.records.delivery import DeliveryRecord
 from streams.records.event import Origin
 from streams.records.format import SOURCE_HEADER
@@ -112,7 +113,8 @@ class LiveView:
                 delivery = DeliveryRecord.decode(record.value)
                 name = topic.removeprefix(self._topics.forward(""))
                 self._note(delivery.origin, OutcomeRow(name, delivery.rule, FORWARDED, payload=delivery.payload))
-        except Exception:  # noqa: BLE001  # whatever it is, the display of the others goes on
+        except BaseException as error:  # noqa: BLE001  # whatever it is, the display of the others goes on
+            to_exception(error)
             return
 
     def _read_event(self, topic: str, record: Any) -> None:

@@ -17,13 +17,15 @@ from deploy.config.integrations import Integration
 from deploy.terminal.failures import Misconfigured
 from streams.kafka.admin import find_mismatches
 from streams.kafka.settings import BrokerError
+from streams.observability.internal_error import to_exception
 from streams.observability.metrics import CONFIGURATION, CONFIGURATION_BROKEN
 from streams.routing.ruleset import CurrentRules
 from streams.steps.enrichment.files import are_replaced
 from streams.topics import Topic
 
 if TYPE_CHECKING:
-    from streams.worker.worker import ConsumerPipeline, Worker
+    from streams.worker.pipeline import ConsumerPipeline
+    from streams.worker.worker import Worker
 
 log = structlog.get_logger()
 
@@ -83,8 +85,8 @@ class Reloader:
             self._wake.clear()
             try:
                 await asyncio.to_thread(self.poll)
-            except Exception as error:  # noqa: BLE001  # the old configuration is still good
-                log.error("cannot take up the configuration", error=type(error).__name__)  # noqa: TRY400
+            except BaseException as error:  # noqa: BLE001  # the old configuration is still good
+                log.error("cannot take up the configuration", error=type(to_exception(error)).__name__)  # noqa: TRY400
 
     def _load(self) -> None:
         try:
@@ -107,7 +109,7 @@ class Reloader:
             ]
             log.warning("changes of turnout.yaml wait for a restart", keys=changed)
         self._before = self._before or self.current
-        configuration.suppression.users = self.current.suppression.users
+        configuration.suppression.keep_users_of(self.current.suppression)
         self.current = replace(configuration, settings=self.current.settings)
         self._export(broken=False)
         log.info("took up the configuration", version=self.current.version)

@@ -55,7 +55,8 @@ def run(process: str, configuration: Configuration, read: Callable[[], Configura
     """
     from streams.kafka.producer import Producer
     from streams.worker.lag import keep_lag
-    from streams.worker.worker import StartError, Worker
+    from streams.worker.pipeline import StartError
+    from streams.worker.worker import Worker
 
     settings, topics = configuration.settings, configuration.topics
 

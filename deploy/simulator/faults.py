@@ -128,7 +128,7 @@ async def _bomb() -> AsyncIterator[bytes]:
         await asyncio.sleep(0)
 
 
-class Protocol(HttpToolsProtocol):
+class FaultyProtocol(HttpToolsProtocol):
     """Hands each request its connection, which nothing else may end in the middle."""
 
     def on_message_begin(self) -> None:

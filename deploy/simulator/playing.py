@@ -9,7 +9,7 @@ from typing import Any, Final
 import orjson
 
 from deploy.simulator.tokens import REFUSED, TokenEndpoint
-from deploy.simulator.vendors import ANY, TOKEN, Reply, SeenRequest, Vendor
+from deploy.simulator.vendors import ANY, TOKEN, SeenRequest, Vendor, VendorReply
 from forwarders import registry
 from forwarders.api.contract import BatchFailure, Contract, Rate
 from streams.parsing.times import seconds_of
@@ -52,7 +52,7 @@ class Playing:
         tally.requests += 1
         tally.brought.update(filter(None, _keys(vendor, seen, list(_items(vendor, seen.body)))))
 
-    def answer(self, vendor: Vendor, seen: SeenRequest, poison: str | None = None) -> Reply:
+    def answer(self, vendor: Vendor, seen: SeenRequest, poison: str | None = None) -> VendorReply:
         """What the vendor answers; items that hold the text `poison` are bad ones."""
         self.turn_away(vendor, seen)
         items = list(_items(vendor, seen.body))
@@ -66,7 +66,7 @@ class Playing:
         if self._tokens.refuses(contract, seen.headers):
             return REFUSED
         if len(items) > contract.limits.items or _size(seen.body) > 2 * contract.limits.bytes:
-            return Reply(413, {"error": "the request is too large"})
+            return VendorReply(413, {"error": "the request is too large"})
         if not self._within_rates(contract, len(items)):
             return vendor.throttled
         bad = [number for number, item in enumerate(items) if self._is_bad(vendor, contract, item, poison)]

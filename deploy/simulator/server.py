@@ -20,9 +20,9 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
-from deploy.simulator.faults import EXPIRED, SCRIPT, UNTAKEN, Fault, Protocol, spoilt
+from deploy.simulator.faults import EXPIRED, SCRIPT, UNTAKEN, Fault, FaultyProtocol, spoilt
 from deploy.simulator.playing import Playing
-from deploy.simulator.vendors import Reply, SeenRequest, find_vendor
+from deploy.simulator.vendors import SeenRequest, VendorReply, find_vendor
 from streams.parsing.times import rfc3339
 
 MAX_KEPT_REQUESTS = 1000
@@ -43,7 +43,7 @@ class Simulator:
         *,
         kept: int = MAX_KEPT_REQUESTS,
         script: Iterable[Fault] = (),
-        show: Callable[[SeenRequest, Reply], None] = lambda _, __: None,
+        show: Callable[[SeenRequest, VendorReply], None] = lambda _, __: None,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._playing = Playing(clock)
@@ -85,7 +85,7 @@ class Simulator:
         await asyncio.sleep(fault.delay)
         if fault.status is not None or fault.wrong in UNTAKEN:
             self._playing.turn_away(vendor, seen)
-            reply = Reply(fault.status or 0, fault.body, fault.headers)
+            reply = VendorReply(fault.status or 0, fault.body, fault.headers)
         else:
             reply = self._playing.answer(vendor, seen, fault.poison)
         self._show(seen, reply)
@@ -101,7 +101,7 @@ class Simulator:
 
     async def _list(self, request: Request) -> Response:
         prefix = request.query_params.get("path", "")
-        return _response(Reply(200, [asdict(seen) for seen in self._seen if seen.path.startswith(prefix)]))
+        return _response(VendorReply(200, [asdict(seen) for seen in self._seen if seen.path.startswith(prefix)]))
 
     async def _forget(self, _: Request) -> Response:
         self._seen.clear()
@@ -109,14 +109,14 @@ class Simulator:
         return Response(status_code=204)
 
     async def _show_counts(self, _: Request) -> Response:
-        return _response(Reply(200, self.counts()))
+        return _response(VendorReply(200, self.counts()))
 
     async def _add_faults(self, request: Request) -> Response:
         try:
             self._faults += SCRIPT.validate_json(await request.body())
         except ValidationError as error:
             problems = error.errors(include_url=False, include_context=False, include_input=False)
-            return _response(Reply(400, {"code": "script", "message": str(error), "problems": problems}))
+            return _response(VendorReply(400, {"code": "script", "message": str(error), "problems": problems}))
         return Response(status_code=204)
 
     async def _drop_faults(self, _: Request) -> Response:
@@ -136,7 +136,7 @@ def _decode(body: bytes, encoding: str | None) -> Any:
         return body.decode(errors="replace")
 
 
-def _response(reply: Reply) -> Response:
+def _response(reply: VendorReply) -> Response:
     if reply.body is None:
         return Response(status_code=reply.status, headers=dict(reply.headers))
     if isinstance(reply.body, str):
@@ -148,7 +148,7 @@ def config(simulator: Simulator, *, expired: bool = False) -> uvicorn.Config:
     """How it is served; `expired`: over TLS, with a certificate whose time is over."""
     return uvicorn.Config(
         simulator.app,
-        http=Protocol,
+        http=FaultyProtocol,
         log_config=None,
         # Connections that end in the middle are what it is for.
         log_level=logging.CRITICAL,

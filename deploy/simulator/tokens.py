@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final
 from urllib.parse import parse_qsl
 
-from deploy.simulator.vendors import Reply
+from deploy.simulator.vendors import VendorReply
 from forwarders.api.contract import Contract
 
 LIFETIME: Final = 3600
@@ -15,7 +15,7 @@ GRANTS: Final = {
 }
 """What each grant has to come with (RFC 6749, sections 4.1.3 and 6; RFC 7523, section 2.1)."""
 
-REFUSED: Final = Reply(401, {"error": "invalid_token"}, {"www-authenticate": 'Bearer error="invalid_token"'})
+REFUSED: Final = VendorReply(401, {"error": "invalid_token"}, {"www-authenticate": 'Bearer error="invalid_token"'})
 
 
 class TokenEndpoint:
@@ -26,14 +26,14 @@ class TokenEndpoint:
         self._count = 0
         self._ends: dict[str, float] = {}
 
-    def issue(self, body: Any) -> Reply:
+    def issue(self, body: Any) -> VendorReply:
         """The answer to a token request, whose body is a form."""
         form = dict(parse_qsl(body)) if isinstance(body, str) else {}
         needed = GRANTS.get(form.get("grant_type", ""))
         if needed is None:
-            return Reply(400, {"error": "unsupported_grant_type"})
+            return VendorReply(400, {"error": "unsupported_grant_type"})
         if not all(form.get(name) for name in needed):
-            return Reply(400, {"error": "invalid_request"})
+            return VendorReply(400, {"error": "invalid_request"})
         now = self._clock()
         self._ends = {token: ends for token, ends in self._ends.items() if ends > now}
         self._count += 1
@@ -42,7 +42,7 @@ class TokenEndpoint:
         issued = {"access_token": token, "token_type": "Bearer", "expires_in": LIFETIME}
         if "code" in form:
             issued["refresh_token"] = f"refresh-{self._count}"
-        return Reply(200, issued)
+        return VendorReply(200, issued)
 
     def refuses(self, contract: Contract, headers: Mapping[str, str]) -> bool:
         """Whether a request must be refused: it has no token, or one that has ended.

@@ -29,11 +29,12 @@ def forwarder(context: click.Context, names: tuple[str, ...], folder: Path) -> N
     prepare(configuration)
 
     from streams.delivery.sinks.factory import make_delivery
-    from streams.worker.worker import ConsumerPipeline, Worker
+    from streams.worker.pipeline import ConsumerPipeline
+    from streams.worker.worker import Worker
 
     def make(worker: Worker, name: str, configuration: "Configuration") -> ConsumerPipeline:
         settings, integration = configuration.settings, configuration.integrations[name]
-        pipeline = make_delivery(
+        return make_delivery(
             name,
             integration.make(),
             integration.delivery,
@@ -43,12 +44,11 @@ def forwarder(context: click.Context, names: tuple[str, ...], folder: Path) -> N
             fail=worker.fail,
             grace=settings.grace,
             shadow=integration.mode == "shadow",
+            remake=partial(make, worker, name, configuration),
         )
-        pipeline.again = partial(make, worker, name, configuration)
-        return pipeline
 
     def begin(worker: Worker) -> Take:
-        worker.pipelines = [make(worker, name, configuration) for name in dict.fromkeys(names) or integrations]
+        worker.pipelines.extend(make(worker, name, configuration) for name in dict.fromkeys(names) or integrations)
         return Deliveries(worker, partial(make, worker), configuration, names).take
 
     context.exit(run("forwarder", configuration, lambda: load(folder, *needed), begin))

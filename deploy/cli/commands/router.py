@@ -20,14 +20,15 @@ def router(context: click.Context, folder: Path) -> None:
 
     from streams.routing.router import make_router
     from streams.routing.ruleset import CurrentRules
-    from streams.worker.worker import ConsumerPipeline, Worker
+    from streams.worker.pipeline import ConsumerPipeline
+    from streams.worker.worker import Worker
 
     settings = configuration.settings
     holder = CurrentRules(configuration.rule_set())
 
     def begin(worker: Worker) -> Take:
         def make() -> ConsumerPipeline:
-            pipeline = make_router(
+            return make_router(
                 holder,
                 settings.topics,
                 settings.broker,
@@ -36,16 +37,15 @@ def router(context: click.Context, folder: Path) -> None:
                 configuration.suppression.users,
                 fail=worker.fail,
                 grace=settings.grace,
+                remake=make,
             )
-            pipeline.again = make
-            return pipeline
 
         def restart() -> None:
             for step in (worker.remove("router"), worker.add(make())):
                 asyncio.run_coroutine_threadsafe(step, loop).result()
 
         loop = asyncio.get_running_loop()
-        worker.pipelines = [make()]
+        worker.pipelines.append(make())
         return RouterRules(holder, configuration, restart).take
 
     context.exit(run("router", configuration, lambda: load(folder, "sources"), begin))

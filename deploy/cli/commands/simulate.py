@@ -66,13 +66,13 @@ def simulate(
 
     from deploy.runtime.logs import say_ready, set_up
     from deploy.simulator.server import Simulator, serve
-    from deploy.simulator.vendors import Reply, SeenRequest
+    from deploy.simulator.vendors import SeenRequest, VendorReply
     from deploy.terminal.console import PlainConsole, one_line
     from deploy.terminal.failures import listen
 
     console = PlainConsole(stderr=as_json)
 
-    def show(seen: SeenRequest, reply: Reply) -> None:
+    def show(seen: SeenRequest, reply: VendorReply) -> None:
         asked = (f"{seen.method} {seen.path}", "bold")
         console.print(one_line(asked, f" {seen.vendor} → {reply.status or 'no answer'}"))
         if seen.body not in ("", None):

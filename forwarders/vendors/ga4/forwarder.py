@@ -73,7 +73,7 @@ class UserProperty(Payload):
     timestamp_micros: int | None = None
 
 
-class Consent(Payload):
+class Ga4Consent(Payload):
     """The user's consent."""
 
     ad_user_data: Literal["GRANTED", "DENIED"] | None = None
@@ -90,7 +90,7 @@ class UserLocation(Payload):
     continent_id: str | None = None
 
 
-class Device(Payload):
+class Ga4Device(Payload):
     """The user's device. It takes precedence over `user_agent`."""
 
     category: str | None = None
@@ -136,10 +136,10 @@ class Ga4Event(Payload):
         | None
     ) = None
     user_data: dict[str, Any] | None = None
-    consent: Consent | None = None
+    consent: Ga4Consent | None = None
     user_location: UserLocation | None = None
     ip_override: str | None = None
-    device: Device | None = None
+    device: Ga4Device | None = None
     user_agent: str | None = None
     name: Annotated[str, AfterValidator(_check_name)]
     params: Parameters | None = None

@@ -38,7 +38,7 @@ class Customer(Payload):
     dataFields: dict[str, Any] | None = None  # noqa: N815
 
 
-class Product(Payload):
+class IterableProduct(Payload):
     """A product of a purchase."""
 
     id: str
@@ -67,7 +67,7 @@ class IterablePayload(Payload):
     campaignId: int | None = None  # noqa: N815
     templateId: int | None = None  # noqa: N815
     user: Customer | None = None
-    items: list[Product] | None = None
+    items: list[IterableProduct] | None = None
     total: float | None = None
 
     @model_validator(mode="after")

@@ -95,7 +95,7 @@ class EventAttributes(Payload):
     unique_id: str | None = None
 
 
-class Event(Payload):
+class KlaviyoEvent(Payload):
     """An event."""
 
     type: Literal["event"]
@@ -105,7 +105,7 @@ class Event(Payload):
 class KlaviyoPayload(Payload):
     """A JSON:API document with an event or a profile."""
 
-    data: Annotated[Event | Profile, Field(discriminator="type")]
+    data: Annotated[KlaviyoEvent | Profile, Field(discriminator="type")]
 
 
 class KlaviyoSettings(Settings):
