@@ -50,16 +50,18 @@ def _check_repair(rule: Rule, *, last: bool) -> list[RuleError]:
     return errors + (found[0] if found and all(found) else [])
 
 
-def _check_created(rule: Rule, takes: Collection[str]) -> list[RuleError]:
+def _check_created(rule: Rule, accepted: Collection[str]) -> list[RuleError]:
     if not isinstance(rule.shape, ObjectNode):
         return []
     kinds, errors = _types(rule.shape, otherwise=TYPES)
     if "type" not in rule.shape.entries:
         message = f"the rule {rule.name!r} does not fill 'type', which {SPEC} requires"
         return [rule.place.error(message, "add type: … to its map")]
-    if kinds and takes and not set(kinds) & set(takes):
+    if kinds and accepted and not set(kinds) & set(accepted):
         place = rule.shape.entries["type"].place
-        errors.append(place.error(f"the source does not accept {kinds[0]} events", f"its kinds are {', '.join(takes)}"))
+        errors.append(
+            place.error(f"the source does not accept {kinds[0]} events", f"its kinds are {', '.join(accepted)}")
+        )
     if not set(_IDS) & rule.shape.entries.keys():
         message = f"the rule {rule.name!r} fills neither userId nor anonymousId; {SPEC} requires one of them"
         errors.append(rule.place.error(message, "add userId: … to its map"))

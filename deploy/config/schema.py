@@ -26,7 +26,7 @@ _DIRECTIVE = {"$ref": "#/definitions/directive"}
 _REMOVE = {"type": "object", "properties": {"@remove": {"const": True}}, "required": ["@remove"]}
 _CONDITION = {
     "type": "string",
-    "description": 'When the rule takes an event: `type = "track" and event in ["A", "B"] and exists(userId)`.',
+    "description": 'Which events the rule matches: `type = "track" and event in ["A", "B"] and exists(userId)`.',
 }
 
 

@@ -14,7 +14,7 @@ MIN_TEXT_WIDTH = 24
 
 
 class PlainConsole(Console):
-    """A console that shows all text as it is: its own colours come from styles, never from markup or escape codes."""
+    """A console that shows text unchanged: colours come from styles, never from markup or escape codes in the text."""
 
     def __init__(self, **options: Any) -> None:
         super().__init__(markup=False, emoji=False, highlight=False, **options)
