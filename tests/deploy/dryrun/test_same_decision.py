@@ -305,7 +305,7 @@ def test_explain_says_the_same_of_an_error_of_ours(bench: Bench, place: str, mon
         assert routed.rejected["reason"] == "internal"
     else:
         assert [name for (name, _), it in routed.outcomes.items() if it["reason"] == "internal"] == ["half"]
-    assert bool(routed.rejected) == ("plans" in place)
+    assert bool(routed.rejected) == ("plan" in place)
 
 
 def test_explain_finds_the_same_limit_of_a_records_size(bench: Bench):
