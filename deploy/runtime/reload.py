@@ -95,7 +95,7 @@ class Reloader:
             log.error(  # noqa: TRY400
                 "invalid configuration; still using the previous version",
                 version=self.current.version,
-                errors=[str(each) for each in error.errors[:20]],
+                mistakes=[str(each) for each in error.errors[:20]],
             )
             return
         self._data_files = configuration.data_files

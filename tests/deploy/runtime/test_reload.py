@@ -105,7 +105,7 @@ def test_who_is_suppressed_is_taken_up_and_kept(folder, monkeypatch):
     holder = CurrentRules(configuration.rule_set())
     reloader = Reloader(configuration, lambda: load(folder, "sources"), RouterRules(holder, configuration).apply)
     users = configuration.suppression.users
-    users.apply(users.digest("u-2"), b"{}")
+    users.take(users.digest("u-2"), b"{}")
 
     def suppressed():
         step = holder.current.sources.by_name("web").steps[0]
@@ -115,7 +115,7 @@ def test_who_is_suppressed_is_taken_up_and_kept(folder, monkeypatch):
     file.write_text("u-1\nu-3\n")
     reloader.poll()
     assert suppressed() == ["u-1", "u-2", "u-3"]
-    users.apply(users.digest("u-2"), None)
+    users.take(users.digest("u-2"), None)
     assert suppressed() == ["u-1", "u-3"]
 
 
@@ -206,7 +206,7 @@ def test_a_new_integration_waits_for_its_topic(folder, router, monkeypatch):
         reloader.poll()
     assert {route.integration for route in holder.current.routes} == {"file", "ga4", "webhook"}
     assert payload(holder)["kind"] == "order"
-    assert [line["integration"] for line in logs if "waits" in line["event"]] == ["more"]
+    assert [line["integration"] for line in logs if "waiting" in line["event"]] == ["more"]
     there += ["turnout.forward.more", "turnout.forward.more.retry"]
     reloader.poll()
     assert {route.integration for route in holder.current.routes} == {"file", "ga4", "more", "webhook"}
