@@ -52,7 +52,7 @@ class LetterFacts:
 
 
 @dataclass
-class Entry:
+class StoryEntry:
     """The outcome for one integration and rule.
 
     `after_ms` is the time from the event's record to that of the outcome. `where` is the line of the rule or check, and
@@ -99,7 +99,7 @@ class EventStory:
     notes: list[dict[str, str]] = field(default_factory=list)
     rules: list[str] = field(default_factory=list)
     rules_today: str = ""
-    integrations: list[Entry] = field(default_factory=list)
+    integrations: list[StoryEntry] = field(default_factory=list)
 
     @property
     def place(self) -> Origin:
@@ -222,7 +222,9 @@ class StoryTeller:
             if entry is None:
                 if story.in_ledger and not last.integration:
                     continue
-                entry = Entry(*key, last.outcome, last.reason, [last.detail] if last.detail else [], rules=last.rules)
+                entry = StoryEntry(
+                    *key, last.outcome, last.reason, [last.detail] if last.detail else [], rules=last.rules
+                )
                 entry.recorded = list(dict.fromkeys(each.outcome for each in recorded))
                 story.integrations.append(entry)
             if times := [each.at for each in recorded if each.outcome == entry.outcome]:
@@ -265,7 +267,7 @@ class StoryTeller:
             if integration is not None:
                 self._explain_entry(entry, integration, accounts.get(entry.integration))
 
-    def _explain_entry(self, entry: Entry, integration: Integration, account: Account | None) -> None:
+    def _explain_entry(self, entry: StoryEntry, integration: Integration, account: Account | None) -> None:
         document = integration.document
         if entry.rule:
             entry.where = self._line_of_rule(integration, entry.rule)
@@ -310,12 +312,12 @@ def is_of_collector(story: EventStory, configuration: Configuration) -> bool:
     return story.topic == configuration.topics.rejected
 
 
-def _entry(outcome: Mapping[str, Any]) -> Entry:
+def _entry(outcome: Mapping[str, Any]) -> StoryEntry:
     letters = [
         LetterFacts(each["partition"], each["offset"], each["reason"], each["attempts"], each["status"])
         for each in outcome["dead_letters"]
     ]
-    return Entry(
+    return StoryEntry(
         outcome["integration"],
         outcome["rule"],
         outcome["outcome"],

@@ -6,7 +6,7 @@ from rich.console import Console
 from rich.text import Text
 
 from deploy.config.json_diff import ABSENT, shown
-from deploy.ledger.event_story import Entry, EventStory, LetterFacts, Untrue
+from deploy.ledger.event_story import EventStory, LetterFacts, StoryEntry, Untrue
 from deploy.terminal.console import PlainConsole, one_line
 from streams.plurals import counted
 from streams.records.outcomes import FORWARDED, Outcome, find_outcome
@@ -110,7 +110,7 @@ def _rows(story: EventStory) -> Iterator[tuple[str, str, str, list[Line]]]:
         yield entry.integration or "event", entry.outcome, style, list(_lines(entry))
 
 
-def _lines(entry: Entry) -> Iterator[Line]:
+def _lines(entry: StoryEntry) -> Iterator[Line]:
     letter = entry.dead_letters[-1] if entry.dead_letters else None
     yield ", ".join(_facts(entry, letter)), ""
     if entry.rule:
@@ -122,7 +122,7 @@ def _lines(entry: Entry) -> Iterator[Line]:
         yield f"after a fix: turnout dead replay {letter.partition}:{letter.offset}", "cyan"
 
 
-def _facts(entry: Entry, letter: LetterFacts | None) -> Iterator[str]:
+def _facts(entry: StoryEntry, letter: LetterFacts | None) -> Iterator[str]:
     if entry.after_ms is not None and entry.outcome not in (FORWARDED, Outcome.FILTERED, Outcome.CONSENT):
         yield _after(entry.after_ms)
     if entry.outcome == FORWARDED:
@@ -140,7 +140,7 @@ def _facts(entry: Entry, letter: LetterFacts | None) -> Iterator[str]:
         yield recorded or entry.explanation or ("a rule drops it" if entry.rule else known.meaning if known else "")
 
 
-def _death(entry: Entry, letter: LetterFacts | None) -> str:
+def _death(entry: StoryEntry, letter: LetterFacts | None) -> str:
     """Return the vendor's answer, else the reason of the dead letter."""
     if letter is None:
         return ": ".join(filter(None, (entry.reason, *entry.details)))

@@ -13,12 +13,12 @@ import structlog
 import uvicorn
 
 from deploy.config.configuration import Configuration
-from deploy.runtime.logs import say_ready
+from deploy.runtime.logs import log_ready
 from deploy.runtime.reload import Reloader
 from deploy.terminal.failures import Failed, Misconfigured
 from streams.kafka.settings import BrokerError
 from streams.ledger.api import LedgerApi
-from streams.ledger.audit import BehindError, Problem, Report
+from streams.ledger.audit import AuditReport, BehindError, Problem
 from streams.ledger.ingester import Ingester
 from streams.ledger.kafka_audit import KafkaAuditor, audit_with_kafka
 from streams.ledger.sqlite_store import SqliteReader, SqliteStore
@@ -90,7 +90,7 @@ class _Process:
             lambda: time() - days * DAY,
         )
         host, port = listener.getsockname()[:2]
-        server = _Server(app, lambda: say_ready("ledger", host=host, port=port, **facts))
+        server = _LedgerServer(app, lambda: log_ready("ledger", host=host, port=port, **facts))
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stopping.set)
@@ -130,7 +130,7 @@ class _Process:
             except (StoreError, NewerFormatError) as error:
                 raise Failed(f"the ledger cannot go on: {error}") from error
 
-    async def _audit(self, since_ms: int, until_ms: int | None) -> Report:
+    async def _audit(self, since_ms: int, until_ms: int | None) -> AuditReport:
         async with self._auditing:
             current, settings = self._reloader.current, self._settings
             kafka = KafkaAuditor(settings.broker, settings.topics, current.integrations, current.sources.topics)
@@ -158,7 +158,7 @@ class _Process:
             await asyncio.wait_for(self._stopping.wait(), seconds)
 
 
-def _export(report: Report) -> None:
+def _export(report: AuditReport) -> None:
     for problem in Problem:
         metrics.LEDGER_PROBLEMS.labels(problem.replace(" ", "_")).set(report.problems[problem])
     metrics.LEDGER_IN_FLIGHT.set(report.in_flight)
@@ -167,7 +167,7 @@ def _export(report: Report) -> None:
         log.error("the books do not balance", **{name.replace(" ", "_"): n for name, n in report.problems.items()})
 
 
-class _Server(uvicorn.Server):
+class _LedgerServer(uvicorn.Server):
     """uvicorn's server without its signal handling, which ends the process before the store is closed."""
 
     def __init__(self, app: LedgerApi, ready: Callable[[], None]) -> None:

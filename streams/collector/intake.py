@@ -23,7 +23,7 @@ from streams.records.format import Headers
 from streams.records.rejected import rejected_headers
 from streams.records.size import RecordTooLargeError
 from streams.sources.source import Source
-from streams.sources.webhooks import Made, Webhook
+from streams.sources.webhooks import Made, WebhookEndpoint
 from streams.topics import Topics
 
 log = structlog.get_logger()
@@ -316,7 +316,7 @@ def read_deliveries(raw: bytes, headers: Mapping[str, str], most: int) -> list[b
     return [b'{"headers":%b,"body":%b}' % (named, part) for part in parts]
 
 
-def make_events(webhook: Webhook, delivery: bytes) -> list[Made]:
+def make_events(webhook: WebhookEndpoint, delivery: bytes) -> list[Made]:
     """Return what a webhook's rules make of a delivery; an error if it cannot be read."""
     try:
         return list(webhook.make(events.loads(delivery)))

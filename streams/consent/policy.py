@@ -42,13 +42,13 @@ class ConsentSettings(StrictModel):
     tcf: Mapping[str, Purposes] = Field(default_factory=dict)
     """Categories, each with what an IAB consent string must permit to grant it."""
 
-    def category(self, name: str) -> "Category":
+    def category(self, name: str) -> "ConsentCategory":
         """A category that an integration wants."""
-        return Category(name, name in self.gpc_denies, self.tcf.get(name))
+        return ConsentCategory(name, name in self.gpc_denies, self.tcf.get(name))
 
 
 @dataclass(frozen=True, slots=True)
-class Category:
+class ConsentCategory:
     """A category of consent, and what grants or denies it besides its name."""
 
     name: str
@@ -60,7 +60,7 @@ class Category:
 class Consent:
     """Which categories must be granted, all or any of them; `assume` is what no information means."""
 
-    categories: tuple[Category, ...]
+    categories: tuple[ConsentCategory, ...]
     match: Literal["all", "any"] = "all"
     assume: Assumption = "denied"
 
@@ -112,7 +112,7 @@ class GivenConsent(NamedTuple):
             lists=lists or preferences is not None or allowed is not None,
         )
 
-    def grants(self, category: Category, *, assumed: bool) -> bool:
+    def grants(self, category: ConsentCategory, *, assumed: bool) -> bool:
         """Whether a category is granted: a denial in any form counts, then a grant, then what is `assumed`."""
         name = category.name
         if (self.gpc and category.denied_by_gpc) or name in self.denied:

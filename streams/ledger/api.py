@@ -20,7 +20,7 @@ from starlette.types import Receive, Scope, Send
 
 from streams.kafka.settings import BrokerError
 from streams.ledger import lookup
-from streams.ledger.audit import BehindError, Report
+from streams.ledger.audit import AuditReport, BehindError
 from streams.ledger.lookup import Story
 from streams.ledger.settings import LOOPBACK
 from streams.ledger.sqlite_store import SqliteReader
@@ -37,7 +37,7 @@ MAX_STORIES = 500
 HOUR, MINUTE = 3600, 60
 
 T = TypeVar("T")
-Audit = Callable[[int, int | None], Awaitable[Report]]
+Audit = Callable[[int, int | None], Awaitable[AuditReport]]
 """Audits from one time to another, in milliseconds since 1970."""
 
 
@@ -215,7 +215,7 @@ def story_data(story: Story) -> dict[str, Any]:
     }
 
 
-def report_data(report: Report) -> dict[str, Any]:
+def report_data(report: AuditReport) -> dict[str, Any]:
     """Return the result of an audit as JSON data."""
     oldest = report.oldest_in_flight
     return {

@@ -15,7 +15,7 @@ PLACE = re.compile(r"(?P<topic>[A-Za-z0-9._-]{1,249}):(?P<partition>[0-9]{1,9}):
 
 
 @dataclass(frozen=True)
-class RuleOutcome:
+class EventOutcome:
     """The outcome of an event for one integration and rule.
 
     `rule` is empty if no rule was involved. `rules` is the version of the rules that led to the outcome. `recorded` are
@@ -47,7 +47,7 @@ class Story:
     rules: Sequence[str] = ()
     rejected: str | None = None
     notes: Sequence[Remark] = ()
-    outcomes: Sequence[RuleOutcome] = field(default_factory=list)
+    outcomes: Sequence[EventOutcome] = field(default_factory=list)
 
 
 def read_place(text: str) -> Origin | None:
@@ -97,10 +97,10 @@ def story_of(reader: Reader, place: Origin) -> Story | None:
 
 def _outcome(
     key: tuple[str, str], combos: Sequence[Combo], remarks: Sequence[Remark], letters: Sequence[DeadLetterPlace]
-) -> RuleOutcome:
+) -> EventOutcome:
     recorded = sorted(combos, key=lambda combo: (books.strength(CountKey(*combo[2:])), combo))
     last = recorded[-1]
-    return RuleOutcome(
+    return EventOutcome(
         *key,
         last.outcome,
         last.reason,

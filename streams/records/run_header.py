@@ -143,7 +143,7 @@ def decode_run(header: bytes | None) -> RunHeader:
 def _decode(header: bytes) -> RunHeader:
     if header[0] > RUN_HEADER_VERSION:
         raise NewerFormatError(header[0], RUN_HEADER_VERSION)
-    reader = _Reader(header)
+    reader = _HeaderReader(header)
     count, stretches = reader.number(), reader.number()
     if count * 2 * HASH_BYTES > len(header):
         raise ValueError("it is too short")
@@ -196,7 +196,7 @@ def _append(header: bytearray, *numbers: int) -> None:
         header.append(rest)
 
 
-class _Reader:
+class _HeaderReader:
     """Reads the parts of a header one after the other."""
 
     def __init__(self, data: bytes) -> None:

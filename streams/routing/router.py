@@ -11,7 +11,7 @@ from streams.kafka.offsets import RecordBatch
 from streams.kafka.producer import Producer
 from streams.kafka.settings import Broker
 from streams.ledger.outcome_buffer import OutcomeBuffer
-from streams.observability.internal_error import INTERNAL, describe
+from streams.observability.internal_error import INTERNAL, describe, to_exception
 from streams.observability.metrics import ROUTER_EVENTS, ROUTER_LEFT_OUT, ROUTER_OUTCOMES, ROUTER_REJECTED
 from streams.parsing.times import rfc3339
 from streams.records.dead_letter import DeadLetter
@@ -29,11 +29,11 @@ from streams.suppression.filter import SuppressedUsers
 from streams.suppression.follower import SuppressionFollower
 from streams.topics import Topics
 from streams.worker.guard import Guard
-from streams.worker.worker import ConsumerPipeline, make_pipeline
+from streams.worker.pipeline import ConsumerPipeline, PipelineControl, Processor, make_pipeline
 from transforms.runtime.numbers import take_left_out
 
 HELD_SECONDS = 5.0
-"""How long a stop waits for runs when some are held by the guard, which may not be finished at all."""
+"""How long a stop waits for batches when some are held by the guard, which may not be finished at all."""
 
 
 class Router:
@@ -52,26 +52,26 @@ class Router:
         self._holder, self._topics, self._producer, self._windows = holder, topics, producer, windows
         self._follower, self._guard, self._clock = follower, guard, clock
 
-    async def work(self, run: RecordBatch) -> None:
-        """Route a run of events. One bad event holds up none of its neighbours."""
+    async def work(self, batch: RecordBatch) -> None:
+        """Route a batch of events. One bad event holds up none of its neighbours."""
         await self._follower.catch_up()
         rules = self._holder.current
-        topic, partition = run.tp
-        window = await self._windows.of(run.tp, run.records[0].offset)
+        topic, partition = batch.tp
+        window = await self._windows.of(batch.tp, batch.records[0].offset)
         buffer = OutcomeBuffer(Stage.ROUTER, topic, partition, rules.version)
-        acks = PendingAcks(lambda error: run.finish() if error is None else None)
+        acks = PendingAcks(lambda error: batch.finish() if error is None else None)
         counted = 0
-        for index, record in enumerate(run.records):
+        for index, record in enumerate(batch.records):
             failed = self._route(record, rules, window, buffer, acks)
             if failed is not None:
                 self._guard.passed(index - counted)
                 counted = index + 1
-                self._set_aside(run, record, *failed, acks)
-        self._guard.passed(len(run.records) - counted)
-        ROUTER_EVENTS.inc(len(run.records))
+                self._set_aside(batch, record, *failed, acks)
+        self._guard.passed(len(batch.records) - counted)
+        ROUTER_EVENTS.inc(len(batch.records))
         for directive, count in take_left_out():
             ROUTER_LEFT_OUT.labels(directive).inc(count)
-        self._write_outcomes(buffer, acks, partition, run.records)
+        self._write_outcomes(buffer, acks, partition, batch.records)
         acks.seal()
         await self._producer.wait_for_room()
 
@@ -85,13 +85,13 @@ class Router:
         except EventError as error:
             self._reject(record, error.code, str(error), named, acks)
             return None
-        except Exception as error:  # noqa: BLE001  # one odd event must not stop the others
-            return error, partial(self._reject, record, INTERNAL, describe(error), named, acks)
+        except BaseException as error:  # noqa: BLE001  # one odd event must not stop the others
+            return to_exception(error), partial(self._reject, record, INTERNAL, describe(error), named, acks)
         if decision.rejected is not None:
             self._reject(record, *decision.rejected, named, acks)
         failed = self._write(decision.outcomes, record, buffer, acks)
         if failed:
-            return failed[0][1], partial(self._bury_failed, failed, record, rules, acks)
+            return failed[0][1], partial(self._write_failed, failed, record, rules, acks)
         return None
 
     def _decide(
@@ -114,7 +114,7 @@ class Router:
             return Decision(event, hold_for_all(rules.routes, REPEATED))
         try:
             decision = decide(incoming, rules, self._clock, partial(buffer.note, offset))
-        except Exception:
+        except BaseException:
             window.forget(sender, message_id, offset)
             raise
         if decision.is_rejected:
@@ -137,22 +137,22 @@ class Router:
                     self._producer.append(route.topic, partition, acks, key=key, value=value)
                     buffer.add(route.integration, rule, outcome, offset)
                 elif dead is not None:
-                    self._bury(dead, route.integration, key, reason, detail, buffer, acks)
+                    self._write_dead_letter(dead, route.integration, key, reason, detail, buffer, acks)
                 else:
                     buffer.record(route.integration, rule, outcome, offset, reason, detail)
-            except Exception as unexpected:  # noqa: BLE001  # the other integrations are to have the event
-                failed.append((decided, unexpected))
+            except BaseException as unexpected:  # noqa: BLE001  # the other integrations are to have the event
+                failed.append((decided, to_exception(unexpected)))
         return failed
 
     def _set_aside(
-        self, run: RecordBatch, record: Any, error: Exception, write: Callable[[], None], acks: PendingAcks
+        self, batch: RecordBatch, record: Any, error: Exception, write: Callable[[], None], acks: PendingAcks
     ) -> None:
-        """Let the guard decide when, and whether, `write` rejects or buries a record that failed."""
+        """Let the guard decide when, and whether, `write` rejects a record that failed, or writes its dead letter."""
         acks.hold()
-        run.rest()
+        batch.exclude_from_budget()
 
         def write_and_release() -> None:
-            if not run.dropped:
+            if not batch.dropped:
                 write()
                 acks.release(None)
 
@@ -177,7 +177,7 @@ class Router:
             ],
         )
 
-    def _bury_failed(
+    def _write_failed(
         self, failed: Sequence[tuple[RouteDecision, Exception]], record: Any, rules: RuleSet, acks: PendingAcks
     ) -> None:
         buffer = OutcomeBuffer(Stage.ROUTER, record.topic, record.partition, rules.version)
@@ -188,10 +188,10 @@ class Router:
             if dead is None:
                 buffer.name(integration, decided.rule, Outcome.DEAD, record.offset, INTERNAL, describe(error))
             else:
-                self._bury(dead, integration, record.key, INTERNAL, describe(error), buffer, acks)
+                self._write_dead_letter(dead, integration, record.key, INTERNAL, describe(error), buffer, acks)
         self._write_outcomes(buffer, acks, record.partition)
 
-    def _bury(
+    def _write_dead_letter(
         self,
         delivery: DeliveryRecord,
         integration: str,
@@ -236,39 +236,40 @@ def make_router(
     *,
     fail: Callable[[str], None],
     grace: float,
+    remake: Callable[[], ConsumerPipeline] | None = None,
     clock: Callable[[], float] = time.time,
 ) -> ConsumerPipeline:
-    """The router as a pipeline of a worker. It reads the topics of the sources that are in force when it is made.
+    """Create the router as a pipeline of a worker. It reads the topics of the sources in force at the call.
 
-    `suppressed` are the users that the rules in `holder` ask about.
+    `suppressed` are the users that the rules in `holder` check; `fail` and `remake` are those of `ConsumerPipeline`.
     """
     group = f"{topics.prefix}.router"
-    windows = Windows(broker, settings.dedupe_window, group, topics)
-    follower = SuppressionFollower(broker, topics.suppressed, suppressed, group)
-    guard = Guard("router", lambda error: pipeline.give_up(error, "routing"))
-    router = Router(holder, topics, producer, windows, follower, guard, clock)
-    pipeline = make_pipeline(
+
+    def make_processor(control: PipelineControl) -> Processor:
+        windows = Windows(broker, settings.dedupe_window, group, topics)
+        follower = SuppressionFollower(broker, topics.suppressed, suppressed, group)
+        guard = Guard("router", lambda error: control.give_up(error, "routing"))
+        router = Router(holder, topics, producer, windows, follower, guard, clock)
+
+        async def settle(seconds: float) -> bool:
+            guard.flush()
+            return await control.wait_until_settled(min(seconds, HELD_SECONDS) if guard.holds else seconds)
+
+        async def stop() -> None:
+            guard.drop()
+            await follower.stop()
+
+        return Processor(router.work, stop=stop, settle=settle, on_revoked=windows.drop)
+
+    return make_pipeline(
         "router",
-        topics.events,
-        router.work,
+        [topics.events, *holder.current.sources.topics],
+        make_processor,
         broker,
         fail=fail,
+        remake=remake,
         group=group,
         commit_interval=1.0,
         grace=grace,
-        beside=holder.current.sources.topics,
         budget=settings.fetched_bytes,
     )
-
-    async def settle(patience: float) -> bool:
-        guard.flush()
-        return await pipeline.progress.wait_until_settled(min(patience, HELD_SECONDS) if guard.holds else patience)
-
-    async def stop() -> None:
-        guard.drop()
-        await follower.stop()
-
-    pipeline.transport.settle = settle
-    pipeline.transport.on_revoked = windows.drop
-    pipeline.stopped = [stop]
-    return pipeline

@@ -22,7 +22,7 @@ class Made(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Webhook:
+class WebhookEndpoint:
     """Where a source's deliveries are posted, and what becomes of them.
 
     A delivery is `{"headers": …, "body": …}`: the request's headers by their names in lower case, and its JSON.

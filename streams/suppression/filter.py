@@ -45,8 +45,8 @@ class SuppressedUsers:
     def __init__(self, secret: SecretStr | None = None) -> None:
         self._secret = secret.get_secret_value().encode() if secret else None
         self._digests: set[bytes] = set()
-        self.asked = False
-        """Whether Kafka was asked at all."""
+        self.is_read = False
+        """Whether the topic was read."""
 
     def digests(self, user: str) -> set[bytes]:
         """Return the keys of a user's records: of the id in the form in which ids are compared, and as it is.
@@ -60,6 +60,10 @@ class SuppressedUsers:
         encoded = user.encode(errors="surrogatepass")
         digest = hmac.digest(self._secret, encoded, "sha256") if self._secret else sha256(encoded).digest()
         return digest.hex().encode()
+
+    def mark_read(self) -> None:
+        """Note that the topic was read to its end."""
+        self.is_read = True
 
     def take(self, key: bytes, value: bytes | None) -> None:
         """Take in a record of the topic."""
@@ -87,7 +91,7 @@ class Suppression:
     @property
     def name(self) -> str:
         """What `turnout explain` calls it."""
-        return "suppression" if self.users.asked else "suppression by the file"
+        return "suppression" if self.users.is_read else "suppression by the file"
 
     def __call__(self, event: Event, _: Note, /) -> Event | Blocked:
         """As Step."""
@@ -98,6 +102,10 @@ class Suppression:
             if user is not None and self.holds(str(user)):
                 return _HELD
         return event
+
+    def keep_users_of(self, earlier: "Suppression") -> None:
+        """Use the users that an earlier configuration's step has read from the topic."""
+        self.users = earlier.users
 
     def holds(self, user: str) -> bool:
         """Tell whether this is a suppressed user's id, however it is written."""

@@ -120,7 +120,7 @@ class _Entry:
 
     def __init__(self, planned: PlannedEvent, plan: Plan) -> None:
         self.label = planned.label
-        self.parts = [_Part(name, schema, planned, plan) for name, schema in planned.schemas.items()]
+        self.parts = [_PlanPart(name, schema, planned, plan) for name, schema in planned.schemas.items()]
         # A part that is missing or null counts as empty, which only the closer look knows.
         whole = {
             "definitions": plan.definitions,
@@ -137,7 +137,7 @@ class _Entry:
             return False
 
 
-class _Part:
+class _PlanPart:
     """A part of an event with its schema, and a guard that lets nothing pass which the schema does not name."""
 
     def __init__(self, name: str, schema: Schema, planned: PlannedEvent, plan: Plan) -> None:

@@ -11,7 +11,7 @@ import requests
 from streams.kafka.admin import create_topics
 from streams.kafka.settings import Broker
 from streams.ledger.sqlite_store import SqliteStore
-from streams.ledger.store import Batch
+from streams.ledger.store import LedgerBatch
 from streams.topics import Topics
 from tests.faults.harness import Process
 from tests.support.ports import free_port, free_row
@@ -64,7 +64,7 @@ async def test_a_ledger_that_cannot_go_on_ends(kafka: Kafka, broker: Broker, tmp
     create_topics(broker, topics.declared([]), replication=1, timeout=60)
     (tmp_path / "turnout.yaml").write_text(TURNOUT.format(prefix=topics.prefix, bootstrap=kafka.bootstrap, port=port))
     with closing(SqliteStore(tmp_path / "ledger", None, 7)) as store:
-        store.write(Batch(offsets={(topics.outcomes, 0): 5}))
+        store.write(LedgerBatch(offsets={(topics.outcomes, 0): 5}))
     ledger = Process(tmp_path, "ledger")
     await until(lambda: not ledger.runs)
     assert await ledger.end(signal.SIGTERM) == 1

@@ -11,7 +11,7 @@ import pytest
 
 from streams.kafka.settings import BrokerError
 from streams.ledger.api import LedgerApi
-from streams.ledger.audit import BehindError, Finding, Problem, Report
+from streams.ledger.audit import AuditReport, BehindError, Finding, Problem
 from streams.ledger.settings import LedgerSettings
 from streams.ledger.sqlite_store import SqliteReader, SqliteStore
 from streams.records.outcomes import OutcomeDetail, OutcomeInterval
@@ -43,12 +43,12 @@ def get(
     token: str | None = None,
     headers: dict[str, str] | None = None,
     user_key: bytes | None = KEY,
-    result: Callable[[], Report] = Report,
+    result: Callable[[], AuditReport] = AuditReport,
 ) -> tuple[int, Any]:
     """Ask the API in this process; returns the status and the answer."""
     asked: list[tuple[int, int | None]] = []
 
-    async def audit(since: int, until: int | None) -> Report:
+    async def audit(since: int, until: int | None) -> AuditReport:
         asked.append((since, until))
         return result()
 
@@ -170,8 +170,8 @@ def test_counts_by_events_and_by_outcomes(folder: Path):
 def test_an_audit_names_what_is_missing(folder: Path):
     """Findings come with topic, partition and offsets; a ledger that is behind, or no Kafka, is 503."""
 
-    def lost() -> Report:
-        report = Report(events=5)
+    def lost() -> AuditReport:
+        report = AuditReport(events=5)
         report.add(Finding(Problem.LOST, "t.events", 1, 7, 9))
         return report
 
@@ -180,10 +180,10 @@ def test_an_audit_names_what_is_missing(folder: Path):
     (finding,) = answer["findings"]
     assert (finding["topic"], finding["partition"], finding["first"], finding["last"]) == ("t.events", 1, 7, 9)
 
-    def behind() -> Report:
+    def behind() -> AuditReport:
         raise BehindError(12)
 
-    def away() -> Report:
+    def away() -> AuditReport:
         raise BrokerError("Kafka at x does not answer")
 
     assert get(folder, "/audit", result=behind)[1]["code"] == "behind"
