@@ -71,7 +71,7 @@ class Router:
         ROUTER_EVENTS.inc(len(batch.records))
         for directive, count in take_left_out():
             ROUTER_LEFT_OUT.labels(directive).inc(count)
-        self._write_outcomes(buffer, acks, partition, run.records)
+        self._write_outcomes(buffer, acks, partition, batch.records)
         acks.seal()
         await self._producer.wait_for_room()
 
