@@ -274,7 +274,7 @@ async def test_a_writer_that_panics_costs_the_delivery_that_it_panicked_for(benc
     """It is no failure of a disk or a network, which would be retried."""
 
     class Panicking(Flaky):
-        async def write(self, items: Sequence[Delivery], offsets: OffsetRange) -> Sequence[Result]:
+        async def write(self, items: Sequence[Delivery], offsets: OffsetRange) -> Sequence[Result]:  # noqa: ARG002
             return panic() if any(item.payload["n"] == 3 for item in items) else [Delivered()] * len(items)
 
     await bench.forward(*({"n": n} for n in range(6)))
