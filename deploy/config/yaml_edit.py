@@ -10,7 +10,7 @@ from transforms.documents.document import LOADER
 
 
 def replace_value(text: str, place: Place, value: Any) -> str:
-    """The text with the value at a place, whose mapping must be there, replaced or added."""
+    """Return the text with the value at a place replaced or added; the mapping that contains it must exist."""
     *path, key = place
     mapping: Any = yaml.compose(text, Loader=LOADER)
     for step in path:
@@ -35,7 +35,7 @@ def _child(node: Any, step: str | int) -> Any:
 
 
 def _end(text: str, node: Any) -> int:
-    """Where a value ends; the end mark of a block is behind the space and comments that follow it."""
+    """Return the end of a value, without the blanks and comments that the end mark of a block includes."""
     while isinstance(node, yaml.CollectionNode) and not node.flow_style and node.value:
         node = node.value[-1][1] if isinstance(node, yaml.MappingNode) else node.value[-1]
     return len(text[: node.end_mark.index].rstrip())
@@ -49,13 +49,13 @@ def _text(key: str | int, value: Any, column: int, *, inline: bool) -> str:
 
 
 def on_one_line(value: Any) -> str:
-    """A value as YAML on one line."""
+    """Return a value as YAML on one line."""
     text = yaml.dump(value, Dumper=_Plain, sort_keys=False, allow_unicode=True, default_flow_style=True, width=10**9)
     return text.removesuffix("...\n").rstrip("\n")
 
 
 class _Plain(yaml.SafeDumper):
-    """No aliases, and quotes around text that might be read as a number."""
+    """Writes no aliases, and quotes text that could be read as a number."""
 
     def ignore_aliases(self, data: Any) -> bool:  # noqa: ARG002
         return True
@@ -69,7 +69,7 @@ _Plain.add_representer(str, _Plain.represent_str)
 
 
 class _YamlDumper(_Plain):
-    """Short collections on one line."""
+    """Writes short collections on one line."""
 
     def represent_mapping(self, tag: str, mapping: Any, flow_style: bool | None = None) -> yaml.MappingNode:
         node = super().represent_mapping(tag, mapping, flow_style)

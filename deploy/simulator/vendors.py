@@ -1,6 +1,6 @@
-"""What each vendor answers, and where in a request its deliveries, their time and their idempotency keys stand.
+"""The responses of each vendor, and the paths of deliveries, times and idempotency keys in its requests.
 
-Limits, rates and time windows are those of the forwarder's contract; here is only what the vendor itself says.
+Limits, rates and time windows are in the forwarders' contracts.
 """
 
 import re
@@ -11,7 +11,7 @@ from typing import Any
 
 @dataclass(frozen=True, slots=True)
 class SeenRequest:
-    """A request that came in. `body` is JSON data where it is JSON, else text; header names are lower-case."""
+    """A received request. `body` is JSON data if possible, else text; header names are lower-case."""
 
     number: int
     at: str
@@ -25,7 +25,7 @@ class SeenRequest:
 
 @dataclass(frozen=True, slots=True)
 class VendorReply:
-    """What the simulator answers; a body is JSON data, a string as it stands, or None for no body."""
+    """The simulator's response; the body is JSON data, a string that is sent unchanged, or None."""
 
     status: int
     body: Any = None
@@ -34,20 +34,20 @@ class VendorReply:
 
 Items = Sequence[Any]
 Refuse = Callable[[Items, Sequence[int]], VendorReply]
-"""The answer to a request with these items, of which those at these places are bad."""
+"""Returns the reply to a request with these items, given the indexes of the invalid ones."""
 
 
 def _whole(status: int, body: Any) -> Refuse:
-    """All are refused for one, and the answer does not tell which."""
+    """Refuse the whole request because of one item, without naming it."""
     return lambda _items, _bad: VendorReply(status, body)
 
 
 @dataclass(frozen=True, slots=True)
 class Vendor:
-    """One vendor's API: `path` is a regular expression, the others are dotted places.
+    """A vendor's API: `path` is a regular expression; `items`, `time` and `key` are dotted paths.
 
-    `items` is where the deliveries stand in the body: "" for a body that is a list, None for one that is a delivery.
-    `time` and `key` are places in an item; a time is RFC 3339, or a number in `unit`s of a second.
+    `items` is the path of the deliveries in the body: "" if the body is a list, None if it is a single delivery. `time`
+    and `key` are paths in an item; a time is RFC 3339, or a number with `unit` per second.
     """
 
     name: str
@@ -63,7 +63,7 @@ class Vendor:
 
     @property
     def contract_of(self) -> str:
-        """The forwarder whose contract holds here."""
+        """The name of the forwarder whose contract applies."""
         return self.forwarder or self.name
 
 
@@ -131,7 +131,7 @@ ITERABLE_OK = {"successCount": 1, "failCount": 0}
 
 ANY = Vendor("webhook", "/.*", _ok({}))
 TOKEN = Vendor("token", "(/oauth)?(/v[23])?/(token|accessToken)", _ok({}), forwarder="webhook")
-"""The token endpoint of any vendor; what it answers is for `deploy.simulator.tokens` to say."""
+"""The token endpoint of any vendor, whose replies come from `deploy.simulator.tokens`."""
 
 VENDORS = (
     Vendor("ga4", "/mp/collect", _ok(None, 204), items="events"),
@@ -205,5 +205,5 @@ VENDORS = (
 
 
 def find_vendor(path: str) -> Vendor:
-    """The vendor whose API has this path; a webhook's is any."""
+    """Return the vendor whose API has this path; any other path is a webhook's."""
     return next(vendor for vendor in VENDORS if re.fullmatch(vendor.path, path))

@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 @config_option
 @click.pass_context
 def forwarder(context: click.Context, names: tuple[str, ...], folder: Path) -> None:
-    """Deliver to these integrations, or to all. Forwarders of an integration share its work."""
-    from deploy.runtime.reload import Deliveries, Take
+    """Deliver to these integrations, or to all. Several forwarders of one integration share its partitions."""
+    from deploy.runtime.reload import Apply, Deliveries
     from deploy.runtime.workers import prepare, run
 
     needed = [f"integrations/{name}.yaml" for name in names] or ["integrations"]
@@ -25,7 +25,7 @@ def forwarder(context: click.Context, names: tuple[str, ...], folder: Path) -> N
     for name in names:
         check_name("integration", name, integrations)
     if not integrations:
-        raise click.UsageError(f"there is no integration in {folder / 'integrations'}")
+        raise click.UsageError(f"no integrations in {folder / 'integrations'}")
     prepare(configuration)
 
     from streams.delivery.sinks.factory import make_delivery
@@ -47,8 +47,8 @@ def forwarder(context: click.Context, names: tuple[str, ...], folder: Path) -> N
             remake=partial(make, worker, name, configuration),
         )
 
-    def begin(worker: Worker) -> Take:
+    def begin(worker: Worker) -> Apply:
         worker.pipelines.extend(make(worker, name, configuration) for name in dict.fromkeys(names) or integrations)
-        return Deliveries(worker, partial(make, worker), configuration, names).take
+        return Deliveries(worker, partial(make, worker), configuration, names).apply
 
     context.exit(run("forwarder", configuration, lambda: load(folder, *needed), begin))

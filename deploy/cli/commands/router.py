@@ -9,10 +9,10 @@ from deploy.cli.options import config_option, load
 @config_option
 @click.pass_context
 def router(context: click.Context, folder: Path) -> None:
-    """Route events to the integrations that want them. Routers share the work."""
+    """Decide which integrations get each event. Several routers share the partitions."""
     import asyncio
 
-    from deploy.runtime.reload import RouterRules, Take
+    from deploy.runtime.reload import Apply, RouterRules
     from deploy.runtime.workers import prepare, run
 
     configuration = load(folder, "sources")
@@ -24,12 +24,12 @@ def router(context: click.Context, folder: Path) -> None:
     from streams.worker.worker import Worker
 
     settings = configuration.settings
-    holder = CurrentRules(configuration.rule_set())
+    current_rules = CurrentRules(configuration.rule_set())
 
-    def begin(worker: Worker) -> Take:
+    def begin(worker: Worker) -> Apply:
         def make() -> ConsumerPipeline:
             return make_router(
-                holder,
+                current_rules,
                 settings.topics,
                 settings.broker,
                 worker.producer,
@@ -46,6 +46,6 @@ def router(context: click.Context, folder: Path) -> None:
 
         loop = asyncio.get_running_loop()
         worker.pipelines.append(make())
-        return RouterRules(holder, configuration, restart).take
+        return RouterRules(current_rules, configuration, restart).apply
 
     context.exit(run("router", configuration, lambda: load(folder, "sources"), begin))

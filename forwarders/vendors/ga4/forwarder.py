@@ -31,7 +31,7 @@ from forwarders.api.urls import Endpoint
 HOSTS = {"global": "https://www.google-analytics.com", "eu": "https://region1.google-analytics.com"}
 MAX_PARAMETERS = 25
 MAX_LENGTH = {"page_location": 1000, "page_referrer": 420, "page_title": 300}
-"""Maximum length of some values; of others it is 100 characters, or 500 in Google Analytics 360."""
+"""Maximum length of these values; for all others it is 100 characters, or 500 in Google Analytics 360."""
 
 RESERVED_NAMES = """
     ad_activeview ad_click ad_exposure ad_query ad_reward adunit_exposure app_clear_data app_exception app_install
@@ -201,7 +201,7 @@ class Ga4(HttpForwarder[Ga4Settings]):
         category=Category.ANALYTICS,
         settings=Ga4Settings,
         payload=Ga4Event,
-        limits=Limits(items=25, bytes=129_000, item_bytes=129_000),  # of 130 kB, less what encloses the events
+        limits=Limits(items=25, bytes=129_000, item_bytes=129_000),  # 130 kB, minus the fields around the events
         max_event_age=timedelta(hours=72),
         batch_failure=BatchFailure.SILENT,
         validation_setting="debug",

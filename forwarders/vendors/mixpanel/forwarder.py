@@ -154,7 +154,7 @@ class Mixpanel(HttpForwarder[MixpanelSettings]):
     @override
     def parse_response(self, response: Response, items: Sequence[Delivery]) -> Sequence[Result]:
         body = response.json if isinstance(response.json, dict) else {}
-        if response.status == 200 and body.get("status") == 0:  # of a change to profiles
+        if response.status == 200 and body.get("status") == 0:  # a profile update
             return split_or_fail(items, "refused")
         failed = body.get("failed_records")
         if response.status == 400 and isinstance(failed, list):

@@ -121,7 +121,7 @@ class PinterestSettings(Settings):
 
 
 class Pinterest(HttpForwarder[PinterestSettings]):
-    """Pinterest's response with status 200 or 422 tells for each event whether it was processed.
+    """Pinterest's response with status 200 or 422 lists for each event whether it was processed.
 
     Pinterest recognizes duplicates by `event_id` and `event_name`, including events from the browser's tag.
     """

@@ -44,7 +44,7 @@ class RudderStack(HttpForwarder[RudderStackSettings]):
         category=Category.CRM,
         settings=RudderStackSettings,
         payload=SegmentCall,
-        limits=Limits(items=2500, bytes=3_500_000, item_bytes=3_500_000),  # of 4,000 KB
+        limits=Limits(items=2500, bytes=3_500_000, item_bytes=3_500_000),  # 4,000 KB, minus added fields
         dedupe_field="messageId",
         dedupe_window=timedelta(hours=1),
         dedupe_caveat="deduplication is off by default",

@@ -92,7 +92,7 @@ class Segment(HttpForwarder[SegmentSettings]):
         category=Category.CRM,
         settings=SegmentSettings,
         payload=SegmentCall,
-        limits=Limits(items=2500, bytes=450_000, item_bytes=32_000),  # of 500 KB, less what is added to each call
+        limits=Limits(items=2500, bytes=450_000, item_bytes=32_000),  # 500 KB, minus fields added per call
         dedupe_field="messageId",
         dedupe_window=timedelta(hours=24),
         rates=(Rate(1000),),
