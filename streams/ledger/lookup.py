@@ -12,7 +12,7 @@ from streams.records.run_header import Kind, hash_id
 
 
 @dataclass(frozen=True)
-class RuleOutcome:
+class RecordedOutcome:
     """The outcome of an event for one integration and rule.
 
     `rule` is empty if no rule was involved. `rules` is the version of the rules that led to the outcome. `recorded` are
@@ -44,7 +44,7 @@ class Story:
     rules: Sequence[str] = ()
     rejected: str | None = None
     notes: Sequence[Remark] = ()
-    outcomes: Sequence[RuleOutcome] = field(default_factory=list)
+    outcomes: Sequence[RecordedOutcome] = field(default_factory=list)
 
 
 def places_of_message(reader: Reader, message_id: str) -> Sequence[Origin]:
@@ -88,10 +88,10 @@ def story_of(reader: Reader, place: Origin) -> Story | None:
 
 def _outcome(
     key: tuple[str, str], combos: Sequence[Combo], remarks: Sequence[Remark], letters: Sequence[DeadLetterPlace]
-) -> RuleOutcome:
+) -> RecordedOutcome:
     recorded = sorted(combos, key=lambda combo: (books.strength(CountKey(*combo[2:])), combo))
     last = recorded[-1]
-    return RuleOutcome(
+    return RecordedOutcome(
         *key,
         last.outcome,
         last.reason,
