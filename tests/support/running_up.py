@@ -55,7 +55,7 @@ class Up:
 
     def begun(self) -> "Up":
         """Wait until it takes events."""
-        self.until(lambda: "Ctrl-C stops all" in self.output, READY_WITHIN)
+        self.until(lambda: "Press Ctrl-C to stop" in self.output, READY_WITHIN)
         return self
 
     def at_vendors(self) -> list[dict[str, Any]]:
