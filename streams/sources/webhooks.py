@@ -1,4 +1,4 @@
-"""Turn other systems' webhooks into events by rules."""
+"""Turn deliveries from other systems' webhooks into events with rules."""
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -8,13 +8,13 @@ from streams.events import DEPTH, Event, EventError, check_depth, is_absent_id
 from transforms import DROP, Failure, Rules
 
 UNSEEN = frozenset({"authorization", "cookie"})
-"""Headers that rules do not see, besides the signature: secrets."""
+"""Headers with secrets, which rules cannot see; so is the signature header."""
 
 
 class Made(NamedTuple):
-    """What a rule made of a delivery: an event that is not checked yet, an error where it failed, None where it drops.
+    """The result of a rule for a delivery: an event to check, an error if the rule failed, or None if it dropped it.
 
-    The rule is "" where none took the delivery.
+    `rule` is "" if no rule applied.
     """
 
     rule: str
@@ -23,10 +23,10 @@ class Made(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Webhook:
-    """Where a source's deliveries are posted, and what becomes of them.
+    """A source's webhook: its path, rules and signature.
 
-    A delivery is `{"headers": …, "body": …}`: the request's headers by their names in lower case, and its JSON.
-    `verify` is None where no signature tells who sends.
+    A delivery is `{"headers": …, "body": …}`: the request's headers with lower-case names, and its JSON. `verify` is
+    None if deliveries are not signed.
     """
 
     path: str
@@ -36,10 +36,9 @@ class Webhook:
     depth: int = DEPTH
 
     def make(self, delivery: Mapping[str, Any]) -> Iterator[Made]:
-        """What the rules make of a delivery, one thing a rule that takes it; an error if its body is too deep.
+        """Yield one result per rule that applies to a delivery, or one error if its body is nested too deeply.
 
-        Where all rules may match, a messageId that the map gives gets `:rule` behind it, so that its events are not
-        taken for repeats of each other.
+        If several rules may match, `:rule` is appended to a mapped messageId, so that the events are not deduped.
         """
         try:
             check_depth(delivery.get("body"), self.depth)
@@ -60,7 +59,7 @@ class Webhook:
                 yield Made(rule, made)
 
     def headers_of(self, headers: Mapping[bytes, bytes]) -> dict[str, str]:
-        """The headers that rules see."""
+        """Return the headers that rules can see."""
         hidden = {*UNSEEN, self.signature_header.lower()}
         named = {name.decode("latin-1"): value.decode("latin-1") for name, value in headers.items()}
         return {name: value for name, value in named.items() if name not in hidden}
