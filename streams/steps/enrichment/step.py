@@ -1,4 +1,4 @@
-"""Enrichments as steps of a source: what they find goes into the event, whole or not at all."""
+"""Run enrichments as steps of a source. A patch is applied completely or not at all."""
 
 import orjson
 
@@ -12,7 +12,7 @@ from streams.steps.step import Blocked
 
 
 class EnrichmentStep:
-    """One enrichment of a source. Where it fails the event goes on as it was, with a note, and it is counted."""
+    """One enrichment of a source. If it fails, the event continues unchanged with a note; failures are counted."""
 
     def __init__(self, name: str, enrich: Enrich, *, replaces: bool) -> None:
         self.name = f"enrich.{name}"
@@ -22,10 +22,10 @@ class EnrichmentStep:
         self._failures = ENRICHMENT_FAILURES.labels(name)
 
     def __call__(self, event: Event, note: Note, /) -> Event | Blocked:
-        """The event with what the enrichment found put into it in place, or why it goes no further."""
+        """Apply the enrichment to the event in place, or return why the event is blocked."""
         try:
             found = self._enrich(event)
-        except Exception:  # noqa: BLE001  # whatever it is, it must not stop the event; its text may quote the event
+        except Exception:  # noqa: BLE001  # no failure may stop the event; the error's text may quote the event
             return self._fail(event, note)
         if found is None:
             return event
@@ -41,10 +41,10 @@ class EnrichmentStep:
 
 
 class OwnEnrichmentStep(EnrichmentStep):
-    """An enrichment from another package: it gets a copy of the event, and what it makes of it is checked."""
+    """An enrichment from another package. It gets a copy of the event, and the result is validated."""
 
     def __call__(self, event: Event, note: Note, /) -> Event | Blocked:
-        """A copy of the event with what was found, or why it goes no further."""
+        """Apply the enrichment to a copy of the event, or return why the event is blocked."""
         try:
             copy: Event = orjson.loads(orjson.dumps(event))
             found = self._enrich(copy)
