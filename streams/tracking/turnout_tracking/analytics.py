@@ -1,4 +1,4 @@
-"""The calls of one request: who the visitor is, what the page is, and which events are sent when."""
+"""Implement the analytics calls of one request: identify the visitor, describe the page, and send the events."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from turnout_tracking.tracker import Tracker
 log = logging.getLogger("turnout.tracking")
 
 MAX_WAITING_EVENTS = 1_000
-"""Events of one request that wait for its user to be known."""
+"""Maximum events of one request that wait until its user is known."""
 
 
 def _library() -> dict[str, str]:
@@ -160,7 +160,7 @@ class Analytics:
         context: Mapping[str, Any] | None = None,
         integrations: Mapping[str, Any] | None = None,
     ) -> None:
-        """Send who the visitor is; later events of this request have this user ID."""
+        """Identify the visitor; later events of this request have this user ID."""
         if user_id is not None:
             self.user_id = str(user_id)
         self._send("identify", {"traits": dict(traits or {})}, time(), context, integrations)
@@ -170,7 +170,7 @@ class Analytics:
         self.identify(user_id, None if user is None else self._tracker.ask(self._tracker.traits, user))
 
     def start(self, status: int, headers: Mapping[str, str]) -> Sequence[tuple[str, str]]:
-        """Note the start of the response, with its headers by lower-case name; returns the headers to add to it."""
+        """Record the start of the response, with its headers by lower-case name; returns the headers to add to it."""
         self._started = True
         self._wanted = self._is_page(status, headers)
         if self._wanted or self._waiting:
@@ -191,7 +191,7 @@ class Analytics:
         return [*private, ("Set-Cookie", cookie)]
 
     def read(self, chunk: bytes) -> None:
-        """Take a part of the response's body, to find the title in it."""
+        """Search a chunk of the response's body for the title."""
         if self._kind and self._head_bytes < pages.TITLE_WITHIN:
             self._head.append(chunk)
             self._head_bytes += len(chunk)
@@ -290,7 +290,7 @@ class Analytics:
         return self._user
 
     def _settle_user(self) -> None:
-        """Decide who the user of the request is, and send the events that wait for it."""
+        """Determine the user of the request, and send the events that wait for it."""
         if not self._user_is_final:
             self._user = self._find_user() or self.page_request.cookies.user
             self._user_is_final = True

@@ -1,4 +1,4 @@
-"""The parts of an event's context that come from the request."""
+"""Read the parts of an event's context that come from the request."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def browser(headers: Mapping[str, str]) -> Mapping[str, Any]:
     return _browser(tuple(map(headers.get, _BROWSER_HEADERS)))
 
 
-# Many visitors have the same browser. The returned object is shared.
+# Many visitors have the same browser, so the result is cached and shared.
 @lru_cache(4096)
 def _browser(values: tuple[str | None, ...]) -> Mapping[str, Any]:
     user_agent, language, brands, mobile, full_versions, *hints = values

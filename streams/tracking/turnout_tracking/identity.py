@@ -1,4 +1,4 @@
-"""The cookies that identify a visitor to both browser and server."""
+"""Read and write the cookies that identify a visitor to both browser and server."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def set_cookie(anonymous_id: str, domain: str | None, *, secure: bool, name: str
 
 
 def cookie_is_kept(host: str, domain: str) -> bool:
-    """Return whether browsers keep a cookie with this Domain from this host (RFC 6265, 5.1.3 and 5.3).
+    """Return whether browsers accept a cookie with this Domain from this host (RFC 6265, 5.1.3 and 5.3).
 
     `host` may have a port. An IP address has no parent domains.
     """

@@ -1,4 +1,4 @@
-"""Which integrations an event opts out of by its `integrations`, in every form that clients write."""
+"""Decide which integrations an event opts out of by its `integrations`, in every form that clients write."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _YES = frozenset({"true", "1", "yes", "y", "on", "enabled"})
 def names_of(integration: str, vendor: Iterable[str] = ()) -> frozenset[str]:
     """Return the names by which events address an integration: its own, and the vendor's usual ones.
 
-    Segment writes "(Actions)" behind the names of some destinations, and "Actions" before them in code.
+    Segment appends "(Actions)" to the names of some destinations, and prepends "Actions" in code.
     """
     return frozenset({canonical(integration), *_with_actions(map(canonical, vendor))})
 
@@ -32,7 +32,7 @@ def _canonical(name: str) -> str:
 
 
 def canonical(name: str) -> str:
-    """Return a name in the form that is compared: letters and digits only, without case."""
+    """Normalize a name for comparison: lower-case letters and digits only."""
     return _canonical(name) if len(name) <= LONGEST_NAME else ""
 
 
@@ -61,7 +61,7 @@ def opts_out(names: Collection[str], integrations: Mapping[str, Any]) -> bool:
 def says_no(value: object) -> bool:
     """Return whether a value opts out: false, 0, null, and any text that is not a clear yes.
 
-    An object has the options of an integration that is on, unless its `enabled` opts out.
+    An object holds the options of an enabled integration, unless its `enabled` opts out.
     """
     if value is True:
         return False

@@ -1,4 +1,4 @@
-"""Which responses are pages that a person saw, and their titles."""
+"""Decide which responses are pages that a person saw, and find their titles."""
 
 from __future__ import annotations
 

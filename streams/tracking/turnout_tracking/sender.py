@@ -1,4 +1,4 @@
-"""A bounded queue, and the thread that sends its events."""
+"""Queue events, and send them from a background thread."""
 
 from __future__ import annotations
 
