@@ -1,11 +1,11 @@
-"""Errors of ours in the handling of a record: how they are named and described."""
+"""Name and describe internal errors in the handling of a record."""
 
 from pathlib import Path
 from traceback import extract_tb
 from typing import Final
 
 INTERNAL: Final = "internal"
-"""The reason of dead letters and rejected records whose handling failed."""
+"""The reason of dead letters and rejected records after an internal error."""
 
 
 def describe(error: BaseException) -> str:
