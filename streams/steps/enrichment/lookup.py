@@ -48,7 +48,7 @@ class LookupSettings(Settings):
     """The tables to look up."""
 
     tables: tuple[Table, ...]
-    """If several tables have the same field for the same object, the first wins."""
+    """The tables, in order: if two have the same field for the same object, the first wins."""
 
 
 class Rows(NamedTuple):
