@@ -41,14 +41,14 @@ CONTEXT_OBJECTS = frozenset(
 DEPTH = 64
 """Default maximum nesting of objects and lists in an event, including the event itself."""
 
-MOST_DEPTH = 128
+MAX_DEPTH = 128
 """Upper bound for the setting: orjson writes 254 levels, and payloads and dead letters wrap the event in more."""
 
 ABSENT_IDS = frozenset({"", "null", "undefined"})
 """Placeholder IDs, in lower case, that identify nobody."""
 
 
-_LONGEST_ABSENT = max(map(len, ABSENT_IDS))
+_MAX_ABSENT_ID_CHARACTERS = max(map(len, ABSENT_IDS))
 _EXACT = 2**53
 """From this number on, floats lose precision, so a number may differ from the ID that was sent."""
 
@@ -145,7 +145,7 @@ class EventError(ValueError):
         self.field = field
 
 
-def read(text: bytes, depth: int = MOST_DEPTH) -> Any:
+def read(text: bytes, depth: int = MAX_DEPTH) -> Any:
     """Parse JSON text with or without a byte order mark; raises EventError, also for text that is nested too deeply."""
     value = loads(lenient_json.without_mark(text))
     check_depth(value, depth, count_brackets(text))
@@ -157,7 +157,7 @@ def loads(text: bytes) -> Any:
     try:
         return lenient_json.loads(text)
     except orjson.JSONDecodeError as error:
-        raise EventError("json", "", f"not JSON: {_place(error)}") from None
+        raise EventError("json", "", f"not JSON: {_position(error)}") from None
 
 
 def count_brackets(text: bytes) -> int:
@@ -165,13 +165,13 @@ def count_brackets(text: bytes) -> int:
     return text.count(b"{") + text.count(b"[")
 
 
-def check_depth(value: object, most: int, brackets: int | None = None) -> None:
-    """Raise EventError if a value has more levels of objects and lists than `most`.
+def check_depth(value: object, limit: int, brackets: int | None = None) -> None:
+    """Raise EventError if a value has more levels of objects and lists than `limit`.
 
     `brackets`, the number of opening brackets in its JSON text, makes the check fast if it is small.
     """
-    if (brackets is None or brackets > most) and _is_deeper(value, most):
-        raise EventError("too_deep", "", f"nested more than {most} levels deep")
+    if (brackets is None or brackets > limit) and _is_deeper(value, limit):
+        raise EventError("too_deep", "", f"nested more than {limit} levels deep")
 
 
 def parse(value: bytes, origin: Origin, note: Note | None = None, brackets: int | None = None) -> Event:
@@ -180,7 +180,7 @@ def parse(value: bytes, origin: Origin, note: Note | None = None, brackets: int 
     The same record always gives the same event. `brackets` is the number in `value`, if already counted.
     """
     data = loads(lenient_json.without_mark(value))
-    check_depth(data, MOST_DEPTH, count_brackets(value) if brackets is None else brackets)
+    check_depth(data, MAX_DEPTH, count_brackets(value) if brackets is None else brackets)
     event = normalize(data, note)
     if "messageId" not in event:
         event["messageId"] = make_message_id(event, f"{origin.topic}:{origin.partition}:{origin.offset}")
@@ -227,7 +227,12 @@ def _is_repaired(event: Event) -> bool:
         if name not in event:
             continue
         value = event[name]
-        if type(value) is str and len(value) > _LONGEST_ABSENT and value[0] > " " < value[-1] and value.isascii():
+        if (
+            type(value) is str
+            and len(value) > _MAX_ABSENT_ID_CHARACTERS
+            and value[0] > " " < value[-1]
+            and value.isascii()
+        ):
             continue
         if type(value) is not str or is_absent_id(value):
             return False
@@ -325,9 +330,9 @@ def _ignore(_reason: str, _detail: str) -> None:
     """Ignore a note."""
 
 
-def _is_deeper(value: object, most: int) -> bool:
+def _is_deeper(value: object, limit: int) -> bool:
     level = [value]
-    for _ in range(most):
+    for _ in range(limit):
         level = list(chain.from_iterable(map(_children, level)))
         if not level:
             return False
@@ -372,7 +377,7 @@ def time_of(event: Event, received: str) -> str:
     return at
 
 
-def _place(error: orjson.JSONDecodeError) -> str:
+def _position(error: orjson.JSONDecodeError) -> str:
     return f"{error.msg.split(':')[0]} at line {error.lineno}, column {error.colno}"
 
 

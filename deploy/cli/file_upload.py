@@ -152,9 +152,9 @@ class FileUpload:
             middle = len(numbered) // 2
             return self._send_events(numbered[:middle]) + self._send_events(numbered[middle:])
         if reply.status in _DIVISIBLE:
-            return [RefusedLine(numbered[0][0], *reply.complaint)]
+            return [RefusedLine(numbered[0][0], *reply.error)]
         if not 200 <= reply.status < 300:
-            raise Failed(f"the collector answered {reply.status}: {': '.join(reply.complaint)}")
+            raise Failed(f"the collector answered {reply.status}: {': '.join(reply.error)}")
         return [RefusedLine(numbered[it["index"]][0], it["code"], it["message"]) for it in reply.refused]
 
     def _ask(self, batch: Sequence[bytes]) -> Reply:
@@ -199,7 +199,7 @@ def _read_event(raw: bytes, number: int) -> bytes | RefusedLine:
     """The event's JSON. One without a messageId gets one of its content and line, the same whenever it is sent."""
     try:
         event = events.loads(raw)
-        events.check_depth(event, events.MOST_DEPTH, events.count_brackets(raw))
+        events.check_depth(event, events.MAX_DEPTH, events.count_brackets(raw))
     except events.EventError as error:
         return RefusedLine(number, error.code, str(error).replace("at line 1, column", "at column"))
     if not isinstance(event, dict):

@@ -23,7 +23,7 @@ RENEWED = (identity.ANONYMOUS, "rl_anonymous_id")
 SCRIPT_CACHING = "public, max-age=3600, stale-while-revalidate=86400"
 
 # Characters of a cookie value (RFC 6265, 4.1.1), plus the quotes and backslashes of JSON, which browsers accept.
-_VALUE = re.compile(rf"[!-+\--:<-~]{{1,{identity.LONGEST}}}")
+_VALUE = re.compile(rf"[!-+\--:<-~]{{1,{identity.MAX_ID_CHARACTERS}}}")
 
 
 class Script:

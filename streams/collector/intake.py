@@ -23,7 +23,7 @@ from streams.records.format import Headers
 from streams.records.rejected import rejected_headers
 from streams.records.size import RecordTooLargeError
 from streams.sources.source import Source
-from streams.sources.webhooks import Made, Webhook
+from streams.sources.webhooks import Webhook, WebhookResult
 from streams.topics import Topics
 
 log = structlog.get_logger()
@@ -195,7 +195,7 @@ class Intake:
         return len(batch) - len(refused), refused
 
     def take_deliveries(
-        self, deliveries: Sequence[bytes], made: Sequence[Sequence[Made]], request: RequestContext
+        self, deliveries: Sequence[bytes], made: Sequence[Sequence[WebhookResult]], request: RequestContext
     ) -> tuple[int, list[RefusedEvent]]:
         """Append the events made from a webhook's deliveries, and deliveries without a valid event to `rejected`.
 
@@ -253,9 +253,9 @@ class Intake:
         batch = body.get("batch")
         if not isinstance(batch, list):
             raise RequestError("no_batch", "batch: must be a list of events")
-        most = min(self._settings.batch_events, source.limits.batch_events or self._settings.batch_events)
-        if len(batch) > most:
-            raise RequestError("too_many_events", f"batch: {len(batch)} events; the limit is {most}")
+        limit = min(self._settings.batch_events, source.limits.batch_events or self._settings.batch_events)
+        if len(batch) > limit:
+            raise RequestError("too_many_events", f"batch: {len(batch)} events; the limit is {limit}")
         grown = len(raw)
         for name in SHARED:
             shared = body.get(name)
@@ -296,8 +296,8 @@ class Intake:
                 log.warning("rejected event is too large to store", source=request.source.name, bytes=len(text))
 
 
-def read_deliveries(raw: bytes, headers: Mapping[str, str], most: int) -> list[bytes]:
-    """Return the deliveries in a webhook's body: one, or one per item of a list, at most `most`; raises RequestError.
+def read_deliveries(raw: bytes, headers: Mapping[str, str], limit: int) -> list[bytes]:
+    """Return the deliveries in a webhook's body: one, or one per item of a list, at most `limit`; raises RequestError.
 
     Each is the text of an object with `headers` and `body`; the body of an item may be invalid JSON.
     """
@@ -310,18 +310,18 @@ def read_deliveries(raw: bytes, headers: Mapping[str, str], most: int) -> list[b
             parts = json_slices.elements(raw)
         except ValueError:
             raise RequestError("json", f"the body is {error}") from None
-    if len(parts) > most:
-        raise RequestError("too_many_events", f"{len(parts)} deliveries; the limit is {most}")
+    if len(parts) > limit:
+        raise RequestError("too_many_events", f"{len(parts)} deliveries; the limit is {limit}")
     named = orjson.dumps(headers)
     return [b'{"headers":%b,"body":%b}' % (named, part) for part in parts]
 
 
-def make_events(webhook: Webhook, delivery: bytes) -> list[Made]:
+def make_events(webhook: Webhook, delivery: bytes) -> list[WebhookResult]:
     """Apply a webhook's rules to a delivery; returns an error if the delivery cannot be read."""
     try:
         return list(webhook.make(events.loads(delivery)))
     except EventError as error:
-        return [Made("", error)]
+        return [WebhookResult("", error)]
 
 
 def parse(raw: bytes) -> dict[str, Any]:

@@ -60,7 +60,7 @@ class CollectorSettings(StrictModel):
     anonymous ID cookies for this domain, for one year. By default it sets no cookies.
     """
 
-    def below(self, folder: Path) -> Self:
+    def resolve_paths(self, folder: Path) -> Self:
         """Return these settings with file names resolved against `folder`."""
         if self.client is None:
             return self

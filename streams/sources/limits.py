@@ -2,7 +2,7 @@
 
 from pydantic import Field
 
-from streams.events import DEPTH, MOST_DEPTH
+from streams.events import DEPTH, MAX_DEPTH
 from streams.settings import StrictModel
 
 
@@ -13,7 +13,7 @@ class SourceLimits(StrictModel):
     """Maximum size of an event in bytes, if less than `collector.event_bytes`."""
     batch_events: int | None = Field(None, ge=1)
     """Maximum number of events per batch, if less than `collector.batch_events`."""
-    depth: int = Field(DEPTH, ge=8, le=MOST_DEPTH)
+    depth: int = Field(DEPTH, ge=8, le=MAX_DEPTH)
     """Maximum nesting of objects and lists in an event or webhook delivery. Deeper ones are rejected."""
     requests_per_second: float | None = Field(None, gt=0)
     """Maximum requests per second and write key. Further requests get a 429 with Retry-After."""

@@ -7,11 +7,11 @@ from typing import Any, NamedTuple
 from streams.events import DEPTH, Event, EventError, check_depth, is_absent_id
 from transforms import DROP, Failure, Rules
 
-UNSEEN = frozenset({"authorization", "cookie"})
+HIDDEN_HEADERS = frozenset({"authorization", "cookie"})
 """Headers with secrets, which rules cannot see; so is the signature header."""
 
 
-class Made(NamedTuple):
+class WebhookResult(NamedTuple):
     """The result of a rule for a delivery: an event to check, an error if the rule failed, or None if it dropped it.
 
     `rule` is "" if no rule applied.
@@ -35,7 +35,7 @@ class Webhook:
     signature_header: str = ""
     depth: int = DEPTH
 
-    def make(self, delivery: Mapping[str, Any]) -> Iterator[Made]:
+    def make(self, delivery: Mapping[str, Any]) -> Iterator[WebhookResult]:
         """Yield one result per rule that applies to a delivery, or one error if its body is nested too deeply.
 
         If several rules may match, `:rule` is appended to a mapped messageId, so that the events are not deduped.
@@ -43,23 +43,23 @@ class Webhook:
         try:
             check_depth(delivery.get("body"), self.depth)
         except EventError as too_deep:
-            yield Made("", too_deep)
+            yield WebhookResult("", too_deep)
             return
         for rule, event in self.rules.apply(delivery):
             if event is DROP:
-                yield Made(rule, None)
+                yield WebhookResult(rule, None)
             elif isinstance(event, Failure):
                 where = f"{event.path}:{event.line}:{event.column}"
                 error = EventError("webhook", "", f"the rule {rule} of the source: {where}: {event.error}")
-                yield Made(rule, error)
+                yield WebhookResult(rule, error)
             else:
                 made = dict(event)
                 if self.rules.match_all and not is_absent_id(made.get("messageId")):
                     made["messageId"] = f"{made['messageId']}:{rule}"
-                yield Made(rule, made)
+                yield WebhookResult(rule, made)
 
     def headers_of(self, headers: Mapping[bytes, bytes]) -> dict[str, str]:
         """Return the headers that rules can see."""
-        hidden = {*UNSEEN, self.signature_header.lower()}
+        hidden = {*HIDDEN_HEADERS, self.signature_header.lower()}
         named = {name.decode("latin-1"): value.decode("latin-1") for name, value in headers.items()}
         return {name: value for name, value in named.items() if name not in hidden}

@@ -20,14 +20,14 @@ class DefaultContext:
         """Fill in the event's context in place."""
         if event.get("context") is None:
             event["context"] = {}
-        _put_under(event["context"], self.context)
+        _fill_in(event["context"], self.context)
         return event
 
 
-def _put_under(own: dict[str, Any], defaults: Mapping[str, Any]) -> None:
+def _fill_in(own: dict[str, Any], defaults: Mapping[str, Any]) -> None:
     for key, value in defaults.items():
         if key not in own:
             # Later steps may change the event in place, but not the setting.
             own[key] = deepcopy(value) if isinstance(value, dict | list) else value
         elif isinstance(value, dict) and isinstance(own[key], dict):
-            _put_under(own[key], value)
+            _fill_in(own[key], value)

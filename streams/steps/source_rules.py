@@ -18,11 +18,11 @@ class SourceRulesStep:
     """Apply a source's rules as a step. The result of a rule is a JSON merge patch of the event (RFC 7396).
 
     Objects are merged at any depth, and null removes a key. If several rules may match, their patches are applied in
-    order. With `keeps_others`, an event that no rule takes stays unchanged; otherwise it is dropped.
+    order. With `keep_unmatched`, an event that no rule takes stays unchanged; otherwise it is dropped.
     """
 
     rules: Rules
-    keeps_others: bool
+    keep_unmatched: bool
     name = "repair"
 
     def __call__(self, event: Event, note: Note, /) -> Event | Blocked:
@@ -30,7 +30,7 @@ class SourceRulesStep:
         patched = event
         for rule, patch in self.rules.apply(event):
             if patch is DROP:
-                return event if not rule and self.keeps_others else DROPPED
+                return event if not rule and self.keep_unmatched else DROPPED
             if isinstance(patch, Failure):
                 where = f"{patch.path}:{patch.line}:{patch.column}"
                 raise EventError("repair", "", f"the rule {rule} of the source: {where}: {patch.error}")

@@ -45,7 +45,7 @@ class SuppressedUsers:
     def __init__(self, secret: SecretStr | None = None) -> None:
         self._secret = secret.get_secret_value().encode() if secret else None
         self._digests: set[bytes] = set()
-        self.asked = False
+        self.is_read = False
         """Whether Kafka's list has been read."""
 
     def digests(self, user: str) -> set[bytes]:
@@ -87,7 +87,7 @@ class Suppression:
     @property
     def name(self) -> str:
         """The name in `turnout explain`."""
-        return "suppression" if self.users.asked else "suppression from the file"
+        return "suppression" if self.users.is_read else "suppression from the file"
 
     def __call__(self, event: Event, _: Note, /) -> Event | Blocked:
         """Implement Step."""
@@ -95,11 +95,11 @@ class Suppression:
             return event
         for name in IDS:
             user = event.get(name)
-            if user is not None and self.holds(str(user)):
+            if user is not None and self.includes(str(user)):
                 return _BLOCKED
         return event
 
-    def holds(self, user: str) -> bool:
+    def includes(self, user: str) -> bool:
         """Return whether the ID, once normalized, is a suppressed user's."""
         return comparable(user) in self._ids or user in self.users
 

@@ -59,24 +59,24 @@ def make(_settings: CampaignSettings, _files: Files) -> Enrich:
             # fbc contains the event's time.
             at = seconds(event.get("timestamp") or event.get("receivedAt"))
             ids = ids | vendor_ids({}, {"fbclid": clicks["fbclid"]}, int(at * 1000)) if at is not None else ids
-        ids = _wanted(ids, event.get("integrations") or NOTHING)
+        ids = _missing_ids(ids, event.get("integrations") or NOTHING)
         return {"context": patch, "integrations": ids} if ids else {"context": patch}
 
     return attribute
 
 
-def _wanted(ids: dict[str, dict[str, str]], given: dict[str, Any]) -> dict[str, dict[str, str]]:
+def _missing_ids(ids: dict[str, dict[str, str]], given: dict[str, Any]) -> dict[str, dict[str, str]]:
     """Return the IDs that integrations lack, without integrations that the sender turned off."""
     if not given:
         return ids
-    wanted = {}
+    missing = {}
     for name, fields in ids.items():
         setting = given.get(name, given.get("All"))
         if type(setting) is dict:
-            wanted[name] = {key: value for key, value in fields.items() if not setting.get(key)}
+            missing[name] = {key: value for key, value in fields.items() if not setting.get(key)}
         elif setting is True or setting is None:
-            wanted[name] = fields
-    return wanted
+            missing[name] = fields
+    return missing
 
 
 CAMPAIGN = Enrichment("campaign", CampaignSettings, make, replaces=True)

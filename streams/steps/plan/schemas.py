@@ -71,11 +71,11 @@ class SchemaIssue(NamedTuple):
 
 def find_issues(schema: object, definitions: Mapping[str, object]) -> list[SchemaIssue]:
     """Return the errors in a schema, which may use these definitions."""
-    shape = dict.fromkeys(map(_of_shape, _meta_schema.iter_errors(schema)))
+    shape = dict.fromkeys(map(_shape_issue, _meta_schema.iter_errors(schema)))
     return list(shape) or list(_walk(schema, (), definitions))
 
 
-def _of_shape(error: ValidationError) -> SchemaIssue:
+def _shape_issue(error: ValidationError) -> SchemaIssue:
     place = tuple(error.instance_path)
     if error.kind.name == "anyOf" and place[-1] == "type":
         return SchemaIssue(place, f"type: {error.instance!r} is not a JSON type", None, str(error.instance), TYPES)

@@ -76,6 +76,7 @@ class Analytics:
         "_given",
         "_head",
         "_head_bytes",
+        "_is_tracked",
         "_kind",
         "_skipped",
         "_started",
@@ -85,7 +86,6 @@ class Analytics:
         "_user",
         "_user_is_final",
         "_waiting",
-        "_wanted",
         "framework_user",
         "page_request",
         "user_id",
@@ -105,7 +105,7 @@ class Analytics:
         self._context: dict[str, Any] | None = None
         self._added: dict[str, Any] = {}
         self._asked = self._skipped = self._used = False
-        self._started = self._wanted = self._done = False
+        self._started = self._is_tracked = self._done = False
         self._kind = ""
         self._head: list[bytes] = []
         self._head_bytes = 0
@@ -172,12 +172,12 @@ class Analytics:
     def start(self, status: int, headers: Mapping[str, str]) -> Sequence[tuple[str, str]]:
         """Record the start of the response, with its headers by lower-case name; returns the headers to add to it."""
         self._started = True
-        self._wanted = self._is_page(status, headers)
-        if self._wanted or self._waiting:
+        self._is_tracked = self._is_page(status, headers)
+        if self._is_tracked or self._waiting:
             self._settle_user()
-        if self._wanted and self._tracker.titles and not headers.get("content-encoding"):
+        if self._is_tracked and self._tracker.titles and not headers.get("content-encoding"):
             self._kind = headers.get("content-type", "")
-        if not (self._wanted or self._used):
+        if not (self._is_tracked or self._used):
             return ()
         anonymous_id = self.anonymous_id
         if self._given or not self._tracker.ask(self._tracker.consent, self.page_request):
@@ -192,7 +192,7 @@ class Analytics:
 
     def read(self, chunk: bytes) -> None:
         """Search a chunk of the response's body for the title."""
-        if self._kind and self._head_bytes < pages.TITLE_WITHIN:
+        if self._kind and self._head_bytes < pages.TITLE_SEARCH_BYTES:
             self._head.append(chunk)
             self._head_bytes += len(chunk)
 
@@ -203,7 +203,7 @@ class Analytics:
         self._done = True
         if self._waiting:
             self._settle_user()
-        if self._started and (self._wanted or self._asked) and not self._skipped:
+        if self._started and (self._is_tracked or self._asked) and not self._skipped:
             self._send_page()
 
     def finish_safely(self) -> None:
@@ -231,7 +231,7 @@ class Analytics:
         tracker, request, added = self._tracker, self.page_request, self._added
         page = self._shared_context()["page"]
         if self._kind:
-            title = pages.find_title(b"".join(self._head)[: pages.TITLE_WITHIN], self._kind)
+            title = pages.find_title(b"".join(self._head)[: pages.TITLE_SEARCH_BYTES], self._kind)
             if title:
                 page["title"] = title
         name = added.get("name") or tracker.ask(tracker.name, request)

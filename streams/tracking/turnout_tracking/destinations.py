@@ -109,7 +109,7 @@ class Reply(NamedTuple):
         return rejected if isinstance(rejected, list) else ()
 
     @property
-    def complaint(self) -> tuple[str, str]:
+    def error(self) -> tuple[str, str]:
         """Code and message of a rejected request."""
         try:
             body = orjson.loads(self.body)
