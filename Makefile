@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/pip install --quiet --disable-pip-version-check
 PROJECTS := pyproject.toml streams/tracking/pyproject.toml
 
-.PHONY: up venv check format test test-newest pins faults dist fuzz bench clean
+.PHONY: up venv check format test test-newest pins coverage faults dist fuzz bench clean
 
 up: $(VENV)/.local  ## broker, collector, router, forwarders and a simulator of the vendors, on this machine
 	@$(BIN)/turnout up --config deploy/example
@@ -35,6 +35,10 @@ test-newest:  ## the tests with the newest versions that pyproject.toml allows
 pins: test-newest  ## constraints.txt with the newest versions, if the tests pass with them
 	(sed -n '/^#/p' constraints.txt; .venv-newest/bin/pip freeze --exclude-editable) > constraints.new
 	mv constraints.new constraints.txt
+
+coverage: $(VENV)/.dev  ## the lines that the tests without clients, wheels and a real Kafka do not run
+	$(BIN)/python -m coverage run -m pytest -q -m "not fault and not wheels and not kafka" --ignore tests/clients
+	$(BIN)/python -m coverage report
 
 faults: $(VENV)/.dev  ## faults against the oracle, on a real Kafka: needs Java and Maven
 	$(BIN)/python -m pytest -m fault

@@ -12,7 +12,7 @@ COMMANDS = (
 
 
 class _Commands(click.Group):
-    """A group whose commands are found by their module."""
+    """A group that imports the module of a command when it is used."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
         return list(COMMANDS)

@@ -1,4 +1,4 @@
-"""What is wrong with a tracking plan that its model does not see: each with its line and column."""
+"""Find errors in a tracking plan that its model does not check, with line and column."""
 
 from collections.abc import Iterator
 
@@ -10,7 +10,7 @@ from transforms.documents import Document
 
 
 def check_plan(document: Document, plan: Plan) -> Iterator[RuleError]:
-    """The mistakes in a plan's schemas, and entries that no event comes to."""
+    """Yield the errors in a plan's schemas, and entries that another entry hides."""
     for name, schema in plan.definitions.items():
         yield from _check_schema(document, plan, schema, ("definitions", name))
     first: dict[tuple[str, str | None], int] = {}

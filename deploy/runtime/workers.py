@@ -1,4 +1,4 @@
-"""How a worker process begins and runs."""
+"""Start and run a worker process."""
 
 import asyncio
 import os
@@ -7,9 +7,9 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from deploy.config.configuration import Configuration
-from deploy.runtime.exposition import serving_metrics
-from deploy.runtime.logs import say_ready, set_up
-from deploy.runtime.reload import Reloader, Take
+from deploy.runtime.exposition import serve_metrics
+from deploy.runtime.logs import log_ready, set_up
+from deploy.runtime.reload import Apply, Reloader
 from deploy.terminal.failures import Failed
 from streams.kafka.admin import check_reachable, find_mismatches
 from streams.kafka.settings import BrokerError
@@ -17,22 +17,22 @@ from streams.kafka.settings import BrokerError
 if TYPE_CHECKING:
     from streams.worker.worker import Worker
 
-    Begin = Callable[[Worker], Take]
+    Begin = Callable[[Worker], Apply]
 
 
 def prepare(configuration: Configuration) -> None:
-    """Set up logs and the event loop, and look at the topics; raises Failed where they are not as they must be."""
+    """Set up logging and the event loop, and check the topics; raises Failed if they are missing or wrong."""
     set_up()
     with suppress(ImportError):
         import uvloop
 
-        # Faust takes its loop from the policy when it is imported.
+        # Faust gets its loop from the policy when it is imported.
         asyncio.set_event_loop_policy(uvloop.EventLoopPolicy())
     check_topics(configuration)
 
 
 def check_topics(configuration: Configuration, timeout: float = 10.0) -> None:
-    """Raise Failed unless Kafka can be reached, and within `timeout` seconds has each topic as it is declared."""
+    """Raise Failed if Kafka is not reachable, or if a topic is missing or wrong; waits up to `timeout` seconds."""
     broker, declared = configuration.settings.broker, configuration.declared
     try:
         check_reachable(broker)
@@ -48,14 +48,15 @@ def check_topics(configuration: Configuration, timeout: float = 10.0) -> None:
 
 
 def run(process: str, configuration: Configuration, read: Callable[[], Configuration], begin: "Begin") -> int:
-    """Run a worker until it is told to stop; returns the exit code.
+    """Run a worker until it is stopped; returns the exit code.
 
-    `read` reads the folder again when it has changed. `begin` gives the worker its pipelines, and says how it takes up
-    what has changed.
+    `read` reads the changed folder. `begin` creates the worker's pipelines, and returns the function that applies a
+    changed configuration.
     """
     from streams.kafka.producer import Producer
     from streams.worker.lag import keep_lag
-    from streams.worker.worker import StartError, Worker
+    from streams.worker.pipeline import StartError
+    from streams.worker.worker import Worker
 
     settings, topics = configuration.settings, configuration.topics
 
@@ -63,30 +64,30 @@ def run(process: str, configuration: Configuration, read: Callable[[], Configura
         producer = Producer(
             settings.broker,
             client_id=f"{topics.prefix}.{process}",
-            on_failure=lambda error: worker.fail(f"Kafka did not take a batch: {type(error).__name__}"),
+            on_failure=lambda error: worker.fail(f"Kafka did not accept a batch: {type(error).__name__}"),
         )
         worker = Worker(producer)
-        beside: list[asyncio.Task[None]] = []
+        background: list[asyncio.Task[None]] = []
 
         def ready() -> None:
             if facts:
-                beside.append(asyncio.create_task(keep_lag(worker.producer.broker, lambda: worker.pipelines)))
-            say_ready(process, version=configuration.version, **facts)
+                background.append(asyncio.create_task(keep_lag(worker.producer.broker, lambda: worker.pipelines)))
+            log_ready(process, version=configuration.version, **facts)
 
         try:
             async with Reloader(configuration, read, begin(worker)).running():
                 code = await worker.run(ready)
             if worker.is_stuck:
-                # asyncio would wait for the app's tasks, which do not heed their cancellation.
+                # asyncio would wait for the app's tasks, which ignore their cancellation.
                 os._exit(code)
             return code
         finally:
-            for task in beside:
+            for task in background:
                 task.cancel()
-            await asyncio.gather(*beside, return_exceptions=True)
+            await asyncio.gather(*background, return_exceptions=True)
 
     try:
-        with serving_metrics(process, settings) as facts:
+        with serve_metrics(process, settings) as facts:
             return asyncio.run(work(facts))
     except (BrokerError, StartError) as error:
         raise Failed(str(error)) from error

@@ -56,7 +56,7 @@ def check_url(text: str) -> str:
     if any(ord(character) <= 32 or ord(character) == 127 for character in text):
         raise ValueError("the URL has white space or a control character in it")
     if "{{" in text:
-        raise ValueError("the URL is no template: no event decides where it goes")
+        raise ValueError("the URL must not be a template; requests always go to the same address")
     try:
         url = URL(text)
         host = url.raw_host or ""

@@ -28,6 +28,7 @@ from streams.kafka.acks import PendingAcks
 from streams.kafka.producer import Producer
 from streams.kafka.settings import BrokerError
 from streams.observability import metrics
+from streams.observability.internal_error import to_exception
 from streams.observability.logging import error_fields
 from streams.parsing import lenient_json
 from streams.parsing.times import rfc3339
@@ -96,8 +97,8 @@ class App:
             return
         except RequestError as error:
             status, body, headers = error.status, error.body, error.headers
-        except Exception as error:  # noqa: BLE001  # uvicorn would log its text, which can quote an event
-            log.error("request failed", path=scope["path"], **error_fields(error))  # noqa: TRY400
+        except BaseException as error:  # noqa: BLE001  # uvicorn would log its text, which can quote an event
+            log.error("request failed", path=scope["path"], **error_fields(to_exception(error)))  # noqa: TRY400
             status, body = 500, _FAILED.body
         if status != 200:
             metrics.COLLECTOR_ERRORS.labels(status).inc()

@@ -48,18 +48,18 @@ REFUSALS: Mapping[str, Refusal] = {
 class RequestError(Exception):
     """A request that is rejected with a code of REFUSALS and a message for people."""
 
-    def __init__(self, code: str, message: str, headers: tuple[tuple[bytes, bytes], ...] = ()) -> None:
+    def __init__(
+        self, code: str, message: str, headers: tuple[tuple[bytes, bytes], ...] = (), *, status: int | None = None
+    ) -> None:
         super().__init__(message)
-        self.status = REFUSALS[code].status
+        self.status = REFUSALS[code].status if status is None else status
         self.code = code
         self.headers = headers
 
     @classmethod
     def of_event(cls, error: EventError) -> "RequestError":
         """Reject a request whose only event is invalid."""
-        refused = cls("json", str(error))
-        refused.code = error.code
-        return refused
+        return cls(error.code, str(error), status=REFUSALS["json"].status)
 
     @property
     def body(self) -> bytes:

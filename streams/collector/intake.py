@@ -23,7 +23,7 @@ from streams.records.format import Headers
 from streams.records.rejected import rejected_headers
 from streams.records.size import RecordTooLargeError
 from streams.sources.source import Source
-from streams.sources.webhooks import Webhook, WebhookResult
+from streams.sources.webhooks import WebhookEndpoint, WebhookResult
 from streams.topics import Topics
 
 log = structlog.get_logger()
@@ -316,7 +316,7 @@ def read_deliveries(raw: bytes, headers: Mapping[str, str], limit: int) -> list[
     return [b'{"headers":%b,"body":%b}' % (named, part) for part in parts]
 
 
-def make_events(webhook: Webhook, delivery: bytes) -> list[WebhookResult]:
+def make_events(webhook: WebhookEndpoint, delivery: bytes) -> list[WebhookResult]:
     """Apply a webhook's rules to a delivery; returns an error if the delivery cannot be read."""
     try:
         return list(webhook.make(events.loads(delivery)))

@@ -78,12 +78,12 @@ class Collector:
         await server.serve([listener])
 
     def _config(self) -> uvicorn.Config:
-        class Protocol(BoundedProtocol):
+        class CollectorProtocol(BoundedProtocol):
             read_timeout = self._settings.read_timeout
 
         return uvicorn.Config(
             self.app,
-            http=Protocol,
+            http=CollectorProtocol,
             ws="none",
             lifespan="off",
             interface="asgi3",

@@ -43,13 +43,13 @@ class ConsentSettings(StrictModel):
     tcf: Mapping[str, Purposes] = Field(default_factory=dict)
     """Categories by name, with the permissions that an IAB consent string must give to grant each."""
 
-    def category(self, name: str) -> "Category":
+    def category(self, name: str) -> "ConsentCategory":
         """Return a category that an integration requires."""
-        return Category(name, name in self.gpc_denies, self.tcf.get(name))
+        return ConsentCategory(name, name in self.gpc_denies, self.tcf.get(name))
 
 
 @dataclass(frozen=True, slots=True)
-class Category:
+class ConsentCategory:
     """A category of consent, and the signals that grant or deny it in addition to its name."""
 
     name: str
@@ -61,7 +61,7 @@ class Category:
 class Consent:
     """The categories that must be granted, all or any of them. `assume` is for events without consent information."""
 
-    categories: tuple[Category, ...]
+    categories: tuple[ConsentCategory, ...]
     match: Literal["all", "any"] = "all"
     assume: Assumption = "denied"
 
@@ -114,7 +114,7 @@ class GivenConsent(NamedTuple):
             lists=lists or preferences is not None or allowed is not None,
         )
 
-    def grants(self, category: Category, *, assumed: bool) -> bool:
+    def grants(self, category: ConsentCategory, *, assumed: bool) -> bool:
         """Return whether a category is granted: any denial wins, then any grant, then `assumed`."""
         name = category.name
         if (self.gpc and category.denied_by_gpc) or name in self.denied:

@@ -1,10 +1,12 @@
 """Gather outcomes and write them as intervals of offsets."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
+from typing import Any
 
 from prometheus_client import Counter
 
+from streams.records.format import MAX_RECORD_BYTES, Headers
 from streams.records.outcomes import (
     NOTED,
     OutcomeDetail,
@@ -13,6 +15,7 @@ from streams.records.outcomes import (
     Stage,
     intervals,
 )
+from streams.records.run_header import RUN_HEADER, encode_run
 
 MAX_INTERVALS_PER_RECORD = 20_000
 """How many intervals one record may hold; more go into several, far below the size that a record may have."""
@@ -21,6 +24,9 @@ MAX_INTERVALS_PER_RECORD = 20_000
 MAX_DETAILS_PER_RECORD = 300
 """How many offsets with a reason one record may hold. Each takes at most about 4 KB, since details are cut."""
 
+SPARE_BYTES = 1024
+"""Bytes of a record that its value and run header leave to the rest of it."""
+
 MAX_DETAIL_CHARACTERS = 500
 """How much of a detail is kept with an outcome; the dead letter or rejected record has it whole."""
 
@@ -28,12 +34,14 @@ MAX_DETAIL_CHARACTERS = 500
 class OutcomeBuffer:
     """Buffer the outcomes of one source partition until they are written."""
 
-    __slots__ = ("_named", "_offsets", "_partition", "_rules", "_stage", "_topic")
+    __slots__ = ("_named", "_offsets", "_partition", "_rules", "_stage", "_topic", "read")
 
     def __init__(self, stage: Stage, topic: str, partition: int, rules: str) -> None:
         self._stage, self._topic, self._partition, self._rules = stage, topic, partition, rules
         self._offsets: dict[tuple[str, str, str, str], list[int]] = {}
         self._named: list[OutcomeDetail] = []
+        self.read: list[tuple[int, str, str, str, str | None]] = []
+        """The EventFacts of each event that the router decoded, as tuples, which are faster."""
 
     def add(self, integration: str, rule: str, outcome: str, offset: int, detail: str = "") -> None:
         """One offset has this outcome, with a detail where few are different: each has intervals of its own."""
@@ -81,3 +89,28 @@ class OutcomeBuffer:
             if not (some or reasons):
                 return
             yield Outcomes(self._stage, self._topic, self._partition, self._rules, some, reasons)
+
+    @property
+    def key(self) -> bytes:
+        """The key of the records."""
+        return f"{self._topic}:{self._partition}".encode()
+
+    def encoded(self, records: Sequence[Any] = ()) -> Iterator[tuple[bytes, Headers]]:
+        """Return the values and headers of the records to write.
+
+        Args:
+            records: The consumer's records of the run that these outcomes are about; the run's headers say that they
+                were read, also if nothing was added.
+
+        """
+        values = (outcomes.encode() for outcomes in self.records())
+        nothing = Outcomes(self._stage, self._topic, self._partition, self._rules, (), ())
+        for header in encode_run(records, self.read):
+            value = next(values, None) or nothing.encode()
+            if len(value) + len(header) > MAX_RECORD_BYTES - SPARE_BYTES:
+                yield nothing.encode(), [(RUN_HEADER, header)]
+                yield value, []
+            else:
+                yield value, [(RUN_HEADER, header)]
+        for value in values:
+            yield value, []

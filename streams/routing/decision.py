@@ -10,7 +10,7 @@ import orjson
 
 from streams import events
 from streams.events import Event, EventError, Note
-from streams.observability.internal_error import INTERNAL, describe
+from streams.observability.internal_error import INTERNAL, describe, to_exception
 from streams.parsing.times import record_time, rfc3339
 from streams.records.delivery import DeliveryRecord
 from streams.records.outcomes import FORWARDED, Outcome
@@ -113,25 +113,14 @@ def decide(
         Exception: A step of the source failed with an internal error.
 
     """
-    event, source, key, timestamp, origin, _ = incoming
+    event, source, key = incoming.event, incoming.source, incoming.key
     message_id = event["messageId"]
     if source is not None and source.steps:
-        try:
-            taken = run_steps(source.steps, event, note, trace)
-        except EventError as error:
-            return Decision(event, (), Rejection(error.code, str(error)))
-        if isinstance(taken, Blocked):
-            quarantined = taken.outcome is Outcome.QUARANTINED
-            rejected = Rejection(QUARANTINED_REASON, taken.detail) if quarantined else None
-            return Decision(event, block_for_all(rules.routes, taken), rejected, taken)
-        event = taken
-    at, received, name = event.get("timestamp"), event.get("receivedAt"), event.get("event")
-    if not at or not received:
-        stored = rfc3339(record_time(timestamp, clock))
-        at, received = events.time_of(event, stored), received or stored
-    kind, source_name = event["type"], source.name if source is not None else ""
-    name = name if type(name) is str else None
-    bare = DeliveryRecord("", "", rules.version, kind, name, at, received, source_name, origin, {})
+        result = _run_steps(source, event, rules, note, trace)
+        if isinstance(result, Decision):
+            return result
+        event = result
+    bare = _bare_delivery(incoming, event, rules, clock)
     data = bare.data()
     room = LARGEST_RECORD_BYTES - HEADROOM - len(key or b"")
     outcomes: list[RouteDecision] = []
@@ -149,16 +138,42 @@ def decide(
             if trace is not None:
                 trace.before_rules(route, event)
             made = route.apply(event)
-        except Exception as error:  # noqa: BLE001  # one integration's failure must not affect the others
-            outcomes.append(_failed(route, bare._replace(id=message_id), error))
+        except BaseException as error:  # noqa: BLE001  # one integration's failure must not affect the others
+            outcomes.append(_failed(route, bare._replace(id=message_id), to_exception(error)))
             continue
         for rule, payload in made:
             delivery_id = message_id if route.single else f"{message_id}:{rule}"
             try:
                 outcomes.append(_deliver(route, bare, data, delivery_id, rule, payload, room))
-            except Exception as error:  # noqa: BLE001  # as above
-                outcomes.append(_failed(route, bare._replace(id=delivery_id, rule=rule), error))
+            except BaseException as error:  # noqa: BLE001  # as above
+                outcomes.append(_failed(route, bare._replace(id=delivery_id, rule=rule), to_exception(error)))
     return Decision(event, outcomes)
+
+
+def _run_steps(
+    source: Source, event: Event, rules: RuleSet, note: Note, trace: DecisionTrace | None
+) -> Event | Decision:
+    """Return the event that the steps of its source leave, or the decision if it goes no further."""
+    try:
+        result = run_steps(source.steps, event, note, trace)
+    except EventError as error:
+        return Decision(event, (), Rejection(error.code, str(error)))
+    if isinstance(result, Blocked):
+        quarantined = result.outcome is Outcome.QUARANTINED
+        rejected = Rejection(QUARANTINED_REASON, result.detail) if quarantined else None
+        return Decision(event, block_for_all(rules.routes, result), rejected, result)
+    return result
+
+
+def _bare_delivery(incoming: IncomingEvent, event: Event, rules: RuleSet, clock: Callable[[], float]) -> DeliveryRecord:
+    """Return what all deliveries of an event share: a delivery without id, rule and payload."""
+    at, received, name = event.get("timestamp"), event.get("receivedAt"), event.get("event")
+    if not at or not received:
+        stored = rfc3339(record_time(incoming.timestamp, clock))
+        at, received = events.time_of(event, stored), received or stored
+    name = name if type(name) is str else None
+    source = incoming.source.name if incoming.source is not None else ""
+    return DeliveryRecord("", "", rules.version, event["type"], name, at, received, source, incoming.origin, {})
 
 
 def _deliver(

@@ -15,6 +15,7 @@ from streams.events import Event
 from streams.kafka.offsets import TP
 from streams.kafka.reading import read_to_end
 from streams.kafka.settings import Broker
+from streams.observability.internal_error import to_exception
 from streams.records.event import Origin
 from streams.records.format import REPLAY_HEADER, SOURCE_HEADER, RecordError, check_version
 from streams.records.rejected import QUARANTINED_REASON, Rejected
@@ -155,5 +156,6 @@ def _identify(record: Any) -> tuple[str, str] | None:
         check_version(record.headers)
         event = events.parse(record.value or b"", Origin(record.topic, record.partition, record.offset))
         return sender_of(record.headers, event), event["messageId"]
-    except Exception:  # noqa: BLE001  # the router rejects what raises here, and a rejected event does not count
+    except BaseException as error:  # noqa: BLE001  # the router rejects these, and a rejected event does not count
+        to_exception(error)
         return None

@@ -11,7 +11,7 @@ from streams.kafka.offsets import RecordBatch
 from streams.kafka.producer import Producer
 from streams.kafka.settings import Broker
 from streams.ledger.outcome_buffer import OutcomeBuffer
-from streams.observability.internal_error import INTERNAL, describe
+from streams.observability.internal_error import INTERNAL, describe, to_exception
 from streams.observability.metrics import ROUTER_EVENTS, ROUTER_LEFT_OUT, ROUTER_OUTCOMES, ROUTER_REJECTED
 from streams.parsing.times import rfc3339
 from streams.records.dead_letter import DeadLetter
@@ -29,7 +29,7 @@ from streams.suppression.filter import SuppressedUsers
 from streams.suppression.follower import SuppressionFollower
 from streams.topics import Topics
 from streams.worker.guard import Guard
-from streams.worker.worker import ConsumerPipeline, make_pipeline
+from streams.worker.pipeline import ConsumerPipeline, PipelineControl, Processor, make_pipeline
 from transforms.runtime.numbers import take_left_out
 
 HELD_STOP_SECONDS = 5.0
@@ -71,7 +71,7 @@ class Router:
         ROUTER_EVENTS.inc(len(batch.records))
         for directive, count in take_left_out():
             ROUTER_LEFT_OUT.labels(directive).inc(count)
-        self._write_outcomes(buffer, acks, partition)
+        self._write_outcomes(buffer, acks, partition, batch.records)
         acks.seal()
         await self._producer.wait_for_room()
 
@@ -85,8 +85,8 @@ class Router:
         except EventError as error:
             self._reject(record, error.code, str(error), named, acks)
             return None
-        except Exception as error:  # noqa: BLE001  # one bad event must not stop the others
-            return error, partial(self._reject, record, INTERNAL, describe(error), named, acks)
+        except BaseException as error:  # noqa: BLE001  # one bad event must not stop the others
+            return to_exception(error), partial(self._reject, record, INTERNAL, describe(error), named, acks)
         if decision.rejected is not None:
             self._reject(record, *decision.rejected, named, acks)
         failed = self._write(decision.outcomes, record, buffer, acks)
@@ -106,12 +106,15 @@ class Router:
         for reason, detail in incoming.notes:
             buffer.note(offset, reason, detail)
         message_id = event["messageId"]
+        buffer.read.append(
+            (offset, message_id, incoming.source.name if incoming.source else "", event["type"], event.get("event"))
+        )
         sender = sender_of(record.headers, event)
         if window.repeats(sender, message_id, offset):
             return Decision(event, block_for_all(rules.routes, REPEATED))
         try:
             decision = decide(incoming, rules, self._clock, partial(buffer.note, offset))
-        except Exception:
+        except BaseException:
             window.forget(sender, message_id, offset)
             raise
         if decision.is_rejected:
@@ -134,19 +137,19 @@ class Router:
                     self._producer.append(route.topic, partition, acks, key=key, value=value)
                     buffer.add(route.integration, rule, outcome, offset)
                 elif dead is not None:
-                    self._dead_letter(dead, route.integration, key, reason, detail, buffer, acks)
+                    self._write_dead_letter(dead, route.integration, key, reason, detail, buffer, acks)
                 else:
                     buffer.record(route.integration, rule, outcome, offset, reason, detail)
-            except Exception as unexpected:  # noqa: BLE001  # one integration's failure must not affect the others
-                failed.append((decided, unexpected))
+            except BaseException as unexpected:  # noqa: BLE001  # one integration's failure must not affect the others
+                failed.append((decided, to_exception(unexpected)))
         return failed
 
     def _defer_failure(
         self, batch: RecordBatch, record: Any, error: Exception, write: Callable[[], None], acks: PendingAcks
     ) -> None:
-        """Let the guard decide when and whether `write` rejects or dead-letters a record that failed."""
+        """Let the guard decide when, and whether, `write` rejects a record that failed, or writes its dead letter."""
         acks.hold()
-        batch.rest()
+        batch.exclude_from_budget()
 
         def write_and_release() -> None:
             if not batch.dropped:
@@ -185,10 +188,10 @@ class Router:
             if dead is None:
                 buffer.name(integration, decided.rule, Outcome.DEAD, record.offset, INTERNAL, describe(error))
             else:
-                self._dead_letter(dead, integration, record.key, INTERNAL, describe(error), buffer, acks)
+                self._write_dead_letter(dead, integration, record.key, INTERNAL, describe(error), buffer, acks)
         self._write_outcomes(buffer, acks, record.partition)
 
-    def _dead_letter(
+    def _write_dead_letter(
         self,
         delivery: DeliveryRecord,
         integration: str,
@@ -207,15 +210,19 @@ class Router:
         )
         buffer.name(integration, delivery.rule, Outcome.DEAD, origin.offset, reason, detail)
 
-    def _write_outcomes(self, buffer: OutcomeBuffer, acks: PendingAcks, partition: int) -> None:
+    def _write_outcomes(
+        self, buffer: OutcomeBuffer, acks: PendingAcks, partition: int, records: Sequence[Any] = ()
+    ) -> None:
+        """Write the outcomes; `records` are the run that they are about, if they are its first."""
         buffer.count(ROUTER_OUTCOMES)
-        for outcomes in buffer.records():
+        for value, headers in buffer.encoded(records):
             self._producer.append(
                 self._topics.outcomes,
                 partition % self._topics.partitions,
                 acks,
-                key=f"{outcomes.topic}:{partition}".encode(),
-                value=outcomes.encode(),
+                key=buffer.key,
+                value=value,
+                headers=headers,
             )
 
 
@@ -229,39 +236,40 @@ def make_router(
     *,
     fail: Callable[[str], None],
     grace: float,
+    remake: Callable[[], ConsumerPipeline] | None = None,
     clock: Callable[[], float] = time.time,
 ) -> ConsumerPipeline:
-    """Make the router's pipeline for a worker. It reads the topics of the current sources.
+    """Create the router as a pipeline of a worker. It reads the topics of the current sources.
 
-    `suppressed` is the list that the rules in `holder` use.
+    `suppressed` is the list that the rules in `holder` use; `fail` and `remake` are those of `ConsumerPipeline`.
     """
     group = f"{topics.prefix}.router"
-    windows = Windows(broker, settings.dedupe_window, group, topics)
-    follower = SuppressionFollower(broker, topics.suppressed, suppressed, group)
-    guard = Guard("router", lambda error: pipeline.give_up(error, "routing"))
-    router = Router(holder, topics, producer, windows, follower, guard, clock)
-    pipeline = make_pipeline(
+
+    def make_processor(control: PipelineControl) -> Processor:
+        windows = Windows(broker, settings.dedupe_window, group, topics)
+        follower = SuppressionFollower(broker, topics.suppressed, suppressed, group)
+        guard = Guard("router", lambda error: control.give_up(error, "routing"))
+        router = Router(holder, topics, producer, windows, follower, guard, clock)
+
+        async def settle(seconds: float) -> bool:
+            guard.flush()
+            return await control.wait_until_settled(min(seconds, HELD_STOP_SECONDS) if guard.holds else seconds)
+
+        async def stop() -> None:
+            guard.drop()
+            await follower.stop()
+
+        return Processor(router.work, stop=stop, settle=settle, on_revoked=windows.drop)
+
+    return make_pipeline(
         "router",
-        topics.events,
-        router.work,
+        [topics.events, *holder.current.sources.topics],
+        make_processor,
         broker,
         fail=fail,
+        remake=remake,
         group=group,
         commit_interval=1.0,
         grace=grace,
-        beside=holder.current.sources.topics,
         budget=settings.fetched_bytes,
     )
-
-    async def settle(timeout: float) -> bool:
-        guard.flush()
-        return await pipeline.progress.wait_until_settled(min(timeout, HELD_STOP_SECONDS) if guard.holds else timeout)
-
-    async def stop() -> None:
-        guard.drop()
-        await follower.stop()
-
-    pipeline.transport.settle = settle
-    pipeline.transport.on_revoked = windows.drop
-    pipeline.stopped = [stop]
-    return pipeline

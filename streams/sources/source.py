@@ -9,7 +9,7 @@ from typing import Any, Self
 
 from streams.consent.policy import Assumption
 from streams.sources.limits import SourceLimits
-from streams.sources.webhooks import Webhook
+from streams.sources.webhooks import WebhookEndpoint
 from streams.steps.kinds import Kinds
 from streams.steps.step import Step
 
@@ -42,7 +42,7 @@ class Source:
     kinds: Kinds | None = None
     limits: SourceLimits = NO_LIMITS
     assume: Assumption | None = None
-    webhook: Webhook | None = None
+    webhook: WebhookEndpoint | None = None
     topics: tuple[str, ...] = ()
 
     @classmethod

@@ -22,7 +22,7 @@ class WebhookResult(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Webhook:
+class WebhookEndpoint:
     """A source's webhook: its path, rules and signature.
 
     A delivery is `{"headers": …, "body": …}`: the request's headers with lower-case names, and its JSON. `verify` is

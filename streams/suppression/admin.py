@@ -50,7 +50,7 @@ class SuppressedList:
                         self.since.pop(record.key, None)
                     elif record.key != SUPPRESSED_END:
                         self.since.setdefault(record.key, record.timestamp / 1000)
-        self._users.is_read = True
+        self._users.mark_read()
 
 
 def change(broker: Broker, topics: Topics, suppressed: SuppressedUsers, users: Iterable[str], *, lift: bool) -> int:

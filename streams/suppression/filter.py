@@ -61,6 +61,10 @@ class SuppressedUsers:
         digest = hmac.digest(self._secret, encoded, "sha256") if self._secret else sha256(encoded).digest()
         return digest.hex().encode()
 
+    def mark_read(self) -> None:
+        """Note that the topic was read to its end."""
+        self.is_read = True
+
     def take(self, key: bytes, value: bytes | None) -> None:
         """Apply a record of the topic."""
         if key == SUPPRESSED_END:
@@ -98,6 +102,10 @@ class Suppression:
             if user is not None and self.includes(str(user)):
                 return _BLOCKED
         return event
+
+    def keep_users_of(self, earlier: "Suppression") -> None:
+        """Use the users that an earlier configuration's step has read from the topic."""
+        self.users = earlier.users
 
     def includes(self, user: str) -> bool:
         """Return whether the ID, once normalized, is a suppressed user's."""

@@ -55,7 +55,7 @@ class SuppressionFollower:
                 for record in records:
                     self._users.take(record.key, record.value)
             consumer.pause(self._part)
-        self._users.is_read = True
+        self._users.mark_read()
 
     async def _start(self) -> AIOKafkaConsumer:
         consumer = AIOKafkaConsumer(

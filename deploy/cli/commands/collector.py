@@ -11,11 +11,11 @@ from deploy.cli.options import config_option, load
 @config_option
 @click.pass_context
 def collector(context: click.Context, folder: Path) -> None:
-    """Accept events over HTTP. Start as many as you like behind a load balancer."""
+    """Accept events over HTTP. Run any number of collectors behind a load balancer."""
     import asyncio
 
-    from deploy.runtime.exposition import serving_metrics
-    from deploy.runtime.logs import say_ready
+    from deploy.runtime.exposition import serve_metrics
+    from deploy.runtime.logs import log_ready
     from deploy.runtime.reload import Reloader
     from deploy.runtime.workers import prepare
     from deploy.terminal.failures import Failed, Misconfigured
@@ -41,11 +41,11 @@ def collector(context: click.Context, folder: Path) -> None:
             raise Misconfigured([RuleError(f"collector.client.file: {error.strerror}", path=error.filename)]) from error
         async with reloader.running():
             return await server.serve(
-                lambda: say_ready("collector", host=server.address[0], port=server.address[1], **facts)
+                lambda: log_ready("collector", host=server.address[0], port=server.address[1], **facts)
             )
 
     try:
-        with serving_metrics("collector", settings) as facts:
+        with serve_metrics("collector", settings) as facts:
             context.exit(asyncio.run(serve(facts)))
     except BrokerError as error:
         raise Failed(str(error)) from error

@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 @config_option
 @click.pass_context
 def forwarder(context: click.Context, names: tuple[str, ...], folder: Path) -> None:
-    """Deliver to these integrations, or to all. Forwarders of an integration share its work."""
-    from deploy.runtime.reload import Deliveries, Take
+    """Deliver to these integrations, or to all. Several forwarders of one integration share its partitions."""
+    from deploy.runtime.reload import Apply, Deliveries
     from deploy.runtime.workers import prepare, run
 
     needed = [f"integrations/{name}.yaml" for name in names] or ["integrations"]
@@ -25,15 +25,16 @@ def forwarder(context: click.Context, names: tuple[str, ...], folder: Path) -> N
     for name in names:
         check_name("integration", name, integrations)
     if not integrations:
-        raise click.UsageError(f"there is no integration in {folder / 'integrations'}")
+        raise click.UsageError(f"no integrations in {folder / 'integrations'}")
     prepare(configuration)
 
     from streams.delivery.sinks.factory import make_delivery
-    from streams.worker.worker import ConsumerPipeline, Worker
+    from streams.worker.pipeline import ConsumerPipeline
+    from streams.worker.worker import Worker
 
     def make(worker: Worker, name: str, configuration: "Configuration") -> ConsumerPipeline:
         settings, integration = configuration.settings, configuration.integrations[name]
-        pipeline = make_delivery(
+        return make_delivery(
             name,
             integration.make(),
             integration.delivery,
@@ -43,12 +44,11 @@ def forwarder(context: click.Context, names: tuple[str, ...], folder: Path) -> N
             fail=worker.fail,
             grace=settings.grace,
             shadow=integration.mode == "shadow",
+            remake=partial(make, worker, name, configuration),
         )
-        pipeline.again = partial(make, worker, name, configuration)
-        return pipeline
 
-    def begin(worker: Worker) -> Take:
-        worker.pipelines = [make(worker, name, configuration) for name in dict.fromkeys(names) or integrations]
-        return Deliveries(worker, partial(make, worker), configuration, names).take
+    def begin(worker: Worker) -> Apply:
+        worker.pipelines.extend(make(worker, name, configuration) for name in dict.fromkeys(names) or integrations)
+        return Deliveries(worker, partial(make, worker), configuration, names).apply
 
     context.exit(run("forwarder", configuration, lambda: load(folder, *needed), begin))

@@ -11,23 +11,23 @@ from streams.observability.metrics import DELIVERY_PAUSED
 log = structlog.get_logger()
 
 REFUSALS = 3
-"""Different deliveries in a row whose credentials are refused before delivery is paused."""
+"""Consecutive deliveries with rejected credentials before delivery is paused."""
 
 MAX_PAUSE_SECONDS = 5.0
-"""Longest pause between two probes: many deliveries that always fail must not delay the good ones for hours."""
+"""Maximum seconds between two probes: many deliveries that always fail must not delay the others for hours."""
 
 
 class Breaker:
     """While closed, every request may be sent. While open, one request at a time probes the vendor.
 
-    The pause before a probe doubles from `shortest` to `longest` seconds, at most `MAX_PAUSE_SECONDS`, whenever a
-    delivery has failed as a probe again; deliveries that were not tried before do not lengthen it. A probe that the
-    vendor answers closes the breaker. It opens after `failures` failed requests in a row, or if the credentials of
-    `REFUSALS` different deliveries in a row are refused.
+    The pause before a probe doubles from `shortest` to `longest` seconds, at most `MAX_PAUSE_SECONDS`, each time that a
+    delivery fails as a probe again; deliveries that were not tried before do not lengthen it. A probe with a response
+    closes the breaker. It opens after `failures` failed requests in a row, or after `REFUSALS` different deliveries in
+    a row with rejected credentials.
 
-    A delivery that fails although a request sent after its previous failure delivered others is a *suspect*. The
-    failure is its own: it says nothing about the vendor and is not counted. Requests are numbered to tell: `sent` is
-    the number of the last one, `delivered` that of the last one that delivered anything.
+    A delivery that fails although a request sent after its previous failure delivered others is a *suspect*. Its
+    failure is attributed to the delivery, not to the vendor, and not counted. To detect this, requests are numbered:
+    `sent` is the number of the last one, `delivered` that of the last one that delivered anything.
     """
 
     def __init__(
@@ -53,11 +53,11 @@ class Breaker:
 
     @property
     def ready(self) -> bool:
-        """Whether `admits` would return True."""
+        """Return whether `allows` would return True."""
         return not self.is_open or self._may_probe
 
     def allows(self) -> bool:
-        """Return whether a request may be sent now. While open, True makes the caller the probe, who must report."""
+        """Return whether a request may be sent now. While open, True makes it the probe, which must be reported."""
         if not self.is_open:
             return True
         if not self._may_probe:
@@ -67,18 +67,18 @@ class Breaker:
         return True
 
     def give_back(self) -> None:
-        """Let another request probe: the one that was admitted is not sent."""
+        """Allow another probe, because the allowed one is not sent."""
         if self.is_open and self._probing:
             self._probing = False
             self._may_probe = True
             self.wake()
 
     async def changed(self) -> None:
-        """Wait until `admits` may return another result."""
+        """Wait until `allows` may return another result."""
         await self._change.wait()
 
     def wake(self) -> None:
-        """Wake everyone who waits for a change."""
+        """Wake all tasks in `changed`."""
         self._change.set()
         self._change = asyncio.Event()
 
@@ -93,16 +93,16 @@ class Breaker:
         again: bool = False,
         comparable: bool = False,
     ) -> None:
-        """Note the results of a request.
+        """Record the results of a request.
 
         Args:
             results: One per delivery.
-            why: Why the request failed as a whole; set if it could not be sent for lack of an access token.
+            why: Why the request failed as a whole; set if no access token was available.
             number: The request's number.
-            probe: Whether this request was the probe; by default, if one is out.
+            probe: Whether this request was the probe; by default, whether one is in flight.
             suspect: Whether others were delivered since these deliveries failed before.
             again: Whether the same deliveries failed before.
-            comparable: Whether other deliveries can show if the credentials are refused for all.
+            comparable: Whether other deliveries can show if the credentials are rejected for all.
 
         """
         counts = not suspect or bool(why)
@@ -112,7 +112,7 @@ class Breaker:
             if counts and not again:
                 self._refusals += 1
             at_once = bool(why) or not comparable or self._refusals >= REFUSALS
-            why = why or "the vendor refuses the credentials"
+            why = why or "the vendor rejects the credentials"
             self.fail(why, at_once=at_once, probe=probe, counts=counts, longer=again)
             return
         elif all(isinstance(result, Retry) for result in results):
@@ -121,15 +121,15 @@ class Breaker:
         self.succeed(probe=probe)
 
     def succeed(self, *, probe: bool | None = None) -> None:
-        """Note an answer that a working vendor gives."""
+        """Record a response of a working vendor."""
         self._failures = self._refusals = 0
-        # While open only the probe counts: an earlier request says nothing about the vendor's state now.
+        # While open only the probe counts: earlier requests do not show the vendor's current state.
         if self.is_open and (self._probing if probe is None else probe):
             self.is_open = self._probing = False
             self._pauses = 0
             self.close()
             self._gauge.set(0)
-            log.info("delivery goes on", integration=self._integration)
+            log.info("delivery resumed", integration=self._integration)
             self.wake()
 
     def fail(
@@ -141,13 +141,13 @@ class Breaker:
         counts: bool = True,
         longer: bool = True,
     ) -> None:
-        """Note a failed request.
+        """Record a failed request.
 
         Args:
             reason: Why delivery is paused, if it is.
             at_once: Whether one failure is enough.
-            probe: Whether this request was the probe; by default, if one is out.
-            counts: Whether it is evidence against the vendor.
+            probe: Whether this request was the probe; by default, whether one is in flight.
+            counts: Whether the failure is attributed to the vendor.
             longer: Whether the next pause is longer.
 
         """
@@ -165,7 +165,7 @@ class Breaker:
             self._pause(longer=True)
 
     def close(self) -> None:
-        """Cancel the timer; the integration stops."""
+        """Cancel the timer when the integration stops."""
         if self._timer:
             self._timer.cancel()
 
@@ -177,6 +177,6 @@ class Breaker:
         self._timer = asyncio.get_running_loop().call_later(seconds, self._end_pause)
 
     def _end_pause(self) -> None:
-        # The timer is what counts: by the clock it may fire a little early, and nobody would wake the waiters again.
+        # Not checked by the clock: the timer may fire slightly early, and nothing would wake the waiting tasks again.
         self._may_probe = True
         self.wake()

@@ -2,9 +2,7 @@
 
 import time
 from collections.abc import Callable
-from typing import Any, cast
-
-from faust.types import TP
+from typing import Any
 
 from forwarders.api.contract import Forwarder, ObjectForwarder
 from streams.delivery.flow.settings import DeliverySettings
@@ -12,9 +10,8 @@ from streams.delivery.sinks.delivery_sink import DeliverySink
 from streams.delivery.sinks.object_sink import ObjectSink
 from streams.kafka.producer import Producer
 from streams.kafka.settings import Broker
-from streams.kafka.transport import Consumer
 from streams.topics import Topics
-from streams.worker.worker import ConsumerPipeline, make_pipeline
+from streams.worker.pipeline import ConsumerPipeline, PipelineControl, Processor, make_pipeline
 
 __all__ = ["make_delivery"]
 
@@ -29,47 +26,55 @@ def make_delivery(
     *,
     fail: Callable[[str], None],
     grace: float,
+    remake: Callable[[], ConsumerPipeline] | None = None,
     shadow: bool = False,
     clock: Callable[[], float] = time.time,
 ) -> ConsumerPipeline:
-    """One integration's delivery as a pipeline of a worker; with `shadow` it sends nothing."""
+    """Create one integration's delivery as a pipeline of a worker; with `shadow` it sends nothing.
 
-    def give_up(error: Exception) -> None:
-        pipeline.give_up(error, "delivering")
-
-    sink: DeliverySink | ObjectSink
-    if isinstance(forwarder, ObjectForwarder) and not shadow:
-        sink = ObjectSink(integration, forwarder, settings, topics, producer, fail=give_up, clock=clock)
-    else:
-        sink = DeliverySink(
-            integration, forwarder, settings, topics, producer, fail=give_up, clock=clock, shadow=shadow
-        )
+    `fail` and `remake` are those of `ConsumerPipeline`.
+    """
     topic = topics.forward(integration)
-    pipeline = make_pipeline(
+
+    def make_processor(control: PipelineControl) -> Processor:
+        def give_up(error: Exception) -> None:
+            control.give_up(error, "delivering")
+
+        def share() -> float:
+            return control.count_assigned(topic) / topics.partitions
+
+        if isinstance(forwarder, ObjectForwarder) and not shadow:
+            objects = ObjectSink(
+                integration, forwarder, settings, topics, producer, fail=give_up, clock=clock, share=share
+            )
+            return Processor(
+                objects.work, objects.start, objects.stop, objects.waits, objects.settle, objects.resume,
+                commits=objects.objects,
+            )  # fmt: skip
+        sink = DeliverySink(
+            integration,
+            forwarder,
+            settings,
+            topics,
+            producer,
+            fail=give_up,
+            clock=clock,
+            shadow=shadow,
+            share=share,
+            is_full=control.is_full,
+            pause=control.pause,
+        )
+        return Processor(sink.work, sink.start, sink.stop, sink.waits, sink.settle, sink.resume)
+
+    return make_pipeline(
         integration,
-        topic,
-        sink.work,
+        [topic, topics.retry(integration)],
+        make_processor,
         broker,
         fail=fail,
+        remake=remake,
         group=f"{topics.prefix}.forwarder.{integration}",
         commit_interval=0.2,
         grace=grace,
-        beside=[topics.retry(integration)],
         budget=settings.fetched_bytes,
     )
-
-    def consumer() -> Consumer:
-        return cast("Consumer", pipeline.app.consumer)
-
-    sink.share = lambda: sum(tp.topic == topic for tp in consumer().assignment()) / topics.partitions
-    pipeline.waits = sink.waits
-    pipeline.started = [sink.start]
-    pipeline.stopped = [sink.stop]
-    pipeline.transport.settle = sink.settle
-    pipeline.transport.on_revoked = sink.resume
-    if isinstance(sink, ObjectSink):
-        pipeline.transport.commits = sink.objects
-    else:
-        sink.full = lambda: pipeline.progress.held >= pipeline.progress.budget
-        sink.rest = lambda tp, seconds: consumer().rest(TP(*tp), seconds)
-    return pipeline

@@ -4,6 +4,7 @@ import orjson
 
 from streams import events
 from streams.events import Event, Note
+from streams.observability.internal_error import to_exception
 from streams.observability.metrics import ENRICHMENT_FAILURES
 from streams.steps.enrichment.contract import Enrich
 from streams.steps.enrichment.patches import fill
@@ -25,8 +26,8 @@ class EnrichmentStep:
         """Apply the enrichment to the event in place, or return why the event is blocked."""
         try:
             found = self._enrich(event)
-        except Exception:  # noqa: BLE001  # no failure may stop the event; the error's text may quote the event
-            return self._fail(event, note)
+        except BaseException as error:  # noqa: BLE001  # no error may stop the event, and its text may quote it
+            return self._fail(event, note, error)
         if found is None:
             return event
         if isinstance(found, Blocked):
@@ -34,7 +35,8 @@ class EnrichmentStep:
         self._put(event, found)
         return event
 
-    def _fail(self, event: Event, note: Note) -> Event:
+    def _fail(self, event: Event, note: Note, error: BaseException) -> Event:
+        to_exception(error)
         self._failures.inc()
         note("enrichment", self._called)
         return event
@@ -53,5 +55,5 @@ class OwnEnrichmentStep(EnrichmentStep):
             self._put(copy, found)
             orjson.dumps(copy)
             return events.normalize(copy, note)
-        except Exception:  # noqa: BLE001
-            return self._fail(event, note)
+        except BaseException as error:  # noqa: BLE001
+            return self._fail(event, note, error)

@@ -101,14 +101,18 @@ def _walk(schema: Any, place: Path, definitions: Mapping[str, object]) -> Iterat
                     yield from _check_pattern(pattern, (*at, pattern), of_key=True)
             case _ if key not in KEYWORDS and not key.startswith("x-"):
                 yield SchemaIssue(at, f"unknown keyword {key!r}", _ELSEWHERE.get(key), key, KEYWORDS, of_key=True)
-        if key in ONE:
-            yield from _walk(value, at, definitions)
-        elif key in SEVERAL:
-            for index, each in enumerate(value):
-                yield from _walk(each, (*at, index), definitions)
-        elif key in NAMED:
-            for name, each in value.items():
-                yield from _walk(each, (*at, name), definitions)
+        for part, steps in _parts(key, value):
+            yield from _walk(part, (*at, *steps), definitions)
+
+
+def _parts(key: str, value: Any) -> Iterator[tuple[Any, Path]]:
+    """Yield the schemas in a keyword's value, each with the steps that lead to it."""
+    if key in ONE:
+        yield value, ()
+    elif key in SEVERAL:
+        yield from ((each, (index,)) for index, each in enumerate(value))
+    elif key in NAMED:
+        yield from ((each, (name,)) for name, each in value.items())
 
 
 def _check_reference(value: str, at: Path, definitions: Mapping[str, object]) -> Iterator[SchemaIssue]:

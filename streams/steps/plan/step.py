@@ -120,8 +120,8 @@ class _Entry:
 
     def __init__(self, planned: PlannedEvent, plan: Plan) -> None:
         self.label = planned.label
-        self.parts = [_Part(name, schema, planned, plan) for name, schema in planned.schemas.items()]
-        # A part that is missing or null counts as empty; only the slow check handles that.
+        self.parts = [_PlanPart(name, schema, planned, plan) for name, schema in planned.schemas.items()]
+        # A part that is missing or null counts as empty, only the slow check handles that.
         whole = {
             "definitions": plan.definitions,
             "properties": {part.name: part.whole for part in self.parts},
@@ -137,7 +137,7 @@ class _Entry:
             return False
 
 
-class _Part:
+class _PlanPart:
     """A part of an event with its schema, and a guard that accepts only what the schema names."""
 
     def __init__(self, name: str, schema: Schema, planned: PlannedEvent, plan: Plan) -> None:

@@ -68,7 +68,7 @@ def _split(forwarded_for: str | None) -> list[str] | None:
 def _parse(forwarded: str | None) -> list[str] | None:
     """Return the `for` of each element of Forwarded, "" for one without it; [] if the header is malformed.
 
-    None if there is no such header, or no `for` in it.
+    None without the header, or without `for` in it.
     """
     if forwarded is None:
         return None

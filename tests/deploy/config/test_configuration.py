@@ -126,7 +126,7 @@ def test_draining_integration_has_no_route(example):
 def test_missing_folder():
     """A folder that does not exist is one mistake."""
     result = CliRunner().invoke(main, ["check", "--config", "/nowhere"])
-    assert result.output == "/nowhere: there is no such folder\n1 mistake\n"
+    assert result.output == "/nowhere: the folder does not exist\n1 error\n"
     assert result.exit_code == 2
 
 

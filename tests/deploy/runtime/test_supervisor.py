@@ -33,8 +33,8 @@ class Bench:
         self.complaints: list[str] = []
         self.supervisor = Supervisor(lambda name, text: self.complaints.append(f"{name}: {text}"))
 
-    async def start(self, name: str, code: str, patience: float = 2.0):
-        return await self.supervisor.start(name, [sys.executable, "-c", code], os.environ, patience)
+    async def start(self, name: str, code: str, stop_timeout: float = 2.0):
+        return await self.supervisor.start(name, [sys.executable, "-c", code], os.environ, stop_timeout)
 
 
 def test_stops_the_last_first(tmp_path):
@@ -68,13 +68,13 @@ def test_kills_who_does_not_stop():
 
     async def run() -> None:
         bench = Bench()
-        children = [await bench.start("good", WORK), await bench.start("deaf", DEAF, patience=0.2)]
+        children = [await bench.start("good", WORK), await bench.start("deaf", DEAF, stop_timeout=0.2)]
         await bench.supervisor.until_ready(children, 120)
         begun = time.monotonic()
         await bench.supervisor.stop()
         assert time.monotonic() - begun < 30
         assert [child.process.returncode for child in children] == [-15, -9]
-        assert bench.complaints == ["deaf: did not stop within 0.2 s, and is killed"]
+        assert bench.complaints == ["deaf: did not stop within 0.2 s; killing it"]
 
     asyncio.run(run())
 

@@ -53,8 +53,8 @@ def test_the_way_of_an_event(up):
     assert [it["index"] for it in answer.json()["rejected"]] == [1]
     up.until(lambda: "page Home  user u-2  from server" in up.output and "rejected  " in up.output)
     for line in (
-        r"^  ga4 +filtered +not from a source of its own",
-        r"^  webhook +filtered +no rule takes it",
+        r"^  ga4 +filtered +not from one of its sources",
+        r"^  webhook +filtered +no rule matches",
     ):
         up.until(lambda line=line: re.search(line, up.output.partition("page Home  user u-2")[2], re.MULTILINE))
 

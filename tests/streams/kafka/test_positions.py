@@ -31,7 +31,7 @@ from streams.records.delivery import DeliveryRecord, Retried
 from streams.records.event import Origin, event_headers
 from streams.topics import Topics
 from streams.worker.lag import find_lags
-from streams.worker.worker import ConsumerPipeline, make_pipeline
+from streams.worker.pipeline import ConsumerPipeline, Processor, make_pipeline
 from tests.streams.routing.test_router import Bench as RouterBench
 from tests.streams.routing.test_router import event, route
 from tests.support.delivering import Bench, Vendor, VendorSettings
@@ -81,10 +81,9 @@ class Group:
             """Leave unfinished runs as they are, as if the time for a rebalance were over."""
 
         pipeline = make_pipeline(
-            "member", self.topic, work, self.broker, fail=self.failed.append, group=self.name,
-            commit_interval=0.1, grace=5,
+            "member", [self.topic], lambda _: Processor(work, settle=settle), self.broker,
+            fail=self.failed.append, group=self.name, commit_interval=0.1, grace=5,
         )  # fmt: skip
-        pipeline.transport.settle = settle
         await pipeline.app.start()
         try:
             yield pipeline

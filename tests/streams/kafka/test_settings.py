@@ -14,7 +14,8 @@ from streams.kafka.offsets import RecordBatch
 from streams.kafka.producer import Producer
 from streams.kafka.settings import Broker, BrokerError
 from streams.topics import Topic, Topics
-from streams.worker.worker import Worker, make_pipeline
+from streams.worker.pipeline import Processor, make_pipeline
+from streams.worker.worker import Worker
 from tests.support import real_kafka
 from tests.support.ports import free_port
 from tests.support.reading import read
@@ -76,7 +77,14 @@ async def test_every_client_speaks_tls_and_logs_in(secure: Broker):
 
     worker.pipelines = [
         make_pipeline(
-            "agent", topics.events, work, secure, fail=worker.fail, group="secure", commit_interval=1, grace=5
+            "agent",
+            [topics.events],
+            lambda _: Processor(work),
+            secure,
+            fail=worker.fail,
+            group="secure",
+            commit_interval=1,
+            grace=5,
         )
     ]
     await producer.start()

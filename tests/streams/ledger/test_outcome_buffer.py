@@ -1,15 +1,18 @@
 """Outcomes are written as intervals, whole, in records that Kafka takes."""
 
 from collections import Counter
+from typing import NamedTuple
 
 from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry
 from prometheus_client import Counter as Metric
 
+from streams.kafka.producer import HEADROOM, length_of
 from streams.ledger.outcome_buffer import OutcomeBuffer
 from streams.records.format import MAX_RECORD_BYTES
 from streams.records.outcomes import Outcome, Outcomes, Stage
+from streams.records.run_header import EVENTS_PER_HEADER, RUN_HEADER, UNREAD, decode_run
 
 
 def unfold(records: list[Outcomes]) -> Counter[tuple[str, str, str, str, int]]:
@@ -106,3 +109,49 @@ def test_outcomes_are_counted_by_offsets():
         if sample.name.endswith("_total")
     }
     assert counted == {("one", "delivered"): 4, ("two", "dead"): 1}
+
+
+class Event(NamedTuple):
+    """The parts of a consumer's record that a run header describes."""
+
+    offset: int
+    key: bytes = b"u"
+    timestamp: int = 1_700_000_000_000
+
+
+def test_the_first_record_of_a_run_has_its_header():
+    """The header names all offsets of the run, and the other records have none."""
+    tally = OutcomeBuffer(Stage.ROUTER, "events", 0, "v1")
+    for offset in range(0, 60_000, 2):
+        tally.add("one", "", Outcome.FILTERED, offset)
+    tally.read.append((4, "m", "web", "track", "Order"))
+    found = list(tally.encoded([Event(4), Event(5)]))
+    assert len(found) > 1
+    assert [[name for name, _ in headers] for _, headers in found] == [[RUN_HEADER], *[[]] * (len(found) - 1)]
+    run = decode_run(found[0][1][0][1])
+    assert list(run.offsets) == [4, 5]
+    assert [run.table[kind] for kind in run.kinds] == [("web", "track", "Order"), UNREAD]
+    assert unfold([Outcomes.decode(value) for value, _ in found]) == unfold(written(tally))
+
+
+def test_a_run_without_outcomes_has_a_record():
+    """Events that were rejected have no outcome, and the ledger learns that they were read."""
+    tally = OutcomeBuffer(Stage.ROUTER, "events", 3, "v1")
+    ((value, headers),) = tally.encoded([Event(4)])
+    assert Outcomes.decode(value) == (Stage.ROUTER, "events", 3, "v1", [], [])
+    assert list(decode_run(dict(headers)[RUN_HEADER]).offsets) == [4]
+    assert list(tally.encoded()) == []
+
+
+def test_the_largest_records_with_headers_fit_into_kafka():
+    """Reasons, spans and event names of the longest kind: no record is too large, and nothing is left out."""
+    tally = OutcomeBuffer(Stage.ROUTER, "events", 0, "v1")
+    count = 2 * EVENTS_PER_HEADER + 1
+    for offset in range(count):
+        tally.name("integration-with-a-long-name" * 3, "rule", Outcome.DEAD, 10**15 + 2 * offset, "bad", "\x00" * 600)
+        tally.read.append((10**15 + 2 * offset, "m", "web", "track", f"{offset:05}" + "\x00" * 200))
+    found = list(tally.encoded([Event(10**15 + 2 * offset) for offset in range(count)]))
+    assert max(len(value) + length_of(headers) for value, headers in found) < MAX_RECORD_BYTES - HEADROOM
+    runs = [decode_run(value) for _, headers in found for _, value in headers]
+    assert sum(len(run.offsets) for run in runs) == count
+    assert sum(len(Outcomes.decode(value).named) for value, _ in found) == count

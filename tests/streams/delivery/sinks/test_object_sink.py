@@ -362,7 +362,7 @@ def test_a_row_that_cannot_be_encoded_is_left_out_of_its_object(tmp_path: Path, 
         objects.put(TP, Record(n, value=value))
     (ended,) = objects._unfinished[TP]
     forwarder = Picky(StoreSettings())
-    packed = ObjectEncoder(forwarder, Preflight(forwarder, forwarder.limits, None), lambda: 0.0).pack(ended)
+    packed = ObjectEncoder(forwarder, Preflight(forwarder, forwarder.limits, None), lambda: 0.0).encode(ended)
     assert [orjson.loads(line)["n"] for line in ended.content.splitlines()] == [n for n in range(10) if n not in odd]
     assert {pending.delivery.origin.offset for pending, _ in packed.others} == odd
     for _, verdict in packed.others:

@@ -1,0 +1,154 @@
+"""How recorded outcomes become counts: the arithmetic of one block, without storage.
+
+Routers and forwarders repeat outcomes after a crash, and a delivery that died may be delivered later. So counts are
+never sums of records. For each event, integration and rule the strongest recorded outcome counts, whatever the order in
+which the outcomes were recorded.
+"""
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from typing import NamedTuple
+
+from streams.ledger.store import READ, REJECTED, Combo, CountKey
+from streams.records.outcomes import FORWARDED, Outcome
+
+STRENGTH: Mapping[str, int] = {
+    outcome: strength
+    for strength, outcome in enumerate(
+        (
+            FORWARDED,
+            Outcome.DUPLICATE,
+            Outcome.FILTERED,
+            Outcome.SAMPLED,
+            Outcome.OPTED_OUT,
+            Outcome.CONSENT,
+            Outcome.SUPPRESSED,
+            Outcome.QUARANTINED,
+            REJECTED,
+            Outcome.EXPIRED,
+            Outcome.DEAD,
+            Outcome.DELIVERED,
+        )
+    )
+}
+"""Which of several outcomes of one event, integration and rule counts: the last of this order."""
+
+KindAndMinute = tuple[int, int]
+Deltas = Counter[tuple[KindAndMinute, CountKey]]
+
+
+class BlockState:
+    """The bit sets of one block while it changes; kinds and combos are numbers of the store."""
+
+    __slots__ = ("kinds", "known", "outcomes")
+
+    def __init__(self, kinds: dict[KindAndMinute, int], outcomes: dict[int, int]) -> None:
+        self.kinds = kinds
+        self.outcomes = outcomes
+        self.known = 0
+        for bits in kinds.values():
+            self.known |= bits
+
+
+class Change(NamedTuple):
+    """The result of a change of a block: the bit sets to store, and the counts to add."""
+
+    kinds: dict[KindAndMinute, int]
+    outcomes: dict[int, int]
+    counts: Deltas
+
+
+def apply(
+    state: BlockState,
+    kinds: Iterable[tuple[KindAndMinute, int]],
+    outcomes: Mapping[int, int],
+    combos: Mapping[int, Combo],
+) -> Change:
+    """Add bits to a block, and return the changes.
+
+    Args:
+        state: The block, which is changed in place.
+        kinds: Events that were read, by kind and minute. If an event is described twice, the first description holds.
+        outcomes: Recorded outcomes by combo.
+        combos: The combo of each number.
+
+    """
+    known = state.known
+    changed_kinds: dict[KindAndMinute, int] = {}
+    for kind, bits in kinds:
+        if fresh := bits & ~state.known:
+            state.known |= fresh
+            changed_kinds[kind] = state.kinds[kind] = state.kinds.get(kind, 0) | fresh
+    changed: dict[int, int] = {}
+    old: dict[int, int] = {}
+    for combo, bits in outcomes.items():
+        before = state.outcomes.get(combo, 0)
+        if bits & ~before:
+            old[combo] = before
+            changed[combo] = state.outcomes[combo] = before | bits
+    counts: Deltas = Counter()
+    if state.known == known and not changed:
+        return Change(changed_kinds, changed, counts)
+    units: dict[tuple[str, str], list[int]] = {}
+    touched = {_unit(combos[combo]) for combo in changed}
+    for combo in state.outcomes:
+        unit = _unit(combos[combo])
+        if state.known != known or unit in touched:
+            units.setdefault(unit, []).append(combo)
+    masks, previous = list(state.kinds.items()), {**state.outcomes, **old}
+    for members in units.values():
+        before_keys = _effective(members, previous, combos, known)
+        for key, bits in _effective(members, state.outcomes, combos, state.known).items():
+            before = before_keys.pop(key, 0)
+            _add(counts, masks, key, bits & ~before, before & ~bits)
+        for key, before in before_keys.items():
+            _add(counts, masks, key, 0, before)
+    return Change(changed_kinds, changed, counts)
+
+
+def recount(state: BlockState, combos: Mapping[int, Combo]) -> Deltas:
+    """Count a block from nothing; the sum of all changes that led to it is the same."""
+    units: dict[tuple[str, str], list[int]] = {}
+    for combo in state.outcomes:
+        units.setdefault(_unit(combos[combo]), []).append(combo)
+    counts: Deltas = Counter()
+    for members in units.values():
+        for key, bits in _effective(members, state.outcomes, combos, state.known).items():
+            _add(counts, list(state.kinds.items()), key, bits, 0)
+    return counts
+
+
+def _unit(combo: Combo) -> tuple[str, str]:
+    # An event that was read and then rejected counts under both.
+    return (combo.integration, combo.rule) if combo.outcome != READ else ("", READ)
+
+
+def strength(key: CountKey) -> tuple[int, str, str]:
+    """Return the order of outcomes: the strongest of one event, integration and rule counts."""
+    return STRENGTH.get(key.outcome, 1), key.reason, key.outcome
+
+
+def _effective(
+    members: Iterable[int], outcomes: Mapping[int, int], combos: Mapping[int, Combo], known: int
+) -> dict[CountKey, int]:
+    """Return the events that count under each key, out of those in `known`."""
+    by_key: dict[CountKey, int] = {}
+    for member in members:
+        combo = combos[member]
+        key = CountKey(combo.integration, combo.rule, combo.outcome, combo.reason)
+        by_key[key] = by_key.get(key, 0) | outcomes[member]
+    found: dict[CountKey, int] = {}
+    left = known
+    for key in sorted(by_key, key=strength, reverse=True):
+        if bits := by_key[key] & left:
+            found[key] = bits
+            left &= ~bits
+    return found
+
+
+def _add(counts: Deltas, masks: Iterable[tuple[KindAndMinute, int]], key: CountKey, gained: int, lost: int) -> None:
+    if not (gained or lost):
+        return
+    for kind, mask in masks:
+        if number := (gained & mask).bit_count() - (lost & mask).bit_count():
+            counts[kind, key] += number

@@ -1,0 +1,492 @@
+"""The ledger's default store: SQLite files in a folder, one per day.
+
+The day is that of the outcome record that brought an event's block first; a block of 4,096 offsets stays in one file.
+So a day's data is removed by deleting its file. A commit is one transaction of the newest file, which has the offsets.
+If it also concerns blocks in older files, they are committed before. After a crash between two of these commits the
+records are read again, and change nothing in the older files.
+
+Counts of days whose file was removed go on by hour in HISTORY_FILE.
+"""
+
+import fcntl
+import hashlib
+import heapq
+import sqlite3
+import time
+from collections import Counter, defaultdict
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+from typing import IO
+
+from streams.ledger import books, day_file
+from streams.ledger.bit_sets import BLOCK_BITS, BitSets
+from streams.ledger.day_file import OFFSET_BITS, DayReader, DayWriter
+from streams.ledger.store import (
+    READ,
+    REJECTED,
+    Batch,
+    Block,
+    Combo,
+    Count,
+    CountKey,
+    DeadLetterPlace,
+    FolderInUseError,
+    NoUserIndexError,
+    Partition,
+    Remark,
+    Run,
+    StoreError,
+)
+from streams.records.event import Origin
+from streams.records.outcomes import (
+    NOTED,
+    Outcome,
+    OutcomeDetail,
+    Outcomes,
+    Stage,
+    intervals,
+)
+from streams.records.run_header import HASH_BYTES, NO_HASH, Kind
+
+HISTORY_FILE = "history.db"
+LOCK_FILE = "lock"
+HISTORY_DAYS = 396
+"""Days that counts by hour are kept: 13 months."""
+
+REASON_CHARACTERS = 64
+HOUR = 3600
+
+HISTORY = """
+CREATE TABLE IF NOT EXISTS hours(
+  day TEXT, time INTEGER, source TEXT, type TEXT, name TEXT, integration TEXT, rule TEXT, outcome TEXT, reason TEXT,
+  count INTEGER
+);
+CREATE INDEX IF NOT EXISTS hours_by_time ON hours(time);
+CREATE TABLE IF NOT EXISTS removed_days(day TEXT PRIMARY KEY);
+CREATE TABLE IF NOT EXISTS removed_blocks(topic TEXT, partition INTEGER, below INTEGER, PRIMARY KEY(topic, partition));
+"""
+
+
+class SqliteReader:
+    """Reads the ledger's files, also while another process writes them.
+
+    Use it in one thread at a time.
+
+    Args:
+        folder: The folder of the store.
+        user_key: The key of the index of users, or None.
+
+    """
+
+    def __init__(self, folder: Path, user_key: bytes | None) -> None:
+        self._folder, self._user_key = folder, user_key
+        self._readers: dict[date, DayReader] = {}
+
+    def close(self) -> None:
+        """Close the files."""
+        for reader in self._readers.values():
+            reader.connection.close()
+        self._readers.clear()
+
+    def offsets(self) -> Mapping[Partition, int]:
+        """Implements `Reader.offsets`."""
+        for reader in reversed(self._files()):
+            if found := reader.offsets():
+                return found
+        return {}
+
+    def partitions(self) -> Mapping[Partition, tuple[int, int]]:
+        """Implements `Reader.partitions`."""
+        found: dict[Partition, tuple[int, int]] = {}
+        for reader in self._files():
+            for partition in reader.partitions():
+                span = reader.span_of_reads(*partition)
+                if span is not None:
+                    first, last = found.get(partition, span)
+                    found[partition] = min(first, span[0]), max(last, span[1])
+        return found
+
+    def find_id(self, id_hash: bytes) -> Sequence[Origin]:
+        """Implements `Reader.find_id`."""
+        return [place for reader in self._files() for place in reader.find("ids", id_hash)]
+
+    def find_user(self, user_hash: bytes) -> Sequence[Origin]:
+        """Implements `Reader.find_user`."""
+        if self._user_key is None:
+            raise NoUserIndexError("the ledger has no index of users: set `ledger: {user_key: …}` in turnout.yaml")
+        key = keyed(user_hash, self._user_key)
+        return [place for reader in self._files() for place in reader.find("users", key)]
+
+    def blocks(self, topic: str, partition: int, first: int, end: int) -> Iterator[Block]:
+        """Implements `Reader.blocks`."""
+        if end <= first:
+            return
+        numbers = first >> BLOCK_BITS, (end - 1) >> BLOCK_BITS
+        # A block is in one file, and a newer file has later blocks of a partition, but for those that came late.
+        found = [reader.blocks(topic, partition, *numbers) for reader in self._files()]
+        yield from heapq.merge(*found, key=lambda block: block.number)
+
+    def combos(self) -> Collection[Combo]:
+        """Implements `Reader.combos`."""
+        return {combo for reader in self._files() for combo in reader.combos().values()}
+
+    def remarks(self, place: Origin) -> Sequence[Remark]:
+        """Implements `Reader.remarks`."""
+        return [remark for reader in self._files() for remark in reader.remarks(place)]
+
+    def dead_letters(self, place: Origin) -> Sequence[DeadLetterPlace]:
+        """Implements `Reader.dead_letters`."""
+        return [letter for reader in self._files() for letter in reader.dead_letters(place)]
+
+    def counts(self, since: int, until: int, *, by_hour: bool = False) -> Iterator[Count]:
+        """Implements `Reader.counts`."""
+        sums: Counter[tuple[int, Kind, CountKey]] = Counter()
+        for reader in self._files():
+            for start, kind, key, number in reader.counts(since, until, HOUR if by_hour else 60):
+                sums[start, kind, key] += number
+        if by_hour and (self._folder / HISTORY_FILE).exists():
+            with closing(day_file.connect(self._folder / HISTORY_FILE, query_only=True)) as history:
+                hours = "SELECT * FROM hours WHERE time >= ? AND time < ?"
+                for _, start, source, kind, name, *key, number in history.execute(hours, (since, until)):
+                    sums[start, Kind(source, kind, name), CountKey(*key)] += number
+        for (start, kind, key), number in sorted(sums.items(), key=lambda item: item[0][0]):
+            if number:
+                yield Count(start, kind, key, number)
+
+    def _files(self) -> list[DayReader]:
+        """Return the files, oldest day first."""
+        days = day_file.days_in(self._folder)
+        for day in set(self._readers) - set(days):
+            self._readers.pop(day).connection.close()
+        for day in days:
+            if day not in self._readers:
+                connection = day_file.connect(day_file.path_of(self._folder, day), query_only=True)
+                if day_file.has_tables(connection):
+                    self._readers[day] = DayReader(connection)
+                else:
+                    connection.close()
+        return [self._readers[day] for day in days if day in self._readers]
+
+
+class SqliteStore(SqliteReader):
+    """Writes the ledger's files; one process at a time.
+
+    Args:
+        folder: The folder of the store, which is created.
+        user_key: The key of the index of users; without it no such index is written.
+        retention_days: Days that Kafka keeps events.
+
+    Raises:
+        FolderInUseError: Another process uses the folder.
+
+    """
+
+    def __init__(self, folder: Path, user_key: bytes | None, retention_days: int) -> None:
+        super().__init__(folder, user_key)
+        self._retention = retention_days
+        self._writers: dict[date, DayWriter] = {}
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self._lock = _lock(folder)
+        try:
+            self._open()
+        except sqlite3.Error as error:
+            self.close()
+            raise StoreError(f"{folder}: {error}") from error
+
+    def _open(self) -> None:
+        self._history = day_file.connect(self._folder / HISTORY_FILE)
+        self._history.executescript(HISTORY)
+        for (day,) in self._history.execute("SELECT day FROM removed_days"):
+            _remove(day_file.path_of(self._folder, date.fromisoformat(day)))
+        self._removed: dict[Partition, int] = {
+            (topic, partition): below
+            for topic, partition, below in self._history.execute("SELECT * FROM removed_blocks")
+        }
+        for day in day_file.days_in(self._folder):
+            connection = day_file.connect(day_file.path_of(self._folder, day))
+            if day_file.has_tables(connection):
+                self._writers[day] = DayWriter(connection)
+            else:
+                connection.close()
+                _remove(day_file.path_of(self._folder, day))
+        self._offsets = dict(self.offsets())
+
+    def close(self) -> None:
+        """Implements `Store.close`."""
+        super().close()
+        self._close_files()
+        self._lock.close()
+
+    def _close_files(self) -> None:
+        for writer in self._writers.values():
+            writer.connection.close()
+        self._writers.clear()
+        self._history.close()
+
+    def write(self, batch: Batch) -> None:
+        """Implements `Store.write`."""
+        with self._reopening():
+            self._write(batch)
+
+    @contextmanager
+    def _reopening(self) -> Iterator[None]:
+        """Roll everything back after an error: numbers and blocks in memory may be ahead of the files."""
+        try:
+            yield
+        except BaseException as error:
+            self._close_files()
+            self._open()
+            if isinstance(error, sqlite3.Error):
+                raise StoreError(f"{self._folder}: {error}") from error
+            raise
+
+    def _write(self, batch: Batch) -> None:
+        newest = self._newest(batch.time_ms)
+        commits: dict[date, _Commit] = {newest: _Commit(self._writer(newest))}
+
+        def commit_of(partition: Partition, block: int) -> _Commit | None:
+            day = self._day_of(partition, block, newest)
+            if day is not None and day not in commits:
+                commits[day] = _Commit(self._writers[day])
+            return commits[day] if day is not None else None
+
+        _Facts(batch, self._user_key).store(commit_of)
+        self._offsets.update(batch.offsets)
+        last = commits.pop(newest)
+        for commit in commits.values():
+            commit.finish()
+        last.writer.store_offsets(self._offsets)
+        last.finish()
+
+    def _newest(self, time_ms: int) -> date:
+        """Return the day that new blocks go to."""
+        now = time.time()
+        if not time_ms:  # a batch without records, only with offsets
+            time_ms = 0 if self._writers else int(now * 1000)
+        day = datetime.fromtimestamp(min(time_ms / 1000, now), UTC).date()
+        return max([day, *self._writers])
+
+    def _writer(self, day: date) -> DayWriter:
+        if day not in self._writers:
+            connection = day_file.connect(day_file.path_of(self._folder, day))
+            connection.execute("BEGIN IMMEDIATE")
+            DayWriter.create_tables(connection)
+            self._writers[day] = DayWriter(connection)
+        return self._writers[day]
+
+    def _day_of(self, partition: Partition, block: int, newest: date) -> date | None:
+        """Return the day whose file has a block, or gets it; None if the file was removed."""
+        if block < self._removed.get(partition, 0):
+            return None
+        days = [day for day in sorted(self._writers, reverse=True) if partition in self._writers[day].ranges]
+        if not days:
+            return newest
+        if days[0] != newest and block > self._writers[days[0]].ranges[partition].last:
+            return newest
+        return next((day for day in days if self._writers[day].ranges[partition].first <= block), days[-1])
+
+    def _files(self) -> list[DayReader]:
+        return [self._writers[day] for day in sorted(self._writers)]
+
+    def expire(self, now: float) -> None:
+        """Implements `Store.expire`."""
+        today = datetime.fromtimestamp(now, UTC).date()
+        with self._reopening():
+            for day in sorted(self._writers)[:-1]:  # the newest has the offsets
+                if day < today - timedelta(days=self._retention + 1):
+                    self._expire_day(day)
+            self._history.execute("DELETE FROM hours WHERE time < ?", (now - HISTORY_DAYS * 24 * HOUR,))
+
+    def _expire_day(self, day: date) -> None:
+        writer = self._writers[day]
+        self._history.execute("BEGIN IMMEDIATE")
+        self._history.executemany(
+            "INSERT INTO hours VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            [
+                (day.isoformat(), start, *kind, *key, number)
+                for start, kind, key, number in writer.counts(0, 2**40, HOUR)
+            ],
+        )
+        removed = {partition: found.last + 1 for partition, found in writer.ranges.items()}
+        for partition, below in removed.items():
+            self._removed[partition] = max(below, self._removed.get(partition, 0))
+            self._history.execute(
+                "INSERT OR REPLACE INTO removed_blocks VALUES (?, ?, ?)", (*partition, self._removed[partition])
+            )
+        self._history.execute("INSERT INTO removed_days VALUES (?)", (day.isoformat(),))
+        self._history.execute("COMMIT")
+        self._writers.pop(day).connection.close()
+        _remove(day_file.path_of(self._folder, day))
+
+
+class _Commit:
+    """A transaction of one file: collects the index entries and counts of a batch, and ends with `finish`."""
+
+    def __init__(self, writer: DayWriter) -> None:
+        self.writer = writer
+        self.ids: list[bytes] = []
+        self.users: list[bytes] = []
+        self.counts: books.Deltas = Counter()
+        if not writer.connection.in_transaction:
+            writer.connection.execute("BEGIN IMMEDIATE")
+
+    def finish(self) -> None:
+        """Store the collected entries and counts, and commit."""
+        self.writer.count(self.counts)
+        self.writer.index(self.ids, self.users)
+        self.writer.connection.execute("COMMIT")
+
+
+class _PartitionFacts:
+    """The facts of a batch about one partition, in the form in which blocks store them."""
+
+    def __init__(self) -> None:
+        self.kinds: dict[int, list[tuple[Kind, int, int]]] = defaultdict(list)
+        self.outcomes: dict[Combo, BitSets] = defaultdict(BitSets)
+        self.ids: dict[int, list[tuple[int, bytes]]] = defaultdict(list)
+        self.users: dict[int, list[tuple[int, bytes]]] = defaultdict(list)
+
+    def add_kinds(self, kinds: Mapping[tuple[Kind, int], BitSets]) -> None:
+        """Add the events of one run; the order of runs matters if they describe an event twice."""
+        for (kind, minute), sets in kinds.items():
+            for block, bits in sets.blocks():
+                self.kinds[block].append((kind, minute, bits))
+
+    def outcomes_by_block(self) -> Mapping[int, dict[Combo, int]]:
+        """Return the outcomes' bits by block and combo."""
+        found: dict[int, dict[Combo, int]] = defaultdict(dict)
+        for combo, sets in self.outcomes.items():
+            for block, bits in sets.blocks():
+                found[block][combo] = bits
+        return found
+
+
+class _Facts:
+    """The facts of a batch, by partition."""
+
+    def __init__(self, batch: Batch, user_key: bytes | None) -> None:
+        self._user_key = user_key
+        self._keyed: dict[bytes, bytes] = {}
+        self._partitions: dict[Partition, _PartitionFacts] = defaultdict(_PartitionFacts)
+        self._named: list[tuple[Partition, Stage, OutcomeDetail]] = []
+        self._dead = batch.dead
+        for run in batch.runs:
+            self._add_run(run)
+        for outcomes in batch.outcomes:
+            self._add_outcomes(outcomes)
+        for rejected in batch.rejected:
+            facts, offset = self._partitions[rejected.place[:2]], rejected.place.offset
+            facts.outcomes[Combo(Stage.ROUTER, "", "", "", REJECTED, rejected.reason[:REASON_CHARACTERS])].add(
+                offset, offset
+            )
+            if rejected.kind is not None:
+                sets = BitSets()
+                sets.add(offset, offset)
+                facts.add_kinds({(rejected.kind, rejected.minute): sets})
+                self._add_hashes(facts.users, [offset], self._keyed_users(rejected.user_hash))
+            self._add_hashes(facts.ids, [offset], rejected.id_hash)
+
+    def _add_run(self, run: Run) -> None:
+        header = run.header
+        facts = self._partitions[run.topic, run.partition]
+        read = facts.outcomes[Combo(Stage.ROUTER, run.rules, "", "", READ, "")]
+        for first, last in intervals(header.offsets):
+            read.add(first, last)
+        kinds: dict[tuple[Kind, int], BitSets] = defaultdict(BitSets)
+        if len(header.table) == 1 and min(header.minutes) == max(header.minutes):
+            sets = kinds[header.table[0], header.minutes[0]]
+            for first, last in intervals(header.offsets):
+                sets.add(first, last)
+        else:
+            for offset, kind, minute in zip(header.offsets, header.kinds, header.minutes, strict=True):
+                kinds[header.table[kind], minute].add(offset, offset)
+        facts.add_kinds(kinds)
+        self._add_hashes(facts.ids, header.offsets, header.ids)
+        self._add_hashes(facts.users, header.offsets, self._keyed_users(header.users))
+
+    def _add_outcomes(self, outcomes: Outcomes) -> None:
+        stage, topic, partition, rules = outcomes[:4]
+        sets = self._partitions[topic, partition].outcomes
+        for integration, rule, outcome, first, last, detail in outcomes.spans:
+            sets[Combo(stage, rules, integration, rule, outcome, detail)].add(first, last)
+        for named in outcomes.named:
+            self._named.append(((topic, partition), stage, named))
+            if named.outcome != NOTED:
+                combo = Combo(
+                    stage, rules, named.integration, named.rule, named.outcome, named.reason[:REASON_CHARACTERS]
+                )
+                sets[combo].add(named.offset, named.offset)
+
+    def _keyed_users(self, hashes: bytes) -> bytes:
+        """Return the keyed hashes of users; without a key, no hashes."""
+        if self._user_key is None:
+            return bytes(len(hashes))
+        cache, key, found = self._keyed, self._user_key, []
+        for at in range(0, len(hashes), HASH_BYTES):
+            one = hashes[at : at + HASH_BYTES]
+            digest = cache.get(one)
+            if digest is None:
+                digest = cache[one] = keyed(one, key)
+            found.append(digest)
+        return b"".join(found)
+
+    @staticmethod
+    def _add_hashes(blocks: dict[int, list[tuple[int, bytes]]], offsets: Sequence[int], hashes: bytes) -> None:
+        for at, offset in enumerate(offsets):
+            one = hashes[at * HASH_BYTES : (at + 1) * HASH_BYTES]
+            if one != NO_HASH:
+                blocks[offset >> BLOCK_BITS].append((offset, one))
+
+    def store(self, commit_of: "_CommitOf") -> None:
+        """Write everything into the transactions that `commit_of` returns by partition and block."""
+        for partition, facts in self._partitions.items():
+            outcomes = facts.outcomes_by_block()
+            for block in sorted({*facts.kinds, *outcomes, *facts.ids, *facts.users}):
+                commit = commit_of(partition, block)
+                if commit is None:
+                    continue
+                deltas = commit.writer.change(partition, block, facts.kinds.get(block, ()), outcomes.get(block, {}))
+                for key, number in deltas.items():
+                    commit.counts[key] += number
+                prefix = commit.writer.ranges[partition].number << OFFSET_BITS
+                for found, entries in ((facts.ids, commit.ids), (facts.users, commit.users)):
+                    entries.extend([one + (prefix | offset).to_bytes(8, "big") for offset, one in found.get(block, ())])
+        for partition, stage, named in self._named:
+            if commit := commit_of(partition, named.offset >> BLOCK_BITS):
+                # The vendor's answer may quote personal data; it is in the dead letter.
+                detail = named.detail if stage == Stage.ROUTER and named.outcome != Outcome.DEAD else ""
+                commit.writer.extend(partition, named.offset >> BLOCK_BITS)
+                commit.writer.remark(
+                    Origin(*partition, named.offset),
+                    Remark(named.integration, named.rule, named.outcome, named.reason[:REASON_CHARACTERS], detail),
+                )
+        for letter in self._dead:
+            partition = letter.place[:2]
+            if commit := commit_of(partition, letter.place.offset >> BLOCK_BITS):
+                commit.writer.extend(partition, letter.place.offset >> BLOCK_BITS)
+                commit.writer.bury(letter)
+
+
+_CommitOf = Callable[[Partition, int], _Commit | None]
+
+
+def keyed(user_hash: bytes, key: bytes) -> bytes:
+    """Return the digest by which the index of users knows a hash."""
+    return hashlib.blake2b(user_hash, digest_size=HASH_BYTES, key=key[: hashlib.blake2b.MAX_KEY_SIZE]).digest()
+
+
+def _lock(folder: Path) -> IO[bytes]:
+    lock = (folder / LOCK_FILE).open("ab")
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        lock.close()
+        raise FolderInUseError(f"{folder} is in use by another ledger process") from error
+    return lock
+
+
+def _remove(path: Path) -> None:
+    for name in (path, path.with_name(f"{path.name}-wal"), path.with_name(f"{path.name}-shm")):
+        name.unlink(missing_ok=True)

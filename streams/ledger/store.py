@@ -1,0 +1,205 @@
+"""The protocol that every store of the ledger implements, and its data types.
+
+A store holds no payload and no readable id of a person. All data about an event is addressed by the event's
+coordinates, its place: topic, partition and offset. The bodies of events stay in Kafka.
+"""
+
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple, Protocol
+
+from streams.records.event import Origin
+from streams.records.outcomes import Outcomes
+from streams.records.run_header import Kind, RunHeader
+
+Partition = tuple[str, int]
+"""A topic and the number of a partition."""
+
+
+class StoreError(RuntimeError):
+    """The store cannot be used; the message is one line for people."""
+
+
+class FolderInUseError(StoreError):
+    """Another process uses the store's folder."""
+
+
+class Run(NamedTuple):
+    """A run of events that a router read, and the version of the rules that routed it."""
+
+    topic: str
+    partition: int
+    rules: str
+    header: RunHeader
+
+
+class RejectedEvent(NamedTuple):
+    """An event in the rejected topic.
+
+    `place` is that of the event, or of the rejected record if the collector rejected the event. `id_hash` is NO_HASH if
+    no messageId can be read. `kind` and `minute` are None if a run describes the event.
+    """
+
+    place: Origin
+    reason: str
+    id_hash: bytes
+    user_hash: bytes
+    kind: Kind | None
+    minute: int
+
+
+class DeadLetterPlace(NamedTuple):
+    """The coordinates of a dead letter in the dead topic, with the facts that need no payload."""
+
+    place: Origin
+    integration: str
+    rule: str
+    partition: int
+    offset: int
+    reason: str
+    attempts: int
+    status: int | None
+
+
+@dataclass(slots=True)
+class Batch:
+    """Records of the topics that the ledger reads, with the offsets behind them.
+
+    `time_ms` is the time of the newest record in milliseconds since 1970; it decides which day the data counts to.
+    """
+
+    offsets: dict[Partition, int] = field(default_factory=dict)
+    runs: list[Run] = field(default_factory=list)
+    outcomes: list[Outcomes] = field(default_factory=list)
+    rejected: list[RejectedEvent] = field(default_factory=list)
+    dead: list[DeadLetterPlace] = field(default_factory=list)
+    time_ms: int = 0
+
+
+class Combo(NamedTuple):
+    """An outcome as it was recorded: by which stage, for which integration and rule, under which version of the rules.
+
+    `outcome` is one of streams.records.outcomes.Outcome, FORWARDED, READ (the router read the event) or REJECTED.
+    `reason` is a short code, or the categories of consent that were missing.
+    """
+
+    stage: str
+    rules: str
+    integration: str
+    rule: str
+    outcome: str
+    reason: str
+
+
+READ = "read"
+REJECTED = "rejected"
+
+
+class CountKey(NamedTuple):
+    """The properties by which outcomes are counted, in addition to time and kind."""
+
+    integration: str
+    rule: str
+    outcome: str
+    reason: str
+
+
+class Count(NamedTuple):
+    """A number of events: of one minute or hour, kind, integration, rule, outcome and reason.
+
+    `time` is the start of the minute or hour, in seconds since 1970. All events that a router read are counted once
+    with the outcome READ and no integration.
+    """
+
+    time: int
+    kind: Kind
+    key: CountKey
+    number: int
+
+
+class Block(NamedTuple):
+    """Everything that is known about 4,096 consecutive offsets of a partition, as bit sets.
+
+    `kinds` are the events that routers read, by kind and minute; no event is in two of them. `outcomes` are the events
+    by recorded outcome.
+    """
+
+    topic: str
+    partition: int
+    number: int
+    kinds: Mapping[tuple[Kind, int], int]
+    outcomes: Mapping[Combo, int]
+
+
+class Remark(NamedTuple):
+    """The reason of one outcome of one event, or a note (outcome `noted`, without integration and rule)."""
+
+    integration: str
+    rule: str
+    outcome: str
+    reason: str
+    detail: str
+
+
+class Reader(Protocol):
+    """Answers questions about stored data. Each method sees the commits before its call."""
+
+    def offsets(self) -> Mapping[Partition, int]:
+        """Return the next offset to read of each partition of the topics that the ledger reads."""
+
+    def partitions(self) -> Mapping[Partition, tuple[int, int]]:
+        """Return the partitions with events, and the first and last offset that a router is known to have read."""
+
+    def find_id(self, id_hash: bytes) -> Sequence[Origin]:
+        """Return the places of events whose messageId may have this hash, oldest first.
+
+        A hash finds candidates: other ids may share it. The event in Kafka decides.
+        """
+
+    def find_user(self, user_hash: bytes) -> Sequence[Origin]:
+        """Return the places of events whose key may have this hash, oldest first; raises NoUserIndexError."""
+
+    def blocks(self, topic: str, partition: int, first: int, end: int) -> Iterator[Block]:
+        """Return the blocks with an offset from `first` up to, not including, `end`, in order; none without data."""
+
+    def combos(self) -> Collection[Combo]:
+        """Return every outcome that was recorded for any event."""
+
+    def remarks(self, place: Origin) -> Sequence[Remark]:
+        """Return the reasons and notes that were recorded for an event."""
+
+    def dead_letters(self, place: Origin) -> Sequence[DeadLetterPlace]:
+        """Return where the dead letters of an event are."""
+
+    def counts(self, since: int, until: int, *, by_hour: bool = False) -> Iterator[Count]:
+        """Return counts from `since` up to, not including, `until` (seconds since 1970).
+
+        Counts by minute go back as far as the events, counts by hour 13 months. Counts of zero are left out.
+        """
+
+
+class Store(Reader, Protocol):
+    """Keeps the data; only one ledger process at a time writes to a store of files.
+
+    `write` is atomic: after a crash, either the batch and its offsets are stored or the offsets are not, and the same
+    records are read and written again. Writing records again changes nothing: a store keeps the union of what it was
+    given, and counts each event once per integration and rule.
+    """
+
+    def write(self, batch: Batch) -> None:
+        """Store a batch and its offsets; raises StoreError."""
+
+    def expire(self, now: float) -> None:
+        """Remove the data of events that Kafka no longer has, and old counts; `now` is in seconds since 1970."""
+
+    def close(self) -> None:
+        """Release the store."""
+
+
+class NoUserIndexError(StoreError):
+    """The store has no index of users, because no key for it is configured."""
+
+
+def total(counts: Iterable[Count]) -> int:
+    """Return the number of events in counts."""
+    return sum(count.number for count in counts)

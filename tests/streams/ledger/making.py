@@ -1,0 +1,195 @@
+"""Records of outcomes, rejected events and dead letters, and a simple oracle that says what a ledger makes of them."""
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+import orjson
+
+from streams.ledger import books
+from streams.ledger.intake import Intake
+from streams.ledger.store import READ, REJECTED, Combo, CountKey, Store
+from streams.records.dead_letter import DeadLetter
+from streams.records.delivery import DeliveryRecord
+from streams.records.event import Origin
+from streams.records.outcomes import NOTED, OutcomeDetail, OutcomeInterval, Outcomes, Stage
+from streams.records.rejected import Rejected, rejected_headers
+from streams.records.run_header import RUN_HEADER, EventFacts, Kind, decode_run, encode_run
+from streams.topics import Topics
+from tests.support.local_producer import LocalRecord
+
+TOPICS = Topics(prefix="t", partitions=2)
+DAY_MS = 24 * 3600 * 1000
+START_MS = 1_790_000_000_000
+
+
+class EventRecord(NamedTuple):
+    """The parts of an event's record that a run header describes."""
+
+    offset: int
+    key: bytes
+    timestamp: int
+
+
+class Records:
+    """Makes records of the topics that a ledger reads, with the next offset of their partition."""
+
+    def __init__(self) -> None:
+        self.made: list[LocalRecord] = []
+        self._next: Counter[tuple[str, int]] = Counter()
+
+    def run(
+        self,
+        partition: int,
+        offsets: Sequence[int],
+        spans: Sequence[OutcomeInterval],
+        named: Sequence[OutcomeDetail] = (),
+        *,
+        rules: str = "v1",
+        names: Sequence[str] = ("Order",),
+        at: int = START_MS,
+    ) -> None:
+        """Add the records of a router for a run of events: their names by offset, messageIds `m-OFFSET`."""
+        events = [EventRecord(offset, user(offset), at + offset % 3 * 60_000) for offset in offsets]
+        facts = [
+            EventFacts(offset, f"m-{partition}-{offset}", "web", "track", names[offset % len(names)])
+            for offset in offsets
+        ]
+        (header,) = encode_run(events, facts)
+        outcomes = Outcomes(Stage.ROUTER, TOPICS.events, partition, rules, spans, named)
+        self.add(TOPICS.outcomes, partition, outcomes.encode(), [(RUN_HEADER, header)], at=at)
+
+    def outcomes(
+        self,
+        partition: int,
+        spans: Sequence[OutcomeInterval],
+        named: Sequence[OutcomeDetail] = (),
+        *,
+        rules: str = "v1",
+        at: int = START_MS,
+    ) -> None:
+        """Add a record of a forwarder."""
+        outcomes = Outcomes(Stage.FORWARDER, TOPICS.events, partition, rules, spans, named)
+        self.add(TOPICS.outcomes, partition, outcomes.encode(), at=at)
+
+    def rejected(self, partition: int, offset: int | None, reason: str, *, at: int = START_MS) -> None:
+        """Add a rejected event, by the router or, without an offset, by the collector."""
+        origin = None if offset is None else Origin(TOPICS.events, partition, offset)
+        value = orjson.dumps({"messageId": f"r-{partition}-{offset}", "userId": 7})
+        headers = rejected_headers(reason, "why", "web", origin)
+        self.add(TOPICS.rejected, partition, value, headers, key=b"u-1" if origin else None, at=at)
+
+    def dead(self, partition: int, offset: int, integration: str, rule: str, *, at: int = START_MS) -> None:
+        """Add a dead letter."""
+        origin = Origin(TOPICS.events, partition, offset)
+        delivery = DeliveryRecord("m", rule, "v1", "track", "Order", "t", "t", "web", origin, {"email": "a@b.example"})
+        answer = {"status": 422, "body": "a@b.example"}
+        letter = DeadLetter(integration, delivery.data(), "status", "a@b.example", 3, "t", None, answer)
+        self.add(TOPICS.dead, partition, letter.encode(), at=at)
+
+    def add(
+        self,
+        topic: str,
+        partition: int,
+        value: bytes,
+        headers: Sequence[tuple[str, bytes]] = (),
+        *,
+        key: bytes | None = None,
+        at: int = START_MS,
+    ) -> None:
+        """Add any record."""
+        offset = self._next[topic, partition]
+        self._next[topic, partition] += 1
+        self.made.append(LocalRecord(topic, partition, offset, at, key, value, tuple(headers)))
+
+
+def user(offset: int) -> bytes:
+    return b"u-%d" % (offset % 5)
+
+
+def feed(store: Store, records: Iterable[LocalRecord], chunk: int = 1000) -> None:
+    """Write records to a store as an ingester does: those that it has are left out, the others come in chunks."""
+    stored = dict(store.offsets())
+    intake = Intake(TOPICS)
+    for number, record in enumerate(records, 1):
+        if record.offset >= stored.get((record.topic, record.partition), 0):
+            intake.take(record)
+        if not number % chunk:
+            store.write(intake.finish())
+    store.write(intake.finish())
+
+
+Counts = Counter[tuple[int, Kind, CountKey]]
+
+
+class Oracle:
+    """Counts and places as the records say, one event after the other."""
+
+    def __init__(self, records: Iterable[LocalRecord]) -> None:
+        self.kinds: dict[Origin, tuple[Kind, int]] = {}
+        self.outcomes: dict[Origin, set[Combo]] = defaultdict(set)
+        self.ids: dict[str, set[Origin]] = defaultdict(set)
+        self.users: dict[bytes, set[Origin]] = defaultdict(set)
+        for record in records:
+            if record.topic == TOPICS.outcomes:
+                self._take_outcomes(record)
+            elif record.topic == TOPICS.rejected:
+                self._take_rejected(record)
+
+    def _take_outcomes(self, record: LocalRecord) -> None:
+        outcomes = Outcomes.decode(record.value)
+        for _, value in record.headers:
+            run = decode_run(value)
+            for offset, kind, minute in zip(run.offsets, run.kinds, run.minutes, strict=True):
+                place = Origin(outcomes.topic, outcomes.partition, offset)
+                self.kinds.setdefault(place, (run.table[kind], minute))
+                self.outcomes[place].add(Combo("router", outcomes.rules, "", "", READ, ""))
+                self.ids[f"m-{outcomes.partition}-{offset}"].add(place)
+                self.users[user(offset)].add(place)
+        for span in outcomes.spans:
+            for offset in range(span.first, span.last + 1):
+                combo = Combo(outcomes.stage, outcomes.rules, *span[:3], span.detail)
+                self.outcomes[Origin(outcomes.topic, outcomes.partition, offset)].add(combo)
+        for named in outcomes.named:
+            if named.outcome != NOTED:
+                combo = Combo(outcomes.stage, outcomes.rules, *named[:3], named.reason)
+                self.outcomes[Origin(outcomes.topic, outcomes.partition, named.offset)].add(combo)
+
+    def _take_rejected(self, record: LocalRecord) -> None:
+        rejected = Rejected.decode(record.key, record.value, record.headers)
+        place = rejected.origin or Origin(record.topic, record.partition, record.offset)
+        if rejected.origin is None:
+            self.kinds.setdefault(place, (Kind("web", "", None), record.timestamp // 60_000))
+            self.users[b"7"].add(place)
+        self.outcomes[place].add(Combo("router", "", "", "", REJECTED, rejected.reason))
+        self.ids[orjson.loads(record.value)["messageId"]].add(place)
+
+    def counts(self, seconds: int = 60) -> Counts:
+        """Each event once per integration and rule, under its strongest outcome."""
+        found: Counts = Counter()
+        for place, combos in self.outcomes.items():
+            if place not in self.kinds:
+                continue
+            kind, minute = self.kinds[place]
+            strongest: dict[tuple[str, str, bool], CountKey] = {}
+            for combo in combos:
+                key = CountKey(*combo[2:])
+                unit = combo.integration, combo.rule, combo.outcome == READ
+                if unit not in strongest or _rank(key) > _rank(strongest[unit]):
+                    strongest[unit] = key
+            for key in strongest.values():
+                found[minute * 60 // seconds * seconds, kind, key] += 1
+        return found
+
+
+def _rank(key: CountKey) -> tuple[int, str]:
+    return books.STRENGTH.get(key.outcome, 1), key.reason
+
+
+def counts_of(store: Store, seconds: int = 60) -> Counts:
+    found: Counts = Counter()
+    for time, kind, key, number in store.counts(0, 2**40, by_hour=seconds == 3600):
+        assert number
+        assert (time, kind, key) not in found
+        found[time, kind, key] = number
+    return found

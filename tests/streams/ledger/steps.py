@@ -1,0 +1,119 @@
+"""Generated records of a ledger, and the comparison of a store with the oracle."""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from hypothesis import strategies as st
+
+from streams.ledger import bit_sets
+from streams.ledger.sqlite_store import SqliteStore
+from streams.ledger.store import READ, Store
+from streams.records.event import Origin
+from streams.records.outcomes import OutcomeDetail, OutcomeInterval
+from streams.records.run_header import hash_id
+from tests.streams.ledger.making import DAY_MS, START_MS, TOPICS, Oracle, Records, counts_of
+
+MakeStore = Callable[[Path, bytes | None], Store]
+
+STORES: Mapping[str, MakeStore] = {"sqlite": lambda folder, user_key: SqliteStore(folder, user_key, 7)}
+"""Every store; the tests in test_store.py run with each."""
+
+KEY = b"key"
+MEMORY = next((folder for folder in ["/dev/shm"] if Path(folder).is_dir()), None)  # noqa: S108  # as below
+"""A folder where syncing a file takes no time."""
+EDGE = bit_sets.BLOCK_OFFSETS
+OFFSETS = st.integers(EDGE - 12, EDGE + 12)
+SPANS = st.lists(
+    st.builds(
+        lambda integration, rule, outcome, first, length, detail: OutcomeInterval(
+            integration, rule, outcome, first, first + length, detail
+        ),
+        st.sampled_from(["ga4", "meta"]),
+        st.sampled_from(["", "r"]),
+        st.sampled_from(["forwarded", "delivered", "dead", "filtered", "consent"]),
+        OFFSETS,
+        st.integers(0, 20),
+        st.sampled_from(["", "ads"]),
+    ),
+    max_size=3,
+)
+NAMED = st.lists(
+    st.builds(
+        OutcomeDetail,
+        st.sampled_from(["ga4", "meta"]),
+        st.sampled_from(["", "r"]),
+        st.sampled_from(["dead", "filtered", "noted"]),
+        OFFSETS,
+        st.sampled_from(["status", "bot"]),
+        st.just("detail"),
+    ),
+    max_size=2,
+)
+TIMES = st.integers(0, 3).map(lambda day: START_MS + day * DAY_MS)
+PARTITIONS = st.integers(0, 1)
+RULES = st.sampled_from(["v1", "v2"])
+NAMES = st.sampled_from([("Order",), ("A", "B"), ("B", "C", "A")])
+STEPS = st.lists(
+    st.one_of(
+        st.tuples(
+            st.just("run"), PARTITIONS, st.sets(OFFSETS, min_size=1, max_size=9), SPANS, NAMED, RULES, NAMES, TIMES
+        ),
+        st.tuples(st.just("outcomes"), PARTITIONS, SPANS, NAMED, RULES, TIMES),
+        st.tuples(
+            st.just("rejected"), PARTITIONS, st.one_of(st.none(), OFFSETS), st.sampled_from(["json", "size"]), TIMES
+        ),
+        st.tuples(st.just("dead"), PARTITIONS, OFFSETS, TIMES),
+    ),
+    max_size=14,
+)
+
+
+def make(steps: list) -> Records:
+    records = Records()
+    for kind, partition, *rest in steps:
+        if kind == "run":
+            offsets, spans, named, rules, names, at = rest
+            records.run(partition, sorted(offsets), spans, named, rules=rules, names=names, at=at)
+        elif kind == "outcomes":
+            spans, named, rules, at = rest
+            records.outcomes(partition, spans, named, rules=rules, at=at)
+        elif kind == "rejected":
+            offset, reason, at = rest
+            records.rejected(partition, offset, reason, at=at)
+        else:
+            offset, at = rest
+            records.dead(partition, offset, "ga4", "r", at=at)
+    return records
+
+
+def check(store: Store, oracle: Oracle) -> None:
+    """Compare all that a store answers with the oracle."""
+    assert counts_of(store) == oracle.counts()
+    for name, places in oracle.ids.items():
+        assert sorted(store.find_id(hash_id(name))) == sorted(places)
+    for name, places in oracle.users.items():
+        assert sorted(store.find_user(hash_id(name))) == sorted(places)
+    found: dict[Origin, set] = {}
+    kinds: dict[Origin, tuple] = {}
+    for topic in (TOPICS.events, TOPICS.rejected):
+        for partition in (0, 1):
+            numbers = []
+            for block in store.blocks(topic, partition, 0, 2**40):
+                numbers.append(block.number)
+                for combo, bits in block.outcomes.items():
+                    for offset in bit_sets.offsets(block.number, bits):
+                        found.setdefault(Origin(topic, partition, offset), set()).add(combo)
+                for kind, bits in block.kinds.items():
+                    for offset in bit_sets.offsets(block.number, bits):
+                        assert Origin(topic, partition, offset) not in kinds
+                        kinds[Origin(topic, partition, offset)] = kind
+            assert numbers == sorted(set(numbers))
+    assert kinds == oracle.kinds
+    assert found == oracle.outcomes
+    reads: dict[int, list[int]] = {}
+    for place, combos in oracle.outcomes.items():
+        if any(combo.outcome == READ for combo in combos):
+            reads.setdefault(place.partition, []).append(place.offset)
+    assert store.partitions() == {
+        (TOPICS.events, partition): (min(offsets), max(offsets)) for partition, offsets in reads.items()
+    }
