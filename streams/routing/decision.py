@@ -153,7 +153,7 @@ def decide(
 def _run_steps(
     source: Source, event: Event, rules: RuleSet, note: Note, trace: DecisionTrace | None
 ) -> Event | Decision:
-    """Return the event that the steps of its source leave, or the decision if it goes no further."""
+    """Return the event after the steps of its source, or the decision if a step rejects or blocks it."""
     try:
         result = run_steps(source.steps, event, note, trace)
     except EventError as error:
@@ -166,7 +166,7 @@ def _run_steps(
 
 
 def _bare_delivery(incoming: IncomingEvent, event: Event, rules: RuleSet, clock: Callable[[], float]) -> DeliveryRecord:
-    """Return what all deliveries of an event share: a delivery without id, rule and payload."""
+    """Return the fields that all deliveries of an event share: a delivery without ID, rule and payload."""
     at, received, name = event.get("timestamp"), event.get("receivedAt"), event.get("event")
     if not at or not received:
         stored = rfc3339(record_time(incoming.timestamp, clock))

@@ -213,7 +213,7 @@ class Router:
     def _write_outcomes(
         self, buffer: OutcomeBuffer, acks: PendingAcks, partition: int, records: Sequence[Any] = ()
     ) -> None:
-        """Write the outcomes; `records` are the run that they are about, if they are its first."""
+        """Write the outcomes of a batch; `records` is the batch, or empty for outcomes that are added later."""
         buffer.count(ROUTER_OUTCOMES)
         for value, headers in buffer.encoded(records):
             self._producer.append(
