@@ -13,6 +13,7 @@ from streams.records.format import NewerFormatError
 from streams.records.outcomes import OutcomeInterval, Outcomes, Stage
 from streams.records.run_header import RUN_HEADER, encode_run
 from tests.streams.ledger.making import START_MS, TOPICS, EventRecord, Records, counts_of, feed
+from tests.support import fuzzing
 from tests.support.local_producer import LocalRecord
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=3)
@@ -80,7 +81,7 @@ def store(tmp_path_factory: pytest.TempPathFactory):
     store.close()
 
 
-@settings(max_examples=300)
+@settings(max_examples=fuzzing.examples(60))
 @given(records())
 def test_no_record_ends_the_ledger(store: SqliteStore, records: list[LocalRecord]):
     """Whatever is in a topic, it is taken or skipped, and the offsets move on."""
