@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from streams.kafka.settings import Broker
-from streams.ledger.audit import Report
+from streams.ledger.audit import AuditReport
 from streams.ledger.ingester import Ingester
 from streams.ledger.kafka_audit import KafkaAuditor, audit_with_kafka
 from streams.ledger.sqlite_store import SqliteReader, SqliteStore
@@ -14,7 +14,7 @@ from streams.topics import Topics
 from tests.faults.oracle import Findings
 
 
-async def audit(reader: SqliteReader, kafka: KafkaAuditor, integrations: Sequence[str]) -> Report:
+async def audit(reader: SqliteReader, kafka: KafkaAuditor, integrations: Sequence[str]) -> AuditReport:
     return await audit_with_kafka(reader, kafka, 0, integrations=lambda _: integrations, patience=120)
 
 
