@@ -6,7 +6,8 @@ import click
 
 COMMANDS = (
     *("check", "test", "explain", "diff", "schema", "new", "conformance", "verify", "authorize"),
-    *("topics", "collector", "router", "forwarder", "simulate", "up"),
+    *("topics", "collector", "router", "forwarder", "ledger", "simulate", "up"),
+    *("why", "audit", "counts"),
     *("dead", "rejected", "replay", "send", "suppress"),
 )
 

@@ -27,6 +27,10 @@ DataFiles = Mapping[Path, Stamp | None]
 """Files that a configuration refers to, such as those of enrichments, with their stamps when they were read."""
 
 
+LONG_RETENTION_DAYS = 30
+"""Days beyond which a retention leads to a warning."""
+
+
 class ConfigurationError(Exception):
     """A configuration folder is invalid; `errors` lists every error in the order of the files."""
 
@@ -138,8 +142,20 @@ class _FolderReader:
                     self._reading.errors.append(_from_environment(issue) or issue.within(document))
         else:
             self._suppression = self._make_suppression(document, settings.suppression)
+            self._check_retention(document, settings)
             return settings
         return None
+
+    def _check_retention(self, document: Document, settings: TurnoutSettings) -> None:
+        """Warn of data about persons that is kept for long."""
+        for place, days in (
+            (("retention_days",), settings.retention_days),
+            (("ledger", "retention_days"), settings.ledger.retention_days or 0),
+        ):
+            if days > LONG_RETENTION_DAYS:
+                message = f"{dotted(place)}: events are kept for {days} days"
+                hint = f"personal data should be kept no longer than needed; up to {LONG_RETENTION_DAYS} days are usual"
+                self._reading.warnings.append(document.error(message, hint, at=place))
 
     def _make_suppression(self, document: Document, settings: SuppressionSettings) -> Suppression:
         users, ids = SuppressedUsers(settings.secret), frozenset[str]()

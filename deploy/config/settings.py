@@ -8,6 +8,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 from streams.collector.settings import CollectorSettings
 from streams.consent.policy import ConsentSettings
 from streams.kafka.settings import Broker
+from streams.ledger.settings import LedgerSettings
 from streams.routing.settings import RouterSettings
 from streams.suppression.filter import SuppressionSettings
 from streams.topics import Topics
@@ -57,10 +58,12 @@ class TurnoutSettings(BaseSettings):
     """Users whose events are not forwarded."""
     router: RouterSettings = Field(default_factory=RouterSettings)
     """Settings of routers."""
+    ledger: LedgerSettings = Field(default_factory=LedgerSettings)
+    """Settings of the ledger, and where commands reach it."""
     grace: float = Field(25.0, ge=3)
     """Seconds that a process may take to finish its work when it is stopped."""
-    metrics_port: int | None = Field(None, ge=0, le=65533)
-    """Port for a collector's metrics; a router uses the next port, a forwarder the one after. 0 uses free ports, which
+    metrics_port: int | None = Field(None, ge=0, le=65532)
+    """Port for a collector's metrics; a router, a forwarder and a ledger use the next three. 0 uses free ports, which
     are logged. By default, metrics are not served.
     """
     metrics_host: str = "0.0.0.0"

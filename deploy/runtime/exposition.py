@@ -7,7 +7,7 @@ from typing import Any
 from deploy.config.settings import TurnoutSettings
 from deploy.terminal.failures import Failed
 
-PROCESSES = ("collector", "router", "forwarder")
+PROCESSES = ("collector", "router", "forwarder", "ledger")
 """The processes with metrics; a process's index is added to `metrics_port`, so that each can run on one machine."""
 
 

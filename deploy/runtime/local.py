@@ -2,10 +2,12 @@
 
 import asyncio
 import os
+import secrets
 import signal
 import socket
+import tempfile
 from collections.abc import Mapping
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import replace
 from typing import Any
 
@@ -34,11 +36,16 @@ async def run(configuration: Configuration) -> int:
     """Start all processes, show events until SIGINT or SIGTERM, and stop them; returns the exit code."""
     terminal = Terminal(configuration)
     supervisor = Supervisor(terminal.report)
+    with ExitStack() as folders:
+        return await _run(configuration, terminal, supervisor, folders)
+
+
+async def _run(configuration: Configuration, terminal: Terminal, supervisor: Supervisor, folders: ExitStack) -> int:
     stopping = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stopping.set)
-    work = asyncio.create_task(_run_all(configuration, supervisor, terminal))
+    work = asyncio.create_task(_run_all(configuration, supervisor, terminal, folders))
     stopped = asyncio.create_task(stopping.wait())
     try:
         await asyncio.wait([work, stopped], return_when=asyncio.FIRST_COMPLETED)
@@ -58,8 +65,10 @@ async def run(configuration: Configuration) -> int:
     return 0
 
 
-async def _run_all(configuration: Configuration, supervisor: Supervisor, terminal: Terminal) -> None:
-    """Start all processes and show events; raises Failed if a process ends."""
+async def _run_all(
+    configuration: Configuration, supervisor: Supervisor, terminal: Terminal, folders: ExitStack
+) -> None:
+    """Start all processes and show events; raises Failed if a process other than the ledger ends."""
     settings = configuration.settings
     _check_ports_are_free(configuration)
     environment = {**os.environ, "TURNOUT_GRACE": GRACE}
@@ -89,6 +98,8 @@ async def _run_all(configuration: Configuration, supervisor: Supervisor, termina
     try:
         await watch.start()
         await supervisor.until_ready(children, READY_TIMEOUT)
+        # Last, so that events are accepted as soon as before.
+        await _start_ledger(configuration, supervisor, environment, folders)
         terminal.welcome(_url(children[-1].facts))
         watching = asyncio.create_task(watch.run(terminal.show_update, terminal.show_rejected))
         ended = asyncio.create_task(supervisor.until_one_ends())
@@ -100,6 +111,20 @@ async def _run_all(configuration: Configuration, supervisor: Supervisor, termina
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         await watch.stop()
+
+
+async def _start_ledger(
+    configuration: Configuration, supervisor: Supervisor, environment: Mapping[str, str], folders: ExitStack
+) -> None:
+    """Start the ledger; the data of an embedded broker ends with it, and so does that ledger's folder."""
+    settings, variables = configuration.settings, dict(environment)
+    if settings.embedded:
+        temporary = tempfile.TemporaryDirectory(prefix="turnout-ledger-", ignore_cleanup_errors=True)
+        variables["TURNOUT_LEDGER__FOLDER"] = folders.enter_context(temporary)
+        if settings.ledger.user_key is None:
+            variables["TURNOUT_LEDGER__USER_KEY"] = secrets.token_hex(32)
+    command = turnout_command("ledger", "--config", str(configuration.folder))
+    await supervisor.start("ledger", command, variables, essential=False)
 
 
 def _url(facts: Mapping[str, Any]) -> str:

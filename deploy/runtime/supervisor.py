@@ -25,12 +25,13 @@ class Child:
     """A running process.
 
     `lines` are the last lines of its output, `facts` the fields that it logged when it was ready, `stop_timeout` the
-    seconds that it may take to stop.
+    seconds that it may take to stop. If a process that is not `essential` ends, that is reported, and the others go on.
     """
 
     name: str
     process: asyncio.subprocess.Process
     stop_timeout: float
+    essential: bool = True
     lines: deque[str] = field(default_factory=lambda: deque(maxlen=MAX_LINES))
     facts: Mapping[str, Any] = field(default_factory=dict)
     ready: asyncio.Event = field(default_factory=asyncio.Event)
@@ -62,9 +63,16 @@ class Supervisor:
         self._children: list[Child] = []
         self._readers: list[asyncio.Task[None]] = []
         self._report = report
+        self._stopping = False
 
     async def start(
-        self, name: str, command: Sequence[str], environment: Mapping[str, str], stop_timeout: float = 2.0
+        self,
+        name: str,
+        command: Sequence[str],
+        environment: Mapping[str, str],
+        stop_timeout: float = 2.0,
+        *,
+        essential: bool = True,
     ) -> Child:
         """Start a process."""
         process = await asyncio.create_subprocess_exec(
@@ -77,7 +85,7 @@ class Supervisor:
             preexec_fn=_die_with_parent(),
             limit=1024 * 1024,
         )
-        child = Child(name, process, stop_timeout)
+        child = Child(name, process, stop_timeout, essential)
         self._children.append(child)
         self._readers.append(asyncio.create_task(self._read(child)))
         return child
@@ -100,8 +108,8 @@ class Supervisor:
             ended.cancel()
 
     async def until_one_ends(self) -> Child:
-        """Wait until a child has ended and its output is read."""
-        waits = {asyncio.create_task(child.process.wait()): child for child in self._children}
+        """Wait until an essential child has ended and its output is read."""
+        waits = {asyncio.create_task(child.process.wait()): child for child in self._children if child.essential}
         try:
             done, _ = await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
         finally:
@@ -113,6 +121,7 @@ class Supervisor:
 
     async def stop(self) -> None:
         """Stop all children, the last one first; those that do not stop in time are killed."""
+        self._stopping = True
         for child in reversed(self._children):
             _signal(child, signal.SIGTERM)
             try:
@@ -131,6 +140,12 @@ class Supervisor:
             _signal(child, signal.SIGKILL)
 
     async def _read(self, child: Child) -> None:
+        await self._read_lines(child)
+        if not child.essential and not self._stopping:
+            await child.process.wait()
+            self._report(child.name, f"{child.exit_reason()}; all others go on")
+
+    async def _read_lines(self, child: Child) -> None:
         assert child.process.stdout
         while True:
             try:

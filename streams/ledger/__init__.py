@@ -1,1 +1,1 @@
-"""Record, audit and look up the outcomes of every event."""
+"""What happened to each event."""

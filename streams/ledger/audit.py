@@ -172,7 +172,7 @@ def audit(reader: Reader, bounds: KafkaBounds, integrations: Integrations = lamb
         start = max(first, known[partition][0])
         waiting = bounds.in_flight.get(partition, {})
         for block in _whole(reader, partition, start, end):
-            _AuditPage(block, bit_sets.between(block.number, start, end), waiting, of_version, report, lines).audit()
+            _BlockAudit(block, bit_sets.between(block.number, start, end), waiting, of_version, report, lines).audit()
     report.lines = [
         AuditLine(source, integration, sums["accepted"], sums["finished"], sums["in_flight"], sums["missing"])
         for (source, integration), sums in sorted(lines.items())
@@ -208,7 +208,7 @@ def _whole(reader: Reader, partition: Partition, start: int, end: int) -> Iterat
         yield Block(*partition, empty, {}, {})
 
 
-class _AuditPage:
+class _BlockAudit:
     """The audit of one block."""
 
     def __init__(

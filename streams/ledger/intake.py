@@ -6,7 +6,7 @@ from typing import Any
 import orjson
 import structlog
 
-from streams.ledger.store import DeadLetterPlace, Partition, RejectedEvent, Run, StoreBatch
+from streams.ledger.store import DeadLetterPlace, LedgerBatch, Partition, RejectedEvent, Run
 from streams.observability.logging import error_fields
 from streams.records.dead_letter import DeadLetter
 from streams.records.event import Origin
@@ -32,7 +32,7 @@ REJECTED_KIND = ""
 """The type of events that the collector rejected."""
 
 
-class LedgerIntake:
+class RecordIntake:
     """Collects the facts of records in a batch.
 
     Args:
@@ -47,7 +47,7 @@ class LedgerIntake:
             topics.rejected: self._take_rejected,
             topics.dead: self._take_dead,
         }
-        self.batch = StoreBatch()
+        self.batch = LedgerBatch()
         self.events = 0
 
     @property
@@ -80,9 +80,9 @@ class LedgerIntake:
         if offset > self.batch.offsets.get(partition, 0):
             self.batch.offsets[partition] = offset
 
-    def finish(self) -> StoreBatch:
+    def finish(self) -> LedgerBatch:
         """Return the batch, and begin another."""
-        batch, self.batch, self.events = self.batch, StoreBatch(), 0
+        batch, self.batch, self.events = self.batch, LedgerBatch(), 0
         return batch
 
     def _take_outcomes(self, record: Any) -> None:

@@ -94,3 +94,12 @@ PLAN_VIOLATIONS = Counter(
 ENRICHMENT_FAILURES = Counter(
     "turnout_enrichment_failures", "Events for which an enrichment failed; they continue without it.", ["enrichment"]
 )
+LEDGER_PROBLEMS = Gauge(
+    "turnout_ledger_problem_events",
+    "Events in the last hourly audit whose books do not balance, by problem; `turnout audit` names them.",
+    ["problem"],
+)
+LEDGER_IN_FLIGHT = Gauge("turnout_ledger_in_flight_events", "Events in flight in the last hourly audit.")
+LEDGER_AUDITED = Gauge(
+    "turnout_ledger_audited_timestamp_seconds", "When the last hourly audit was completed, in seconds since 1970."
+)

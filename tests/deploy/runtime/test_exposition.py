@@ -27,7 +27,7 @@ def test_metrics_are_served_while_a_process_runs():
 def test_processes_of_different_kinds_have_different_ports():
     """One of each can run on a machine; a port that is busy ends the process with what to do about it."""
     settings = TurnoutSettings(metrics_port=9464, metrics_host="127.0.0.1")
-    assert [port_of(process, settings) for process in PROCESSES] == [9464, 9465, 9466]
+    assert [port_of(process, settings) for process in PROCESSES] == [9464, 9465, 9466, 9467]
     with listen("127.0.0.1", 0) as busy:
         settings = TurnoutSettings(metrics_port=busy.getsockname()[1], metrics_host="127.0.0.1")
         with pytest.raises(Failed, match="TURNOUT_METRICS_PORT"), serve_metrics("collector", settings):

@@ -191,3 +191,24 @@ def test_children_are_started_by_one_function():
         if isinstance(node, ast.Attribute) and ast.unparse(node) == "sys.executable"
     ]
     assert found == ["deploy/runtime/supervisor.py"]
+
+
+def test_the_end_of_a_child_that_is_not_essential():
+    """Its end is reported with its last line, and the others go on."""
+
+    async def run() -> None:
+        bench = Bench()
+        command = [sys.executable, "-c", "print('no space left'); raise SystemExit(3)"]
+        one = await bench.start("one", WORK)
+        await bench.supervisor.start("two", command, os.environ, essential=False)
+        ended = asyncio.create_task(bench.supervisor.until_one_ends())
+        async with asyncio.timeout(120):
+            while not bench.complaints:
+                await asyncio.sleep(0.01)
+        assert bench.complaints == ["two: two ended with exit code 3: no space left; all others go on"]
+        assert not ended.done()
+        assert one.process.returncode is None
+        await bench.supervisor.stop()
+        assert await ended is one
+
+    asyncio.run(run())
