@@ -154,9 +154,9 @@ class FileUpload:
             middle = len(numbered) // 2
             return self._send_events(numbered[:middle]) + self._send_events(numbered[middle:])
         if reply.status in _DIVISIBLE:
-            return [RefusedLine(numbered[0][0], *reply.complaint)]
+            return [RefusedLine(numbered[0][0], *reply.error)]
         if not 200 <= reply.status < 300:
-            raise Failed(f"the collector responded {reply.status}: {': '.join(reply.complaint)}")
+            raise Failed(f"the collector responded {reply.status}: {': '.join(reply.error)}")
         return [RefusedLine(numbered[it["index"]][0], it["code"], it["message"]) for it in reply.refused]
 
     def _post(self, batch: Sequence[bytes]) -> Reply:
@@ -201,7 +201,7 @@ def _read_event(raw: bytes, number: int) -> bytes | RefusedLine:
     """Return the event's JSON; an event without a messageId gets one derived from its content and line number."""
     try:
         event = events.loads(raw)
-        events.check_depth(event, events.MOST_DEPTH, events.count_brackets(raw))
+        events.check_depth(event, events.MAX_DEPTH, events.count_brackets(raw))
     except events.EventError as error:
         return RefusedLine(number, error.code, str(error).replace("at line 1, column", "at column"))
     if not isinstance(event, dict):

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from deploy.config.diagnostics import Place, hint_at
 from streams.steps.plan import Plan
-from streams.steps.plan.schemas import find_mistakes
+from streams.steps.plan.schemas import find_issues
 from transforms import RuleError
 from transforms.documents import Document
 
@@ -25,7 +25,7 @@ def check_plan(document: Document, plan: Plan) -> Iterator[RuleError]:
 
 
 def _check_schema(document: Document, plan: Plan, schema: object, at: Place) -> Iterator[RuleError]:
-    for issue in find_mistakes(schema, plan.definitions):
+    for issue in find_issues(schema, plan.definitions):
         place = (*at, *issue.place)
         hint = issue.hint or (hint_at(issue.given, issue.known) if issue.known else None)
         where = document.where_key if issue.of_key else document.where

@@ -122,7 +122,7 @@ class SourceReader:
         if file.context:
             yield DefaultContext(file.context)
         if rules and not file.webhook:
-            yield SourceRulesStep(rules, keeps_others="otherwise" not in keys_of(document))
+            yield SourceRulesStep(rules, keep_unmatched="otherwise" not in keys_of(document))
         yield self._suppression
         if plan := self._find_plan(document, file.plan):
             yield plan

@@ -48,7 +48,7 @@ def replay_as_was(
             left = _find_obstacle(configuration, letter) or (
                 "without a payload" if not letter.delivery["payload"] else None
             )
-            if parked.key and configuration.suppression.holds(parked.key.decode(errors="replace")):
+            if parked.key and configuration.suppression.includes(parked.key.decode(errors="replace")):
                 left = "its user is suppressed"
             if left is None:
                 left = _send_as_was(configuration, producer, parked)

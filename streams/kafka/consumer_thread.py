@@ -133,7 +133,7 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
         return consumer
 
     async def _fetch_records(self, consumer: Any, *args: Any, **kwargs: Any) -> dict[TP, FetchedRecords]:
-        """Return what was fetched, including ranges without a record."""
+        """Return the fetched ranges, including ranges without a record."""
         fetched = cast("dict[TP, FetchedRecords]", await super()._fetch_records(consumer, *args, **kwargs))
         assignment = self._assignment()
         if assignment is not None:

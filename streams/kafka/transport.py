@@ -154,10 +154,10 @@ class Consumer(driver.Consumer):
         """Wait for batches in progress while the rebalance or stop leaves time, then commit; Faust's has no limit."""
         if self.app.should_stop or self.should_stop:
             self._stop_deadline = self._stop_deadline or monotonic() + self.transport.grace - REBALANCE_MARGIN_SECONDS
-            patience = self._stop_deadline - monotonic()
+            seconds = self._stop_deadline - monotonic()
         else:
-            patience = self.app.conf.broker_rebalance_timeout - REBALANCE_MARGIN_SECONDS
-        await self.transport.settle(max(0.0, patience))
+            seconds = self.app.conf.broker_rebalance_timeout - REBALANCE_MARGIN_SECONDS
+        await self.transport.settle(max(0.0, seconds))
         await self.commit()
 
     async def on_partitions_revoked(self, revoked: set[TP]) -> None:

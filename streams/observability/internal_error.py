@@ -1,11 +1,11 @@
-"""Internal errors, raised by our own code or a plug-in while a record is handled: catch, name and describe them."""
+"""Catch, name and describe internal errors: those of our own code or a plug-in in the handling of a record."""
 
 from pathlib import Path
 from traceback import extract_tb
 from typing import Final
 
 INTERNAL: Final = "internal"
-"""The reason of dead letters and rejected records whose handling failed."""
+"""The reason of dead letters and rejected records after an internal error."""
 
 
 class PanicError(Exception):
@@ -13,7 +13,7 @@ class PanicError(Exception):
 
 
 def to_exception(error: BaseException) -> Exception:
-    """Return an error that a record, a request or a step of ours raised, so that the worker handles it and goes on.
+    """Return an internal error as an Exception, so that the worker handles it and continues.
 
     A panic of a library written in Rust (pyo3's PanicException) derives from BaseException, and its class differs from
     library to library: `except Exception` misses it, and it cannot be named in an `except` clause. So guards catch

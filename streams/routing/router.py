@@ -20,7 +20,7 @@ from streams.records.event import Origin
 from streams.records.format import VERSION_HEADER
 from streams.records.outcomes import Outcome, Stage
 from streams.records.rejected import rejected_headers
-from streams.routing.decision import REPEATED, TOMBSTONE, Decision, RouteDecision, decide, hold_for_all
+from streams.routing.decision import REPEATED, TOMBSTONE, Decision, RouteDecision, block_for_all, decide
 from streams.routing.decoding import NEWER_FORMAT, decode, named_source
 from streams.routing.dedupe import Window, Windows, sender_of
 from streams.routing.ruleset import CurrentRules, RuleSet
@@ -32,8 +32,8 @@ from streams.worker.guard import Guard
 from streams.worker.pipeline import ConsumerPipeline, PipelineControl, Processor, make_pipeline
 from transforms.runtime.numbers import take_left_out
 
-HELD_SECONDS = 5.0
-"""How long a stop waits for batches when some are held by the guard, which may not be finished at all."""
+HELD_STOP_SECONDS = 5.0
+"""Seconds that a stop waits for batches if the guard holds some of them, which may never finish."""
 
 
 class Router:
@@ -53,7 +53,7 @@ class Router:
         self._follower, self._guard, self._clock = follower, guard, clock
 
     async def work(self, batch: RecordBatch) -> None:
-        """Route a batch of events. One bad event holds up none of its neighbours."""
+        """Route a batch of events. An event that fails does not hold up the others."""
         await self._follower.catch_up()
         rules = self._holder.current
         topic, partition = batch.tp
@@ -66,7 +66,7 @@ class Router:
             if failed is not None:
                 self._guard.passed(index - counted)
                 counted = index + 1
-                self._set_aside(batch, record, *failed, acks)
+                self._defer_failure(batch, record, *failed, acks)
         self._guard.passed(len(batch.records) - counted)
         ROUTER_EVENTS.inc(len(batch.records))
         for directive, count in take_left_out():
@@ -78,14 +78,14 @@ class Router:
     def _route(
         self, record: Any, rules: RuleSet, window: Window, buffer: OutcomeBuffer, acks: PendingAcks
     ) -> tuple[Exception, Callable[[], None]] | None:
-        """Route one event; returns an error of ours, and what writes the event's end if the guard allows it."""
+        """Route one event. Returns an internal error, and a function that records it if the guard allows that."""
         named = named_source(record, rules.sources)
         try:
             decision = self._decide(record, rules, window, buffer, named)
         except EventError as error:
             self._reject(record, error.code, str(error), named, acks)
             return None
-        except BaseException as error:  # noqa: BLE001  # one odd event must not stop the others
+        except BaseException as error:  # noqa: BLE001  # one bad event must not stop the others
             return to_exception(error), partial(self._reject, record, INTERNAL, describe(error), named, acks)
         if decision.rejected is not None:
             self._reject(record, *decision.rejected, named, acks)
@@ -97,10 +97,10 @@ class Router:
     def _decide(
         self, record: Any, rules: RuleSet, window: Window, buffer: OutcomeBuffer, named: str | None
     ) -> Decision:
-        """Decode an event, look for repeats, and decide; raises EventError for an event that is to be rejected."""
+        """Decode an event, look for repeats, and decide; raises EventError if the event is rejected."""
         offset = record.offset
         if record.value is None:
-            return Decision({}, hold_for_all(rules.routes, TOMBSTONE))
+            return Decision({}, block_for_all(rules.routes, TOMBSTONE))
         incoming = decode(record, rules.sources, named)
         event = incoming.event
         for reason, detail in incoming.notes:
@@ -111,7 +111,7 @@ class Router:
         )
         sender = sender_of(record.headers, event)
         if window.repeats(sender, message_id, offset):
-            return Decision(event, hold_for_all(rules.routes, REPEATED))
+            return Decision(event, block_for_all(rules.routes, REPEATED))
         try:
             decision = decide(incoming, rules, self._clock, partial(buffer.note, offset))
         except BaseException:
@@ -124,7 +124,7 @@ class Router:
     def _write(
         self, outcomes: Sequence[RouteDecision], record: Any, buffer: OutcomeBuffer, acks: PendingAcks
     ) -> list[tuple[RouteDecision, Exception]]:
-        """Write what was decided; returns the deliveries that failed because of an error of ours."""
+        """Write the outcomes; returns the deliveries that failed with an internal error."""
         offset, key = record.offset, record.key
         partition = record.partition % self._topics.partitions
         failed: list[tuple[RouteDecision, Exception]] = []
@@ -140,11 +140,11 @@ class Router:
                     self._write_dead_letter(dead, route.integration, key, reason, detail, buffer, acks)
                 else:
                     buffer.record(route.integration, rule, outcome, offset, reason, detail)
-            except BaseException as unexpected:  # noqa: BLE001  # the other integrations are to have the event
+            except BaseException as unexpected:  # noqa: BLE001  # one integration's failure must not affect the others
                 failed.append((decided, to_exception(unexpected)))
         return failed
 
-    def _set_aside(
+    def _defer_failure(
         self, batch: RecordBatch, record: Any, error: Exception, write: Callable[[], None], acks: PendingAcks
     ) -> None:
         """Let the guard decide when, and whether, `write` rejects a record that failed, or writes its dead letter."""
@@ -164,7 +164,7 @@ class Router:
         ROUTER_REJECTED.labels(reason).inc()
         origin = Origin(record.topic, record.partition, record.offset)
         version = dict(record.headers).get(VERSION_HEADER) if reason == NEWER_FORMAT else None
-        too_large = f"{len(record.value or b'')} bytes, kept only where it came from ({reason})"
+        too_large = f"{len(record.value or b'')} bytes: too large to copy, see the original record ({reason})"
         self._producer.safe_append(
             self._topics.rejected,
             record.partition % self._topics.partitions,
@@ -213,7 +213,7 @@ class Router:
     def _write_outcomes(
         self, buffer: OutcomeBuffer, acks: PendingAcks, partition: int, records: Sequence[Any] = ()
     ) -> None:
-        """Write the outcomes; `records` are the run that they are about, if they are its first."""
+        """Write the outcomes of a batch; `records` is the batch, or empty for outcomes that are added later."""
         buffer.count(ROUTER_OUTCOMES)
         for value, headers in buffer.encoded(records):
             self._producer.append(
@@ -239,9 +239,9 @@ def make_router(
     remake: Callable[[], ConsumerPipeline] | None = None,
     clock: Callable[[], float] = time.time,
 ) -> ConsumerPipeline:
-    """Create the router as a pipeline of a worker. It reads the topics of the sources in force at the call.
+    """Create the router as a pipeline of a worker. It reads the topics of the current sources.
 
-    `suppressed` are the users that the rules in `holder` check; `fail` and `remake` are those of `ConsumerPipeline`.
+    `suppressed` is the list that the rules in `holder` use; `fail` and `remake` are those of `ConsumerPipeline`.
     """
     group = f"{topics.prefix}.router"
 
@@ -253,7 +253,7 @@ def make_router(
 
         async def settle(seconds: float) -> bool:
             guard.flush()
-            return await control.wait_until_settled(min(seconds, HELD_SECONDS) if guard.holds else seconds)
+            return await control.wait_until_settled(min(seconds, HELD_STOP_SECONDS) if guard.holds else seconds)
 
         async def stop() -> None:
             guard.drop()

@@ -35,7 +35,7 @@ def collector(context: click.Context, folder: Path) -> None:
         producer = Producer(settings.broker, client_id=f"{settings.prefix}.collector")
         try:
             server = Collector(
-                settings.collector.below(folder), lambda: reloader.current.sources, settings.topics, producer
+                settings.collector.resolve_paths(folder), lambda: reloader.current.sources, settings.topics, producer
             )
         except OSError as error:
             raise Misconfigured([RuleError(f"collector.client.file: {error.strerror}", path=error.filename)]) from error

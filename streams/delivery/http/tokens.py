@@ -14,7 +14,7 @@ CODE = re.compile("[A-Za-z_]{1,64}")
 
 
 class NoTokenError(Exception):
-    """There is no access token; `result` is the result of deliveries that need one."""
+    """An access token is missing; `result` is the result of deliveries that need one."""
 
     def __init__(self, result: AuthFailed | Retry, why: str) -> None:
         super().__init__(why)

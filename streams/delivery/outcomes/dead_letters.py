@@ -1,4 +1,4 @@
-"""Dead letters: what is needed to understand why a delivery failed and to send it again, without secrets."""
+"""Dead letters explain why a delivery failed and hold all that is needed to send it again, without secrets."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -36,7 +36,7 @@ class DeadLetterFactory:
     def make(
         self, pending: PendingDelivery, failure: PermanentFailure, request: Request | None, response: Response | None
     ) -> DeadLetter:
-        """Create the dead letter of a delivery; request and response are None if there was none."""
+        """Create the dead letter of a delivery; pass None for a request or response that does not exist."""
         return DeadLetter(
             self._integration,
             pending.delivery.data(),

@@ -1,4 +1,4 @@
-"""Enrichments as steps of a source: what they find goes into the event, whole or not at all."""
+"""Run enrichments as steps of a source. A patch is applied completely or not at all."""
 
 import orjson
 
@@ -13,7 +13,7 @@ from streams.steps.step import Blocked
 
 
 class EnrichmentStep:
-    """One enrichment of a source. Where it fails the event goes on as it was, with a note, and it is counted."""
+    """One enrichment of a source. If it fails, the event continues unchanged with a note; failures are counted."""
 
     def __init__(self, name: str, enrich: Enrich, *, replaces: bool) -> None:
         self.name = f"enrich.{name}"
@@ -23,7 +23,7 @@ class EnrichmentStep:
         self._failures = ENRICHMENT_FAILURES.labels(name)
 
     def __call__(self, event: Event, note: Note, /) -> Event | Blocked:
-        """The event with what the enrichment found put into it in place, or why it goes no further."""
+        """Apply the enrichment to the event in place, or return why the event is blocked."""
         try:
             found = self._enrich(event)
         except BaseException as error:  # noqa: BLE001  # no error may stop the event, and its text may quote it
@@ -43,10 +43,10 @@ class EnrichmentStep:
 
 
 class OwnEnrichmentStep(EnrichmentStep):
-    """An enrichment from another package: it gets a copy of the event, and what it makes of it is checked."""
+    """An enrichment from another package. It gets a copy of the event, and the result is validated."""
 
     def __call__(self, event: Event, note: Note, /) -> Event | Blocked:
-        """A copy of the event with what was found, or why it goes no further."""
+        """Apply the enrichment to a copy of the event, or return why the event is blocked."""
         try:
             copy: Event = orjson.loads(orjson.dumps(event))
             found = self._enrich(copy)

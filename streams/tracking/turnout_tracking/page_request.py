@@ -26,7 +26,7 @@ class ClientOrigin(NamedTuple):
 
 
 class PageRequest(ABC):
-    """A request, as it is passed to the callables among the settings.
+    """A request, as it is passed to the callables in the settings.
 
     `raw` is the ASGI scope or the WSGI environ, with everything that frameworks and middleware put there. `request` is
     the framework's own request object if that is known (Django), else None.

@@ -120,7 +120,7 @@ def test_topics(example, broker):
     assert (done.returncode, done.stdout.count("differs")) == (1, 10)
     done = turnout("collector", TURNOUT_PARTITIONS="5", **there)
     assert done.returncode == 1
-    assert "topic turnout.events has 4 partitions, and 5 are declared" in done.stderr
+    assert "topic turnout.events has 4 partitions, but 5 are declared" in done.stderr
 
 
 def test_topics_of_others(example, broker):

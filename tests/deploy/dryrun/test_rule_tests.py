@@ -323,7 +323,7 @@ def test_a_webhooks_rules(folder):
             - event: {type: identify, userId: u, messageId: 'd:who', context: {via: hook}}
             - event: {type: track, userId: u, event: x, context: {via: hook}}
         - event: {body: {}}
-          expect: {outcome: rejected, reason: 'userId: neither userId nor anonymousId is there'}
+          expect: {outcome: rejected, reason: 'userId: userId or anonymousId is required'}
         """,
         "sources/hook.test.yaml",
     )

@@ -109,7 +109,7 @@ def test_who_is_suppressed_is_taken_up_and_kept(folder, monkeypatch):
 
     def suppressed():
         step = holder.current.sources.by_name("web").steps[0]
-        return [user for user in ("u-1", "u-2", "u-3") if step.holds(user)]
+        return [user for user in ("u-1", "u-2", "u-3") if step.includes(user)]
 
     assert suppressed() == ["u-1", "u-2"]
     file.write_text("u-1\nu-3\n")

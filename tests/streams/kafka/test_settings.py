@@ -113,7 +113,7 @@ def test_missing_and_mismatched_topics_are_found(broker: Broker):
     create_topics(broker, [Topic(topics.events, 2, 3600)], replication=1, timeout=60)
     events, rejected, *_ = find_mismatches(broker, topics.declared([]))
     assert isinstance(events, Mismatch)
-    assert str(events) == "topic found.events has 2 partitions, and 3 are declared"
+    assert str(events) == "topic found.events has 2 partitions, but 3 are declared"
     assert str(rejected) == "topic found.rejected is missing"
 
 

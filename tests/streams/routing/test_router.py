@@ -352,7 +352,7 @@ rules:
     rules, mistakes = read_rules(Document.parse(text, "web.yaml"))
     assert rules, mistakes
     bench = Bench(broker, topics, [route(topics, "one", PURCHASES)])
-    sources = Sources([Source.of("web", [], [SourceRulesStep(rules, keeps_others=True)]), Source.of("server", [])])
+    sources = Sources([Source.of("web", [], [SourceRulesStep(rules, keep_unmatched=True)]), Source.of("server", [])])
     bench.holder.current = RuleSet("v1", sources, bench.holder.current.routes)
     odd = orjson.dumps(event(3, event="Odd"))
     await bench.send(event(1, event="order_done"), event(2, event="Noise"), odd, event(4))

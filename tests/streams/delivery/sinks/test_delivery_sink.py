@@ -270,6 +270,19 @@ async def test_a_forwarder_that_panics_costs_the_delivery_that_it_panicked_for(b
     assert {letter.reason for letter in await bench.dead()} == ({"internal"} if expected == "dead" else set())
 
 
+async def test_a_writer_that_panics_costs_the_delivery_that_it_panicked_for(bench: Bench):
+    """It is no failure of a disk or a network, which would be retried."""
+
+    class Panicking(Flaky):
+        async def write(self, items: Sequence[Delivery], offsets: OffsetRange) -> Sequence[Result]:  # noqa: ARG002
+            return panic() if any(item.payload["n"] == 3 for item in items) else [Delivered()] * len(items)
+
+    await bench.forward(*({"n": n} for n in range(6)))
+    async with bench.running(Panicking(VendorSettings(url="http://127.0.0.1"))):
+        assert await bench.settled(6) == {**dict.fromkeys(range(6), "delivered"), 3: "dead"}
+    assert [letter.reason for letter in await bench.dead()] == ["internal"]
+
+
 async def test_an_answer_without_end_is_cut(bench: Bench):
     """A huge answer is read to a bound and judged by its status."""
     await bench.forward({"n": 0})
