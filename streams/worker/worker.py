@@ -68,6 +68,7 @@ class Worker:
         self._crashes: dict[str, asyncio.Task[None]] = {}
         self._failing: dict[str, asyncio.Task[None]] = {}
         self._restarts: dict[str, Restarts] = {}
+        self._lagging_since: dict[str, float] = {}
         self.is_stuck = False
         """Whether an app ignored its cancellation, so that its tasks may keep the event loop from closing."""
 
@@ -222,8 +223,15 @@ class Worker:
         while True:
             await asyncio.sleep(min(1.0, self._stalled_after))
             for pipeline in list(self.pipelines):
-                still = monotonic() - pipeline.progress.moved_at
-                if still > self._stalled_after and not pipeline.waits() and await self._lags(pipeline):
+                progress = pipeline.progress
+                still = monotonic() - progress.moved_at
+                if pipeline.waits():
+                    progress.moved_at = monotonic()
+                elif still > self._stalled_after and await self._lags(pipeline):
+                    # The records may have come a moment ago, after a long time without any: they get the same time.
+                    if self._lagging_since.get(pipeline.name) != progress.moved_at:
+                        self._lagging_since[pipeline.name] = progress.moved_at = monotonic()
+                        continue
                     pipeline.fail(
                         f"{pipeline.app.conf.id} stalled: nothing finished for {still:.0f} s, with records waiting"
                     )

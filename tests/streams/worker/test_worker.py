@@ -114,6 +114,42 @@ async def test_an_idle_worker_is_no_stalled_one(broker: Broker, topics: Topics):
     assert await bench.run() == 0
 
 
+@pytest.mark.parametrize("wait", ["idle", "declared"])
+async def test_the_first_record_after_a_long_wait_is_no_stall(broker: Broker, topics: Topics, wait: str):
+    """The time before it came, or before a declared wait ended, does not count."""
+    waits = wait == "declared"
+    looks = 0
+    worked = asyncio.Event()
+
+    def is_waiting() -> bool:
+        nonlocal looks
+        looks += 1
+        return waits
+
+    async def finish(run: RecordBatch) -> None:
+        nonlocal waits, looks
+        waits, looks = False, 0
+        while not looks:  # until the watchdog has looked at it
+            await asyncio.sleep(0.05)
+        run.finish()
+        worked.set()
+
+    bench = Bench(broker, topics, finish, {"waits": is_waiting}, stalled_after=0.8)
+
+    async def send_later() -> None:
+        while looks < 5:
+            await asyncio.sleep(0.05)
+        acks = PendingAcks()
+        bench.producer.append(bench.topic, 0, acks, key=None, value=b"x")
+        await acks.confirmed(120)
+        await worked.wait()
+        bench.worker.stop()
+
+    bench.send = send_later  # type: ignore[method-assign]
+    assert await bench.run() == 0
+    assert worked.is_set()
+
+
 async def test_work_that_raises_ends_the_worker_with_1(broker: Broker, topics: Topics):
     """An error that nobody handles ends the process, uncommitted."""
 
