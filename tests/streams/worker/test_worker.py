@@ -290,7 +290,7 @@ async def test_a_newer_format_ends_the_worker(broker: Broker, topics: Topics, mo
     two = Two(broker, topics, monkeypatch)
 
     async def bad(_: RecordBatch) -> None:
-        raise NewerFormatError(2)
+        raise NewerFormatError(2, 1)
 
     two.bad = bad
 
