@@ -15,6 +15,8 @@ from streams.kafka.admin import check_reachable, find_mismatches
 from streams.kafka.settings import BrokerError
 
 if TYPE_CHECKING:
+    from faust.types import TP
+
     from streams.worker.worker import Worker
 
     Begin = Callable[[Worker], Take]
@@ -32,13 +34,17 @@ def prepare(configuration: Configuration) -> None:
 
 
 def check_topics(configuration: Configuration, timeout: float = 10.0) -> None:
-    """Raise Failed unless Kafka can be reached, and within `timeout` seconds has each topic as it is declared."""
+    """Raise Failed unless Kafka can be reached, and within `timeout` seconds has each topic as it is declared.
+
+    Optional topics may be missing.
+    """
     broker, declared = configuration.settings.broker, configuration.declared
     try:
         check_reachable(broker)
-        mismatches = find_mismatches(broker, declared, timeout)
+        found = find_mismatches(broker, declared, timeout)
     except BrokerError as error:
         raise Failed(str(error)) from error
+    mismatches = [each for each in found if each.partitions is not None or not each.topic.optional]
     if mismatches:
         folder = configuration.folder
         remedy = f"create them with: turnout topics --create --config {folder}"
@@ -54,6 +60,8 @@ def run(process: str, configuration: Configuration, read: Callable[[], Configura
     what has changed.
     """
     from streams.kafka.producer import Producer
+    from streams.operations.description import describe_worker
+    from streams.operations.reporter import Reporter
     from streams.worker.lag import keep_lag
     from streams.worker.worker import StartError, Worker
 
@@ -66,16 +74,28 @@ def run(process: str, configuration: Configuration, read: Callable[[], Configura
             on_failure=lambda error: worker.fail(f"Kafka did not take a batch: {type(error).__name__}"),
         )
         worker = Worker(producer)
+        lags: dict[TP, int] = {}
+        reloader = Reloader(configuration, read, begin(worker))
+        reporter = Reporter(
+            process,
+            settings.broker,
+            topics.status,
+            lambda: reloader.current.version,
+            lambda: describe_worker(worker, lags),
+        )
         beside: list[asyncio.Task[None]] = []
 
-        def ready() -> None:
-            if facts:
-                beside.append(asyncio.create_task(keep_lag(worker.producer.broker, lambda: worker.pipelines)))
-            say_ready(process, version=configuration.version, **facts)
-
         try:
-            async with Reloader(configuration, read, begin(worker)).running():
-                code = await worker.run(ready)
+            async with reporter.running() as report:
+
+                def ready() -> None:
+                    beside.append(asyncio.create_task(keep_lag(settings.broker, lambda: worker.pipelines, latest=lags)))
+                    report()
+                    say_ready(process, version=configuration.version, **facts)
+
+                async with reloader.running():
+                    code = await worker.run(ready)
+                reporter.is_clean = code == 0
             if worker.is_stuck:
                 # asyncio would wait for the app's tasks, which do not heed their cancellation.
                 os._exit(code)

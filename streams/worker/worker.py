@@ -5,11 +5,11 @@ import logging
 import shutil
 import signal
 import tempfile
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from time import monotonic
-from typing import Any, cast
+from typing import Any, Protocol, cast
 
 import faust
 import structlog
@@ -24,7 +24,9 @@ from streams.kafka.transport import Consumer, Transport
 from streams.observability.internal_error import describe
 from streams.observability.logging import error_fields
 from streams.observability.metrics import WORKER_FAILING
+from streams.records.control import Control
 from streams.records.format import MAX_RECORD_BYTES, NewerFormatError
+from streams.records.status import VendorStatus
 from streams.worker.gc_tuning import relax_gc
 from streams.worker.guard import BrokenWorkerError
 from streams.worker.lag import find_lag, offsets_done
@@ -54,6 +56,20 @@ def _nobody_waits() -> bool:
     return False
 
 
+class VendorSwitch(Protocol):
+    """Shows and changes whether a pipeline sends to its vendor."""
+
+    @property
+    def status(self) -> VendorStatus:
+        """Whether deliveries go out, and the vendor's last answer to a request that failed."""
+
+    def hold(self, order: Control | None) -> None:
+        """Send nothing by this order; None ends that."""
+
+    def probe(self) -> None:
+        """If the vendor fails, try again now."""
+
+
 class StartError(Exception):
     """A pipeline lacks what it needs on this machine: a folder, a library."""
 
@@ -64,7 +80,7 @@ class ConsumerPipeline:
 
     `end` ends the process: for a broker that fails, and for records that only a newer version can read. `failed` is
     called with every other reason why the pipeline cannot go on. `again` makes it anew; a pipeline without it cannot be
-    restarted alone, and ends the process. `why` says why it failed.
+    restarted alone, and ends the process. `why` says why it failed. `vendor` is set if it delivers to one.
     """
 
     name: str
@@ -77,6 +93,7 @@ class ConsumerPipeline:
     again: "Callable[[], ConsumerPipeline] | None" = None
     why: str = ""
     waits: Callable[[], bool] = _nobody_waits
+    vendor: VendorSwitch | None = None
     started: Sequence[Callable[[], Awaitable[None]]] = field(default_factory=list)
     stopped: Sequence[Callable[[], Awaitable[None]]] = field(default_factory=list)
 
@@ -95,6 +112,11 @@ class ConsumerPipeline:
         """The offset of each of its partitions up to which all may be committed."""
         reading = cast("Consumer", self.app.consumer)
         return offsets_done(reading, self.transport.commits, reading.assignment())
+
+    @property
+    def resting(self) -> Collection[TP]:
+        """Its partitions that rest: their records are to be tried again later."""
+        return cast("Consumer", self.app.consumer).resting
 
     async def lag(self) -> int:
         """Return how many records are not finished, without those of partitions that rest.
@@ -204,6 +226,10 @@ class Worker:
         self._crashes: dict[str, asyncio.Task[None]] = {}
         self._failing: dict[str, asyncio.Task[None]] = {}
         self._restarts: dict[str, Restarts] = {}
+        self.failures: dict[str, str] = {}
+        """Why each pipeline fails that is being restarted, or was and is not steady yet."""
+        self.beside: list[Callable[[], Coroutine[Any, Any, None]]] = []
+        """Tasks beside the pipelines, from before they start until they have stopped."""
         self.is_stuck = False
         """Whether an app did not heed its end; its tasks may keep the event loop from closing."""
 
@@ -225,8 +251,10 @@ class Worker:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self.stop)
         watch: asyncio.Task[None] | None = None
+        beside: list[asyncio.Task[None]] = []
         try:
             await self.producer.start()
+            beside += [loop.create_task(make()) for make in self.beside]
             await self._start_all()
             watch = loop.create_task(self._watch())
             ready()
@@ -236,6 +264,9 @@ class Worker:
                 if task:
                     task.cancel()
             await self._stop_all()
+            for other in beside:
+                other.cancel()
+            await asyncio.gather(*beside, return_exceptions=True)
         if why is not None:
             log.error("worker ends", reason=why)
         return 0 if why is None else 1
@@ -271,6 +302,7 @@ class Worker:
             return  # it is only starting, or failed already
         self.pipelines.remove(pipeline)
         WORKER_FAILING.labels(pipeline.name).set(1)
+        self.failures[pipeline.name] = why
         if not self.pipelines:
             self.pipelines.append(pipeline)
             self.fail(why)
@@ -322,6 +354,7 @@ class Worker:
             restart.cancel()
             await asyncio.gather(restart, return_exceptions=True)
         self._restarts.pop(name, None)
+        self.failures.pop(name, None)
         WORKER_FAILING.labels(name).set(0)
         for pipeline in [pipeline for pipeline in self.pipelines if pipeline.name == name]:
             self.pipelines.remove(pipeline)
@@ -371,6 +404,7 @@ class Worker:
                     )
                 elif (restarts := self._restarts.get(pipeline.name)) and restarts.are_over():
                     del self._restarts[pipeline.name]
+                    self.failures.pop(pipeline.name, None)
                     WORKER_FAILING.labels(pipeline.name).set(0)
 
     async def _lags(self, pipeline: ConsumerPipeline) -> bool:

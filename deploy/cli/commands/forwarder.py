@@ -29,9 +29,10 @@ def forwarder(context: click.Context, names: tuple[str, ...], folder: Path) -> N
     prepare(configuration)
 
     from streams.delivery.sinks.factory import make_delivery
+    from streams.operations.follower import ControlFollower
     from streams.worker.worker import ConsumerPipeline, Worker
 
-    def make(worker: Worker, name: str, configuration: "Configuration") -> ConsumerPipeline:
+    def make(worker: Worker, follower: ControlFollower, name: str, configuration: "Configuration") -> ConsumerPipeline:
         settings, integration = configuration.settings, configuration.integrations[name]
         pipeline = make_delivery(
             name,
@@ -44,11 +45,19 @@ def forwarder(context: click.Context, names: tuple[str, ...], folder: Path) -> N
             grace=settings.grace,
             shadow=integration.mode == "shadow",
         )
-        pipeline.again = partial(make, worker, name, configuration)
+        pipeline.started = [partial(follower.prepare, pipeline), *pipeline.started]
+        pipeline.again = partial(make, worker, follower, name, configuration)
         return pipeline
 
     def begin(worker: Worker) -> Take:
-        worker.pipelines = [make(worker, name, configuration) for name in dict.fromkeys(names) or integrations]
-        return Deliveries(worker, partial(make, worker), configuration, names).take
+        follower = ControlFollower(
+            configuration.settings.broker,
+            configuration.topics.control,
+            f"{configuration.settings.prefix}.forwarder",
+        )
+        worker.beside.append(follower.run)
+        make_one = partial(make, worker, follower)
+        worker.pipelines = [make_one(name, configuration) for name in dict.fromkeys(names) or integrations]
+        return Deliveries(worker, make_one, configuration, names).take
 
     context.exit(run("forwarder", configuration, lambda: load(folder, *needed), begin))

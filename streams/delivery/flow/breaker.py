@@ -1,14 +1,21 @@
 """Pause delivery while the vendor fails or rejects the credentials."""
 
 import asyncio
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import structlog
 
 from forwarders.api.contract import AuthFailed, Delivered, Result, Retry
-from streams.observability.metrics import DELIVERY_PAUSED
+from streams.observability.metrics import DELIVERY_HELD, DELIVERY_PAUSED
+from streams.parsing.times import rfc3339
+from streams.records.control import Control
+from streams.records.status import VendorState, VendorStatus
 
 log = structlog.get_logger()
+
+_CLOSED = VendorStatus(VendorState.DELIVERING)
 
 REFUSALS = 3
 """Different deliveries in a row whose credentials are refused before delivery is paused."""
@@ -28,6 +35,9 @@ class Breaker:
     A delivery that fails although a request sent after its previous failure delivered others is a *suspect*. The
     failure is its own: it says nothing about the vendor and is not counted. Requests are numbered to tell: `sent` is
     the number of the last one, `delivered` that of the last one that delivered anything.
+
+    While it is held by somebody, no request may be sent, whether it is open or closed. `before_probe` is called when
+    somebody asks for a probe.
     """
 
     def __init__(
@@ -50,14 +60,64 @@ class Breaker:
         self.sent = self.delivered = 0
         self._gauge = DELIVERY_PAUSED.labels(integration)
         self._gauge.set(0)
+        self._held_gauge = DELIVERY_HELD.labels(integration)
+        self._held_gauge.set(0)
+        self._status = _CLOSED
+        self._held_status: VendorStatus | None = None
+        self._answer: tuple[int | None, str, float] | None = None
+        self.before_probe: Callable[[], None] = lambda: None
 
     @property
     def ready(self) -> bool:
         """Whether `admits` would return True."""
-        return not self.is_open or self._may_probe
+        return not self.is_held and (not self.is_open or self._may_probe)
+
+    @property
+    def is_held(self) -> bool:
+        """Whether somebody has paused delivery."""
+        return self._held_status is not None
+
+    @property
+    def blocks(self) -> bool:
+        """Whether deliveries wait for the vendor, or for somebody."""
+        return self.is_open or self.is_held
+
+    @property
+    def status(self) -> VendorStatus:
+        """Whether deliveries go out, and the vendor's last answer to a request that failed."""
+        status = self._held_status or self._status
+        if self._answer is None:
+            return status
+        code, text, at = self._answer
+        return replace(status, status=code, answer=text, answered=rfc3339(at))
+
+    def note_answer(self, status: int | None, text: str) -> None:
+        """Keep the vendor's answer to a request that failed, secrets masked; without one, say why in `text`."""
+        self._answer = status, text, time.time()
+
+    def hold(self, order: Control | None) -> None:
+        """Send nothing by this order; None ends that."""
+        if order is None:
+            if self.is_held:
+                log.info("delivery is resumed", integration=self._integration)
+            self._held_status = None
+        else:
+            self._held_status = VendorStatus(VendorState.PAUSED, order.when, f"by {order.who}")
+            log.warning("delivery is paused by hand", integration=self._integration, who=order.who)
+        self._held_gauge.set(self.is_held)
+        self.wake()
+
+    def probe(self) -> None:
+        """If delivery is paused since the vendor fails, let a request probe now."""
+        if self.is_open and not self._probing:
+            self.close()
+            self._end_pause()
+            self.before_probe()
 
     def allows(self) -> bool:
         """Return whether a request may be sent now. While open, True makes the caller the probe, who must report."""
+        if self.is_held:
+            return False
         if not self.is_open:
             return True
         if not self._may_probe:
@@ -113,7 +173,7 @@ class Breaker:
                 self._refusals += 1
             at_once = bool(why) or not comparable or self._refusals >= REFUSALS
             why = why or "the vendor refuses the credentials"
-            self.fail(why, at_once=at_once, probe=probe, counts=counts, longer=again)
+            self.fail(why, at_once=at_once, probe=probe, counts=counts, longer=again, state=VendorState.REFUSED)
             return
         elif all(isinstance(result, Retry) for result in results):
             self.fail(why or "the vendor fails", probe=probe, counts=counts, longer=again)
@@ -127,6 +187,7 @@ class Breaker:
         if self.is_open and (self._probing if probe is None else probe):
             self.is_open = self._probing = False
             self._pauses = 0
+            self._status = _CLOSED
             self.close()
             self._gauge.set(0)
             log.info("delivery goes on", integration=self._integration)
@@ -140,6 +201,7 @@ class Breaker:
         probe: bool | None = None,
         counts: bool = True,
         longer: bool = True,
+        state: VendorState = VendorState.FAILING,
     ) -> None:
         """Note a failed request.
 
@@ -149,10 +211,12 @@ class Breaker:
             probe: Whether this request was the probe; by default, if one is out.
             counts: Whether it is evidence against the vendor.
             longer: Whether the next pause is longer.
+            state: The state that is reported while delivery is paused.
 
         """
         if self.is_open:
             if self._probing if probe is None else probe:
+                self._status = replace(self._status, state=state, reason=reason)
                 self._pause(longer=longer)
             return
         if not counts:
@@ -161,6 +225,7 @@ class Breaker:
         if at_once or self._failures >= self._bound:
             self.is_open = True
             self._gauge.set(1)
+            self._status = VendorStatus(state, rfc3339(time.time()), reason)
             log.error("delivery is paused", integration=self._integration, reason=reason)
             self._pause(longer=True)
 
@@ -172,6 +237,7 @@ class Breaker:
     def _pause(self, *, longer: bool) -> None:
         seconds = min(self._longest, self._shortest * 2 ** min(self._pauses, 30))
         self._pauses += longer
+        self._status = replace(self._status, probe=rfc3339(time.time() + seconds))
         self._probing = self._may_probe = False
         self.close()
         self._timer = asyncio.get_running_loop().call_later(seconds, self._end_pause)

@@ -54,6 +54,9 @@ log = structlog.get_logger()
 MAX_PORTION = 20
 """Batches that each failed probe moves to the retry topic if memory is full, so that later deliveries are tried."""
 
+ANSWER_CHARACTERS = 200
+"""Characters of a vendor's last answer that a process reports."""
+
 YIELD_EVERY = 50
 """Records that are unpacked before others have their turn."""
 
@@ -126,6 +129,7 @@ class DeliverySink:
         tokens = Tokens(integration, forwarder, client, clock=clock, learn=self._mask.learn)
         self._sender = BatchSender(integration, forwarder, client, tokens)
         self._pool = WorkerPool(self._deliver, fail)
+        self._breaker.before_probe = self._hurry
 
     async def start(self) -> None:
         """Open connections or files, and start the workers."""
@@ -141,7 +145,19 @@ class DeliverySink:
 
     def waits(self) -> bool:
         """Whether a request is on its way, backs off or waits for the vendor: all are bounded, and no stall."""
-        return bool(self._pool.busy or len(self._aside) or self._again or self._breaker.is_open)
+        return bool(self._pool.busy or len(self._aside) or self._again or self._breaker.blocks)
+
+    @property
+    def vendor(self) -> Breaker:
+        """Whether deliveries go out to the vendor."""
+        return self._breaker
+
+    def _hurry(self) -> None:
+        """Queue the batches that wait to be sent again, for a probe on demand. Suspects go on waiting."""
+        for batch, timer in list(self._again.items()):
+            if not batch.is_suspect:
+                timer.cancel()
+                self._queue_again(batch)
 
     async def work(self, run: RecordBatch) -> None:
         """Gather a run's deliveries into batches; they finish later, each on its own."""
@@ -349,6 +365,12 @@ class DeliverySink:
             self._delivered_at = self._clock()
             self._breaker.record_results(attempt.results, number=number, probe=probe)
             return False
+        if attempt.response is not None:
+            self._breaker.note_answer(
+                attempt.response.status, self._mask.excerpt(attempt.response.body, ANSWER_CHARACTERS)
+            )
+        else:
+            self._breaker.note_answer(None, attempt.why or "no response")
         failures, delay = batch.failures, self._settings.retry_delay
         if failures.in_a_row:
             suspect = self._breaker.delivered > failures.last
@@ -486,7 +508,10 @@ class DeliverySink:
             if batch.is_probe:
                 batch.is_probe = False
                 self._breaker.give_back()
-        elif self._breaker.is_open and not batch.is_probe:
+        elif self._breaker.is_held or (self._breaker.is_open and not batch.is_probe):
+            if batch.is_probe:
+                batch.is_probe = False
+                self._breaker.give_back()
             self._wait_for_probe(batch, deliveries)
             return []
         return deliveries

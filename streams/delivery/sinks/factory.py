@@ -63,6 +63,7 @@ def make_delivery(
 
     sink.share = lambda: sum(tp.topic == topic for tp in consumer().assignment()) / topics.partitions
     pipeline.waits = sink.waits
+    pipeline.vendor = sink.vendor
     pipeline.started = [sink.start]
     pipeline.stopped = [sink.stop]
     pipeline.transport.settle = sink.settle

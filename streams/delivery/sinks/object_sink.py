@@ -85,7 +85,12 @@ class ObjectSink:
 
     def waits(self) -> bool:
         """Whether an object is on its way, backs off or waits for the vendor or for room on disk: none is a stall."""
-        return self._pool.busy > 0 or self._blocked
+        return self._pool.busy > 0 or self._blocked or self._breaker.is_held
+
+    @property
+    def vendor(self) -> Breaker:
+        """Whether objects are written."""
+        return self._breaker
 
     async def work(self, run: RecordBatch) -> None:
         """Put a run's records on disk, and the objects that end with them into the queue, as soon as it has room."""
@@ -147,6 +152,9 @@ class ObjectSink:
                 if self._pool.leaving.is_set() or ended.dropped:
                     self._breaker.give_back()
                     return
+                if self._breaker.is_held:
+                    self._breaker.give_back()
+                    continue
             result = await self._put(ended)
             self._breaker.record_results([result])
             if isinstance(result, Delivered):
@@ -203,4 +211,5 @@ class ObjectSink:
             return await self._forwarder.put(packed.content, packed.offsets)
         except Exception as error:  # noqa: BLE001  # a full disk or a lost network: waits, and goes on
             log.warning("could not write", integration=self.integration, **error_fields(error))
+            self._breaker.note_answer(None, f"could not write: {type(error).__name__}")
             return Retry()
