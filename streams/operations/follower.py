@@ -59,7 +59,7 @@ class ControlFollower:
             except TopicAuthorizationFailedError:
                 log.error("may not read a topic", topic=self._part.topic, without=without)  # noqa: TRY400
                 self._is_read.set()
-            except KafkaError as error:
+            except Exception as error:  # noqa: BLE001  # nobody else would notice that it obeys no more
                 log.warning("cannot read commands for integrations; trying again", **error_fields(error))
             finally:
                 with suppress(KafkaError):
@@ -72,10 +72,10 @@ class ControlFollower:
         before: dict[str, Control] = {}
         async for records in read_to_end(consumer, self._part):
             for record in records:
-                if read := _read(record):
+                # A probe of before the start is over, and changes no pause.
+                if (read := _read(record)) and read[1].action is not Action.PROBE:
                     before[read[0]] = read[1]
         for name in self._paused.keys() | before.keys():
-            # A probe of before the start is over.
             self._obey(name, before.get(name))
         self._is_read.set()
         while True:

@@ -31,8 +31,10 @@ class Control:
         return orjson.dumps({"v": CONTROL_VERSION, **asdict(self)})
 
     @classmethod
-    def decode(cls, value: bytes) -> "Control":
-        """Read a record's value; raises RecordError and NewerFormatError."""
+    def decode(cls, value: bytes | None) -> "Control":
+        """Read a record's value; without one it is as if resumed. Raises RecordError and NewerFormatError."""
+        if value is None:
+            return cls(Action.RESUMED, "", "")
         data = decode_object(value, CONTROL_VERSION)
         try:
             return cls(Action(data["action"]), str(data["who"]), str(data["when"]))

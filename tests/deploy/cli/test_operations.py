@@ -15,6 +15,7 @@ from aiohttp import web
 from kafka.admin import KafkaAdminClient
 
 from streams.kafka.settings import Broker
+from streams.parsing.times import seconds_of
 from streams.records.delivery import DeliveryRecord
 from streams.records.event import Origin
 from streams.topics import Topics
@@ -111,7 +112,7 @@ async def test_pause_stops_requests_and_resume_delivers_all(stage: Stage):
     """No request goes out after `pause` has returned, also of a forwarder that starts then; `resume` delivers all."""
     async with receiving() as vendor:
         pointed_at(stage, vendor)
-        with process(stage, "forwarder"):
+        with process(stage, "forwarder") as logged:
             forward(stage, 0)
             await until(lambda: totals(vendor) == {0})
             assert "one is paused; 1 forwarder confirmed it" in await run(stage, "pause", "one")
@@ -121,6 +122,8 @@ async def test_pause_stops_requests_and_resume_delivers_all(stage: Stage):
             assert state_of(data) == "paused"
             assert data["integrations"][0]["paused"]["action"] == "paused"
             assert "one is already paused, by " in await run(stage, "pause", "one")
+        (obeyed,) = [line["timestamp"] for line in logged if line["event"] == "delivery is paused by hand"]
+        assert seconds_of(obeyed) - seconds_of(data["integrations"][0]["paused"]["when"]) < 2
         with process(stage, "forwarder"):
             data = await shows(stage, lambda data: data["integrations"][0]["lag"] == 9)
             assert state_of(data) == "paused"
