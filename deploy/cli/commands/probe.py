@@ -14,7 +14,7 @@ from deploy.cli.selection import json_option
 def probe(name: str, folder: Path, *, as_json: bool) -> None:
     """Have forwarders try now if the vendor works again, instead of at the next probe.
 
-    Changes nothing while the vendor takes deliveries. Objects are tried again after their back-off.
+    Changes nothing while the vendor takes deliveries. Deliveries in the retry topic still wait for `retry_delay`.
     """
     from streams.records.control import Action
 

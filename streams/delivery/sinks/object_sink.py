@@ -68,6 +68,8 @@ class ObjectSink:
         self._ended: asyncio.Queue[ObjectBuffer] = asyncio.Queue(self._at_once)
         self._packing = asyncio.Lock()
         self._pool = WorkerPool(self._store, fail)
+        self._backing_off: set[asyncio.Task[None]] = set()
+        self._breaker.before_probe = self._hurry
 
     async def start(self) -> None:
         """Make the folder where records wait, and start the workers."""
@@ -161,8 +163,22 @@ class ObjectSink:
                 self._writer.settle_rows(ended)
                 return
             asked = result.after if isinstance(result, Retry | Throttled) else None
-            await self._pool.sleep(backoff(self._settings, tries, asked))
+            await self._back_off(backoff(self._settings, tries, asked))
             tries += 1
+
+    async def _back_off(self, seconds: float) -> None:
+        """Wait, or until the partitions go, or somebody asks for a probe."""
+        sleeping = asyncio.create_task(self._pool.sleep(seconds))
+        self._backing_off.add(sleeping)
+        try:
+            await asyncio.wait([sleeping])
+        finally:
+            self._backing_off.discard(sleeping)
+            sleeping.cancel()
+
+    def _hurry(self) -> None:
+        for sleeping in self._backing_off:
+            sleeping.cancel()
 
     async def _pack(self, ended: ObjectBuffer) -> None:
         """Make an object's content; what is no row of it is settled."""

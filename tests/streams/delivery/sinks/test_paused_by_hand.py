@@ -1,4 +1,4 @@
-"""Deliveries of an integration that somebody has paused."""
+"""Deliveries of an integration that somebody has paused, or asks to probe."""
 
 import asyncio
 from pathlib import Path
@@ -6,8 +6,10 @@ from pathlib import Path
 import pytest
 from aiohttp import web
 
+from forwarders.api.contract import Retry
 from streams.delivery.flow.worker_pool import WorkerPool
 from streams.records.control import Action, Control
+from streams.records.status import VendorState
 from tests.streams.delivery.sinks.test_object_sink import Store, StoreSettings
 from tests.support.delivering import Bench, Vendor, VendorSettings, numbers
 from tests.support.reading import until
@@ -88,3 +90,18 @@ async def test_no_object_is_written(bench: Bench, tmp_path: Path, monkeypatch: p
         pipeline.vendor.hold(None)
         await bench.settled(40)
     assert store.objects == {(0, at, at + 9): list(range(at, at + 10)) for at in range(0, 40, 10)}
+
+
+async def test_an_object_is_tried_again_when_somebody_asks_for_a_probe(bench: Bench, tmp_path: Path):
+    """It does not wait for its back-off, which is much longer than the test."""
+    store = Store(StoreSettings())
+    store.answers = [Retry()]
+    patience = {"backoff_min": 1000, "backoff_max": 1000, "breaker_failures": 1, "concurrency": 1}
+    async with bench.running(store, spool=tmp_path, **patience) as pipeline:
+        await bench.forward(*({"n": n} for n in range(11)))
+        assert pipeline.vendor
+        await until(lambda: not store.answers and pipeline.vendor.status.state is VendorState.FAILING)
+        assert not store.objects
+        pipeline.vendor.probe()
+        await bench.settled(10)
+    assert store.objects == {(0, 0, 9): list(range(10))}
