@@ -370,7 +370,7 @@ class DeliverySink:
                 attempt.response.status, self._mask.excerpt(attempt.response.body, ANSWER_CHARACTERS)
             )
         else:
-            self._breaker.note_answer(None, attempt.why or "no response")
+            self._breaker.note_answer(None, attempt.why or ("no response" if attempt.request else "failed"))
         failures, delay = batch.failures, self._settings.retry_delay
         if failures.in_a_row:
             suspect = self._breaker.delivered > failures.last
