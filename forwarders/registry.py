@@ -33,7 +33,7 @@ RENAMED_METHODS: Final[Mapping[type[Forwarder[Any]], Mapping[str, str]]] = {
 
 
 class UnknownForwarderError(LookupError):
-    """There is no forwarder with this name, or it cannot be used."""
+    """The forwarder is not installed, or it cannot be used."""
 
 
 @cache
@@ -60,7 +60,7 @@ def find(name: str) -> type[Forwarder[Any]]:
         near = get_close_matches(name, names(), 1)
         raise UnknownForwarderError(
             f"no forwarder is called {name!r}"
-            + (f" (did you mean {near[0]!r}?)" if near else f" (there are: {', '.join(names())})")
+            + (f" (did you mean {near[0]!r}?)" if near else f" (known: {', '.join(names())})")
         )
     try:
         found = point.load()

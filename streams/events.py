@@ -1,6 +1,6 @@
-"""The event spec, and the normal form that every accepted event is brought into (`deploy/docs/events.md`).
+"""The event spec, and the normal form of every accepted event (`deploy/docs/events.md`).
 
-pydantic models check an event; the dict it was parsed to is kept, since what pydantic returns lacks undeclared keys.
+pydantic models check an event, but the parsed dict is kept, since pydantic's result lacks undeclared keys.
 """
 
 import hashlib
@@ -21,7 +21,7 @@ Event = dict[str, Any]
 """An event of the spec, as parsed from JSON."""
 
 Note = Callable[[str, str], None]
-"""Takes a remark on an event that holds up nothing: a short code, and a detail without personal data."""
+"""Called with a note about an accepted event: a short code, and a detail without personal data."""
 
 TYPES = ("track", "page", "screen", "identify", "group", "alias")
 
@@ -36,21 +36,21 @@ CONTEXT_OBJECTS = frozenset(
         *("network", "os", "page", "referrer", "screen", "session", "traits", "userAgentData"),
     }
 )
-"""The fields of `context` that are objects; an empty list there is one."""
+"""The fields of `context` that are objects; PHP clients send an empty one as an empty list."""
 
 DEPTH = 64
-"""Levels of objects and lists that an event may have by default, itself counted."""
+"""Default maximum nesting of objects and lists in an event, including the event itself."""
 
-MOST_DEPTH = 128
-"""Levels that no setting may exceed: orjson writes 254, and payloads and dead letters wrap the event in more."""
+MAX_DEPTH = 128
+"""Upper bound for the setting: orjson writes 254 levels, and payloads and dead letters wrap the event in more."""
 
 ABSENT_IDS = frozenset({"", "null", "undefined"})
-"""Ids that name nobody, in lower case."""
+"""Placeholder IDs, in lower case, that identify nobody."""
 
 
-_LONGEST_ABSENT = max(map(len, ABSENT_IDS))
+_MAX_ABSENT_ID_CHARACTERS = max(map(len, ABSENT_IDS))
 _EXACT = 2**53
-"""From here on, a number with a decimal point may not be the id that the sender meant."""
+"""From this number on, floats lose precision, so a number may differ from the ID that was sent."""
 
 Id = Annotated[str, Field(min_length=1, max_length=1024)]
 Text = Annotated[str, Field(min_length=1, max_length=1024)]
@@ -71,7 +71,7 @@ class _Common(TypedDict):
 
 
 class Track(_Common):
-    """Something a user did; `event` names it."""
+    """An action of a user; `event` is its name."""
 
     type: Literal["track"]
     event: Text
@@ -79,7 +79,7 @@ class Track(_Common):
 
 
 class Page(_Common):
-    """A page that was seen."""
+    """A page view."""
 
     type: Literal["page"]
     name: NotRequired[str]
@@ -88,7 +88,7 @@ class Page(_Common):
 
 
 class Screen(_Common):
-    """A screen of an app that was seen."""
+    """A screen view in an app."""
 
     type: Literal["screen"]
     name: NotRequired[str]
@@ -97,7 +97,7 @@ class Screen(_Common):
 
 
 class Identify(_Common):
-    """What is known of a user."""
+    """Traits of a user."""
 
     type: Literal["identify"]
     traits: NotRequired[Properties]
@@ -112,7 +112,7 @@ class Group(_Common):
 
 
 class Alias(_Common):
-    """Two identities that are one user's."""
+    """Two identities of the same user."""
 
     type: Literal["alias"]
     previousId: Id
@@ -120,13 +120,13 @@ class Alias(_Common):
 
 
 MODELS: Mapping[str, Any] = dict(zip(TYPES, (Track, Page, Screen, Identify, Group, Alias), strict=True))
-"""By type, what an event of it must have."""
+"""The required fields of each event type."""
 
 SPEC: Mapping[str, frozenset[str]] = {
     kind: frozenset(model.__annotations__) - frozenset(_Common.__annotations__) - {"type"}
     for kind, model in MODELS.items()
 }
-"""By type, the fields that an event has of its own, besides those that all have."""
+"""The additional fields of each event type, without those that all types share."""
 
 _validate = TypeAdapter(
     Annotated[Track | Page | Screen | Identify | Group | Alias, Field(discriminator="type")]
@@ -134,9 +134,9 @@ _validate = TypeAdapter(
 
 
 class EventError(ValueError):
-    """An event that is none.
+    """An invalid event.
 
-    `code` is short and constant, `field` the path of what is wrong; no value of the event is quoted.
+    `code` is a short constant, and `field` the path of the invalid field. The message never quotes a value.
     """
 
     def __init__(self, code: str, field: str, message: str) -> None:
@@ -145,42 +145,42 @@ class EventError(ValueError):
         self.field = field
 
 
-def read(text: bytes, depth: int = MOST_DEPTH) -> Any:
-    """Return the value of JSON text, a byte order mark before it or not; raises EventError, also if it is too deep."""
+def read(text: bytes, depth: int = MAX_DEPTH) -> Any:
+    """Parse JSON text with or without a byte order mark; raises EventError, also for text that is nested too deeply."""
     value = loads(lenient_json.without_mark(text))
     check_depth(value, depth, count_brackets(text))
     return value
 
 
 def loads(text: bytes) -> Any:
-    """Return the value of JSON text, with U+FFFD for lone surrogates; raises EventError."""
+    """Parse JSON text, with U+FFFD for lone surrogates; raises EventError."""
     try:
         return lenient_json.loads(text)
     except orjson.JSONDecodeError as error:
-        raise EventError("json", "", f"not JSON: {_place(error)}") from None
+        raise EventError("json", "", f"not JSON: {_position(error)}") from None
 
 
 def count_brackets(text: bytes) -> int:
-    """Count the opening brackets of JSON text: it has at least one for each level of objects and lists."""
+    """Count the opening brackets of JSON text, an upper bound of its nesting."""
     return text.count(b"{") + text.count(b"[")
 
 
-def check_depth(value: object, most: int, brackets: int | None = None) -> None:
-    """Raise EventError if a value has more levels of objects and lists than allowed.
+def check_depth(value: object, limit: int, brackets: int | None = None) -> None:
+    """Raise EventError if a value has more levels of objects and lists than `limit`.
 
-    `brackets`, the number of opening brackets in its JSON text, saves a closer look if there are few.
+    `brackets`, the number of opening brackets in its JSON text, makes the check fast if it is small.
     """
-    if (brackets is None or brackets > most) and _is_deeper(value, most):
-        raise EventError("too_deep", "", f"nested more than {most} levels deep")
+    if (brackets is None or brackets > limit) and _is_deeper(value, limit):
+        raise EventError("too_deep", "", f"nested more than {limit} levels deep")
 
 
 def parse(value: bytes, origin: Origin, note: Note | None = None, brackets: int | None = None) -> Event:
-    """Return the event of a record in its normal form, with a messageId; raises EventError.
+    """Parse a record's event into normal form, with a messageId; raises EventError.
 
-    The same record gives the same event whenever it is read. `brackets` are those of `value`, if they were counted.
+    The same record always gives the same event. `brackets` is the number in `value`, if already counted.
     """
     data = loads(lenient_json.without_mark(value))
-    check_depth(data, MOST_DEPTH, count_brackets(value) if brackets is None else brackets)
+    check_depth(data, MAX_DEPTH, count_brackets(value) if brackets is None else brackets)
     event = normalize(data, note)
     if "messageId" not in event:
         event["messageId"] = make_message_id(event, f"{origin.topic}:{origin.partition}:{origin.offset}")
@@ -188,12 +188,12 @@ def parse(value: bytes, origin: Origin, note: Note | None = None, brackets: int 
 
 
 def normalize(event: object, note: Note | None = None) -> Event:
-    """Bring parsed JSON into the normal form of an event, in place; raises EventError if it is not an event.
+    """Bring parsed JSON into the normal form of an event, in place; raises EventError if the event is invalid.
 
-    Normalizing an event again changes nothing. `note` is called for each value that was left out or is doubtful.
+    Normalizing is idempotent. `note` is called for each value that was removed or is doubtful.
     """
     if type(event) is not dict:
-        raise EventError("not_an_object", "", "an event is a JSON object")
+        raise EventError("not_an_object", "", "must be a JSON object")
     if not (_is_valid(event) and _is_repaired(event)):
         _repair(event, note or _ignore)
         try:
@@ -201,7 +201,7 @@ def normalize(event: object, note: Note | None = None) -> Event:
         except ValidationError as error:
             raise _first(error) from None
     if "userId" not in event and "anonymousId" not in event:
-        raise EventError("no_user", "userId", "neither userId nor anonymousId is there")
+        raise EventError("no_user", "userId", "userId or anonymousId is required")
     _move(event)
     return event
 
@@ -215,19 +215,24 @@ def _is_valid(event: Event) -> bool:
 
 
 def is_absent_id(value: object) -> bool:
-    """Tell whether a value where an id should be names nobody, such as "", "null" or false."""
+    """Return whether the value of an ID field identifies nobody, such as "", "null" or false."""
     if type(value) is str:
         return comparable(value).lower() in ABSENT_IDS
     return value is None or value is False or value in ([], {})
 
 
 def _is_repaired(event: Event) -> bool:
-    """Tell whether an event that the models accept has nothing that they cannot see and `_repair` would change."""
+    """Return whether `_repair` would change nothing in an event that the models accept."""
     for name in IDS:
         if name not in event:
             continue
         value = event[name]
-        if type(value) is str and len(value) > _LONGEST_ABSENT and value[0] > " " < value[-1] and value.isascii():
+        if (
+            type(value) is str
+            and len(value) > _MAX_ABSENT_ID_CHARACTERS
+            and value[0] > " " < value[-1]
+            and value.isascii()
+        ):
             continue
         if type(value) is not str or is_absent_id(value):
             return False
@@ -240,7 +245,7 @@ def _is_repaired(event: Event) -> bool:
 
 
 def _repair(event: Event, note: Note) -> None:
-    """Give known fields the types of the spec where that is possible, and take out those without a value."""
+    """Convert known fields to the types of the spec if possible, and remove those without a value."""
     for name in TIMES:
         if name in event:
             _repair_time(event, name, note)
@@ -248,7 +253,7 @@ def _repair(event: Event, note: Note) -> None:
         if name in event:
             _repair_id(event, name, event[name], note)
     if type(track := event.get("event")) is str and track.isspace():
-        event["event"] = ""  # which is refused with the field's own error
+        event["event"] = ""  # rejected by the model, with the error of this field
     for name in NAMES:
         if name in event and type(event[name]) is not str:
             _repair_name(event, name, note)
@@ -303,7 +308,7 @@ def _repair_name(event: Event, name: str, note: Note) -> None:
 
 
 def _move(event: Event) -> None:
-    """Copy what RudderStack's clients have in other places than Segment's to where Segment's have it."""
+    """Copy fields that RudderStack's clients put elsewhere to where Segment's clients put them."""
     if "timestamp" not in event and "originalTimestamp" in event:
         event["timestamp"] = event["originalTimestamp"]
     context = event.get("context")
@@ -322,12 +327,12 @@ def _move(event: Event) -> None:
 
 
 def _ignore(_reason: str, _detail: str) -> None:
-    """Take no note."""
+    """Ignore a note."""
 
 
-def _is_deeper(value: object, most: int) -> bool:
+def _is_deeper(value: object, limit: int) -> bool:
     level = [value]
-    for _ in range(most):
+    for _ in range(limit):
         level = list(chain.from_iterable(map(_children, level)))
         if not level:
             return False
@@ -335,20 +340,20 @@ def _is_deeper(value: object, most: int) -> bool:
 
 
 def _children(value: object) -> Iterable[object]:
-    """Return the objects and lists that are directly in a value."""
+    """Return the objects and lists directly in a value."""
     inner = value.values() if type(value) is dict else value if type(value) is list else ()
     return [each for each in inner if type(each) is dict or type(each) is list]
 
 
 def key(event: Mapping[str, Any]) -> bytes:
-    """Return the key of an event's record: userId, else anonymousId, UTF-8."""
+    """Return the key of an event's record: userId, else anonymousId, in UTF-8."""
     return (event.get("userId") or event["anonymousId"]).encode()  # type: ignore[no-any-return]
 
 
 def make_message_id(event: Mapping[str, Any], unique: str) -> str:
-    """Return a messageId for an event in normal form that has none.
+    """Make a messageId for a normalized event that has none.
 
-    It is made from the content if the event has a time of its own, so that a repeat gets the same; else from `unique`.
+    It is derived from the content if the event has its own time, so that a repeat gets the same ID; else from `unique`.
     """
     if "timestamp" in event:
         content = {name: value for name, value in event.items() if name not in _NOT_CONTENT}
@@ -364,7 +369,7 @@ def _digest(content: bytes) -> str:
 
 
 def time_of(event: Event, received: str) -> str:
-    """Return when an event in normal form happened; one that does not say gets `received`, and a mark of that."""
+    """Return the time of a normalized event; without one, it is set to `received` and marked."""
     at: str | None = event.get("timestamp")
     if not at:
         at = event["timestamp"] = received
@@ -372,7 +377,7 @@ def time_of(event: Event, received: str) -> str:
     return at
 
 
-def _place(error: orjson.JSONDecodeError) -> str:
+def _position(error: orjson.JSONDecodeError) -> str:
     return f"{error.msg.split(':')[0]} at line {error.lineno}, column {error.colno}"
 
 
@@ -381,7 +386,7 @@ def _first(error: ValidationError) -> EventError:
     kind = problem["type"]
     if kind.startswith("union_tag"):
         return EventError("type", "type", f"must be one of {', '.join(TYPES)}")
-    # The first part of the place is the type that discriminated; parts behind a field's name are the union's branches.
+    # The first part of `loc` is the discriminating type; parts after a field name are branches of the union.
     field = str(problem["loc"][1]) if len(problem["loc"]) > 1 else ""
     return EventError(
         kind, field, "is missing" if kind == "missing" else problem["msg"][0].lower() + problem["msg"][1:]

@@ -7,9 +7,10 @@ from streams.records.format import MAX_RECORD_BYTES
 from turnout_tracking import records
 
 SUPPRESSED_END = b"end"
-"""The key of the last record of each change of the list of suppressed users.
+"""The key of the last record of each change to the list of suppressed users.
 
-Compaction may take a record that lifts a suppression, and a reader would wait for it at the end of the topic forever.
+Compaction may remove a record that lifts a suppression. Readers that waited for it at the end of the topic would never
+finish.
 """
 
 DAY = 24 * 3600
@@ -20,10 +21,11 @@ STATUS_SECONDS = 600
 
 @dataclass(frozen=True, slots=True)
 class Topic:
-    """A topic as declared: `name` with the prefix, retention in seconds; None: the last record of each key is kept.
+    """A declared topic: `name` with the prefix, retention in seconds. Retention None compacts the topic.
 
-    One that is another's, which a source reads, must be there with any number of partitions: None. With `compacted`,
-    older records of a key are removed within the retention. Workers start without an `optional` topic.
+    `partitions` is None for an external topic that a source reads; it must exist, with any number of partitions. If
+    `compacted`, older records of a key are also removed within the retention. Workers start without an `optional`
+    topic.
     """
 
     name: str
@@ -34,7 +36,7 @@ class Topic:
 
     @property
     def config(self) -> dict[str, str]:
-        """What the topic is created with."""
+        """The configuration with which the topic is created."""
         if self.retention is None:
             return {"cleanup.policy": "compact", "max.message.bytes": str(MAX_RECORD_BYTES)}
         if self.compacted:
@@ -54,7 +56,7 @@ class Topic:
 
 @dataclass(frozen=True, slots=True)
 class Topics:
-    """All topics of one environment; the prefix keeps environments that share a Kafka apart."""
+    """All topics of one environment. The prefix separates environments that share a Kafka cluster."""
 
     prefix: str = "turnout"
     partitions: int = 12
@@ -67,24 +69,25 @@ class Topics:
 
     @property
     def rejected(self) -> str:
-        """What was accepted and is no valid event, or is quarantined; the headers say why and where it came from."""
+        """Invalid and quarantined events; the headers have the reason and the event's coordinates."""
         return f"{self.prefix}.rejected"
 
     @property
     def outcomes(self) -> str:
-        """What became of each event for each integration."""
+        """The outcome of each event for each integration."""
         return f"{self.prefix}.outcomes"
 
     @property
     def dead(self) -> str:
-        """Deliveries that will never be taken, with all that is needed to send them again."""
+        """Deliveries that failed permanently, with all that is needed to replay them."""
         return f"{self.prefix}.dead"
 
     @property
     def suppressed(self) -> str:
-        """Users that nothing is forwarded for: a record a user, whose key is a digest; without a value it is lifted.
+        """Suppressed users: one record per user, keyed by digest; a record without a value lifts the suppression.
 
-        It has one partition, which each router reads whole. The key SUPPRESSED_END is no user's.
+        It has one partition, which each router reads from the beginning. The key SUPPRESSED_END marks the end of a
+        change.
         """
         return f"{self.prefix}.suppressed"
 
@@ -99,17 +102,19 @@ class Topics:
         return f"{self.prefix}.control"
 
     def forward(self, integration: str) -> str:
-        """What one integration is to deliver."""
+        """The deliveries of one integration."""
         return f"{self.prefix}.forward.{integration}"
 
     def retry(self, integration: str) -> str:
-        """What one integration is to deliver later, each after the same delay; the headers say since when and why."""
+        """The retries of one integration, all after the same delay. Headers have the time of the first failure, and the
+        reason.
+        """
         return f"{self.forward(integration)}.retry"
 
     def declared(self, integrations: Iterable[str], read: Iterable[str] = ()) -> list[Topic]:
-        """Every topic that this environment needs; dead letters and rejected events are kept four times as long.
+        """Return every topic that this environment needs. Dead letters and rejected events are kept four times as long.
 
-        `read` are topics of others that sources read.
+        `read` are external topics that sources read.
         """
         kept, long = self.retention_days * DAY, 4 * self.retention_days * DAY
         return [
@@ -125,7 +130,7 @@ class Topics:
         ]
 
     def of_integrations(self, names: Iterable[str]) -> list[Topic]:
-        """The topics that are these integrations' own."""
+        """Return the topics of these integrations."""
         return [
             Topic(topic, self.partitions, self.retention_days * DAY)
             for name in names

@@ -25,6 +25,13 @@ def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[real_kafka.Kafka
         yield running
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark every test that needs the real Kafka, so that `-m "not kafka"` leaves all of them out."""
+    for item in items:
+        if "kafka" in getattr(item, "fixturenames", ()):
+            item.add_marker("kafka")
+
+
 @pytest.fixture
 def broker(kafka: real_kafka.Kafka) -> Broker:
     """The settings of the real Kafka, with a short session so that rebalances are quick."""

@@ -16,7 +16,7 @@ _ROOT_DIRECTIVE = "__segment_internal_directive"
 
 
 def compile_mapping(mapping: Any, *, source: Document | str | None = None) -> Callable[[Any], Any]:
-    """Compile a mapping to a function from an event (an object) to the mapped value, MISSING if there is none.
+    """Compile a mapping to a function that maps an event (an object) to a value, which may be MISSING.
 
     The function never raises for an object and never changes it; its result may share parts with it.
 
@@ -41,7 +41,7 @@ def compile_mapping(mapping: Any, *, source: Document | str | None = None) -> Ca
 
 
 def compile_condition(text: str) -> Callable[[Any], bool]:
-    """Compile a condition to a function that tells whether it holds for an event (an object). Raises RuleError."""
+    """Compile a condition to a function that returns whether an event (an object) fulfils it. Raises RuleError."""
     if not isinstance(text, str):
         raise RuleError(f"a condition is a string, not {Parser.type_of(text)}")
     condition = parse_condition(text)

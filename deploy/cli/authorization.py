@@ -14,28 +14,30 @@ from forwarders.api.contract import Forwarder, HttpForwarder, Request
 from forwarders.api.oauth import authorization_url, build_code_request
 from streams.delivery.http.client import Client, UnreachableError, UnsendableError
 
-SECONDS = 30.0
+TIMEOUT_SECONDS = 30.0
 
 
 class NotAuthorizedError(Exception):
-    """No refresh token was issued: the user or the vendor denied it, or the vendor issues none."""
+    """No refresh token was issued: the user or the vendor denied it, or the forwarder uses none."""
 
 
-class _Landing(BaseHTTPRequestHandler):
+class _RedirectHandler(BaseHTTPRequestHandler):
     """The page that the vendor redirects the browser to."""
 
-    server: "_Landings"
+    server: "_RedirectServer"
 
     def do_GET(self) -> None:
         """Receive the code, and confirm it to the user."""
         url = urlsplit(self.path)
         query = {name: values[0] for name, values in parse_qs(url.query).items()}
         # The state proves that the code belongs to this request (RFC 6749, section 10.12).
-        ours = url.path == "/" and secrets.compare_digest(query.get("state", "").encode(), self.server.state.encode())
-        if ours:
+        is_ours = url.path == "/" and secrets.compare_digest(
+            query.get("state", "").encode(), self.server.state.encode()
+        )
+        if is_ours:
             self.server.query = query
-        body = b"Turnout has received the response: return to the terminal." if ours else b"Page not found."
-        self.send_response(200 if ours else 404)
+        body = b"Turnout has received the response: return to the terminal." if is_ours else b"Page not found."
+        self.send_response(200 if is_ours else 404)
         self.send_header("Content-Type", "text/plain")
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
@@ -46,9 +48,9 @@ class _Landing(BaseHTTPRequestHandler):
         """Log nothing, since the path contains the code."""
 
 
-class _Landings(HTTPServer):
+class _RedirectServer(HTTPServer):
     def __init__(self, port: int, state: str) -> None:
-        super().__init__(("127.0.0.1", port), _Landing)
+        super().__init__(("127.0.0.1", port), _RedirectHandler)
         self.timeout = 1.0
         self.state = state
         self.query: dict[str, str] = {}
@@ -64,7 +66,7 @@ def authorize(forwarder: Forwarder[Any], port: int, show: Callable[[str], None])
     if authorization is None or grant is None:
         raise NotAuthorizedError(f"{forwarder.contract.title} has no authorization page")
     state = secrets.token_urlsafe(32)
-    with _Landings(port, state) as server:
+    with _RedirectServer(port, state) as server:
         redirect = f"http://localhost:{server.server_port}/"
         show(authorization_url(authorization, grant, redirect, state))
         while not server.query:
@@ -75,7 +77,7 @@ def authorize(forwarder: Forwarder[Any], port: int, show: Callable[[str], None])
 
 
 async def _exchange(request: Request) -> str:
-    client = Client(1, SECONDS)
+    client = Client(1, TIMEOUT_SECONDS)
     await client.open()
     try:
         response = await client.send(request)
@@ -87,5 +89,5 @@ async def _exchange(request: Request) -> str:
     token = body.get("refresh_token")
     if response.status == 200 and isinstance(token, str) and token:
         return token
-    said = str(body.get("error", body.get("status", "no refresh token")))[:64]
-    raise NotAuthorizedError(f"the token endpoint responded {response.status}: {said!r}")
+    reason = str(body.get("error", body.get("status", "no refresh token")))[:64]
+    raise NotAuthorizedError(f"the token endpoint responded {response.status}: {reason!r}")

@@ -22,16 +22,16 @@ from turnout_tracking.destinations import CollectorConnection, Reply
 from turnout_tracking.sender import BATCH_BYTES, retry_delay
 
 BATCH_EVENTS = 500
-"""Events in one request, far fewer than collectors take."""
+"""Events per request, far below the collector's limit."""
 
 LINE_BYTES = 1024 * 1024
-"""Longest line that is read; collectors take events of far less."""
+"""Longest line that is read, far above the size of event that a collector accepts."""
 
 HEAD_BYTES = 4096
-"""The beginning of a file by which it is known again."""
+"""Bytes at the beginning of a file that identify it when a run resumes."""
 
 _DIVISIBLE = (400, 413)
-"""Statuses of a batch that may be due to a single event of it."""
+"""Statuses that a single event of a batch may have caused, so that the batch is split."""
 
 
 class RefusedLine(NamedTuple):
@@ -43,7 +43,7 @@ class RefusedLine(NamedTuple):
 
 
 class EventLine(NamedTuple):
-    """A line: its number, where the next one begins (bytes, unpacked), and its event's JSON, or why it has none."""
+    """A line: its number, the offset of the next line in the unpacked file, and its event's JSON or the refusal."""
 
     number: int
     end: int
@@ -52,9 +52,9 @@ class EventLine(NamedTuple):
 
 @dataclass
 class FilePosition:
-    """How far a file has been sent to a collector: lines, and bytes of it unpacked; `head` is a hash of its beginning.
+    """How far a file has been sent to a collector: the last line, and its end in bytes of the unpacked file.
 
-    `sent` and `refused` count the events up to there.
+    `head` is a hash of the file's beginning; `sent` and `refused` count the events up to this line.
     """
 
     url: str
@@ -65,39 +65,41 @@ class FilePosition:
     refused: int = 0
 
 
-class Bookmark:
-    """Keeps the place in a file that is being sent in another beside it, until all is sent."""
+class PositionFile:
+    """Stores the position in a file that is being sent, in a second file beside it that is removed at the end."""
 
     def __init__(self, path: Path, url: str) -> None:
         self._path, self._url = path, url
 
     def find(self, file: BinaryIO) -> FilePosition:
-        """The place to go on from, to which the file is moved; raises Failed where it is one of something else."""
+        """Return the stored position and seek to it; raises Failed if it belongs to another file or collector."""
         head = file.read(HEAD_BYTES)
         try:
-            place = FilePosition(**orjson.loads(self._path.read_bytes()))
+            position = FilePosition(**orjson.loads(self._path.read_bytes()))
         except FileNotFoundError:
-            place = FilePosition(self._url)
+            position = FilePosition(self._url)
         except (ValueError, TypeError) as error:
-            raise Failed(f"cannot read {self._path}: take it away, or use --restart") from error
-        if place.url != self._url or place.head not in ("", _hash(head, place.offset)):
-            raise Failed(f"{self._path} is of another file or collector: take it away, or use --restart")
-        file.seek(place.offset)
+            raise Failed(f"cannot read {self._path}: remove it, or use --restart") from error
+        if position.url != self._url or position.head not in ("", _hash(head, position.offset)):
+            raise Failed(f"{self._path} belongs to another file or collector: remove it, or use --restart")
+        file.seek(position.offset)
         self._head = head
-        return place
+        return position
 
-    def save(self, place: FilePosition) -> None:
-        """Keep the place; raises Failed where that cannot be written."""
-        place.head = _hash(self._head, place.offset)
+    def save(self, position: FilePosition) -> None:
+        """Store the position; raises Failed if it cannot be written."""
+        position.head = _hash(self._head, position.offset)
         written = self._path.with_name(self._path.name + ".new")
         try:
-            written.write_bytes(orjson.dumps(asdict(place)))
+            written.write_bytes(orjson.dumps(asdict(position)))
             written.replace(self._path)
         except OSError as error:
-            raise Failed(f"cannot write {self._path}: {error.strerror} (or send it by `turnout send -`)") from error
+            raise Failed(
+                f"cannot write {self._path}: {error.strerror} (`turnout send -` needs no such file)"
+            ) from error
 
     def remove(self) -> None:
-        """Forget the place: all is sent, or shall be sent again."""
+        """Remove the stored position, because the whole file is sent, or is to be sent from the beginning."""
         self._path.unlink(missing_ok=True)
 
 
@@ -109,20 +111,20 @@ def _hash(head: bytes, offset: int) -> str:
 class FileUpload:
     """Send lines in order, one request at a time.
 
-    What fails in passing is sent again for `retry_for` seconds, as Retry-After says or with exponential back-off. A
-    batch that is refused as a whole is halved until the line stands alone for which it is.
+    Temporary failures are retried for `retry_for` seconds, after Retry-After or with exponential backoff. A batch that
+    is refused as a whole is halved until the refused line is alone.
     """
 
     connection: CollectorConnection
-    place: FilePosition
+    position: FilePosition
     refuse: Callable[[RefusedLine], None]
     retry_for: float
 
     def send(self, file: BinaryIO, confirmed: Callable[[FilePosition], None]) -> None:
-        """Send the rest of a file; `confirmed` is called with the place after each batch. Raises Failed."""
+        """Send the rest of a file and call `confirmed` with the position after each batch; raises Failed."""
         batch: list[EventLine] = []
         size = 0
-        for line in read_lines(file, self.place.line, self.place.offset):
+        for line in read_lines(file, self.position.line, self.position.offset):
             length = len(line.event) if isinstance(line.event, bytes) else 0
             if batch and (len(batch) == BATCH_EVENTS or size + length > BATCH_BYTES):
                 self._send_batch(batch, confirmed)
@@ -137,28 +139,28 @@ class FileUpload:
         sent = [(line.number, line.event) for line in batch if isinstance(line.event, bytes)]
         for one in sorted([*refused, *self._send_events(sent)]):
             self.refuse(one)
-            self.place.refused += 1
-            self.place.sent -= 1
-        self.place.sent += len(batch)
-        self.place.line, self.place.offset = batch[-1].number, batch[-1].end
-        confirmed(self.place)
+            self.position.refused += 1
+            self.position.sent -= 1
+        self.position.sent += len(batch)
+        self.position.line, self.position.offset = batch[-1].number, batch[-1].end
+        confirmed(self.position)
 
     def _send_events(self, numbered: Sequence[tuple[int, bytes]]) -> list[RefusedLine]:
-        """Those of the events that were refused, each with its line."""
+        """Send numbered events and return the refused ones, each with its line."""
         if not numbered:
             return []
-        reply = self._ask([event for _, event in numbered])
+        reply = self._post([event for _, event in numbered])
         if reply.status in _DIVISIBLE and len(numbered) > 1:
             middle = len(numbered) // 2
             return self._send_events(numbered[:middle]) + self._send_events(numbered[middle:])
         if reply.status in _DIVISIBLE:
-            return [RefusedLine(numbered[0][0], *reply.complaint)]
+            return [RefusedLine(numbered[0][0], *reply.error)]
         if not 200 <= reply.status < 300:
-            raise Failed(f"the collector answered {reply.status}: {': '.join(reply.complaint)}")
+            raise Failed(f"the collector responded {reply.status}: {': '.join(reply.error)}")
         return [RefusedLine(numbered[it["index"]][0], it["code"], it["message"]) for it in reply.refused]
 
-    def _ask(self, batch: Sequence[bytes]) -> Reply:
-        give_up = time.monotonic() + self.retry_for
+    def _post(self, batch: Sequence[bytes]) -> Reply:
+        deadline = time.monotonic() + self.retry_for
         for attempt in count():
             reply, reason = None, ""
             try:
@@ -168,15 +170,15 @@ class FileUpload:
             if reply is not None and not reply.is_temporary:
                 return reply
             wait = retry_delay(attempt, reply.retry_after if reply else None)
-            if time.monotonic() + wait > give_up:
-                reason = reason or f"it answers {reply.status if reply else ''}"
-                raise Failed(f"gave up after {self.retry_for:g} s: {reason}; run it again to go on")
+            if time.monotonic() + wait > deadline:
+                reason = reason or f"it responds {reply.status if reply else ''}"
+                raise Failed(f"gave up after {self.retry_for:g} s: {reason}; run the command again to resume")
             time.sleep(wait)
-        raise AssertionError  # the loop has no end
+        raise AssertionError  # the loop never ends by itself
 
 
 def read_lines(file: BinaryIO, number: int = 0, offset: int = 0) -> Iterator[EventLine]:
-    """The lines from where the file stands, after line `number` at `offset`; blank ones are passed over."""
+    """Yield the lines after line `number`, which ends at `offset`; blank lines are skipped."""
     while raw := file.readline(LINE_BYTES):
         number += 1
         offset += len(raw)
@@ -188,7 +190,7 @@ def read_lines(file: BinaryIO, number: int = 0, offset: int = 0) -> Iterator[Eve
             raw = b""
         if not raw:
             yield EventLine(
-                number, offset, RefusedLine(number, "too_large", f"a line of more than {LINE_BYTES:,} bytes")
+                number, offset, RefusedLine(number, "too_large", f"the line is longer than {LINE_BYTES:,} bytes")
             )
         elif raw.strip():
             text = lenient_json.without_mark(raw) if number == 1 else raw
@@ -196,14 +198,14 @@ def read_lines(file: BinaryIO, number: int = 0, offset: int = 0) -> Iterator[Eve
 
 
 def _read_event(raw: bytes, number: int) -> bytes | RefusedLine:
-    """The event's JSON. One without a messageId gets one of its content and line, the same whenever it is sent."""
+    """Return the event's JSON; an event without a messageId gets one derived from its content and line number."""
     try:
         event = events.loads(raw)
-        events.check_depth(event, events.MOST_DEPTH, events.count_brackets(raw))
+        events.check_depth(event, events.MAX_DEPTH, events.count_brackets(raw))
     except events.EventError as error:
         return RefusedLine(number, error.code, str(error).replace("at line 1, column", "at column"))
     if not isinstance(event, dict):
-        return RefusedLine(number, "not_an_object", "an event is a JSON object")
+        return RefusedLine(number, "not_an_object", "an event must be a JSON object")
     if not events.is_absent_id(event.get("messageId")):
         return raw
     return orjson.dumps({**event, "messageId": f"turnout-{sha256(b'%d ' % number + raw).hexdigest()[:32]}"})
@@ -211,7 +213,7 @@ def _read_event(raw: bytes, number: int) -> bytes | RefusedLine:
 
 @contextmanager
 def open_file(path: Path) -> Iterator[tuple[BinaryIO, BinaryIO]]:
-    """A file (`-`: standard input), unpacked where it is gzipped, and as it is, whose position tells of progress."""
+    """Open a file (`-` is standard input); yields it unpacked if it is gzipped, and raw, for the progress."""
     with sys.stdin.buffer if path == Path("-") else path.open("rb") as raw:
-        packed = cast("BufferedReader", raw).peek(2)[:2] == b"\x1f\x8b"
-        yield cast("BinaryIO", gzip.GzipFile(fileobj=raw)) if packed else raw, raw
+        is_gzip = cast("BufferedReader", raw).peek(2)[:2] == b"\x1f\x8b"
+        yield cast("BinaryIO", gzip.GzipFile(fileobj=raw)) if is_gzip else raw, raw

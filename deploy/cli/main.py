@@ -6,14 +6,15 @@ import click
 
 COMMANDS = (
     *("check", "test", "explain", "diff", "schema", "new", "conformance", "verify", "authorize"),
-    *("topics", "collector", "router", "forwarder", "simulate", "up"),
+    *("topics", "collector", "router", "forwarder", "ledger", "simulate", "up"),
     *("status", "pause", "resume", "probe"),
+    *("why", "audit", "counts"),
     *("dead", "rejected", "replay", "send", "suppress"),
 )
 
 
 class _Commands(click.Group):
-    """A group whose commands are found by their module."""
+    """A group that imports the module of a command when it is used."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
         return list(COMMANDS)

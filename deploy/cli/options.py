@@ -1,6 +1,6 @@
-"""What several commands share: the configuration folder, reading it, and names in it.
+"""Options and helpers that several commands share, for the configuration folder and the names in it.
 
-Modules of commands import only what declares a command; `turnout --help` and shell completion import them all.
+Command modules import the rest inside functions, because `turnout --help` and shell completion import every module.
 """
 
 import gc
@@ -23,33 +23,33 @@ folder_option = partial(
     click.option, "--config", "folder", type=click.Path(path_type=Path), envvar="TURNOUT_CONFIG", metavar="DIR"
 )
 config_option = folder_option(
-    default=Path(), help="The configuration folder; by default $TURNOUT_CONFIG, else the current one."
+    default=Path(), help="The configuration folder. Default: $TURNOUT_CONFIG, else the current folder."
 )
 
 
-def _refuse_folder(context: click.Context, _: click.Parameter, value: tuple[str, ...]) -> None:
+def _reject_folder(context: click.Context, _: click.Parameter, value: tuple[str, ...]) -> None:
     if value:
         raise click.UsageError(f"name the folder with --config: {context.command_path} --config {value[0]}")
 
 
-no_folder_argument = click.argument("folders", nargs=-1, metavar="", expose_value=False, callback=_refuse_folder)
-"""Refuses the folder as an argument, which was valid in earlier versions, and names --config."""
+no_folder_argument = click.argument("folders", nargs=-1, metavar="", expose_value=False, callback=_reject_folder)
+"""Rejects the folder as an argument, which earlier versions allowed, and suggests --config."""
 
 
 def read(folder: Path) -> "Configuration":
-    """Read the configuration of a command that needs no variables; raises Misconfigured with every mistake."""
+    """Read a configuration without its variables; raises Misconfigured with every error."""
     with paused_gc():
         from deploy.config.configuration import ConfigurationError, read_configuration
 
         try:
             return read_configuration(folder)
         except ConfigurationError as error:
-            raise Misconfigured(error.mistakes, error.data_files) from None
+            raise Misconfigured(error.errors, error.data_files) from None
 
 
 @contextmanager
 def paused_gc() -> Iterator[None]:
-    """Pause garbage collection while modules are imported and a folder is read, which saves a tenth of the time."""
+    """Pause garbage collection while modules are imported and a folder is read, which saves 10 % of the time."""
     gc.disable()
     try:
         yield
@@ -58,10 +58,10 @@ def paused_gc() -> Iterator[None]:
 
 
 def load(folder: Path, *needed: str) -> "Configuration":
-    """Read the configuration of a process that works by it; raises Misconfigured with every mistake.
+    """Read a configuration with its variables; raises Misconfigured with every error.
 
-    A variable that is not set is one in turnout.yaml and in the files whose path within the folder begins with any of
-    `needed`: a process wants no secret but its own.
+    Unset variables are errors in turnout.yaml and in files whose path within the folder begins with one of `needed`, so
+    that a process needs no secrets but its own.
     """
     configuration = read(folder)
     files = tuple(str(folder / name) for name in ("turnout.yaml", *needed))
@@ -72,7 +72,7 @@ def load(folder: Path, *needed: str) -> "Configuration":
 
 
 def read_event(file: str) -> bytes:
-    """Read the text of one event from a file, or from the input if `file` is "-"; raises BadParameter."""
+    """Read the text of one event from a file, or from standard input if `file` is "-"; raises BadParameter."""
     try:
         return sys.stdin.buffer.read() if file == "-" else Path(file).read_bytes()
     except OSError as error:
@@ -80,7 +80,7 @@ def read_event(file: str) -> bytes:
 
 
 def check_name(kind: str, name: str, known: Collection[str], **details: Any) -> None:
-    """Raise BadParameter, with the nearest name, unless `name` is known; `details` are those of BadParameter."""
+    """Raise BadParameter, with the nearest name, unless `name` is known; `details` are passed to BadParameter."""
     if name in known:
         return
     from deploy.config.diagnostics import hint_at
@@ -90,7 +90,7 @@ def check_name(kind: str, name: str, known: Collection[str], **details: Any) -> 
 
 @contextmanager
 def broker_errors(broker: "Broker") -> Iterator[None]:
-    """Check that Kafka can be reached, and report its errors as the command's failure."""
+    """Check that Kafka can be reached, and raise Failed for broker errors."""
     from streams.kafka.admin import check_reachable
     from streams.kafka.settings import BrokerError
 

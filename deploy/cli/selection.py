@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 F = TypeVar("F", bound=Callable[..., Any])
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
-yes_option = click.option("--yes", is_flag=True, help="Do not ask.")
+yes_option = click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
 
 
 class _Place(click.ParamType):
@@ -30,7 +30,7 @@ class _Place(click.ParamType):
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, int]:
         found = re.fullmatch(r"(\d+):(\d+)", str(value))
         if not found:
-            self.fail(f"{value!r} is no place (write it as `list` shows it, such as 3:1417)", param, ctx)
+            self.fail(f"{value!r} is not a place: write PARTITION:OFFSET as in `list`, for example 3:1417", param, ctx)
         return int(found[1]), int(found[2])
 
 
@@ -49,27 +49,30 @@ class _Time(click.ParamType):
             return seconds_of(read_time(str(value)) or "")
         except ValueError:
             self.fail(
-                f"{value!r} is not a time: write 30m, 12h or 7d (ago), or 2026-05-01, or 2026-05-01T12:00Z (without a "
-                "zone it is UTC)",
+                f"{value!r} is not a time: write 30m, 12h or 7d (ago), 2026-05-01, or 2026-05-01T12:00Z (UTC if it has "
+                "no zone)",
                 param,
                 ctx,
             )
 
 
 PLACE = _Place()
+
 TIME = _Time()
-"""A time before now (30m), a day or a time, in UTC if it has no zone; as seconds since 1970."""
+"""A time ago (30m), a day, or a time, in UTC if it has no zone; converted to seconds since 1970."""
 
 
-def choosing(command: F) -> F:
-    """Options that say which of them, and the places of some; the command gets them as `chosen`, a mapping."""
+def selection_options(command: F) -> F:
+    """Add the options that select parked records; `make_selection` takes their values."""
     for option in reversed(
         (
             click.argument("places", nargs=-1, type=PLACE),
-            click.option("--reason", metavar="CODE", help="Those with this reason."),
-            click.option("--user", metavar="ID", help="Those of this userId, or anonymousId where there is none."),
-            click.option("--since", type=TIME, help="Those that came at this time or later: 30m, 12h, 7d, 2026-05-01."),
-            click.option("--until", type=TIME, help="Those that came before this time."),
+            click.option("--reason", metavar="CODE", help="Only those with this reason."),
+            click.option(
+                "--user", metavar="ID", help="Only those of this userId, or of this anonymousId without a userId."
+            ),
+            click.option("--since", type=TIME, help="Only those since this time: 30m, 12h, 7d, 2026-05-01."),
+            click.option("--until", type=TIME, help="Only those before this time."),
             config_option,
         )
     ):
@@ -77,19 +80,19 @@ def choosing(command: F) -> F:
     return command
 
 
-def choice(places: Sequence[tuple[int, int]], **options: Any) -> "Selection":
-    """The choice that the options make."""
+def make_selection(places: Sequence[tuple[int, int]], **options: Any) -> "Selection":
+    """Return the selection that the options describe."""
     from deploy.replay.parked import Selection
 
     return replace(Selection(places=frozenset(places)), **options)
 
 
 WIDTH = 80
-"""Columns that a list takes on any terminal; `--json` has all of each value."""
+"""Columns of a list on any terminal; `--json` prints values in full."""
 
 
 class Column(NamedTuple):
-    """A column of a list; shows the first of the row's `keys` that has a value, cut to the width."""
+    """A column of a list; shows the first of the row's `keys` that has a value, truncated to `width`."""
 
     title: str
     keys: Sequence[str]
@@ -107,12 +110,12 @@ COLUMNS = (
 def show_list(
     found: Iterator["ParkedRecord[Any]"],
     row: Callable[["ParkedRecord[Any]"], dict[str, Any]],
-    few: int,
+    limit: int,
     by: Sequence[str],
     *,
     as_json: bool,
 ) -> None:
-    """Print the count by group and the last `few` of them; as JSON all of them, one per line."""
+    """Print the count per group and the last `limit` records; as JSON all records, one per line."""
     from collections import deque
 
     if as_json:
@@ -120,7 +123,7 @@ def show_list(
             echo_json(row(parked), indent=None)
         return
     groups: Counter[tuple[str, ...]] = Counter()
-    last: deque[dict[str, Any]] = deque(maxlen=few)
+    last: deque[dict[str, Any]] = deque(maxlen=limit)
     for parked in found:
         each = row(parked)
         groups[tuple(str(each[name]) for name in by)] += 1
@@ -129,7 +132,7 @@ def show_list(
         echo("none")
         return
     _show_groups(groups, by)
-    echo(f"\nthe last {len(last):,} of {groups.total():,}:\n" if groups.total() > few else "")
+    echo(f"\nthe last {len(last):,} of {groups.total():,}:\n" if groups.total() > limit else "")
     if last:
         _show_rows(last, [*by, "detail"])
 
@@ -170,11 +173,11 @@ def _cell(row: Mapping[str, Any], column: Column) -> str:
     return text if cell_len(text) <= column.width else f"{set_cell_size(text, column.width - 1)}…"
 
 
-def count_first(found: Iterator["ParkedRecord[Any]"], noun: str, verb: str, *, yes: bool) -> int:
-    """Say how many it will be, and ask; ends the command where there are none."""
+def confirm_count(found: Iterator["ParkedRecord[Any]"], noun: str, verb: str, *, yes: bool) -> int:
+    """Count the records and ask for confirmation; ends the command if the count is 0."""
     count = sum(1 for _ in found)
     if not count:
-        echo(f"there are no such {noun}s", err=True)
+        echo(f"no matching {noun}s", err=True)
         raise click.exceptions.Exit(0)
     if not yes:
         click.confirm(f"{verb} {counted(count, noun)}?", abort=True, err=True)
@@ -194,7 +197,7 @@ def progress_bar(count: int) -> Iterator[Callable[[int], object]]:
 
 
 def show_report(report: Counter[str], *, as_json: bool) -> bool:
-    """Print how many were replayed and how many left, and why; whether none was left."""
+    """Print the counts by result; returns whether every record was replayed or dropped."""
     if as_json:
         echo_json(report, indent=None)
     else:
@@ -204,10 +207,10 @@ def show_report(report: Counter[str], *, as_json: bool) -> bool:
 
 
 def show_one(
-    found: Iterator["ParkedRecord[Any]"], data: Callable[["ParkedRecord[Any]"], dict[str, Any]], where: tuple[int, int]
+    found: Iterator["ParkedRecord[Any]"], data: Callable[["ParkedRecord[Any]"], dict[str, Any]], place: tuple[int, int]
 ) -> None:
-    """Print one of them whole, as JSON."""
+    """Print one record in full, as JSON."""
     for parked in found:
         echo_json(data(parked))
         return
-    raise Failed(f"there is none at {where[0]}:{where[1]}, or it has been handled")
+    raise Failed(f"no record at {place[0]}:{place[1]}, or it has been handled")

@@ -11,7 +11,7 @@ from rich.text import Text
 from deploy.terminal.escaping import escape_line
 from streams.operations.overview import IntegrationOverview, Overview
 from streams.parsing.times import rfc3339, seconds_of
-from streams.records.status import ProcessStatus, VendorState, VendorStatus
+from streams.records.status import DeliveryState, ProcessStatus, VendorStatus
 
 WIDTH = 80
 
@@ -22,10 +22,10 @@ MAX_ANSWER = 90
 """Characters of a vendor's answer."""
 
 _STYLES = {
-    VendorState.DELIVERING: "green",
-    VendorState.FAILING: "yellow",
-    VendorState.REFUSED: "red",
-    VendorState.PAUSED: "yellow",
+    DeliveryState.DELIVERING: "green",
+    DeliveryState.FAILING: "yellow",
+    DeliveryState.REFUSED: "red",
+    DeliveryState.PAUSED: "yellow",
 }
 
 
@@ -106,11 +106,11 @@ def _state(row: IntegrationOverview, now: float) -> tuple[str, Sequence[str]]:
     """Return the state of an integration, and lines that explain it."""
     if row.paused:
         since = row.paused.when.replace("T", " ")[:16]
-        return VendorState.PAUSED.value, [f"by {row.paused.who}", f"since {since} UTC"]
+        return DeliveryState.PAUSED.value, [f"by {row.paused.who}", f"since {since} UTC"]
     if row.vendor is None:
         failing = any(share.pipeline.failing for share in row.shares)
         return ("restarting" if failing else "unknown"), []
-    if row.vendor.state is VendorState.DELIVERING:
+    if row.vendor.state is DeliveryState.DELIVERING:
         return row.vendor.state.value, []
     return row.vendor.state.value, list(_vendor_lines(row.vendor, now))
 

@@ -1,4 +1,4 @@
-"""Reads a configuration folder: turnout.yaml, sources/*.yaml, integrations/*.yaml."""
+"""Read a configuration folder: turnout.yaml, sources/*.yaml, integrations/*.yaml."""
 
 import os
 from collections.abc import Collection, Mapping, Sequence
@@ -24,24 +24,28 @@ from transforms import RuleError
 from transforms.documents import Document
 
 DataFiles = Mapping[Path, Stamp | None]
-"""Files that a folder names, and that enrichments read, as they were."""
+"""Files that a configuration refers to, such as those of enrichments, with their stamps when they were read."""
+
+
+LONG_RETENTION_DAYS = 30
+"""Days beyond which a retention leads to a warning."""
 
 
 class ConfigurationError(Exception):
-    """A folder that cannot be used; `mistakes` are all of them, in the order of the files."""
+    """A configuration folder is invalid; `errors` lists every error in the order of the files."""
 
-    def __init__(self, mistakes: Sequence[RuleError], data_files: DataFiles | None = None) -> None:
-        super().__init__("\n".join(map(str, mistakes)))
-        self.mistakes = mistakes
+    def __init__(self, errors: Sequence[RuleError], data_files: DataFiles | None = None) -> None:
+        super().__init__("\n".join(map(str, errors)))
+        self.errors = errors
         self.data_files = data_files or {}
 
 
 @dataclass(frozen=True, slots=True)
 class Configuration:
-    """A folder without mistakes.
+    """A valid configuration folder.
 
-    `version` is a hash of the rule files, their presets and the plans. `source_rules` has each source's file, by the
-    source's name. `unset` names the variables that a worker will want; `warnings` are about what is probably not meant.
+    `version` is a hash of the rule files, their presets and the plans. `source_rules` maps each source's name to its
+    file. `unset` lists the unset variables that a worker needs; `warnings` are probable errors.
     """
 
     folder: Path
@@ -67,19 +71,19 @@ class Configuration:
         return self.topics.declared(self.integrations, self.sources.topics)
 
     def rule_set(self, without: Collection[str] = ()) -> RuleSet:
-        """What the router works by; an integration that is draining, or one of `without`, has no route."""
+        """Return the rules for the router; draining integrations and those in `without` get no route."""
         active = [it for it in self.integrations.values() if it.state == "active" and it.name not in without]
         routes = [it.route(self.topics) for it in active]
         return RuleSet(self.version, self.sources, tuple(routes))
 
 
 def read_configuration(folder: Path) -> Configuration:
-    """Read and check a folder; raises ConfigurationError with every mistake in it."""
-    return _Reader(folder).read()
+    """Read and check a configuration folder; raises ConfigurationError with every error in it."""
+    return _FolderReader(folder).read()
 
 
-class _Reader:
-    """Reads one folder."""
+class _FolderReader:
+    """Reads one configuration folder."""
 
     def __init__(self, folder: Path) -> None:
         self._reading = Reading(folder)
@@ -88,7 +92,7 @@ class _Reader:
     def read(self) -> Configuration:
         reading = self._reading
         if not reading.folder.is_dir():
-            raise ConfigurationError([RuleError("there is no such folder", path=str(reading.folder))])
+            raise ConfigurationError([RuleError("the folder does not exist", path=str(reading.folder))])
         folder = reading.folder / "sources"
         settings = self._read_settings()
         sources = SourceReader(reading, self._suppression)
@@ -96,10 +100,10 @@ class _Reader:
         consent = settings.consent if settings else ConsentSettings()
         integrations = IntegrationReader(reading, sources.names, consent, sources.known).read()
         if not sources.names:
-            hint = "write sources/NAME.yaml with a write key"
-            reading.warnings.append(RuleError("there is no source, so that no event comes in", hint, path=str(folder)))
-        if reading.mistakes or settings is None:
-            raise ConfigurationError(self._sorted_mistakes(), reading.files.used)
+            hint = "add sources/NAME.yaml with a write key"
+            reading.warnings.append(RuleError("no sources, so that no events are accepted", hint, path=str(folder)))
+        if reading.errors or settings is None:
+            raise ConfigurationError(self._sorted_errors(), reading.files.used)
         return Configuration(
             reading.folder,
             settings,
@@ -114,32 +118,44 @@ class _Reader:
             reading.files.used,
         )
 
-    def _sorted_mistakes(self) -> list[RuleError]:
-        """By line and column, and the files in the order they were read in."""
-        files = list(dict.fromkeys(mistake.path for mistake in self._reading.mistakes))
-        return sorted(self._reading.mistakes, key=lambda it: (files.index(it.path), it.line or 0, it.column or 0))
+    def _sorted_errors(self) -> list[RuleError]:
+        """Return the errors by line and column, with the files in the order in which they were read."""
+        files = list(dict.fromkeys(error.path for error in self._reading.errors))
+        return sorted(self._reading.errors, key=lambda it: (files.index(it.path), it.line or 0, it.column or 0))
 
     def _read_settings(self) -> TurnoutSettings | None:
         try:
             document = Document.read(self._reading.folder / "turnout.yaml")
-            # A key with all its lines commented out means its defaults.
+            # A key whose lines are all commented out means its defaults.
             data = {key: value for key, value in keys_of(document).items() if value is not None}
-        except RuleError as mistake:
-            self._reading.mistakes.append(mistake)
+        except RuleError as error:
+            self._reading.errors.append(error)
             return None
         data, unknown = self._reading.fill(document, TurnoutSettings, data)
         try:
             settings = TurnoutSettings(**data)
         except SettingsError as error:
-            self._reading.mistakes.append(RuleError(f"cannot be read: {error.__cause__ or error}", path="environment"))
+            self._reading.errors.append(RuleError(f"cannot be read: {error.__cause__ or error}", path="environment"))
         except ValidationError as error:
-            for complaint in find_issues(error, TurnoutSettings):
-                if complaint.place not in unknown:
-                    self._reading.mistakes.append(_from_environment(complaint) or complaint.within(document))
+            for issue in find_issues(error, TurnoutSettings):
+                if issue.place not in unknown:
+                    self._reading.errors.append(_from_environment(issue) or issue.within(document))
         else:
             self._suppression = self._make_suppression(document, settings.suppression)
+            self._check_retention(document, settings)
             return settings
         return None
+
+    def _check_retention(self, document: Document, settings: TurnoutSettings) -> None:
+        """Warn of data about persons that is kept for long."""
+        for place, days in (
+            (("retention_days",), settings.retention_days),
+            (("ledger", "retention_days"), settings.ledger.retention_days or 0),
+        ):
+            if days > LONG_RETENTION_DAYS:
+                message = f"{dotted(place)}: events are kept for {days} days"
+                hint = f"personal data should be kept no longer than needed; up to {LONG_RETENTION_DAYS} days are usual"
+                self._reading.warnings.append(document.error(message, hint, at=place))
 
     def _make_suppression(self, document: Document, settings: SuppressionSettings) -> Suppression:
         users, ids = SuppressedUsers(settings.secret), frozenset[str]()
@@ -152,10 +168,10 @@ class _Reader:
         return Suppression(users, ids)
 
 
-def _from_environment(complaint: Issue) -> RuleError | None:
-    """The complaint as one about an environment variable, where the value came from there."""
-    for length in range(len(complaint.place), 0, -1):
-        name = variable(complaint.place[:length])
+def _from_environment(issue: Issue) -> RuleError | None:
+    """Return an error about the environment variable if the value came from one."""
+    for length in range(len(issue.place), 0, -1):
+        name = variable(issue.place[:length])
         if name in os.environ:
-            return RuleError(complaint.message, complaint.hint, path=name)
+            return RuleError(issue.message, issue.hint, path=name)
     return None

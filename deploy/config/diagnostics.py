@@ -12,20 +12,20 @@ from streams.plurals import counted
 from transforms import RuleError
 from transforms.documents import Document
 
-WANTS_MORE = {
+COLLECTION_MESSAGES = {
     **dict.fromkeys(("dict_type", "model_type", "model_attributes_type"), "should be a mapping, `key: value` lines"),
     **dict.fromkeys(("list_type", "tuple_type"), "should be a list"),
 }
-"""Pydantic's complaints about a scalar where there should be more, in YAML's words."""
+"""Messages for pydantic's error types about a scalar in place of a mapping or list, in YAML's terms."""
 
-_IN_YAMLS_WORDS = {**WANTS_MORE, "too_short": "should not be empty"}
+_MESSAGES = {**COLLECTION_MESSAGES, "too_short": "should not be empty"}
 
 Place = tuple[str | int, ...]
 """The keys and indexes that lead to a value."""
 
 
 class Issue(NamedTuple):
-    """One thing that is wrong at `place`; `kind` is pydantic's word for it. Quotes no value: it might be a secret."""
+    """An invalid value at `place`; `kind` is pydantic's error type. Never quotes the value, which may be a secret."""
 
     kind: str
     place: Place
@@ -33,19 +33,19 @@ class Issue(NamedTuple):
     hint: str | None = None
 
     def within(self, document: Document) -> RuleError:
-        """The complaint with its line and column in the file."""
+        """Return the issue as an error with its line and column in the file."""
         where = document.where_key if self.kind == "extra_forbidden" else document.where
         return RuleError(self.message, self.hint, *where(*self.place), document.path)
 
 
 def hint_at(name: str, known: Sequence[str]) -> str:
-    """What a name that does not exist was probably meant to be."""
+    """Return a hint for an unknown name: the nearest known one, or all of them."""
     near = get_close_matches(name, known, 1)
-    return f"did you mean {near[0]!r}?" if near else f"there are: {', '.join(known) or 'none'}"
+    return f"did you mean {near[0]!r}?" if near else f"known: {', '.join(known) or 'none'}"
 
 
 def find_issues(error: ValidationError, model: type[BaseModel], at: Place = (), data: Any = None) -> Iterator[Issue]:
-    """Each complaint of a model about the value at `at`; with `data`, the value, places hold only what stands there."""
+    """Yield pydantic's errors about the value at `at`; with `data`, places contain only steps that exist in it."""
     for problem in error.errors(include_url=False, include_input=False):
         inner = problem["loc"] if data is None else tuple(_steps_in(data, problem["loc"]))
         place = (*at, *inner)
@@ -64,13 +64,13 @@ def find_issues(error: ValidationError, model: type[BaseModel], at: Place = (), 
             case "string_pattern_mismatch":
                 message = f"{name}: does not match {problem['ctx']['pattern']}"
             case kind:
-                said = problem["msg"].removeprefix("Input ").removeprefix("String ")
-                message = f"{name}: {_IN_YAMLS_WORDS.get(kind, said)}"
+                text = problem["msg"].removeprefix("Input ").removeprefix("String ")
+                message = f"{name}: {_MESSAGES.get(kind, text)}"
         yield Issue(problem["type"], place, message, hint)
 
 
 def _steps_in(data: Any, place: Place) -> Iterator[str | int]:
-    """The steps that the data has; pydantic puts the branches of a union between them."""
+    """Yield the steps that exist in the data; pydantic adds the branches of unions between them."""
     for step in place:
         if step in data if isinstance(data, dict) else isinstance(data, list) and isinstance(step, int):
             yield step
@@ -78,7 +78,7 @@ def _steps_in(data: Any, place: Place) -> Iterator[str | int]:
 
 
 def _owners(model: type[BaseModel], place: Place) -> list[type[BaseModel]]:
-    """The models that the value at this place may be of."""
+    """Return the models that may describe the value at this place."""
     owners = [model]
     for step in place:
         fields = [owner.model_fields[step] for owner in owners if isinstance(step, str) and step in owner.model_fields]
@@ -87,7 +87,7 @@ def _owners(model: type[BaseModel], place: Place) -> list[type[BaseModel]]:
 
 
 def find_models(annotation: Any) -> Iterator[type[BaseModel]]:
-    """The models that a type is or may be, or has in it."""
+    """Yield the models that a type is, may be or contains."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         yield annotation
     for argument in get_args(annotation):
@@ -95,7 +95,7 @@ def find_models(annotation: Any) -> Iterator[type[BaseModel]]:
 
 
 def find_secrets(annotation: Any, data: Any, at: Place = ()) -> Iterator[Place]:
-    """The places in data of this type (a model, or what a field is annotated with) where the type has a secret."""
+    """Yield the places of secrets in data of this type, which is a model or the annotation of a field."""
     origin, arguments = get_origin(annotation), get_args(annotation)
     if isinstance(annotation, type) and issubclass(annotation, SecretStr | SecretBytes):
         yield at
@@ -116,29 +116,29 @@ def find_secrets(annotation: Any, data: Any, at: Place = ()) -> Iterator[Place]:
             yield from find_secrets(argument, data, at)
 
 
-def render(mistakes: Sequence[RuleError]) -> str:
-    """The mistakes for people: each with the line it is in and a caret under the place, and their number at the end."""
-    return "\n".join([*map(underline, mistakes), counted(len(mistakes), "mistake")])
+def render(errors: Sequence[RuleError]) -> str:
+    """Return the errors as text: each with its line and a caret under the place, and their number at the end."""
+    return "\n".join([*map(underline, errors), counted(len(errors), "error")])
 
 
-def underline(mistake: RuleError) -> str:
-    """One mistake with the line it is in and a caret under the place."""
-    text = _line(mistake)
-    if not text.strip() or not mistake.column:
-        return str(mistake)
-    return f"{mistake}\n  | {text}\n  | {_blank(text[: mistake.column - 1])}^"
+def underline(error: RuleError) -> str:
+    """Return an error as text, with its line and a caret under the place."""
+    text = _line(error)
+    if not text.strip() or not error.column:
+        return str(error)
+    return f"{error}\n  | {text}\n  | {_blank(text[: error.column - 1])}^"
 
 
-def _line(mistake: RuleError) -> str:
-    if mistake.path is None or mistake.line is None:
+def _line(error: RuleError) -> str:
+    if error.path is None or error.line is None:
         return ""
     try:
-        lines = Path(mistake.path).read_text(errors="replace").splitlines()
+        lines = Path(error.path).read_text(errors="replace").splitlines()
     except OSError:
         return ""
-    return lines[mistake.line - 1] if mistake.line <= len(lines) else ""
+    return lines[error.line - 1] if error.line <= len(lines) else ""
 
 
 def _blank(text: str) -> str:
-    """As wide as the text on a terminal, tabs kept."""
+    """Return blanks of the text's width on a terminal; tabs are kept."""
     return "".join("\t" if character == "\t" else " " * cell_len(character) for character in text)

@@ -1,4 +1,4 @@
-"""Values from outside a file: `${NAME}` from the environment, `${file:/path}` from a file, each a whole scalar."""
+"""Replace references in a configuration file: `${NAME}` by a variable, `${file:/path}` by a file's content."""
 
 import os
 import re
@@ -13,15 +13,15 @@ from deploy.config.diagnostics import Place
 REFERENCE = re.compile(r"\$\{(?:([A-Za-z_][A-Za-z0-9_]*)|file:(/[^{}\r\n]+))\}")
 """The name of a variable, or the path of a file."""
 UNSET = "***"
-"""Stands for the value of a reference that cannot be resolved."""
+"""The placeholder for the value of a reference that cannot be resolved."""
 MAX_SECRET_BYTES = 65_536
 
-_OF_A_FILE = re.compile(r"\$\{\s*file\s*:?", re.IGNORECASE)
+_FILE_REFERENCE = re.compile(r"\$\{\s*file\s*:?", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
 class Unresolved:
-    """A reference without a value; `wrong` says that the reference itself must be changed, not only its value set."""
+    """A reference that cannot be resolved; `wrong` if the file it names is unusable, rather than a value not set."""
 
     name: str
     message: str
@@ -30,17 +30,17 @@ class Unresolved:
 
 
 def is_reference(value: object) -> bool:
-    """Whether a scalar is `${NAME}` or `${file:/path}` and nothing else."""
+    """Tell whether a value is exactly `${NAME}` or `${file:/path}`."""
     return isinstance(value, str) and REFERENCE.fullmatch(value) is not None
 
 
 def has_reference(text: str) -> bool:
-    """Whether there is a reference in a text, or something that was meant to be one to a file."""
-    return REFERENCE.search(text) is not None or _OF_A_FILE.search(text) is not None
+    """Tell whether a text contains a reference, or a malformed reference to a file."""
+    return REFERENCE.search(text) is not None or _FILE_REFERENCE.search(text) is not None
 
 
 def find_texts(data: Any, at: Place = ()) -> Iterator[tuple[Place, str]]:
-    """Every string in the data, with its place."""
+    """Yield every string in the data, with its place."""
     if isinstance(data, str):
         yield at, data
     for key, value in data.items() if isinstance(data, dict) else enumerate(data if isinstance(data, list) else ()):
@@ -48,7 +48,7 @@ def find_texts(data: Any, at: Place = ()) -> Iterator[tuple[Place, str]]:
 
 
 def fill(data: Any, unresolved: dict[Place, Unresolved], at: Place = ()) -> Any:
-    """Return the data with each reference replaced; those without a value are noted in `unresolved` by their place."""
+    """Return the data with references replaced; those without a value are added to `unresolved`, by place."""
     if isinstance(data, dict):
         return {key: fill(value, unresolved, (*at, key)) for key, value in data.items()}
     if isinstance(data, list):
@@ -78,7 +78,9 @@ def _read_file(name: str) -> str | Unresolved:
         if not stat.S_ISREG(status.st_mode):
             return unresolved("is a folder" if stat.S_ISDIR(status.st_mode) else "is not a file", "name a file")
         if status.st_size > MAX_SECRET_BYTES:
-            return unresolved(f"is too large: {status.st_size:,} bytes", f"at most {MAX_SECRET_BYTES:,} are read")
+            return unresolved(
+                f"is too large: {status.st_size:,} bytes", f"at most {MAX_SECRET_BYTES:,} bytes are allowed"
+            )
         value = Path(name).read_bytes().decode("utf-8-sig").rstrip("\r\n")
     except FileNotFoundError:
         return unresolved("does not exist", "write the secret into it, or mount it", wrong=False)
@@ -86,5 +88,5 @@ def _read_file(name: str) -> str | Unresolved:
         return unresolved("is not UTF-8 text")
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-        return unresolved(f"cannot be read: {reason}", "let the user that Turnout runs as read it")
+        return unresolved(f"cannot be read: {reason}", "make it readable for the user that runs Turnout")
     return value or unresolved("is empty", "write the secret into it")

@@ -1,4 +1,4 @@
-"""A source's rules held against the event spec: a rule that can only make what is no event is a mistake."""
+"""Compare a source's rules with the event spec: a rule that can only produce invalid events is an error."""
 
 from collections.abc import Collection, Iterable, Iterator
 from functools import cache
@@ -19,18 +19,18 @@ _IDS = ("userId", "anonymousId")
 
 
 def check_repairs(rules: Rules) -> list[RuleError]:
-    """The mistakes in rules that mend events: what they map to is merged into an event that they match."""
+    """Return the errors in rules that repair events: their result is merged into the event that they match."""
     return _unique(error for rule in _every(rules) for error in _check_repair(rule, last=not rules.match_all))
 
 
-def check_made(rules: Rules, kinds: Collection[str]) -> list[RuleError]:
-    """The mistakes in rules that make whole events, of a source that takes these kinds; none: all."""
-    return _unique(error for rule in _every(rules) for error in _check_made(rule, kinds))
+def check_created(rules: Rules, kinds: Collection[str]) -> list[RuleError]:
+    """Return the errors in rules that make whole events; `kinds` are those that the source accepts, empty for all."""
+    return _unique(error for rule in _every(rules) for error in _check_created(rule, kinds))
 
 
-def _unique(mistakes: Iterable[RuleError]) -> list[RuleError]:
-    """Each once: what all rules share is in each of them."""
-    return list({str(mistake): mistake for mistake in mistakes}.values())
+def _unique(errors: Iterable[RuleError]) -> list[RuleError]:
+    """Return each error once: the errors of a map that rules share occur in each of them."""
+    return list({str(error): error for error in errors}.values())
 
 
 def _every(rules: Rules) -> Iterator[Rule]:
@@ -40,35 +40,37 @@ def _every(rules: Rules) -> Iterator[Rule]:
 
 
 def _check_repair(rule: Rule, *, last: bool) -> list[RuleError]:
-    """`last`: no rule comes after it that could mend what it spoils."""
+    """Check a rule that repairs events; `last` if no later rule can correct its result."""
     if not isinstance(rule.shape, ObjectNode):
         return []
     matched = [kind for kind in TYPES if kind in (derive_selector(rule.condition).types or TYPES)]
-    kinds, mistakes = _types(rule.shape, otherwise=matched)
+    kinds, errors = _types(rule.shape, otherwise=matched)
     found = [_check(rule, kind, whole=False, nulls=last) for kind in kinds]
-    # What is an event of one of the types is one.
-    return mistakes + (found[0] if found and all(found) else [])
+    # The rule is valid if its event is valid as one of the types.
+    return errors + (found[0] if found and all(found) else [])
 
 
-def _check_made(rule: Rule, takes: Collection[str]) -> list[RuleError]:
+def _check_created(rule: Rule, accepted: Collection[str]) -> list[RuleError]:
     if not isinstance(rule.shape, ObjectNode):
         return []
-    kinds, mistakes = _types(rule.shape, otherwise=TYPES)
+    kinds, errors = _types(rule.shape, otherwise=TYPES)
     if "type" not in rule.shape.entries:
         message = f"the rule {rule.name!r} does not fill 'type', which {SPEC} requires"
         return [rule.place.error(message, "add type: … to its map")]
-    if kinds and takes and not set(kinds) & set(takes):
+    if kinds and accepted and not set(kinds) & set(accepted):
         place = rule.shape.entries["type"].place
-        mistakes.append(place.error(f"the source takes no {kinds[0]} events", f"its kinds are {', '.join(takes)}"))
+        errors.append(
+            place.error(f"the source does not accept {kinds[0]} events", f"its kinds are {', '.join(accepted)}")
+        )
     if not set(_IDS) & rule.shape.entries.keys():
-        message = f"the rule {rule.name!r} fills neither userId nor anonymousId, of which {SPEC} requires one"
-        mistakes.append(rule.place.error(message, "add userId: … to its map"))
+        message = f"the rule {rule.name!r} fills neither userId nor anonymousId; {SPEC} requires one of them"
+        errors.append(rule.place.error(message, "add userId: … to its map"))
     found = [_check(rule, kind, whole=True, nulls=True) for kind in kinds]
-    return mistakes + (found[0] if found and all(found) else [])
+    return errors + (found[0] if found and all(found) else [])
 
 
 def _types(shape: ObjectNode, otherwise: Collection[str]) -> tuple[list[str], list[RuleError]]:
-    """The types that an event may have then, and a mistake where it is none."""
+    """Return the types that the event may have, and an error if the type is invalid."""
     node = shape.entries.get("type")
     if not isinstance(node, Constant):
         return list(TYPES if node else otherwise), []
@@ -78,7 +80,7 @@ def _types(shape: ObjectNode, otherwise: Collection[str]) -> tuple[list[str], li
 
 
 def _check(rule: Rule, kind: str, *, whole: bool, nulls: bool) -> list[RuleError]:
-    """What is wrong with the event that a rule makes, if it is of this type."""
+    """Return the errors in the event that a rule makes, if it is of this type."""
     assert isinstance(rule.shape, ObjectNode)
     shape = ShapeCheck(SPEC)
     shape.check(rule, _model(kind), whole=whole)
@@ -86,11 +88,11 @@ def _check(rule: Rule, kind: str, *, whole: bool, nulls: bool) -> list[RuleError
     empty = {name for name, node in entries.items() if isinstance(node, Constant) and node.value is None}
     for name, field in _model(kind).model_fields.items():
         if nulls and name in empty and field.is_required():
-            shape.mistakes.append(entries[name].place.error(f"{name!r} may not be null: {SPEC} requires it"))
+            shape.errors.append(entries[name].place.error(f"{name!r} must not be null: {SPEC} requires it"))
     if nulls and empty.issuperset(_IDS):
-        message = f"neither userId nor anonymousId is left, of which {SPEC} requires one"
-        shape.mistakes.append(entries["anonymousId"].place.error(message))
-    return shape.mistakes
+        message = f"the rule removes both userId and anonymousId; {SPEC} requires one of them"
+        shape.errors.append(entries["anonymousId"].place.error(message))
+    return shape.errors
 
 
 @cache
@@ -100,7 +102,7 @@ def _model(kind: str) -> type[BaseModel]:
 
 
 def _field(kind: str, name: str, annotation: Any) -> Any:
-    """Return a field as a rule may fill it: the event is normalized after that."""
+    """Return the field as a rule may fill it, before the event is normalized."""
     optional = get_origin(annotation) is NotRequired
     inner = get_args(annotation)[0] if optional else annotation
     if get_origin(inner) is Literal:

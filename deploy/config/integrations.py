@@ -1,4 +1,4 @@
-"""Reads integrations/*.yaml."""
+"""Read integrations/*.yaml."""
 
 from collections.abc import Collection
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from deploy.config.loss_check import check_losses
 from deploy.config.models.integration import IntegrationFile
 from deploy.config.payload_check import check_payload
 from deploy.config.reading import Reading, keys_of
-from deploy.config.sunset import find_ending
+from deploy.config.sunset import find_sunset
 from forwarders import registry
 from forwarders.api.contract import Forwarder, Settings
 from forwarders.api.extras import find_missing
@@ -28,7 +28,7 @@ from turnout_tracking.optout import names_of
 
 @dataclass(frozen=True, slots=True)
 class Integration:
-    """One integration's file, read and checked. `settings` may be None where a variable that it names is not set."""
+    """An integration's valid file. `settings` is None if one of its variables is not set."""
 
     document: Document
     name: str
@@ -43,11 +43,11 @@ class Integration:
     mode: Literal["live", "shadow"] = "live"
 
     def make(self) -> Forwarder[Any]:
-        """The forwarder with its settings."""
+        """Create the forwarder with its settings."""
         return self.forwarder(self.settings)
 
     def route(self, topics: Topics) -> Route:
-        """The integration as the router sees it."""
+        """Return the integration's route, as the router uses it."""
         topic, single = topics.forward(self.name), not self.rules.match_all
         names = names_of(self.name, self.forwarder.contract.names)
         return Route(self.name, topic, self.rules.apply, single, self.sources, self.consent, self.sample, names)
@@ -56,19 +56,19 @@ class Integration:
 class IntegrationReader:
     """Reads the integrations of a folder.
 
-    `sources` are the names of its sources, `consent` is how that is read, `known` are the names that events have.
+    `sources` are the names of the folder's sources, `consent` the shared settings, `known` the names in events.
     """
 
     def __init__(self, reading: Reading, sources: Collection[str], consent: ConsentSettings, known: KnownNames) -> None:
         self._reading, self._sources, self._consent, self._known = reading, list(sources), consent, known
 
     def read(self) -> dict[str, Integration]:
-        """Those without mistakes, by name."""
+        """Return the valid integrations, by name."""
         read = [self._read_integration(document) for document in self._reading.documents("integrations")]
         return {integration.name: integration for integration in read if integration}
 
     def _read_integration(self, document: Document) -> Integration | None:
-        before = len(self._reading.mistakes)
+        before = len(self._reading.errors)
         data = keys_of(document)
         self._reading.check_name(document, "integration")
         file = self._reading.validate(document, IntegrationFile, data)
@@ -76,13 +76,13 @@ class IntegrationReader:
         forwarder = self._find_forwarder(document, data.get("forwarder"))
         settings = self._read_forwarder_settings(document, forwarder, data.get("settings", {})) if forwarder else None
         if forwarder and (
-            ending := find_ending(document, forwarder.contract, data.get("settings"), datetime.now(UTC).date())
+            ending := find_sunset(document, forwarder.contract, data.get("settings"), datetime.now(UTC).date())
         ):
             self._reading.warnings.append(ending)
         if forwarder:
             self._check_libraries(document, forwarder, data.get("settings"))
         rules = self._read_rules(document, forwarder)
-        if len(self._reading.mistakes) > before or not (file and forwarder and rules):
+        if len(self._reading.errors) > before or not (file and forwarder and rules):
             return None
         return Integration(
             document,
@@ -105,7 +105,7 @@ class IntegrationReader:
                 self._reading.report(document, f"no source is called {name!r}", hint, at=("sources", index))
 
     def _check_libraries(self, document: Document, forwarder: type[Forwarder[Any]], settings: object) -> None:
-        """Warn only: the collector, the router and `check` run on machines without them."""
+        """Warn about missing libraries; no error, because the collector, the router and `check` do not need them."""
         missing = find_missing(forwarder.required_modules(settings if isinstance(settings, dict) else {}))
         if missing:
             module, hint = missing
@@ -135,14 +135,14 @@ class IntegrationReader:
         for rule_file in (document, preset) if preset else (document,):
             self._reading.hash.update(rule_file.hash.encode())
         if not {"preset", "rules", "otherwise"} & keys_of(document).keys():
-            self._reading.report(document, "nothing says what to send", "write `rules:`, or take a `preset:`")
-        rules, mistakes = read_rules(document, preset=preset)
-        self._reading.mistakes += mistakes
+            self._reading.report(document, "the file has no rules", "add `rules:`, or a `preset:`")
+        rules, errors = read_rules(document, preset=preset)
+        self._reading.errors += errors
         if rules and forwarder:
             findings = check_payload(rules, forwarder.contract)
             losses = check_losses(rules, self._known)
             warned = {(it.path, it.line, it.column) for it in findings.warnings}
-            self._reading.mistakes += [*findings.mistakes, *losses.mistakes]
+            self._reading.errors += [*findings.errors, *losses.errors]
             self._reading.warnings += findings.warnings
             self._reading.warnings += [it for it in losses.warnings if (it.path, it.line, it.column) not in warned]
         return rules
@@ -155,9 +155,9 @@ class IntegrationReader:
         if name == forwarder.contract.name and found is not None:
             try:
                 return Document.parse(found.read_bytes(), str(found))
-            except RuleError as mistake:
-                self._reading.mistakes.append(mistake)
+            except RuleError as error:
+                self._reading.errors.append(error)
                 return None
-        hint = f"write {forwarder.contract.name!r}" if found else f"{forwarder.contract.name} brings none along"
+        hint = f"write {forwarder.contract.name!r}" if found else f"{forwarder.contract.name} has no preset"
         self._reading.report(document, f"no preset {name!r} for this forwarder", hint, at=("preset",))
         return None

@@ -10,7 +10,7 @@ from deploy.config.diagnostics import Place
 
 
 class Absent(Enum):
-    """What stands for a value that is not there."""
+    """The type of ABSENT, which marks a missing value."""
 
     ABSENT = "absent"
 
@@ -20,7 +20,7 @@ ABSENT: Final = Absent.ABSENT
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """The values at one place, of which one may be ABSENT."""
+    """The different values at one place; one of them may be ABSENT."""
 
     place: Place
     before: Any
@@ -28,23 +28,23 @@ class Difference:
 
     @property
     def field(self) -> str:
-        """The place as text: `payload.items[0].price`."""
+        """The place as text, such as `payload.items[0].price`."""
         return dotted(self.place)
 
     def data(self) -> dict[str, Any]:
-        """As JSON data; a side that has no value leaves it out."""
+        """Return the difference as JSON data, without a side that is ABSENT."""
         sides = {"before": self.before, "after": self.after}
         return {"field": self.field, **{side: value for side, value in sides.items() if value is not ABSENT}}
 
 
 def dotted(place: Place) -> str:
-    """Keys with dots, indexes in brackets."""
+    """Write a place as text: keys with dots, indexes in brackets."""
     text = "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in place)
     return text.removeprefix(".")
 
 
 def compare(before: Any, after: Any, at: Place = ()) -> Iterator[Difference]:
-    """The smallest parts in which two JSON values differ; 9 and 9.0 are one number, true and 1 are not."""
+    """Yield the smallest parts that differ in two JSON values; 9 equals 9.0, but true does not equal 1."""
     if isinstance(before, dict) and isinstance(after, dict):
         for key in {**before, **after}:
             yield from compare(before.get(key, ABSENT), after.get(key, ABSENT), (*at, key))
@@ -57,7 +57,7 @@ def compare(before: Any, after: Any, at: Place = ()) -> Iterator[Difference]:
 
 
 def shown(value: Any, width: int = 200) -> str:
-    """A value as JSON on one line, shortened; `nothing` for what is absent."""
+    """Write a value as JSON on one line, truncated to `width`; `nothing` for ABSENT."""
     if value is ABSENT:
         return "nothing"
     text = json.dumps(value, ensure_ascii=False, default=str)

@@ -1,4 +1,4 @@
-"""The names that the event spec and tracking plans know, and which of them a misspelt one is close to."""
+"""The names in the event spec and in tracking plans, to find what a misspelled name was meant to be."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -38,8 +38,8 @@ _CONTEXT = """
 active app campaign channel consent device groupId ip library locale location network os page referrer screen sessionId
 timezone traits userAgent userAgentData
 """
-_SHORTEST, _LONG = 4, 8
-"""Of names shorter than this nothing is said; longer ones may differ in two characters, others in one."""
+_MIN_LENGTH, _LONG_LENGTH = 4, 8
+"""Shorter names are not checked; names from the second length on may differ in two characters, others in one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +51,7 @@ class KnownNames:
 
     @classmethod
     def of(cls, plans: Iterable[Plan] = ()) -> Self:
-        """Return those of the spec and of tracking plans."""
+        """Return the names in the spec and in tracking plans."""
         events = {" ".join(name.split()) for name in _EVENTS.split(",")}
         keys = {
             "properties": set(_PROPERTIES.split()),
@@ -66,7 +66,7 @@ class KnownNames:
         return cls(frozenset(events), {part: frozenset(names) for part, names in keys.items()})
 
     def event_near(self, name: str) -> str | None:
-        """Return the event name that was probably meant, None for a known name and for one that is like none."""
+        """Return the event name that was probably meant; None for a known name or one that resembles no other."""
         return _near(name, self.events)
 
     def key_near(self, part: str, name: str) -> str | None:
@@ -82,12 +82,12 @@ def _keys(schema: Any, plan: Plan) -> Iterable[str]:
 
 
 def _near(name: str, names: frozenset[str]) -> str | None:
-    if name in names or len(name) < _SHORTEST:
+    if name in names or len(name) < _MIN_LENGTH:
         return None
     plain = _plain(name)
-    distances = ((_distance(plain, _plain(known)), known) for known in sorted(names) if len(known) >= _SHORTEST)
+    distances = ((_distance(plain, _plain(known)), known) for known in sorted(names) if len(known) >= _MIN_LENGTH)
     distance, nearest = min(distances, default=(len(name), None))
-    return nearest if distance <= (2 if len(plain) >= _LONG else 1) else None
+    return nearest if distance <= (2 if len(plain) >= _LONG_LENGTH else 1) else None
 
 
 def _plain(name: str) -> str:

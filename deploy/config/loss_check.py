@@ -1,4 +1,4 @@
-"""Rules that lose data without a word: names that no event has, and text that was meant to be a path."""
+"""Find rules that silently lose data: names that no event has, and text that was meant to be a path."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -36,22 +36,22 @@ _FIELDS = SENT_ALONG.union(*SPEC.values())
 
 
 def check_losses(rules: Rules, known: KnownNames, *, of_events: bool = True) -> Findings:
-    """Find what rules lose; `of_events`: they map events of the spec, not the requests of a webhook."""
-    checker = _Checker(known, of_events)
+    """Find the data that rules lose; `of_events` if they map events of the spec, not requests to a webhook."""
+    checker = _LossChecker(known, of_events)
     for rule in (*rules.rules, *([rules.otherwise] if rules.otherwise else [])):
         checker.check(rule)
-    return Findings(_unique(checker.mistakes), _unique(checker.warnings))
+    return Findings(_unique(checker.errors), _unique(checker.warnings))
 
 
 def _unique(errors: list[RuleError]) -> list[RuleError]:
-    """Each once: rules share their common map."""
+    """Return each error once: rules share the common map."""
     return list({str(error): error for error in errors}.values())
 
 
-class _Checker:
+class _LossChecker:
     def __init__(self, known: KnownNames, of_events: bool) -> None:
         self._known, self._of_events = known, of_events
-        self.mistakes: list[RuleError] = []
+        self.errors: list[RuleError] = []
         self.warnings: list[RuleError] = []
 
     def check(self, rule: Rule) -> None:
@@ -62,7 +62,7 @@ class _Checker:
             self._node(rule.shape, of_event=self._of_events)
 
     def _node(self, node: Node, *, of_event: bool, literal: bool = False) -> None:
-        """Check a node; `of_event`: its paths begin at the event; `literal`: its texts are texts."""
+        """Check a node; `of_event` if its paths begin at the event, `literal` if its texts are literal."""
         match node:
             case ObjectNode(entries=entries):
                 for each in entries.values():
@@ -100,7 +100,9 @@ class _Checker:
         first = [value for branch in inner.directive.branches for value in inner.arguments[branch]][:-1]
         if not all(isinstance(each, Call) and each.directive.casts for each in first):
             name = node.directive.name
-            message = f"{name} of {inner.directive.name}: a first value that {name} cannot use hides the others"
+            message = (
+                f"{name} of {inner.directive.name}: if {name} cannot use the first value, the others are not tried"
+            )
             hint = f'{{"{inner.directive.name}": [{{"{name}": …}}, {{"{name}": …}}]}}'
             self.warnings.append(node.place.error(message, hint, key=True))
 
@@ -116,17 +118,17 @@ class _Checker:
     def _text(self, text: str, place: Location) -> None:
         if "{{" in text:
             hint = 'write {{properties.name}}, or {"@literal": …} if it is text'
-            self.warnings.append(place.error("a `{{` that is not closed, so that nothing is filled in", hint))
+            self.warnings.append(place.error("`{{` is not closed, so that nothing is filled in", hint))
 
     def _descendants(self, path: JsonPath, place: Location) -> None:
         if Descendants() in path.segments:
             plain = path_text(JsonPath(tuple(each for each in path.segments if each != Descendants())))
-            message = f"{path_text(path)} finds a list of all that is below; Segment reads `..` as one dot"
-            hint = f"write {plain} for what Segment does, or the path alone, without @path, for the list"
+            message = f"{path_text(path)} finds a list of all values below; Segment reads `..` as one dot"
+            hint = f"write {plain} for Segment's meaning, or the path without @path for the list"
             self.warnings.append(place.error(message, hint))
 
     def _path(self, path: JsonPath, place: Location) -> None:
-        """Warn of a path that no event has, or that is close to a name that plans or the spec know."""
+        """Warn about a path that no event has, or that resembles a name in the spec or in plans."""
         names = [each.name for each in path.segments[:3] if isinstance(each, Key)]
         if not names or not isinstance(path.segments[0], Key):
             return
@@ -150,15 +152,15 @@ class _Checker:
             for text in _texts(leaf, _TYPE):
                 if text not in TYPES:
                     message = f"no event has the type {text!r}"
-                    self.mistakes.append(_at_text(place, text, message, hint_at(text, TYPES)))
+                    self.errors.append(_at_text(place, text, message, hint_at(text, TYPES)))
             for text in _texts(leaf, _EVENT) if getattr(leaf, "operator", "=") == "=" else ():
                 if (near := self._known.event_near(text)) and near not in tested:
-                    message = f"neither a plan nor the spec knows the event {text!r}"
+                    message = f"neither a plan nor the spec has the event {text!r}"
                     self.warnings.append(_at_text(place, text, message, f"did you mean {near!r}?"))
 
 
 def _leaves(condition: Condition) -> Iterator[Any]:
-    """The parts of a condition that have none themselves."""
+    """Yield the parts of a condition that have no parts."""
     match condition:
         case And(conditions=parts) | Or(conditions=parts):
             for part in parts:
@@ -170,7 +172,7 @@ def _leaves(condition: Condition) -> Iterator[Any]:
 
 
 def _texts(leaf: Any, field: JsonPath) -> Iterator[str]:
-    """The texts that a comparison of a field compares it with."""
+    """Yield the texts with which a comparison compares a field."""
     if not isinstance(leaf, Compare | OneOf) or leaf.operand.path != field or leaf.operand.through:
         return
     for value in leaf.values if isinstance(leaf, OneOf) else (leaf.value,):
@@ -179,7 +181,7 @@ def _texts(leaf: Any, field: JsonPath) -> Iterator[str]:
 
 
 def _at_text(place: Location, text: str, message: str, hint: str) -> RuleError:
-    """A finding at the place of a text within a condition."""
+    """Return an error at the place of a text within a condition."""
     written: Any = place.document.data if place.document else ""
     for key in place.keys:
         written = written[key]

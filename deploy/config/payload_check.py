@@ -1,6 +1,6 @@
-"""Rules held against the vendor: fields that its payload does not have, wants or takes otherwise, and personal data.
+"""Compare rules with the vendor's payload: unknown fields, missing fields, wrong types and personal data.
 
-What a rule sends is only known with the event, so only what no event can mend is a mistake.
+A rule's result depends on the event, so only message is wrong for every event is an error.
 """
 
 from collections.abc import Set as AbstractSet
@@ -21,7 +21,7 @@ PERSONAL = frozenset(
     {"email", "phone", "firstName", "first_name", "lastName", "last_name", "ssn"}
     | {"birthday", "birthdate", "dateOfBirth", "date_of_birth"}
 )
-"""Names of the event spec and their usual spellings for what tells who a person is."""
+"""Names in the event spec, and their usual spellings, of data that identifies a person."""
 
 SENT_ALONG = frozenset(
     {"type", "userId", "anonymousId", "messageId", "context", "integrations", "channel", "version", "writeKey"}
@@ -32,28 +32,28 @@ SENT_ALONG = frozenset(
 
 @dataclass(slots=True)
 class Findings:
-    """What is wrong, and what is probably not meant."""
+    """The errors and warnings of a check."""
 
-    mistakes: list[RuleError] = field(default_factory=list)
+    errors: list[RuleError] = field(default_factory=list)
     warnings: list[RuleError] = field(default_factory=list)
 
 
 def check_payload(rules: Rules, contract: Contract) -> Findings:
-    """Hold every rule of an integration against its forwarder's contract."""
-    checker = _Checker(contract)
+    """Compare every rule of an integration with its forwarder's contract."""
+    checker = _PayloadChecker(contract)
     for rule in (*rules.rules, *([rules.otherwise] if rules.otherwise else [])):
         checker.check(rule)
-    unique = {str(error): error for error in checker.shape.mistakes}
+    unique = {str(error): error for error in checker.shape.errors}
     return Findings(list(unique.values()), [error for error in checker.unknown.values() if error])
 
 
-class _Checker:
+class _PayloadChecker:
     def __init__(self, contract: Contract) -> None:
         self._contract = contract
         self._advertising = contract.category is Category.ADVERTISING
         self.shape = ShapeCheck(contract.title)
         self.unknown: dict[Location, RuleError | None] = {}
-        """The warning about each path; None where one of the rules that share it takes events that have it."""
+        """The warning about each path; None if a rule that shares the path matches events that have it."""
 
     def check(self, rule: Rule) -> None:
         """Check one rule."""
@@ -73,14 +73,14 @@ class _Checker:
         vendor = self._contract.title
         names = [segment.name for segment in node.path.segments if isinstance(segment, Key)]
         if names and names[-1] in PERSONAL:
-            what = f"{path_text(node.path)} is personal data that {vendor} must get hashed only"
-            self._wrong(entry_of(node), what, '{"@hash": {value: …, normalize: …}}')
+            message = f"{path_text(node.path)} is personal data; send it to {vendor} only hashed"
+            self._wrong(entry_of(node), message, '{"@hash": {value: …, normalize: …}}')
         elif names[-1:] == ["traits"]:
-            what = f"{path_text(node.path)} may hold personal data that {vendor} must get hashed only"
-            self._wrong(entry_of(node), what, "name the traits to send, one by one")
+            message = f"{path_text(node.path)} may contain personal data; send it to {vendor} only hashed"
+            self._wrong(entry_of(node), message, "name each trait to send")
 
     def _spec(self, node: PathNode, types: AbstractSet[str]) -> RuleError | None:
-        """A warning of a path that events of these types do not have."""
+        """Return a warning if events of these types do not have a path."""
         first = node.path.segments[0] if node.path.segments else None
         if not types or not isinstance(first, Key) or first.name in SENT_ALONG:
             return None
@@ -94,4 +94,4 @@ class _Checker:
         return node.place.error(message, hint)
 
     def _wrong(self, place: Location, message: str, hint: str | None = None) -> None:
-        self.shape.mistakes.append(place.error(message, hint))
+        self.shape.errors.append(place.error(message, hint))

@@ -1,16 +1,16 @@
-"""What is wrong with a tracking plan that its model does not see: each with its line and column."""
+"""Find errors in a tracking plan that its model does not check, with line and column."""
 
 from collections.abc import Iterator
 
 from deploy.config.diagnostics import Place, hint_at
 from streams.steps.plan import Plan
-from streams.steps.plan.schemas import find_mistakes
+from streams.steps.plan.schemas import find_issues
 from transforms import RuleError
 from transforms.documents import Document
 
 
 def check_plan(document: Document, plan: Plan) -> Iterator[RuleError]:
-    """The mistakes in a plan's schemas, and entries that no event comes to."""
+    """Yield the errors in a plan's schemas, and entries that another entry hides."""
     for name, schema in plan.definitions.items():
         yield from _check_schema(document, plan, schema, ("definitions", name))
     first: dict[tuple[str, str | None], int] = {}
@@ -25,8 +25,8 @@ def check_plan(document: Document, plan: Plan) -> Iterator[RuleError]:
 
 
 def _check_schema(document: Document, plan: Plan, schema: object, at: Place) -> Iterator[RuleError]:
-    for mistake in find_mistakes(schema, plan.definitions):
-        place = (*at, *mistake.place)
-        hint = mistake.hint or (hint_at(mistake.given, mistake.known) if mistake.known else None)
-        where = document.where_key if mistake.of_key else document.where
-        yield RuleError(mistake.message, hint, *where(*place), document.path)
+    for issue in find_issues(schema, plan.definitions):
+        place = (*at, *issue.place)
+        hint = issue.hint or (hint_at(issue.given, issue.known) if issue.known else None)
+        where = document.where_key if issue.of_key else document.where
+        yield RuleError(issue.message, hint, *where(*place), document.path)

@@ -1,4 +1,4 @@
-"""Reads files of a configuration folder, fills in the environment, and gathers what is wrong in them."""
+"""Read the files of a configuration folder, fill in variables, and collect the errors."""
 
 import hashlib
 from collections.abc import Collection, Iterator
@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from deploy.config.diagnostics import WANTS_MORE, Place, find_issues, find_secrets
+from deploy.config.diagnostics import COLLECTION_MESSAGES, Place, find_issues, find_secrets
 from deploy.config.environment import REFERENCE, Unresolved, fill, find_texts, has_reference, is_reference
 from deploy.config.settings import TurnoutSettings, variable
 from streams.steps.enrichment.files import Files
@@ -20,52 +20,52 @@ Model = TypeVar("Model", bound=BaseModel)
 
 @dataclass(frozen=True, slots=True)
 class Unset:
-    """An environment variable that a file names and that is not set; or `file:` and a file that is not there."""
+    """An environment variable that a file needs and that is not set; `file:PATH` for a missing file."""
 
     variable: str
     error: RuleError
 
 
 class Reading:
-    """One folder while it is read: `hash` is over what the rules in force are, `files` are those that it names."""
+    """The state of reading one folder: `hash` covers the rules, `files` are the files that the folder refers to."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.mistakes: list[RuleError] = []
+        self.errors: list[RuleError] = []
         self.unset: list[Unset] = []
         self.warnings: list[RuleError] = []
         self.hash = hashlib.sha256()
         self.files = Files(folder)
 
     def report(self, document: Document, message: str, hint: str | None = None, at: Place = ()) -> None:
-        """Note what is wrong at a place of a file, and what would be right."""
-        self.mistakes.append(document.error(message, hint, at=at))
+        """Record an error at a place of a file; `hint` says what would be right."""
+        self.errors.append(document.error(message, hint, at=at))
 
     def documents(self, kind: str) -> Iterator[Document]:
-        """The YAML files of a folder in the order of their names; what tests a file (`*.test.yaml`) is none of them."""
+        """Yield the YAML files of a folder in the order of their names, without the tests in `*.test.yaml`."""
         for path in sorted((self.folder / kind).glob("*")):
             if path.suffix == ".yml":
-                self.mistakes.append(RuleError("is not read", "name it .yaml", path=str(path)))
+                self.errors.append(RuleError("is not read", "name it .yaml", path=str(path)))
             elif path.suffix == ".yaml" and not path.name.endswith(".test.yaml"):
                 try:
                     document = Document.read(path)
                     keys_of(document)
-                except RuleError as mistake:
-                    self.mistakes.append(mistake)
+                except RuleError as error:
+                    self.errors.append(error)
                 else:
                     yield document
 
     def check_name(self, document: Document, key: str) -> None:
-        """Note a file whose own name is not what it says at `key`."""
+        """Record an error if a file's name differs from its value at `key`."""
         stem = Path(document.path).stem
         name = keys_of(document).get(key)
         if isinstance(name, str) and name != stem:
-            self.report(document, f"{key}: the name {name!r} is not that of the file", f"write {stem!r}", at=(key,))
+            self.report(document, f"{key}: the name {name!r} differs from the file name", f"write {stem!r}", at=(key,))
 
     def fill(self, document: Document, model: type[BaseModel], data: Any, at: Place = ()) -> tuple[Any, set[Place]]:
-        """The data at `at` with its variables replaced, and the places whose real value is not known.
+        """Return the data at `at` with references replaced, and the places whose value is not known.
 
-        A secret must come from a variable. In a forwarder's settings anything may, elsewhere only a secret.
+        Secrets must be references. Other values may be references only in the settings of forwarders and enrichments.
         """
         unknown: set[Place] = set()
         texts = dict(find_texts(data, at))
@@ -75,13 +75,13 @@ class Reading:
                 *_, key = [step for step in place if isinstance(step, str)]
                 name = f"{Path(document.path).stem}_{key}".replace("-", "_").upper()
                 hint = f"set it in the environment, and write '${{{name}}}'"
-                self.report(document, f"{dotted(place)}: a secret is written out", hint, at=place)
+                self.report(document, f"{dotted(place)}: a secret must not be in the file", hint, at=place)
                 unknown.add(place)
         for place in texts.keys() - secrets:
             if has_reference(texts[place]) and not (at and is_reference(texts[place])):
-                hint = "it is where it is the whole value" if at else "only secrets are"
+                hint = "a reference must be the whole value" if at else "only secrets may be references"
                 if at and not REFERENCE.search(texts[place]):
-                    hint = "write '${file:/run/secrets/NAME}', with the whole path"
+                    hint = "write '${file:/run/secrets/NAME}', with an absolute path"
                 if model is TurnoutSettings:
                     hint = f"set {variable(place)} in the environment"
                 self.report(document, f"{dotted(place)}: `${{…}}` is not replaced here", hint, at=place)
@@ -91,7 +91,7 @@ class Reading:
         for place, each in unset.items():
             error = document.error(each.message, each.hint, at=place)
             if each.wrong:
-                self.mistakes.append(error)
+                self.errors.append(error)
             else:
                 self.unset.append(Unset(each.name, error))
         return filled, unknown | unset.keys()
@@ -99,18 +99,18 @@ class Reading:
     def validate(
         self, document: Document, model: type[Model], data: Any, at: Place = (), unknown: Collection[Place] = ()
     ) -> Model | None:
-        """The data as a model, None when that complains. About a value that is not known, few complaints count."""
+        """Return the data as a model, or None if it is invalid; most errors about unknown values are ignored."""
         try:
             return model.model_validate(data)
         except ValidationError as error:
-            for complaint in find_issues(error, model, at, data):
-                if complaint.kind in WANTS_MORE or not any(_touch(complaint.place, place) for place in unknown):
-                    self.mistakes.append(complaint.within(document))
+            for issue in find_issues(error, model, at, data):
+                if issue.kind in COLLECTION_MESSAGES or not any(_overlap(issue.place, place) for place in unknown):
+                    self.errors.append(issue.within(document))
             return None
 
 
 def keys_of(document: Document) -> dict[str, Any]:
-    """The top of a file; raises RuleError where that is no mapping."""
+    """Return the top-level keys of a file; raises RuleError if it is not a mapping."""
     if document.data is None:
         return {}
     if not isinstance(document.data, dict):
@@ -119,11 +119,11 @@ def keys_of(document: Document) -> dict[str, Any]:
 
 
 def dotted(place: Place) -> str:
-    """A place as people write it."""
+    """Write a place with dots."""
     return ".".join(map(str, place))
 
 
-def _touch(one: Place, other: Place) -> bool:
-    """Whether one place lies within the other."""
+def _overlap(one: Place, other: Place) -> bool:
+    """Tell whether one place contains the other."""
     shorter = min(len(one), len(other))
     return one[:shorter] == other[:shorter]

@@ -1,4 +1,4 @@
-"""JSON Schema of the configuration's files, for editors: they complete keys by it, and underline what is wrong."""
+"""JSON Schema of the configuration files, with which editors complete keys and underline errors."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -26,12 +26,12 @@ _DIRECTIVE = {"$ref": "#/definitions/directive"}
 _REMOVE = {"type": "object", "properties": {"@remove": {"const": True}}, "required": ["@remove"]}
 _CONDITION = {
     "type": "string",
-    "description": 'When the rule takes an event: `type = "track" and event in ["A", "B"] and exists(userId)`.',
+    "description": 'Which events the rule matches: `type = "track" and event in ["A", "B"] and exists(userId)`.',
 }
 
 
 def integration_schema() -> Schema:
-    """Of integrations/*.yaml: with `forwarder` come its settings and the fields of its payload."""
+    """Return the schema of integrations/*.yaml; `forwarder` selects the settings and payload fields."""
     schema = _of_model(IntegrationFile)
     contracts = [registry.find(name).contract for name in registry.names()]
     for contract in contracts:
@@ -46,7 +46,7 @@ def integration_schema() -> Schema:
 
 
 def source_schema() -> Schema:
-    """Of sources/*.yaml."""
+    """Return the schema of sources/*.yaml."""
     schema = _of_model(SourceFile)
     found = [enrichments.find(name) for name in enrichments.names()]
     for enrichment in found:
@@ -59,7 +59,7 @@ def source_schema() -> Schema:
 
 
 def plan_schema() -> Schema:
-    """Of plans/*.yaml."""
+    """Return the schema of plans/*.yaml."""
     schema = _of_model(Plan)
     schema["definitions"]["schema"] = _json_schema()
     inner = {"$ref": "#/definitions/schema"}
@@ -71,7 +71,7 @@ def plan_schema() -> Schema:
 
 
 def turnout_schema() -> Schema:
-    """Of turnout.yaml."""
+    """Return the schema of turnout.yaml."""
     return _of_model(TurnoutSettings)
 
 
@@ -84,7 +84,7 @@ SCHEMAS: Mapping[str, Callable[[], Schema]] = {
 
 
 def _json_schema() -> Schema:
-    """Of the JSON Schemas in a plan."""
+    """Return the schema of the JSON Schemas in a plan."""
     inner = {"$ref": "#/definitions/schema"}
     types = {"enum": list(schemas.TYPES)}
     properties: Schema = dict.fromkeys(schemas.PLAIN, True)
@@ -109,7 +109,7 @@ def _of_model(model: type[BaseModel]) -> Schema:
 
 
 def _branch(contract: Contract) -> Schema:
-    """What holds where the forwarder is this one."""
+    """Return the part of the schema that applies to this forwarder."""
     payload = {"$ref": f"#/definitions/{contract.name}.map"} if contract.payload else {"type": "object"}
     properties: Schema = {"settings": {"$ref": f"#/definitions/{contract.name}.settings"}}
     properties |= _rule_properties(payload)
@@ -128,23 +128,26 @@ def _rule_properties(payload: Schema) -> Schema:
         "properties": {
             "name": {"type": "string", "description": "Names the rule in outcomes and metrics."},
             "when": _CONDITION,
-            "map": payload | {"description": "What is sent."},
+            "map": payload | {"description": "The payload to send."},
             "drop": {"type": "boolean", "description": "Send nothing."},
         },
     }
     return {
-        "match": {"enum": ["first", "all"], "description": "`first` rule that matches takes the event, or `all`."},
-        "map": payload | {"description": "Fields that the payload of every rule gets."},
-        "rules": {"type": "array", "items": rule, "description": "The rules, tried in their order."},
+        "match": {
+            "enum": ["first", "all"],
+            "description": "`first`: only the first matching rule applies; `all`: every matching rule does.",
+        },
+        "map": payload | {"description": "Fields of the payload of every rule."},
+        "rules": {"type": "array", "items": rule, "description": "The rules, in the order in which they are tried."},
         "otherwise": {
             "anyOf": [{"const": "drop"}, payload],
-            "description": "`drop`, or a map for events that no rule takes.",
+            "description": "`drop`, or a map for events that match no rule.",
         },
     }
 
 
 def _definitions(contract: Contract) -> Schema:
-    """A forwarder's settings and the map of its payload, under its name."""
+    """Return the schemas of a forwarder's settings and payload map, with its name as prefix."""
     found = _settings(contract.name, contract.settings)
     if contract.payload:
         template = f"#/definitions/{contract.name}.{{model}}"
@@ -156,47 +159,47 @@ def _definitions(contract: Contract) -> Schema:
 
 
 def _settings(prefix: str, model: type[BaseModel]) -> Schema:
-    """Settings, and the models within them, with names that begin with a prefix."""
+    """Return the schemas of settings and of the models within them, with a prefix."""
     settings = model.model_json_schema(ref_template=f"#/definitions/{prefix}.{{model}}")
     written = {**settings.pop("$defs", {}), "settings": settings}
     return {f"{prefix}.{name}": _with_references(it, everywhere=True) for name, it in written.items()}
 
 
 def _with_references(schema: Any, *, everywhere: bool) -> Any:
-    """The schema of what is written in a file: a secret is `${NAME}`; `everywhere` any text or number may be one."""
+    """Return the schema of a file: secrets are references; with `everywhere`, any scalar may be one."""
     if isinstance(schema, list):
         return [_with_references(each, everywhere=everywhere) for each in schema]
     if not isinstance(schema, dict):
         return schema
-    said = {key: schema[key] for key in ("title", "description", "default") if key in schema}
+    annotations = {key: schema[key] for key in ("title", "description", "default") if key in schema}
     if schema.get("writeOnly"):
-        return said | _REFERENCE
+        return annotations | _REFERENCE
     if everywhere and schema.get("type") in _SCALARS and "const" not in schema:
-        return said | {"anyOf": [{key: schema[key] for key in schema.keys() - said.keys()}, _REFERENCE]}
+        return annotations | {"anyOf": [{key: schema[key] for key in schema.keys() - annotations.keys()}, _REFERENCE]}
     return {key: _with_references(value, everywhere=everywhere) for key, value in schema.items()}
 
 
 def _mapped(schema: Schema) -> Schema:
-    """The schema of a map that makes what this schema describes: anywhere a path, a template or a directive will do."""
+    """Return the schema of a map that makes this payload; a path, template or directive is allowed for any value."""
     if "$ref" in schema:
         return schema
-    said: Schema = {key: schema[key] for key in ("title", "description") if key in schema}
+    annotations: Schema = {key: schema[key] for key in ("title", "description") if key in schema}
     other: list[Schema] = [_DIRECTIVE, _REMOVE, {"type": ["string", "null"]}]
     if "properties" in schema:
         inner = {key: _mapped(value) for key, value in schema["properties"].items()}
         more = schema.get("additionalProperties", True)
-        return said | {"anyOf": [{"type": "object", "properties": inner, "additionalProperties": more}, *other]}
+        return annotations | {"anyOf": [{"type": "object", "properties": inner, "additionalProperties": more}, *other]}
     if schema.get("type") == "array":
-        return said | {"anyOf": [{"type": "array", "items": _mapped(schema.get("items", {}))}, *other]}
+        return annotations | {"anyOf": [{"type": "array", "items": _mapped(schema.get("items", {}))}, *other]}
     options = schema.get("anyOf", [])
     mapped = [_mapped(option) for option in options if option.get("type") != "null"]
     if any("anyOf" in option or "$ref" in option for option in mapped):
-        return said | {"anyOf": [*mapped, *other]}
+        return annotations | {"anyOf": [*mapped, *other]}
     if not {schema.get("type"), *(option.get("type") for option in options)} & {*_SCALARS}:
-        return said
+        return annotations
     values = next((option["enum"] for option in (schema, *options) if "enum" in option), None)
     scalar: Schema = {"type": [*_SCALARS, "null"]} | ({"examples": values} if values else {})
-    return said | {"anyOf": [scalar, _DIRECTIVE, _REMOVE]}
+    return annotations | {"anyOf": [scalar, _DIRECTIVE, _REMOVE]}
 
 
 def _directive_schema() -> Schema:

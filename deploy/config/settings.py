@@ -1,4 +1,4 @@
-"""What may stand in turnout.yaml; any of it may come from the environment instead, which wins."""
+"""The settings in turnout.yaml; environment variables override them."""
 
 from typing import Any
 
@@ -8,6 +8,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 from streams.collector.settings import CollectorSettings
 from streams.consent.policy import ConsentSettings
 from streams.kafka.settings import Broker
+from streams.ledger.settings import LedgerSettings
 from streams.routing.settings import RouterSettings
 from streams.suppression.filter import SuppressionSettings
 from streams.topics import Topics
@@ -15,14 +16,14 @@ from streams.topics import Topics
 PREFIX = "TURNOUT_"
 DELIMITER = "__"
 
-# Tansu has no idempotent produce, and a joining worker waits for half of the session time-out.
+# Tansu has no idempotent produce, and a worker that joins waits for half of the session timeout.
 EMBEDDED_BROKER = {"idempotent": False, "session_timeout": 6.0, "rebalance_timeout": 6.0}
 
 
 class TurnoutSettings(BaseSettings):
     """The keys of turnout.yaml.
 
-    `TURNOUT_PREFIX` in the environment stands for `prefix`, `TURNOUT_BROKER__BOOTSTRAP` for `bootstrap` in `broker`.
+    The environment variable `TURNOUT_PREFIX` sets `prefix`, and `TURNOUT_BROKER__BOOTSTRAP` sets `broker.bootstrap`.
     """
 
     model_config = SettingsConfigDict(
@@ -34,43 +35,45 @@ class TurnoutSettings(BaseSettings):
     )
 
     prefix: str = Field("turnout", pattern=r"^[a-z0-9][a-z0-9_-]{0,63}$")
-    """Begins the names of all topics, groups and clients, so that environments can share a Kafka."""
+    """The prefix of all topics, groups and clients, so that environments can share a Kafka cluster."""
     embedded: bool = False
-    """Have `turnout up` start a broker at `broker.bootstrap`, which keeps its data in memory only. It sets the broker's
-    `idempotent`, `session_timeout` and `rebalance_timeout`.
+    """Have `turnout up` start a broker at `broker.bootstrap` that keeps its data only in memory. This overrides the
+    broker's `idempotent`, `session_timeout` and `rebalance_timeout`.
     """
     broker: Broker = Field(default_factory=Broker)
-    """Where Kafka is, and how to log in."""
+    """The address of Kafka, and how to log in."""
     partitions: int = Field(12, ge=1, le=1000)
-    """Partitions of each topic: the most workers of a kind."""
+    """Partitions of each topic: the maximum number of workers that share it."""
     replication: int = Field(3, ge=1, le=32)
-    """Copies that Kafka keeps of each topic."""
+    """Replicas of each topic."""
     retention_days: int = Field(7, ge=1)
-    """Days that topics keep events; dead letters and rejected events stay four times as long."""
+    """Days for which topics keep events. Dead letters and rejected events are kept four times as long."""
     default_source: str | None = None
-    """Source of records in the events topic that name neither a source nor a write key."""
+    """The source of records in the events topic that name neither a source nor a write key."""
     collector: CollectorSettings = Field(default_factory=CollectorSettings)
-    """The HTTP entrance."""
+    """The HTTP collector."""
     consent: ConsentSettings = Field(default_factory=ConsentSettings)
-    """What the signals of consent say that name no categories."""
+    """The categories for consent signals that do not name any."""
     suppression: SuppressionSettings = Field(default_factory=SuppressionSettings)
-    """Users that nothing is forwarded for."""
+    """Users whose events are not forwarded."""
     router: RouterSettings = Field(default_factory=RouterSettings)
-    """From events to deliveries."""
+    """Settings of routers."""
+    ledger: LedgerSettings = Field(default_factory=LedgerSettings)
+    """Settings of the ledger, and where commands reach it."""
     grace: float = Field(25.0, ge=3)
-    """Seconds that a process may take to stop in order."""
-    metrics_port: int | None = Field(None, ge=0, le=65533)
-    """Port where a collector serves its metrics; a router takes the next one, a forwarder the one after. 0 takes free
-    ones, which the log names. By default there are none.
+    """Seconds that a process may take to finish its work when it is stopped."""
+    metrics_port: int | None = Field(None, ge=0, le=65532)
+    """Port for a collector's metrics; a router, a forwarder and a ledger use the next three. 0 uses free ports, which
+    are logged. By default, metrics are not served.
     """
     metrics_host: str = "0.0.0.0"
-    """Address to serve metrics on; the default is every interface."""
+    """Address for the metrics; the default is every interface."""
     simulator_port: int | None = Field(None, ge=1, le=65535)
-    """Port where `turnout up` starts a simulator of the vendors; by default it starts none."""
+    """Port on which `turnout up` starts a simulator of the vendors. By default, none is started."""
 
     @field_validator("broker")
     @classmethod
-    def _suits_embedded(cls, broker: Broker, info: ValidationInfo) -> Broker:
+    def _adapt_to_embedded(cls, broker: Broker, info: ValidationInfo) -> Broker:
         return broker.model_copy(update=EMBEDDED_BROKER) if info.data.get("embedded") else broker
 
     @classmethod
@@ -82,7 +85,7 @@ class TurnoutSettings(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003
         file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """The environment, then the file, whose data the constructor gets."""
+        """Prefer the environment to the file, whose data is passed to the constructor."""
         return env_settings, init_settings
 
     @property
@@ -92,5 +95,5 @@ class TurnoutSettings(BaseSettings):
 
 
 def variable(place: tuple[Any, ...]) -> str:
-    """The environment variable that stands for the setting at this place."""
+    """Return the environment variable of the setting at this place."""
     return PREFIX + DELIMITER.join(str(step) for step in place).upper()

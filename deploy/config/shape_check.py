@@ -1,6 +1,6 @@
 """Compare what a map makes with a pydantic model: missing fields, unknown fields and wrong types.
 
-Most values are only known with the event, so only what is wrong for every event is an error.
+Most values depend on the event, so only values that are wrong for every event are errors.
 """
 
 import json
@@ -24,13 +24,13 @@ from transforms.model.values import MISSING
 
 
 class ShapeCheck:
-    """Collect the errors of maps in `mistakes`, and the locations of data that must be hashed in `unhashed`.
+    """Collect the errors of maps in `errors`, and the locations of data that must be hashed in `unhashed`.
 
     `title` names the owner of the model in messages.
     """
 
     def __init__(self, title: str) -> None:
-        self.mistakes: list[RuleError] = []
+        self.errors: list[RuleError] = []
         self.unhashed: set[Location] = set()
         self._title = title
 
@@ -106,9 +106,9 @@ class ShapeCheck:
         elif directive.merges:
             if self._is(node, "object", annotation, at):
                 self._merged(arguments[directive.merges], annotation, at)
-        elif directive.hash_algorithm and _wants_sha256(annotation):
+        elif directive.hash_algorithm and _is_sha256(annotation):
             if directive.hash_algorithm(arguments) != "sha256":
-                self._wrong(entry_of(node), f"{dotted(at)!r} takes a SHA-256 hash", "algorithm: sha256")
+                self._wrong(entry_of(node), f"{dotted(at)!r} must be a SHA-256 hash", "algorithm: sha256")
         elif kind := directive.type_of(arguments):
             self._is(node, kind, annotation, at)
             self._hash(node, annotation, at)
@@ -125,10 +125,10 @@ class ShapeCheck:
         kinds = _kinds(annotation)
         if kinds is None or kind in kinds or (kind in _NUMBERS and kinds & _NUMBERS):
             return True
-        wanted = sorted(kinds - {"null"})
+        accepted = sorted(kinds - {"null"})
         gives = f"{node.directive.name} gives" if isinstance(node, Call) else "this is"
-        message = f"{dotted(at)!r} takes {' or '.join(_WORDS[each] for each in wanted)}, and {gives} {_WORDS[kind]}"
-        hint = None if kind in {"array", "object"} else _cast_hint(wanted[0])
+        message = f"{dotted(at)!r} must be {' or '.join(_WORDS[each] for each in accepted)}, but {gives} {_WORDS[kind]}"
+        hint = None if kind in {"array", "object"} else _cast_hint(accepted[0])
         if isinstance(node, Call):
             hint = next((text for to, text in node.directive.gives_hints.items() if to in kinds), hint)
         self._wrong(entry_of(node), message, hint)
@@ -140,16 +140,16 @@ class ShapeCheck:
         except ValidationError as error:
             reason = error.errors(include_url=False, include_input=False)[0]["msg"].removeprefix("Value error, ")
             reason = reason[0].lower() + reason[1:] if reason[1:2].islower() else reason
-            self._wrong(node.place, f"{dotted(at)!r} does not take {shown(value, 40)}: {reason}")
+            self._wrong(node.place, f"{dotted(at)!r} does not accept {shown(value, 40)}: {reason}")
 
     def _hash(self, node: Node, annotation: Any, at: Keys) -> None:
-        if _wants_sha256(annotation):
+        if _is_sha256(annotation):
             self.unhashed.update(read.place for read, _ in find_reads(node, hashed=False))
-            message = f"{dotted(at)!r} takes a hash, and {self._title} is not to have the data itself"
+            message = f"{dotted(at)!r} must be a hash; {self._title} must not get the data itself"
             self._wrong(entry_of(node), message, '{"@hash": {value: …, normalize: …}}')
 
     def _wrong(self, place: Location, message: str, hint: str | None = None, *, key: bool = False) -> None:
-        self.mistakes.append(place.error(message, hint, key=key))
+        self.errors.append(place.error(message, hint, key=key))
 
 
 _NUMBERS = frozenset({"number", "integer"})
@@ -215,7 +215,7 @@ def _type(info: FieldInfo) -> Any:
 
 
 def _options(annotation: Any) -> Iterator[Any]:
-    """The types of a union, without what they are annotated with."""
+    """Yield the types of a union, without their annotations."""
     origin = get_origin(annotation)
     if origin is Annotated:
         yield from _options(get_args(annotation)[0])
@@ -231,7 +231,7 @@ def _models(annotation: Any) -> list[type[BaseModel]]:
 
 
 def _item_type(annotation: Any) -> Any:
-    """Of a list's items, or of an object's values."""
+    """Return the type of a list's items, or of an object's values."""
     items = [get_args(it)[-1] for it in _options(annotation) if get_origin(it) in (list, dict, tuple) and get_args(it)]
     return items[0] if len(items) == 1 else Any
 
@@ -243,7 +243,7 @@ def _adapter(annotation: Any) -> TypeAdapter[Any]:
 
 @cache
 def _kinds(annotation: Any) -> frozenset[str] | None:
-    """The JSON types that a field takes; None where any will do."""
+    """Return the JSON types that a field accepts; None for any."""
     if annotation is Any:
         return None
     schema = _adapter(annotation).json_schema()
@@ -258,8 +258,8 @@ def _kinds(annotation: Any) -> frozenset[str] | None:
 
 
 @cache
-def _wants_sha256(annotation: Any) -> bool:
-    """Whether a field takes nothing but SHA-256 hashes."""
+def _is_sha256(annotation: Any) -> bool:
+    """Tell whether a field accepts only SHA-256 hashes."""
     parts = get_args(annotation) if get_origin(annotation) in (Union, UnionType) else (annotation,)
-    kept = [it for it in parts if it is not type(None)]
-    return bool(kept) and all(it in (Sha256, list[Sha256]) for it in kept)
+    required = [it for it in parts if it is not type(None)]
+    return bool(required) and all(it in (Sha256, list[Sha256]) for it in required)

@@ -1,4 +1,4 @@
-"""Reads sources/*.yaml, and the tracking plans that they name."""
+"""Read sources/*.yaml, and the tracking plans that they use."""
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pydantic import SecretStr
 
 from deploy.config.diagnostics import Place, hint_at
-from deploy.config.event_check import check_made, check_repairs
+from deploy.config.event_check import check_created, check_repairs
 from deploy.config.known_names import KnownNames
 from deploy.config.loss_check import check_losses
 from deploy.config.models.source import SourceFile
@@ -16,7 +16,7 @@ from deploy.config.settings import TurnoutSettings
 from streams.collector.api import WEBHOOKS
 from streams.collector.signatures import make_verify
 from streams.sources.source import Source, Sources
-from streams.sources.webhooks import Webhook
+from streams.sources.webhooks import WebhookEndpoint
 from streams.steps.context import DefaultContext
 from streams.steps.enrichment import registry as enrichments
 from streams.steps.enrichment.files import SettingError
@@ -29,13 +29,13 @@ from transforms import RuleError
 from transforms.documents import Document
 from transforms.rules import Rules, read_rules
 
-_OF_THE_COLLECTOR = {"source", "write_keys", "disabled_keys", "state", "origins", "tests"}
-"""Keys of a source's file that change nothing of what becomes of an event once it was taken."""
+_COLLECTOR_KEYS = {"source", "write_keys", "disabled_keys", "state", "origins", "tests"}
+"""Keys of a source's file that do not affect events that the collector has accepted."""
 
 
 @dataclass(frozen=True, slots=True)
 class SourceRules:
-    """A source's file with its rules; None where it has none."""
+    """A source's file with its rules, which are None if it has none."""
 
     document: Document
     rules: Rules | None
@@ -44,7 +44,8 @@ class SourceRules:
 class SourceReader:
     """Reads the sources of a folder.
 
-    `files` and `rules` are theirs by name, `names` also of those with mistakes; `known` are the names that events have.
+    `files` and `rules` are those of valid sources, by name; `names` includes invalid sources; `known` are the names in
+    events.
     """
 
     def __init__(self, reading: Reading, suppression: Suppression) -> None:
@@ -57,7 +58,7 @@ class SourceReader:
         self._plans: dict[str, PlanStep | None] = {}
 
     def read(self, settings: TurnoutSettings | None) -> Sources:
-        """All of them, after their plans; none where two contradict each other."""
+        """Read the plans and then the sources; returns no sources if two contradict each other."""
         for document in self._reading.documents("plans"):
             self._read_plan(document)
         self.known = KnownNames.of(self._readable_plans)
@@ -80,7 +81,7 @@ class SourceReader:
             return None
         self.files[file.source] = file
         self.rules[file.source] = SourceRules(document, None)
-        if keys_of(document).keys() - _OF_THE_COLLECTOR:
+        if keys_of(document).keys() - _COLLECTOR_KEYS:
             self._reading.hash.update(document.hash.encode())
         kinds = Kinds(frozenset(file.kinds)) if file.kinds else None
         rules = self._read_source_rules(document, file)
@@ -102,12 +103,12 @@ class SourceReader:
         data = keys_of(document)
         if not {"map", "rules", "otherwise"} & data.keys():
             return None
-        rules, mistakes = read_rules(document)
-        self._reading.mistakes += mistakes
+        rules, errors = read_rules(document)
+        self._reading.errors += errors
         if rules is not None:
-            self._reading.mistakes += check_made(rules, file.kinds or ()) if file.webhook else check_repairs(rules)
+            self._reading.errors += check_created(rules, file.kinds or ()) if file.webhook else check_repairs(rules)
             losses = check_losses(rules, self.known, of_events=file.webhook is None)
-            self._reading.mistakes += losses.mistakes
+            self._reading.errors += losses.errors
             self._reading.warnings += losses.warnings
             self.rules[file.source] = SourceRules(document, rules)
         return rules
@@ -115,26 +116,26 @@ class SourceReader:
     def _make_steps(
         self, document: Document, file: SourceFile, kinds: Kinds | None, rules: Rules | None
     ) -> Iterator[Step]:
-        """What the source's events go through, in this order."""
+        """Yield the steps for the source's events, in their order."""
         if kinds:
             yield kinds
         if file.context:
             yield DefaultContext(file.context)
         if rules and not file.webhook:
-            yield SourceRulesStep(rules, keeps_others="otherwise" not in keys_of(document))
+            yield SourceRulesStep(rules, keep_unmatched="otherwise" not in keys_of(document))
         yield self._suppression
         if plan := self._find_plan(document, file.plan):
             yield plan
         yield from self._make_enrichments(document, file)
         if file.enrich:
-            # They may have taken quotes off an id, or found another.
+            # Enrichments may have normalized an ID, or found another one.
             yield self._suppression
 
     def _make_enrichments(self, document: Document, file: SourceFile) -> Iterator[Step]:
         for name in file.enrich.keys() - enrichments.names():
             hint = hint_at(name, enrichments.names())
             place = document.where_key("enrich", name)
-            self._reading.mistakes.append(RuleError(f"no enrichment is called {name!r}", hint, *place, document.path))
+            self._reading.errors.append(RuleError(f"no enrichment is called {name!r}", hint, *place, document.path))
         for name in enrichments.names():
             if name not in file.enrich:
                 continue
@@ -154,39 +155,41 @@ class SourceReader:
 
     def _make_webhook(
         self, document: Document, file: SourceFile, rules: Rules | None, unknown: Collection[Place]
-    ) -> Webhook | None:
+    ) -> WebhookEndpoint | None:
         settings = file.webhook
         if settings is None:
             return None
         if not {"rules", "otherwise"} & keys_of(document).keys():
-            self._reading.report(document, "nothing says which events to make", "write `rules:`", at=("webhook",))
+            self._reading.report(document, "the webhook has no rules that make events", "add `rules:`", at=("webhook",))
         if settings.signature is None and not file.write_keys:
-            hint = "give its `signature`, or the source `write_keys`"
-            self._reading.report(document, "webhook: anybody could post here", hint, at=("webhook",))
+            hint = "add `signature` to it, or `write_keys` to the source"
+            self._reading.report(
+                document, "webhook: without a signature or write key, anybody could send events", hint, at=("webhook",)
+            )
         path = settings.path or WEBHOOKS + file.source
         if rules is None:
             return None
         if settings.signature is None:
-            return Webhook(path, rules, depth=file.limits.depth)
+            return WebhookEndpoint(path, rules, depth=file.limits.depth)
         place = ("webhook", "signature", "secret")
         try:
             verify = make_verify(settings.signature) if place not in unknown else _never
         except ValueError:
-            hint = "after `whsec_` it is base64"
-            self._reading.report(document, f"{dotted(place)}: is not what the scheme wants", hint, at=place)
+            hint = "write base64 after `whsec_`"
+            self._reading.report(document, f"{dotted(place)}: is not valid for the scheme", hint, at=place)
             return None
-        return Webhook(path, rules, verify, settings.signature.header_name, file.limits.depth)
+        return WebhookEndpoint(path, rules, verify, settings.signature.header_name, file.limits.depth)
 
     def _read_plan(self, document: Document) -> None:
-        """A plan; None stands for one with mistakes, so that no source complains of it too."""
+        """Read a plan; an invalid one is stored as None, so that sources that use it do not report it again."""
         self._reading.hash.update(document.hash.encode())
         self._reading.check_name(document, "plan")
         data = keys_of(document)
         plan = self._reading.validate(document, Plan, data)
-        mistakes = list(check_plan(document, plan)) if plan else []
-        self._reading.mistakes += mistakes
-        self._plans[str(data.get("plan"))] = PlanStep(plan) if plan and not mistakes else None
-        if plan and not mistakes:
+        errors = list(check_plan(document, plan)) if plan else []
+        self._reading.errors += errors
+        self._plans[str(data.get("plan"))] = PlanStep(plan) if plan and not errors else None
+        if plan and not errors:
             self._readable_plans.append(plan)
 
     def _find_plan(self, document: Document, name: str | None) -> PlanStep | None:
@@ -203,20 +206,20 @@ class SourceReader:
             for index, topic in enumerate(source.topics):
                 if own and topic.startswith(own):
                     document = self.rules[source.name].document
-                    message = f"topics.{index}: {topic} would be one of Turnout's own, which begin with {own}"
+                    message = f"topics.{index}: {topic} is reserved: topics that begin with {own} are Turnout's own"
                     self._reading.report(document, message, at=("topics", index))
         try:
             return Sources(sources, settings.default_source if settings else None)
         except ValueError as error:
-            self._reading.mistakes.append(RuleError(str(error), path=str(self._reading.folder / "sources")))
+            self._reading.errors.append(RuleError(str(error), path=str(self._reading.folder / "sources")))
             return Sources()
 
 
 def _never(_body: bytes, _headers: Mapping[bytes, bytes], _now: float) -> bool:
-    """The check of signatures whose secret is not set."""
+    """Reject every signature, because the secret is not set."""
     return False
 
 
 def _known(keys: Sequence[SecretStr], name: str, unknown: Collection[Place]) -> Iterator[str]:
-    """The keys whose variables are set."""
+    """Return the keys whose variables are set."""
     return (key.get_secret_value() for index, key in enumerate(keys) if (name, index) not in unknown)

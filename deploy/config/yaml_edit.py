@@ -10,7 +10,7 @@ from transforms.documents.document import LOADER
 
 
 def replace_value(text: str, place: Place, value: Any) -> str:
-    """The text with the value at a place, whose mapping must be there, replaced or added."""
+    """Return the text with the value at a place replaced or added; the mapping that contains it must exist."""
     *path, key = place
     mapping: Any = yaml.compose(text, Loader=LOADER)
     for step in path:
@@ -35,7 +35,7 @@ def _child(node: Any, step: str | int) -> Any:
 
 
 def _end(text: str, node: Any) -> int:
-    """Where a value ends; the end mark of a block is behind the space and comments that follow it."""
+    """Return the end of a value, without the blanks and comments that the end mark of a block includes."""
     while isinstance(node, yaml.CollectionNode) and not node.flow_style and node.value:
         node = node.value[-1][1] if isinstance(node, yaml.MappingNode) else node.value[-1]
     return len(text[: node.end_mark.index].rstrip())
@@ -44,18 +44,18 @@ def _end(text: str, node: Any) -> int:
 def _text(key: str | int, value: Any, column: int, *, inline: bool) -> str:
     if inline:
         return f"{key}: {json.dumps(value, ensure_ascii=False)}"
-    written = yaml.dump({key: value}, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=118 - column)
+    written = yaml.dump({key: value}, Dumper=_YamlDumper, sort_keys=False, allow_unicode=True, width=118 - column)
     return written.rstrip("\n").replace("\n", f"\n{' ' * column}")
 
 
 def on_one_line(value: Any) -> str:
-    """A value as YAML on one line."""
+    """Return a value as YAML on one line."""
     text = yaml.dump(value, Dumper=_Plain, sort_keys=False, allow_unicode=True, default_flow_style=True, width=10**9)
     return text.removesuffix("...\n").rstrip("\n")
 
 
 class _Plain(yaml.SafeDumper):
-    """No aliases, and quotes around text that might be read as a number."""
+    """Writes no aliases, and quotes text that could be read as a number."""
 
     def ignore_aliases(self, data: Any) -> bool:  # noqa: ARG002
         return True
@@ -68,8 +68,8 @@ class _Plain(yaml.SafeDumper):
 _Plain.add_representer(str, _Plain.represent_str)
 
 
-class _Dumper(_Plain):
-    """Short collections on one line."""
+class _YamlDumper(_Plain):
+    """Writes short collections on one line."""
 
     def represent_mapping(self, tag: str, mapping: Any, flow_style: bool | None = None) -> yaml.MappingNode:
         node = super().represent_mapping(tag, mapping, flow_style)

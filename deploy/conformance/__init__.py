@@ -1,1 +1,1 @@
-"""What every forwarder has to hold, Turnout's own and other people's: `turnout conformance`, and a pytest plug-in."""
+"""The conformance suite for forwarders, run by `turnout conformance` and by a pytest plug-in."""

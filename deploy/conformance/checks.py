@@ -49,7 +49,7 @@ def contract_is_complete(golden: Golden) -> Iterator[str]:
     if not 1 <= facts.limits.item_bytes <= facts.limits.bytes or facts.limits.items < 1:
         yield "contract.limits: items must be at least 1, and item_bytes at most bytes"
     if facts.validation_setting is not None and facts.validation_setting not in facts.settings.model_fields:
-        yield f"contract.validation_setting: there is no setting {facts.validation_setting!r}"
+        yield f"contract.validation_setting: unknown setting {facts.validation_setting!r}"
     if golden.forwarder.__doc__ in (None, Forwarder.__doc__, HttpForwarder.__doc__, WriterForwarder.__doc__):
         yield "the forwarder's class has no docstring"
 
@@ -173,7 +173,7 @@ def payload_cannot_change_host(golden: Golden) -> Iterator[str]:
     for delivery in golden.deliveries() if isinstance(forwarder, HttpForwarder) else ():
         assert isinstance(forwarder, HttpForwarder)
         elsewhere = replace(delivery, payload=_everywhere(delivery.payload, "@elsewhere.example/#"))
-        with suppress(KeyError, ValueError, TypeError):  # where rules could make no such payload
+        with suppress(KeyError, ValueError, TypeError):  # if rules cannot make such a payload
             hosts = [urlsplit(forwarder.build_request([each]).url).netloc for each in (delivery, elsewhere)]
             if len(set(hosts)) > 1:
                 yield f"{delivery.event or delivery.type}: a value of the payload changes the host of the request"
@@ -185,12 +185,12 @@ def responses_are_parsed(golden: Golden) -> Iterator[str]:
         return
     rows = golden.description.get("responses", ())
     for number, row in enumerate(rows, 1):
-        wanted = row["result"] if isinstance(row["result"], list) else [row["result"]] * row.get("items", 2)
-        for old in {name for each in wanted if (name := str(each).split("(")[0]) in contract.RENAMED}:
+        expected = row["result"] if isinstance(row["result"], list) else [row["result"]] * row.get("items", 2)
+        for old in {name for each in expected if (name := str(each).split("(")[0]) in contract.RENAMED}:
             yield f"responses, {number}: {old} was renamed to {contract.RENAMED[old]}"
-        results = _read(golden, row, len(wanted))
-        if [repr(result) for result in results] != wanted:
-            yield f"responses, {number}: expected {wanted}, got {results}"
+        results = _read(golden, row, len(expected))
+        if [repr(result) for result in results] != expected:
+            yield f"responses, {number}: expected {expected}, got {results}"
     found = {word for row in rows for word in str(row["result"]).replace("[", "").split("(")[:1]}
     for result in ("Delivered", "Retry"):
         if result not in found:
@@ -228,7 +228,7 @@ def any_response_is_parsed(golden: Golden) -> Iterator[str]:
 
     try:
         parse()
-    except Exception as error:  # noqa: BLE001  # whatever it raised, with the response that hypothesis notes
+    except Exception as error:  # noqa: BLE001  # a forwarder's code may raise anything
         notes = " ".join(getattr(error, "__notes__", ()))
         yield f"parse_response() fails: {type(error).__name__}: {error} {notes}"
 

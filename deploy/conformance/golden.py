@@ -68,7 +68,7 @@ class GoldenCase:
 
 
 class Golden:
-    """The folder of one forwarder. Raises RuleError for mistakes in its files."""
+    """The folder of one forwarder. Raises RuleError for errors in its files."""
 
     def __init__(self, folder: Path, forwarder: type[Forwarder[Any]] | None = None) -> None:
         self.folder, self.name = folder, folder.name
@@ -95,7 +95,7 @@ class Golden:
         name = str(keys[-1])
         new = RENAMED_KEYS.get(name)
         message = f"{name} was renamed to {new}" if new else f"unknown key {name!r}"
-        hint = None if new else f"there are: {', '.join(KEYS)}"
+        hint = None if new else f"known: {', '.join(KEYS)}"
         raise RuleError(message, hint, *document.where_key(*keys), document.path)
 
     @cached_property
@@ -103,10 +103,10 @@ class Golden:
         """Return the compiled rules of the forwarder's preset; raises RuleError if it is missing or invalid."""
         file = self.forwarder.preset()
         if file is None:
-            raise RuleError("there is no preset", f"write presets/{self.name}.yaml beside the module")
-        rules, mistakes = read_rules(Document.parse(file.read_bytes(), f"{self.name}.yaml"))
+            raise RuleError("the forwarder has no preset", f"write presets/{self.name}.yaml beside the module")
+        rules, errors = read_rules(Document.parse(file.read_bytes(), f"{self.name}.yaml"))
         if rules is None:
-            raise mistakes[0]
+            raise errors[0]
         return rules
 
     @cached_property
@@ -180,7 +180,7 @@ def item_of(event: Mapping[str, Any], payload: Mapping[str, Any]) -> Delivery:
     return Delivery(event["messageId"], payload, event["type"], event.get("event"), event["timestamp"])
 
 
-class _Dumper(yaml.SafeDumper):
+class _GoldenDumper(yaml.SafeDumper):
     """Writes YAML without aliases, so that each outcome can be read on its own."""
 
     def ignore_aliases(self, data: Any) -> bool:  # noqa: ARG002
@@ -189,5 +189,5 @@ class _Dumper(yaml.SafeDumper):
 
 def shown(data: Any) -> str:
     """Return data as YAML text in the style of the files."""
-    text: str = yaml.dump(data, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=118)
+    text: str = yaml.dump(data, Dumper=_GoldenDumper, sort_keys=False, allow_unicode=True, width=118)
     return text

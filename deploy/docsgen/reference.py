@@ -1,4 +1,4 @@
-"""Writes the reference pages from what the code declares: python -m deploy.docsgen.reference."""
+"""Write the reference pages from the declarations in the code: python -m deploy.docsgen.reference."""
 
 import json
 from collections.abc import Iterable, Iterator, Mapping
@@ -37,63 +37,89 @@ NOTICE = "<!-- Written by `python -m deploy.docsgen.reference`; change the descr
 CONFIGURATION = f"""{NOTICE}
 # Configuration
 
-A configuration folder holds `turnout.yaml`, a file for each source in `sources/`, one for each integration in
-`integrations/`, and one for each tracking plan in `plans/`. `deploy/example` is one that runs as it is. `turnout check
---config DIR` finds every mistake in a folder; every other command checks first.
+A configuration folder has one file for the process settings, and one per source, integration and tracking plan:
 
-Write `'${{NAME}}'` for a value from the environment, and `'${{file:/run/secrets/name}}'` for the content of a file, as
-Docker and Kubernetes mount secrets. The path is absolute, and the line break at the file's end is left out. Either must
-be the whole value, and may stand in a forwarder's settings and in place of any secret. A secret that is written out is
-refused. A process wants only the variables and files that its configuration files name: the collector and the router
-those of the sources, a forwarder those of its integrations. Restart a process after a secret has changed.
+```
+turnout.yaml                 # Kafka, collector, retention, consent
+sources/shop.yaml            # where events come from
+integrations/ga4.yaml        # where events go, with the rules
+plans/checkout.yaml          # which events are valid
+```
 
-A file that is a folder, empty, larger than 64 KB, not UTF-8 or not readable is a mistake. One that does not exist is
-only a mistake for the process that wants it, as a variable that is not set: `turnout check` lists both.
+Check a folder before you deploy it:
+
+```sh
+turnout check --config DIR
+```
+
+`turnout check` prints every error with file, line and column. The other commands check the folder first, and refuse to
+start with an invalid one. `deploy/example` is a folder that runs as it is.
+
+## Secrets and variables
+
+Secrets do not belong in the files. Refer to an environment variable, or to a file as Docker and Kubernetes mount it:
+
+```yaml
+settings:
+  api_secret: '${{GA4_API_SECRET}}'
+  password: '${{file:/run/secrets/password}}'
+```
+
+- A reference must be the whole value. It is allowed for any secret, and for every setting of a forwarder or enrichment.
+- The path of a file must be absolute. The line break at the end of the file is removed.
+- A process needs only the variables and files of its own configuration: collector and router those of the sources, a
+  forwarder those of its integrations. It does not start if one of them is missing; `turnout check` lists all that are
+  missing.
+- A file that is empty, larger than 64 KB, not UTF-8 or not readable is an error in every command.
+- Restart a process to apply a changed secret.
 """
 
 TURNOUT = """
 ## turnout.yaml
 
-Any key may come from the environment, which wins over the file: `TURNOUT_PARTITIONS` is `partitions`,
-`TURNOUT_BROKER__BOOTSTRAP` is `broker.bootstrap`.
+Environment variables override the file: `TURNOUT_PARTITIONS` sets `partitions`, and `TURNOUT_BROKER__BOOTSTRAP` sets
+`broker.bootstrap`. Changes need a restart.
 """
 
 SOURCE = """
 ## sources/NAME.yaml
+
+See [sources](sources.md) for examples.
 """
 
 INTEGRATION = """
 ## integrations/NAME.yaml
 
-What a forwarder takes as `settings` is its own.
+The `settings` of each forwarder are in [its page](vendors/index.md). See [rules](rules.md) for `map` and `rules`.
 """
 
 PLAN = """
 ## plans/NAME.yaml
 
-What a plan does is in [tracking plans](plans.md).
+See [tracking plans](plans.md) for examples.
 """
 
 COMMANDS_TITLE = f"""{NOTICE}
 # Commands
 
-**The configuration folder** is named in one way by every command that reads one: `--config DIR`, or the environment
-variable `TURNOUT_CONFIG`. Without either it is the current folder. Only `turnout diff`, which compares two folders,
-takes them as arguments.
-
 ```sh
-export TURNOUT_CONFIG=/etc/turnout
-turnout check
-turnout test --config deploy/example
+turnout up                                       # run everything on this machine and show each event
+turnout check --config deploy/example            # find errors in a configuration folder
+turnout test --config deploy/example             # run the tests of the rules
+turnout explain ga4 --event event.json           # show what happens to an event, and why
+turnout dead list --since 12h                    # list deliveries that vendors refused
 ```
 
-**Times** (`--since`, `--until`, `--from`, `--to`) are relative to now, `90s`, `30m`, `12h`, `7d` or `2w` ago, or
-absolute: `2026-05-01`, `2026-05-01T12:00Z`. Without a zone they are UTC.
+**Configuration folder**: pass `--config DIR`, or set `TURNOUT_CONFIG`. The default is the current folder. `turnout
+diff` compares two folders and takes them as arguments.
 
-**Exit codes**: 0 done, 1 the work failed, 2 usage or configuration error. A Kafka that does not answer for 3 seconds is
-reported with its address, and exit code 1.
+**Times** (`--since`, `--until`, `--from`, `--to`): relative to now (`90s`, `30m`, `12h`, `7d` or `2w` ago), or absolute
+(`2026-05-01`, `2026-05-01T12:00Z`). A time without a zone is UTC.
 
-**Shell completion** of commands and options, for bash (4.4 or newer), zsh and fish:
+**Exit codes**: 0 done, 1 the work failed, 2 usage or configuration error. If Kafka does not respond within 3 seconds,
+commands that need it print its address and exit with 1.
+
+**Shell completion** for bash (4.4 or newer), zsh and fish:
 
 ```sh
 eval "$(_TURNOUT_COMPLETE=bash_source turnout)"                                    # in ~/.bashrc
@@ -107,7 +133,7 @@ _LIMITS = ("event_bytes", "body_bytes", "batch_events", "held_bytes", "read_time
 
 
 def http_api() -> str:
-    """The text of http-api.md with its tables of paths, headers, codes and limits."""
+    """Return the text of http-api.md with its tables of paths, headers, codes and limits."""
     text = (DOCS / "http-api.md").read_text()
     for name, lines in (
         ("paths", _paths_of_api()),
@@ -158,7 +184,7 @@ def _outcomes() -> Iterator[str]:
 
 
 def sources() -> str:
-    """The text of sources.md with its table of clients."""
+    """Return the text of sources.md with its table of clients."""
     return _with_section((DOCS / "sources.md").read_text(), "clients", _clients())
 
 
@@ -171,7 +197,7 @@ def _clients() -> Iterator[str]:
 
 
 def configuration() -> str:
-    """The text of configuration.md."""
+    """Return the text of configuration.md."""
     parts = [CONFIGURATION]
     for title, model in (
         (TURNOUT, TurnoutSettings),
@@ -184,7 +210,7 @@ def configuration() -> str:
 
 
 def commands() -> str:
-    """The text of commands.md."""
+    """Return the text of commands.md."""
     group = main.make_context("turnout", [], terminal_width=100, resilient_parsing=True)
     parts = [COMMANDS_TITLE, *_help(group)]
     for name in COMMANDS:
@@ -203,13 +229,13 @@ def _command(name: str, command: click.Command, parent: click.Context) -> list[s
 
 
 def rules() -> str:
-    """The text of rules.md with its tables as they are declared: of directives, and of what a path may have."""
+    """Return the text of rules.md with its tables of directives and of JSONPath features."""
     text = (DOCS / "rules.md").read_text()
     return _with_section(_with_section(text, "directives", _directives()), "jsonpath", _paths())
 
 
 def enrichment() -> str:
-    """The text of enrichment.md with the tables of settings."""
+    """Return the text of enrichment.md with its tables of settings."""
     text = (DOCS / "enrichment.md").read_text()
     for each in BUILT_IN:
         if rows := list(_rows(each.settings)):
@@ -218,7 +244,7 @@ def enrichment() -> str:
 
 
 def metrics() -> str:
-    """The text of metrics.md with its table of metrics as they are declared."""
+    """Return the text of metrics.md with its table of metrics."""
     return _with_section((DOCS / "metrics.md").read_text(), "metrics", _metrics())
 
 
@@ -228,7 +254,7 @@ def _metrics() -> Iterator[str]:
         if isinstance(metric, MetricWrapperBase):
             (family,) = metric.describe()
             name = f"{family.name}_total" if family.type == "counter" else family.name
-            labels = ", ".join(f"`{label}`" for label in metric._labelnames)  # noqa: SLF001  # there is no other way
+            labels = ", ".join(f"`{label}`" for label in metric._labelnames)  # noqa: SLF001  # prometheus_client has no public attribute
             yield f"| `{name}` | {family.type} | {labels} | {family.documentation} |"
 
 
@@ -238,7 +264,7 @@ def _with_section(text: str, name: str, lines: Iterable[str]) -> str:
 
 
 def _directives() -> Iterator[str]:
-    yield from ("| directive | arguments | what it gives |", "| --- | --- | --- |")
+    yield from ("| directive | arguments | result |", "| --- | --- | --- |")
     by_emit: dict[str, list[Directive]] = {}
     for directive in DIRECTIVES.values():
         by_emit.setdefault(directive.summary, []).append(directive)

@@ -60,11 +60,11 @@ def page(name: str) -> str:
     lines = [NOTICE, f"# {contract.title}: `forwarder: {name}`", "", about]
     lines += [line for part in more if part for line in ("", part)]
     lines += ["", f"The vendor's documentation: <{contract.documentation}>", "", "| | |", "| --- | --- |"]
-    lines += [f"| {title} | {said} |" for title, said in _facts(forwarder)]
+    lines += [f"| {title} | {text} |" for title, text in _facts(forwarder)]
     lines += ["", "## Settings", "", "| key | value | default | |", "| --- | --- | --- | --- |"]
     lines += dict.fromkeys(
-        f"| `{key}` | {_word(schema)} | {_default(schema, needed)} | {_said(schema)} |"
-        for key, schema, needed in _fields(contract.settings)
+        f"| `{key}` | {_word(schema)} | {_default(schema, required)} | {_description(schema)} |"
+        for key, schema, required in _fields(contract.settings)
     )
     lines += ["", "## Payload", ""]
     if contract.payload is None:
@@ -72,8 +72,8 @@ def page(name: str) -> str:
     else:
         lines += ["| field | value | |", "| --- | --- | --- |"]
         lines += dict.fromkeys(
-            f"| `{key}` | {_word(schema)} | {'required' if needed else ''} |"
-            for key, schema, needed in _fields(contract.payload)
+            f"| `{key}` | {_word(schema)} | {'required' if required else ''} |"
+            for key, schema, required in _fields(contract.payload)
         )
     if forwarder.preset():
         lines += [
@@ -203,7 +203,7 @@ def _word(schema: dict[str, Any]) -> str:
     return ", ".join([base, *bounds])
 
 
-def _said(schema: dict[str, Any]) -> str:
+def _description(schema: dict[str, Any]) -> str:
     return " ".join(schema.get("description", "").split())
 
 
@@ -211,8 +211,8 @@ def _shown(bound: Any) -> str:
     return f"{bound:,}" if isinstance(bound, int) else str(bound).replace("|", "\\|")
 
 
-def _default(schema: dict[str, Any], needed: bool) -> str:
-    if needed:
+def _default(schema: dict[str, Any], required: bool) -> str:
+    if required:
         return "required"
     value = schema.get("default")
     return "" if value in (None, [], {}) else f"`{str(value).lower() if isinstance(value, bool) else value}`"

@@ -1,1 +1,1 @@
-"""What rules make of events, offline: previewed, tested, explained, compared; and what a vendor's validation says."""
+"""Preview, test, explain and compare what rules do with events, and have vendors validate the requests."""

@@ -10,15 +10,15 @@ from typing import IO, Any, NamedTuple
 
 from deploy.config.configuration import Configuration
 from deploy.config.json_diff import Difference, compare, dotted
-from deploy.dryrun.masked import offline
-from deploy.dryrun.preview import FIXED_NOW, Taken, decide_now, decode_event, foresee
+from deploy.dryrun.masked import make_masked_forwarder
+from deploy.dryrun.preview import FIXED_NOW, RuleOutcome, decide_now, decode_event, preview_delivery
 from streams.events import EventError
 from streams.records.outcomes import FORWARDED
 from streams.routing.decision import Decision
 
 
 class Side(NamedTuple):
-    """What one version makes of an event for one integration; no outcome where it has no such integration or rule."""
+    """One version's result for an event and integration; `outcome` is empty without such an integration or rule."""
 
     outcome: str
     rule: str
@@ -30,7 +30,7 @@ NOTHING = Side("", "", "")
 
 @dataclass(slots=True)
 class Change:
-    """Events that change in the same way: by outcome, rule and fields. The differences are those of the first one."""
+    """Events that change in the same outcome, rule and fields; `differences` are those of the first event."""
 
     integration: str
     before: Side
@@ -41,13 +41,13 @@ class Change:
 
     @property
     def severity(self) -> tuple[int, int]:
-        """Sorts the worst first: what was forwarded and no longer is, then other outcomes, then by number."""
+        """The sort key, worst first: lost deliveries, then other changes of the outcome, then by number of events."""
         lost = self.before.outcome == FORWARDED != self.after.outcome
         other = self.before.outcome != self.after.outcome
         return (0 if lost else 1 if other else 2, -self.count)
 
     def data(self) -> dict[str, Any]:
-        """As JSON data; a side that has no value for a field leaves it out."""
+        """Return the change as JSON data; absent values are left out."""
         return {
             "integration": self.integration,
             "count": self.count,
@@ -60,7 +60,7 @@ class Change:
 
 @dataclass(slots=True)
 class Changes:
-    """The counts by integration and rule (that of the new version, else of the old), and the changes, worst first."""
+    """The counts by integration and rule (of the new version if it has one), and the changes, worst first."""
 
     events: int = 0
     rejected: int = 0
@@ -74,11 +74,11 @@ class Changes:
         return sorted(self._groups.values(), key=lambda change: change.severity)
 
     def rules(self) -> list[tuple[str, str]]:
-        """Each integration and rule that an event came to."""
+        """Return each integration and rule with events."""
         return sorted({*self.same, *self.changed})
 
-    def note(self, integration: str, before: Taken | None, after: Taken | None, line: int) -> None:
-        """Count what one rule makes of an event in both versions."""
+    def record(self, integration: str, before: RuleOutcome | None, after: RuleOutcome | None, line: int) -> None:
+        """Count an event's outcome for one rule in both versions."""
         sides = [Side(str(it.outcome), it.rule, it.reason) if it else NOTHING for it in (before, after)]
         differences: list[Difference] = []
         if before and after and before.outcome == after.outcome == FORWARDED:
@@ -95,7 +95,7 @@ class Changes:
         group.count += 1
 
 
-_NONE = Taken("", "")
+_NONE = RuleOutcome("", "")
 
 
 class _Version:
@@ -104,7 +104,8 @@ class _Version:
     def __init__(self, configuration: Configuration) -> None:
         self._rules = configuration.rule_set()
         self._forwarders = {
-            route.integration: offline(configuration.integrations[route.integration]) for route in self._rules.routes
+            route.integration: make_masked_forwarder(configuration.integrations[route.integration])
+            for route in self._rules.routes
         }
 
     @property
@@ -122,14 +123,14 @@ class _Version:
             return EventError(decision.rejected.reason, "", decision.rejected.detail)
         return decision
 
-    def take(self, name: str, decision: Decision | EventError) -> dict[str, Taken]:
-        """What becomes of an event, by rule where all rules may take it; by "" where one does."""
+    def outcomes(self, name: str, decision: Decision | EventError) -> dict[str, RuleOutcome]:
+        """Return the outcomes by rule; the key is "" if only one rule can match an event."""
         if name not in self._forwarders:
             return {}
         if isinstance(decision, EventError):
-            return {"": Taken("", "rejected", str(decision))}
+            return {"": RuleOutcome("", "rejected", str(decision))}
         return {
-            "" if decided.route.single else decided.rule: foresee(decided, self._forwarders[name])
+            "" if decided.route.single else decided.rule: preview_delivery(decided, self._forwarders[name])
             for decided in decision.outcomes
             if decided.route.integration == name
         }
@@ -138,7 +139,7 @@ class _Version:
 def find_changes(
     old: Configuration, new: Configuration, lines: Iterator[tuple[int, bytes]], source: str | None = None
 ) -> Changes:
-    """Run both versions over events: numbered lines of JSON."""
+    """Compare both versions on events, given as numbered lines of JSON."""
     before, after = _Version(old), _Version(new)
     names = sorted(before.names | after.names)
     changes = Changes()
@@ -151,15 +152,15 @@ def find_changes(
             changes.rejected += 1
             continue
         for name in names:
-            was, becomes = before.take(name, versions[0]), after.take(name, versions[1])
-            for rule in {**was, **becomes}:
-                changes.note(name, was.get(rule), becomes.get(rule), number)
+            old_outcomes, new_outcomes = before.outcomes(name, versions[0]), after.outcomes(name, versions[1])
+            for rule in {**old_outcomes, **new_outcomes}:
+                changes.record(name, old_outcomes.get(rule), new_outcomes.get(rule), number)
     return changes
 
 
 @contextmanager
 def open_lines(path: Path) -> Iterator[tuple[Iterator[tuple[int, bytes]], IO[bytes]]]:
-    """The numbered lines of a file, gzipped or not, and the file itself, whose position tells how far they are read."""
+    """Open a file, gzipped or not; yields its numbered lines, and the file, whose position shows the progress."""
     with path.open("rb") as file:
         magic = file.read(2)
         file.seek(0)

@@ -1,4 +1,4 @@
-"""What becomes of one event and why, step by step, as JSON data that the terminal or a program can show."""
+"""Explain what happens to an event and why, step by step, as data for the terminal and for programs."""
 
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
@@ -11,14 +11,14 @@ from deploy.config.configuration import Configuration
 from deploy.config.diagnostics import Place as Keys
 from deploy.config.integrations import Integration
 from deploy.config.json_diff import Difference, compare, dotted
-from deploy.dryrun.masked import offline
+from deploy.dryrun.masked import make_masked_forwarder
 from deploy.dryrun.preview import (
     NO_HEADERS,
-    Taken,
+    RuleOutcome,
     blocked_reason,
     decide_now,
     decode_event,
-    foresee,
+    preview_delivery,
     rejected_reason,
 )
 from streams.events import Event, EventError
@@ -39,7 +39,7 @@ from transforms.tracing import ConditionTrace, RuleTrace, Trace, Tracer
 
 @dataclass(frozen=True, slots=True)
 class ExplainedStep:
-    """A test that the event passed, or not; `rules` are those it tried, `differences` what it made of the event."""
+    """A step that the event passed or not, with the rules that it tried and the changes that it made."""
 
     name: str
     passed: bool
@@ -48,7 +48,7 @@ class ExplainedStep:
     differences: Sequence[Difference] = ()
 
     def data(self) -> dict[str, Any]:
-        """As JSON data."""
+        """Return JSON data."""
         data: dict[str, Any] = {"step": self.name, "passed": self.passed, "detail": self.detail}
         if self.rules:
             data["rules"] = [it.data() for it in self.rules]
@@ -59,7 +59,7 @@ class ExplainedStep:
 
 @dataclass(frozen=True, slots=True)
 class TriedRule:
-    """A rule; `untrue` are the smallest parts of a condition for which it did not match, with what they found."""
+    """A tried rule; `untrue` lists the smallest false parts of its condition, with the values that they found."""
 
     name: str
     where: str
@@ -68,7 +68,7 @@ class TriedRule:
     untrue: Sequence[tuple[str, Any]]
 
     def data(self) -> dict[str, Any]:
-        """As JSON data."""
+        """Return JSON data."""
         return {
             "name": self.name,
             "where": self.where,
@@ -80,9 +80,9 @@ class TriedRule:
 
 @dataclass(frozen=True, slots=True)
 class PayloadField:
-    """One field of a payload: its value (MISSING: it is left out), and how it came to it.
+    """A field of a payload: its value (MISSING if left out), and the directive and paths that made it.
 
-    `reads` are the event's paths with what they found; `failed`: a cast or the like that could do nothing with them.
+    `reads` are paths in the event with the values found; `failed` if the directive cannot use these values.
     """
 
     name: str
@@ -93,7 +93,7 @@ class PayloadField:
     failed: bool
 
     def data(self) -> dict[str, Any]:
-        """As JSON data."""
+        """Return JSON data."""
         return {
             "field": self.name,
             **_value(self.value),
@@ -106,23 +106,23 @@ class PayloadField:
 
 @dataclass(frozen=True, slots=True)
 class ExplainedDelivery:
-    """What one rule made of the event."""
+    """The outcome of one rule, with the payload's fields."""
 
-    taken: Taken
+    result: RuleOutcome
     fields: Sequence[PayloadField]
 
     def data(self) -> dict[str, Any]:
-        """As JSON data."""
+        """Return JSON data."""
         return {
-            **self.taken.data(),
-            "router": self.taken.router_data(),
+            **self.result.data(),
+            "router": self.result.router_data(),
             "fields": [each.data() for each in self.fields],
         }
 
 
 @dataclass(frozen=True, slots=True)
 class Account:
-    """What becomes of the event for one integration."""
+    """The steps, rules and deliveries of one integration."""
 
     integration: str
     path: str
@@ -131,7 +131,7 @@ class Account:
     deliveries: Sequence[ExplainedDelivery]
 
     def data(self) -> dict[str, Any]:
-        """As JSON data; a value that is missing is left out."""
+        """Return JSON data, without missing values."""
         return {
             "integration": self.integration,
             "path": self.path,
@@ -143,10 +143,10 @@ class Account:
 
 @dataclass(frozen=True, slots=True)
 class Explanation:
-    """The steps before the integrations, and an account for each of them; none where the event is rejected.
+    """The source's steps, and an account per integration unless the event is rejected.
 
-    `rejection` is why the record goes to the rejected topic; a quarantined event has accounts as well. `source` is None
-    if it is not known here.
+    `rejection` is the reason why the record goes to the rejected topic; quarantined events also have accounts. `source`
+    is None if it is unknown.
     """
 
     steps: Sequence[ExplainedStep]
@@ -156,11 +156,11 @@ class Explanation:
 
     @property
     def rejected(self) -> bool:
-        """Whether the event goes no further because it is invalid, or refused by a step of its source."""
+        """Tell whether the event is invalid, or rejected by a step of its source."""
         return self.rejection is not None and self.rejection.reason != QUARANTINED_REASON
 
     def data(self) -> dict[str, Any]:
-        """As JSON data."""
+        """Return JSON data."""
         return {
             "source": self.source,
             "rejected": self.rejection and self.rejection._asdict(),
@@ -180,8 +180,8 @@ def explain(
 ) -> Explanation:
     """Explain what becomes of an event, given as JSON text.
 
-    Without a `source` it is found as the router does, by the record's `headers` or the write key; where it cannot be,
-    any will do. The event counts as the first record of the events topic.
+    Without `source`, the source is found like in the router, by the record's `headers` or the write key; if it is not
+    found, every integration accepts the event. The event is handled as the first record of the events topic.
     """
     topic = configuration.topics.events
     try:
@@ -195,18 +195,18 @@ def explain(
         ExplainedStep(
             "validation", True, "; ".join([f"a {incoming.event['type']} event", *map(": ".join, incoming.notes)])
         ),
-        ExplainedStep("source", True, found or "not known here, so taken to be one that each integration takes"),
+        ExplainedStep("source", True, found or "unknown; assumed to be one that every integration accepts"),
     ]
     chosen = [configuration.integrations[name] for name in integrations or configuration.integrations]
     routes = [integration.route(configuration.topics) for integration in chosen]
     rules = RuleSet(configuration.version, configuration.sources, routes)
-    decision = decide_now(incoming, rules, now, trace.remark, trace)
-    accounts = [] if decision.is_rejected else [_account(it, decision, trace) for it in chosen]
+    decision = decide_now(incoming, rules, now, trace.add_note, trace)
+    accounts = [] if decision.is_rejected else [_explain_integration(it, decision, trace) for it in chosen]
     return Explanation(trace.steps, accounts, decision.rejected, found)
 
 
 class _Trace:
-    """Keeps what `decide` tells: the steps of the source, and the checks of each integration."""
+    """Collects the trace of `decide`: the steps of the source, and the checks of each integration."""
 
     def __init__(self) -> None:
         self.steps: list[ExplainedStep] = []
@@ -214,17 +214,17 @@ class _Trace:
         self.mapped_events: dict[str, Event] = {}
         self._before: Event = {}
         self._tried: list[TriedRule] = []
-        self._remarks: list[str] = []
+        self._notes: list[str] = []
 
-    def remark(self, reason: str, detail: str) -> None:
-        """Keep a remark of the step that is being taken."""
-        self._remarks.append(f"{reason}: {detail}")
+    def add_note(self, reason: str, detail: str) -> None:
+        """Collect a note of the current step."""
+        self._notes.append(f"{reason}: {detail}")
 
     def before_step(self, step: SourceStep, event: Event) -> None:
         """Implement StepTrace."""
-        self._before, self._remarks = deepcopy(event), []
+        self._before, self._notes = deepcopy(event), []
         rules = step.rules if isinstance(step, SourceRulesStep) else None
-        self._tried = [_tried(each) for each in Tracer(rules).trace(self._before)] if rules else []
+        self._tried = [_tried_rule(each) for each in Tracer(rules).trace(self._before)] if rules else []
 
     def after_step(self, step: SourceStep, taken: Event | Blocked | EventError) -> None:
         """Implement StepTrace."""
@@ -232,10 +232,10 @@ class _Trace:
             self.steps.append(ExplainedStep(step.name, False, str(taken), self._tried))
         elif isinstance(taken, Blocked):
             detail = f"{taken.outcome}: {blocked_reason(taken)}"
-            self.steps.append(ExplainedStep(step.name, False, "; ".join([detail, *self._remarks]), self._tried))
+            self.steps.append(ExplainedStep(step.name, False, "; ".join([detail, *self._notes]), self._tried))
         else:
             differences = list(compare(self._before, taken))
-            detail = "; ".join(self._remarks) or ("see below" if differences else "nothing to change")
+            detail = "; ".join(self._notes) or ("see below" if differences else "nothing to change")
             self.steps.append(ExplainedStep(step.name, True, detail, self._tried, differences))
 
     def before_checks(self, route: Route, event: Event, source: Source | None) -> None:
@@ -249,13 +249,15 @@ class _Trace:
         self.mapped_events[route.integration] = event
 
 
-def _account(integration: Integration, decision: Decision, trace: _Trace) -> Account:
+def _explain_integration(integration: Integration, decision: Decision, trace: _Trace) -> Account:
     name, path = integration.name, integration.document.path
     steps = trace.checks[name]
     if integration.state == "draining":
-        return Account(name, path, [ExplainedStep("state", False, "draining: nothing new is taken up"), *steps], (), ())
-    forwarder = offline(integration)
-    taken = [foresee(decided, forwarder) for decided in decision.outcomes if decided.route.integration == name]
+        return Account(
+            name, path, [ExplainedStep("state", False, "draining: no new events are forwarded"), *steps], (), ()
+        )
+    forwarder = make_masked_forwarder(integration)
+    taken = [preview_delivery(decided, forwarder) for decided in decision.outcomes if decided.route.integration == name]
     event = trace.mapped_events.get(name)
     if event is None:
         return Account(name, path, steps, (), [ExplainedDelivery(each, ()) for each in taken])
@@ -265,10 +267,10 @@ def _account(integration: Integration, decision: Decision, trace: _Trace) -> Acc
     for each in taken:
         payload = payloads.get(each.rule)
         deliveries.append(ExplainedDelivery(each, list(_fields(payload, ())) if payload else ()))
-    return Account(name, path, steps, [_tried(each) for each in tried], deliveries)
+    return Account(name, path, steps, [_tried_rule(each) for each in tried], deliveries)
 
 
-def _tried(tried: RuleTrace) -> TriedRule:
+def _tried_rule(tried: RuleTrace) -> TriedRule:
     rule, condition = tried.rule, tried.condition
     untrue: list[tuple[str, Any]] = []
     if condition is not None and not tried.matched:
@@ -278,7 +280,7 @@ def _tried(tried: RuleTrace) -> TriedRule:
 
 
 def _fields(trace: Trace, at: Keys) -> Iterator[PayloadField]:
-    """A row for each value of a payload; a directive that gives an object or list, as its parts where it is traced."""
+    """Yield a row per value of a payload; a traced directive that makes an object or list is shown as its parts."""
     node = trace.node
     if isinstance(node, ObjectNode | ListNode):
         for key, inner in trace.inputs.items():
@@ -295,18 +297,18 @@ def _fields(trace: Trace, at: Keys) -> Iterator[PayloadField]:
             return
     directive = node.directive.name if isinstance(node, Call) else "@template" if isinstance(node, Template) else None
     reads = [(path_text(path), value) for path, value in trace.reads]
-    tests = [path for test in trace.tests for path in _tested(test)]
+    tests = [path for test in trace.tests for path in _conditions(test)]
     failed = trace.failed_within
     if isinstance(node, PathNode):
         directive = "path"
     yield PayloadField(dotted(at), trace.value, directive, _where(node.place), [*tests, *reads], failed)
 
 
-def _tested(test: ConditionTrace) -> Iterator[tuple[str, Any]]:
+def _conditions(test: ConditionTrace) -> Iterator[tuple[str, Any]]:
     if not test.parts:
         yield condition_text(test.condition), test.found
     for part in test.parts:
-        yield from _tested(part)
+        yield from _conditions(part)
 
 
 def _where(place: Location) -> str:

@@ -1,4 +1,4 @@
-"""The source to explain an event with if the user names none."""
+"""Find the source to explain an event with if the user gives no source."""
 
 from typing import Any, NamedTuple
 
@@ -8,13 +8,13 @@ from streams.events import EventError
 
 
 class LikelySource(NamedTuple):
-    """The source's name, or None if no source is likelier than the others, and the reason."""
+    """The name of the likely source and the reason; the name is None if no source is more likely than the others."""
 
     name: str | None
     reason: str
 
     def data(self) -> dict[str, Any]:
-        """As JSON data."""
+        """Return JSON data."""
         return self._asdict()
 
 
@@ -41,4 +41,4 @@ def find_likely_source(configuration: Configuration, text: bytes, integration: s
     taken = configuration.integrations[integration].sources if integration else None
     if taken is not None and len(taken) == 1:
         return LikelySource(next(iter(taken)), f"it is the only source of {integration}")
-    return LikelySource(None, f"it may come from {', '.join(names)}" if names else "there are no sources")
+    return LikelySource(None, f"it may come from {', '.join(names)}" if names else "the configuration has no sources")

@@ -14,33 +14,33 @@ M = TypeVar("M", bound=BaseModel)
 AnyForwarder = HttpForwarder[Any] | WriterForwarder[Any]
 
 
-def offline(integration: Integration) -> AnyForwarder:
-    """An integration's forwarder for tests and explanations: `***` stands for each secret, set or not."""
+def make_masked_forwarder(integration: Integration) -> AnyForwarder:
+    """Create an integration's forwarder with `***` in place of every secret, set or not."""
     return make_forwarder(integration.forwarder, integration.document.data.get("settings", {}), masked=True)
 
 
 def make_forwarder(kind: type[Forwarder[Any]], data: Mapping[str, Any], *, masked: bool) -> AnyForwarder:
-    """A forwarder with an integration file's settings, `***` where a variable is not set; `masked`: for each secret.
+    """Create a forwarder with the settings of a file; unset variables, and with `masked` all secrets, become `***`.
 
-    Raises ValidationError for settings that are wrong whatever the variables hold.
+    Raises ValidationError if the settings are invalid for any values of the variables.
     """
     model = kind.contract.settings
     filled = fill(data, {})
     if masked:
         for place in find_secrets(model, filled):
-            _put(filled, place)
+            _mask(filled, place)
     try:
         settings = model.model_validate(filled)
     except ValidationError:
         if UNSET not in _texts(filled):
             raise
-        settings = _stand_in(model, filled)
+        settings = _construct(model, filled)
     forwarder = kind(settings)
     assert isinstance(forwarder, HttpForwarder | WriterForwarder)
     return forwarder
 
 
-def _put(data: Any, place: tuple[str | int, ...]) -> None:
+def _mask(data: Any, place: tuple[str | int, ...]) -> None:
     *path, last = place
     for step in path:
         data = data[step]
@@ -55,8 +55,8 @@ def _texts(data: Any) -> Iterator[Any]:
         yield data
 
 
-def _stand_in(model: type[M], data: Mapping[str, Any]) -> M:
-    """Settings in which `***` stands where its variable is not set, though the model would refuse that."""
+def _construct(model: type[M], data: Mapping[str, Any]) -> M:
+    """Construct settings that contain `***` for unset variables, where the model would reject it."""
     values: dict[str, Any] = {}
     for name, value in data.items():
         field = model.model_fields[name]
@@ -64,20 +64,20 @@ def _stand_in(model: type[M], data: Mapping[str, Any]) -> M:
         try:
             values[name] = TypeAdapter(annotation).validate_python(value)
         except ValidationError:
-            values[name] = _as_it_stands(field.annotation, value)
+            values[name] = _construct_value(field.annotation, value)
     return model.model_construct(**values)
 
 
-def _as_it_stands(annotation: Any, value: Any) -> Any:
+def _construct_value(annotation: Any, value: Any) -> Any:
     if isinstance(value, dict):
         fitting = (it for it in find_models(annotation) if value.keys() <= it.model_fields.keys())
-        model = next((it for it in fitting if _is_meant(it, value)), None)
-        return _stand_in(model, value) if model else value
+        model = next((it for it in fitting if _fits_literals(it, value)), None)
+        return _construct(model, value) if model else value
     return SecretStr(value) if () in find_secrets(annotation, value) else value
 
 
-def _is_meant(model: type[BaseModel], value: Mapping[str, Any]) -> bool:
-    """Whether the fields that tell models of a union apart are this model's."""
+def _fits_literals(model: type[BaseModel], value: Mapping[str, Any]) -> bool:
+    """Tell whether the literal fields, which distinguish the models of a union, are those of this model."""
     literals = {name: get_args(it.annotation) for name, it in model.model_fields.items() if _is_literal(it.annotation)}
     return all(value[name] in options for name, options in literals.items() if name in value)
 

@@ -1,4 +1,4 @@
-"""What an integration makes of an event, offline: by the functions that the workers run, but nothing is sent."""
+"""Preview an integration's requests for an event with the workers' own functions, without sending anything."""
 
 import json
 import re
@@ -20,7 +20,7 @@ from forwarders.api.contract import Delivery, HttpForwarder, Request, find_probl
 from streams import events
 from streams.consent.policy import ConsentSettings
 from streams.events import EventError, Note
-from streams.observability.internal_error import INTERNAL, describe
+from streams.observability.internal_error import INTERNAL, describe, to_exception
 from streams.records.delivery import DeliveryRecord
 from streams.records.format import Headers
 from streams.records.outcomes import FORWARDED, Outcome
@@ -38,21 +38,21 @@ from turnout_tracking.optout import names_of
 NO_HEADERS: Headers = []
 
 NO_PLACE = ":0:0"
-"""Of which the messageId is made that an event without one and without a time gets."""
+"""The record's position in the messageId that is derived for an event without messageId and time."""
 
 _NOT_YAML = re.compile("[\x7f-\x9f\u2028\u2029\ufeff\ufffe\uffff]")
-"""What JSON may hold as it stands and YAML may not."""
+"""Characters that are allowed in JSON but not in YAML."""
 
 FIXED_NOW = datetime(2026, 1, 1, tzinfo=UTC)
-"""For an event without a time where the result must be the same every day."""
+"""The record's time if results must be the same every day."""
 
 
 @dataclass(frozen=True, slots=True)
-class Taken:
-    """What becomes of an event by one rule ("" where no rule took it): an outcome, or FORWARDED with a request.
+class RuleOutcome:
+    """The outcome of an event for one rule ("" if none matched); FORWARDED has a request, others have a `reason`.
 
-    `reason` says why there is no request. `payload` is None where there is none. `decided` is the router's part of it;
-    a delivery that the router forwards may still be dead here, for a reason that is found before it is sent.
+    `decided` is the router's decision. A delivery that the router forwards may still be dead here, because of checks
+    before sending.
     """
 
     rule: str
@@ -63,7 +63,7 @@ class Taken:
     decided: RouteDecision | None = None
 
     def data(self) -> dict[str, Any]:
-        """As JSON data; the rule is None where none took the event."""
+        """Return JSON data; the rule is None if no rule matched."""
         return {
             "outcome": str(self.outcome),
             "rule": self.rule or None,
@@ -84,7 +84,7 @@ class Taken:
 
 
 def request_data(request: Request) -> dict[str, Any]:
-    """A request as JSON data; a body of bytes as the JSON that it is, else as text."""
+    """Return a request as JSON data; the body is parsed JSON if possible, else text."""
     body = request.body
     if isinstance(body, bytes):
         try:
@@ -95,18 +95,18 @@ def request_data(request: Request) -> dict[str, Any]:
 
 
 def preview(integration: Mapping[str, Any], event: Mapping[str, Any], now: datetime | None = None) -> list[Request]:
-    """The requests that an integration makes of an event: one a delivery, none where it is held back or dead.
+    """Return an integration's requests for an event, one per delivery; blocked and dead deliveries have none.
 
-    `integration` is the data of an integration's file. `${NAME}` in its settings comes from the environment, and is
-    `***` where that has none. `now` stands for the time of the event's record, by default the present. Raises
-    ConfigurationError for an integration with mistakes, EventError for what is no event.
+    `integration` is the data of an integration's file. `${NAME}` in its settings is replaced from the environment, or
+    by `***` if the variable is not set. `now` is the time of the event's record, by default the present. Raises
+    ConfigurationError if the integration is invalid, EventError if the event is.
     """
     name = str(integration.get("integration", "integration"))
     text = _NOT_YAML.sub(lambda match: f"\\u{ord(match[0]):04x}", json.dumps(integration, ensure_ascii=False))
     route, forwarder = _read(Document.parse(text, f"{name}.yaml"))
     incoming = decode_event(encode(event), Sources())
     decision = decide_now(incoming, RuleSet("", Sources(), [route]), now)
-    return [taken.request for decided in decision.outcomes if (taken := foresee(decided, forwarder)).request]
+    return [result.request for decided in decision.outcomes if (result := preview_delivery(decided, forwarder)).request]
 
 
 def encode(event: Any) -> bytes:
@@ -126,11 +126,11 @@ def decode_event(
     topic: str = "",
     needs_source: bool = False,
 ) -> IncomingEvent:
-    """Decode JSON text as the router decodes the record that the collector would make of it; raises EventError.
+    """Decode JSON text like the router decodes the collector's record; raises EventError.
 
-    `source` is the name of its source; without one the headers and the write key count. Unless it `needs_source`, an
-    event of an unknown source goes on without a source, which every integration accepts. The record is the first of
-    `topic`.
+    `source` is the source's name; by default it is found by the headers or the write key. Unless it `needs_source`, an
+    event of an unknown source is decoded without a source, and every integration accepts it. The record is the first
+    of `topic`.
     """
     record = EventRecord(value, headers, topic=topic)
     incoming = decode(record, sources, source or named_source(record, sources), needs_source=needs_source)
@@ -144,15 +144,15 @@ def decide_now(
     note: Note = lambda _reason, _detail: None,
     trace: DecisionTrace | None = None,
 ) -> Decision:
-    """Decide as the router does; `now` stands for the time of the event's record, by default the present.
+    """Decide as the router does; `now` is the time of the event's record, by default the present.
 
-    If a step fails because of an error of ours, the event is rejected for the reason INTERNAL.
+    If a step raises an unexpected exception, the event is rejected with the reason INTERNAL.
     """
     clock = (lambda: _in_utc(now).timestamp()) if now else time.time
     try:
         return decide(incoming, rules, clock, note, trace=trace)
-    except Exception as error:  # noqa: BLE001  # the router rejects it
-        return Decision(incoming.event, (), Rejection(INTERNAL, describe(error)))
+    except BaseException as error:  # noqa: BLE001  # the router rejects it
+        return Decision(incoming.event, (), Rejection(INTERNAL, describe(to_exception(error))))
 
 
 def _in_utc(moment: datetime) -> datetime:
@@ -160,44 +160,46 @@ def _in_utc(moment: datetime) -> datetime:
 
 
 def rejected_reason(rejection: Rejection) -> str:
-    """Return why an event is rejected, in words."""
+    """Describe why an event is rejected."""
     return f"{rejection.detail} ({rejection.reason})"
 
 
 def blocked_reason(held: Blocked) -> str:
-    """Return why an event goes no further, in words."""
+    """Describe why an event is not forwarded."""
     if held is OTHER_SOURCE:
-        return "its source is not one of the integration's"
+        return "the integration does not include its source"
     meaning = "the source's rules drop it" if held.outcome is Outcome.FILTERED else held.outcome.meaning
     return ": ".join(filter(None, (held.reason or meaning, held.detail)))
 
 
-def foresee(decided: RouteDecision, forwarder: AnyForwarder) -> Taken:
-    """Return what delivery would make of the router's decision: the request, or why there is none."""
+def preview_delivery(decided: RouteDecision, forwarder: AnyForwarder) -> RuleOutcome:
+    """Return the request that delivery would make for the router's decision, or the reason for not sending one."""
     rule, outcome = decided.rule, decided.outcome
     if decided.held:
-        return Taken(rule, outcome, blocked_reason(decided.held), decided=decided)
+        return RuleOutcome(rule, outcome, blocked_reason(decided.held), decided=decided)
     if decided.value is None:
         if decided.dead is None:
-            reason = "the rule drops it" if rule else "no rule takes it"
+            reason = "the rule drops it" if rule else "no rule matches"
         else:
             reason = decided.detail if decided.reason == MAPPING else f"{decided.reason}: {decided.detail}"
-        return Taken(rule, outcome, reason, decided=decided)
+        return RuleOutcome(rule, outcome, reason, decided=decided)
     delivery = DeliveryRecord.decode(decided.value)
     payload = delivery.payload
     problem = find_problem(forwarder, payload, len(orjson.dumps(payload)))
     if problem:
-        return Taken(rule, Outcome.DEAD, f"{problem.reason}: {problem.detail}", payload, decided=decided)
+        return RuleOutcome(rule, Outcome.DEAD, f"{problem.reason}: {problem.detail}", payload, decided=decided)
     item = item_of(delivery)
     try:
         request = forwarder.build_request([item]) if isinstance(forwarder, HttpForwarder) else forwarder.preview([item])
-    except Exception as error:  # noqa: BLE001  # delivery makes a dead letter of it, too
-        return Taken(rule, Outcome.DEAD, f"the forwarder raised {type(error).__name__}", payload, decided=decided)
-    return Taken(rule, FORWARDED, "", payload, request, decided)
+    except BaseException as error:  # noqa: BLE001  # delivery also makes it a dead letter
+        return RuleOutcome(
+            rule, Outcome.DEAD, f"the forwarder raised {type(to_exception(error)).__name__}", payload, decided=decided
+        )
+    return RuleOutcome(rule, FORWARDED, "", payload, request, decided)
 
 
 def item_of(delivery: DeliveryRecord) -> Delivery:
-    """Return a delivery as its forwarder gets it."""
+    """Return the delivery that is passed to the forwarder."""
     return Delivery(delivery.id, delivery.payload, delivery.type, delivery.event, delivery.time)
 
 
@@ -213,15 +215,15 @@ def _read(document: Document) -> tuple[Route, AnyForwarder]:
     try:
         forwarder = make_forwarder(found, data.get("settings", {}), masked=False)
     except ValidationError as error:
-        complaints = find_issues(error, found.contract.settings, ("settings",), data.get("settings", {}))
-        raise ConfigurationError([it.within(document) for it in complaints]) from None
+        issues = find_issues(error, found.contract.settings, ("settings",), data.get("settings", {}))
+        raise ConfigurationError([it.within(document) for it in issues]) from None
     resource = found.preset() if file.preset else None
     preset = Document.parse(resource.read_bytes(), str(resource)) if resource else None
     if file.preset and (preset is None or file.preset != found.contract.name):
         raise ConfigurationError([RuleError(f"no preset {file.preset!r} for this forwarder", path=document.path)])
-    rules, mistakes = read_rules(document, preset=preset)
+    rules, errors = read_rules(document, preset=preset)
     if rules is None:
-        raise ConfigurationError(mistakes)
+        raise ConfigurationError(errors)
     consent = file.consent.filter(ConsentSettings()) if file.consent else None
     sample = file.sample.filter if file.sample else None
     topic = Topics().forward(file.integration)

@@ -26,17 +26,17 @@ from streams.plurals import counted
 from streams.records.outcomes import FORWARDED
 from transforms.model.values import MISSING
 
-FEW_RULES, FEW_FIELDS = 3, 14
-"""How much is shown of an integration where it is not the only one."""
+MAX_RULES, MAX_FIELDS = 3, 14
+"""Rules and fields that are shown per integration if there are several."""
 
 MAX_WIDTH = 100
-"""Columns that an explanation takes at most; 80 if the output is not a terminal."""
+"""The maximum width of an explanation; 80 if the output is not a terminal."""
 
 _MARKS = {True: ("✓ ", "green"), False: ("✗ ", "red")}
 
 
 def show_explanation(explanation: Explanation, *, whole: bool, likely: LikelySource | None = None) -> None:
-    """Print an explanation; `whole` leaves nothing out, `likely` is the source if the user named none."""
+    """Print an explanation, with `whole` in full; `likely` is the source if the user gave no source."""
     page = _Page()
     if likely is not None:
         page.line(0, _about(likely))
@@ -56,18 +56,18 @@ def _about(likely: LikelySource) -> Text:
 
 
 class _Page:
-    """Prints lines that are indented, wrapped, and may have a file and line at their right edge."""
+    """Prints indented and wrapped lines, with an optional file and line at the right edge."""
 
     def __init__(self) -> None:
         self.console = PlainConsole()
         self.console.width = min(self.console.width, MAX_WIDTH)
 
     def line(self, indent: int, text: Text, where: str = "") -> None:
-        """Print a line with `where` at the right edge; long text wraps, and nothing is cut."""
+        """Print a line with `where` at the right edge; long text is wrapped, never truncated."""
         print_wrapped(self.console, text, indent, one_line((_short(where), "dim")) if where else None)
 
     def fits(self, indent: int, text: Text, where: str) -> bool:
-        """Whether the line needs no wrapping."""
+        """Tell whether the line needs no wrapping."""
         return indent + text.cell_len + 2 + len(_short(where)) <= self.console.width
 
     def blank(self) -> None:
@@ -76,7 +76,7 @@ class _Page:
 
 
 def _show_steps(page: _Page, steps: Sequence[ExplainedStep], indent: int, *, whole: bool) -> None:
-    """Print each step with its rules and changes; consecutive steps with the same result and neither share a line."""
+    """Print each step with its rules and changes; consecutive steps with the same result share a line."""
     for (passed, detail, shared), group in groupby(steps, _line_of):
         names = ", ".join(dict.fromkeys(step.name for step in group)) if shared is None else shared.name
         mark, style = _MARKS[passed]
@@ -102,9 +102,9 @@ def _show_account(page: _Page, account: Account, *, whole: bool) -> None:
 
 
 def _show_rules(page: _Page, rules: Sequence[TriedRule], *, whole: bool) -> None:
-    """The rules that did not match; those that ask for another type or event say least, and are counted only."""
-    telling = [rule for rule in rules if not any(_asks_for_another(test) for test, _ in rule.untrue)]
-    shown_rules = rules if whole else telling[:FEW_RULES]
+    """Print the rules that did not match; those for another type or event are only counted."""
+    relevant = [rule for rule in rules if not any(_tests_type_or_event(test) for test, _ in rule.untrue)]
+    shown_rules = rules if whole else relevant[:MAX_RULES]
     for rule in shown_rules:
         untrue = [f"{test} (it is {shown(_absent(found), 40)})" for test, found in rule.untrue]
         page.line(2, one_line(("✗ ", "red"), f"{rule.name}: not {'; not '.join(untrue)}"), rule.where)
@@ -114,27 +114,27 @@ def _show_rules(page: _Page, rules: Sequence[TriedRule], *, whole: bool) -> None
         page.line(2, one_line((f"✗ {number} did not match", "dim")))
 
 
-def _asks_for_another(test: str) -> bool:
+def _tests_type_or_event(test: str) -> bool:
     return test.startswith(("type ", "event "))
 
 
 def _show_delivery(page: _Page, delivery: ExplainedDelivery, where: dict[str, str], *, whole: bool) -> None:
-    taken = delivery.taken
-    style = "green" if taken.outcome == FORWARDED else "yellow" if taken.outcome != "dead" else "red"
-    by = f" by {taken.rule}" if taken.rule else ""
-    reason = f": {taken.reason}" if taken.reason else ""
-    page.line(2, one_line((f"→ {taken.outcome}{by}", f"bold {style}"), reason), where.get(taken.rule, ""))
+    result = delivery.result
+    style = "green" if result.outcome == FORWARDED else "yellow" if result.outcome != "dead" else "red"
+    by = f" by {result.rule}" if result.rule else ""
+    reason = f": {result.reason}" if result.reason else ""
+    page.line(2, one_line((f"→ {result.outcome}{by}", f"bold {style}"), reason), where.get(result.rule, ""))
     _show_fields(page, delivery.fields, whole=whole)
-    if taken.request:
-        _show_request(page, taken.request, whole=whole)
+    if result.request:
+        _show_request(page, result.request, whole=whole)
 
 
 def _show_fields(page: _Page, fields: Sequence[PayloadField], *, whole: bool) -> None:
-    there = [each for each in fields if each.value is not MISSING or each.failed]
-    chosen = there if whole else there[:FEW_FIELDS]
+    present = [each for each in fields if each.value is not MISSING or each.failed]
+    chosen = present if whole else present[:MAX_FIELDS]
     for each in chosen:
         _show_field(page, each, whole=whole)
-    left = len(there) - len(chosen)
+    left = len(present) - len(chosen)
     if left:
         page.line(4, one_line((f"{counted(left, 'more field')} (name the integration to see them)", "dim")))
     left_out = [each.name for each in fields if each.value is MISSING and not each.failed]
@@ -176,7 +176,7 @@ def _show_request(page: _Page, request: Request, *, whole: bool) -> None:
 
 
 def _short(where: str) -> str:
-    """A file and line without the folders."""
+    """Return a file and line without the folders."""
     path = Path(where)
     return f"preset {path.name}" if path.parent.name in {"presets", path.stem} else path.name
 
@@ -185,8 +185,8 @@ def _absent(value: Any) -> Any:
     return ABSENT if value is MISSING else value
 
 
-def show_changes(changes: Changes, few: int) -> None:
-    """Print what differs between two versions of the rules, `few` changes at most."""
+def show_changes(changes: Changes, limit: int) -> None:
+    """Print the differences between two versions of the rules, at most `limit` kinds of change."""
     console = PlainConsole(soft_wrap=True)
     table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False)
     for title, justify in (("integration", "left"), ("rule", "left"), ("same", "right"), ("changed", "right")):
@@ -200,10 +200,10 @@ def show_changes(changes: Changes, few: int) -> None:
     console.print(table)
     console.print(counted(changes.events, "event") + (f", {changes.rejected:,} rejected" if changes.rejected else ""))
     groups = changes.groups
-    for change in groups[:few]:
+    for change in groups[:limit]:
         _show_change(console, change)
-    if len(groups) > few:
-        more = counted(len(groups) - few, "more kind of change", "more kinds of change")
+    if len(groups) > limit:
+        more = counted(len(groups) - limit, "more kind of change", "more kinds of change")
         console.print(f"\n{more} (--json has all)")
 
 

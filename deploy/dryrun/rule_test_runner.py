@@ -14,16 +14,16 @@ from deploy.config.integrations import Integration
 from deploy.config.json_diff import ABSENT, Difference, compare
 from deploy.config.models.tests import Case, Expectation, SourceCase, SourceExpectation
 from deploy.config.sources import SourceRules
-from deploy.dryrun.masked import offline
+from deploy.dryrun.masked import make_masked_forwarder
 from deploy.dryrun.preview import (
     FIXED_NOW,
     NO_PLACE,
-    Taken,
+    RuleOutcome,
     blocked_reason,
     decide_now,
     decode_event,
     encode,
-    foresee,
+    preview_delivery,
 )
 from streams import events
 from streams.events import Event, EventError
@@ -43,7 +43,7 @@ Subject = Integration | SourceRules
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One test where it stands: at `keys` of a document, about an integration or the rules of a source."""
+    """A test at `keys` of a document, for an integration or for the rules of a source."""
 
     subject: Subject
     document: Document
@@ -52,20 +52,21 @@ class Entry:
 
     @property
     def name(self) -> str:
-        """Its name, or its number."""
+        """The test's name, or its number."""
         return self.case.name or f"test {int(self.keys[-1]) + 1}"
 
     @property
     def line(self) -> int:
-        """Where it begins."""
+        """The first line of the test."""
         return self.document.where(*self.keys)[0]
 
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """What a test gave. `results` are what the rules made of the event; `differences` are from what is expected.
+    """The result of a test: the actual `results`, and their `differences` from the expected ones.
 
-    `lines` says of a different field of the payload where the rule has it; `notes` help to see why the test failed.
+    `lines` maps each different field of the payload to the line of the rule that makes it; `notes` help to see why the
+    test failed.
     """
 
     entry: Entry
@@ -76,20 +77,20 @@ class Result:
 
     @property
     def passed(self) -> bool:
-        """Whether all is as expected."""
+        """Tell whether the test passed."""
         return not self.differences
 
 
 @dataclass(slots=True)
 class Coverage:
-    """What of an integration's or source's own file no test reached."""
+    """The rules and directives of an integration's or source's file that tests reached."""
 
     subject: Subject
     rules: set[str] = field(default_factory=set)
     directives: set[Location] = field(default_factory=set)
 
     def add(self, traces: Iterable[RuleTrace]) -> None:
-        """Note what an event reached."""
+        """Record the rules and directives that an event reached."""
         for tried in traces:
             if tried.matched:
                 self.rules.add(tried.rule.name)
@@ -97,11 +98,11 @@ class Coverage:
                 self.directives |= {it.node.place for it in tried.payload.walk() if isinstance(it.node, Call)}
 
     def unreached_rules(self) -> list[Rule]:
-        """Rules that took no test's event."""
+        """Return the rules that matched in no test."""
         return [rule for rule in self._rules() if rule.name not in self.rules]
 
     def unreached_directives(self) -> list[Call]:
-        """Directives in maps that no test's event ran."""
+        """Return the directives that ran in no test."""
         found = {call.place: call for rule in self._rules() for call in calls(rule.shape) if self._own(call.place)}
         return [call for place, call in found.items() if place not in self.directives]
 
@@ -123,37 +124,37 @@ class RuleTestRunner:
         self.subject = integration
         self._sources = configuration.sources
         self._route = integration.route(configuration.topics)
-        self._forwarder = offline(integration)
+        self._forwarder = make_masked_forwarder(integration)
         self._tracer = Tracer(integration.rules)
 
     def run(self, entry: Entry) -> Result:
-        """What a test gives, held against what it expects."""
+        """Run a test and compare the results with the expected ones."""
         case = entry.case
         assert isinstance(case, Case)
-        results = [each.data() for each in self._take(case)]
-        differences = list(_compared(case.expect, results))
+        results = [each.data() for each in self._actual(case)]
+        differences = list(_compare_results(case.expect, results))
         if not differences:
             return Result(entry, results, differences)
         lines = {each.field: line for each in differences if (line := self._line(each, results))}
         return Result(entry, results, differences, lines, list(self._notes(case, results)))
 
-    def _take(self, case: Case) -> list[Taken]:
+    def _actual(self, case: Case) -> list[RuleOutcome]:
         decision = self._decide(case)
         if isinstance(decision, EventError):
-            return [Taken("", "rejected", str(decision))]
+            return [RuleOutcome("", "rejected", str(decision))]
         if decision.rejected and decision.is_rejected:
-            return [Taken("", "rejected", decision.rejected.detail)]
-        return [foresee(decided, self._forwarder) for decided in decision.outcomes]
+            return [RuleOutcome("", "rejected", decision.rejected.detail)]
+        return [preview_delivery(decided, self._forwarder) for decided in decision.outcomes]
 
     def cover(self, entry: Entry, coverage: Coverage) -> None:
-        """Note which rules and directives a test's event reaches."""
+        """Record the rules and directives that a test's event reaches."""
         assert isinstance(entry.case, Case)
         decision = self._decide(entry.case)
         if isinstance(decision, Decision) and any(not decided.held for decided in decision.outcomes):
             coverage.add(self._tracer.trace(decision.event))
 
     def _decide(self, case: Case) -> Decision | EventError:
-        """Decide about a test's event; a test that names no source has one that every integration accepts."""
+        """Decide about a test's event; without a source in the test, every integration accepts the event."""
         sources = self._sources if case.source else Sources()
         try:
             incoming = decode_event(encode(case.event), sources, case.source)
@@ -162,7 +163,7 @@ class RuleTestRunner:
         return decide_now(incoming, RuleSet("", sources, [self._route]), case.now or FIXED_NOW)
 
     def _line(self, difference: Difference, results: Sequence[Mapping[str, Any]]) -> str | None:
-        """Where the rule says what a field of the payload is."""
+        """Return the line of the rule that makes a field of the payload."""
         number, *keys = difference.place if isinstance(difference.place[0], int) else (0, *difference.place)
         if keys[:1] != ["payload"]:
             return None
@@ -177,23 +178,23 @@ class RuleTestRunner:
 
     def _notes(self, case: Case, results: Sequence[Mapping[str, Any]]) -> Iterator[str]:
         rules = {rule.name: rule for rule in self.subject.rules.rules}
-        took = [result["rule"] for result in results if result["rule"] in rules]
-        yield from (f"rule {name}, {_where(rules[name].place)}" for name in took)
+        matched = [result["rule"] for result in results if result["rule"] in rules]
+        yield from (f"rule {name}, {_where(rules[name].place)}" for name in matched)
         yield from (result["reason"] for result in results if result["reason"])
         wanted = [case.expect] if isinstance(case.expect, Expectation) else case.expect or []
-        for name in (each.rule for each in wanted if each.rule in rules and each.rule not in took):
+        for name in (each.rule for each in wanted if each.rule in rules and each.rule not in matched):
             assert name is not None
             yield f"rule {name}, {_where(rules[name].place)}: {self._why_not(case, rules[name])}"
 
     def _why_not(self, case: Case, rule: Rule) -> str:
-        """Why a rule did not take a test's event."""
+        """Return why a rule did not match a test's event."""
         decision = self._decide(case)
         if isinstance(decision, EventError) or decision.is_rejected:
-            return "the event is rejected before it"
+            return "the event is rejected before the rules run"
         event = decision.event
         condition = self._tracer.condition(rule.condition, event) if rule.condition else None
         if condition is None or condition.holds:
-            return "it matches, but does not come to it"
+            return "its condition matches, but an earlier rule matches first"
         return f"not true: {'; '.join(condition_text(part.condition) for part in condition.blame())}"
 
 
@@ -206,20 +207,20 @@ class SourceTestRunner:
         self._tracer = Tracer(rules.rules) if rules.rules else None
 
     def run(self, entry: Entry) -> Result:
-        """What a test gives, held against what it expects."""
+        """Run a test and compare the results with the expected ones."""
         assert isinstance(entry.case, SourceCase)
-        results = [self._take(event) for event in self._events(entry.case)]
-        differences = list(_compared(entry.case.expect, results))
+        results = [self._actual(event) for event in self._events(entry.case)]
+        differences = list(_compare_results(entry.case.expect, results))
         return Result(entry, results, differences, {}, [it["reason"] for it in results if it["reason"]])
 
     def _events(self, case: SourceCase) -> Iterator[Event | EventError | None]:
-        """The test's event, or what the webhook makes of it; None where it makes nothing."""
+        """Yield the test's event, or the events that the webhook makes; None for a request without events."""
         if self._source.webhook is None:
             yield deepcopy(case.event)
         else:
             yield from (made.event for made in self._source.webhook.make(deepcopy(case.event)))
 
-    def _take(self, event: Event | EventError | None) -> dict[str, Any]:
+    def _actual(self, event: Event | EventError | None) -> dict[str, Any]:
         notes: list[str] = []
         result: dict[str, Any] = {"outcome": "kept", "event": None, "reason": "", "notes": notes}
 
@@ -227,22 +228,22 @@ class SourceTestRunner:
             notes.append(f"{reason}: {detail}")
 
         if event is None:
-            return result | {"outcome": "filtered", "reason": "no rule makes an event of it"}
+            return result | {"outcome": "filtered", "reason": "no rule makes an event"}
         try:
             if isinstance(event, EventError):
                 raise event
             incoming = self._decode(event)
-            for remark in incoming.notes:
-                note(*remark)
+            for each_note in incoming.notes:
+                note(*each_note)
             normal = incoming.event
-            # What a test expects need not have the messageId that an event without one gets.
-            nameless = normal["messageId"] == events.make_message_id(normal, NO_PLACE)
+            # A derived messageId need not be in the expected event.
+            has_derived_id = normal["messageId"] == events.make_message_id(normal, NO_PLACE)
             taken = run_steps(self._source.steps, normal, note)
         except EventError as error:
             return result | {"outcome": "rejected", "reason": str(error)}
         if isinstance(taken, Blocked):
             return result | {"outcome": str(taken.outcome), "reason": blocked_reason(taken)}
-        if nameless:
+        if has_derived_id:
             taken.pop("messageId", None)
         return result | {"event": taken}
 
@@ -250,7 +251,7 @@ class SourceTestRunner:
         return decode_event(encode(event), Sources([self._source]), self._source.name)
 
     def cover(self, entry: Entry, coverage: Coverage) -> None:
-        """Note which rules and directives a test's event reaches."""
+        """Record the rules and directives that a test's event reaches."""
         if self._tracer is None:
             return
         event = deepcopy(entry.case.event)
@@ -264,7 +265,7 @@ def _where(place: Location) -> str:
     return f"{place.path}:{place.line}"
 
 
-def _compared(
+def _compare_results(
     expect: Expectation | SourceExpectation | Sequence[Expectation | SourceExpectation] | None,
     results: Sequence[Mapping[str, Any]],
 ) -> Iterator[Difference]:
@@ -279,7 +280,7 @@ def _compared(
 
 
 def _differences(expect: Expectation | SourceExpectation, result: Mapping[str, Any], at: Keys) -> Iterator[Difference]:
-    """What is not as expected; what is not said is not compared."""
+    """Yield the differences from the expectation; only its given fields are compared."""
     for name in ("outcome", "rule", "reason", "payload", "event", "notes"):
         if name in expect.model_fields_set:
             yield from compare(getattr(expect, name), result[name], (*at, name))
@@ -303,7 +304,7 @@ def _differences(expect: Expectation | SourceExpectation, result: Mapping[str, A
 
 
 def _from_json(text: str) -> Any:
-    """The value of JSON text, which a body may be expected as; text that is not JSON as it is."""
+    """Return the value of a body that is expected as JSON text; other text is returned unchanged."""
     try:
         return orjson.loads(text)
     except orjson.JSONDecodeError:
@@ -311,7 +312,7 @@ def _from_json(text: str) -> Any:
 
 
 def expected(result: Result) -> Any:
-    """What the test should expect for it to pass, with the keys that it has; rule and payload where it has none."""
+    """Return an expectation with which the test passes, with its own keys, or rule and payload if it has none."""
     written = _at(result.entry.document.data, (*result.entry.keys, "expect"))
     wanted = written if isinstance(written, list) else [written] if written else []
     if len(wanted) != len(result.results):
@@ -322,8 +323,8 @@ def expected(result: Result) -> Any:
 
 def _expectation(written: Mapping[str, Any], result: Mapping[str, Any]) -> dict[str, Any]:
     if not written:
-        kept = ("event",) if result.get("event") else ("rule", "payload") if result.get("request") else None
-        return {key: result[key] for key in kept or ("outcome", "reason")}
+        keys = ("event",) if result.get("event") else ("rule", "payload") if result.get("request") else None
+        return {key: result[key] for key in keys or ("outcome", "reason")}
     given = {key: result[key] for key in written}
     if isinstance(written.get("request"), dict) and result["request"]:
         request, keys = result["request"], written["request"]

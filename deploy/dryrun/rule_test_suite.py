@@ -1,4 +1,4 @@
-"""The tests in rule files and beside them: found, read and run offline."""
+"""Find, read and run the tests in rule files and in NAME.test.yaml beside them."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 CaseModel = type[CaseFile] | type[SourceCaseFile]
 
-ENDING = ".test.yaml"
+SUFFIX = ".test.yaml"
 
 
 class RuleTestSuite:
@@ -35,29 +35,29 @@ class RuleTestSuite:
     def __init__(self, configuration: Configuration, only: Sequence[Path] = ()) -> None:
         self._configuration = configuration
         self._only = {path.resolve() for path in only}
-        self._mistakes: list[RuleError] = []
+        self._errors: list[RuleError] = []
         self.entries = list(self._read())
-        if self._mistakes:
-            raise ConfigurationError(self._mistakes)
+        if self._errors:
+            raise ConfigurationError(self._errors)
 
     def run(self) -> "Iterator[Result]":
         """Run the tests in their order."""
-        for bench, entries in self._benches():
-            yield from map(bench.run, entries)
+        for runner, entries in self._runners():
+            yield from map(runner.run, entries)
 
     def cover(self) -> "Iterator[Coverage]":
-        """What the tests reach of each file."""
+        """Yield the coverage of each file."""
         from deploy.dryrun.rule_test_runner import Coverage
 
-        for bench, entries in self._benches():
-            if bench.subject.rules is None:
+        for runner, entries in self._runners():
+            if runner.subject.rules is None:
                 continue
-            coverage = Coverage(bench.subject)
+            coverage = Coverage(runner.subject)
             for entry in entries:
-                bench.cover(entry, coverage)
+                runner.cover(entry, coverage)
             yield coverage
 
-    def _benches(self) -> "Iterator[tuple[RuleTestRunner | SourceTestRunner, list[Entry]]]":
+    def _runners(self) -> "Iterator[tuple[RuleTestRunner | SourceTestRunner, list[Entry]]]":
         from deploy.dryrun.rule_test_runner import RuleTestRunner, SourceTestRunner
 
         configuration = self._configuration
@@ -80,21 +80,19 @@ class RuleTestSuite:
     ) -> "Iterator[Entry]":
         for subject in subjects.values():
             yield from self._entries(subject, subject.document, model)
-        for path in sorted((self._configuration.folder / kind).glob(f"*{ENDING}")):
-            name = path.name.removesuffix(ENDING)
+        for path in sorted((self._configuration.folder / kind).glob(f"*{SUFFIX}")):
+            name = path.name.removesuffix(SUFFIX)
             if name in subjects:
                 yield from self._entries(subjects[name], self._document(path), model)
-            elif self._wanted(path):
+            elif self._is_selected(path):
                 hint = hint_at(name, sorted(subjects))
-                self._mistakes.append(
-                    RuleError(f"no {kind.removesuffix('s')} is called {name!r}", hint, path=str(path))
-                )
+                self._errors.append(RuleError(f"no {kind.removesuffix('s')} is called {name!r}", hint, path=str(path)))
 
     def _document(self, path: Path) -> Document | None:
         try:
-            return Document.read(path) if self._wanted(path) else None
-        except RuleError as mistake:
-            self._mistakes.append(mistake)
+            return Document.read(path) if self._is_selected(path) else None
+        except RuleError as error:
+            self._errors.append(error)
             return None
 
     def _entries(
@@ -103,18 +101,18 @@ class RuleTestSuite:
         document: Document | None,
         model: CaseModel,
     ) -> "Iterator[Entry]":
-        if document is None or not self._wanted(Path(document.path)):
+        if document is None or not self._is_selected(Path(document.path)):
             return
         own = document is subject.document
         data = {"tests": document.data.get("tests", [])} if own else document.data or {}
         try:
             cases: Sequence[Case | SourceCase] = model.model_validate(data).tests
         except ValidationError as error:
-            self._mistakes += [it.within(document) for it in find_issues(error, model, (), data)]
+            self._errors += [it.within(document) for it in find_issues(error, model, (), data)]
             return
         if not cases:
             return
-        # It is the greater part of what `turnout check` would import, and many folders have no tests.
+        # Imported late, because it would be most of the import time of `turnout check`, and many folders have no tests.
         from deploy.dryrun.rule_test_runner import Entry
 
         for index, case in enumerate(cases):
@@ -125,7 +123,7 @@ class RuleTestSuite:
         known = sorted(self._configuration.source_files)
         if isinstance(case, Case) and case.source and case.source not in known:
             message, hint = f"no source is called {case.source!r}", hint_at(case.source, known)
-            self._mistakes.append(document.error(message, hint, at=("tests", index, "source")))
+            self._errors.append(document.error(message, hint, at=("tests", index, "source")))
 
-    def _wanted(self, path: Path) -> bool:
+    def _is_selected(self, path: Path) -> bool:
         return not self._only or path.resolve() in self._only

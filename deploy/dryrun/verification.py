@@ -1,4 +1,4 @@
-"""Sends what an integration makes of an event to the vendor's validation endpoint, and reads what the vendor says."""
+"""Send an integration's requests for an event to the vendor's validation endpoint, and read the response."""
 
 import re
 import time
@@ -26,18 +26,18 @@ from streams.delivery.outcomes.masking import Mask
 from streams.records.delivery import DeliveryRecord
 from streams.records.outcomes import FORWARDED
 
-SECONDS: Final = 30.0
+TIMEOUT_SECONDS: Final = 30.0
 
 
 class UnverifiableError(Exception):
-    """The vendor has nothing that only checks, or more has to be known to use it."""
+    """The vendor has no validation endpoint, or a setting for it is missing."""
 
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What the vendor says of one delivery: `result` and its status, None and a reason where nothing was sent.
+    """The vendor's verdict on one delivery; `result` is None, with a reason, if nothing was sent.
 
-    `lines` are the fields of the payload that the vendor names, and where the rules make them.
+    `lines` are the payload's fields that the vendor's response names, with the lines of the rules that make them.
     """
 
     rule: str
@@ -48,7 +48,7 @@ class Verdict:
     lines: Sequence[tuple[str, str]] = field(default_factory=tuple)
 
     def data(self) -> dict[str, Any]:
-        """As JSON data."""
+        """Return JSON data."""
         return {
             "rule": self.rule or None,
             "taken": isinstance(self.result, Delivered),
@@ -60,57 +60,54 @@ class Verdict:
         }
 
 
-def checking(integration: Integration, code: str | None) -> HttpForwarder[Any]:
-    """The integration's forwarder, set so that the vendor checks what it gets; raises UnverifiableError."""
+def make_validating_forwarder(integration: Integration, code: str | None) -> HttpForwarder[Any]:
+    """Create the integration's forwarder, set so that the vendor only validates; raises UnverifiableError."""
     contract = integration.forwarder.contract
     name, settings = contract.validation_setting, integration.settings
     if name is None or settings is None:
-        raise UnverifiableError(f"{contract.title} has no endpoint that only checks: see `turnout explain`")
+        raise UnverifiableError(f"{contract.title} has no validation endpoint; `turnout explain` shows the request")
     boolean = contract.settings.model_fields[name].annotation is bool
     value = True if boolean else code or getattr(settings, name)
     if not value:
-        raise UnverifiableError(f"{contract.title} wants the code of its test tool: give --code, or set {name}")
+        raise UnverifiableError(f"{contract.title} needs the code of its test tool: give --code, or set {name}")
     forwarder: Forwarder[Any] = integration.forwarder(settings.model_copy(update={name: value}))
     assert isinstance(forwarder, HttpForwarder)
     return forwarder
 
 
 async def verify(configuration: Configuration, name: str, value: bytes, code: str | None = None) -> list[Verdict]:
-    """Ask the vendor about each delivery that an integration makes of an event (JSON text).
-
-    Raises UnverifiableError.
-    """
-    forwarder = checking(configuration.integrations[name], code)
+    """Have the vendor validate an integration's deliveries for an event (JSON text); raises UnverifiableError."""
+    forwarder = make_validating_forwarder(configuration.integrations[name], code)
     explanation = explain(configuration, value, integrations=[name])
     if explanation.rejected:
         raise UnverifiableError(f"the event is rejected: {explanation.steps[-1].detail}")
-    asking = _Asking(name, forwarder)
-    await asking.client.open()
+    verifier = _Verifier(name, forwarder)
+    await verifier.client.open()
     try:
         verdicts = []
         for delivery in explanation.accounts[0].deliveries:
-            taken = delivery.taken
-            decided = taken.decided
-            if decided is None or decided.value is None or taken.outcome != FORWARDED:
-                verdicts.append(Verdict(taken.rule, None, taken.reason or str(taken.outcome)))
+            result = delivery.result
+            decided = result.decided
+            if decided is None or decided.value is None or result.outcome != FORWARDED:
+                verdicts.append(Verdict(result.rule, None, result.reason or str(result.outcome)))
                 continue
             item = item_of(DeliveryRecord.decode(decided.value))
-            verdicts.append(await asking.ask(taken.rule, item, delivery.fields))
+            verdicts.append(await verifier.verify(result.rule, item, delivery.fields))
         return verdicts
     finally:
-        await asking.client.close()
+        await verifier.client.close()
 
 
-class _Asking:
-    """Sends to one vendor like delivery does."""
+class _Verifier:
+    """Sends requests to one vendor like a forwarder process does."""
 
     def __init__(self, name: str, forwarder: HttpForwarder[Any]) -> None:
         self._forwarder = forwarder
         self._mask = Mask(forwarder.settings)
-        self.client = Client(1, SECONDS)
+        self.client = Client(1, TIMEOUT_SECONDS)
         self._tokens = Tokens(name, forwarder, self.client, clock=time.time, learn=self._mask.learn)
 
-    async def ask(self, rule: str, item: Delivery, fields: Sequence[PayloadField]) -> Verdict:
+    async def verify(self, rule: str, item: Delivery, fields: Sequence[PayloadField]) -> Verdict:
         """Send one delivery, and return the vendor's verdict."""
         try:
             token = await self._tokens.get()
@@ -122,15 +119,15 @@ class _Asking:
             return Verdict(rule, Retry(), f"no response: {error}")
         (result,) = self._forwarder.parse_response(response, [item])
         response = replace(response, body=self._mask(response.body.decode(errors="replace")).encode())
-        said = response.json if response.json is not None else response.body[:4096].decode(errors="replace")
-        lines = () if isinstance(result, Delivered) else tuple(_lines(said, fields))
+        answer = response.json if response.json is not None else response.body[:4096].decode(errors="replace")
+        lines = () if isinstance(result, Delivered) else tuple(_lines(answer, fields))
         reason = self._mask(f"{result.reason} {result.detail}".strip()) if isinstance(result, PermanentFailure) else ""
-        return Verdict(rule, result, reason, response.status, said, lines)
+        return Verdict(rule, result, reason, response.status, answer, lines)
 
 
-def _lines(said: Any, fields: Sequence[PayloadField]) -> Iterator[tuple[str, str]]:
-    """The fields that the vendor's words name, by their whole place or its last step, however it spells them."""
-    words = {_plain(word) for text in _texts(said) for word in re.findall(r"[\w$.\[\]-]+", text)}
+def _lines(answer: Any, fields: Sequence[PayloadField]) -> Iterator[tuple[str, str]]:
+    """Yield the fields that the vendor's answer names, by their full path or its last step, in any spelling."""
+    words = {_plain(word) for text in _texts(answer) for word in re.findall(r"[\w$.\[\]-]+", text)}
     steps = {_plain(step) for word in words for step in re.split(r"[.\[\]]+", word)}
     for each in fields:
         if _plain(each.name) in words or _plain(re.split(r"[.\[\]]+", each.name.rstrip("]"))[-1]) in steps:
@@ -141,9 +138,9 @@ def _plain(word: str) -> str:
     return word.replace("_", "").lower()
 
 
-def _texts(said: Any) -> Iterator[str]:
-    if isinstance(said, str):
-        yield said
-    elif isinstance(said, Mapping | list):
-        for value in said.values() if isinstance(said, Mapping) else said:
+def _texts(answer: Any) -> Iterator[str]:
+    if isinstance(answer, str):
+        yield answer
+    elif isinstance(answer, Mapping | list):
+        for value in answer.values() if isinstance(answer, Mapping) else answer:
             yield from _texts(value)

@@ -1,1 +1,1 @@
-"""What died or was rejected, and the past: listed, and sent again."""
+"""List and replay dead letters, rejected events and past events."""

@@ -22,10 +22,10 @@ Place = tuple[int, int]
 """Partition and offset."""
 
 MARK_BATCH = 500
-"""How many are sent again before they are noted as handled: what a crash in between would repeat."""
+"""Records that are sent before they are marked as handled; a crash in between repeats them."""
 
 MAX_SKIPPED_OFFSETS = 2_000
-"""Records that are rather read over than jumped."""
+"""Gaps up to this number of offsets are read, larger ones are skipped with a seek."""
 
 
 class ParkedRecord(NamedTuple, Generic[Parked]):
@@ -60,8 +60,8 @@ class Selection:
     until: float | None = None
     places: Collection[Place] = ()
 
-    def takes(self, parked: "ParkedRecord[Any]") -> bool:
-        """Whether this is one of them."""
+    def matches(self, parked: "ParkedRecord[Any]") -> bool:
+        """Tell whether a record is selected."""
         letter = parked.letter
         if isinstance(letter, DeadLetter):
             if self.integration is not None and letter.integration != self.integration:
@@ -84,8 +84,8 @@ class ParkedRecords(Generic[Parked]):
         self._broker, self._topic = broker, topic
         self._decode: Callable[[Any], Parked] = decode
 
-    def find(self, choice: Selection) -> Iterator[ParkedRecord[Parked]]:
-        """Those of the choice that nobody has handled, by partition and offset. What cannot be read is passed over."""
+    def find(self, selection: Selection) -> Iterator[ParkedRecord[Parked]]:
+        """Yield the selected records that are not handled yet, by partition and offset; unreadable ones are skipped."""
         handled = {
             (record.partition, offset) for record in self._records() for offset in _handled(record.headers).offsets
         }
@@ -97,7 +97,7 @@ class ParkedRecords(Generic[Parked]):
             except RecordError:
                 continue
             parked = ParkedRecord(record.partition, record.offset, record.timestamp / 1000, record.key, letter)
-            if choice.takes(parked):
+            if selection.matches(parked):
                 yield parked
 
     def _records(self) -> Iterator[Any]:
@@ -111,19 +111,19 @@ class ParkedRecords(Generic[Parked]):
 
 
 class Events:
-    """The events topic, read at chosen places. Blocking; raises BrokerError."""
+    """Reads the events topic at given places. Blocking; raises BrokerError."""
 
     def __init__(self, broker: Broker) -> None:
         self._broker = broker
 
     def at(self, origins: Iterable[Origin]) -> dict[Origin, Any]:
-        """The records at these places; without those that Kafka no longer keeps."""
-        wanted: dict[TopicPartition, list[int]] = defaultdict(list)
+        """Return the records at these places; those that Kafka has removed are left out."""
+        offsets_by_partition: dict[TopicPartition, list[int]] = defaultdict(list)
         for origin in sorted(set(origins)):
-            wanted[TopicPartition(origin.topic, origin.partition)].append(origin.offset)
+            offsets_by_partition[TopicPartition(origin.topic, origin.partition)].append(origin.offset)
         found: dict[Origin, Any] = {}
         with open_consumer(self._broker) as consumer:
-            for part, offsets in wanted.items():
+            for part, offsets in offsets_by_partition.items():
                 consumer.assign([part])
                 begin, end = consumer.beginning_offsets([part])[part], consumer.end_offsets([part])[part]
                 left = [offset for offset in offsets if begin <= offset < end]
@@ -144,37 +144,37 @@ class Events:
 class ReplayProducer(BlockingProducer):
     """Replay records and mark their originals as handled. Blocking; raises BrokerError."""
 
-    def __init__(self, broker: Broker, keep: str) -> None:
+    def __init__(self, broker: Broker, parked_topic: str) -> None:
         super().__init__(broker)
-        self._keep = keep
+        self._parked_topic = parked_topic
 
-    def note(self, how: str, places: Iterable[Place]) -> None:
-        """Wait until all that was sent is confirmed, then write down that these are handled."""
+    def mark_handled(self, how: str, places: Iterable[Place]) -> None:
+        """Wait until all sent records are confirmed, then mark these records as handled."""
         self.confirm()
         by_partition: dict[int, list[int]] = defaultdict(list)
         for partition, offset in places:
             by_partition[partition].append(offset)
         for partition, offsets in by_partition.items():
-            for some in portions(offsets):
-                self.send(self._keep, b"handled", None, partition, Handled(how, some).headers())
+            for batch in batches(offsets):
+                self.send(self._parked_topic, b"handled", None, partition, Handled(how, batch).headers())
         self.confirm()
 
 
 def drop(producer: ReplayProducer, parked: Iterable[ParkedRecord[Any]], advance: Callable[[int], object]) -> int:
-    """Note these as handled and do nothing else; returns how many."""
+    """Mark records as handled without sending them; returns their number."""
     count = 0
-    for some in portions(parked):
-        producer.note("dropped", [one.place for one in some])
-        advance(len(some))
-        count += len(some)
+    for batch in batches(parked):
+        producer.mark_handled("dropped", [one.place for one in batch])
+        advance(len(batch))
+        count += len(batch)
     return count
 
 
-def portions(things: Iterable[T]) -> Iterator[list[T]]:
-    """So many at a time as are noted as handled at once."""
-    rest = iter(things)
-    while some := list(islice(rest, MARK_BATCH)):
-        yield some
+def batches(items: Iterable[T]) -> Iterator[list[T]]:
+    """Yield batches of MARK_BATCH items, which are marked as handled together."""
+    rest = iter(items)
+    while batch := list(islice(rest, MARK_BATCH)):
+        yield batch
 
 
 def _handled(headers: Iterable[tuple[str, bytes]]) -> Handled:

@@ -1,15 +1,15 @@
-"""Maps events in Kafka for one integration by today's rules, to the deliveries that the router would make."""
+"""Map events in Kafka with today's rules to the deliveries that the router would make for one integration."""
 
 import time
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from deploy.config.configuration import Configuration
-from deploy.dryrun.masked import offline
-from deploy.dryrun.preview import foresee
+from deploy.dryrun.masked import make_masked_forwarder
+from deploy.dryrun.preview import preview_delivery
 from streams.delivery.outcomes.preflight import Preflight
 from streams.events import Event, EventError
-from streams.observability.internal_error import INTERNAL, describe
+from streams.observability.internal_error import INTERNAL, describe, to_exception
 from streams.records.delivery import DeliveryRecord
 from streams.records.outcomes import FORWARDED, Outcome
 from streams.routing.decision import RouteDecision, decide
@@ -21,11 +21,11 @@ REJECTED = "rejected"
 """The outcome of a record that is rejected."""
 
 NO_WINDOW = Window(0)
-"""Knows no repeats."""
+"""A window that never finds repeats."""
 
 
 class Mapped(NamedTuple):
-    """What one rule ("" where none did) makes of an event: an outcome, why, and the delivery where it is FORWARDED."""
+    """The outcome of an event for one rule ("" if none matched), its reason, and the delivery if it is FORWARDED."""
 
     rule: str
     outcome: str
@@ -34,9 +34,9 @@ class Mapped(NamedTuple):
 
 
 class Remapper:
-    """Maps records of the events topic as the router does, and passes over what the vendor would not take any more.
+    """Maps records of the events topic as the router does; deliveries that are too old for the vendor are expired.
 
-    `wants` chooses events as the rules see them.
+    `selects` is called with each event after the steps of its source.
     """
 
     def __init__(
@@ -44,23 +44,23 @@ class Remapper:
         configuration: Configuration,
         integration: str,
         *,
-        wants: Callable[[Event], bool] = lambda _: True,
+        selects: Callable[[Event], bool] = lambda _: True,
         clock: Callable[[], float] = time.time,
     ) -> None:
         found = configuration.integrations[integration]
-        self._wants, self._clock = wants, clock
+        self._selects, self._clock = selects, clock
         self._rules = RuleSet(configuration.version, configuration.sources, [found.route(configuration.topics)])
-        self._forwarder = offline(found)
+        self._forwarder = make_masked_forwarder(found)
         self._preflight = Preflight(self._forwarder, self._forwarder.limits, found.delivery.max_age)
 
     def map(self, record: Any, window: Window = NO_WINDOW) -> list[Mapped]:
-        """Map a record; returns nothing if the event is not wanted. Repeats are those that `window` knows."""
+        """Map a record; returns an empty list if it is not selected. `window` finds repeats."""
         try:
             return self._map(record, window)
         except EventError as error:
             return [Mapped("", REJECTED, error.code)]
-        except Exception as error:  # noqa: BLE001  # one odd event must not stop the others
-            return [Mapped("", REJECTED, f"{INTERNAL}: {describe(error)}")]
+        except BaseException as error:  # noqa: BLE001  # one odd event must not stop the others
+            return [Mapped("", REJECTED, f"{INTERNAL}: {describe(to_exception(error))}")]
 
     def _map(self, record: Any, window: Window) -> list[Mapped]:
         if record.value is None:
@@ -71,27 +71,27 @@ class Remapper:
         repeats = window.repeats(sender, message_id, record.offset)
         try:
             decision = decide(incoming, self._rules, self._clock, _ignore)
-        except Exception:
+        except BaseException:
             window.forget(sender, message_id, record.offset)
             raise
         if decision.is_rejected:
             window.forget(sender, message_id, record.offset)
             return [Mapped("", REJECTED, decision.rejected.reason if decision.rejected else "")]
-        if not self._wants(decision.event):
+        if not self._selects(decision.event):
             return []
         if repeats:
-            return [Mapped("", Outcome.DUPLICATE, "its messageId came before")]
+            return [Mapped("", Outcome.DUPLICATE, "an earlier event has the same messageId")]
         return [self._mapped(decided) for decided in decision.outcomes]
 
     def _mapped(self, decided: RouteDecision) -> Mapped:
-        taken = foresee(decided, self._forwarder)
-        if taken.outcome != FORWARDED or decided.value is None:
-            return Mapped(taken.rule, taken.outcome, taken.reason)
+        result = preview_delivery(decided, self._forwarder)
+        if result.outcome != FORWARDED or decided.value is None:
+            return Mapped(result.rule, result.outcome, result.reason)
         delivery = DeliveryRecord.decode(decided.value)
         if self._preflight.expiry(delivery.time) <= self._clock():
-            return Mapped(taken.rule, Outcome.EXPIRED, "older than the vendor takes, or than max_age")
-        return Mapped(taken.rule, FORWARDED, "", delivery)
+            return Mapped(result.rule, Outcome.EXPIRED, "older than the vendor accepts, or than max_age")
+        return Mapped(result.rule, FORWARDED, "", delivery)
 
 
 def _ignore(_reason: str, _detail: str) -> None:
-    """The router noted it when it read the event."""
+    """Ignore notes, which the router recorded when it read the event."""

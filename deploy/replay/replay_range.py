@@ -25,17 +25,17 @@ from streams.routing.dedupe import Window
 from streams.suppression.admin import SuppressedList
 
 READ_BATCH = 500
-"""Records after which it is noted how far a replay came: what a kill in between repeats."""
+"""Records after which the position is stored; if the process is killed in between, they are repeated."""
 
 Stopped = Callable[[float], bool]
-"""Waits so many seconds for the word to stop; whether it came."""
+"""Waits up to `seconds` for a request to stop; returns whether it was made."""
 
 
 @dataclass(frozen=True, slots=True)
 class ReplayRange:
-    """What to replay: events received from `since` until before `until`, in seconds since 1970.
+    """A selection of events: those received from `since` until before `until`, in seconds since 1970.
 
-    `events` are names of track events, and types of other calls; none means all.
+    `events` are names of track events and types of other calls; empty for all.
     """
 
     integration: str
@@ -44,12 +44,12 @@ class ReplayRange:
     events: frozenset[str] = frozenset()
 
     def group(self, prefix: str) -> str:
-        """The consumer group that remembers how far the replay came: of the same past always the same."""
-        what = orjson.dumps([self.since, self.until, sorted(self.events)])
-        return f"{prefix}.replay.{self.integration}.{hashlib.sha256(what).hexdigest()[:12]}"
+        """Return the consumer group that stores the position, which is the same for the same range."""
+        identity = orjson.dumps([self.since, self.until, sorted(self.events)])
+        return f"{prefix}.replay.{self.integration}.{hashlib.sha256(identity).hexdigest()[:12]}"
 
-    def wants(self, event: Event) -> bool:
-        """Whether the event is one of `events`."""
+    def includes(self, event: Event) -> bool:
+        """Tell whether an event is one of `events`."""
         return not self.events or (event.get("event") or event["type"]) in self.events
 
 
@@ -90,7 +90,7 @@ class PartitionRange:
 
 @dataclass
 class Report:
-    """How many events were read, and what became of them: counts by outcome, rule and reason."""
+    """The number of events read, and counts by outcome, rule and reason."""
 
     read: int = 0
     finished: bool = False
@@ -98,16 +98,16 @@ class Report:
 
     @property
     def sent(self) -> int:
-        """How many deliveries were sent, or would be."""
+        """The number of deliveries sent, or to be sent in a dry run."""
         return self._count(FORWARDED)
 
     @property
     def failed(self) -> int:
-        """How many events and deliveries the rules wanted, and could not make."""
+        """The number of rejected events and dead deliveries."""
         return self._count(REJECTED, Outcome.DEAD)
 
     def data(self) -> dict[str, Any]:
-        """As JSON data."""
+        """Return JSON data."""
         rows = [
             {"outcome": outcome, "rule": rule or None, "reason": reason, "count": count}
             for (outcome, rule, reason), count in self.outcomes.most_common()
@@ -119,16 +119,16 @@ class Report:
 
 
 class Replay:
-    """One replay, for the length of a `with`. Blocking; raises BrokerError.
+    """A replay, as a context manager. Blocking; raises BrokerError.
 
-    Kafka remembers how far it came, as the offsets of a consumer group: a replay of the same past goes on there, unless
-    it begins `anew`.
+    Its position is stored in Kafka, as the offsets of a consumer group: a replay of the same range resumes there,
+    unless it starts `anew`.
     """
 
     def __init__(self, configuration: Configuration, replay_range: ReplayRange, *, anew: bool = False) -> None:
         self._configuration, self._replay_range, self._anew = configuration, replay_range, anew
         self._broker, self._topics = configuration.settings.broker, configuration.topics
-        self._spans: dict[TopicPartition, PartitionRange] = {}
+        self._ranges: dict[TopicPartition, PartitionRange] = {}
 
     def __enter__(self) -> Self:
         self._open = ExitStack()
@@ -144,7 +144,7 @@ class Replay:
                 for number in sorted(self._consumer.partitions_for_topic(topic) or ())
             ]
             self._consumer.assign(parts)
-            self._spans = self._find(parts)
+            self._ranges = self._find(parts)
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -152,18 +152,18 @@ class Replay:
 
     @property
     def total(self) -> int:
-        """How many events came in that time, wanted or not."""
-        return sum(span.end - span.first for span in self._spans.values())
+        """The number of events in the range, selected or not."""
+        return sum(span.end - span.first for span in self._ranges.values())
 
     @property
     def done(self) -> int:
-        """How many of them it has been through."""
-        return sum(span.at - span.first for span in self._spans.values())
+        """The number of these events that are already processed."""
+        return sum(span.at - span.first for span in self._ranges.values())
 
     def run(self, *, rate: float, advance: Callable[[int], object], stopped: Stopped, dry: bool = False) -> Report:
-        """Send what is left, at most `rate` deliveries a second (0: as fast as it goes); `dry` sends nothing."""
-        with kafka_errors(self._broker), nullcontext() if dry else BlockingProducer(self._broker) as sending:
-            return self._run(sending, rate, advance, stopped)
+        """Send the remaining events at up to `rate` deliveries per second (0 for no limit); `dry` sends nothing."""
+        with kafka_errors(self._broker), nullcontext() if dry else BlockingProducer(self._broker) as producer:
+            return self._run(producer, rate, advance, stopped)
 
     def _find(self, parts: list[TopicPartition]) -> dict[TopicPartition, PartitionRange]:
         begins, ends = self._consumer.beginning_offsets(parts), self._consumer.end_offsets(parts)
@@ -175,48 +175,48 @@ class Replay:
         for part in parts:
             end = until.get(part, ends[part])
             first = max(begins[part], min(since.get(part, end), end))
-            noted = None if self._anew else self._consumer.committed(part)
-            found[part] = PartitionRange(first, end, min(max(first, noted or first), end))
+            stored = None if self._anew else self._consumer.committed(part)
+            found[part] = PartitionRange(first, end, min(max(first, stored or first), end))
         return found
 
     def _offsets_at(self, at: float, parts: list[TopicPartition]) -> dict[TopicPartition, int]:
         found = self._consumer.offsets_for_times(dict.fromkeys(parts, round(at * 1000)))
-        # Kafka has no entry where nothing came at that time or later, the embedded broker one without a time.
+        # If no record is that recent, Kafka returns no entry, and the embedded broker one without a time.
         return {part: entry.offset for part, entry in found.items() if entry is not None and entry.timestamp >= 0}
 
     def _run(
-        self, sending: BlockingProducer | None, rate: float, advance: Callable[[int], object], stopped: Stopped
+        self, producer: BlockingProducer | None, rate: float, advance: Callable[[int], object], stopped: Stopped
     ) -> Report:  # fmt: skip
         report = Report()
-        mapper = Remapper(self._configuration, self._replay_range.integration, wants=self._replay_range.wants)
-        left = {part: span for part, span in self._spans.items() if span.at < span.end}
-        windows = self._read_back(left)
-        most = min(READ_BATCH, max(1, int(rate))) if rate else READ_BATCH
-        ahead, began = 0.0, time.monotonic()
-        while left and not stopped(ahead):
+        mapper = Remapper(self._configuration, self._replay_range.integration, selects=self._replay_range.includes)
+        left = {part: span for part, span in self._ranges.items() if span.at < span.end}
+        windows = self._seek_before(left)
+        max_records = min(READ_BATCH, max(1, int(rate))) if rate else READ_BATCH
+        wait, began = 0.0, time.monotonic()
+        while left and not stopped(wait):
             before = self.done
             self._suppressed.catch_up()
-            for part, records in poll(self._consumer, self._broker, most).items():
-                span = self._spans[part]
+            for part, records in poll(self._consumer, self._broker, max_records).items():
+                span = self._ranges[part]
                 for record in records:
                     if record.offset < span.at:
                         mapper.map(record, windows[part])
                     elif record.offset < span.end:
                         report.read += 1
                         for mapped in mapper.map(record, windows[part]):
-                            outcome, reason = self._send(mapped, record.key, sending)
+                            outcome, reason = self._send(mapped, record.key, producer)
                             report.outcomes[outcome, mapped.rule, reason] += 1
-            if sending:
-                sending.confirm()
-            self._note(left, remember=sending is not None)
+            if producer:
+                producer.confirm()
+            self._store_positions(left, commit=producer is not None)
             advance(self.done - before)
             left = {part: span for part, span in left.items() if span.at < span.end}
-            ahead = report.sent / rate - (time.monotonic() - began) if rate else 0.0
+            wait = report.sent / rate - (time.monotonic() - began) if rate else 0.0
         report.finished = not left
         return report
 
-    def _read_back(self, left: Mapping[TopicPartition, PartitionRange]) -> dict[TopicPartition, Window]:
-        """Begin so far before what is left that repeats of earlier events are known."""
+    def _seek_before(self, left: Mapping[TopicPartition, PartitionRange]) -> dict[TopicPartition, Window]:
+        """Start reading before the remaining events, to find repeats of earlier ones."""
         size = self._configuration.settings.router.dedupe_window
         begins = self._consumer.beginning_offsets(list(left)) if left else {}
         self._consumer.assign(list(left))
@@ -224,21 +224,23 @@ class Replay:
             self._consumer.seek(part, max(begins[part], span.at - size))
         return {part: Window(size) for part in left}
 
-    def _send(self, mapped: Mapped, key: bytes | None, sending: BlockingProducer | None) -> tuple[str, str]:
-        """Send what was mapped, if anything; returns its outcome and why."""
-        if mapped.delivery is None or sending is None:
+    def _send(self, mapped: Mapped, key: bytes | None, producer: BlockingProducer | None) -> tuple[str, str]:
+        """Send the delivery, if there is one; returns the outcome and its reason."""
+        if mapped.delivery is None or producer is None:
             return mapped.outcome, mapped.reason
         partition = mapped.delivery.origin.partition % self._topics.partitions
         try:
-            sending.send(self._topics.forward(self._replay_range.integration), key, mapped.delivery.encode(), partition)
+            producer.send(
+                self._topics.forward(self._replay_range.integration), key, mapped.delivery.encode(), partition
+            )
         except RecordTooLargeError:
             return Outcome.DEAD, "too large for a record"
         except TypeError:
             return Outcome.DEAD, "not JSON"
         return mapped.outcome, mapped.reason
 
-    def _note(self, left: Mapping[TopicPartition, PartitionRange], *, remember: bool) -> None:
-        """Take down how far each partition came; a part that came to its end is read no further."""
+    def _store_positions(self, left: Mapping[TopicPartition, PartitionRange], *, commit: bool) -> None:
+        """Store the position of each partition; finished partitions are paused."""
         moved = {}
         for part, span in left.items():
             at = min(self._consumer.position(part), span.end)
@@ -247,5 +249,5 @@ class Replay:
                 moved[part] = OffsetAndMetadata(at, "", -1)
             if at == span.end:
                 self._consumer.pause(part)
-        if moved and remember:
+        if moved and commit:
             self._consumer.commit(moved)

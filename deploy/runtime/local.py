@@ -1,11 +1,13 @@
-"""All of Turnout on one machine: what `turnout up` does."""
+"""Run all of Turnout on one machine: the command `turnout up`."""
 
 import asyncio
 import os
+import secrets
 import signal
 import socket
+import tempfile
 from collections.abc import Mapping
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import replace
 from typing import Any
 
@@ -21,30 +23,35 @@ from streams.kafka.admin import create_topics, find_partitions
 from streams.kafka.settings import Broker, BrokerError
 
 READY_TIMEOUT = 120.0
-"""Seconds that each stage of the start may take; on an idle machine it takes 3, on a busy one 40."""
+"""Seconds that each stage of the start may take; it takes 3 on an idle machine, and up to 40 on a busy one."""
 
 BROKER_TIMEOUT = 20.0
-"""Seconds that the broker has to answer about topics; a stop must wait for them."""
+"""Seconds to wait for the broker's response about topics; stopping waits as long."""
 
 GRACE = "3"
-"""Seconds that each worker gets to stop in order, so that all have stopped within 10."""
+"""Seconds for each worker to finish its work, so that all have stopped within 10."""
 
 
 async def run(configuration: Configuration) -> int:
-    """Start all, show events until SIGINT or SIGTERM, stop all; returns the exit code."""
+    """Start all processes, show events until SIGINT or SIGTERM, and stop them; returns the exit code."""
     terminal = Terminal(configuration)
     supervisor = Supervisor(terminal.report)
+    with ExitStack() as folders:
+        return await _run(configuration, terminal, supervisor, folders)
+
+
+async def _run(configuration: Configuration, terminal: Terminal, supervisor: Supervisor, folders: ExitStack) -> int:
     stopping = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stopping.set)
-    work = asyncio.create_task(_work(configuration, supervisor, terminal))
+    work = asyncio.create_task(_run_all(configuration, supervisor, terminal, folders))
     stopped = asyncio.create_task(stopping.wait())
     try:
         await asyncio.wait([work, stopped], return_when=asyncio.FIRST_COMPLETED)
         if work.done():
             await work
-        terminal.say("stopping")
+        terminal.print_line("stopping")
     except BrokerError as error:
         raise Failed(str(error)) from error
     finally:
@@ -58,19 +65,21 @@ async def run(configuration: Configuration) -> int:
     return 0
 
 
-async def _work(configuration: Configuration, supervisor: Supervisor, terminal: Terminal) -> None:
-    """Start all and show events; raises Failed when a child ends."""
+async def _run_all(
+    configuration: Configuration, supervisor: Supervisor, terminal: Terminal, folders: ExitStack
+) -> None:
+    """Start all processes and show events; raises Failed if a process other than the ledger ends."""
     settings = configuration.settings
-    _refuse_busy_ports(configuration)
+    _check_ports_are_free(configuration)
     environment = {**os.environ, "TURNOUT_GRACE": GRACE}
 
     async def start(command: str, *arguments: str) -> Child:
         return await supervisor.start(command, turnout_command(command, *arguments), environment)
 
-    terminal.say(f"starting what {configuration.folder} says")
+    terminal.print_line(f"starting with the configuration in {configuration.folder}")
     if settings.embedded:
         await _start_broker(settings.broker, supervisor)
-        # Nobody else can have created in it what sources read.
+        # Nobody else can have created external topics in the embedded broker.
         declared = [replace(it, partitions=it.partitions or settings.partitions) for it in configuration.declared]
         await asyncio.to_thread(create_topics, settings.broker, declared, settings.replication, BROKER_TIMEOUT)
     else:
@@ -89,8 +98,10 @@ async def _work(configuration: Configuration, supervisor: Supervisor, terminal: 
     try:
         await watch.start()
         await supervisor.until_ready(children, READY_TIMEOUT)
+        # Last, so that events are accepted as soon as before.
+        await _start_ledger(configuration, supervisor, environment, folders)
         terminal.welcome(_url(children[-1].facts))
-        watching = asyncio.create_task(watch.run(terminal.tell, terminal.tell_rejected))
+        watching = asyncio.create_task(watch.run(terminal.show_update, terminal.show_rejected))
         ended = asyncio.create_task(supervisor.until_one_ends())
         tasks = [watching, ended]
         await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
@@ -102,13 +113,27 @@ async def _work(configuration: Configuration, supervisor: Supervisor, terminal: 
         await watch.stop()
 
 
+async def _start_ledger(
+    configuration: Configuration, supervisor: Supervisor, environment: Mapping[str, str], folders: ExitStack
+) -> None:
+    """Start the ledger; the data of an embedded broker ends with it, and so does that ledger's folder."""
+    settings, variables = configuration.settings, dict(environment)
+    if settings.embedded:
+        temporary = tempfile.TemporaryDirectory(prefix="turnout-ledger-", ignore_cleanup_errors=True)
+        variables["TURNOUT_LEDGER__FOLDER"] = folders.enter_context(temporary)
+        if settings.ledger.user_key is None:
+            variables["TURNOUT_LEDGER__USER_KEY"] = secrets.token_hex(32)
+    command = turnout_command("ledger", "--config", str(configuration.folder))
+    await supervisor.start("ledger", command, variables, essential=False)
+
+
 def _url(facts: Mapping[str, Any]) -> str:
-    """Where this machine reaches the collector that said so when it was ready."""
+    """Return the collector's URL on this machine, from the fields that it logged when it was ready."""
     host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(facts["host"], facts["host"])
     return f"http://[{host}]:{facts['port']}" if ":" in host else f"http://{host}:{facts['port']}"
 
 
-def _refuse_busy_ports(configuration: Configuration) -> None:
+def _check_ports_are_free(configuration: Configuration) -> None:
     settings = configuration.settings
     listen(settings.collector.host, settings.collector.port).close()
     for port in (port_of(process, settings) for process in PROCESSES):
@@ -130,4 +155,4 @@ async def _start_broker(broker: Broker, supervisor: Supervisor) -> None:
             await asyncio.to_thread(lambda: socket.create_connection(address, 1).close())
             return
         await asyncio.sleep(0.05)
-    raise Failed(f"the embedded broker does not answer on port {address[1]}")
+    raise Failed(f"the embedded broker does not respond on port {address[1]}")

@@ -1,4 +1,4 @@
-"""Logs: JSON lines on stderr, without anything of an event."""
+"""Log JSON lines to stderr, without data of events."""
 
 import json
 import logging
@@ -12,14 +12,14 @@ from deploy.terminal.escaping import escape
 from streams.observability.logging import error_fields
 
 READY = "ready"
-"""What a process logs when it has begun its work; `turnout up` waits for it."""
+"""The log message of a process that is ready for work; `turnout up` waits for it."""
 
 _CLIENTS = ("aiokafka", "kafka")
-"""Libraries whose messages name hosts, topics and errors only. Faust's may hold a whole record."""
+"""Libraries whose messages contain only hosts, topics and errors. Faust's may contain whole records."""
 
 
 def set_up() -> None:
-    """Send our logs, and the libraries' from warnings up, to stderr as JSON lines."""
+    """Write our logs, and libraries' warnings and errors, to stderr as JSON lines."""
     structlog.configure(
         processors=[
             structlog.contextvars.merge_contextvars,
@@ -34,26 +34,26 @@ def set_up() -> None:
     logging.basicConfig(handlers=[_Handler(logging.WARNING)], level=logging.WARNING, force=True)
 
 
-def say_ready(process: str, **facts: Any) -> None:
-    """Say that a process has begun its work."""
+def log_ready(process: str, **facts: Any) -> None:
+    """Log that a process is ready for work."""
     structlog.get_logger().info(READY, process=process, **facts)
 
 
 def _encode(facts: Any, **options: Any) -> bytes:
-    """Encode a line of the log, in which a terminal finds nothing to obey."""
+    """Encode a log line, with control characters escaped for terminals."""
     try:
         encoded = orjson.dumps(facts, **options)
-    except TypeError:  # half of a surrogate pair
+    except TypeError:  # a lone surrogate
         encoded = json.dumps(facts, default=str).encode()
     return escape(encoded.decode()).encode()
 
 
 class _Handler(logging.Handler):
-    """Hands libraries' records on to structlog, most without the arguments of their message."""
+    """Passes libraries' log records to structlog, mostly without the arguments of the message."""
 
     def emit(self, record: logging.LogRecord) -> None:
         facts: dict[str, Any] = {"logger": record.name}
         if record.exc_info and record.exc_info[1]:
             facts |= error_fields(record.exc_info[1])
-        said = record.getMessage() if record.name.startswith(_CLIENTS) else str(record.msg)
-        structlog.get_logger().log(record.levelno, said.splitlines()[0] if said else "", **facts)
+        message = record.getMessage() if record.name.startswith(_CLIENTS) else str(record.msg)
+        structlog.get_logger().log(record.levelno, message.splitlines()[0] if message else "", **facts)

@@ -1,4 +1,4 @@
-"""New configuration in a running process: its folder is watched, and what has changed is taken up as a whole."""
+"""Reload the configuration of a running process when its folder changes."""
 
 import asyncio
 import hashlib
@@ -17,38 +17,40 @@ from deploy.config.integrations import Integration
 from deploy.terminal.failures import Misconfigured
 from streams.kafka.admin import find_mismatches
 from streams.kafka.settings import BrokerError
+from streams.observability.internal_error import to_exception
 from streams.observability.metrics import CONFIGURATION, CONFIGURATION_BROKEN
 from streams.routing.ruleset import CurrentRules
 from streams.steps.enrichment.files import are_replaced
 from streams.topics import Topic
 
 if TYPE_CHECKING:
-    from streams.worker.worker import ConsumerPipeline, Worker
+    from streams.worker.pipeline import ConsumerPipeline
+    from streams.worker.worker import Worker
 
 log = structlog.get_logger()
 
 PERIOD_SECONDS = 2.0
-"""Seconds between two looks at the folder."""
+"""Seconds between two checks of the folder."""
 
-Take = Callable[[Configuration, Configuration], bool]
-"""Puts a configuration, the second, in the place of the first; False to be called again later, with the same two."""
+Apply = Callable[[Configuration, Configuration], bool]
+"""Replaces the first configuration by the second; returns False to be called again later with the same two."""
 
 
 class Reloader:
-    """Keeps a process at the configuration in its folder, by a hash of the files' content.
+    """Reloads the configuration when a hash of the folder's files changes.
 
-    The files of data that it names may be large, and lie anywhere: they are told by their size and time.
+    Data files outside the folder may be large, so they are compared by size and modification time.
 
-    `read` reads the folder as the process does when it starts, and raises Misconfigured. A folder with mistakes is
-    reported, and the old configuration goes on. What turnout.yaml says is in force from the next start only.
+    `read` reads the folder as at the start of the process, and raises Misconfigured. If the folder is invalid, the
+    errors are logged and the previous configuration stays. Changes in turnout.yaml need a restart.
     """
 
     def __init__(
-        self, configuration: Configuration, read: Callable[[], Configuration], take: Take = lambda *_: True
+        self, configuration: Configuration, read: Callable[[], Configuration], apply: Apply = lambda *_: True
     ) -> None:
         self.current = configuration
         self._read = read
-        self._take = take
+        self._apply = apply
         self._seen = content_hash(configuration.folder)
         self._data_files = configuration.data_files
         self._before: Configuration | None = None
@@ -56,19 +58,19 @@ class Reloader:
         self._export(broken=False)
 
     def poll(self) -> None:
-        """Look at the folder once, and take up what has changed."""
+        """Check the folder once, and apply changes."""
         seen = content_hash(self.current.folder)
         if seen != self._seen or are_replaced(self._data_files):
             self._seen = seen
             self._load()
-        if self._before is not None and self._take(self._before, self.current):
+        if self._before is not None and self._apply(self._before, self.current):
             self._before = None
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
-        """Poll while this is entered: each PERIOD, and at once at SIGHUP."""
+        """Poll inside the context: every PERIOD_SECONDS, and at once on SIGHUP."""
         asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, self._wake.set)
-        task = asyncio.create_task(self._poll_on())
+        task = asyncio.create_task(self._poll_forever())
         try:
             yield
         finally:
@@ -76,15 +78,15 @@ class Reloader:
             with suppress(asyncio.CancelledError):
                 await task
 
-    async def _poll_on(self) -> None:
+    async def _poll_forever(self) -> None:
         while True:
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._wake.wait(), PERIOD_SECONDS)
             self._wake.clear()
             try:
                 await asyncio.to_thread(self.poll)
-            except Exception as error:  # noqa: BLE001  # the old configuration is still good
-                log.error("cannot take up the configuration", error=type(error).__name__)  # noqa: TRY400
+            except BaseException as error:  # noqa: BLE001  # the previous configuration still works
+                log.error("cannot apply the configuration", error=type(to_exception(error)).__name__)  # noqa: TRY400
 
     def _load(self) -> None:
         try:
@@ -93,9 +95,9 @@ class Reloader:
             self._data_files = error.data_files
             self._export(broken=True)
             log.error(  # noqa: TRY400
-                "the configuration has mistakes, and the old one goes on",
+                "invalid configuration; still using the previous version",
                 version=self.current.version,
-                mistakes=[str(mistake) for mistake in error.mistakes[:20]],
+                mistakes=[str(each) for each in error.errors[:20]],
             )
             return
         self._data_files = configuration.data_files
@@ -105,12 +107,12 @@ class Reloader:
                 for name in type(configuration.settings).model_fields
                 if getattr(configuration.settings, name) != getattr(self.current.settings, name)
             ]
-            log.warning("changes of turnout.yaml wait for a restart", keys=changed)
+            log.warning("changes in turnout.yaml need a restart", keys=changed)
         self._before = self._before or self.current
-        configuration.suppression.users = self.current.suppression.users
+        configuration.suppression.keep_users_of(self.current.suppression)
         self.current = replace(configuration, settings=self.current.settings)
         self._export(broken=False)
-        log.info("took up the configuration", version=self.current.version)
+        log.info("applied the configuration", version=self.current.version)
 
     def _export(self, *, broken: bool) -> None:
         CONFIGURATION.clear()
@@ -119,7 +121,7 @@ class Reloader:
 
 
 def content_hash(folder: Path) -> bytes:
-    """A hash of the names and the content of a configuration folder's files."""
+    """Return a hash of the names and content of a configuration folder's files."""
     digest = hashlib.sha256()
     inner = (sorted(folder.glob(f"{kind}/*")) for kind in ("plans", "sources", "integrations"))
     for path in (folder / "turnout.yaml", *chain.from_iterable(inner)):
@@ -130,41 +132,41 @@ def content_hash(folder: Path) -> bytes:
 
 
 class RouterRules:
-    """Puts new rules into a router's holder; a new integration has a route once its topic is there.
+    """Replaces the rules of a router; a new integration gets a route once its topic exists.
 
-    `restart` starts the router's pipeline again, which is asked for when sources read other topics than before.
+    `restart` restarts the router's pipeline, which is necessary if sources read other topics than before.
     """
 
     def __init__(
-        self, holder: CurrentRules, configuration: Configuration, restart: Callable[[], object] = lambda: None
+        self, current_rules: CurrentRules, configuration: Configuration, restart: Callable[[], object] = lambda: None
     ) -> None:
-        self._holder, self._restart = holder, restart
+        self._current_rules, self._restart = current_rules, restart
         self._reads = configuration.sources.topics
         self._ready = set(configuration.integrations)
-        self._said: set[str] = set()
-        self._said_topics: set[str] = set()
+        self._logged: set[str] = set()
+        self._logged_topics: set[str] = set()
 
-    def take(self, _: Configuration, configuration: Configuration) -> bool:
-        """As Take."""
+    def apply(self, _: Configuration, configuration: Configuration) -> bool:
+        """Implement `Apply`."""
         waiting = without_topics(configuration, configuration.integrations.keys() - self._ready)
         self._ready = configuration.integrations.keys() - waiting
-        for name in sorted(waiting - self._said):
+        for name in sorted(waiting - self._logged):
             remedy = f"turnout topics --create --config {configuration.folder}"
-            log.warning("a new integration waits for its topic", integration=name, remedy=remedy)
-        self._said = waiting
-        self._holder.current = configuration.rule_set(without=waiting)
-        return self._read_from(configuration) and not waiting
+            log.warning("waiting for the topic of a new integration", integration=name, remedy=remedy)
+        self._logged = waiting
+        self._current_rules.current = configuration.rule_set(without=waiting)
+        return self._follow_topics(configuration) and not waiting
 
-    def _read_from(self, configuration: Configuration) -> bool:
-        """Have the router read the topics of sources; False while one is not there."""
+    def _follow_topics(self, configuration: Configuration) -> bool:
+        """Have the router read the topics of the sources; returns False while one of them is missing."""
         reads = configuration.sources.topics
         if reads != self._reads:
             topics = [topic for topic in configuration.declared if topic.name in reads]
-            lacking = _lacking(configuration, topics)
-            for name in sorted(lacking - self._said_topics):
-                log.warning("a topic that a source reads is not there", topic=name)
-            self._said_topics = lacking
-            if lacking:
+            missing = _missing_topics(configuration, topics)
+            for name in sorted(missing - self._logged_topics):
+                log.warning("a topic that a source reads does not exist", topic=name)
+            self._logged_topics = missing
+            if missing:
                 return False
             self._restart()
             self._reads = reads
@@ -172,10 +174,10 @@ class RouterRules:
 
 
 class Deliveries:
-    """Has a forwarder's pipelines follow the integrations' files; to be made inside the worker's event loop.
+    """Keeps a forwarder's pipelines up to date with the integrations; create it inside the worker's event loop.
 
-    One whose settings have changed is started again alone, one that is gone is stopped, and a new one begins once its
-    topics are there. `names` are those that the process delivers to, or none for all.
+    A pipeline restarts alone if its settings change, stops if its integration is removed, and starts once the topics of
+    a new integration exist. `names` are the integrations that the process delivers to, empty for all.
     """
 
     def __init__(
@@ -189,23 +191,23 @@ class Deliveries:
         self._loop = asyncio.get_running_loop()
         self._running = {pipeline.name: configuration.integrations[pipeline.name] for pipeline in worker.pipelines}
 
-    def take(self, _: Configuration, configuration: Configuration) -> bool:
-        """As Take."""
-        wanted = {
+    def apply(self, _: Configuration, configuration: Configuration) -> bool:
+        """Implement `Apply`."""
+        selected = {
             name: integration
             for name, integration in configuration.integrations.items()
             if not self._names or name in self._names
         }
-        waiting = without_topics(configuration, wanted.keys() - self._running.keys())
+        waiting = without_topics(configuration, selected.keys() - self._running.keys())
         for name, integration in list(self._running.items()):
-            if name not in wanted or _delivers_otherwise(integration, wanted[name]):
+            if name not in selected or _has_changed(integration, selected[name]):
                 self._await(self._worker.remove(name))
                 del self._running[name]
                 log.info("stopped delivering", integration=name)
-        for name in sorted(wanted.keys() - self._running.keys() - waiting):
+        for name in sorted(selected.keys() - self._running.keys() - waiting):
             self._await(self._worker.add(self._make(name, configuration)))
-            self._running[name] = wanted[name]
-            log.info("began to deliver", integration=name)
+            self._running[name] = selected[name]
+            log.info("started delivering", integration=name)
         return not waiting
 
     def _await(self, step: Coroutine[Any, Any, None]) -> None:
@@ -213,14 +215,14 @@ class Deliveries:
 
 
 def without_topics(configuration: Configuration, names: Collection[str]) -> set[str]:
-    """Those of these integrations whose topics are not there as they must be; all while Kafka does not answer."""
+    """Return the integrations whose topics are missing or wrong; all of them while Kafka is not reachable."""
     topics = configuration.topics
-    lacking = _lacking(configuration, topics.of_integrations(names))
-    return {name for name in names if lacking & {topic.name for topic in topics.of_integrations([name])}}
+    missing = _missing_topics(configuration, topics.of_integrations(names))
+    return {name for name in names if missing & {topic.name for topic in topics.of_integrations([name])}}
 
 
-def _lacking(configuration: Configuration, topics: Sequence[Topic]) -> set[str]:
-    """The names of those topics that are not there as they must be; of all while Kafka does not answer."""
+def _missing_topics(configuration: Configuration, topics: Sequence[Topic]) -> set[str]:
+    """Return the names of missing or wrong topics; all of them while Kafka is not reachable."""
     if not topics:
         return set()
     try:
@@ -230,6 +232,6 @@ def _lacking(configuration: Configuration, topics: Sequence[Topic]) -> set[str]:
     return {mismatch.topic.name for mismatch in mismatches}
 
 
-def _delivers_otherwise(old: Integration, new: Integration) -> bool:
+def _has_changed(old: Integration, new: Integration) -> bool:
     before, after = ((it.forwarder, it.settings, it.delivery, it.mode) for it in (old, new))
     return before != after

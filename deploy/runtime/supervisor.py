@@ -1,4 +1,4 @@
-"""Child processes that begin together and end together, whatever becomes of any of them."""
+"""Start child processes together, and stop all of them when one ends."""
 
 import asyncio
 import ctypes
@@ -16,7 +16,7 @@ import orjson
 from deploy.runtime.logs import READY
 from deploy.terminal.failures import Failed
 
-KEPT_LINES = 20
+MAX_LINES = 20
 _PR_SET_PDEATHSIG = 1
 
 
@@ -24,22 +24,23 @@ _PR_SET_PDEATHSIG = 1
 class Child:
     """A running process.
 
-    `lines` are the last that it wrote, `facts` what it logged when it was ready, `patience` how many seconds its stop
-    may take.
+    `lines` are the last lines of its output, `facts` the fields that it logged when it was ready, `stop_timeout` the
+    seconds that it may take to stop. If a process that is not `essential` ends, that is reported, and the others go on.
     """
 
     name: str
     process: asyncio.subprocess.Process
-    patience: float
-    lines: deque[str] = field(default_factory=lambda: deque(maxlen=KEPT_LINES))
+    stop_timeout: float
+    essential: bool = True
+    lines: deque[str] = field(default_factory=lambda: deque(maxlen=MAX_LINES))
     facts: Mapping[str, Any] = field(default_factory=dict)
     ready: asyncio.Event = field(default_factory=asyncio.Event)
 
     def exit_reason(self) -> str:
-        """Why the process is gone, in one line."""
+        """Describe in one line why the process ended."""
         code = self.process.returncode
         how = f"was killed by {signal.Signals(-code).name}" if code and code < 0 else f"ended with exit code {code}"
-        last = readable(self.lines[-1]) if self.lines else "it said nothing"
+        last = readable(self.lines[-1]) if self.lines else "no output"
         return f"{self.name} {how}: {last}"
 
 
@@ -52,19 +53,26 @@ def turnout_command(*arguments: str) -> list[str]:
 
 
 class Supervisor:
-    """Starts children, each in a process group of its own, and stops them in the reverse order.
+    """Starts children, each in its own process group, and stops them in reverse order.
 
-    The children's groups keep a terminal's Ctrl-C from them, which would stop all at once. On Linux they are killed
-    when this process is gone, however that happens. `complain` gets a child's name and each warning of its logs.
+    With groups of their own, a terminal's Ctrl-C does not stop all of them at once. On Linux they are killed if this
+    process ends in any way. `report` is called with a child's name and each warning in its logs.
     """
 
-    def __init__(self, complain: Callable[[str, str], None]) -> None:
+    def __init__(self, report: Callable[[str, str], None]) -> None:
         self._children: list[Child] = []
         self._readers: list[asyncio.Task[None]] = []
-        self._complain = complain
+        self._report = report
+        self._stopping = False
 
     async def start(
-        self, name: str, command: Sequence[str], environment: Mapping[str, str], patience: float = 2.0
+        self,
+        name: str,
+        command: Sequence[str],
+        environment: Mapping[str, str],
+        stop_timeout: float = 2.0,
+        *,
+        essential: bool = True,
     ) -> Child:
         """Start a process."""
         process = await asyncio.create_subprocess_exec(
@@ -77,13 +85,13 @@ class Supervisor:
             preexec_fn=_die_with_parent(),
             limit=1024 * 1024,
         )
-        child = Child(name, process, patience)
+        child = Child(name, process, stop_timeout, essential)
         self._children.append(child)
         self._readers.append(asyncio.create_task(self._read(child)))
         return child
 
     async def until_ready(self, children: Sequence[Child], timeout: float) -> None:
-        """Wait until these have logged that they work; raises Failed when any child ends, or after some seconds."""
+        """Wait until these children are ready; raises Failed if any child ends, or after `timeout` seconds."""
         ended = asyncio.create_task(self.until_one_ends())
         try:
             async with asyncio.timeout(timeout):
@@ -100,8 +108,8 @@ class Supervisor:
             ended.cancel()
 
     async def until_one_ends(self) -> Child:
-        """Wait until a child has ended, and said its last."""
-        waits = {asyncio.create_task(child.process.wait()): child for child in self._children}
+        """Wait until an essential child has ended and its output is read."""
+        waits = {asyncio.create_task(child.process.wait()): child for child in self._children if child.essential}
         try:
             done, _ = await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
         finally:
@@ -112,13 +120,14 @@ class Supervisor:
         return child
 
     async def stop(self) -> None:
-        """Stop all, the last begun first; who does not end in time is killed."""
+        """Stop all children, the last one first; those that do not stop in time are killed."""
+        self._stopping = True
         for child in reversed(self._children):
             _signal(child, signal.SIGTERM)
             try:
-                await asyncio.wait_for(child.process.wait(), child.patience)
+                await asyncio.wait_for(child.process.wait(), child.stop_timeout)
             except TimeoutError:
-                self._complain(child.name, f"did not stop within {child.patience:g} s, and is killed")
+                self._report(child.name, f"did not stop within {child.stop_timeout:g} s; killing it")
                 self.kill(child)
                 await child.process.wait()
         for reader in self._readers:
@@ -126,11 +135,17 @@ class Supervisor:
         await asyncio.gather(*self._readers, return_exceptions=True)
 
     def kill(self, *children: Child) -> None:
-        """Kill these, or all."""
+        """Kill these children, or all."""
         for child in children or self._children:
             _signal(child, signal.SIGKILL)
 
     async def _read(self, child: Child) -> None:
+        await self._read_lines(child)
+        if not child.essential and not self._stopping:
+            await child.process.wait()
+            self._report(child.name, f"{child.exit_reason()}; all others go on")
+
+    async def _read_lines(self, child: Child) -> None:
         assert child.process.stdout
         while True:
             try:
@@ -146,17 +161,17 @@ class Supervisor:
                 continue
             child.lines.append(line.decode(errors="replace").rstrip())
             if data is not None and data.get("level") in ("warning", "error", "critical"):
-                self._complain(child.name, readable(child.lines[-1]))
+                self._report(child.name, readable(child.lines[-1]))
 
 
 def readable(line: str) -> str:
-    """A line of our logs in words; any other as it is."""
+    """Format a line of our logs for people; other lines are returned unchanged."""
     data = _parse(line.encode())
     if data is None:
         return line
-    said = data.pop("event", "")
+    message = data.pop("event", "")
     facts = [f"{key}={value}" for key, value in data.items() if key not in ("level", "timestamp")]
-    return f"{said} ({', '.join(facts)})" if facts else str(said)
+    return f"{message} ({', '.join(facts)})" if facts else str(message)
 
 
 def _parse(line: bytes) -> dict[str, Any] | None:
@@ -174,15 +189,15 @@ def _signal(child: Child, number: signal.Signals) -> None:
 
 
 def _die_with_parent() -> Callable[[], None] | None:
-    """What a child calls before it becomes its program, so that the kernel kills it when we are gone."""
+    """Return a function that makes the kernel kill the child when this process ends; it runs before exec."""
     if sys.platform != "linux":
         return None
     prctl = ctypes.CDLL(None).prctl
     parent = os.getpid()
 
-    def ask() -> None:
+    def set_death_signal() -> None:
         prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
         if os.getppid() != parent:
             os._exit(1)
 
-    return ask
+    return set_death_signal

@@ -14,8 +14,8 @@ from streams.plurals import counted
 from streams.records.outcomes import Outcome, find_outcome
 from streams.records.rejected import QUARANTINED_REASON, Rejected
 
-SHOWN_A_SECOND = 20
-"""Events; of more only the number is shown."""
+MAX_EVENTS_PER_SECOND = 20
+"""The maximum number of events shown per second; others are counted."""
 
 SAMPLE = {
     "userId": "u-1",
@@ -31,15 +31,15 @@ SAMPLE = {
 
 
 class Terminal:
-    """Prints events and what became of them."""
+    """Prints events with their outcomes."""
 
     def __init__(self, configuration: Configuration) -> None:
         self._console = PlainConsole()
         self._configuration = configuration
         self._second, self._count = 0, 0
 
-    def say(self, text: str = "", style: str = "") -> None:
-        """Print a line as it stands, never broken, so that it can be copied."""
+    def print_line(self, text: str = "", style: str = "") -> None:
+        """Print a line without wrapping, so that it can be copied."""
         self._console.print(Text(escape(text), style), soft_wrap=True)
 
     def report(self, process: str, text: str) -> None:
@@ -47,36 +47,38 @@ class Terminal:
         self._console.print(one_line((f"{process}: ", "yellow"), text))
 
     def welcome(self, address: str) -> None:
-        """Print where to send events to, with a line to copy."""
-        self.say()
+        """Print the collector's address and write keys, with an example request to copy."""
+        self.print_line()
         for name, file in self._configuration.source_files.items():
             for key in file.write_keys:
-                self.say(f"source {name}: send to {address} with the write key {key.get_secret_value()}")
+                self.print_line(f"source {name}: send to {address} with the write key {key.get_secret_value()}")
         keys = [key for file in self._configuration.source_files.values() for key in file.write_keys]
         if keys:
             user = shlex.quote(f"{keys[-1].get_secret_value()}:")
-            self.say("\nTry:\n")
-            self.say(f"curl -u {user} {address}/v1/track -d {shlex.quote(orjson.dumps(SAMPLE).decode())}", "bold")
-        self.say("\nCtrl-C stops all. Events are shown as they come:\n")
+            self.print_line("\nTry:\n")
+            self.print_line(
+                f"curl -u {user} {address}/v1/track -d {shlex.quote(orjson.dumps(SAMPLE).decode())}", "bold"
+            )
+        self.print_line("\nPress Ctrl-C to stop. Events are shown as they arrive:\n")
 
-    def tell(self, news: Update) -> None:
-        """Print an event and what each integration got of it, or why not."""
-        if not self._has_room():
+    def show_update(self, update: Update) -> None:
+        """Print an event with its outcome and payload for each integration."""
+        if not self._is_below_limit():
             return
-        seen, fates, pending = news
+        seen, outcomes, pending = update
         event = seen.event or {}
         title = one_line(
             (f"{event.get('type', '')} {event.get('event') or event.get('name') or ''}".strip(), "bold"),
             f"  user {event.get('userId') or event.get('anonymousId')}  from {seen.source or 'its write key'}",
         )
         self._console.print(title)
-        for note in () if seen.is_told else seen.notes:
+        for note in () if seen.is_reported else seen.notes:
             self._console.print(one_line(("  noted", "yellow"), f"  {note}"), no_wrap=True, overflow="ellipsis")
         rows = [
             (fate.integration, fate.outcome, fate.rule, self._explain(fate, seen))
-            for fate in sorted(fates, key=lambda it: it.integration)
+            for fate in sorted(outcomes, key=lambda it: it.integration)
         ]
-        rows += [(name, "waiting", "", "not answered yet; it is tried again") for name in pending]
+        rows += [(name, "waiting", "", "no outcome yet") for name in pending]
         wide = [max(len(row[column]) for row in rows) if rows else 0 for column in range(3)]
         for name, outcome, rule, text in rows:
             line = one_line(
@@ -86,9 +88,9 @@ class Terminal:
             )
             self._console.print(line, no_wrap=True, overflow="ellipsis")
 
-    def tell_rejected(self, rejected: Rejected) -> None:
-        """Print why an event is none, or is kept aside."""
-        if self._has_room():
+    def show_rejected(self, rejected: Rejected) -> None:
+        """Print why an event is rejected or quarantined."""
+        if self._is_below_limit():
             how = rejected.reason if rejected.reason == QUARANTINED_REASON else "rejected"
             self._console.print(one_line((how, "red"), f"  {rejected.detail}"))
             value = (rejected.value or b"").decode(errors="replace")
@@ -101,16 +103,16 @@ class Terminal:
             return orjson.dumps(fate.payload).decode()
         sources = self._configuration.integrations[fate.integration].sources
         if fate.outcome == Outcome.FILTERED and not fate.rule:
-            return "not from a source of its own" if sources and seen.source not in sources else "no rule takes it"
+            return "not from one of its sources" if sources and seen.source not in sources else "no rule matches"
         known = find_outcome(fate.outcome)
         return known.meaning if known else ""
 
-    def _has_room(self) -> bool:
-        """Whether this second has room for one more; says at its end how many had none."""
+    def _is_below_limit(self) -> bool:
+        """Tell whether another event may be shown in this second; prints how many others there were at its end."""
         second = int(monotonic())
         if second != self._second:
-            if self._count > SHOWN_A_SECOND:
-                self.say(f"… and {counted(self._count - SHOWN_A_SECOND, 'more event')}", "dim")
+            if self._count > MAX_EVENTS_PER_SECOND:
+                self.print_line(f"… and {counted(self._count - MAX_EVENTS_PER_SECOND, 'more event')}", "dim")
             self._second, self._count = second, 0
         self._count += 1
-        return self._count <= SHOWN_A_SECOND
+        return self._count <= MAX_EVENTS_PER_SECOND

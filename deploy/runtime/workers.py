@@ -1,4 +1,4 @@
-"""How a worker process begins and runs."""
+"""Start and run a worker process."""
 
 import asyncio
 import os
@@ -7,9 +7,9 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from deploy.config.configuration import Configuration
-from deploy.runtime.exposition import serving_metrics
-from deploy.runtime.logs import say_ready, set_up
-from deploy.runtime.reload import Reloader, Take
+from deploy.runtime.exposition import serve_metrics
+from deploy.runtime.logs import log_ready, set_up
+from deploy.runtime.reload import Apply, Reloader
 from deploy.terminal.failures import Failed
 from streams.kafka.admin import check_reachable, find_mismatches
 from streams.kafka.settings import BrokerError
@@ -19,22 +19,22 @@ if TYPE_CHECKING:
 
     from streams.worker.worker import Worker
 
-    Begin = Callable[[Worker], Take]
+    Begin = Callable[[Worker], Apply]
 
 
 def prepare(configuration: Configuration) -> None:
-    """Set up logs and the event loop, and look at the topics; raises Failed where they are not as they must be."""
+    """Set up logging and the event loop, and check the topics; raises Failed if they are missing or wrong."""
     set_up()
     with suppress(ImportError):
         import uvloop
 
-        # Faust takes its loop from the policy when it is imported.
+        # Faust gets its loop from the policy when it is imported.
         asyncio.set_event_loop_policy(uvloop.EventLoopPolicy())
     check_topics(configuration)
 
 
 def check_topics(configuration: Configuration, timeout: float = 10.0) -> None:
-    """Raise Failed unless Kafka can be reached, and within `timeout` seconds has each topic as it is declared.
+    """Raise Failed if Kafka is not reachable, or if a topic is missing or wrong; waits up to `timeout` seconds.
 
     Optional topics may be missing.
     """
@@ -54,16 +54,17 @@ def check_topics(configuration: Configuration, timeout: float = 10.0) -> None:
 
 
 def run(process: str, configuration: Configuration, read: Callable[[], Configuration], begin: "Begin") -> int:
-    """Run a worker until it is told to stop; returns the exit code.
+    """Run a worker until it is stopped; returns the exit code.
 
-    `read` reads the folder again when it has changed. `begin` gives the worker its pipelines, and says how it takes up
-    what has changed.
+    `read` reads the changed folder. `begin` creates the worker's pipelines, and returns the function that applies a
+    changed configuration.
     """
     from streams.kafka.producer import Producer
     from streams.operations.description import describe_worker
     from streams.operations.reporter import Reporter
     from streams.worker.lag import keep_lag
-    from streams.worker.worker import StartError, Worker
+    from streams.worker.pipeline import StartError
+    from streams.worker.worker import Worker
 
     settings, topics = configuration.settings, configuration.topics
 
@@ -71,7 +72,7 @@ def run(process: str, configuration: Configuration, read: Callable[[], Configura
         producer = Producer(
             settings.broker,
             client_id=f"{topics.prefix}.{process}",
-            on_failure=lambda error: worker.fail(f"Kafka did not take a batch: {type(error).__name__}"),
+            on_failure=lambda error: worker.fail(f"Kafka did not accept a batch: {type(error).__name__}"),
         )
         worker = Worker(producer)
         lags: dict[TP, int] = {}
@@ -83,30 +84,31 @@ def run(process: str, configuration: Configuration, read: Callable[[], Configura
             lambda: reloader.current.version,
             lambda: describe_worker(worker, lags),
         )
-        beside: list[asyncio.Task[None]] = []
+        background: list[asyncio.Task[None]] = []
 
         try:
             async with reporter.running() as report:
 
                 def ready() -> None:
-                    beside.append(asyncio.create_task(keep_lag(settings.broker, lambda: worker.pipelines, latest=lags)))
+                    lagging = keep_lag(settings.broker, lambda: worker.pipelines, latest=lags)
+                    background.append(asyncio.create_task(lagging))
                     report()
-                    say_ready(process, version=configuration.version, **facts)
+                    log_ready(process, version=configuration.version, **facts)
 
                 async with reloader.running():
                     code = await worker.run(ready)
                 reporter.is_clean = code == 0
             if worker.is_stuck:
-                # asyncio would wait for the app's tasks, which do not heed their cancellation.
+                # asyncio would wait for the app's tasks, which ignore their cancellation.
                 os._exit(code)
             return code
         finally:
-            for task in beside:
+            for task in background:
                 task.cancel()
-            await asyncio.gather(*beside, return_exceptions=True)
+            await asyncio.gather(*background, return_exceptions=True)
 
     try:
-        with serving_metrics(process, settings) as facts:
+        with serve_metrics(process, settings) as facts:
             return asyncio.run(work(facts))
     except (BrokerError, StartError) as error:
         raise Failed(str(error)) from error

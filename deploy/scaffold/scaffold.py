@@ -19,11 +19,11 @@ FORWARDER_NAME = re.compile("[a-z][a-z0-9_]{0,40}")
 TEMPLATE = Path(__file__).parent / "template"
 """The package of a forwarder for a vendor called Acme."""
 SCHEMA = Path(".schema", "integration.json")
-"""Where the schema lies in a configuration folder."""
+"""The path of the schema in a configuration folder."""
 
 
 def integration_file(name: str, forwarder: type[Forwarder[Any]]) -> str:
-    """The text of a new integration's file: required settings as variables, the optional ones as comments."""
+    """Return the text of a new integration's file: required settings as variables, optional ones as comments."""
     contract = forwarder.contract
     lines = [
         f"# yaml-language-server: $schema=../{SCHEMA.as_posix()}",
@@ -40,15 +40,15 @@ def integration_file(name: str, forwarder: type[Forwarder[Any]]) -> str:
 def _settings(name: str, contract: Contract) -> Iterator[str]:
     fields = contract.settings.model_fields
     for key, field in sorted(fields.items(), key=lambda item: not item[1].is_required()):
-        said = f"  # {' '.join(field.description.split())}" if field.description else ""
+        comment = f"  # {' '.join(field.description.split())}" if field.description else ""
         if field.is_required():
-            yield f"  {key}: {_required(field.annotation, f'{name}_{key}')}{said}"
+            yield f"  {key}: {_required(field.annotation, f'{name}_{key}')}{comment}"
         else:
-            yield f"  # {key}: {_default(field, f'{name}_{key}')}{said}"
+            yield f"  # {key}: {_default(field, f'{name}_{key}')}{comment}"
 
 
 def _required(annotation: Any, name: str) -> str:
-    """A value for a required setting: a variable, where it can be one."""
+    """Return a value for a required setting: a variable if the type allows it."""
     if get_origin(annotation) is Literal:
         return str(get_args(annotation)[0])
     if model := next(find_models(annotation), None):
@@ -73,7 +73,7 @@ def _default(field: FieldInfo, name: str) -> str:
 
 def _rules(contract: Contract, *, preset: bool) -> Iterator[str]:
     if preset:
-        yield "# Rules here come before the preset's; one with the name of a preset's rule stands in its place."
+        yield "# These rules are tried before the preset's; a rule with the name of a preset's rule replaces it."
         yield "rules: []"
         return
     required = (
@@ -102,7 +102,7 @@ def write_forwarder(name: str, folder: Path) -> None:
 
 
 def _write_requests(name: str, title: str, folder: Path) -> None:
-    """The golden requests, by the forwarder that has just been written and is not installed yet."""
+    """Write the golden requests with the new forwarder, which is not installed yet."""
     from deploy.conformance.golden import Golden
 
     sys.path.insert(0, str(folder.resolve()))

@@ -1,1 +1,1 @@
-"""A small local server that stands for the vendors: takes any request, keeps the last ones, and fails as it is told."""
+"""A local server that simulates the vendors: it accepts any request, lists the last ones, and injects faults."""

@@ -1,4 +1,4 @@
-"""What the simulator may be told to do wrong: other answers than the vendor's, and answers that fail on their way."""
+"""Faults of the simulator: other responses than the vendor's, and responses that fail in transit."""
 
 import asyncio
 import socket
@@ -18,53 +18,53 @@ from streams.settings import StrictModel
 from transforms.documents import Document, RuleError
 
 HUGE: Final = 2 << 30
-"""Bytes of an answer that is too long, and to which a gzip bomb inflates."""
+"""Bytes of a response that is too long, and of an inflated gzip bomb."""
 
 BLOCK: Final = bytes(1 << 20)
 TRANSPORT: Final = "turnout.transport"
 
 
 class Wrong(StrEnum):
-    """How an answer goes wrong on its way."""
+    """How a response fails in transit."""
 
-    RESET = "reset"  # the connection is reset; the vendor took nothing
-    SILENT = "silent"  # there is no answer, ever; the vendor took nothing
-    LOST = "lost"  # the vendor took it, and the connection ends without an answer
-    TRUNCATED = "truncated"  # the connection ends in the middle of the answer
-    SLOW = "slow"  # the answer comes at a byte a second
-    HUGE = "huge"  # the answer has 2 GB
-    BOMB = "bomb"  # the answer inflates to 2 GB
+    RESET = "reset"  # the connection is reset; the request is not accepted
+    SILENT = "silent"  # there is never a response; the request is not accepted
+    LOST = "lost"  # the request is accepted, but the connection ends without a response
+    TRUNCATED = "truncated"  # the connection ends in the middle of the response
+    SLOW = "slow"  # the response arrives at 1 byte per second
+    HUGE = "huge"  # the response has 2 GB
+    BOMB = "bomb"  # the response inflates to 2 GB
 
 
-UNTAKEN: Final = frozenset({Wrong.RESET, Wrong.SILENT})
+NOT_ACCEPTED: Final = frozenset({Wrong.RESET, Wrong.SILENT})
 
 
 class Fault(StrictModel, frozen=False):
-    """What happens to the next requests whose path begins with `path`, instead of what the vendor does."""
+    """A fault that replaces the vendor's response to the next requests whose path begins with `path`."""
 
     path: str = "/"
-    """Beginning of the path."""
+    """The beginning of the path."""
     status: int | None = Field(None, ge=100, le=599)
-    """Status to answer with; by default the vendor's own."""
+    """The status of the response. Default: the vendor's."""
     headers: dict[str, str] = Field(default_factory=dict)
-    """Headers of the answer."""
+    """Headers of the response."""
     body: Any = None
-    """JSON data, or a string as it stands."""
+    """The body: JSON data, or a string that is sent unchanged."""
     delay: float = Field(0, ge=0)
-    """Seconds until the answer."""
+    """Seconds before the response."""
     times: int | None = Field(1, ge=1)
-    """How many requests it is for; null for all from now on."""
+    """The number of requests that it applies to; null for all."""
     poison: str | None = Field(None, min_length=1)
-    """The vendor refuses the deliveries that hold this text."""
+    """The vendor refuses deliveries that contain this text."""
     wrong: Wrong | None = None
-    """How the answer goes wrong on its way."""
+    """How the response fails in transit."""
 
 
 SCRIPT: Final = TypeAdapter(list[Fault])
 
 
 def read_script(text: str | bytes) -> list[Fault]:
-    """Faults in YAML or JSON, a list or one; raises ValueError, of which pydantic's ValidationError is one."""
+    """Read one fault or a list, in YAML or JSON; raises ValueError, or its subclass pydantic.ValidationError."""
     try:
         data = Document.parse(text, "faults").data
     except RuleError as error:
@@ -72,13 +72,13 @@ def read_script(text: str | bytes) -> list[Fault]:
     return SCRIPT.validate_python([data] if isinstance(data, dict) else data)
 
 
-def spoilt(response: Response, wrong: Wrong) -> ASGIApp:
-    """A response that goes wrong on its way."""
+def break_response(response: Response, wrong: Wrong) -> ASGIApp:
+    """Return a response that fails in transit."""
     body = bytes(response.body) or bytes(100)
-    status = 200 if response.status_code == 204 else response.status_code  # which has no body that could go wrong
+    status = 200 if response.status_code == 204 else response.status_code  # 204 has no body that could fail
     headers = [(name, value) for name, value in response.raw_headers if name != b"content-length"]
 
-    async def send_spoilt(scope: Scope, receive: Receive, send: Send) -> None:
+    async def send_broken(scope: Scope, receive: Receive, send: Send) -> None:
         transport: asyncio.Transport = scope["extensions"][TRANSPORT]["transport"]
         match wrong:
             case Wrong.RESET:
@@ -103,7 +103,7 @@ def spoilt(response: Response, wrong: Wrong) -> ASGIApp:
                     long.headers["content-encoding"] = "gzip"
                 await long(scope, receive, send)
 
-    return send_spoilt
+    return send_broken
 
 
 async def _drops(body: bytes) -> AsyncIterator[bytes]:
@@ -115,27 +115,27 @@ async def _drops(body: bytes) -> AsyncIterator[bytes]:
 async def _blocks() -> AsyncIterator[bytes]:
     for _ in range(HUGE // len(BLOCK)):
         yield BLOCK
-        await asyncio.sleep(0)  # which ends it when the client has left
+        await asyncio.sleep(0)  # notices that the client has disconnected
 
 
 async def _bomb() -> AsyncIterator[bytes]:
     packer = zlib.compressobj(9, wbits=zlib.MAX_WBITS | 16)
     yield packer.compress(BLOCK) + packer.flush(zlib.Z_FULL_FLUSH)
-    # After a full flush the same bytes follow for the same block. The checksum at the end nobody lives to see.
+    # After a full flush, equal blocks compress to equal bytes. No client reads as far as the checksum.
     packed = packer.compress(BLOCK) + packer.flush(zlib.Z_FULL_FLUSH)
     for _ in range(HUGE // len(BLOCK) - 1):
         yield packed
         await asyncio.sleep(0)
 
 
-class Protocol(HttpToolsProtocol):
-    """Hands each request its connection, which nothing else may end in the middle."""
+class FaultyProtocol(HttpToolsProtocol):
+    """Gives each request its transport, with which it can break the connection."""
 
     def on_message_begin(self) -> None:
-        """As it was, with the transport among the extensions."""
+        """Begin a message, with the transport in the scope's extensions."""
         super().on_message_begin()
         self.scope["extensions"] = {TRANSPORT: {"transport": self.transport}}
 
 
 EXPIRED: Final = Path(__file__).with_name("expired.pem")
-"""A certificate for 127.0.0.1 that signs itself and ended in 2021, with its key."""
+"""A self-signed certificate for 127.0.0.1 that expired in 2021, with its key."""

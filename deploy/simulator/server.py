@@ -1,4 +1,4 @@
-"""The simulator's HTTP server: what it remembers, and the faults it was told of."""
+"""The simulator's HTTP server: the requests received, and the faults to inject."""
 
 import asyncio
 import gzip
@@ -20,9 +20,9 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
-from deploy.simulator.faults import EXPIRED, SCRIPT, UNTAKEN, Fault, Protocol, spoilt
-from deploy.simulator.playing import Playing
-from deploy.simulator.vendors import Reply, SeenRequest, find_vendor
+from deploy.simulator.faults import EXPIRED, NOT_ACCEPTED, SCRIPT, Fault, FaultyProtocol, break_response
+from deploy.simulator.vendor_state import VendorState
+from deploy.simulator.vendors import SeenRequest, VendorReply, find_vendor
 from streams.parsing.times import rfc3339
 
 MAX_KEPT_REQUESTS = 1000
@@ -31,23 +31,23 @@ METHODS = ["GET", "POST", "PUT", "PATCH", "DELETE"]
 
 
 class Simulator:
-    """Takes requests at any path. `show` is called with each request and its reply; `script` are the first faults.
+    """Accepts requests at any path. `show` is called with each request and its reply; `script` are the first faults.
 
-    `GET /_requests` gives what came, oldest first, with `?path=` only what begins so; `DELETE /_requests` forgets it.
-    `POST /_script` adds faults, a JSON list; `DELETE /_script` takes them back. `GET /_counts` says of each vendor what
-    it took by idempotency key, what of that more than once, and what it never took.
+    `GET /_requests` lists the requests, oldest first, with `?path=` only those whose path begins so; `DELETE` removes
+    them. `POST /_script` adds faults, a JSON list; `DELETE /_script` removes them. `GET /_counts` reports, per vendor
+    and idempotency key, which deliveries were accepted, repeated and never accepted.
     """
 
     def __init__(
         self,
         *,
-        kept: int = MAX_KEPT_REQUESTS,
+        keep: int = MAX_KEPT_REQUESTS,
         script: Iterable[Fault] = (),
-        show: Callable[[SeenRequest, Reply], None] = lambda _, __: None,
+        show: Callable[[SeenRequest, VendorReply], None] = lambda _, __: None,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        self._playing = Playing(clock)
-        self._seen: deque[SeenRequest] = deque(maxlen=kept)
+        self._state = VendorState(clock)
+        self._seen: deque[SeenRequest] = deque(maxlen=keep)
         self._count = 0
         self._faults = [fault.model_copy() for fault in script]
         self._show = show
@@ -58,15 +58,15 @@ class Simulator:
                 Route("/_counts", self._show_counts, methods=["GET"]),
                 Route("/_script", self._add_faults, methods=["POST"]),
                 Route("/_script", self._drop_faults, methods=["DELETE"]),
-                Route("/{path:path}", self._take, methods=METHODS),
+                Route("/{path:path}", self._handle, methods=METHODS),
             ]
         )
 
     def counts(self) -> dict[str, dict[str, Any]]:
-        """What each vendor took, as `GET /_counts` gives it."""
-        return self._playing.counts()
+        """Return the counts of each vendor, as in `GET /_counts`."""
+        return self._state.counts()
 
-    async def _take(self, request: Request) -> ASGIApp:
+    async def _handle(self, request: Request) -> ASGIApp:
         self._count += 1
         path = request.url.path
         vendor = find_vendor(path)
@@ -83,13 +83,13 @@ class Simulator:
         self._seen.append(seen)
         fault = self._next_fault(path) or NO_FAULT
         await asyncio.sleep(fault.delay)
-        if fault.status is not None or fault.wrong in UNTAKEN:
-            self._playing.turn_away(vendor, seen)
-            reply = Reply(fault.status or 0, fault.body, fault.headers)
+        if fault.status is not None or fault.wrong in NOT_ACCEPTED:
+            self._state.count_request(vendor, seen)
+            reply = VendorReply(fault.status or 0, fault.body, fault.headers)
         else:
-            reply = self._playing.answer(vendor, seen, fault.poison)
+            reply = self._state.respond(vendor, seen, fault.poison)
         self._show(seen, reply)
-        return spoilt(_response(reply), fault.wrong) if fault.wrong else _response(reply)
+        return break_response(_response(reply), fault.wrong) if fault.wrong else _response(reply)
 
     def _next_fault(self, path: str) -> Fault | None:
         fault = next((fault for fault in self._faults if path.startswith(fault.path)), None)
@@ -101,22 +101,22 @@ class Simulator:
 
     async def _list(self, request: Request) -> Response:
         prefix = request.query_params.get("path", "")
-        return _response(Reply(200, [asdict(seen) for seen in self._seen if seen.path.startswith(prefix)]))
+        return _response(VendorReply(200, [asdict(seen) for seen in self._seen if seen.path.startswith(prefix)]))
 
     async def _forget(self, _: Request) -> Response:
         self._seen.clear()
-        self._playing.forget()
+        self._state.reset()
         return Response(status_code=204)
 
     async def _show_counts(self, _: Request) -> Response:
-        return _response(Reply(200, self.counts()))
+        return _response(VendorReply(200, self.counts()))
 
     async def _add_faults(self, request: Request) -> Response:
         try:
             self._faults += SCRIPT.validate_json(await request.body())
         except ValidationError as error:
             problems = error.errors(include_url=False, include_context=False, include_input=False)
-            return _response(Reply(400, {"code": "script", "message": str(error), "problems": problems}))
+            return _response(VendorReply(400, {"code": "script", "message": str(error), "problems": problems}))
         return Response(status_code=204)
 
     async def _drop_faults(self, _: Request) -> Response:
@@ -136,7 +136,7 @@ def _decode(body: bytes, encoding: str | None) -> Any:
         return body.decode(errors="replace")
 
 
-def _response(reply: Reply) -> Response:
+def _response(reply: VendorReply) -> Response:
     if reply.body is None:
         return Response(status_code=reply.status, headers=dict(reply.headers))
     if isinstance(reply.body, str):
@@ -145,12 +145,12 @@ def _response(reply: Reply) -> Response:
 
 
 def config(simulator: Simulator, *, expired: bool = False) -> uvicorn.Config:
-    """How it is served; `expired`: over TLS, with a certificate whose time is over."""
+    """Return the server's configuration; `expired` serves TLS with an expired certificate."""
     return uvicorn.Config(
         simulator.app,
-        http=Protocol,
+        http=FaultyProtocol,
         log_config=None,
-        # Connections that end in the middle are what it is for.
+        # Broken connections are intended and need no log.
         log_level=logging.CRITICAL,
         access_log=False,
         timeout_graceful_shutdown=1,
@@ -159,5 +159,5 @@ def config(simulator: Simulator, *, expired: bool = False) -> uvicorn.Config:
 
 
 async def serve(simulator: Simulator, listener: socket.socket, *, expired: bool = False) -> None:
-    """Answer on a listening socket until SIGTERM or SIGINT; `expired` as in `config`."""
+    """Serve a listening socket until SIGTERM or SIGINT; `expired` as in `config`."""
     await uvicorn.Server(config(simulator, expired=expired)).serve([listener])

@@ -1,6 +1,6 @@
-"""What each vendor answers, and where in a request its deliveries, their time and their idempotency keys stand.
+"""The responses of each vendor, and the paths of deliveries, times and idempotency keys in its requests.
 
-Limits, rates and time windows are those of the forwarder's contract; here is only what the vendor itself says.
+Limits, rates and time windows are in the forwarders' contracts.
 """
 
 import re
@@ -11,7 +11,7 @@ from typing import Any
 
 @dataclass(frozen=True, slots=True)
 class SeenRequest:
-    """A request that came in. `body` is JSON data where it is JSON, else text; header names are lower-case."""
+    """A received request. `body` is JSON data if possible, else text; header names are lower-case."""
 
     number: int
     at: str
@@ -24,8 +24,8 @@ class SeenRequest:
 
 
 @dataclass(frozen=True, slots=True)
-class Reply:
-    """What the simulator answers; a body is JSON data, a string as it stands, or None for no body."""
+class VendorReply:
+    """The simulator's response; the body is JSON data, a string that is sent unchanged, or None."""
 
     status: int
     body: Any = None
@@ -33,94 +33,94 @@ class Reply:
 
 
 Items = Sequence[Any]
-Refuse = Callable[[Items, Sequence[int]], Reply]
-"""The answer to a request with these items, of which those at these places are bad."""
+Refuse = Callable[[Items, Sequence[int]], VendorReply]
+"""Returns the reply to a request with these items, given the indexes of the invalid ones."""
 
 
 def _whole(status: int, body: Any) -> Refuse:
-    """All are refused for one, and the answer does not tell which."""
-    return lambda _items, _bad: Reply(status, body)
+    """Refuse the whole request because of one item, without naming it."""
+    return lambda _items, _bad: VendorReply(status, body)
 
 
 @dataclass(frozen=True, slots=True)
 class Vendor:
-    """One vendor's API: `path` is a regular expression, the others are dotted places.
+    """A vendor's API: `path` is a regular expression; `items`, `time` and `key` are dotted paths.
 
-    `items` is where the deliveries stand in the body: "" for a body that is a list, None for one that is a delivery.
-    `time` and `key` are places in an item; a time is RFC 3339, or a number in `unit`s of a second.
+    `items` is the path of the deliveries in the body: "" if the body is a list, None if it is a single delivery. `time`
+    and `key` are paths in an item; a time is RFC 3339, or a number with `unit` per second.
     """
 
     name: str
     path: str
-    accept: Callable[[Items], Reply]
+    accept: Callable[[Items], VendorReply]
     refuse: Refuse = field(default=_whole(400, {"error": "invalid"}))
     items: str | None = None
     key: str | None = None
     time: str | None = None
     unit: float = 1.0
-    throttled: Reply = field(default=Reply(429, {"error": "too many requests"}, {"retry-after": "1"}))
+    throttled: VendorReply = field(default=VendorReply(429, {"error": "too many requests"}, {"retry-after": "1"}))
     forwarder: str | None = None
 
     @property
     def contract_of(self) -> str:
-        """The forwarder whose contract holds here."""
+        """The name of the forwarder whose contract applies."""
         return self.forwarder or self.name
 
 
-def _ok(body: Any, status: int = 200) -> Callable[[Items], Reply]:
-    return lambda _items: Reply(status, body)
+def _ok(body: Any, status: int = 200) -> Callable[[Items], VendorReply]:
+    return lambda _items: VendorReply(status, body)
 
 
-def _tiktok(code: int, message: str) -> Reply:
-    return Reply(200, {"code": code, "message": message, "request_id": "simulated", "data": {}})
+def _tiktok(code: int, message: str) -> VendorReply:
+    return VendorReply(200, {"code": code, "message": message, "request_id": "simulated", "data": {}})
 
 
-def _pinterest(items: Items, bad: Sequence[int] = ()) -> Reply:
+def _pinterest(items: Items, bad: Sequence[int] = ()) -> VendorReply:
     events = [
         {"status": "failed", "error_message": "invalid"} if number in bad else {"status": "processed"}
         for number in range(len(items))
     ]
     processed = {"num_events_received": len(items), "num_events_processed": len(items) - len(bad), "events": events}
-    return Reply(422 if len(bad) == len(items) else 200, processed)
+    return VendorReply(422 if len(bad) == len(items) else 200, processed)
 
 
-def _linkedin(items: Items, bad: Sequence[int] = ()) -> Reply:
-    return Reply(200, {"elements": [{"status": 400 if number in bad else 201} for number in range(len(items))]})
+def _linkedin(items: Items, bad: Sequence[int] = ()) -> VendorReply:
+    return VendorReply(200, {"elements": [{"status": 400 if number in bad else 201} for number in range(len(items))]})
 
 
-def _google(_: Items, bad: Sequence[int]) -> Reply:
+def _google(_: Items, bad: Sequence[int]) -> VendorReply:
     violations = [
         {"field": f"events.events[{number}].event_timestamp", "description": "invalid", "reason": "INVALID_ARGUMENT"}
         for number in bad
     ]
     details = [{"@type": "type.googleapis.com/google.rpc.BadRequest", "fieldViolations": violations}]
-    return Reply(400, {"error": {"code": 400, "status": "INVALID_ARGUMENT", "details": details}})
+    return VendorReply(400, {"error": {"code": 400, "status": "INVALID_ARGUMENT", "details": details}})
 
 
-def _amplitude(_: Items, bad: Sequence[int]) -> Reply:
+def _amplitude(_: Items, bad: Sequence[int]) -> VendorReply:
     fields = {"events_with_invalid_fields": {"time": list(bad)}}
-    return Reply(400, {"code": 400, "error": "Invalid field values on some events", **fields})
+    return VendorReply(400, {"code": 400, "error": "Invalid field values on some events", **fields})
 
 
-def _mixpanel(items: Items, bad: Sequence[int]) -> Reply:
+def _mixpanel(items: Items, bad: Sequence[int]) -> VendorReply:
     failed = [{"index": number, "field": "properties.time", "message": "invalid"} for number in bad]
-    return Reply(400, {"code": 400, "num_records_imported": len(items) - len(bad), "failed_records": failed})
+    return VendorReply(400, {"code": 400, "num_records_imported": len(items) - len(bad), "failed_records": failed})
 
 
-def _customerio(_: Items, bad: Sequence[int]) -> Reply:
-    return Reply(207, {"errors": [{"batch_index": n, "reason": "invalid", "field": "name"} for n in bad]})
+def _customerio(_: Items, bad: Sequence[int]) -> VendorReply:
+    return VendorReply(207, {"errors": [{"batch_index": n, "reason": "invalid", "field": "name"} for n in bad]})
 
 
-def _braze(_: Items, bad: Sequence[int]) -> Reply:
+def _braze(_: Items, bad: Sequence[int]) -> VendorReply:
     errors = [{"type": "invalid", "input_array": "events", "index": number} for number in bad]
-    return Reply(201, {"message": "success", "errors": errors})
+    return VendorReply(201, {"message": "success", "errors": errors})
 
 
-def _iterable(items: Items, bad: Sequence[int]) -> Reply:
+def _iterable(items: Items, bad: Sequence[int]) -> VendorReply:
     emails = [items[number].get("email") for number in bad]
     ids = [items[number].get("userId") for number in bad if not items[number].get("email")]
     failed = {"invalidEmails": [each for each in emails if each], "invalidUserIds": [each for each in ids if each]}
-    return Reply(200, {"successCount": len(items) - len(bad), "failCount": len(bad), "failedUpdates": failed})
+    return VendorReply(200, {"successCount": len(items) - len(bad), "failCount": len(bad), "failedUpdates": failed})
 
 
 META_ERROR = {"error": {"message": "Invalid parameter", "type": "OAuthException", "code": 100}}
@@ -131,15 +131,15 @@ ITERABLE_OK = {"successCount": 1, "failCount": 0}
 
 ANY = Vendor("webhook", "/.*", _ok({}))
 TOKEN = Vendor("token", "(/oauth)?(/v[23])?/(token|accessToken)", _ok({}), forwarder="webhook")
-"""The token endpoint of any vendor; what it answers is for `deploy.simulator.tokens` to say."""
+"""The token endpoint of any vendor, whose replies come from `deploy.simulator.tokens`."""
 
 VENDORS = (
     Vendor("ga4", "/mp/collect", _ok(None, 204), items="events"),
     Vendor("ga4 debug", "/debug/mp/collect", _ok({"validationMessages": []}), items="events", forwarder="ga4"),
     Vendor(
-        "meta", r"/v\d+\.0/\d+/events", lambda items: Reply(200, {"events_received": len(items), "messages": []}),
+        "meta", r"/v\d+\.0/\d+/events", lambda items: VendorReply(200, {"events_received": len(items), "messages": []}),
         _whole(400, META_ERROR), items="data", key="event_id", time="event_time",
-        throttled=Reply(400, {"error": {"code": 80004, "message": "too many calls"}}),
+        throttled=VendorReply(400, {"error": {"code": 80004, "message": "too many calls"}}),
     ),
     Vendor(
         "tiktok", "/open_api/v1.3/event/track/", lambda _: _tiktok(0, "OK"), lambda _, __: _tiktok(40002, "invalid"),
@@ -166,11 +166,11 @@ VENDORS = (
         items="events", key="transactionId", time="eventTimestamp",
     ),
     Vendor(
-        "amplitude", "/(2/httpapi|batch)", lambda items: Reply(200, {"code": 200, "events_ingested": len(items)}),
+        "amplitude", "/(2/httpapi|batch)", lambda items: VendorReply(200, {"code": 200, "events_ingested": len(items)}),
         _amplitude, items="events", key="insert_id", time="time", unit=1e3,
     ),
     Vendor(
-        "mixpanel", "/import", lambda items: Reply(200, {"code": 200, "num_records_imported": len(items)}),
+        "mixpanel", "/import", lambda items: VendorReply(200, {"code": 200, "num_records_imported": len(items)}),
         _mixpanel, items="", key="properties.$insert_id",
     ),
     Vendor(
@@ -205,5 +205,5 @@ VENDORS = (
 
 
 def find_vendor(path: str) -> Vendor:
-    """The vendor whose API has this path; a webhook's is any."""
+    """Return the vendor whose API has this path; any other path is a webhook's."""
     return next(vendor for vendor in VENDORS if re.fullmatch(vendor.path, path))

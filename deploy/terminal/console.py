@@ -10,11 +10,11 @@ from rich.text import Text
 from deploy.terminal.escaping import escape, escape_line
 
 MIN_TEXT_WIDTH = 24
-"""Columns below which text is not wrapped, even if it then takes more than the terminal has."""
+"""Text is never wrapped to fewer columns, even on a narrower terminal."""
 
 
 class PlainConsole(Console):
-    """A console that shows all text as it is: its own colours come from styles, never from markup or escape codes."""
+    """A console that shows text unchanged: colours come from styles, never from markup or escape codes in the text."""
 
     def __init__(self, **options: Any) -> None:
         super().__init__(markup=False, emoji=False, highlight=False, **options)
@@ -41,11 +41,11 @@ def print_wrapped(console: Console, text: Text, indent: int = 0, right: Text | N
 
 
 def one_line(*parts: str | tuple[str, str]) -> Text:
-    """Make one line of texts, or of pairs of a text and its style; line breaks in them are escaped."""
+    """Join texts, or pairs of a text and its style, into one line; line breaks in them are escaped."""
     pieces = ((part, "") if isinstance(part, str) else part for part in parts)
     return Text.assemble(*((escape_line(text), style) for text, style in pieces))
 
 
 def cells(*values: object) -> list[str]:
-    """Make cells of a table, each of one line."""
+    """Return the values as table cells of one line each."""
     return [escape_line(value) for value in values]

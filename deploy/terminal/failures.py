@@ -26,26 +26,24 @@ class Failed(click.ClickException):
 
 
 class Misconfigured(click.ClickException):
-    """The configuration has mistakes; exit code 2. `data_files` are those that it names, as they were."""
+    """The configuration is invalid; exit code 2. `data_files` are the files it names, with their stamps when read."""
 
     exit_code = 2
 
-    def __init__(
-        self, mistakes: "Sequence[RuleError]", data_files: "Mapping[Path, Stamp | None] | None" = None
-    ) -> None:
+    def __init__(self, errors: "Sequence[RuleError]", data_files: "Mapping[Path, Stamp | None] | None" = None) -> None:
         super().__init__("")
-        self.mistakes = mistakes
+        self.errors = errors
         self.data_files = data_files or {}
 
     def show(self, file: object = None) -> None:  # noqa: ARG002
-        """Print each mistake with its line."""
+        """Print each error with its line."""
         from deploy.config.diagnostics import render
 
-        echo(render(self.mistakes), err=True)
+        echo(render(self.errors), err=True)
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """A listening socket; raises Failed where the port is busy."""
+    """Open a listening socket; raises Failed if the port is in use."""
     try:
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         return socket.create_server((host, port), family=family, backlog=1024)

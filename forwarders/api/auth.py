@@ -20,7 +20,7 @@ OWN_HEADERS = {
 
 def _check_name(name: str) -> str:
     if not re.fullmatch(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+", name):  # a token of RFC 9110, 5.6.2
-        raise ValueError("this is no name of a header (letters, digits and hyphens)")
+        raise ValueError("invalid header name: use letters, digits and hyphens")
     if hint := OWN_HEADERS.get(name.lower()):
         raise ValueError(f"the header {name} cannot be set: {hint}")
     return name

@@ -133,7 +133,7 @@ class Rate:
         count: How many requests or items are allowed.
         seconds: The length of the period.
         of: Whether requests or items count.
-        per: What the limit applies to: each access token, each user, or the whole account.
+        per: The scope of the limit: each access token, each user, or the whole account.
 
     """
 
@@ -179,7 +179,7 @@ class Contract(_RefusesOldFields):
         name: The forwarder's name in configuration files: the name of its entry point.
         title: The vendor's name in texts.
         documentation: Link to the vendor's documentation of the API.
-        category: What the vendor does with the data.
+        category: The vendor's use of the data.
         settings: Model of the settings.
         payload: Model of one payload; None accepts any JSON object.
         limits: Maximum size of a request.
@@ -188,7 +188,7 @@ class Contract(_RefusesOldFields):
         dedupe_field: The field by which the vendor recognizes duplicates. Without it, a repeated delivery counts twice.
         dedupe_window: How long the vendor remembers that field; None if it does not say.
         dedupe_caveat: Why a replay may count twice in spite of `dedupe_field`.
-        batch_failure: What happens to a batch that contains an invalid delivery.
+        batch_failure: The vendor's behaviour for a batch that contains an invalid delivery.
         rates: The vendor's rate limits.
         versions: Versions of the API that the setting `api_version` can select, newest first.
         auth_methods: Authentication methods that the setting `auth` can select.
@@ -244,7 +244,7 @@ class Contract(_RefusesOldFields):
         """Validate a payload with the payload model.
 
         Args:
-            payload: What a rule made of an event.
+            payload: The payload that a rule made from an event.
 
         Returns:
             The first error, without quoting a value, or None if the payload is valid.
@@ -267,7 +267,7 @@ class Delivery:
 
     Args:
         id: The idempotency key: the same on every attempt and every replay.
-        payload: What to send, as made by the rules.
+        payload: The data to send, as made by the rules.
         type: The event's type, such as `track`.
         event: The event's name; None unless it is a track event.
         time: The event's own time, in RFC 3339.
@@ -430,7 +430,7 @@ class Forwarder(ABC, Generic[S]):
         """Validate a payload before it is sent. Override it if validity also depends on the settings.
 
         Args:
-            payload: What a rule made of an event.
+            payload: The payload that a rule made from an event.
 
         Returns:
             An error without personal data, which ends the delivery as a dead letter; None if the payload is valid.
@@ -492,7 +492,7 @@ class HttpForwarder(Forwarder[S]):
         """Return the key that all payloads of one request must share.
 
         Args:
-            payload: What a rule made of an event.
+            payload: The payload that a rule made from an event.
 
         Returns:
             A hashable key. By default all payloads have the same key and may share a request.
@@ -680,7 +680,7 @@ class ObjectForwarder(WriterForwarder[S]):
         """Store an object durably, replacing one with the same offsets.
 
         Args:
-            content: What `encode` returned.
+            content: The return value of `encode`.
             offsets: The offsets of all records of the object, including those without a delivery in it.
 
         Returns:

@@ -56,18 +56,18 @@ def check_url(text: str) -> str:
     if any(ord(character) <= 32 or ord(character) == 127 for character in text):
         raise ValueError("the URL has white space or a control character in it")
     if "{{" in text:
-        raise ValueError("the URL is no template: no event decides where it goes")
+        raise ValueError("the URL must not be a template; requests always go to the same address")
     try:
         url = URL(text)
         host = url.raw_host or ""
     except ValueError as error:
-        raise ValueError(f"this is no URL: {error}") from None
+        raise ValueError(f"invalid URL: {error}") from None
     if url.scheme not in ("http", "https"):
         raise ValueError("the URL must begin with http:// or https://")
     if not host:
         raise ValueError("the URL has no host")
     if "@" in url.raw_authority:
-        raise ValueError("the URL must not hold a user or password: use the settings for credentials")
+        raise ValueError("the URL must not contain a user or password: use the settings for credentials")
     if "%" in host and ":" not in host:
         raise ValueError("the URL has a percent sign in its host")
     if is_forbidden(host):
@@ -83,7 +83,7 @@ def _check_secret_url(secret: SecretStr) -> SecretStr:
 def _check_endpoint(text: str) -> str:
     url = URL(check_url(text))
     if url.raw_query_string or url.raw_fragment:
-        raise ValueError("the endpoint is scheme, host and path only")
+        raise ValueError("an endpoint must be only scheme, host and path")
     return text.rstrip("/")
 
 

@@ -1,1 +1,1 @@
-"""HTTP in: requests to records."""
+"""Receive events over HTTP and write them to Kafka."""

@@ -16,17 +16,17 @@ READY = "/ready"
 
 
 class Action(Enum):
-    """What a request to a path does."""
+    """How a path handles requests."""
 
     EVENT = "takes one event"
     BATCH = "takes a batch of events"
-    PIXEL = "takes one event by its query string or form, and answers with a picture"
-    METRICS = "ignores a client's metrics of itself"
+    PIXEL = "takes one event by its query string or form, and returns an image"
+    METRICS = "ignores metrics that a client sends about itself"
     OTHER = "answers without taking events"
 
 
 class Endpoint(NamedTuple):
-    """Paths that are answered in one way. TYPE in a path is a type of event, or its first letter."""
+    """Paths with the same handling. TYPE in a path is an event type, or its first letter."""
 
     paths: tuple[str, ...]
     methods: tuple[str, ...]
@@ -65,9 +65,9 @@ ENDPOINTS = (
         ("/v1/pixel/TYPE", "/pixel/v1/TYPE", "/api/px/TYPE"),
         ("GET", "HEAD", "POST"),
         Action.PIXEL,
-        "One event in the query string or in a form; the answer is always a picture. HEAD takes no event.",
+        "One event in the query string or in a form. Always returns an image. HEAD takes no event.",
     ),
-    Endpoint(("/v1/m", "/m"), ("POST",), Action.METRICS, "A browser client's metrics of itself; ignored."),
+    Endpoint(("/v1/m", "/m"), ("POST",), Action.METRICS, "Metrics that a browser client sends about itself; ignored."),
     Endpoint(
         (SETTINGS, SETTINGS_WITHOUT_VERSION),
         ("GET", "HEAD", "OPTIONS"),
@@ -86,7 +86,7 @@ ENDPOINTS = (
 
 
 class Target(NamedTuple):
-    """What a path is for; `kind` is the type that it gives to an event without one."""
+    """The handling of one path. `kind` is the default type of its events."""
 
     action: Action
     methods: tuple[str, ...]
@@ -123,19 +123,19 @@ def methods(path: str) -> tuple[str, ...]:
 
 
 def clean(path: str) -> str:
-    """Return a path without repeated and trailing slashes, which clients make of a host that ends with one."""
+    """Remove repeated and trailing slashes from a path; clients add them if their configured host ends with one."""
     return re.sub("/{2,}", "/", path).rstrip("/") or "/"
 
 
 def check_free(path: str) -> str:
-    """Return the path if a webhook or script may have it; raises ValueError if it belongs to the API."""
+    """Return the path if a webhook or script may use it; raises ValueError if the API uses it."""
     if path in PATHS or path in _OTHERS or (path.startswith(_RESERVED) and not path.startswith(WEBHOOKS)):
-        raise ValueError(f"is a path of the collector's own: choose another one, or one below {WEBHOOKS}")
+        raise ValueError(f"is reserved for the collector: choose another path, or one below {WEBHOOKS}")
     return path
 
 
 REQUEST_HEADERS: dict[str, str] = {}
-"""The request headers that the collector reads, and what each is for."""
+"""The request headers that the collector reads, with the purpose of each."""
 
 
 def _declare(name: str, about: str) -> bytes:
@@ -145,14 +145,14 @@ def _declare(name: str, about: str) -> bytes:
 
 AUTHORIZATION = _declare(
     "Authorization",
-    "`Basic` and the base64 of `WRITE_KEY:`. Other schemes are ignored, and the write key is read from elsewhere.",
+    "`Basic` and the base64 of `WRITE_KEY:`. Other schemes are ignored; the write key is then read from elsewhere.",
 )
 WRITE_KEY = _declare("X-Write-Key", "The write key, as Jitsu's clients send it.")
 CONTENT_ENCODING = _declare("Content-Encoding", "`gzip`, `deflate` or `identity`, in any case.")
-CONTENT_LENGTH = _declare("Content-Length", "A body over the limit is refused before it is read.")
+CONTENT_LENGTH = _declare("Content-Length", "A body over the limit is rejected before it is read.")
 TRACE = _declare(
     "X-Turnout-Trace",
-    "Up to 64 letters, digits and `-`: copied into the records' header `turnout-trace`. Other values are ignored.",
+    "Up to 64 letters, digits and `-`: copied to the record header `turnout-trace`. Other values are ignored.",
 )
 ANONYMOUS_ID = _declare(
     "AnonymousId", "The anonymousId of events without any id, in base64 or plain, as RudderStack's clients send it."
@@ -161,12 +161,12 @@ ORIGIN = _declare("Origin", "A page's origin; the source must allow it.")
 PREFLIGHT_HEADERS = _declare(
     "Access-Control-Request-Headers", "The headers that a page wants to send; all are allowed."
 )
-COOKIE = _declare("Cookie", "With `collector.cookie_domain`, the clients' anonymous ids are set again for a year.")
-PRIVACY = _declare("Sec-GPC", "`1` is Global Privacy Control: kept in the events' consent, and no cookie is set.")
-USER_AGENT = _declare("User-Agent", "The `context.userAgent` of a pixel's event.")
+COOKIE = _declare("Cookie", "With `collector.cookie_domain`, cookies with anonymous IDs are renewed for a year.")
+PRIVACY = _declare("Sec-GPC", "`1` is Global Privacy Control: recorded in the events' consent; no cookie is set.")
+USER_AGENT = _declare("User-Agent", "The `context.userAgent` of a pixel event.")
 FORWARDED_FOR = _declare("X-Forwarded-For", "The visitor's address, from `collector.trusted_proxies` only.")
 FORWARDED = _declare(
-    "Forwarded", "The same by RFC 7239. If both headers are sent and disagree, the event gets no address."
+    "Forwarded", "The same, in the form of RFC 7239. If the two headers disagree, the event gets no address."
 )
 HOST = _declare("Host", "The host that the settings for Segment's browser client name.")
 IF_NONE_MATCH = _declare("If-None-Match", "The ETag of the client's script, if the browser has it.")

@@ -1,4 +1,4 @@
-"""The collector's ASGI app: whose a request is, when it is refused, how it is answered."""
+"""The collector's ASGI app: authenticate requests, enforce limits, and send responses."""
 
 import base64
 import re
@@ -28,6 +28,7 @@ from streams.kafka.acks import PendingAcks
 from streams.kafka.producer import Producer
 from streams.kafka.settings import BrokerError
 from streams.observability import metrics
+from streams.observability.internal_error import to_exception
 from streams.observability.logging import error_fields
 from streams.parsing import lenient_json
 from streams.parsing.times import rfc3339
@@ -37,19 +38,19 @@ from streams.topics import Topics
 log = structlog.get_logger()
 
 READY_TIMEOUT = 2.0
-"""Seconds that Kafka has to answer when /ready asks."""
+"""Timeout for Kafka when `/ready` is requested."""
 
 _SUCCESS = b'{"success":true}'
-_FAILED = RequestError("internal", "the collector failed; its log says where")
+_FAILED = RequestError("internal", "the collector failed; see its log")
 _CODES = {404: "not_found", 405: "method_not_allowed"}
 _TRACE = re.compile(rb"[A-Za-z0-9-]{1,64}")
 
-# A broker that changes leaders is back within seconds.
+# A new partition leader is usually elected within seconds.
 _RETRY = ((b"retry-after", b"5"),)
 
 
 class App:
-    """An ASGI app. It answers 200 only when Kafka has confirmed every record of the request."""
+    """The collector's ASGI app. It returns 200 only after Kafka has confirmed every record of the request."""
 
     def __init__(
         self, settings: CollectorSettings, sources: Callable[[], Sources], topics: Topics, producer: Producer
@@ -73,7 +74,7 @@ class App:
         metrics.COLLECTOR_UNCONFIRMED.set_function(lambda: producer.unconfirmed)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer one request."""
+        """Handle one request."""
         target = api.PATHS.get(scope["path"])
         hook = None
         if target is None:
@@ -96,8 +97,8 @@ class App:
             return
         except RequestError as error:
             status, body, headers = error.status, error.body, error.headers
-        except Exception as error:  # noqa: BLE001  # uvicorn would log its text, which can quote an event
-            log.error("a request failed", path=scope["path"], **error_fields(error))  # noqa: TRY400
+        except BaseException as error:  # noqa: BLE001  # uvicorn would log its text, which can quote an event
+            log.error("request failed", path=scope["path"], **error_fields(to_exception(error)))  # noqa: TRY400
             status, body = 500, _FAILED.body
         if status != 200:
             metrics.COLLECTOR_ERRORS.labels(status).inc()
@@ -142,7 +143,7 @@ class App:
         return await self._take(target, scope, headers, receive)
 
     async def _take(self, target: Target, scope: Scope, headers: Mapping[bytes, bytes], receive: Receive) -> bytes:
-        """Take the events of a request; returns the answer's JSON, or raises RequestError."""
+        """Take the events of a request and return the response JSON; raises RequestError."""
         if target.action is Action.METRICS:
             return _SUCCESS
         sender = self._senders.by_headers(headers) or self._sender_in_query(scope)
@@ -150,8 +151,8 @@ class App:
         try:
             body = intake.parse(raw)
         except RequestError:
-            # To look for the invalid events takes time, which only those get who show a write key.
-            if sender is None and not any(map(self._senders.knows, json_slices.write_keys(raw))):
+            # Finding the invalid events is slow, so only requests with a valid write key get it.
+            if sender is None and not any(map(self._senders.has_key, json_slices.write_keys(raw))):
                 raise
             parsed = intake.parse_by_event(raw) if target.action is Action.BATCH else None
             if parsed is None:
@@ -162,7 +163,7 @@ class App:
         source = sender.source
         check_origin(source, headers)
         acks = PendingAcks()
-        sending = intake.RequestContext(
+        context = intake.RequestContext(
             source,
             rfc3339(time()),
             acks,
@@ -175,16 +176,16 @@ class App:
         if target.action is Action.BATCH:
             batch = self._intake.check_batch(raw, body, source)
             sender.allowance.take_events(len(batch))
-            taken, refused = self._intake.take_batch(raw, body, batch, sending)
+            taken, refused = self._intake.take_batch(raw, body, batch, context)
         else:
             taken = 1
             sender.allowance.take_events(1)
-            self._intake.take_event(body, target.kind, sending)
+            self._intake.take_event(body, target.kind, context)
         await self._confirm(acks)
         return _answer_taken(source, taken, refused)
 
     def _sender_in_query(self, scope: Scope) -> AuthenticatedSource | None:
-        """Find the sender by the query string, where RudderStack's beacon has the write key: it cannot set headers."""
+        """Find the sender by the query string, where RudderStack's beacon puts the write key: it cannot set headers."""
         query: bytes = scope["query_string"]
         if not query:
             return None
@@ -192,7 +193,7 @@ class App:
         return self._senders.by_key(found[0]) if found else None
 
     async def _take_webhook(self, source: Source, headers: Mapping[bytes, bytes], receive: Receive) -> bytes:
-        """Take what a webhook's sender posts; returns the answer's JSON, or raises RequestError."""
+        """Take a webhook delivery and return the response JSON; raises RequestError."""
         sender = self._senders.by_webhook(source, headers)
         check_origin(source, headers)
         raw = await self._read(headers, receive)
@@ -204,15 +205,15 @@ class App:
         made = [intake.make_events(webhook, delivery) for delivery in deliveries]
         sender.allowance.take_events(sum(map(len, made)))
         acks = PendingAcks()
-        sending = intake.RequestContext(source, rfc3339(time()), acks, trace=_trace(headers))
-        taken, refused = self._intake.take_deliveries(deliveries, made, sending)
+        context = intake.RequestContext(source, rfc3339(time()), acks, trace=_trace(headers))
+        taken, refused = self._intake.take_deliveries(deliveries, made, context)
         await self._confirm(acks)
         return _answer_taken(source, taken, refused)
 
     async def _take_pixel(
         self, kind: str | None, scope: Scope, headers: Mapping[bytes, bytes], receive: Receive
     ) -> bytes:
-        """Take the event in a picture's address or form; raises RequestError. The answer is the picture in any case."""
+        """Take the event in a pixel's query string or form; raises RequestError. The response is always the image."""
         parameters: bytes = scope["query_string"]
         if scope["method"] == "POST":
             parameters = b"&".join(filter(None, (parameters, await self._read(headers, receive))))
@@ -221,7 +222,7 @@ class App:
         if scope["method"] != "HEAD":
             acks = PendingAcks()
             sender.allowance.take_events(1)
-            sending = intake.RequestContext(
+            context = intake.RequestContext(
                 sender.source,
                 rfc3339(time()),
                 acks,
@@ -229,7 +230,7 @@ class App:
                 gpc=_asks_for_privacy(headers),
                 trace=_trace(headers),
             )
-            self._intake.take_event(event, kind, sending)
+            self._intake.take_event(event, kind, context)
             await self._confirm(acks)
             metrics.COLLECTOR_ACCEPTED.labels(sender.source.name).inc()
         return pixel.GIF
@@ -242,7 +243,7 @@ class App:
             held += size
             self._read_bytes += size
             if self._read_bytes + self._producer.unconfirmed > self._settings.held_bytes:
-                raise RequestError("overloaded", "too much is waiting for Kafka; send again later", _RETRY)
+                raise RequestError("overloaded", "too many events wait for Kafka; send the request again later", _RETRY)
 
         try:
             return await read_body(headers, receive, self._settings.body_bytes, hold)
@@ -253,7 +254,9 @@ class App:
         try:
             await acks.confirmed(self._settings.confirm_timeout)
         except (BrokerError, TimeoutError):
-            raise RequestError("unconfirmed", "Kafka has not confirmed the events; send again", _RETRY) from None
+            raise RequestError(
+                "unconfirmed", "Kafka did not confirm the events; send the request again", _RETRY
+            ) from None
 
     async def _answer_ready(self, _request: Request) -> Response:
         if await self._producer.reachable(READY_TIMEOUT):
@@ -271,7 +274,7 @@ def _answer_taken(source: Source, taken: int, refused: Sequence[intake.RefusedEv
 
 
 def _anonymous_id(headers: Mapping[bytes, bytes]) -> str | None:
-    """The id in the header that RudderStack's browser client sends, in base64, beside its events."""
+    """Return the ID in the `AnonymousId` header of RudderStack's browser client, decoded from base64."""
     given = headers.get(api.ANONYMOUS_ID)
     if given is None:
         return None
@@ -282,7 +285,7 @@ def _anonymous_id(headers: Mapping[bytes, bytes]) -> str | None:
 
 
 def _asks_for_privacy(headers: Mapping[bytes, bytes]) -> bool:
-    """Whether a request has Global Privacy Control on."""
+    """Return whether Global Privacy Control is on."""
     return headers.get(api.PRIVACY) == b"1"
 
 
@@ -300,7 +303,7 @@ async def _answer_health(_request: Request) -> Response:
 
 
 async def _answer_http_error(_request: Request, error: Exception) -> Response:
-    assert isinstance(error, HTTPException)  # Starlette's type for handlers is wider
+    assert isinstance(error, HTTPException)  # Starlette types exception handlers for any Exception.
     return _answer(
         error.status_code, {"code": _CODES.get(error.status_code, "http"), "message": error.detail}, error.headers
     )

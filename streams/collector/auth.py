@@ -1,4 +1,4 @@
-"""Authenticate requests: write keys, rates, origins and addresses."""
+"""Authenticate requests: write keys, rate limits, origins and client addresses."""
 
 import base64
 from collections.abc import Callable, Mapping
@@ -18,7 +18,7 @@ Headers = Mapping[bytes, bytes]
 
 
 class AuthenticatedSource(NamedTuple):
-    """The source of a request's events, and what its sender may still send."""
+    """The authenticated source of a request and its remaining rate limit."""
 
     source: Source
     allowance: Allowance
@@ -33,24 +33,24 @@ class Authenticator:
         self._resolve = make_resolve(settings.trusted_proxies)
 
     def by_headers(self, headers: Headers) -> AuthenticatedSource | None:
-        """Find the sender by the write key in a header; None if there is none. Raises RequestError."""
+        """Find the sender by the write key in a header, or None without a write key. Raises RequestError."""
         write_key = find_write_key(headers)
         return self.by_key(write_key) if write_key else None
 
-    def knows(self, write_key: str) -> bool:
-        """Tell whether a source has this write key."""
+    def has_key(self, write_key: str) -> bool:
+        """Return whether a source has this write key."""
         return self._sources().find(write_key) is not None
 
     def by_key(self, write_key: object) -> AuthenticatedSource:
-        """The sender by its write key, whose request is counted; raises RequestError where it may not send."""
+        """Find the sender by write key and count the request; raises RequestError if the sender is not allowed."""
         source = self.find_source(write_key)
         assert isinstance(write_key, str)  # of what else there is no source
         return self._counted(source, write_key)
 
     def by_webhook(self, source: Source, headers: Headers) -> AuthenticatedSource:
-        """The sender to a webhook, whose request is counted; raises RequestError where it may not send.
+        """Find the sender of a webhook delivery and count the request; raises RequestError if it is not allowed.
 
-        Where no signature tells who sends, a write key of the source must.
+        A webhook without a signature requires a write key of its source.
         """
         _refuse_disabled(source)
         if source.webhook is not None and source.webhook.verify is not None:
@@ -61,7 +61,7 @@ class Authenticator:
         return sender
 
     def find_source(self, write_key: object) -> Source:
-        """The source of a write key; raises RequestError where nobody may send with it."""
+        """Find the source of a write key; raises RequestError if the key is unknown or disabled."""
         sources = self._sources()
         source = sources.find(write_key) if isinstance(write_key, str) else None
         if source is None:
@@ -73,14 +73,14 @@ class Authenticator:
         return source
 
     def visitor(self, scope: Scope) -> str | None:
-        """Return the address that a browser's request comes from, as far as trusted proxies tell."""
+        """Return the client address of a browser's request, from the headers of trusted proxies."""
         client = scope.get("client")
         return self._resolve(
             client[0] if client else "", _joined(scope, api.FORWARDED_FOR), _joined(scope, api.FORWARDED)
         )[0]
 
     def allows(self, origin: bytes) -> bool:
-        """Whether pages of this origin may send to any source: all that a preflight can ask."""
+        """Return whether any source allows this origin. A preflight request has no key, so it checks only this."""
         return self._sources().allows(origin.decode("latin-1"))
 
     def _counted(self, source: Source, key: str) -> AuthenticatedSource:
@@ -92,19 +92,19 @@ class Authenticator:
 
 
 def check_origin(source: Source, headers: Headers) -> None:
-    """Raise RequestError for a page that may not send to the source."""
+    """Raise RequestError if the request's origin is not allowed for the source."""
     origin = headers.get(api.ORIGIN)
     if origin is not None and not source.allows(origin.decode("latin-1")):
         raise forbidden_origin()
 
 
 def forbidden_origin() -> RequestError:
-    """The refusal of a page's origin."""
-    return RequestError("origin", "the source takes nothing from pages of this origin")
+    """Make the error for an origin that is not allowed."""
+    return RequestError("origin", "the source does not accept events from pages of this origin")
 
 
 def _joined(scope: Scope, name: bytes) -> str | None:
-    """Return all headers of one name as a single list; None if there is none."""
+    """Return all headers of one name joined by commas, or None without one."""
     values = [value for key, value in scope["headers"] if key == name]
     return b",".join(values).decode("latin-1") if values else None
 
@@ -120,7 +120,7 @@ def find_write_key(headers: Headers) -> str | None:
             login = base64.b64decode(credentials).decode()
         except ValueError:
             raise _unauthorized() from None
-        # Jitsu's keys have a colon in them, and nobody has a password.
+        # Jitsu's keys contain a colon, and no client uses a password.
         write_key = login[:-1] if login.endswith(":") else login.partition(":")[0]
         if write_key:
             return write_key
@@ -128,7 +128,7 @@ def find_write_key(headers: Headers) -> str | None:
 
 
 def _unauthorized() -> RequestError:
-    return RequestError("unauthorized", "invalid write key: it is missing or unknown")
+    return RequestError("unauthorized", "the write key is missing or unknown")
 
 
 def _refuse_disabled(source: Source) -> None:

@@ -1,4 +1,4 @@
-"""A request's body, read and decompressed within bounds."""
+"""Read and decompress a request's body within size limits."""
 
 import zlib
 from collections.abc import Awaitable, Callable, Mapping
@@ -10,20 +10,20 @@ from streams.collector.errors import RequestError
 Receive = Callable[[], Awaitable[Any]]
 
 _WINDOWS = {b"gzip": 31, b"x-gzip": 31, b"deflate": 15}
-"""zlib's window bits for each Content-Encoding: 31 expects a gzip header, 15 a zlib one."""
+"""zlib's window bits for each Content-Encoding: 31 expects a gzip header, 15 a zlib header."""
 
 _GZIP_MAGIC = b"\x1f\x8b"
-"""How gzip begins, and JSON cannot: some clients compress without saying so, and some proxies drop the header."""
+"""The first bytes of gzip, which never begin JSON. Some clients and proxies omit the Content-Encoding header."""
 
 
 class DisconnectedError(Exception):
-    """The client went away before its request was whole; there is nobody to answer."""
+    """The client disconnected before the request was complete; no response can be sent."""
 
 
 async def read_body(headers: Mapping[bytes, bytes], receive: Receive, limit: int, hold: Callable[[int], None]) -> bytes:
-    """The body, decompressed; raises RequestError when it is over `limit` bytes on the wire or decompressed.
+    """Return the decompressed body; raises RequestError if it exceeds `limit` bytes, compressed or decompressed.
 
-    `hold` hears the size of each part that comes in, and may raise to end the reading.
+    `hold` is called with the size of each chunk and may raise to stop reading.
     """
     window = _window(headers.get(api.CONTENT_ENCODING))
     if int(headers.get(api.CONTENT_LENGTH, 0)) > limit:
@@ -49,7 +49,7 @@ async def read_body(headers: Mapping[bytes, bytes], receive: Receive, limit: int
 
 
 def _window(encodings: bytes | None) -> int | None:
-    """Return zlib's window bits for Content-Encoding, a list of which at most one is not `identity`."""
+    """Return zlib's window bits for Content-Encoding, a list with at most one encoding other than `identity`."""
     if encodings is None:
         return None
     named = [name for part in encodings.lower().split(b",") if (name := part.strip()) not in (b"", b"identity")]
@@ -65,16 +65,16 @@ def _inflate(body: bytes | bytearray, window: int, limit: int) -> bytes:
     try:
         inflated = inflater.decompress(body, limit + 1)
     except zlib.error:
-        raise RequestError("bad_encoding", "the body is not what Content-Encoding says") from None
+        raise RequestError("bad_encoding", "the body is not compressed as Content-Encoding says") from None
     if len(inflated) > limit:
         raise _too_large(limit)
     if not inflater.eof:
-        raise RequestError("bad_encoding", "the compressed body is cut off")
-    # Each further member would cost a copy of all that follows it, and no client sends any.
+        raise RequestError("bad_encoding", "the compressed body is truncated")
+    # Each further gzip member would copy all following bytes, and no client sends more than one.
     if inflater.unused_data:
-        raise RequestError("bad_encoding", "something follows the compressed body")
+        raise RequestError("bad_encoding", "unexpected bytes after the compressed body")
     return inflated
 
 
 def _too_large(limit: int) -> RequestError:
-    return RequestError("too_large", f"the body is over the limit of {limit} bytes")
+    return RequestError("too_large", f"the body exceeds the limit of {limit} bytes")

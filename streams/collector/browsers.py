@@ -1,4 +1,4 @@
-"""What browsers want of a collector beside taking events: cross-origin answers, and the settings of the client."""
+"""Respond to CORS requests, and serve the settings that browser clients load."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -17,13 +17,13 @@ from streams.sources.source import Source
 Headers = tuple[tuple[bytes, bytes], ...]
 
 PREFLIGHT_SECONDS = 7200
-"""How long a browser may remember the answer to a preflight; Chrome takes no longer."""
+"""How many seconds a browser may cache the response to a preflight; Chrome's maximum."""
 
 
 def allow(origin: bytes) -> Headers:
-    """The headers that let a page of this origin read an answer.
+    """Return the headers that let a page of this origin read a response.
 
-    The origin itself and credentials, not `*`: sendBeacon always sends its requests with credentials.
+    They name the origin and allow credentials instead of `*`, since sendBeacon always sends credentials.
     """
     return (
         (b"access-control-allow-origin", origin),
@@ -34,7 +34,7 @@ def allow(origin: bytes) -> Headers:
 
 
 def allow_request(origin: bytes, headers: Mapping[bytes, bytes]) -> Headers:
-    """The headers that answer a preflight: SDKs add headers of their own with time, so those asked for are granted."""
+    """Return the headers for a preflight response. They allow all requested headers, since SDKs add new ones."""
     asked = headers.get(api.PREFLIGHT_HEADERS)
     return (
         *allow(origin),
@@ -45,10 +45,10 @@ def allow_request(origin: bytes, headers: Mapping[bytes, bytes]) -> Headers:
 
 
 def client_settings(write_key: str, host: str, scheme: str, *, cookies: bool) -> dict[str, Any]:
-    """What analytics.js asks its settings host for: send to this host, everything, and no metrics of its own.
+    """Return the settings that analytics.js loads: send all events to this host, and no metrics.
 
-    `apiHost` and `protocol` stand for themselves, since the client would send to Segment without them. With `cookies`
-    it sends the site's cookies along, to a host that is not the page's own, too.
+    Without `apiHost` and `protocol` the client would send to Segment. With `cookies` it also sends the site's cookies
+    to a host on another domain.
     """
     everything = {"__default": {"enabled": True, "integrations": {}}}
     return {
@@ -76,7 +76,7 @@ def client_settings(write_key: str, host: str, scheme: str, *, cookies: bool) ->
 
 
 def source_config(source: str, write_key: str) -> dict[str, Any]:
-    """Return what RudderStack's clients ask their `configUrl` or control plane for: no destinations, no metrics.
+    """Return the settings that RudderStack's clients load from `configUrl` or the control plane, with no destinations.
 
     Their mobile clients need `updatedAt`.
     """
@@ -98,14 +98,14 @@ def source_config(source: str, write_key: str) -> dict[str, Any]:
 
 
 def scheme(scope: Scope, headers: Mapping[bytes, bytes]) -> str:
-    """The scheme that the browser knows; who ends TLS before the collector says so."""
+    """Return the scheme that the browser used, from X-Forwarded-Proto if a proxy terminates TLS."""
     forwarded = headers.get(api.FORWARDED_PROTO, b"").decode("latin-1")
     own: str = scope["scheme"]
     return forwarded if forwarded in ("http", "https") else own
 
 
 def answer_preflight(senders: Authenticator, origin: bytes, headers: Mapping[bytes, bytes]) -> Response:
-    """Whether a page of this origin may send what it announces; the key is not known yet."""
+    """Respond to a preflight request, which has no write key yet."""
     if not senders.allows(origin):
         return Response(forbidden_origin().body, 403, media_type="application/json")
     answer = Response(status_code=204)
@@ -114,7 +114,7 @@ def answer_preflight(senders: Authenticator, origin: bytes, headers: Mapping[byt
 
 
 def routes(senders: Authenticator, *, cookies: bool) -> list[Route]:
-    """Return the routes for what clients ask before they send; `cookies` as for `client_settings`."""
+    """Return the routes for the settings that clients load before they send; `cookies` as for `client_settings`."""
 
     async def answer_settings(request: Request) -> Response:
         write_key = request.path_params["write_key"]
@@ -143,7 +143,7 @@ def routes(senders: Authenticator, *, cookies: bool) -> list[Route]:
 def _answer(
     senders: Authenticator, request: Request, write_key: str, content: Callable[[Source], Mapping[str, Any]]
 ) -> Response:
-    """Answer with the content for the source of a write key, with 404 if there is none."""
+    """Return the settings for the source of a write key, or 404 for an unknown write key."""
     headers = dict(request.scope["headers"])
     if request.method == "OPTIONS":
         return answer_preflight(senders, headers.get(api.ORIGIN, b""), headers)

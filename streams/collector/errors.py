@@ -1,4 +1,4 @@
-"""How the collector refuses a request: the codes it answers with, and the error that carries one."""
+"""Declare the collector's error codes and the exception for a rejected request."""
 
 from collections.abc import Mapping
 from typing import NamedTuple
@@ -9,7 +9,7 @@ from streams.events import EventError
 
 
 class Refusal(NamedTuple):
-    """What an error code means: its HTTP status, and an explanation for the API reference."""
+    """The HTTP status of an error code, and its explanation in the API reference."""
 
     status: int
     meaning: str
@@ -17,13 +17,13 @@ class Refusal(NamedTuple):
 
 REFUSALS: Mapping[str, Refusal] = {
     "bad_request": Refusal(400, "The request is not valid HTTP. The connection is closed."),
-    "bad_encoding": Refusal(400, "The body is not compressed as `Content-Encoding` says, or is cut off."),
+    "bad_encoding": Refusal(400, "The body is not compressed as `Content-Encoding` says, or is truncated."),
     "json": Refusal(400, "The body is not valid JSON."),
     "not_an_object": Refusal(400, "The body is not a JSON object."),
     "no_batch": Refusal(400, "`batch` is missing, or is not a list."),
     "bad_batch": Refusal(400, "`context` or `integrations` of the batch is not an object, or is invalid JSON."),
     "too_many_events": Refusal(400, "The batch has more events than the limit."),
-    "bad_query": Refusal(400, "A pixel's parameters are not UTF-8, are too many, or contradict each other."),
+    "bad_query": Refusal(400, "A pixel's parameters are not UTF-8, too many, or contradictory."),
     "bad_data": Refusal(400, "A pixel's `data` is not a JSON object in base64."),
     "unauthorized": Refusal(401, "The write key is missing or unknown."),
     "key_disabled": Refusal(401, "The write key is disabled."),
@@ -31,37 +31,37 @@ REFUSALS: Mapping[str, Refusal] = {
     "origin": Refusal(403, "The source does not accept events from pages of this origin."),
     "not_found": Refusal(404, "There is nothing at this path."),
     "source_disabled": Refusal(404, "The source is disabled."),
-    "method_not_allowed": Refusal(405, "The path does not support this method; `Allow` names those that it does."),
-    "timeout": Refusal(408, "The request was not complete in time. The connection is closed."),
+    "method_not_allowed": Refusal(405, "The path does not support this method; `Allow` lists the supported methods."),
+    "timeout": Refusal(408, "The request did not complete in time. The connection is closed."),
     "too_large": Refusal(413, "The body exceeds the limit, as sent, decompressed, or with its context in each event."),
     "unsupported_encoding": Refusal(415, "`Content-Encoding` is not gzip, deflate or identity."),
-    "throttled": Refusal(429, "The write key exceeds its rate limit; `Retry-After` says how many seconds to wait."),
+    "throttled": Refusal(429, "The write key exceeds its rate limit; wait for `Retry-After` seconds."),
     "head_too_large": Refusal(431, "The request's line and headers exceed the limit. The connection is closed."),
     "internal": Refusal(500, "The collector failed; its log has the reason. Send the request again."),
     "overloaded": Refusal(503, "Too many events wait for Kafka. Send the request again after `Retry-After` seconds."),
     "unconfirmed": Refusal(503, "Kafka has not confirmed the events. Send the request again."),
     "not_ready": Refusal(503, "Kafka does not answer; only for `/ready`."),
 }
-"""Every code that a request is refused with. The code of a refused event is that of its EventError."""
+"""Every error code of a rejected request. A rejected event has the code of its EventError."""
 
 
 class RequestError(Exception):
-    """A request that is answered with an error: a code of REFUSALS, and a message for people."""
+    """A request that is rejected with a code of REFUSALS and a message for people."""
 
-    def __init__(self, code: str, message: str, headers: tuple[tuple[bytes, bytes], ...] = ()) -> None:
+    def __init__(
+        self, code: str, message: str, headers: tuple[tuple[bytes, bytes], ...] = (), *, status: int | None = None
+    ) -> None:
         super().__init__(message)
-        self.status = REFUSALS[code].status
+        self.status = REFUSALS[code].status if status is None else status
         self.code = code
         self.headers = headers
 
     @classmethod
     def of_event(cls, error: EventError) -> "RequestError":
-        """Refuse a request whose only event is invalid."""
-        refused = cls("json", str(error))
-        refused.code = error.code
-        return refused
+        """Reject a request whose only event is invalid."""
+        return cls(error.code, str(error), status=REFUSALS["json"].status)
 
     @property
     def body(self) -> bytes:
-        """The answer's JSON; rudder-sdk-python sends a request again if the answer lacks one of these keys."""
+        """Return the response's JSON. rudder-sdk-python retries a request if the response lacks one of these keys."""
         return orjson.dumps({"code": self.code, "message": str(self)})

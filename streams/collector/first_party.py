@@ -1,7 +1,7 @@
-"""What the collector does as a host of the site's own: serves the browser client, and has its anonymous ids last.
+"""Serve the browser client from the site's own domain, and renew its cookies of anonymous IDs.
 
-Browsers keep cookies that scripts set for as little as 7 days, and those of the site's servers for as long as they say.
-The clients write their cookie by script again with each event, so each answer to events sets it again.
+Browsers delete cookies that scripts set after as little as 7 days, but keep cookies that the site's servers set. The
+clients' scripts write their cookie again with each event, so each response to events renews it.
 """
 
 import gzip
@@ -18,16 +18,16 @@ from streams.collector.browsers import Headers
 from turnout_tracking import identity
 
 RENEWED = (identity.ANONYMOUS, "rl_anonymous_id")
-"""The cookies with the anonymous id: of Segment's browser client and of RudderStack's."""
+"""The cookies with the anonymous ID of Segment's and RudderStack's browser clients."""
 
 SCRIPT_CACHING = "public, max-age=3600, stale-while-revalidate=86400"
 
-# What a cookie's value may have in it (RFC 6265, 4.1.1), and the quotes and backslashes of JSON, which browsers take.
-_VALUE = re.compile(rf"[!-+\--:<-~]{{1,{identity.LONGEST}}}")
+# Characters of a cookie value (RFC 6265, 4.1.1), plus the quotes and backslashes of JSON, which browsers accept.
+_VALUE = re.compile(rf"[!-+\--:<-~]{{1,{identity.MAX_ID_CHARACTERS}}}")
 
 
 class Script:
-    """The file of the browser client, read once; raises OSError."""
+    """The browser client's script, read once from a file; raises OSError."""
 
     def __init__(self, file: Path) -> None:
         self._plain = file.read_bytes()
@@ -35,7 +35,7 @@ class Script:
         self._etag = f'W/"{hashlib.sha256(self._plain).hexdigest()[:32]}"'
 
     async def answer(self, request: Request) -> Response:
-        """The script, to any page; 304 where the browser has it."""
+        """Serve the script to pages of any origin; 304 if the browser's copy is current."""
         headers = {
             "cache-control": SCRIPT_CACHING,
             "etag": self._etag,
@@ -45,8 +45,8 @@ class Script:
             "x-content-type-options": "nosniff",
         }
         asked = dict(request.scope["headers"])
-        held = asked.get(api.IF_NONE_MATCH, b"").decode("latin-1")
-        if self._etag in (tag.strip() for tag in held.split(",")):
+        tags = asked.get(api.IF_NONE_MATCH, b"").decode("latin-1")
+        if self._etag in (tag.strip() for tag in tags.split(",")):
             return Response(status_code=304, headers=headers)
         content = self._plain
         if "gzip" in asked.get(api.ACCEPT_ENCODING, b"").decode("latin-1"):
@@ -55,9 +55,10 @@ class Script:
 
 
 def renew_ids(headers: Mapping[bytes, bytes], domain: str, *, secure: bool) -> Headers:
-    """The headers that set a request's cookies of anonymous ids again, as they came, for a year.
+    """Return the headers that renew a request's anonymous ID cookies for a year, with their values unchanged.
 
-    They keep the answer out of every cache. None where the browser asks for privacy, or there are no such cookies.
+    They also forbid caches to store the response. Returns no headers if the browser asks for privacy or sent no such
+    cookies.
     """
     cookies = headers.get(api.COOKIE)
     if cookies is None or headers.get(api.PRIVACY) == b"1":
@@ -70,7 +71,7 @@ def renew_ids(headers: Mapping[bytes, bytes], domain: str, *, secure: bool) -> H
 
 
 def _ids(cookies: str) -> Iterator[tuple[str, str]]:
-    """The first valid value of each cookie."""
+    """Yield the first valid value of each cookie."""
     found = set()
     for part in cookies.split(";"):
         name, _, value = part.strip().partition("=")

@@ -1,4 +1,4 @@
-"""From a request's JSON to records: parsed, merged, checked, appended to the producer."""
+"""Parse a request's events, merge shared fields, check them, and append them to the producer."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -23,13 +23,13 @@ from streams.records.format import Headers
 from streams.records.rejected import rejected_headers
 from streams.records.size import RecordTooLargeError
 from streams.sources.source import Source
-from streams.sources.webhooks import Made, Webhook
+from streams.sources.webhooks import WebhookEndpoint, WebhookResult
 from streams.topics import Topics
 
 log = structlog.get_logger()
 
 ADDED_BYTES = 192
-"""Bytes that `sentAt`, `receivedAt` and Global Privacy Control add to an event, of which its sender cannot know."""
+"""Bytes that `sentAt`, `receivedAt` and Global Privacy Control add to an event, beyond the sender's limit."""
 
 ID_BYTES = 64
 """Bytes that a messageId adds."""
@@ -41,7 +41,7 @@ SHARED = ("context", "integrations")
 
 @dataclass(frozen=True, slots=True)
 class RefusedEvent:
-    """One event of a batch that is none: its place in the batch, and why."""
+    """An invalid event of a batch: its index, and why it was rejected."""
 
     index: int
     message_id: str | None
@@ -49,16 +49,16 @@ class RefusedEvent:
     message: str
 
     def answer(self) -> dict[str, Any]:
-        """What the sender is told."""
+        """Return the entry for the response."""
         return {"index": self.index, "messageId": self.message_id, "code": self.code, "message": self.message}
 
 
 @dataclass(frozen=True, slots=True)
 class RequestContext:
-    """A request's events: whose they are, when they came, what waits for them to be confirmed.
+    """The context of a request's events: their source, when they were received, and the pending acks.
 
-    `anonymous` is the anonymousId of those that name nobody, `address` the `context.ip` of those that have none,
-    `gpc` that the request has Global Privacy Control on, `trace` its X-Turnout-Trace.
+    `anonymous` is the anonymousId of events without any ID, `address` the `context.ip` of events without one. `gpc` is
+    whether the request has Global Privacy Control on, and `trace` its X-Turnout-Trace.
     """
 
     source: Source
@@ -74,13 +74,13 @@ class RequestContext:
         return event_headers(self.source.name, self.trace)
 
     def context(self, batch: Mapping[str, Any] | None = None) -> Mapping[str, Any] | None:
-        """The context that the events share: the batch's, and the address."""
+        """Return the context that all events share: the batch's context, and the client address."""
         return {"ip": self.address, **(batch or {})} if self.address else batch
 
 
 @dataclass(frozen=True, slots=True)
 class _Shared:
-    """What the events of one request have in common. An event's own keys win, but for `receivedAt`."""
+    """The shared fields of the events of one request. An event's own fields win, except `receivedAt`."""
 
     received: str
     headers: Headers
@@ -117,12 +117,12 @@ def _merge(event: dict[str, Any], name: str, shared: Mapping[str, Any]) -> None:
 
 
 def _keep_gpc(event: dict[str, Any]) -> None:
-    """Keep a request's Global Privacy Control where consent is read; what is no context stays, to be refused."""
+    """Record Global Privacy Control in the event's consent. An invalid context stays as it is and is rejected later."""
     context = event.get("context")
     if context is None or context == [] or isinstance(context, dict):
         consent = (context or {}).get("consent")
-        told = {**(consent if isinstance(consent, dict) else {}), "globalPrivacyControl": True}
-        event["context"] = {**(context or {}), "consent": told}
+        with_gpc = {**(consent if isinstance(consent, dict) else {}), "globalPrivacyControl": True}
+        event["context"] = {**(context or {}), "consent": with_gpc}
 
 
 def _lacks_time(value: object) -> bool:
@@ -146,27 +146,27 @@ class Intake:
         self._partition = make_partitioner(topics.partitions)
         self._rejected_partition = 0
 
-    def take_event(self, event: dict[str, Any], kind: str | None, sending: RequestContext) -> None:
+    def take_event(self, event: dict[str, Any], kind: str | None, request: RequestContext) -> None:
         """Append the only event of a request, whose type is `kind` by default; raises RequestError if it is invalid."""
         shared = _Shared(
-            sending.received,
-            sending.headers(),
-            context=sending.context(),
+            request.received,
+            request.headers(),
+            context=request.context(),
             kind=kind,
-            anonymous=sending.anonymous,
-            gpc=sending.gpc,
+            anonymous=request.anonymous,
+            gpc=request.gpc,
         )
         try:
-            self._take(event, shared, sending)
+            self._take(event, shared, request)
         except EventError as error:
             raise RequestError.of_event(error) from None
 
     def take_batch(
-        self, raw: bytes, body: dict[str, Any], batch: list[Any], sending: RequestContext
+        self, raw: bytes, body: dict[str, Any], batch: list[Any], request: RequestContext
     ) -> tuple[int, list[RefusedEvent]]:
-        """Append the events of a checked batch, and what is none to `rejected` as it stands in `raw`.
+        """Append the valid events of a checked batch to `events`, and the original text of invalid ones to `rejected`.
 
-        Returns how many events were taken, and those refused.
+        Returns how many events were taken, and the rejected ones.
         """
         notes: list[tuple[str, str]] = []
         try:
@@ -174,34 +174,34 @@ class Intake:
         except ValueError:
             sent, notes = None, [("unreadable", "sentAt")]
         shared = _Shared(
-            sending.received,
-            sending.headers(),
+            request.received,
+            request.headers(),
             sent,
-            sending.context(body.get("context")),
+            request.context(body.get("context")),
             body.get("integrations"),
-            anonymous=sending.anonymous,
-            gpc=sending.gpc,
+            anonymous=request.anonymous,
+            gpc=request.gpc,
             notes=notes,
         )
         refused = []
         for index, event in enumerate(batch):
             try:
-                self._take(event, shared, sending)
+                self._take(event, shared, request)
             except EventError as error:
                 refused.append(RefusedEvent(index, _message_id(event), error.code, str(error)))
         if refused:
             texts = json_slices.elements(json_slices.members(raw)["batch"])
-            self._keep(texts, refused, sending)
+            self._keep(texts, refused, request)
         return len(batch) - len(refused), refused
 
     def take_deliveries(
-        self, deliveries: Sequence[bytes], made: Sequence[Sequence[Made]], sending: RequestContext
+        self, deliveries: Sequence[bytes], made: Sequence[Sequence[WebhookResult]], request: RequestContext
     ) -> tuple[int, list[RefusedEvent]]:
-        """Append the events made of a webhook's deliveries, and to `rejected` the deliveries of which one is none.
+        """Append the events made from a webhook's deliveries, and deliveries without a valid event to `rejected`.
 
-        Returns how many events were taken, and those refused, by the index of their delivery.
+        Returns how many events were taken, and the rejected ones by the index of their delivery.
         """
-        shared = _Shared(sending.received, sending.headers())
+        shared = _Shared(request.received, request.headers())
         taken = 0
         refused: dict[int, RefusedEvent] = {}
         for index, events_ in enumerate(made):
@@ -209,22 +209,22 @@ class Intake:
                 if each.event is None:
                     continue
                 try:
-                    self._take(each.event, shared, sending)
+                    self._take(each.event, shared, request)
                     taken += 1
                 except EventError as error:
                     refused[index] = RefusedEvent(index, _message_id(each.event), error.code, str(error))
         if refused:
-            self._keep({index: deliveries[index] for index in refused}, refused.values(), sending)
+            self._keep({index: deliveries[index] for index in refused}, refused.values(), request)
         return taken, list(refused.values())
 
-    def _take(self, event: Any, shared: _Shared, sending: RequestContext) -> None:
+    def _take(self, event: Any, shared: _Shared, request: RequestContext) -> None:
         if isinstance(event, EventError):
             raise event
         if isinstance(event, dict):
             shared.merge_into(event)
         notes = list(shared.notes)
         events.normalize(event, lambda reason, detail: notes.append((reason, detail)))
-        source = sending.source
+        source = request.source
         if source.kinds:
             source.kinds.check(event)
         try:
@@ -233,7 +233,7 @@ class Intake:
                 event["messageId"] = events.make_message_id(event, uuid4().hex)
             value = orjson.dumps(event)
         except TypeError:
-            # orjson reads 1,024 levels, and writes 254.
+            # orjson reads 1,024 levels of nesting but writes only 254.
             raise EventError("too_deep", "", "nested too deeply") from None
         events.check_depth(event, source.limits.depth, events.count_brackets(value))
         headers = [*shared.headers, noted_header(notes)] if notes else shared.headers
@@ -243,19 +243,19 @@ class Intake:
         key = events.key(event)
         try:
             self._producer.append(
-                self._events, self._partition(key), sending.acks, key=key, value=value, headers=headers
+                self._events, self._partition(key), request.acks, key=key, value=value, headers=headers
             )
         except RecordTooLargeError:
             raise _too_large(largest - ADDED_BYTES) from None
 
     def check_batch(self, raw: bytes, body: dict[str, Any], source: Source) -> list[Any]:
-        """The events of a batch; raises RequestError when it is none, or over a limit."""
+        """Return the events of a batch; raises RequestError if the batch is invalid or exceeds a limit."""
         batch = body.get("batch")
         if not isinstance(batch, list):
             raise RequestError("no_batch", "batch: must be a list of events")
-        most = min(self._settings.batch_events, source.limits.batch_events or self._settings.batch_events)
-        if len(batch) > most:
-            raise RequestError("too_many_events", f"batch: {len(batch)} events, and at most {most} are taken")
+        limit = min(self._settings.batch_events, source.limits.batch_events or self._settings.batch_events)
+        if len(batch) > limit:
+            raise RequestError("too_many_events", f"batch: {len(batch)} events; the limit is {limit}")
         grown = len(raw)
         for name in SHARED:
             shared = body.get(name)
@@ -271,33 +271,33 @@ class Intake:
         if grown > self._settings.body_bytes:
             raise RequestError(
                 "too_large",
-                f"with its context in each event the batch is over {self._settings.body_bytes} bytes",
+                f"the batch exceeds {self._settings.body_bytes} bytes with its context merged into each event",
             )
         return batch
 
     def _keep(
-        self, texts: Sequence[bytes] | Mapping[int, bytes], refused: Iterable[RefusedEvent], sending: RequestContext
+        self, texts: Sequence[bytes] | Mapping[int, bytes], refused: Iterable[RefusedEvent], request: RequestContext
     ) -> None:
-        """Append what was refused to `rejected`; `texts` are what came, by their index."""
+        """Append rejected events to `rejected`; `texts` has their original text by index."""
         self._rejected_partition = (self._rejected_partition + 1) % self._topics.partitions
         for event in refused:
-            headers = rejected_headers(event.code, event.message, sending.source.name, trace=sending.trace)
+            headers = rejected_headers(event.code, event.message, request.source.name, trace=request.trace)
             text = texts[event.index]
             try:
                 self._producer.append(
                     self._topics.rejected,
                     self._rejected_partition,
-                    sending.acks,
+                    request.acks,
                     key=None,
                     value=text,
                     headers=headers,
                 )
             except RecordTooLargeError:
-                log.warning("a refused event is too large to keep", source=sending.source.name, bytes=len(text))
+                log.warning("rejected event is too large to store", source=request.source.name, bytes=len(text))
 
 
-def read_deliveries(raw: bytes, headers: Mapping[str, str], most: int) -> list[bytes]:
-    """Return the deliveries in a webhook's body: one, or one per item of a list, at most `most`; raises RequestError.
+def read_deliveries(raw: bytes, headers: Mapping[str, str], limit: int) -> list[bytes]:
+    """Return the deliveries in a webhook's body: one, or one per item of a list, at most `limit`; raises RequestError.
 
     Each is the text of an object with `headers` and `body`; the body of an item may be invalid JSON.
     """
@@ -310,18 +310,18 @@ def read_deliveries(raw: bytes, headers: Mapping[str, str], most: int) -> list[b
             parts = json_slices.elements(raw)
         except ValueError:
             raise RequestError("json", f"the body is {error}") from None
-    if len(parts) > most:
-        raise RequestError("too_many_events", f"{len(parts)} deliveries; the limit is {most}")
+    if len(parts) > limit:
+        raise RequestError("too_many_events", f"{len(parts)} deliveries; the limit is {limit}")
     named = orjson.dumps(headers)
     return [b'{"headers":%b,"body":%b}' % (named, part) for part in parts]
 
 
-def make_events(webhook: Webhook, delivery: bytes) -> list[Made]:
-    """Return what a webhook's rules make of a delivery; an error if it cannot be read."""
+def make_events(webhook: WebhookEndpoint, delivery: bytes) -> list[WebhookResult]:
+    """Apply a webhook's rules to a delivery; returns an error if the delivery cannot be read."""
     try:
         return list(webhook.make(events.loads(delivery)))
     except EventError as error:
-        return [Made("", error)]
+        return [WebhookResult("", error)]
 
 
 def parse(raw: bytes) -> dict[str, Any]:
@@ -336,11 +336,10 @@ def parse(raw: bytes) -> dict[str, Any]:
 
 
 def parse_by_event(raw: bytes) -> dict[str, Any] | None:
-    """Parse a batch of which some event is invalid JSON: NaN, broken UTF-8, too deep. None if it is no batch at all.
+    """Parse a batch that contains invalid JSON: NaN, broken UTF-8, or too much nesting. None if it is not a batch.
 
-    An EventError takes the place of each such event. Of the batch's own fields, `context` and `integrations` must be
-    valid, since consent and opt-outs are in them; others count as absent. It may take 0.3 µs per byte. Raises
-    RequestError.
+    Each invalid event is replaced by an EventError. `context` and `integrations` of the batch must be valid, since they
+    hold consent and opt-outs; other invalid fields count as absent. Takes up to 0.3 µs per byte. Raises RequestError.
     """
     try:
         parts = json_slices.members(raw)
@@ -365,7 +364,7 @@ def _parse_event(text: bytes) -> Any:
 
 
 def _too_large(bytes_: int) -> EventError:
-    return EventError("too_large", "", f"the event is over {bytes_} bytes")
+    return EventError("too_large", "", f"the event exceeds {bytes_} bytes")
 
 
 def _message_id(event: Any) -> str | None:

@@ -1,7 +1,7 @@
 """Split JSON text into its parts without parsing them, to separate the invalid events of a batch.
 
-Only the structure is read: strings, brackets and commas. Each part runs up to the next comma or closing bracket of its
-level, whatever it holds, and is for the parser to judge.
+Only strings, brackets and commas are recognized. Each part extends to the next comma or closing bracket of its level
+and is not validated.
 """
 
 import re
@@ -45,7 +45,7 @@ def elements(text: bytes) -> list[bytes]:
 
 
 def write_keys(text: bytes) -> list[str]:
-    """Return what stands as a write key anywhere in JSON text, in one fast pass: whether it is worth a slow one."""
+    """Return possible write keys anywhere in JSON text, to decide quickly whether the slow parser is worth running."""
     found: dict[str, None] = {}
     for match in _WRITE_KEY.finditer(text):
         try:
@@ -72,7 +72,7 @@ def _opened(text: bytes, bracket: bytes) -> int:
 
 
 def _cut(text: bytes, at: int, close: bytes) -> tuple[bytes, int]:
-    """Return the value that begins at `at`, and where the next part begins or the closing bracket is."""
+    """Return the value that begins at `at`, and the index of the next part or of the closing bracket."""
     at = _match(_BLANK, text, at).end()
     end = _end(text, at)
     value = text[at:end].rstrip(b" \t\n\r")
@@ -84,7 +84,7 @@ def _cut(text: bytes, at: int, close: bytes) -> tuple[bytes, int]:
 
 
 def _end(text: bytes, at: int) -> int:
-    """Find the comma or closing bracket that ends the value which begins at `at`."""
+    """Find the comma or closing bracket that ends the value at `at`."""
     depth = 0
     while True:
         at = _match(_BRACKET if depth else _STOP, text, at).end()

@@ -1,4 +1,4 @@
-"""Which partition a key belongs to: the one that Kafka's Java clients choose, so that other producers agree."""
+"""Choose partitions as Kafka's Java clients do, so that all producers agree."""
 
 from collections.abc import Callable
 from functools import lru_cache
@@ -6,11 +6,11 @@ from functools import lru_cache
 from aiokafka.partitioner import murmur2
 
 CACHED_KEYS = 50_000
-"""Keys whose partition is remembered, at most; hashing one takes 7 µs, and the next event is often of the same user."""
+"""Maximum number of cached keys. Hashing a key takes 7 µs, and consecutive events often have the same user."""
 
 
 def make_partitioner(partitions: int) -> Callable[[bytes], int]:
-    """The function from a key to its partition, of `partitions`."""
+    """Return a function from a key to its partition, from 0 to `partitions` - 1."""
 
     @lru_cache(CACHED_KEYS)
     def find_partition(key: bytes) -> int:

@@ -1,4 +1,4 @@
-"""Events by a picture's address, for mails and pages without scripts."""
+"""Read events from pixel requests, for emails and pages without scripts."""
 
 from base64 import b64decode
 from collections.abc import Mapping
@@ -10,7 +10,7 @@ from streams.collector import api
 from streams.collector.errors import RequestError
 
 GIF = bytes.fromhex("47494638396101000100800000000000ffffff21f90401000000002c000000000100010000020144003b")
-"""One transparent point."""
+"""A GIF of one transparent pixel."""
 
 HEADERS = ((b"cache-control", b"no-store"),)
 
@@ -21,9 +21,9 @@ _PARAMETERS = 256
 def read_event(query: bytes, headers: Mapping[bytes, bytes]) -> dict[str, Any]:
     """Return the event in a query string or form; raises RequestError.
 
-    Either `data`, the event's JSON in base64, as Segment's pixel has it, or a parameter for each field, with dots for
-    what is nested: `userId=u-1&event=Opened&properties.mail=7`. Beside `data` only `writeKey` is read. The User-Agent
-    comes from the request.
+    The event is either in `data`, as JSON in base64 like Segment's pixel, or in one parameter per field, with dots for
+    nested fields: `userId=u-1&event=Opened&properties.mail=7`. With `data`, all other parameters except `writeKey` are
+    ignored. The user agent is that of the request.
     """
     try:
         parameters = dict(parse_qsl(query.decode(), max_num_fields=_PARAMETERS, errors="strict"))
@@ -61,6 +61,6 @@ def _nested(parameters: Mapping[str, str]) -> dict[str, Any]:
             if not isinstance(place, dict):
                 break
         if not isinstance(place, dict) or isinstance(place.get(last), dict):
-            raise RequestError("bad_query", "a parameter stands for a field and for what is in it")
+            raise RequestError("bad_query", "contradictory parameters: a field has both a value and nested fields")
         place[last] = value
     return event

@@ -1,4 +1,4 @@
-"""uvicorn's HTTP protocol with the bounds it lacks: on a request's head, on its trailers, and on how long it takes."""
+"""Extend uvicorn's HTTP protocol with limits on a request's head, trailers and duration."""
 
 import asyncio
 from http import HTTPStatus
@@ -16,8 +16,8 @@ HEAD_BYTES = 64 * 1024
 class BoundedProtocol(HttpToolsProtocol):
     """Closes a connection if its request takes more than `read_timeout` seconds or its head exceeds HEAD_BYTES.
 
-    Requests that came before on the same connection are answered first. Trailers are ignored, and so are offers to
-    change the protocol. A request that arrives in one piece, as most do, starts no timer.
+    Earlier requests on the same connection are answered first. Trailers and offers to upgrade the protocol are ignored.
+    A request that arrives in one chunk, as most do, starts no timer.
     """
 
     read_timeout = 30.0
@@ -26,15 +26,15 @@ class BoundedProtocol(HttpToolsProtocol):
         super().__init__(*args, **options)
         self._arriving = False
         self._deadline: asyncio.TimerHandle | None = None
-        # The piece being parsed: its size, and whether it holds bytes of an earlier request, or of a body.
+        # The chunk being parsed: its size, and whether it has bytes of an earlier request or of a body.
         self._piece = 0
         self._shared = False
         self._has_body = False
-        # Bytes of earlier pieces that belong to the head, or to what follows the body.
+        # Bytes of earlier chunks that belong to the head or to the trailers.
         self._held = 0
         self._previous: RequestResponseCycle | None = None
         self._refusal: bytes | None = None
-        # The head of a request that offers another protocol, without the offer.
+        # The head of a request that offers to upgrade the protocol, without the offer.
         self._head: bytes | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn has it
@@ -49,7 +49,7 @@ class BoundedProtocol(HttpToolsProtocol):
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        """Parse the next piece, and check that the rest of the request arrives in time and within bounds."""
+        """Parse the next chunk, and check that the rest of the request arrives in time and within limits."""
         if self._refusal is not None:
             return
         self._piece = len(data)
@@ -68,7 +68,7 @@ class BoundedProtocol(HttpToolsProtocol):
     def on_message_begin(self) -> None:
         """Begin a request."""
         super().on_message_begin()
-        # Nobody knows where in the piece the request begins: one that follows another gets this piece for free.
+        # The position of the request in the chunk is unknown, so a pipelined request is not charged for this chunk.
         self._held = -self._piece if self._shared else 0
         self._shared = True
         self._arriving = True
@@ -89,11 +89,11 @@ class BoundedProtocol(HttpToolsProtocol):
             return
         self._previous = self.cycle
         super().on_headers_complete()
-        # The parser reports trailers as it does headers; the request keeps the list that it has.
+        # The parser reports trailers like headers. The request keeps the list that it already has.
         self.headers = []
 
     def on_body(self, body: bytes) -> None:
-        """Take a part of the body."""
+        """Receive a chunk of the body."""
         self._has_body = True
         super().on_body(body)
 
@@ -106,13 +106,13 @@ class BoundedProtocol(HttpToolsProtocol):
         super().on_message_complete()
 
     def on_response_complete(self) -> None:
-        """Continue with the next request; after the last one, send the refusal that waited for it."""
+        """Continue with the next request; after the last one, send a pending rejection."""
         super().on_response_complete()
         if self._refusal is not None and self.cycle.response_complete:
             self._close_with(self._refusal)
 
     def send_400_response(self, msg: str) -> None:
-        """Answer invalid HTTP."""
+        """Reject invalid HTTP."""
         self._refuse("bad_request", msg)
 
     def _parse(self, data: bytes) -> None:
@@ -122,7 +122,7 @@ class BoundedProtocol(HttpToolsProtocol):
             except httptools.HttpParserUpgrade as offer:
                 if self._head is None:
                     return
-                # The parser takes the body for the other protocol. Java's HttpClient offers HTTP/2 with each request.
+                # The parser treats the body as the other protocol. Java's HttpClient offers HTTP/2 with each request.
                 data = self._head + data[offer.args[0] :]
                 self._head = None
                 self.parser = httptools.HttpRequestParser(self)
@@ -142,13 +142,13 @@ class BoundedProtocol(HttpToolsProtocol):
             self._deadline = None
 
     def _expire(self) -> None:
-        self._refuse("timeout", f"the request was not complete after {self.read_timeout:g} seconds")
+        self._refuse("timeout", f"the request did not complete within {self.read_timeout:g} seconds")
 
     def _refuse_head(self) -> None:
         self._refuse("head_too_large", f"the request's head or trailers exceed {HEAD_BYTES} bytes")
 
     def _refuse(self, code: str, message: str) -> None:
-        """Refuse what is arriving, and close the connection once earlier requests are answered."""
+        """Reject the incoming request, and close the connection once earlier requests are answered."""
         if self._refusal is not None or self.transport.is_closing():
             return
         self._stop_deadline()
@@ -164,12 +164,12 @@ class BoundedProtocol(HttpToolsProtocol):
         )
         cycle = self.cycle
         if cycle is not None and cycle.more_body and cycle.scope is self.scope:
-            # The head has arrived, and the body has not.
+            # The head has arrived, but not the whole body.
             if not self.pipeline:
                 self._close_with(b"" if cycle.response_started else refusal)
                 return
             self.pipeline.popleft()
-            assert self._previous is not None  # the one that this waited for
+            assert self._previous is not None  # a pipelined request follows another
             cycle = self.cycle = self._previous
         if cycle is not None and not cycle.response_complete:
             self._refusal = refusal

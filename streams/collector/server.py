@@ -1,4 +1,4 @@
-"""The collector's process: its socket, its HTTP server, and how it ends."""
+"""Run the collector: its socket, its HTTP server, and its shutdown."""
 
 import asyncio
 import contextlib
@@ -22,10 +22,10 @@ log = structlog.get_logger()
 
 
 class Collector:
-    """Takes events in over HTTP.
+    """Receives events over HTTP.
 
-    `sources` gives the sources in force, and is asked for each request. `grace` is how many seconds the requests under
-    way have at a stop, and after them the producer. Raises OSError where the browser client's file cannot be read.
+    `sources` is called for each request and returns the current sources. On shutdown, requests in flight get `grace`
+    seconds, and then the producer gets `grace` seconds. Raises OSError if the browser client's file cannot be read.
     """
 
     def __init__(
@@ -45,9 +45,10 @@ class Collector:
         self._server: _Server | None = None
 
     async def serve(self, ready: Callable[[], None] = lambda: None) -> int:
-        """Serve until SIGTERM, SIGINT or `stop`, answer what is under way, and return the exit code.
+        """Serve until SIGTERM, SIGINT or `stop`, finish the requests in flight, and return the exit code.
 
-        Raises BrokerError when Kafka does not answer. `ready` is called, and `address` final, once requests are taken.
+        Raises BrokerError if Kafka is unavailable. Calls `ready` once it accepts requests; `address` is final from then
+        on.
         """
         try:
             listener = socket.create_server(self.address, family=self._family(), backlog=2048)
@@ -65,7 +66,7 @@ class Collector:
         return 0
 
     def stop(self) -> None:
-        """End in order."""
+        """Shut down gracefully."""
         if self._server:
             self._server.should_exit = True
 
@@ -77,12 +78,12 @@ class Collector:
         await server.serve([listener])
 
     def _config(self) -> uvicorn.Config:
-        class Protocol(BoundedProtocol):
+        class CollectorProtocol(BoundedProtocol):
             read_timeout = self._settings.read_timeout
 
         return uvicorn.Config(
             self.app,
-            http=Protocol,
+            http=CollectorProtocol,
             ws="none",
             lifespan="off",
             interface="asgi3",
@@ -99,7 +100,7 @@ class Collector:
 
 
 class _Server(uvicorn.Server):
-    """uvicorn's server without its signal handling, which ends the process before the producer is stopped."""
+    """uvicorn's server without its signal handling, which exits before the producer is stopped."""
 
     def __init__(self, config: uvicorn.Config, ready: Callable[[], None]) -> None:
         super().__init__(config)

@@ -1,4 +1,4 @@
-"""Signatures of webhooks: whether a body comes from who knows the secret. Every comparison takes constant time."""
+"""Verify webhook signatures with constant-time comparisons."""
 
 import hmac
 from base64 import b64decode, b64encode
@@ -8,11 +8,11 @@ from hashlib import sha256
 from streams.collector.settings import SignatureSettings
 
 Verify = Callable[[bytes, Mapping[bytes, bytes], float], bool]
-"""From a body as it came, the request's headers and the time (seconds since 1970) to whether the signature is right."""
+"""Return whether a signature is valid, from the raw body, the request's headers and the time (seconds since 1970)."""
 
 
 def make_verify(settings: SignatureSettings) -> Verify:
-    """What checks signatures as these settings say."""
+    """Return a function that verifies signatures according to the settings."""
     header = settings.header_name.lower().encode()
     secret = settings.secret.get_secret_value().encode()
     if settings.scheme == "stripe":
@@ -25,7 +25,7 @@ def make_verify(settings: SignatureSettings) -> Verify:
 
 
 def _plain(header: bytes, secret: bytes, prefix: bytes, encode: Callable[[bytes], bytes]) -> Verify:
-    """One header with the HMAC of the body, as GitHub, Shopify and most others have it."""
+    """Verify a header with the HMAC of the body, as sent by GitHub, Shopify and most others."""
 
     def verify(body: bytes, headers: Mapping[bytes, bytes], _now: float) -> bool:
         return hmac.compare_digest(headers.get(header, b""), prefix + encode(_sign(secret, body)))
@@ -34,7 +34,7 @@ def _plain(header: bytes, secret: bytes, prefix: bytes, encode: Callable[[bytes]
 
 
 def _stripe(header: bytes, secret: bytes, tolerance: float) -> Verify:
-    """`t=SECONDS,v1=HEX,…` over `SECONDS.BODY`; while a secret is rolled there are several v1."""
+    """Verify `t=SECONDS,v1=HEX,…` over `SECONDS.BODY`; there are several v1 while a secret is rotated."""
 
     def verify(body: bytes, headers: Mapping[bytes, bytes], now: float) -> bool:
         parts = [part.strip().partition(b"=") for part in headers.get(header, b"").split(b",")]
@@ -47,7 +47,10 @@ def _stripe(header: bytes, secret: bytes, tolerance: float) -> Verify:
 
 
 def _standard(header: bytes, secret: bytes, tolerance: float) -> Verify:
-    """standardwebhooks.com, as Svix: `v1,BASE64 …` over `ID.SECONDS.BODY`; the secret is `whsec_BASE64`."""
+    """Verify standardwebhooks.com signatures, as sent by Svix.
+
+    The header is `v1,BASE64 …` over `ID.SECONDS.BODY`; the secret is `whsec_BASE64`.
+    """
     key = b64decode(secret.removeprefix(b"whsec_"))
     stem = header.removesuffix(b"signature")
 

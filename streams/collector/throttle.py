@@ -1,4 +1,4 @@
-"""The rates of sources: a 429 for what comes faster than a write key may send."""
+"""Limit the request and event rates of each write key."""
 
 import math
 from collections.abc import Callable
@@ -12,7 +12,7 @@ from streams.token_bucket import TokenBucket
 
 
 class Allowance:
-    """What one write key may still send."""
+    """The remaining rate limit of one write key."""
 
     def __init__(self, source: str, limits: SourceLimits, clock: Callable[[], float]) -> None:
         self.limits = limits
@@ -22,14 +22,17 @@ class Allowance:
         self._events = self._bucket(limits.events_per_second)
 
     def take_request(self) -> None:
-        """Take a request off it; raises RequestError where none is left."""
+        """Count a request; raises RequestError if the rate limit is exceeded."""
         self._take(self._requests, 1, "requests")
 
     def take_events(self, count: int) -> None:
-        """Take so many events off it, as a debt if they are more than are left; raises RequestError where none is."""
+        """Count `count` events; raises RequestError if the rate limit is already exceeded.
+
+        A batch may exceed the remaining limit; later batches then wait for the excess.
+        """
         self._take(self._events, count, "events")
 
-    def _take(self, bucket: TokenBucket | None, count: int, what: str) -> None:
+    def _take(self, bucket: TokenBucket | None, count: int, unit: str) -> None:
         if bucket is None:
             return
         now = self._clock()
@@ -38,7 +41,7 @@ class Allowance:
             metrics.COLLECTOR_THROTTLED.labels(self._source).inc()
             raise RequestError(
                 "throttled",
-                f"with this write key come more than {bucket.rate:g} {what} a second",
+                f"rate limit exceeded: {bucket.rate:g} {unit}/second for this write key",
                 ((b"retry-after", b"%d" % math.ceil(wait)),),
             )
         bucket.take(count, now)
@@ -48,18 +51,18 @@ class Allowance:
 
 
 UNBOUNDED = Allowance("", SourceLimits(), monotonic)
-"""The allowance of a sender without rates."""
+"""The allowance of a sender without rate limits."""
 
 
 class Throttle:
-    """The allowances of one collector process; they outlive a new configuration that leaves their limits."""
+    """The allowances of one collector process. They are kept on a reload unless their limits change."""
 
     def __init__(self, clock: Callable[[], float] = monotonic) -> None:
         self._clock = clock
         self._allowances: dict[bytes, Allowance] = {}
 
     def find(self, key: bytes, source: Source) -> Allowance:
-        """The allowance of a sender to this source, by the digest of its write key."""
+        """Return the allowance for a source and a write key, by the key's digest."""
         allowance = self._allowances.get(key)
         if allowance is None or allowance.limits != source.limits:
             allowance = self._allowances[key] = Allowance(source.name, source.limits, self._clock)

@@ -1,1 +1,1 @@
-"""What an event's user agreed to, and what an integration requires."""
+"""Decide whether an event has the consent that an integration requires."""

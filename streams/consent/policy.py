@@ -1,8 +1,8 @@
 """Decide whether an event's consent is enough for an integration.
 
-They are Segment's `context.consent.categoryPreferences`, RudderStack's `context.consentManagement`, a consent string of
-IAB's TCF in `context.consent.tcString`, and Global Privacy Control, which the collector and the middleware keep in
-`context.consent.globalPrivacyControl`.
+Consent is read from Segment's `context.consent.categoryPreferences`, RudderStack's `context.consentManagement`, an IAB
+TCF consent string in `context.consent.tcString`, and Global Privacy Control, which the collector and the middleware
+store in `context.consent.globalPrivacyControl`.
 """
 
 from collections.abc import Mapping, Sequence
@@ -17,39 +17,40 @@ from streams.events import Event
 from streams.settings import StrictModel
 
 Assumption = Literal["granted", "denied"]
-"""What an event that says nothing of consent counts as."""
+"""The default consent of an event without consent information."""
 
 STRINGS = ("tcString", "tcfString")
-"""Keys of `context.consent` under which a consent string is looked for: as its own API calls it, and as others do."""
+"""Keys of `context.consent` that may hold a consent string: the name in the TCF API, and other common names."""
 
 
 class Purposes(StrictModel):
-    """What a consent string must permit for a category to count as granted."""
+    """The permissions that a consent string must give to grant a category."""
 
     purposes: tuple[Annotated[int, Field(ge=1, le=24)], ...] = Field(min_length=1)
-    """Purposes by the framework's numbers, all of which must be permitted."""
+    """IDs of the TCF purposes, all of which must be permitted."""
     vendors: tuple[Annotated[int, Field(ge=1, le=65535)], ...] = ()
-    """Vendors by the numbers of the global vendor list, for each of which they must be."""
+    """IDs of vendors in the Global Vendor List, each of which must be permitted."""
     basis: Literal["consent", "legitimate_interest"] = "consent"
-    """`legitimate_interest` permits what was not objected to as well, where the framework admits it."""
+    """`legitimate_interest` also accepts a legitimate interest without objection, if the TCF allows it for the purpose.
+    """
 
 
 class ConsentSettings(StrictModel):
-    """The key `consent` of turnout.yaml: what the signals say that name no categories."""
+    """The key `consent` of turnout.yaml: how consent strings and Global Privacy Control apply to categories."""
 
     gpc_denies: tuple[str, ...] = ("advertising", "marketing", "targeting")
-    """Categories that Global Privacy Control (`Sec-GPC: 1`) denies, whatever else an event says."""
+    """Categories that Global Privacy Control (`Sec-GPC: 1`) denies, regardless of other consent information."""
     tcf: Mapping[str, Purposes] = Field(default_factory=dict)
-    """Categories, each with what an IAB consent string must permit to grant it."""
+    """Categories by name, with the permissions that an IAB consent string must give to grant each."""
 
-    def category(self, name: str) -> "Category":
-        """A category that an integration wants."""
-        return Category(name, name in self.gpc_denies, self.tcf.get(name))
+    def category(self, name: str) -> "ConsentCategory":
+        """Return a category that an integration requires."""
+        return ConsentCategory(name, name in self.gpc_denies, self.tcf.get(name))
 
 
 @dataclass(frozen=True, slots=True)
-class Category:
-    """A category of consent, and what grants or denies it besides its name."""
+class ConsentCategory:
+    """A category of consent, and the signals that grant or deny it in addition to its name."""
 
     name: str
     denied_by_gpc: bool = False
@@ -58,29 +59,30 @@ class Category:
 
 @dataclass(frozen=True, slots=True)
 class Consent:
-    """Which categories must be granted, all or any of them; `assume` is what no information means."""
+    """The categories that must be granted, all or any of them. `assume` is for events without consent information."""
 
-    categories: tuple[Category, ...]
+    categories: tuple[ConsentCategory, ...]
     match: Literal["all", "any"] = "all"
     assume: Assumption = "denied"
 
     def lacking(self, event: Event, assume: Assumption | None = None) -> str:
-        """The categories that an event lacks, in words; empty where it has what is wanted.
+        """Describe the required categories that an event does not grant; empty if its consent is enough.
 
-        `assume` is what the event's source says of no information, and stands before the integration's.
+        `assume` is the default of the event's source and takes precedence over the integration's.
         """
-        said = GivenConsent.by(event.get("context") or {})
+        given = GivenConsent.by(event.get("context") or {})
         assumed = (assume or self.assume) == "granted"
-        missing = [it.name for it in self.categories if not said.grants(it, assumed=assumed)]
+        missing = [it.name for it in self.categories if not given.grants(it, assumed=assumed)]
         if self.match == "all":
             return " and ".join(missing)
         return " or ".join(missing) if len(missing) == len(self.categories) else ""
 
 
 class GivenConsent(NamedTuple):
-    """What an event says: categories by name, those allowed, those denied, a consent string, and GPC.
+    """The consent information in an event: preferences by category, allowed and denied lists, a consent string, and
+    GPC.
 
-    `lists`: a category that it does not name is not granted. What cannot be understood grants nothing.
+    If `lists`, categories that the event does not name are not granted. Invalid information grants nothing.
     """
 
     preferences: Mapping[str, Any]
@@ -92,7 +94,7 @@ class GivenConsent(NamedTuple):
 
     @classmethod
     def by(cls, context: Mapping[str, Any]) -> Self:
-        """Read the context of an event."""
+        """Read the consent information in an event's context."""
         consent, management = context.get("consent"), context.get("consentManagement")
         if consent is None and management is None:
             return cls({}, (), (), None, gpc=False, lists=False)
@@ -112,8 +114,8 @@ class GivenConsent(NamedTuple):
             lists=lists or preferences is not None or allowed is not None,
         )
 
-    def grants(self, category: Category, *, assumed: bool) -> bool:
-        """Whether a category is granted: a denial in any form counts, then a grant, then what is `assumed`."""
+    def grants(self, category: ConsentCategory, *, assumed: bool) -> bool:
+        """Return whether a category is granted: any denial wins, then any grant, then `assumed`."""
         name = category.name
         if (self.gpc and category.denied_by_gpc) or name in self.denied:
             return False
@@ -126,15 +128,15 @@ class GivenConsent(NamedTuple):
 
 
 @lru_cache(1024)
-def permits(string: str, wanted: Purposes) -> bool:
-    """Whether a consent string permits all that is wanted; one that cannot be read permits nothing."""
+def permits(string: str, required: Purposes) -> bool:
+    """Return whether a consent string gives all required permissions; an invalid string gives none."""
     try:
         consent = ConsentString.decode(string)
     except ConsentStringError:
         return False
-    by_interest = wanted.basis == "legitimate_interest"
+    by_interest = required.basis == "legitimate_interest"
     return all(
         consent.permits(purpose, vendor, by_interest=by_interest)
-        for purpose in wanted.purposes
-        for vendor in wanted.vendors or (None,)
+        for purpose in required.purposes
+        for vendor in required.vendors or (None,)
     )

@@ -1,7 +1,7 @@
 """Decode the core of an IAB consent string (TCF v2).
 
 https://github.com/InteractiveAdvertisingBureau/GDPR-Transparency-and-Consent-Framework, "Consent string and vendor list
-formats v2". No kept library reads it: iab-tcf on PyPI had its last release in 2022.
+formats v2". No maintained library reads it: the last release of iab-tcf on PyPI was in 2022.
 """
 
 import re
@@ -9,10 +9,10 @@ from collections.abc import Sequence
 from typing import NamedTuple, Self
 
 MAX_STRING_CHARACTERS = 4096
-"""Characters of a string that is read; real ones have up to some 2,000."""
+"""Maximum length of a consent string; real ones have up to about 2,000 characters."""
 
 CONSENT_ONLY = frozenset((1, 3, 4, 5, 6))
-"""Purposes for which the framework admits no legitimate interest."""
+"""Purposes for which the TCF does not allow legitimate interest."""
 
 _ALPHABET = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
 _BITS = {letter: f"{number:06b}" for number, letter in enumerate(_ALPHABET)}
@@ -21,15 +21,15 @@ _BEFORE_PURPOSES = 152
 _NOT_ALLOWED, _BY_CONSENT, _BY_INTEREST = 0, 1, 2
 
 Ranges = Sequence[tuple[int, int]]
-"""Vendors' ids, by closed intervals: a range of a few bits may span all 65,535, so they are never unfolded."""
+"""Vendor IDs as closed intervals. They are never expanded, since a range of a few bits may span all 65,535."""
 
 
 class ConsentStringError(ValueError):
-    """What is no consent string of version 2."""
+    """An invalid consent string of version 2."""
 
 
 class Restriction(NamedTuple):
-    """What the publisher restricts of a purpose, for some vendors: not allowed (0), by consent (1), by interest (2)."""
+    """A publisher restriction of a purpose for some vendors: not allowed (0), requires consent (1) or interest (2)."""
 
     purpose: int
     kind: int
@@ -37,7 +37,7 @@ class Restriction(NamedTuple):
 
 
 class ConsentString(NamedTuple):
-    """Purposes and vendors with consent, and those whose legitimate interest was shown and not objected to."""
+    """Purposes and vendors with consent, and those with a legitimate interest without objection."""
 
     purposes: frozenset[int]
     interests: frozenset[int]
@@ -47,15 +47,15 @@ class ConsentString(NamedTuple):
 
     @classmethod
     def decode(cls, text: str) -> Self:
-        """Raises ConsentStringError. What follows the core, behind a dot, is passed over."""
+        """Decode a consent string; raises ConsentStringError. Segments after the core are ignored."""
         if len(text) > MAX_STRING_CHARACTERS:
             raise ConsentStringError("too long for a consent string")
         try:
             bits = _Bits("".join([_BITS[letter] for letter in text.partition(".")[0]]))
         except KeyError:
-            raise ConsentStringError("a character that no consent string has") from None
+            raise ConsentStringError("invalid character") from None
         if bits.number(6) != 2:
-            raise ConsentStringError("not of version 2")
+            raise ConsentStringError("not version 2")
         bits.skip(_BEFORE_PURPOSES - 6)
         purposes, interests = bits.flags(_PURPOSES), bits.flags(_PURPOSES)
         bits.skip(13)
@@ -64,9 +64,9 @@ class ConsentString(NamedTuple):
         return cls(_ids(purposes), _ids(interests), vendors, vendor_interests, restrictions)
 
     def permits(self, purpose: int, vendor: int | None = None, *, by_interest: bool = False) -> bool:
-        """Whether a purpose is permitted, for all that the string says or for one vendor, by consent.
+        """Return whether a purpose is permitted by consent, in general or for one vendor.
 
-        With `by_interest` a legitimate interest is enough where the framework and the publisher admit it.
+        With `by_interest`, a legitimate interest is enough if the TCF and the publisher allow it.
         """
         kinds = {it.kind for it in self.restrictions if it.purpose == purpose and _holds(it.vendors, vendor)}
         if _NOT_ALLOWED in kinds:
@@ -94,7 +94,7 @@ class _Bits:
     def skip(self, count: int) -> None:
         self._at += count
         if self._at > len(self._text):
-            raise ConsentStringError("cut off")
+            raise ConsentStringError("truncated")
 
     def number(self, count: int) -> int:
         return int(self.flags(count), 2)

@@ -1,4 +1,4 @@
-"""Records that were handed to the producer and that Kafka has not confirmed yet."""
+"""Count the acknowledgements of records that were passed to the producer."""
 
 import asyncio
 from collections.abc import Callable
@@ -7,14 +7,14 @@ from streams.kafka.settings import BrokerError
 
 
 class PendingAcks:
-    """Counts confirmations that are outstanding, and reports once all have come.
+    """Count outstanding acknowledgements, and report when all have arrived.
 
-    The producer calls `hold` for each batch with a record of the caller's, and `release` when the batch is settled. The
-    caller has one count of its own until it calls `seal`, so that confirmations which come while it still appends do
-    not end the count. An error is kept, whatever is confirmed after it.
+    The producer calls `hold` for each batch that contains a record of the caller, and `release` when Kafka has stored
+    or refused the batch. The caller holds one count itself until it calls `seal`, so that acknowledgements which arrive
+    while it still appends do not end the count. The first error is kept.
 
     Args:
-        on_settled: Called once, after `seal` and the last confirmation, with the first error or None.
+        on_settled: Called once, after `seal` and the last acknowledgement, with the first error or None.
 
     """
 
@@ -28,11 +28,11 @@ class PendingAcks:
         self._done: asyncio.Future[None] | None = None
 
     def hold(self) -> None:
-        """Wait for one more confirmation."""
+        """Wait for one more acknowledgement."""
         self._open += 1
 
     def release(self, error: BaseException | None) -> None:
-        """Count one confirmation; `error` says why Kafka refused the batch."""
+        """Count one acknowledgement; `error` is why Kafka refused the batch."""
         self._open -= 1
         if error is not None and self._error is None:
             self._error = error
@@ -44,17 +44,17 @@ class PendingAcks:
             self._done.set_result(None)
 
     def seal(self) -> None:
-        """Say that everything was appended."""
+        """Report that everything was appended."""
         if not self._sealed:
             self._sealed = True
             self.release(None)
 
     async def confirmed(self, timeout: float) -> None:
-        """Seal, and wait until all is confirmed.
+        """Seal, and wait until everything is acknowledged.
 
         Raises:
             BrokerError: Kafka refused a batch.
-            TimeoutError: Not all was confirmed within `timeout` seconds.
+            TimeoutError: Not everything was acknowledged within `timeout` seconds.
 
         """
         self.seal()

@@ -13,10 +13,10 @@ from streams.plurals import counted
 from streams.topics import Topic
 
 REACH_SECONDS = 3.0
-"""Seconds that Kafka has to answer before it counts as unreachable."""
+"""Seconds without a response after which Kafka is reported as unreachable."""
 
 REFUSED_SECONDS = 1.0
-"""Seconds after which a refused connection, or a name that does not resolve, is not tried again."""
+"""Seconds for which a refused connection, or a name that does not resolve, is retried."""
 
 RECONNECT_SECONDS = 0.2
 DEFAULT_PORT = 9092
@@ -24,7 +24,7 @@ DEFAULT_PORT = 9092
 
 @dataclass(frozen=True, slots=True)
 class Mismatch:
-    """A declared topic that the broker lacks (`partitions` is None) or has with another number of partitions."""
+    """A declared topic that is missing (`partitions` is None), or has a different number of partitions."""
 
     topic: Topic
     partitions: int | None
@@ -33,12 +33,12 @@ class Mismatch:
         if self.partitions is None:
             return f"topic {self.topic.name} is missing"
         found = counted(self.partitions, "partition")
-        return f"topic {self.topic.name} has {found}, and {self.topic.partitions} are declared"
+        return f"topic {self.topic.name} has {found}, but {self.topic.partitions} are declared"
 
 
 def check_reachable(broker: Broker, seconds: float = REACH_SECONDS) -> None:
     """Raise BrokerError unless Kafka, and a broker that it advertises, answer within `seconds`; blocking."""
-    import kafka.admin  # noqa: F401  # so that the import does not take of the time
+    import kafka.admin  # noqa: F401  # outside the time limit
 
     attempt = _Attempt(broker, seconds)
     # A name look-up has no time-out of its own.
@@ -50,7 +50,7 @@ def check_reachable(broker: Broker, seconds: float = REACH_SECONDS) -> None:
 
 
 class _Attempt:
-    """An attempt to reach Kafka; `problem` says how far it came, and is None once it succeeded."""
+    """An attempt to reach Kafka; `problem` describes how far it got, and is None if it succeeded."""
 
     def __init__(self, broker: Broker, seconds: float) -> None:
         self._broker, self._seconds = broker, seconds
@@ -94,40 +94,40 @@ class _Attempt:
 
 
 def find_partitions(broker: Broker, topics: Iterable[Topic], timeout: float = 10.0) -> dict[str, int]:
-    """How many partitions each of these topics has at the broker, by name, without those that are not there.
+    """Return the number of partitions of each of these topics that exists, by name.
 
-    Blocking. Raises BrokerError when it does not answer within `timeout` seconds.
+    Blocking. Raises BrokerError if Kafka does not respond within `timeout` seconds.
     """
     with _Admin(broker, timeout) as admin:
         return _partitions(admin, topics)
 
 
 def find_mismatches(broker: Broker, topics: Sequence[Topic], timeout: float = 10.0) -> list[Mismatch]:
-    """Hold the declared topics against the broker's; blocking.
+    """Compare the declared topics with those in Kafka.
 
-    Raises BrokerError when it does not answer within `timeout` seconds.
+    Blocking. Raises BrokerError if Kafka does not respond within `timeout` seconds.
     """
     return compare_topics(topics, find_partitions(broker, topics, timeout))
 
 
-def compare_topics(topics: Iterable[Topic], there: Mapping[str, int]) -> list[Mismatch]:
-    """Hold the declared topics against the partitions of those that are there."""
+def compare_topics(topics: Iterable[Topic], existing: Mapping[str, int]) -> list[Mismatch]:
+    """Compare the declared topics with the number of partitions of those that exist."""
     return [
-        Mismatch(topic, there.get(topic.name))
+        Mismatch(topic, existing.get(topic.name))
         for topic in topics
-        if topic.name not in there or topic.partitions not in (None, there[topic.name])
+        if topic.name not in existing or topic.partitions not in (None, existing[topic.name])
     ]
 
 
 def create_topics(broker: Broker, topics: Sequence[Topic], replication: int, timeout: float = 10.0) -> None:
-    """Create these topics, and wait until the broker shows them; one that is there already is left as it is.
+    """Create the topics that do not exist, and wait until the broker lists them.
 
-    Those of others are theirs to create. Blocking. Raises BrokerError.
+    External topics, which are declared without a number of partitions, are not created. Blocking. Raises BrokerError.
     """
     from kafka.admin import NewTopic
     from kafka.errors import TopicAlreadyExistsError
 
-    # One copy may be away and records are still taken, yet what is confirmed stands on more than one disk.
+    # Records are accepted while one replica is down, and acknowledged records are on more than one disk.
     safe = {"min.insync.replicas": str(max(1, replication - 1))}
     topics = [topic for topic in topics if topic.partitions is not None]
     with _Admin(broker, timeout) as admin:
@@ -138,10 +138,10 @@ def create_topics(broker: Broker, topics: Sequence[Topic], replication: int, tim
             except TopicAlreadyExistsError:
                 continue
         deadline = time.monotonic() + timeout
-        # Kafka answers before all of its nodes know of the topic.
+        # Kafka responds before all of its nodes have the topic.
         while len(_partitions(admin, topics)) < len(topics):
             if time.monotonic() > deadline:
-                raise BrokerError(f"Kafka at {broker.bootstrap} does not show the topics that it created")
+                raise BrokerError(f"Kafka at {broker.bootstrap} does not list the topics that it created")
             time.sleep(0.05)
 
 
@@ -154,7 +154,7 @@ def _partitions(admin: Any, topics: Iterable[Topic]) -> dict[str, int]:
 
 
 class _Admin:
-    """kafka-python's admin client for the length of a `with`, its errors as BrokerError."""
+    """kafka-python's admin client for a `with` block; raises its errors as BrokerError."""
 
     def __init__(self, broker: Broker, timeout: float) -> None:
         self.broker, self.timeout = broker, timeout

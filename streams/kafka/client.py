@@ -13,10 +13,10 @@ from streams.records.format import MAX_RECORD_BYTES, Headers
 from streams.records.size import HEADROOM, LARGEST_RECORD_BYTES, SHORT_HEADERS, RecordTooLargeError, length_of
 
 BOOTSTRAP_MS = 10_000
-"""How long a Kafka that was not there at the start is waited for."""
+"""Milliseconds to wait for a Kafka that is down at the start."""
 
 POLL_TIMEOUT_SECONDS = 60.0
-"""Seconds without a record where there must be one, after which Kafka counts as away."""
+"""Seconds without an expected record after which Kafka is reported as down."""
 
 
 class BlockingProducer:
@@ -49,7 +49,7 @@ class BlockingProducer:
         partition: int | None = None,
         headers: Headers | None = None,
     ) -> None:
-        """One record; raises RecordTooLargeError, and then nothing is sent."""
+        """Send one record; raises RecordTooLargeError, and then nothing is sent."""
         size = len(value or b"") + len(key or b"") + max(0, length_of(headers or []) - SHORT_HEADERS) + HEADROOM
         if size > LARGEST_RECORD_BYTES:
             raise RecordTooLargeError.of(size - HEADROOM, LARGEST_RECORD_BYTES)
@@ -59,7 +59,7 @@ class BlockingProducer:
             )
 
     def confirm(self) -> None:
-        """Wait until Kafka has all that was sent."""
+        """Wait until Kafka has stored all records."""
         with kafka_errors(self._broker):
             self._producer.flush()
             for future in self._sent:
@@ -81,9 +81,10 @@ def open_consumer(broker: Broker, group: str | None = None) -> Iterator[Any]:
 
 
 def poll(consumer: Any, broker: Broker, most: int | None = None) -> dict[Any, list[Any]]:
-    """The next records of the partitions that the consumer has, by partition, `most` of them.
+    """Return the next records of the consumer's partitions, by partition, at most `most`.
 
-    Waits until some come or a place without records is passed; raises BrokerError where nothing moves for long.
+    Waits until records arrive, or a range of offsets without records is passed. Raises BrokerError if neither happens
+    for POLL_TIMEOUT_SECONDS.
     """
     deadline = time.monotonic() + POLL_TIMEOUT_SECONDS
     before = [consumer.position(part) for part in consumer.assignment()]
@@ -92,14 +93,14 @@ def poll(consumer: Any, broker: Broker, most: int | None = None) -> dict[Any, li
         if found or before != [consumer.position(part) for part in consumer.assignment()]:
             return found
         if time.monotonic() > deadline:
-            raise BrokerError(f"Kafka at {broker.bootstrap}: no record came for {POLL_TIMEOUT_SECONDS:.0f} seconds")
+            raise BrokerError(f"Kafka at {broker.bootstrap}: no record arrived for {POLL_TIMEOUT_SECONDS:.0f} seconds")
 
 
 def read_to_end(consumer: Any, broker: Broker, part: TopicPartition) -> Iterator[list[Any]]:
-    """Yield a partition's records, as they are fetched, from the consumer's position to the partition's present end.
+    """Yield a partition's records, as they are fetched, from the consumer's position to the partition's current end.
 
-    The last records may be from behind that end. The consumer must be assigned this partition alone. Raises BrokerError
-    if nothing comes for long.
+    The last records may be past that end. The consumer must be assigned only this partition. Raises BrokerError if
+    nothing arrives for POLL_TIMEOUT_SECONDS.
     """
     end = consumer.end_offsets([part])[part]
     while consumer.position(part) < end:
@@ -108,7 +109,7 @@ def read_to_end(consumer: Any, broker: Broker, part: TopicPartition) -> Iterator
 
 @contextmanager
 def kafka_errors(broker: Broker) -> Iterator[None]:
-    """Raise errors of Kafka inside the block as BrokerError."""
+    """Raise Kafka errors inside the block as BrokerError."""
     try:
         yield
     except (KafkaError, OSError) as error:

@@ -1,10 +1,10 @@
-"""The thread of a Faust consumer: seeks every assigned partition, and tells which range of offsets a fetch covers.
+"""The thread of a Faust consumer: seek every assigned partition, and record which range of offsets a fetch covers.
 
-Kafka's offsets have gaps: transaction markers, aborted transactions, compacted records. Only the fetch itself can tell
-such a gap from records that were dropped on the way, so each fetched list carries the range that it covers.
+Kafka's offsets have gaps: transaction markers, aborted transactions, compacted records. Only the fetch can distinguish
+such a gap from records that were lost afterwards, so each fetched list has the range that it covers.
 
-What this overrides is private to faust-streaming 0.15.3 and aiokafka 0.14.0; tests/streams/kafka/test_transport.py and
-test_positions.py hold what it relies on.
+This overrides private parts of faust-streaming 0.15.3 and aiokafka 0.14.0; tests/streams/kafka/test_transport.py and
+test_positions.py test the behaviour that it relies on.
 """
 
 from collections.abc import Mapping
@@ -19,10 +19,11 @@ from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
 
 from streams.kafka.settings import READ_COMMITTED
+from streams.observability.internal_error import to_exception
 
 
 class FetchedRecords(list[Any]):
-    """All records that Kafka holds from offset `start` up to, not including, `end`; possibly none."""
+    """All records from offset `start` up to, not including, `end`; may be empty."""
 
     __slots__ = ("end", "start")
 
@@ -33,7 +34,7 @@ class FetchedRecords(list[Any]):
 
 
 class FetchedBytes:
-    """The record batches of one partition in a fetch, as aiokafka's fetcher reads them; `data` keeps their bytes."""
+    """The record batches of one partition in a fetch, as aiokafka's fetcher reads them; `data` has their bytes."""
 
     __slots__ = ("data", "has_next", "next_batch", "size_in_bytes")
 
@@ -46,7 +47,7 @@ class FetchedBytes:
 
 
 class _LenientText(bytearray):
-    """Bytes whose parts decode to text with U+FFFD for what is not UTF-8."""
+    """Bytes whose parts decode to text, with U+FFFD for invalid UTF-8."""
 
     def __getitem__(self, item: Any) -> Any:
         part = super().__getitem__(item)
@@ -57,7 +58,7 @@ class _LenientText(bytearray):
 
 
 class LenientBytes(_MemoryRecordsPy):  # type: ignore[misc]  # as below
-    """Record batches of which a header's name may be anything, which the fetcher's parser written in C refuses."""
+    """Record batches with any header names, also those that the fetcher's parser in C rejects."""
 
     def next_batch(self) -> Any:
         """Return the next batch, None at the end."""
@@ -66,21 +67,21 @@ class LenientBytes(_MemoryRecordsPy):  # type: ignore[misc]  # as below
             return super().next_batch()
         self._cache_next()
         batch = _DefaultRecordBatchPy(data)
-        batch.validate_crc = lambda: True  # the other parser has, and cannot be asked once the records are unpacked
+        batch.validate_crc = lambda: True  # the first parser has validated it
         batch._maybe_uncompress()
         batch._buffer = _LenientText(batch._buffer)
         return batch
 
 
 class PartitionRecords(aiokafka.consumer.fetcher.PartitionRecords):  # type: ignore[misc]  # as below
-    """A partition's fetched records, which can be read again by the lenient parser."""
+    """A partition's fetched records, which the lenient parser can read again."""
 
     def __init__(self, tp: Any, records: FetchedBytes, aborted_transactions: Any, *arguments: Any) -> None:
         super().__init__(tp, records, aborted_transactions, *arguments)
         self._data, self._all_aborted = records.data, aborted_transactions
 
     def read_leniently(self, offset: int) -> None:
-        """Begin again at an offset."""
+        """Read again from an offset, with the lenient parser."""
         self._records = LenientBytes(self._data)
         self._aborted_transactions = sorted(self._all_aborted or [], key=lambda each: each[1])
         self._aborted_producers: set[int] = set()
@@ -89,10 +90,10 @@ class PartitionRecords(aiokafka.consumer.fetcher.PartitionRecords):  # type: ign
 
 
 class RangedFetchResult(aiokafka.consumer.fetcher.FetchResult):  # type: ignore[misc]  # aiokafka is untyped
-    """A fetch result whose lists of records know the range of offsets that they cover."""
+    """A fetch result whose lists of records have the range of offsets that they cover."""
 
     def getall(self, max_records: int | None = None) -> list[Any]:
-        """Return the next records as `FetchedRecords`. Offsets without a record count for the list after them."""
+        """Return the next records as `FetchedRecords`. The list after a gap covers it."""
         source = self._partition_records
         start = source.next_fetch_offset if source is not None else None
         try:
@@ -113,7 +114,7 @@ class RangedFetchResult(aiokafka.consumer.fetcher.FetchResult):  # type: ignore[
 
 
 def patch_fetch_results() -> None:
-    """Have aiokafka's fetcher use the classes of this module."""
+    """Make aiokafka's fetcher use the classes of this module."""
     aiokafka.consumer.fetcher.FetchResult = RangedFetchResult
     aiokafka.consumer.fetcher.PartitionRecords = PartitionRecords
     aiokafka.consumer.fetcher.MemoryRecords = FetchedBytes
@@ -123,16 +124,16 @@ patch_fetch_results()
 
 
 class ConsumerThread(driver.AIOKafkaConsumerThread):
-    """Runs aiokafka's consumer, reading committed records only."""
+    """Run aiokafka's consumer, reading only committed records."""
 
     def _create_worker_consumer(self, transport: Any) -> Any:
         consumer = super()._create_worker_consumer(transport)
-        # Faust ties this to its own transactions. `start` hands it to the fetcher.
+        # Faust sets this only with its own transactions. `start` passes it to the fetcher.
         consumer._isolation_level = READ_COMMITTED["isolation_level"]
         return consumer
 
     async def _fetch_records(self, consumer: Any, *args: Any, **kwargs: Any) -> dict[TP, FetchedRecords]:
-        """Return what was fetched, including ranges without a record."""
+        """Return the fetched ranges, including ranges without a record."""
         fetched = cast("dict[TP, FetchedRecords]", await super()._fetch_records(consumer, *args, **kwargs))
         assignment = self._assignment()
         if assignment is not None:
@@ -147,8 +148,8 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
     async def seek_to_committed(self) -> Mapping[TP, int]:
         """Seek each assigned partition to its committed offset, or to its beginning; return the offsets.
 
-        aiokafka leaves a partition where it is if its committed offset is 0 or unknown. The result is empty if the
-        assignment changes meanwhile; another call follows then.
+        aiokafka does not seek a partition whose committed offset is 0 or unknown. The result is empty if the assignment
+        changes meanwhile; Faust then calls this again.
         """
         result: Mapping[TP, int] = await self.call_thread(self._seek_to_committed)
         return result
@@ -169,7 +170,7 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
         return {TP(*tp): offset for tp, offset in offsets.items()}
 
     async def seek_to(self, offsets: Mapping[TP, int]) -> None:
-        """Seek those of these partitions that are assigned."""
+        """Seek these partitions, except those that are not assigned."""
         await self.call_thread(self._seek_to, offsets)
 
     async def _seek_to(self, offsets: Mapping[TP, int]) -> None:
@@ -189,7 +190,7 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
         return (await consumer.beginning_offsets([part]))[part], (await consumer.end_offsets([part]))[part]
 
     async def _commit(self, offsets: Mapping[TP, int]) -> bool:
-        """Commit; False if the partitions have gone to another worker, where their records come again."""
+        """Commit; return False if the partitions were reassigned, and their records will be redelivered."""
         assigned = self.assignment()
         wanted = {
             TopicPartition(*tp): OffsetAndMetadata(offset, "") for tp, offset in offsets.items() if tp in assigned
@@ -198,13 +199,13 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
             await self._ensure_consumer().commit(wanted)
         except (CommitFailedError, IllegalStateError):
             return False
-        except Exception as error:  # noqa: BLE001  # Faust stops the app on whatever ends its thread's work
-            await self.crash(error)
+        except BaseException as error:  # noqa: BLE001  # Faust stops the app if this raises
+            await self.crash(to_exception(error))
             return False
         return True
 
     def _assignment(self) -> Any:
-        """Return aiokafka's current assignment, None while there is none."""
+        """Return aiokafka's current assignment, or None."""
         subscription = self._ensure_consumer()._subscription.subscription
         assignment = subscription.assignment if subscription is not None else None
         return assignment if assignment is not None and assignment.active else None

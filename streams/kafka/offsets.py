@@ -10,26 +10,26 @@ TP = tuple[str, int]
 
 
 class Commits(Protocol):
-    """Says what may be committed."""
+    """Tracks which offsets may be committed."""
 
     def partitions(self) -> list[TP]:
-        """The partitions of which anything is known."""
+        """Return the partitions with any tracked offsets."""
 
     def committable(self, tp: TP) -> int | None:
-        """The offset up to which all of a partition is finished, None while nothing is known of it."""
+        """Return the offset before which all records of a partition are finished, or None if none are tracked."""
 
 
 class DisorderError(Exception):
-    """A run begins before the end of the one opened before it."""
+    """A batch begins before the end of the previous one."""
 
 
 class RecordBatch:
     """Consecutive records of one partition that are fetched and processed together.
 
-    `end` is the offset after it. Kafka may have nothing at the offsets between its last record and `end`.
+    `end` is the offset after the batch. There may be offsets without a record between its last record and `end`.
 
-    Each record is finished on its own, by its index, or all at once. What is finished out of order holds nothing up but
-    the commit. A run whose partition was taken away is dropped: finishing it then changes nothing.
+    Records are finished one by one, by their index, or all at once, in any order; the commit waits for the first that
+    is not finished. When the partition is revoked, the batch is dropped, and finishing it has no effect.
     """
 
     __slots__ = ("_done", "_left", "_low", "_progress", "begun", "dropped", "end", "records", "size", "tp")
@@ -47,31 +47,31 @@ class RecordBatch:
         self._low = 0
 
     def begin(self) -> bool:
-        """Take the run up; False when its partition is no longer ours, and it must be left alone."""
+        """Mark the batch as in progress; return False if its partition was revoked and it must not be processed."""
         self.begun = not self.dropped
         return self.begun
 
-    def rest(self) -> None:
-        """Its records wait for a time to come, and no more are fetched until then: leave room for other partitions."""
-        self._progress.excuse(self)
+    def exclude_from_budget(self) -> None:
+        """Stop counting its bytes, because its records wait for a time, so that other partitions are fetched."""
+        self._progress.exclude_from_budget(self)
 
     @property
     def finished(self) -> bool:
-        """Whether every record is finished."""
+        """Return whether every record is finished."""
         return not self._left
 
     @property
     def committable(self) -> int:
-        """The offset of the first record that is not finished."""
+        """Return the offset of the first record that is not finished, or the end."""
         return int(self.records[self._low].offset) if self._left else self.end
 
     def finish(self) -> None:
-        """All that the whole run led to is confirmed."""
+        """Finish all records: everything that they caused is acknowledged."""
         self._left = 0
         self._progress.finished(self)
 
     def finish_record(self, index: int) -> None:
-        """All that one record led to is confirmed; to be called once for each."""
+        """Finish one record: everything that it caused is acknowledged."""
         if self._done[index] or not self._left:
             return
         self._done[index] = 1
@@ -91,86 +91,86 @@ class OffsetTracker:
         self.budget = budget
         self.moved_at = monotonic()
         self._held = 0
-        self._runs: dict[TP, deque[RecordBatch]] = {}
+        self._batches: dict[TP, deque[RecordBatch]] = {}
         self._committable: dict[TP, int] = {}
         self._changed = asyncio.Event()
 
     def open(self, tp: TP, records: Sequence[Any], end: int | None = None) -> RecordBatch:
-        """Open a run when it is handed out, in the order of offsets. Without `end` it ends after its last record.
+        """Create a batch of fetched records, in the order of offsets. Without `end` it ends after its last record.
 
-        Raises DisorderError if the run begins before the end of the last one.
+        Raises DisorderError if the batch begins before the end of the previous one.
         """
-        runs = self._runs.setdefault(tp, deque())
-        due = runs[-1].end if runs else self._committable.get(tp, 0)
+        batches = self._batches.setdefault(tp, deque())
+        due = batches[-1].end if batches else self._committable.get(tp, 0)
         if records[0].offset < due:
-            raise DisorderError(f"{tp[0]}:{tp[1]}: a run begins at offset {records[0].offset}, but {due} comes next")
+            raise DisorderError(f"{tp[0]}:{tp[1]}: a batch begins at offset {records[0].offset}, but {due} comes next")
         size = sum(len(record.value or b"") + len(record.key or b"") + 100 for record in records)
-        run = RecordBatch(self, tp, records, size, records[-1].offset + 1 if end is None else end)
-        runs.append(run)
+        batch = RecordBatch(self, tp, records, size, records[-1].offset + 1 if end is None else end)
+        batches.append(batch)
         self._held += size
-        return run
+        return batch
 
     def skip(self, tp: TP, end: int) -> None:
-        """Kafka has no more records of a partition before offset `end`."""
-        runs = self._runs.setdefault(tp, deque())
-        if runs:
-            runs[-1].end = end
+        """Note that a partition has no more records before offset `end`."""
+        batches = self._batches.setdefault(tp, deque())
+        if batches:
+            batches[-1].end = end
         else:
             self._committable[tp] = end
 
-    def finished(self, run: RecordBatch) -> None:
-        """Give the run's bytes back, and move what may be committed on; called by the run."""
-        if run.dropped:
+    def finished(self, batch: RecordBatch) -> None:
+        """Free a batch's bytes, and advance the committable offset; called by the batch."""
+        if batch.dropped:
             return
         self.moved_at = monotonic()
-        self._held -= run.size
-        run.size = 0
-        runs = self._runs[run.tp]
-        while runs and runs[0].finished:
-            self._committable[run.tp] = runs.popleft().end
+        self._held -= batch.size
+        batch.size = 0
+        batches = self._batches[batch.tp]
+        while batches and batches[0].finished:
+            self._committable[batch.tp] = batches.popleft().end
         self._changed.set()
 
-    def excuse(self, run: RecordBatch) -> None:
-        """Give an unfinished run's bytes back; called by the run."""
-        self._held -= run.size
-        run.size = 0
+    def exclude_from_budget(self, batch: RecordBatch) -> None:
+        """Stop counting the bytes of an unfinished batch; called by the batch."""
+        self._held -= batch.size
+        batch.size = 0
         self._changed.set()
 
     def partitions(self) -> list[TP]:
-        """The partitions of which anything was opened."""
-        return list(self._runs)
+        """Return the partitions with any batch."""
+        return list(self._batches)
 
     def committable(self, tp: TP) -> int | None:
-        """The end of the lowest finished stretch of a partition, None while nothing is known of it. Changes nothing."""
-        runs = self._runs.get(tp)
-        return runs[0].committable if runs else self._committable.get(tp)
+        """Return the offset before which all records of a partition are finished, or None if none were fetched."""
+        batches = self._batches.get(tp)
+        return batches[0].committable if batches else self._committable.get(tp)
 
     def drop(self, tps: Iterable[TP]) -> None:
-        """These partitions are no longer ours: forget their runs, finished or not."""
+        """Discard the batches of revoked partitions, finished or not."""
         for tp in tps:
-            for run in self._runs.pop(tp, ()):
-                run.dropped = True
-                self._held -= run.size
+            for batch in self._batches.pop(tp, ()):
+                batch.dropped = True
+                self._held -= batch.size
             self._committable.pop(tp, None)
         self.moved_at = monotonic()
         self._changed.set()
 
     @property
     def held(self) -> int:
-        """Bytes that are fetched and not finished."""
+        """Return the bytes of fetched records that are not finished."""
         return self._held
 
     @property
     def begun(self) -> int:
-        """How many runs are begun and not finished."""
-        return sum(run.begun and not run.finished for runs in self._runs.values() for run in runs)
+        """Return the number of batches in progress."""
+        return sum(batch.begun and not batch.finished for batches in self._batches.values() for batch in batches)
 
     async def wait_for_room(self, timeout: float) -> bool:
-        """Wait until the budget is not full, at most `timeout` seconds; whether it is not."""
+        """Wait until the budget has room, at most `timeout` seconds; return whether it has."""
         return await self._wait(lambda: self._held < self.budget, timeout)
 
     async def wait_until_settled(self, timeout: float) -> bool:
-        """Wait until no begun run is unfinished, at most `timeout` seconds; whether that is so."""
+        """Wait until no batch is in progress, at most `timeout` seconds; return whether that is so."""
         return await self._wait(lambda: not self.begun, timeout)
 
     async def _wait(self, condition: Callable[[], bool], timeout: float) -> bool:

@@ -1,7 +1,7 @@
-"""Send records in batches, with one confirmation per batch.
+"""Send records in batches, with one acknowledgement per batch.
 
-A confirmed send of one record costs aiokafka 25 µs or more; appending to a batch costs 1 to 2. Records of all callers
-share batches, and a caller learns through its `PendingAcks` when all of its own are confirmed.
+With aiokafka, an acknowledged send of one record costs 25 µs or more, and appending to a batch 1 to 2 µs. All callers
+share batches; `PendingAcks` reports when all records of one caller are acknowledged.
 """
 
 import asyncio
@@ -16,19 +16,20 @@ from aiokafka.errors import KafkaError
 from streams.kafka import aiokafka_patch
 from streams.kafka.acks import PendingAcks
 from streams.kafka.settings import Broker, BrokerError
+from streams.observability.internal_error import to_exception
 from streams.records.format import Headers
 from streams.records.size import HEADROOM, LARGEST_RECORD_BYTES, SHORT_HEADERS, RecordTooLargeError, length_of
 
 aiokafka_patch.apply()
 
 SHORT_KEY = 64 * 1024
-"""Bytes of a key that a slimmer form of a record keeps."""
+"""Maximum bytes of a key that is kept if the full record does not fit."""
 
 NO_HEADERS: Headers = []
 
 
 Form = Callable[[], tuple[bytes | None, Headers]]
-"""Makes one form of a record: its value and headers. It may raise if that form cannot be encoded."""
+"""Encodes one form of a record, its value and headers; may raise."""
 
 
 class _Batch:
@@ -58,9 +59,16 @@ class _PartitionQueue:
 class Producer:
     """The one producer of a process.
 
-    `linger` is how long, in seconds, a batch waits for company; while a batch of its partition is on its way the next
-    one fills anyway. `bound` is how many unconfirmed bytes `wait_for_room` lets stand. `on_failure` hears of each batch
-    that the broker did not take.
+    Args:
+        broker: How to connect to Kafka.
+        client_id: The client's name in Kafka's logs and metrics.
+        linger: Seconds that a batch waits for more records. The next batch fills while one of its partition is in
+            flight.
+        batch_bytes: Maximum size of a batch.
+        record_bytes: Maximum size of a record.
+        bound: Unacknowledged bytes from which on `wait_for_room` waits.
+        on_failure: Called for each batch that Kafka refused.
+
     """
 
     def __init__(
@@ -82,7 +90,7 @@ class Producer:
         self._client_id = client_id
         self._batch_bytes = batch_bytes
         self._on_failure = on_failure
-        self._lanes: dict[tuple[str, int], _PartitionQueue] = {}
+        self._queues: dict[tuple[str, int], _PartitionQueue] = {}
         self._producer: AIOKafkaProducer | None = None
         self._create_batch: Callable[[], Any]
         self._changed = asyncio.Event()
@@ -106,15 +114,15 @@ class Producer:
             raise BrokerError(f"Kafka at {self.broker.bootstrap} does not answer: {error}".splitlines()[0]) from error
 
     async def stop(self, timeout: float = 10.0) -> None:
-        """Send what is open, wait for confirmations for at most `timeout` seconds, disconnect."""
+        """Send open batches, wait at most `timeout` seconds for their acknowledgement, and disconnect."""
         deadline = monotonic() + timeout
-        for lane in self._lanes.values():
-            self._send(lane)
+        for queue in self._queues.values():
+            self._send(queue)
         while self.unconfirmed and monotonic() < deadline:
             await self._wait(deadline - monotonic())
-        for lane in self._lanes.values():
-            if lane.sending:
-                lane.sending.cancel()
+        for queue in self._queues.values():
+            if queue.sending:
+                queue.sending.cancel()
         if self._producer:
             try:
                 await asyncio.wait_for(self._producer.stop(), max(1.0, deadline - monotonic()))
@@ -122,7 +130,7 @@ class Producer:
                 return
 
     async def reachable(self, timeout: float) -> bool:
-        """Whether Kafka answers now, within `timeout` seconds."""
+        """Return whether Kafka responds within `timeout` seconds."""
         if self._producer is None:
             return False
         try:
@@ -140,16 +148,16 @@ class Producer:
         value: bytes | None,
         headers: Headers = NO_HEADERS,
     ) -> None:
-        """Add a record, which `acks` waits for; raises RecordTooLargeError, and then nothing was added."""
+        """Add a record, which `acks` waits for; raises RecordTooLargeError, and then nothing is added."""
         size = len(value or b"") + len(key or b"") + HEADROOM
         if size > self.record_bytes or (headers and size + length_of(headers) - SHORT_HEADERS > self.record_bytes):
             raise RecordTooLargeError.of(size - HEADROOM, self.record_bytes)
-        lane = self._lanes.get((topic, partition))
-        if lane is None:
-            lane = self._lanes[topic, partition] = _PartitionQueue(topic, partition)
-        batch = lane.open
+        queue = self._queues.get((topic, partition))
+        if queue is None:
+            queue = self._queues[topic, partition] = _PartitionQueue(topic, partition)
+        batch = queue.open
         if batch is None or batch.builder.append(timestamp=None, key=key, value=value, headers=headers) is None:
-            batch = self._open(lane)
+            batch = self._open(queue)
             batch.builder.append(timestamp=None, key=key, value=value, headers=headers)
         if batch.last is not acks:
             batch.last = acks
@@ -163,8 +171,8 @@ class Producer:
     ) -> None:
         """Append the first form of a record that can be encoded and fits.
 
-        `forms` go from the full record to the slimmest, which must always fit. A key longer than SHORT_KEY is kept only
-        with the full form. Raises RecordTooLargeError if no form fits; nothing was added then.
+        `forms` go from the full record to the smallest, which must always fit. A key longer than SHORT_KEY is kept only
+        with the full form. Raises RecordTooLargeError if no form fits, and then nothing is added.
         """
         is_short = len(key or b"") <= SHORT_KEY
         attempts = [(form, key if is_short or form is forms[0] else None) for form in forms]
@@ -172,13 +180,14 @@ class Producer:
             try:
                 value, headers = form()
                 self.append(topic, partition, acks, key=its_key, value=value, headers=headers)
-            except Exception:  # noqa: BLE001, S112  # whatever is wrong with this form, the next has less of it
+            except BaseException as error:  # noqa: BLE001  # the next form has less that can be invalid
+                to_exception(error)
                 continue
             return
         raise RecordTooLargeError(f"no form of a record fits into {topic}")
 
     async def wait_for_room(self) -> None:
-        """Wait until the unconfirmed bytes are below the bound."""
+        """Wait until the unacknowledged bytes are below the bound."""
         while self.unconfirmed >= self.bound:
             await self._wait(None)
 
@@ -189,41 +198,41 @@ class Producer:
         except TimeoutError:
             return
 
-    def _open(self, lane: _PartitionQueue) -> _Batch:
-        if lane.open is not None:
-            lane.full.append(lane.open)
-            self._send(lane)
-        elif lane.sending is None:
-            lane.timer = asyncio.get_running_loop().call_later(self.linger, self._send, lane)
-        lane.open = batch = _Batch(self._create_batch())
+    def _open(self, queue: _PartitionQueue) -> _Batch:
+        if queue.open is not None:
+            queue.full.append(queue.open)
+            self._send(queue)
+        elif queue.sending is None:
+            queue.timer = asyncio.get_running_loop().call_later(self.linger, self._send, queue)
+        queue.open = batch = _Batch(self._create_batch())
         return batch
 
-    def _send(self, lane: _PartitionQueue) -> None:
-        if lane.timer:
-            lane.timer.cancel()
-            lane.timer = None
-        if lane.sending is None and (lane.full or lane.open):
-            lane.sending = asyncio.get_running_loop().create_task(self._drain(lane))
+    def _send(self, queue: _PartitionQueue) -> None:
+        if queue.timer:
+            queue.timer.cancel()
+            queue.timer = None
+        if queue.sending is None and (queue.full or queue.open):
+            queue.sending = asyncio.get_running_loop().create_task(self._drain(queue))
 
-    async def _drain(self, lane: _PartitionQueue) -> None:
+    async def _drain(self, queue: _PartitionQueue) -> None:
         assert self._producer
         try:
-            while lane.full or lane.open:
-                if lane.full:
-                    batch = lane.full.popleft()
+            while queue.full or queue.open:
+                if queue.full:
+                    batch = queue.full.popleft()
                 else:
-                    assert lane.open
-                    batch, lane.open = lane.open, None
+                    assert queue.open
+                    batch, queue.open = queue.open, None
                 error: BaseException | None = None
                 batch.builder.close()
                 try:
-                    await (await self._producer.send_batch(batch.builder, lane.topic, partition=lane.partition))
-                # aiokafka answers an unknown partition with an assertion, and a closed producer with its own errors.
+                    await (await self._producer.send_batch(batch.builder, queue.topic, partition=queue.partition))
+                # aiokafka asserts that the partition exists, and raises its own errors if the producer is closed.
                 except (KafkaError, AssertionError, OSError) as failure:
                     error = failure
                 self._settle(batch, error)
         finally:
-            lane.sending = None
+            queue.sending = None
 
     def _settle(self, batch: _Batch, error: BaseException | None) -> None:
         self.unconfirmed -= batch.size

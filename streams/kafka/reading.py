@@ -1,4 +1,4 @@
-"""Reads a partition from a consumer's position to its end."""
+"""Read a partition from a consumer's position to its end."""
 
 from collections.abc import AsyncIterator, Sequence
 from typing import Any
@@ -11,7 +11,7 @@ async def read_to_end(
 ) -> AsyncIterator[Sequence[Any]]:
     """Yield a partition's records, as they are fetched, from the consumer's position until `end` is reached.
 
-    The last records may be from behind `end`, which by default is the partition's end at the call. The consumer must be
+    The last records may be past `end`, which by default is the partition's end at the call. The consumer must be
     assigned the partition. Raises KafkaError.
     """
     if end is None:

@@ -14,11 +14,11 @@ READ_COMMITTED: dict[str, str] = {"isolation_level": "read_committed"}
 
 
 class BrokerError(RuntimeError):
-    """Kafka does not answer, or refuses; the message is one line for people."""
+    """Kafka does not respond, or refuses a request; the message is one line for people."""
 
 
 class Broker(StrictModel):
-    """Where Kafka is and how to log in; the key `broker` of turnout.yaml."""
+    """Connect to Kafka and log in; the key `broker` of turnout.yaml."""
 
     bootstrap: str = "127.0.0.1:9092"
     """Addresses of brokers, host:port, separated by commas."""
@@ -31,17 +31,17 @@ class Broker(StrictModel):
     password: SecretStr | None = None
     """The SASL password, from the environment."""
     ca_file: Path | None = None
-    """Certificates to trust, PEM; by default the system's."""
+    """File of trusted certificates, PEM; by default those of the system."""
     cert_file: Path | None = None
-    """This client's certificate, PEM."""
+    """File of the client's certificate, PEM."""
     key_file: Path | None = None
-    """The key of this client's certificate, PEM."""
+    """File of the client certificate's private key, PEM."""
     idempotent: bool = True
-    """Idempotent produce, which keeps retries from repeating records. Off for the embedded broker only."""
+    """Use the idempotent producer, so that retries do not duplicate records; off only for the embedded broker."""
     session_timeout: float = Field(30.0, ge=6)
-    """Seconds without a heartbeat until Kafka gives a worker's share away."""
+    """Seconds without a heartbeat before Kafka reassigns a worker's partitions."""
     rebalance_timeout: float = Field(60.0, ge=6)
-    """Seconds that workers have to finish when work is shared out anew."""
+    """Seconds that workers have to finish their batches before partitions are reassigned."""
     compression: Literal["none", "gzip", "snappy", "lz4", "zstd"] = "zstd"
     """Compression of records; aiokafka's lz4 costs ten times the CPU of zstd or snappy."""
 
@@ -53,7 +53,7 @@ class Broker(StrictModel):
 
     @property
     def servers(self) -> list[str]:
-        """The addresses as a list."""
+        """Return the addresses as a list."""
         return [server.strip() for server in self.bootstrap.split(",")]
 
     @cached_property
@@ -69,7 +69,7 @@ class Broker(StrictModel):
         return self.password.get_secret_value() if self.password else None
 
     def client(self) -> dict[str, Any]:
-        """The arguments that aiokafka and kafka-python share."""
+        """Return the arguments that aiokafka and kafka-python share."""
         login: dict[str, Any] = {}
         if self.security.startswith("SASL"):
             login = {
@@ -85,11 +85,11 @@ class Broker(StrictModel):
         }
 
     def consumer(self) -> dict[str, Any]:
-        """The arguments of every consumer, aiokafka's and kafka-python's."""
+        """Return the arguments of every consumer of aiokafka and kafka-python."""
         return {**self.client(), **READ_COMMITTED}
 
     def faust(self) -> dict[str, Any]:
-        """The settings of a Faust app that concern the broker."""
+        """Return the settings of a Faust app that concern the broker."""
         import faust
 
         settings: dict[str, Any] = {

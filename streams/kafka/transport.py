@@ -1,8 +1,8 @@
 """Pass a whole fetched batch of a partition's records to a Faust agent as one event.
 
-Faust costs 0.2 to 0.3 ms for each event that an agent sees, and acknowledges an event whose agent raised; both go away
-when the event is a run and the commit comes from `OffsetTracker`. What this overrides is private to faust-streaming
-0.15.3; tests/streams/kafka/test_transport.py holds what it relies on.
+Faust costs 0.2 to 0.3 ms for each event that an agent receives, and acknowledges an event whose agent raised. Both are
+avoided if the event is a batch, and `OffsetTracker` determines the offsets to commit. This overrides private parts of
+faust-streaming 0.15.3; tests/streams/kafka/test_transport.py tests the behaviour that it relies on.
 """
 
 import asyncio
@@ -25,19 +25,19 @@ aiokafka_patch.apply()
 log = structlog.get_logger()
 
 REBALANCE_MARGIN_SECONDS = 2.0
-"""Seconds by which waiting for begun runs stays under what Kafka or a supervisor allows."""
+"""Seconds that are left of a rebalance or stop after waiting for batches in progress."""
 
 
 class PositionError(Exception):
-    """A partition ends before the offset that comes next: its topic was deleted and created again, or lost its end."""
+    """A partition ends before the next offset to read: its topic was created again, or lost its last records."""
 
 
 class Consumer(driver.Consumer):
-    """A consumer that yields runs, and commits what the transport's `commits` says.
+    """A consumer that yields batches, and commits the offsets that the transport's `commits` allows.
 
-    It decides itself where each partition goes on. `_next` holds the offset that the partition's next run must begin
-    at; it is there from the seek after an assignment until the partition is revoked. Records that were fetched and not
-    handed out, because of a rebalance or because their partition rests, are fetched again.
+    `_next` has the offset at which each partition's next batch must begin, from the seek after an assignment until the
+    partition is revoked. Records that were fetched but not yielded, because of a rebalance or because their partition
+    is paused, are fetched again.
     """
 
     transport: "Transport"
@@ -47,7 +47,7 @@ class Consumer(driver.Consumer):
         super().__init__(*args, **kwargs)
         self.progress = self.transport.progress
         self._stop_deadline: float | None = None
-        self._resting: dict[TP, asyncio.TimerHandle] = {}
+        self._pauses: dict[TP, asyncio.TimerHandle] = {}
         self._begun_at: dict[TP, int] = {}
         self._next: dict[TP, int] = {}
         self._refetched: dict[TP, int] = {}
@@ -56,7 +56,7 @@ class Consumer(driver.Consumer):
         return ConsumerThread(self, loop=self.loop, beacon=self.beacon)
 
     def begun_at(self, tp: TP) -> int | None:
-        """Return the offset at which reading a partition began; None before the first seek."""
+        """Return the offset at which reading a partition began, or None before the first seek."""
         return self._begun_at.get(tp)
 
     async def perform_seek(self) -> None:
@@ -67,14 +67,14 @@ class Consumer(driver.Consumer):
             self._committed_offset[tp] = offset or None
 
     async def getmany(self, timeout: float) -> AsyncIterator[tuple[TP, ConsumerMessage]]:
-        """Yield each partition's fetched records as one message, its value the Run. Waits while the budget is full."""
+        """Yield each partition's fetched records as one message with a RecordBatch. Waits while the budget is full."""
         if not await self.progress.wait_for_room(timeout):
             return
         fetched, _ = await self._wait_next_records(timeout)
         if not fetched or self.should_stop:
             return
         again: set[TP] = set()
-        # A fetch that began before a rebalance may end after it, so nothing counts but the offsets.
+        # A fetch that began before a rebalance may end after it, so only the offsets are reliable.
         for tp, records in cast("dict[TP, FetchedRecords]", fetched).items():
             if tp not in self._next:
                 continue
@@ -85,7 +85,7 @@ class Consumer(driver.Consumer):
             if not records:
                 self.progress.skip(tp, records.end)
                 continue
-            # Faust drops a message whose offset is lower than what it read before.
+            # Faust drops a message whose offset is lower than the last one.
             self._read_offset[tp] = None
             yield tp, self._message_of(tp, records)
         offsets = {tp: self._next[tp] for tp in again if tp in self._next}
@@ -93,7 +93,7 @@ class Consumer(driver.Consumer):
             await self._thread.seek_to(offsets)
 
     async def _follows(self, tp: TP, records: FetchedRecords) -> bool:
-        """Check that fetched records begin at the offset that comes next; if not, they must be fetched again.
+        """Check that fetched records begin at the next offset to read; if not, they must be fetched again.
 
         If a second fetch does not begin there either, Kafka is asked for its bounds. Records that it has removed are
         reported as lost. Raises PositionError.
@@ -112,8 +112,8 @@ class Consumer(driver.Consumer):
             return False
         if end < due:
             raise PositionError(
-                f"{tp.topic}:{tp.partition} ends at offset {end}, but offset {due} comes next: the topic was deleted"
-                f" and created again, or lost its end; reset the offsets of group {self.app.conf.id}"
+                f"{tp.topic}:{tp.partition} ends at offset {end}, but the next offset to read is {due}: the topic was"
+                f" deleted and created again, or lost records; reset the offsets of group {self.app.conf.id}"
             )
         if begin <= due:
             return False
@@ -136,7 +136,7 @@ class Consumer(driver.Consumer):
             first.timestamp_type,
             [],
             None,
-            cast("bytes", self.progress.open(tp, records, records.end)),  # the codec `raw` passes any value on
+            cast("bytes", self.progress.open(tp, records, records.end)),  # the codec `raw` passes any value
             None,
             tp=tp,
             generation_id=self.app.consumer_generation_id,
@@ -151,74 +151,88 @@ class Consumer(driver.Consumer):
         return self.transport.commits.committable(tp)
 
     async def wait_empty(self) -> None:
-        """Wait for the begun runs while the rebalance or the stop leaves time, then commit. Faust's waits for ever."""
+        """Wait for batches in progress while the rebalance or stop leaves time, then commit; Faust's has no limit."""
         if self.app.should_stop or self.should_stop:
             self._stop_deadline = self._stop_deadline or monotonic() + self.transport.grace - REBALANCE_MARGIN_SECONDS
-            patience = self._stop_deadline - monotonic()
+            seconds = self._stop_deadline - monotonic()
         else:
-            patience = self.app.conf.broker_rebalance_timeout - REBALANCE_MARGIN_SECONDS
-        await self.transport.settle(max(0.0, patience))
+            seconds = self.app.conf.broker_rebalance_timeout - REBALANCE_MARGIN_SECONDS
+        await self.transport.settle(max(0.0, seconds))
         await self.commit()
 
     async def on_partitions_revoked(self, revoked: set[TP]) -> None:
-        """Let Faust wait and commit, then forget the partitions' runs."""
+        """Let Faust wait and commit, then discard the partitions' batches."""
         await super().on_partitions_revoked(revoked)
-        self._forget_rests(revoked)
+        self._discard_pauses(revoked)
         for tp in revoked:
             for offsets in (self._next, self._refetched, self._begun_at):
                 offsets.pop(tp, None)
         self.progress.drop(revoked)
         self.transport.on_revoked(revoked)
 
-    def rest(self, tp: TP, seconds: float) -> None:
-        """Fetch nothing more of a partition for so long."""
-        timer = self._resting.pop(tp, None)
+    def pause_for(self, tp: TP, seconds: float) -> None:
+        """Fetch no more records of a partition for a number of seconds."""
+        timer = self._pauses.pop(tp, None)
         if timer:
             timer.cancel()
         self.pause_partitions([tp])
-        self._resting[tp] = asyncio.get_running_loop().call_later(seconds, self._end_rest, tp)
+        self._pauses[tp] = asyncio.get_running_loop().call_later(seconds, self._end_pause, tp)
 
     @property
-    def resting(self) -> Collection[TP]:
-        """The partitions that rest."""
-        return self._resting.keys()
+    def paused(self) -> Collection[TP]:
+        """Return the partitions that are paused for a time."""
+        return self._pauses.keys()
 
-    def _end_rest(self, tp: TP) -> None:
-        del self._resting[tp]
+    def _end_pause(self, tp: TP) -> None:
+        del self._pauses[tp]
         self.resume_partitions([tp])
 
-    def _forget_rests(self, revoked: Iterable[TP]) -> None:
+    def _discard_pauses(self, revoked: Iterable[TP]) -> None:
         for tp in revoked:
-            timer = self._resting.pop(tp, None)
+            timer = self._pauses.pop(tp, None)
             if timer:
                 timer.cancel()
-        # Faust remembers what is paused beyond the partition's leaving.
+        # Faust keeps partitions as paused after they are revoked.
         self._paused_partitions.difference_update(revoked)
 
     def on_buffer_full(self, tp: TP) -> None:
-        """Nothing: Faust's buffer counts messages, which here are runs; the budget of `progress` bounds memory."""
+        """Do nothing: Faust's buffer counts messages, here batches; the budget of `progress` limits memory."""
 
     def on_buffer_drop(self, tp: TP) -> None:
-        """Nothing, as on_buffer_full."""
+        """Do nothing, as `on_buffer_full`."""
 
     def verify_event_path(self, now: float, tp: TP) -> None:
-        """Nothing: Faust's warnings speak of acks, which do not count here; the worker's watchdog does this."""
+        """Do nothing: Faust's warnings are about acks, which are not used here; the worker has its own watchdog."""
 
 
 class Transport(driver.Transport):
-    """The transport of an app whose agent works on runs.
+    """The transport of an app whose agent works on batches of records.
 
-    `grace` is how many seconds a stop may take. `settle` brings begun runs to an end within as many seconds as it is
-    given, since the partitions are about to go; `on_revoked` hears which have gone. `commits` says what may be
-    committed: what `progress` does, unless what finished runs led to is kept elsewhere for a while.
+    Args:
+        args: Those of Faust's transport.
+        progress: Tracks the batches.
+        grace: Seconds that a stop may take.
+        settle: Finishes the batches in progress within a number of seconds, because the partitions are about to be
+            revoked; by default it waits for them.
+        on_revoked: Called with the partitions that were revoked.
+        commits: Which offsets may be committed; by default those of `progress`.
+        kwargs: Those of Faust's transport.
+
     """
 
     Consumer = Consumer
 
-    def __init__(self, *args: Any, progress: OffsetTracker, grace: float = 25.0, **kwargs: Any) -> None:
+    def __init__(
+        self,
+        *args: Any,
+        progress: OffsetTracker,
+        grace: float = 25.0,
+        settle: Callable[[float], Awaitable[object]] | None = None,
+        on_revoked: Callable[[Iterable[TP]], object] = lambda _: None,
+        commits: Commits | None = None,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(*args, **kwargs)
-        self.progress = progress
-        self.commits: Commits = progress
-        self.grace = grace
-        self.settle: Callable[[float], Awaitable[object]] = progress.wait_until_settled
-        self.on_revoked: Callable[[Iterable[TP]], object] = lambda _: None
+        self.progress, self.grace, self.on_revoked = progress, grace, on_revoked
+        self.commits = progress if commits is None else commits
+        self.settle = progress.wait_until_settled if settle is None else settle

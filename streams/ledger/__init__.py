@@ -1,1 +1,1 @@
-"""What happened to each event."""
+"""Record, audit and look up the outcomes of every event."""

@@ -64,7 +64,7 @@ class Finding(NamedTuple):
         return self.last - self.first + 1
 
 
-class Line(NamedTuple):
+class AuditLine(NamedTuple):
     """The sums of one source and integration, in events."""
 
     source: str
@@ -76,7 +76,7 @@ class Line(NamedTuple):
 
 
 @dataclass
-class Report:
+class AuditReport:
     """The result of an audit.
 
     `events` are the events that routers read, `rejected` those of them that were rejected. `findings` has at most
@@ -89,7 +89,7 @@ class Report:
     rejected: int = 0
     in_flight: int = 0
     oldest_in_flight: int | None = None
-    lines: list[Line] = field(default_factory=list)
+    lines: list[AuditLine] = field(default_factory=list)
     findings: list[Finding] = field(default_factory=list)
     problems: Counter[Problem] = field(default_factory=Counter)
     gaps: dict[Partition, list[tuple[int, int]]] = field(default_factory=dict)
@@ -138,7 +138,7 @@ def check_position(reader: Reader, needed: Mapping[Partition, int]) -> None:
         raise BehindError(behind)
 
 
-def audit(reader: Reader, bounds: KafkaBounds, integrations: Integrations = lambda _: None) -> Report:
+def audit(reader: Reader, bounds: KafkaBounds, integrations: Integrations = lambda _: None) -> AuditReport:
     """Audit the ranges in `bounds`.
 
     Args:
@@ -161,7 +161,7 @@ def audit(reader: Reader, bounds: KafkaBounds, integrations: Integrations = lamb
         known = integrations(rules)
         return recorded[rules] if known is None else known
 
-    report = Report()
+    report = AuditReport()
     lines: dict[tuple[str, str], Counter[str]] = defaultdict(Counter)
     known = reader.partitions()
     for partition, (first, end) in sorted(bounds.ranges.items()):
@@ -172,15 +172,15 @@ def audit(reader: Reader, bounds: KafkaBounds, integrations: Integrations = lamb
         start = max(first, known[partition][0])
         waiting = bounds.in_flight.get(partition, {})
         for block in _whole(reader, partition, start, end):
-            _Page(block, bit_sets.between(block.number, start, end), waiting, of_version, report, lines).audit()
+            _BlockAudit(block, bit_sets.between(block.number, start, end), waiting, of_version, report, lines).audit()
     report.lines = [
-        Line(source, integration, sums["accepted"], sums["finished"], sums["in_flight"], sums["missing"])
+        AuditLine(source, integration, sums["accepted"], sums["finished"], sums["in_flight"], sums["missing"])
         for (source, integration), sums in sorted(lines.items())
     ]
     return report
 
 
-def resolve(report: Report, records: Callable[[Partition, Sequence[tuple[int, int]]], Iterable[int]]) -> None:
+def resolve(report: AuditReport, records: Callable[[Partition, Sequence[tuple[int, int]]], Iterable[int]]) -> None:
     """Report the events in a report's gaps as lost; Kafka has no record at transaction markers.
 
     Args:
@@ -208,7 +208,7 @@ def _whole(reader: Reader, partition: Partition, start: int, end: int) -> Iterat
         yield Block(*partition, empty, {}, {})
 
 
-class _Page:
+class _BlockAudit:
     """The audit of one block."""
 
     def __init__(
@@ -217,7 +217,7 @@ class _Page:
         mask: int,
         waiting: Mapping[tuple[str, str], Mapping[int, int]],
         integrations: Callable[[str], Collection[str]],
-        report: Report,
+        report: AuditReport,
         lines: Mapping[tuple[str, str], Counter[str]],
     ) -> None:
         self._block, self._mask, self._waiting = block, mask, waiting

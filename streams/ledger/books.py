@@ -50,7 +50,7 @@ class BlockState:
             self.known |= bits
 
 
-class Change(NamedTuple):
+class BlockChange(NamedTuple):
     """The result of a change of a block: the bit sets to store, and the counts to add."""
 
     kinds: dict[KindAndMinute, int]
@@ -63,7 +63,7 @@ def apply(
     kinds: Iterable[tuple[KindAndMinute, int]],
     outcomes: Mapping[int, int],
     combos: Mapping[int, Combo],
-) -> Change:
+) -> BlockChange:
     """Add bits to a block, and return the changes.
 
     Args:
@@ -88,7 +88,7 @@ def apply(
             changed[combo] = state.outcomes[combo] = before | bits
     counts: Deltas = Counter()
     if state.known == known and not changed:
-        return Change(changed_kinds, changed, counts)
+        return BlockChange(changed_kinds, changed, counts)
     units: dict[tuple[str, str], list[int]] = {}
     touched = {_unit(combos[combo]) for combo in changed}
     for combo in state.outcomes:
@@ -103,7 +103,7 @@ def apply(
             _add(counts, masks, key, bits & ~before, before & ~bits)
         for key, before in before_keys.items():
             _add(counts, masks, key, 0, before)
-    return Change(changed_kinds, changed, counts)
+    return BlockChange(changed_kinds, changed, counts)
 
 
 def recount(state: BlockState, combos: Mapping[int, Combo]) -> Deltas:

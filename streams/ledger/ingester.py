@@ -14,7 +14,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
 
 from streams.kafka.settings import Broker, BrokerError
-from streams.ledger.intake import Intake
+from streams.ledger.intake import RecordIntake
 from streams.ledger.store import Partition, Store, StoreError
 from streams.topics import Topics
 
@@ -40,13 +40,18 @@ class Ingester:
 
     def __init__(self, broker: Broker, topics: Topics, store: Store, clock: Callable[[], float] = time) -> None:
         self._broker, self._topics, self._store, self._clock = broker, topics, store, clock
-        self._intake = Intake(topics)
+        self._intake = RecordIntake(topics)
         self._stopping = asyncio.Event()
         self._committed_at = self._expired_at = float("-inf")
 
     def stop(self) -> None:
         """Let `run` end after the next commit."""
         self._stopping.set()
+
+    @property
+    def committed_at(self) -> float:
+        """When the last batch was stored, by the monotonic clock."""
+        return self._committed_at
 
     async def run(self) -> None:
         """Read and store until `stop`; raises BrokerError, StoreError or NewerFormatError."""

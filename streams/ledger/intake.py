@@ -6,7 +6,7 @@ from typing import Any
 import orjson
 import structlog
 
-from streams.ledger.store import Batch, DeadLetterPlace, Partition, RejectedEvent, Run
+from streams.ledger.store import DeadLetterPlace, LedgerBatch, Partition, RejectedEvent, Run
 from streams.observability.logging import error_fields
 from streams.records.dead_letter import DeadLetter
 from streams.records.event import Origin
@@ -32,7 +32,7 @@ REJECTED_KIND = ""
 """The type of events that the collector rejected."""
 
 
-class Intake:
+class RecordIntake:
     """Collects the facts of records in a batch.
 
     Args:
@@ -47,7 +47,7 @@ class Intake:
             topics.rejected: self._take_rejected,
             topics.dead: self._take_dead,
         }
-        self.batch = Batch()
+        self.batch = LedgerBatch()
         self.events = 0
 
     @property
@@ -80,9 +80,9 @@ class Intake:
         if offset > self.batch.offsets.get(partition, 0):
             self.batch.offsets[partition] = offset
 
-    def finish(self) -> Batch:
+    def finish(self) -> LedgerBatch:
         """Return the batch, and begin another."""
-        batch, self.batch, self.events = self.batch, Batch(), 0
+        batch, self.batch, self.events = self.batch, LedgerBatch(), 0
         return batch
 
     def _take_outcomes(self, record: Any) -> None:

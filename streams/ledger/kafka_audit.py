@@ -13,7 +13,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError, KafkaTimeoutError
 
 from streams.kafka.settings import Broker, BrokerError
-from streams.ledger.audit import BehindError, Integrations, KafkaBounds, Report, audit, check_position, resolve
+from streams.ledger.audit import AuditReport, BehindError, Integrations, KafkaBounds, audit, check_position, resolve
 from streams.ledger.bit_sets import BitSets
 from streams.ledger.store import Partition, Reader
 from streams.topics import Topics
@@ -36,7 +36,7 @@ async def audit_with_kafka(
     *,
     integrations: Integrations = lambda _: None,
     patience: float = 30.0,
-) -> Report:
+) -> AuditReport:
     """Audit the events whose records are from one time to another, in milliseconds since 1970.
 
     Args:

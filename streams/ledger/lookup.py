@@ -1,5 +1,6 @@
 """The story of one event: what the ledger knows about it, by its coordinates, messageId or user."""
 
+import re
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -10,9 +11,11 @@ from streams.records.event import Origin
 from streams.records.outcomes import NOTED
 from streams.records.run_header import Kind, hash_id
 
+PLACE = re.compile(r"(?P<topic>[A-Za-z0-9._-]{1,249}):(?P<partition>[0-9]{1,9}):(?P<offset>[0-9]{1,13})")
+
 
 @dataclass(frozen=True)
-class RuleOutcome:
+class EventOutcome:
     """The outcome of an event for one integration and rule.
 
     `rule` is empty if no rule was involved. `rules` is the version of the rules that led to the outcome. `recorded` are
@@ -44,7 +47,13 @@ class Story:
     rules: Sequence[str] = ()
     rejected: str | None = None
     notes: Sequence[Remark] = ()
-    outcomes: Sequence[RuleOutcome] = field(default_factory=list)
+    outcomes: Sequence[EventOutcome] = field(default_factory=list)
+
+
+def read_place(text: str) -> Origin | None:
+    """Read TOPIC:PARTITION:OFFSET; None if the text is something else."""
+    found = PLACE.fullmatch(text)
+    return Origin(found["topic"], int(found["partition"]), int(found["offset"])) if found else None
 
 
 def places_of_message(reader: Reader, message_id: str) -> Sequence[Origin]:
@@ -88,10 +97,10 @@ def story_of(reader: Reader, place: Origin) -> Story | None:
 
 def _outcome(
     key: tuple[str, str], combos: Sequence[Combo], remarks: Sequence[Remark], letters: Sequence[DeadLetterPlace]
-) -> RuleOutcome:
+) -> EventOutcome:
     recorded = sorted(combos, key=lambda combo: (books.strength(CountKey(*combo[2:])), combo))
     last = recorded[-1]
-    return RuleOutcome(
+    return EventOutcome(
         *key,
         last.outcome,
         last.reason,

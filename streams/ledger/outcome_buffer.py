@@ -72,7 +72,7 @@ class OutcomeBuffer:
         self._named.append(OutcomeDetail("", "", NOTED, offset, reason, detail[:MAX_DETAIL_CHARACTERS]))
 
     def count(self, counter: Counter) -> None:
-        """Add what stands here to a metric by integration and outcome."""
+        """Add the buffered outcomes to a metric by integration and outcome."""
         for (integration, _, outcome, _), offsets in self._offsets.items():
             counter.labels(integration, outcome).inc(len(offsets))
 

@@ -18,7 +18,7 @@ FAN = 16
 SPLIT_BYTES = 16 * 1024 * FAN
 """Bytes of a bucket that are worth splitting; fewer become one row of the same bucket."""
 
-MERGES_PER_COMMIT = 24
+MERGES_PER_COMMIT = 4
 """Bounds how long a commit takes; the remaining merges follow with the next commits."""
 
 MAX_LEVEL = 15

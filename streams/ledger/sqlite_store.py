@@ -26,13 +26,13 @@ from streams.ledger.day_file import OFFSET_BITS, DayReader, DayWriter
 from streams.ledger.store import (
     READ,
     REJECTED,
-    Batch,
     Block,
     Combo,
     Count,
     CountKey,
     DeadLetterPlace,
     FolderInUseError,
+    LedgerBatch,
     NoUserIndexError,
     Partition,
     Remark,
@@ -225,7 +225,7 @@ class SqliteStore(SqliteReader):
         self._writers.clear()
         self._history.close()
 
-    def write(self, batch: Batch) -> None:
+    def write(self, batch: LedgerBatch) -> None:
         """Implements `Store.write`."""
         with self._reopening():
             self._write(batch)
@@ -242,7 +242,7 @@ class SqliteStore(SqliteReader):
                 raise StoreError(f"{self._folder}: {error}") from error
             raise
 
-    def _write(self, batch: Batch) -> None:
+    def _write(self, batch: LedgerBatch) -> None:
         newest = self._newest(batch.time_ms)
         commits: dict[date, _Commit] = {newest: _Commit(self._writer(newest))}
 
@@ -366,7 +366,7 @@ class _PartitionFacts:
 class _Facts:
     """The facts of a batch, by partition."""
 
-    def __init__(self, batch: Batch, user_key: bytes | None) -> None:
+    def __init__(self, batch: LedgerBatch, user_key: bytes | None) -> None:
         self._user_key = user_key
         self._keyed: dict[bytes, bytes] = {}
         self._partitions: dict[Partition, _PartitionFacts] = defaultdict(_PartitionFacts)

@@ -62,7 +62,7 @@ class DeadLetterPlace(NamedTuple):
 
 
 @dataclass(slots=True)
-class Batch:
+class LedgerBatch:
     """Records of the topics that the ledger reads, with the offsets behind them.
 
     `time_ms` is the time of the newest record in milliseconds since 1970; it decides which day the data counts to.
@@ -186,7 +186,7 @@ class Store(Reader, Protocol):
     given, and counts each event once per integration and rule.
     """
 
-    def write(self, batch: Batch) -> None:
+    def write(self, batch: LedgerBatch) -> None:
         """Store a batch and its offsets; raises StoreError."""
 
     def expire(self, now: float) -> None:

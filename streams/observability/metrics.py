@@ -10,34 +10,34 @@ def _names(stage: Stage) -> str:
 
 
 COLLECTOR_ACCEPTED = Counter(
-    "turnout_collector_accepted_events", "Events taken and confirmed by Kafka, by source.", ["source"]
+    "turnout_collector_accepted_events", "Events accepted and confirmed by Kafka, by source.", ["source"]
 )
 COLLECTOR_REFUSED = Counter(
-    "turnout_collector_refused_events", "Single events refused from an accepted request, by reason.", ["code"]
+    "turnout_collector_refused_events", "Invalid events in accepted requests, by reason.", ["code"]
 )
 COLLECTOR_ERRORS = Counter(
-    "turnout_collector_request_errors", "Requests answered with an error, by HTTP status.", ["status"]
+    "turnout_collector_request_errors", "Requests with an error response, by HTTP status.", ["status"]
 )
 COLLECTOR_DISABLED = Counter(
     "turnout_collector_disabled_requests", "Requests with a disabled write key, or to a disabled source.", ["source"]
 )
-COLLECTOR_THROTTLED = Counter("turnout_collector_throttled_requests", "Requests over a source's rates.", ["source"])
+COLLECTOR_THROTTLED = Counter("turnout_collector_throttled_requests", "Requests over a rate limit.", ["source"])
 COLLECTOR_SECONDS = Histogram(
     "turnout_collector_request_seconds",
-    "Seconds from a request's head to its answer.",
+    "Seconds from a request's head to its response.",
     buckets=(0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 15, 30),
 )
 COLLECTOR_UNCONFIRMED = Gauge(
     "turnout_collector_unconfirmed_bytes", "Bytes of events that Kafka has not confirmed yet."
 )
-CONFIGURATION = Gauge("turnout_configuration", "1 for the version of the rules in force.", ["version"])
+CONFIGURATION = Gauge("turnout_configuration", "1 for the current version of the rules.", ["version"])
 CONFIGURATION_BROKEN = Gauge(
-    "turnout_configuration_broken", "1 while the configuration folder has mistakes, and an older one is in force."
+    "turnout_configuration_broken", "1 while the configuration folder is invalid and the previous version is used."
 )
-ROUTER_EVENTS = Counter("turnout_router_events", "Records of events that the router worked on, redelivered ones again.")
+ROUTER_EVENTS = Counter("turnout_router_events", "Event records that the router processed, including redelivered ones.")
 ROUTER_REJECTED = Counter("turnout_router_rejected_events", "Events rejected or quarantined, by reason.", ["reason"])
 RECORDS_LOST = Counter(
-    "turnout_lost_records", "Records that Kafka's retention removed before a worker read them, by topic.", ["topic"]
+    "turnout_lost_records", "Records that retention removed before a worker read them, by topic.", ["topic"]
 )
 ROUTER_OUTCOMES = Counter(
     "turnout_router_outcomes",
@@ -46,8 +46,8 @@ ROUTER_OUTCOMES = Counter(
 )
 ROUTER_LEFT_OUT = Counter(
     "turnout_router_left_out_values",
-    "Values that rules left out of a payload, by directive: numbers that JSON cannot hold, and personal data that "
-    "`@hash` could not normalize.",
+    "Values that rules left out of a payload, by directive: numbers that JSON cannot represent, and personal data "
+    "that `@hash` could not normalize.",
     ["directive"],
 )
 DELIVERY_OUTCOMES = Counter(
@@ -57,17 +57,17 @@ DELIVERY_OUTCOMES = Counter(
 )
 DELIVERY_SECONDS = Histogram(
     "turnout_delivery_request_seconds",
-    "Seconds of requests to vendors and of writes, by integration and what came of them: `2xx`, `4xx` and so on for "
-    "answers, `written` or `failed` where there is none.",
+    "Duration of requests to vendors and of writes in seconds, by integration and result: `2xx`, `4xx` and so on "
+    "for responses, `written` or `failed` without one.",
     ["integration", "status"],
     buckets=(0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 60),
 )
 DELIVERY_RETRIES = Counter(
-    "turnout_delivery_retries", "Deliveries to be tried again after an attempt, by integration.", ["integration"]
+    "turnout_delivery_retries", "Deliveries that are retried after a failed attempt, by integration.", ["integration"]
 )
 DELIVERY_PAUSED = Gauge(
     "turnout_delivery_paused",
-    "1 while an integration's breaker is open in this worker: its vendor fails, or refuses the credentials.",
+    "1 while an integration's circuit breaker is open in this worker: its vendor fails or rejects the credentials.",
     ["integration"],
 )
 DELIVERY_HELD = Gauge(
@@ -77,26 +77,34 @@ DELIVERY_HELD = Gauge(
 )
 LAG = Gauge(
     "turnout_lag_records",
-    "Records not finished in this process's partitions of a topic, those included that wait for a vendor.",
+    "Unfinished records in this process's partitions of a topic, including those that wait for a vendor.",
     ["topic"],
 )
 INTERNAL_FAILURES = Counter(
     "turnout_internal_failures",
-    "Records that a worker could not handle because of an error in Turnout or a plug-in, by worker: `router`, or the "
-    "integration.",
+    "Records that failed because of an error in Turnout or a plug-in, by worker: `router`, or the integration.",
     ["worker"],
 )
 WORKER_FAILING = Gauge(
     "turnout_worker_failing",
-    "1 while the router or an integration is stopped after a failure, and is restarted with back-off.",
+    "1 while the router or an integration is stopped after a failure and waits for a restart.",
     ["worker"],
 )
 PLAN_VIOLATIONS = Counter(
     "turnout_plan_violations",
-    "What was not as a tracking plan has it, by plan, the plan's event and the rule: a keyword of JSON Schema, "
+    "Violations of tracking plans, by plan, event and rule: a JSON Schema keyword, "
     "`unplanned_event` or `unplanned_property`.",
     ["plan", "event", "rule"],
 )
 ENRICHMENT_FAILURES = Counter(
-    "turnout_enrichment_failures", "Events that an enrichment failed for; they went on without it.", ["enrichment"]
+    "turnout_enrichment_failures", "Events for which an enrichment failed; they continue without it.", ["enrichment"]
+)
+LEDGER_PROBLEMS = Gauge(
+    "turnout_ledger_problem_events",
+    "Events in the last hourly audit whose books do not balance, by problem; `turnout audit` names them.",
+    ["problem"],
+)
+LEDGER_IN_FLIGHT = Gauge("turnout_ledger_in_flight_events", "Events in flight in the last hourly audit.")
+LEDGER_AUDITED = Gauge(
+    "turnout_ledger_audited_timestamp_seconds", "When the last hourly audit was completed, in seconds since 1970."
 )

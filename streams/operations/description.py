@@ -5,8 +5,9 @@ from time import monotonic
 
 from faust.types import TP
 
-from streams.records.status import PipelineStatus, VendorState
-from streams.worker.worker import ConsumerPipeline, Worker
+from streams.records.status import DeliveryState, PipelineStatus
+from streams.worker.pipeline import ConsumerPipeline
+from streams.worker.worker import Worker
 
 
 def describe_worker(worker: Worker, lags: Mapping[TP, int]) -> list[PipelineStatus]:
@@ -23,10 +24,10 @@ def _describe(pipeline: ConsumerPipeline, failing: str | None, lags: Mapping[TP,
     for part in sorted(parts):
         partitions.setdefault(part.topic, []).append(part.partition)
     known = [lags[part] for part in parts if part in lags]
-    waiting = any(lags.get(part) for part in parts if part not in pipeline.resting)
+    waiting = any(lags.get(part) for part in parts if part not in pipeline.paused_partitions)
     still = monotonic() - pipeline.progress.moved_at
     vendor = pipeline.vendor.status if pipeline.vendor else None
-    held = vendor is not None and vendor.state is VendorState.PAUSED
+    held = vendor is not None and vendor.state is DeliveryState.PAUSED
     return PipelineStatus(
         pipeline.name,
         failing,

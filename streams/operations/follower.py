@@ -10,11 +10,12 @@ from aiokafka.errors import KafkaError, TopicAuthorizationFailedError
 
 from streams.kafka.reading import read_to_end
 from streams.kafka.settings import Broker
+from streams.observability.internal_error import to_exception
 from streams.observability.logging import error_fields
 from streams.operations.waiting import wait_for_topic
-from streams.records.control import Action, Control
+from streams.records.control import Control, ControlAction
 from streams.records.format import RecordError
-from streams.worker.worker import ConsumerPipeline, VendorSwitch
+from streams.worker.pipeline import VendorSwitch
 
 log = structlog.get_logger()
 
@@ -34,16 +35,15 @@ class ControlFollower:
         self._vendors: dict[str, VendorSwitch] = {}
         self._is_read = asyncio.Event()
 
-    async def prepare(self, pipeline: ConsumerPipeline) -> None:
-        """Before a pipeline starts, wait until the commands are read, and have it obey."""
+    async def prepare(self, integration: str, vendor: VendorSwitch) -> None:
+        """Wait until the commands are read, and apply them to an integration that is about to start."""
         try:
             await asyncio.wait_for(self._is_read.wait(), PATIENCE_SECONDS)
         except TimeoutError:
             raise TimeoutError(f"cannot read {self._part.topic}, which says if the integration is paused") from None
-        assert pipeline.vendor
-        self._vendors[pipeline.name] = pipeline.vendor
-        if order := self._paused.get(pipeline.name):
-            pipeline.vendor.hold(order)
+        self._vendors[integration] = vendor
+        if order := self._paused.get(integration):
+            vendor.hold(order)
 
     async def run(self) -> None:
         """Follow until cancelled; while Kafka does not answer, the last commands stay in force."""
@@ -59,8 +59,8 @@ class ControlFollower:
             except TopicAuthorizationFailedError:
                 log.error("may not read a topic", topic=self._part.topic, without=without)  # noqa: TRY400
                 self._is_read.set()
-            except Exception as error:  # noqa: BLE001  # nobody else would notice that it obeys no more
-                log.warning("cannot read commands for integrations; trying again", **error_fields(error))
+            except BaseException as error:  # noqa: BLE001  # nothing else would show that commands are ignored
+                log.warning("cannot read commands for integrations; trying again", **error_fields(to_exception(error)))
             finally:
                 with suppress(KafkaError):
                     await consumer.stop()
@@ -73,7 +73,7 @@ class ControlFollower:
         async for records in read_to_end(consumer, self._part):
             for record in records:
                 # A probe of before the start is over, and changes no pause.
-                if (read := _read(record)) and read[1].action is not Action.PROBE:
+                if (read := _read(record)) and read[1].action is not ControlAction.PROBE:
                     before[read[0]] = read[1]
         for name in self._paused.keys() | before.keys():
             self._obey(name, before.get(name))
@@ -82,14 +82,14 @@ class ControlFollower:
             for record in (await consumer.getmany(self._part, timeout_ms=1000)).get(self._part, ()):
                 if read := _read(record):
                     self._obey(*read)
-                    if read[1].action is Action.PROBE:
+                    if read[1].action is ControlAction.PROBE:
                         self._probe(*read)
 
     def _obey(self, name: str, order: Control | None) -> None:
         """Pause or resume; a probe changes neither."""
-        if order is not None and order.action is Action.PROBE:
+        if order is not None and order.action is ControlAction.PROBE:
             return
-        paused = order if order is not None and order.action is Action.PAUSED else None
+        paused = order if order is not None and order.action is ControlAction.PAUSED else None
         if paused == self._paused.get(name):
             return
         self._paused.pop(name, None)

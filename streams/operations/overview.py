@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 from streams.parsing.times import seconds_of
 from streams.records.control import Control
-from streams.records.status import PipelineStatus, ProcessStatus, VendorState, VendorStatus
+from streams.records.status import DeliveryState, PipelineStatus, ProcessStatus, VendorStatus
 
 SILENT_SECONDS = 35.0
 """Seconds without a report after which a process counts as silent: three reports are missing."""
@@ -15,7 +15,7 @@ STALLED_SECONDS = 60
 
 ROUTER = "router"
 
-_ORDER = (VendorState.DELIVERING, VendorState.FAILING, VendorState.REFUSED, VendorState.PAUSED)
+_ORDER = (DeliveryState.DELIVERING, DeliveryState.FAILING, DeliveryState.REFUSED, DeliveryState.PAUSED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,5 +98,5 @@ def _problems(share: Share) -> Iterable[str]:
         yield f"{pipeline.name}: is failing on {place}, and restarted: {pipeline.failing}"
     if pipeline.stalled >= STALLED_SECONDS:
         yield f"{pipeline.name}: no progress on {place} for {pipeline.stalled} s, with records waiting"
-    if pipeline.vendor and pipeline.vendor.state is VendorState.REFUSED:
+    if pipeline.vendor and pipeline.vendor.state is DeliveryState.REFUSED:
         yield f"{pipeline.name}: {pipeline.vendor.reason}"

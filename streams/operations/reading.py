@@ -12,7 +12,7 @@ from streams.kafka.admin import find_partitions
 from streams.kafka.client import BlockingProducer, kafka_errors, open_consumer, read_to_end
 from streams.kafka.settings import Broker, BrokerError
 from streams.parsing.times import seconds_of
-from streams.records.control import Action, Control
+from streams.records.control import Control, ControlAction
 from streams.records.format import RecordError
 from streams.records.status import ProcessStatus
 from streams.topics import STATUS_SECONDS, Topic, Topics
@@ -68,13 +68,13 @@ class OperationsReader:
             except RecordError:
                 continue
             # A probe changes nothing that lasts.
-            if order.action is not Action.PROBE or _text(record.key) not in self.orders:
+            if order.action is not ControlAction.PROBE or _text(record.key) not in self.orders:
                 self.orders[_text(record.key)] = order
 
     def paused(self, integration: str) -> Control | None:
         """Return who paused an integration, and when; None if nobody did."""
         order = self.orders.get(integration)
-        return order if order and order.action is Action.PAUSED else None
+        return order if order and order.action is ControlAction.PAUSED else None
 
     def count_dead(self) -> int | None:
         """Return about how many dead letters were written in the last hour; None if Kafka cannot tell.

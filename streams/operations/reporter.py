@@ -16,6 +16,7 @@ from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError
 
 from streams.kafka.settings import Broker
+from streams.observability.internal_error import to_exception
 from streams.observability.logging import error_fields
 from streams.operations.waiting import wait_for_topic
 from streams.parsing.times import rfc3339
@@ -83,8 +84,8 @@ class Reporter:
             try:
                 await producer.start()
                 await self._report_until_failure(producer)
-            except Exception as error:  # noqa: BLE001  # a report is never a reason to stop
-                self._warn(error)
+            except BaseException as error:  # noqa: BLE001  # a report is never a reason to stop
+                self._warn(to_exception(error))
             finally:
                 with suppress(KafkaError, OSError, TimeoutError):
                     await asyncio.wait_for(producer.stop(), SEND_SECONDS)

@@ -9,7 +9,7 @@ _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 _PAIR = rb"\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}"
 _LONE = rb"\\u[dD][89a-fA-F][0-9a-fA-F]{2}"
-# The second form is a surrogate that was encoded as if it were a character, which UTF-8 forbids.
+# The second form is a surrogate encoded as a character, which UTF-8 forbids.
 _BYTES = rb"\xed[\xa0-\xbf][\x80-\xbf]"
 _OTHER = rb"[^\\\xed]*+"
 _UP_TO_LONE = re.compile(
@@ -20,7 +20,7 @@ _UP_TO_LONE = re.compile(
 
 
 def without_mark(text: bytes) -> bytes:
-    """Return text without the byte order mark that may precede it."""
+    """Return text without a leading byte order mark."""
     return text.removeprefix(_BYTE_ORDER_MARK)
 
 
@@ -36,7 +36,7 @@ def loads(text: bytes) -> Any:
 
 
 def replace_lone_surrogates(text: bytes) -> bytes:
-    r"""Write `\ufffd` for each surrogate in JSON text that lacks its other half."""
+    r"""Replace each surrogate in JSON text that lacks its other half with `\ufffd`."""
     parts: list[bytes] = []
     at = 0
     while match := _UP_TO_LONE.match(text, at):

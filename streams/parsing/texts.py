@@ -1,12 +1,12 @@
-"""Compare texts regardless of case, spaces and Unicode form."""
+"""Normalize IDs for comparison."""
 
 import unicodedata
 
 
 def comparable(text: str) -> str:
-    """Return an id in the form in which ids are compared: NFC, trimmed, without invisible characters.
+    """Normalize an ID for comparison: NFC, trimmed, without invisible characters.
 
-    Invisible are the characters of Unicode's category Cf, such as zero-width spaces, joiners and direction marks.
+    Invisible characters are those of Unicode category Cf, such as zero-width spaces, joiners and direction marks.
     """
     if text.isascii():
         return text.strip()

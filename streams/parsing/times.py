@@ -1,24 +1,24 @@
-"""Read times in any form that clients send, as RFC 3339 in UTC with milliseconds (`2026-01-02T03:04:05.678Z`)."""
+"""Parse times in any form that clients send into the normal form: RFC 3339 in UTC, `2026-01-02T03:04:05.678Z`."""
 
 import re
 from collections.abc import Callable
 from datetime import UTC, date, datetime, timedelta, timezone
 from functools import lru_cache
 
-LONGEST_TEXT = 64
-"""Characters of the longest text that is read as a time."""
+MAX_TIME_CHARACTERS = 64
+"""Maximum length of a text that is parsed as a time."""
 
 LATEST_TIMESTAMP = 253_402_300_800_000
-"""The first millisecond since 1970 of the year 10000, which has no RFC 3339 text."""
+"""The first millisecond since 1970 of the year 10000, which RFC 3339 cannot represent."""
 
 NUMBERS = ((10**8, 10**10, 1_000_000), (10**11, 10**13, 1_000), (10**14, 10**16, 1))
-"""Unix seconds, milliseconds and microseconds: from, before, and the microseconds in one of them.
+"""Unix seconds, milliseconds and microseconds: lower bound, upper bound, and the microseconds in one unit.
 
-Each range runs from 1973-03-03 to 2286-11-20, so a number has one meaning only.
+Each range runs from 1973-03-03 to 2286-11-20, so that every number has only one meaning.
 """
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_ZERO_SECONDS = -62_135_596_800  # year 1, which Go and .NET write for a time that was never set
+_ZERO_SECONDS = -62_135_596_800  # year 1, which Go and .NET write for an unset time
 _ZERO_NUMBERS = frozenset(_ZERO_SECONDS * factor for factor in (1, 1_000, 1_000_000))
 _NO_TIME = frozenset({"", "null", "undefined"})
 
@@ -29,7 +29,7 @@ NORMAL_TIME = (
     r"|(?:19(?:7[26]|8[048]|9[26])|[2-9][0-9](?:0[48]|[2468][048]|[13579][26])|(?:[2468][048]|[3579][26])00)-02-29)"
     r"T(?:[01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9]\.[0-9]{3}Z"
 )
-"""A pattern of the one form, which nothing but valid times from 1970 on fits."""
+"""A pattern of the normal form, which matches only valid times from 1970 on."""
 
 _NORMAL = re.compile(NORMAL_TIME)
 _ISO = re.compile(
@@ -58,7 +58,7 @@ _NUMBER = re.compile(r"-?\d{1,17}(?:\.\d{1,9})?", re.ASCII)
 
 
 def read_time(value: object) -> str | None:
-    """Return a time in the one form, or None if the value says that there is none.
+    """Return a time in the normal form, or None if the value stands for no time.
 
     Accepts ISO 8601 with or without a zone (UTC), RFC 2822, and the numbers of `NUMBERS` as number or text. Raises
     ValueError if the value is not a time, is before 1970, or is a number out of bounds.
@@ -84,26 +84,26 @@ def read_time(value: object) -> str | None:
 
 
 def seconds_of(text: str) -> float:
-    """Return a time in the one form as seconds since 1970; raises ValueError for any other text."""
+    """Return a time in the normal form as seconds since 1970; raises ValueError for any other text."""
     moment = datetime.fromisoformat(text)
     return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
 
 
 def record_time(timestamp: int | None, clock: Callable[[], float]) -> float:
-    """Return a Kafka record's time in seconds since 1970: its timestamp in milliseconds, else what the clock says.
+    """Return a Kafka record's time in seconds since 1970: its timestamp in milliseconds, else the clock's time.
 
-    Any producer may leave the timestamp out (-1), or set it to a number that is not a date.
+    Producers may omit the timestamp (-1), or set it to a number that is not a date.
     """
     return timestamp / 1000 if timestamp is not None and 0 <= timestamp < LATEST_TIMESTAMP else clock()
 
 
 def rfc3339(seconds: float) -> str:
-    """Return seconds since 1970 as a time in the one form."""
+    """Return seconds since 1970 as a time in the normal form."""
     second, millisecond = divmod(int(seconds * 1000), 1000)
     return f"{_second(second)}.{millisecond:03}Z"
 
 
-# Most moments that are written at one time are of a few seconds.
+# Times that are formatted together are usually within a few seconds.
 @lru_cache(256)
 def _second(second: int) -> str:
     return datetime.fromtimestamp(second, UTC).isoformat().removesuffix("+00:00")
@@ -119,7 +119,7 @@ def _read_number(value: float) -> datetime | None:
 
 
 def _read_text(text: str) -> datetime | None:
-    if len(text) > LONGEST_TEXT:
+    if len(text) > MAX_TIME_CHARACTERS:
         raise ValueError("too long")
     if text.lower() in _NO_TIME or text.startswith("0000-"):
         return None
@@ -134,7 +134,7 @@ def _read_text(text: str) -> datetime | None:
     if found := _MAIL.fullmatch(text):
         month = _MONTHS.index(found["month"].lower()) + 1
         zone = (found["zone"] or "").lower()
-        # An unknown name of a zone is UTC, as RFC 2822 wants of all but its own.
+        # RFC 2822 treats an unknown zone name as UTC.
         offset = _offset(found) or timedelta(hours=_MAIL_ZONES.get(zone, 0))
         return _moment(date(int(found["year"]), month, int(found["day"])), found, offset)
     if _NUMBER.fullmatch(text):
@@ -153,7 +153,7 @@ def _offset(found: re.Match[str]) -> timedelta:
 
 
 def _moment(day: date, found: re.Match[str], offset: timedelta) -> datetime:
-    """Put a day and the parts of a time together; ISO 8601 has 24:00, and RFC 3339 leap seconds."""
+    """Combine a day and the parts of a time. ISO 8601 allows 24:00, and RFC 3339 leap seconds."""
     hour, minute, second = (int(found[part] or 0) for part in ("hour", "minute", "second"))
     fraction = (found.groupdict().get("fraction") or "").ljust(6, "0")[:6]
     extra = timedelta()

@@ -8,7 +8,7 @@ import orjson
 from streams.records.format import CONTROL_VERSION, RecordError, decode_object
 
 
-class Action(StrEnum):
+class ControlAction(StrEnum):
     """A command to forwarders."""
 
     PAUSED = "paused"
@@ -22,7 +22,7 @@ class Action(StrEnum):
 class Control:
     """The last command for an integration: what, by whom, and when (RFC 3339)."""
 
-    action: Action
+    action: ControlAction
     who: str
     when: str
 
@@ -34,9 +34,9 @@ class Control:
     def decode(cls, value: bytes | None) -> "Control":
         """Read a record's value; without one it is as if resumed. Raises RecordError and NewerFormatError."""
         if value is None:
-            return cls(Action.RESUMED, "", "")
+            return cls(ControlAction.RESUMED, "", "")
         data = decode_object(value, CONTROL_VERSION)
         try:
-            return cls(Action(data["action"]), str(data["who"]), str(data["when"]))
+            return cls(ControlAction(data["action"]), str(data["who"]), str(data["when"]))
         except (ValueError, LookupError) as error:
             raise RecordError(f"a command for an integration cannot be read: {error}") from error

@@ -17,11 +17,11 @@ from streams.records.format import (
 
 
 class DeadLetter(NamedTuple):
-    """A record of the dead topic: a delivery that will never be taken, and why.
+    """A record of the dead topic: a delivery that failed permanently, and why.
 
-    `delivery` is the forward record's data, with an empty payload where the router already gave up. `request` is what
-    was sent (method, url, headers; secrets masked), `answer` what the vendor said (status, the first 4 KB of the body),
-    both null where it did not come to that.
+    `delivery` is the forward record's data, with an empty payload if the router already failed. `request` is the
+    request sent to the vendor (method, url, headers; secrets masked) and `answer` its response (status, the first 4 KB
+    of the body). Both are null if no request was made.
     """
 
     integration: str
@@ -34,25 +34,25 @@ class DeadLetter(NamedTuple):
     answer: Mapping[str, Any] | None = None
 
     def encode(self) -> bytes:
-        """The record's value."""
+        """Encode the record's value."""
         return orjson.dumps({"v": DEAD_LETTER_VERSION, **self._asdict()})
 
     @classmethod
     def decode(cls, value: bytes | None) -> "DeadLetter":
-        """The dead letter in a record's value; raises RecordError."""
+        """Decode a record's value; raises RecordError."""
         data = decode_object(value, DEAD_LETTER_VERSION)
         try:
             letter = cls(*(data[name] for name in cls._fields))
             read_origin(letter.delivery["from"])
             payload = letter.delivery["payload"]
         except (KeyError, TypeError, ValueError) as error:
-            raise RecordError(f"a dead letter lacks a part: {error}") from error
+            raise RecordError(f"a dead letter has a missing or invalid field: {error}") from error
         if not (type(payload) is dict and type(letter.detail) is type(letter.reason) is str):
-            raise RecordError("a dead letter has a part of another type")
+            raise RecordError("a dead letter has a field of the wrong type")
         return letter
 
     def forms(self) -> list[Callable[[], tuple[bytes, Headers]]]:
-        """Make the forms of the record for `Producer.safe_append`: each has less in it, the last always fits."""
+        """Return encoders for `Producer.safe_append`, each with less content; the last always fits."""
         delivery = self.delivery
         unsent = self._replace(request=None, answer=None)
         bare = unsent._replace(delivery={**delivery, "payload": {}})

@@ -22,10 +22,10 @@ from streams.records.format import (
 
 
 class DeliveryRecord(NamedTuple):
-    """A record of a forward topic: one event as one integration wants it.
+    """A record of a forward topic: one event, mapped for one integration.
 
-    `id` is the messageId, with `:rule` behind it where several rules of a file may match; `rules` the version of the
-    rules; `time` and `received` RFC 3339; `origin` the event's own coordinates.
+    `id` is the messageId, followed by `:rule` if several rules of a file may match. `rules` is the version of the
+    rules, `time` and `received` are RFC 3339, and `origin` is the event's topic, partition and offset.
     """
 
     id: str
@@ -40,7 +40,7 @@ class DeliveryRecord(NamedTuple):
     payload: dict[str, Any]
 
     def data(self) -> dict[str, Any]:
-        """The record's value before it is encoded."""
+        """Return the record's value before encoding."""
         delivery_id, rule, rules, kind, event, time, received, source, origin, payload = self
         return {
             "v": DELIVERY_VERSION,
@@ -57,12 +57,12 @@ class DeliveryRecord(NamedTuple):
         }
 
     def encode(self) -> bytes:
-        """The record's value."""
+        """Encode the record's value."""
         return orjson.dumps(self.data())
 
     @classmethod
     def decode(cls, value: bytes | None) -> "DeliveryRecord":
-        """The delivery in a record's value; raises RecordError."""
+        """Decode a record's value; raises RecordError."""
         data = decode_object(value, DELIVERY_VERSION)
         try:
             topic, partition, offset = data["from"]
@@ -72,7 +72,7 @@ class DeliveryRecord(NamedTuple):
                 and type(delivery_id) is type(rule) is type(rules) is type(topic) is str
                 and type(partition) is type(offset) is int
             ):
-                raise RecordError("a delivery has a part of another type")  # noqa: TRY301  # a call is not worth it
+                raise RecordError("a delivery has a field of the wrong type")  # noqa: TRY301  # a function call would be slower
             return cls(
                 delivery_id,
                 rule,
@@ -88,15 +88,15 @@ class DeliveryRecord(NamedTuple):
         except RecordError:
             raise
         except (KeyError, TypeError, ValueError) as error:
-            raise RecordError(f"a delivery lacks a part: {error}") from error
+            raise RecordError(f"a delivery has a missing or invalid field: {error}") from error
 
 
 class Retried(NamedTuple):
-    """The headers of a record in a retry topic, whose value is that of the forward topic.
+    """The headers of a record in a retry topic; its value is that of the forward topic.
 
-    `attempts` so far; `due` and `since` in seconds since 1970, kept to the millisecond; `reason` a short code. The time
-    from `since` to `due` counts against `retry_for`: it is the time since the first failure, less what the delivery
-    waited because delivery was paused.
+    `attempts` is the number of attempts so far. `due` and `since` are seconds since 1970 with millisecond precision,
+    and `reason` is a short code. The time from `since` to `due` counts towards `retry_for`: the time since the first
+    failure, minus the time that delivery was paused.
     """
 
     attempts: int
@@ -105,7 +105,7 @@ class Retried(NamedTuple):
     reason: str
 
     def headers(self) -> Headers:
-        """As the record has them."""
+        """Return the record's headers."""
         return [
             (ATTEMPT_HEADER, b"%d" % self.attempts),
             (DUE_HEADER, b"%d" % round(self.due * 1000)),
@@ -116,11 +116,11 @@ class Retried(NamedTuple):
 
     @classmethod
     def decode(cls, headers: Iterable[tuple[str, bytes]]) -> "Retried":
-        """What a record's headers say; raises RecordError."""
+        """Decode a record's headers; raises RecordError."""
         check_version(headers, RETRIED_VERSION)
         found = dict(headers)
         try:
             attempts, due, since = (int(found[name][:15]) for name in (ATTEMPT_HEADER, DUE_HEADER, SINCE_HEADER))
             return cls(attempts, due / 1000, since / 1000, found[REASON_HEADER].decode())
         except (KeyError, ValueError, TypeError, AttributeError) as error:
-            raise RecordError(f"a retried delivery lacks a header: {error}") from error
+            raise RecordError(f"a retried delivery has a missing or invalid header: {error}") from error

@@ -1,4 +1,4 @@
-"""Write and read the headers of an event's record, and its origin."""
+"""Write and read the headers of event records, and their coordinates."""
 
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
@@ -10,7 +10,7 @@ from turnout_tracking import records
 
 
 def event_headers(source: str, trace: bytes | None = None) -> Headers:
-    """Return the headers of an event's record; `trace` is the X-Turnout-Trace of the request that brought it."""
+    """Return the headers of an event's record; `trace` is the X-Turnout-Trace of its request."""
     headers = records.event_headers(source)
     if trace is not None:
         headers.append((TRACE_HEADER, trace))
@@ -18,12 +18,12 @@ def event_headers(source: str, trace: bytes | None = None) -> Headers:
 
 
 def noted_header(notes: Sequence[tuple[str, str]]) -> tuple[str, bytes]:
-    """Return the header that keeps what the collector noted of an event: a short code and a detail each."""
+    """Return the header with the collector's notes about an event, each a short code and a detail."""
     return NOTED_HEADER, orjson.dumps(notes)
 
 
 def read_notes(headers: Iterable[tuple[str, bytes | None]]) -> list[tuple[str, str]]:
-    """Return what the collector noted of an event; nothing if another producer wrote something else there."""
+    """Return the collector's notes about an event; empty if another producer wrote an invalid header."""
     for name, value in headers:
         if name == NOTED_HEADER:
             try:
@@ -34,12 +34,12 @@ def read_notes(headers: Iterable[tuple[str, bytes | None]]) -> list[tuple[str, s
 
 
 def replay_header(partition: int, offset: int) -> tuple[str, bytes]:
-    """What marks an event that was rejected and is sent again: where it lies in the rejected topic."""
+    """Return the header of a rejected event that is replayed: its coordinates in the rejected topic."""
     return REPLAY_HEADER, b"%d:%d" % (partition, offset)
 
 
 class Origin(NamedTuple):
-    """Where an event lies: the coordinates that every record made of it carries."""
+    """The coordinates of an event in Kafka, which every record made from it carries."""
 
     topic: str
     partition: int

@@ -1,7 +1,7 @@
-"""Declare what all records share: headers, size, and the version of the format.
+"""Declare headers, size limits and format versions of all records.
 
 Keys are UTF-8: the event's userId, else its anonymousId. Values are JSON, except in `rejected`, which keeps the
-original bytes. Each record carries its format version; a reader refuses a version that is newer than its own.
+original bytes. Each record carries its format version; a reader rejects versions newer than its own.
 """
 
 from collections.abc import Iterable
@@ -21,16 +21,16 @@ HANDLED_VERSION = 1
 SUPPRESSED_VERSION = 1
 STATUS_VERSION = 1
 CONTROL_VERSION = 1
-"""The format of each record type that this code writes, and the newest that it reads.
+"""The format version of each record type: the one that this code writes, and the newest that it reads.
 
 Raise a version only if an older reader would misread the record. An additional field or header does not raise it.
 """
 
 _OLDEST_FORMAT = b"1"
-"""Readable by every reader."""
+"""The version that every reader supports."""
 
 MAX_VERSION_DIGITS = 9
-"""How long a version may be; a longer one is newer than any that there will be."""
+"""Maximum digits of a version; a longer number counts as newer than this reader."""
 
 SOURCE_HEADER = records.SOURCE_HEADER
 VERSION_HEADER = records.VERSION_HEADER
@@ -47,27 +47,28 @@ TRACE_HEADER = "turnout-trace"
 NOTED_HEADER = "turnout-noted"
 
 MAX_RECORD_BYTES = 2 * 1024 * 1024
-"""The largest record of the topics that Turnout writes; what is made of an event may be larger than the event."""
+"""Maximum size of a record in Turnout's topics. Records made from an event may be larger than the event."""
 
 MAX_TEXT_CHARACTERS = 4096
-"""Characters of a text that a record keeps beside an event, if all of it does not fit."""
+"""Maximum length of a text beside an event in a record that would otherwise be too large."""
 
 Headers = list[tuple[str, bytes]]
 
 
 class RecordError(ValueError):
-    """A record that cannot be read: no JSON, or a part missing."""
+    """A record that cannot be decoded: invalid JSON, or a missing field."""
 
 
 class NewerFormatError(RecordError):
-    """A record in a format newer than this reader, which must be upgraded.
+    """A record in a newer format than this version of Turnout supports.
 
-    In a topic that only Turnout writes, it ends the worker. In `events`, where anybody may write, it is rejected.
+    In a topic that only Turnout writes, it stops the worker. In `events`, which any producer may write to, the record
+    is rejected.
     """
 
     def __init__(self, version: object, newest: int) -> None:
         super().__init__(
-            f"a record has format {version!r}, and this version of Turnout reads up to {newest}"
+            f"a record has format {version!r}, but this version of Turnout reads up to {newest}"
             " (upgrade the readers first)"
         )
 
@@ -89,7 +90,7 @@ def check_version(headers: Iterable[tuple[str, bytes | None]], newest: int | Non
             if not value or not value.isdigit():
                 raise RecordError("the format version of a record is not a number")
             newest = EVENT_VERSION if newest is None else newest
-            # Python refuses to read a number of more than 4,300 digits.
+            # Python does not parse integers of more than 4,300 digits.
             if len(value) > MAX_VERSION_DIGITS or int(value) > newest:
                 raise NewerFormatError(value[:MAX_VERSION_DIGITS].decode(), newest)
 

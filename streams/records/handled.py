@@ -9,21 +9,21 @@ from streams.records.format import HANDLED_HEADER, HANDLED_VERSION, VERSION_HEAD
 
 
 class Handled(NamedTuple):
-    """A record without a value in the topics of dead letters and rejected events: what was done about others.
+    """A record without a value that marks other records of its topic as handled (dead letters, rejected events).
 
-    `how` is `replayed` or `dropped`; `offsets` are of the record's own partition.
+    `how` is `replayed` or `dropped`; `offsets` are offsets in the record's own partition.
     """
 
     how: str
     offsets: Sequence[int]
 
     def headers(self) -> Headers:
-        """As the record has them."""
+        """Return the record's headers."""
         return [(HANDLED_HEADER, orjson.dumps(tuple(self))), (VERSION_HEADER, b"%d" % HANDLED_VERSION)]
 
     @classmethod
     def decode(cls, headers: Iterable[tuple[str, bytes]]) -> "Handled | None":
-        """What a record's headers say, None where the record is something else; raises RecordError."""
+        """Decode a record's headers, or return None for another kind of record; raises RecordError."""
         value = dict(headers).get(HANDLED_HEADER)
         if value is None:
             return None
@@ -32,4 +32,4 @@ class Handled(NamedTuple):
             how, offsets = orjson.loads(value)
             return cls(how, [int(offset) for offset in offsets])
         except (ValueError, TypeError) as error:
-            raise RecordError(f"a note of what was handled cannot be read: {error}") from error
+            raise RecordError(f"the header turnout-handled is invalid: {error}") from error

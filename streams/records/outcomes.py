@@ -38,7 +38,7 @@ class Outcome(StrEnum):
     DEAD = "dead", (Stage.ROUTER, Stage.FORWARDER), "it cannot be mapped or delivered", "red"
 
     def __new__(cls, value: str, stages: tuple[Stage, ...], meaning: str, colour: str = "yellow") -> Self:
-        """Make a text with the facts about it."""
+        """Make an outcome with its properties."""
         outcome = str.__new__(cls, value)
         outcome._value_ = value
         outcome.stages, outcome.meaning, outcome.colour = stages, meaning, colour
@@ -46,7 +46,7 @@ class Outcome(StrEnum):
 
 
 def find_outcome(name: str) -> Outcome | None:
-    """Return the outcome with this name, or None for `forwarded` and the like."""
+    """Return the outcome with this name, or None for other names such as `forwarded`."""
     return next((outcome for outcome in Outcome if outcome == name), None)
 
 
@@ -56,17 +56,17 @@ def outcomes_of(stage: Stage) -> list[Outcome]:
 
 
 FORWARDED = "forwarded"
-"""Not an outcome yet: the router has handed the delivery on. Any outcome is stronger."""
+"""Not a final outcome: the router has forwarded the delivery. Any outcome replaces it."""
 
 NOTED = "noted"
-"""No outcome: a remark on an event, which stands by name with neither integration nor rule."""
+"""Not an outcome: a note about an event, without integration and rule."""
 
 
 class OutcomeInterval(NamedTuple):
-    """Offsets of one source partition that share an outcome, for one integration and rule.
+    """Offsets of one source partition with the same outcome, for one integration and rule.
 
-    `rule` is empty where no rule was involved. Both ends are included. `detail` is what they share besides: the
-    categories of consent that they lack.
+    `rule` is empty if no rule was involved. Both ends are included. `detail` applies to all of the offsets: for
+    `consent`, the missing categories.
     """
 
     integration: str
@@ -78,7 +78,7 @@ class OutcomeInterval(NamedTuple):
 
 
 class OutcomeDetail(NamedTuple):
-    """One offset whose outcome needs a reason, or NOTED: a short code, and a detail without personal data."""
+    """One offset whose outcome has a reason, or NOTED: a short code, and a detail without personal data."""
 
     integration: str
     rule: str
@@ -91,8 +91,8 @@ class OutcomeDetail(NamedTuple):
 class Outcomes(NamedTuple):
     """A record of the outcomes topic: intervals of offsets of one source partition, never counts.
 
-    A redelivery may say the same again, so a reader takes the union: an outcome is stronger than `forwarded`,
-    `delivered` stronger than `dead`. `rules` is the version of the rules that decided.
+    A redelivery may repeat intervals, so readers merge them: an outcome replaces `forwarded`, and `delivered` replaces
+    `dead`. `rules` is the version of the rules that decided.
     """
 
     stage: Stage
@@ -103,7 +103,7 @@ class Outcomes(NamedTuple):
     named: Sequence[OutcomeDetail] = ()
 
     def encode(self) -> bytes:
-        """The record's value: spans grouped by all but their ends; an offset alone stands as a number."""
+        """Encode the record's value: intervals grouped by everything but their ends; a single offset is a number."""
         groups: dict[tuple[str, ...], list[Any]] = {}
         for integration, rule, outcome, first, last, detail in self.spans:
             group = (integration, rule, outcome, detail) if detail else (integration, rule, outcome)
@@ -121,7 +121,7 @@ class Outcomes(NamedTuple):
 
     @classmethod
     def decode(cls, value: bytes | None) -> "Outcomes":
-        """The outcomes in a record's value; raises RecordError."""
+        """Decode a record's value; raises RecordError."""
         data = decode_object(value, OUTCOMES_VERSION)
         try:
             topic, partition = data["from"]
@@ -140,11 +140,11 @@ class Outcomes(NamedTuple):
                 [OutcomeDetail(*named[: len(OutcomeDetail._fields)]) for named in data["named"]],
             )
         except (KeyError, TypeError, ValueError) as error:
-            raise RecordError(f"an outcome record lacks a part: {error}") from error
+            raise RecordError(f"an outcome record has a missing or invalid field: {error}") from error
 
 
 def intervals(offsets: Iterable[int]) -> Iterator[tuple[int, int]]:
-    """Ascending offsets as closed intervals: 1 2 3 7 gives (1, 3) and (7, 7)."""
+    """Yield ascending offsets as closed intervals: 1 2 3 7 gives (1, 3) and (7, 7)."""
     first = last = -1
     for offset in offsets:
         if offset == last + 1 and first >= 0:

@@ -22,7 +22,7 @@ from streams.records.format import (
 )
 
 QUARANTINED_REASON = "quarantined"
-"""The reason of a rejected record that is an event of the outcome `quarantined`."""
+"""The reason of rejected records with the outcome `quarantined`."""
 
 
 def rejected_headers(
@@ -38,11 +38,11 @@ def rejected_headers(
 
     Args:
         reason: A short code.
-        detail: The reason in words.
-        source: The event's source, empty if it is not known.
-        origin: The event's place; None if the collector refused the event, before any topic.
+        detail: An explanation of the reason.
+        source: The event's source, empty if unknown.
+        origin: The event's coordinates; None if the collector rejected it.
         version: The event's format version, if this version of Turnout cannot read it.
-        trace: The X-Turnout-Trace of the request that brought it.
+        trace: The X-Turnout-Trace of the event's request.
 
     """
     headers = [
@@ -64,7 +64,7 @@ def _clean(text: str) -> bytes:
 
 
 class Rejected(NamedTuple):
-    """A record of the rejected topic as its reader sees it.
+    """A decoded record of the rejected topic.
 
     `value` is the event, byte for byte. `version` is its format version if it was rejected because of that.
     """
@@ -79,7 +79,7 @@ class Rejected(NamedTuple):
 
     @classmethod
     def decode(cls, key: bytes | None, value: bytes | None, headers: Iterable[tuple[str, bytes]]) -> "Rejected":
-        """The rejected event in a record; raises RecordError."""
+        """Decode a rejected record; raises RecordError."""
         found = dict(headers)
         check_version(headers, REJECTED_VERSION)
         try:
@@ -94,4 +94,4 @@ class Rejected(NamedTuple):
                 found.get(FORMAT_HEADER),
             )
         except (KeyError, ValueError, TypeError, AttributeError) as error:
-            raise RecordError(f"a rejected record lacks a header: {error}") from error
+            raise RecordError(f"a rejected record has a missing or invalid header: {error}") from error

@@ -1,7 +1,8 @@
 """The header `turnout-run` of outcome records: the events that a router has read, in compact form.
 
-A router routes a run of events at once. The header says which offsets it read, and for each event a hash of the
-messageId, a hash of the record's key, its source, type and name, and its minute. deploy/docs/records.md has the layout.
+A router processes a batch of events at once. The header lists the offsets that it read, and for each event a hash of
+the messageId, a hash of the record's key, its source, type and name, and its minute. See deploy/docs/records.md for the
+layout.
 """
 
 from array import array
@@ -18,17 +19,17 @@ from streams.records.outcomes import intervals
 RUN_HEADER = "turnout-run"
 
 RUN_HEADER_VERSION = 1
-"""The layout that this code writes and reads; the header's first byte."""
+"""The version of the layout that this code writes and reads; the header's first byte."""
 
 EVENTS_PER_HEADER = 2000
-"""A longer run is described by several headers, each in a record of its own, so that every record fits into Kafka."""
+"""Maximum events per header. A longer batch gets several headers in separate records, each small enough for Kafka."""
 
 NAME_CHARACTERS = 100
-"""Characters of an event's name that the header keeps."""
+"""Maximum length of an event's name in the header."""
 
 HASH_BYTES = 8
 NO_HASH = bytes(HASH_BYTES)
-"""The hash of a messageId or key that is missing or was not read."""
+"""The hash of a missing or unread messageId or key."""
 
 MINUTE_MS = 60_000
 
@@ -46,7 +47,7 @@ UNREAD = Kind("", "", None)
 
 
 class EventFacts(NamedTuple):
-    """The facts that the router notes about an event that it decoded."""
+    """The facts that the router records about a decoded event."""
 
     offset: int
     message_id: str
@@ -79,7 +80,7 @@ def hash_id(text: str | bytes | None) -> bytes:
 
 
 def encode_run(records: Sequence[Any], facts: Sequence[EventFacts | tuple[Any, ...]]) -> Iterator[bytes]:
-    """Encode the headers of one run: one per EVENTS_PER_HEADER records.
+    """Encode the headers of one batch: one per EVENTS_PER_HEADER records.
 
     Args:
         records: The consumer's records in the order of their offsets, all of one partition.
@@ -137,23 +138,23 @@ def decode_run(header: bytes | None) -> RunHeader:
     except RecordError:
         raise
     except (IndexError, ValueError, TypeError, OverflowError) as error:
-        raise RecordError(f"the header {RUN_HEADER} cannot be read: {error}") from error
+        raise RecordError(f"the header {RUN_HEADER} is invalid: {error}") from error
 
 
 def _decode(header: bytes) -> RunHeader:
     if header[0] > RUN_HEADER_VERSION:
         raise NewerFormatError(header[0], RUN_HEADER_VERSION)
-    reader = _Reader(header)
+    reader = _HeaderReader(header)
     count, stretches = reader.number(), reader.number()
     if count * 2 * HASH_BYTES > len(header):
-        raise ValueError("it is too short")
+        raise ValueError("too short")
     offsets: list[int] = []
     end = 0
     for _ in range(stretches):
         start = end + reader.number()
         end = start + reader.number()
         if end - start > count - len(offsets):
-            raise ValueError("its stretches are longer than it says")
+            raise ValueError("the ranges are longer than the event count")
         offsets.extend(range(start, end))
     first = reader.number()
     last = first + reader.number()
@@ -165,7 +166,7 @@ def _decode(header: bytes) -> RunHeader:
         for _ in range(reader.number()):
             later, length = reader.number(), reader.number()
             if length > count - len(minutes):
-                raise ValueError("its minutes are longer than it says")
+                raise ValueError("the minutes are longer than the event count")
             minutes.extend([minute + later] * length)
     table = [Kind(str(source), str(kind), name) for source, kind, name in orjson.loads(reader.take(reader.number()))]
     kinds: Sequence[int] = bytes(count)
@@ -176,7 +177,7 @@ def _decode(header: bytes) -> RunHeader:
         kinds = reader.take(count)
     ids, users = reader.take(HASH_BYTES * count), reader.take(HASH_BYTES * count)
     if not len(offsets) == len(minutes) == count or (count and max(kinds) >= len(table)):
-        raise ValueError("its parts have different lengths")
+        raise ValueError("the parts have different lengths")
     return RunHeader(offsets, ids, users, kinds, table, minutes, first, last)
 
 
@@ -187,7 +188,9 @@ def _little_endian(codes: "array[int]") -> bytes:
 
 
 def _append(header: bytearray, *numbers: int) -> None:
-    """Append numbers, seven bits per byte, the lowest first; all bytes but the last of a number have the high bit."""
+    """Append numbers as base-128 varints: seven bits per byte, lowest first. All but the last byte have the high bit
+    set.
+    """
     for number in numbers:
         rest = number
         while rest > 0x7F:
@@ -196,15 +199,15 @@ def _append(header: bytearray, *numbers: int) -> None:
         header.append(rest)
 
 
-class _Reader:
-    """Reads the parts of a header one after the other."""
+class _HeaderReader:
+    """Reads the parts of a header in order."""
 
     def __init__(self, data: bytes) -> None:
         self._data = data
         self._at = 1
 
     def number(self) -> int:
-        """Return the next number, as `_append` writes it."""
+        """Return the next varint."""
         found = shift = 0
         while True:
             byte = self._data[self._at]
@@ -220,6 +223,6 @@ class _Reader:
         """Return the next bytes."""
         part = self._data[self._at : self._at + length]
         if len(part) < length:
-            raise ValueError("it is too short")
+            raise ValueError("too short")
         self._at += length
         return part

@@ -10,14 +10,14 @@ import orjson
 from streams.records.format import STATUS_VERSION, RecordError, decode_object
 
 
-class VendorState(StrEnum):
+class DeliveryState(StrEnum):
     """Whether deliveries to a vendor go out."""
 
     DELIVERING = "delivering"
     FAILING = "failing"
     """The vendor fails. Requests are probes."""
     REFUSED = "refused"
-    """The vendor refuses the credentials. Requests are probes."""
+    """The vendor rejects the credentials. Requests are probes."""
     PAUSED = "paused"
     """Paused by `turnout pause`. Nothing is sent."""
 
@@ -37,7 +37,7 @@ class VendorStatus:
 
     """
 
-    state: VendorState
+    state: DeliveryState
     since: str | None = None
     reason: str = ""
     status: int | None = None
@@ -110,7 +110,7 @@ class ProcessStatus:
 def _pipeline(data: Mapping[str, Any]) -> PipelineStatus:
     vendor = data["vendor"]
     if vendor is not None:
-        vendor = VendorStatus(**_known(VendorStatus, vendor) | {"state": VendorState(vendor["state"])})
+        vendor = VendorStatus(**_known(VendorStatus, vendor) | {"state": DeliveryState(vendor["state"])})
     return PipelineStatus(**_known(PipelineStatus, data) | {"vendor": vendor})
 
 

@@ -1,1 +1,1 @@
-"""Which integrations receive an event, and what each is sent."""
+"""Decide which integrations receive an event, and map it for each."""

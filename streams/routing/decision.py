@@ -1,7 +1,6 @@
-"""The routing decision: what happens to one event for each integration. Pure, and without Kafka.
+"""Make the routing decision: the outcome of one event for each integration. Pure, and without Kafka.
 
-The router, `explain`, `test`, `diff`, `verify`, previews and replays all call `decide`, so that what is shown is what
-runs.
+The router, `explain`, `test`, `diff`, `verify`, previews and replays all call `decide`, so that they always agree.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -11,7 +10,7 @@ import orjson
 
 from streams import events
 from streams.events import Event, EventError, Note
-from streams.observability.internal_error import INTERNAL, describe
+from streams.observability.internal_error import INTERNAL, describe, to_exception
 from streams.parsing.times import record_time, rfc3339
 from streams.records.delivery import DeliveryRecord
 from streams.records.outcomes import FORWARDED, Outcome
@@ -24,21 +23,21 @@ from streams.steps.step import Blocked, StepTrace, run_steps
 from transforms import DROP, Failure
 
 MAPPING, NOT_JSON, TOO_LARGE = "mapping", "not_json", "too_large"
-"""Reasons of deliveries that die before they are forwarded."""
+"""Reasons of deliveries that fail before they are forwarded."""
 
 TOMBSTONE = Blocked(Outcome.FILTERED, "tombstone")
-"""Why a record without a value goes no further."""
+"""Blocks records without a value."""
 
 REPEATED = Blocked(Outcome.DUPLICATE)
-"""Why a repeated event goes no further."""
+"""Blocks repeated events."""
 
 
 class RouteDecision(NamedTuple):
-    """What happens to the event for one integration, by one rule ("" if no rule decided).
+    """The outcome of the event for one integration and rule ("" if no rule decided).
 
-    `outcome` is FORWARDED or final, `reason` a short code, and `detail` holds no personal data. `value` is the value of
-    the forward topic's record if the event is forwarded. `dead` is the delivery that died, with an empty payload.
-    `held` is why the event did not come to the rules. `error` is an error of ours.
+    `outcome` is FORWARDED or final, `reason` a short code, and `detail` has no personal data. `value` is the value of
+    the forward record if the event is forwarded. `dead` is the failed delivery, with an empty payload. `held` is why
+    the event was blocked before the rules. `error` is an internal error.
     """
 
     route: Route
@@ -53,17 +52,17 @@ class RouteDecision(NamedTuple):
 
 
 class Rejection(NamedTuple):
-    """Why the record goes to the rejected topic: a short code, and words without personal data."""
+    """Why a record is rejected: a short code, and a text without personal data."""
 
     reason: str
     detail: str
 
 
 class Decision(NamedTuple):
-    """What happens to one event.
+    """The decision about one event.
 
-    `event` is as the integrations get it. `held` is why a step of the source lets it go no further. A rejected event
-    has no outcomes, unless it is quarantined: then `held` is set as well.
+    `event` is the event after the source's steps. `held` is why a step blocked it. A rejected event has no outcomes,
+    unless it is quarantined: then `held` is also set.
     """
 
     event: Event
@@ -73,18 +72,18 @@ class Decision(NamedTuple):
 
     @property
     def is_rejected(self) -> bool:
-        """Whether it was rejected and does not count as seen, so that it may come again; not if it is quarantined."""
+        """Whether the event is rejected and may be sent again because it does not count as seen; not if quarantined."""
         return self.rejected is not None and self.held is None
 
 
 class DecisionTrace(StepTrace, Protocol):
-    """Is told how the decision comes about."""
+    """Follows how a decision is made."""
 
     def before_checks(self, route: Route, event: Event, source: Source | None) -> None:
-        """Report that the checks of a route are about to be made; the first that fails decides."""
+        """Report that the checks of a route come next; the first that fails decides."""
 
     def before_rules(self, route: Route, event: Event) -> None:
-        """Report that the event passed the checks, and the route's rules are about to be applied."""
+        """Report that the event passed the checks, and that the route's rules come next."""
 
 
 def decide(
@@ -98,41 +97,30 @@ def decide(
     """Decide what happens to an event for each route of `rules`.
 
     The steps of the source come first. The messageId of the deliveries is the one from before the steps; name, type,
-    time and time of receipt (`receivedAt`) are those that the steps leave. An event without a time gets that of its
-    record, and a mark; one without a time of receipt gets the record's, too.
+    time and time of receipt (`receivedAt`) are taken after the steps. An event without a time gets the time of its
+    record and is marked; one without `receivedAt` gets the record's time.
 
-    An error within one route is that route's outcome (INTERNAL), and the others get the event.
+    An error in one route is that route's outcome (INTERNAL); the other routes still get the event.
 
     Args:
         incoming: The event. The steps may change it in place.
         rules: Version and routes; its sources are not used.
         clock: Seconds since 1970, for a record without a timestamp.
-        note: Called for each remark of a step.
-        trace: Is told of steps, checks and rules. It changes nothing.
+        note: Called for each note of a step.
+        trace: Called for each step, check and rule. It does not change the decision.
 
     Raises:
-        Exception: A step of the source failed because of an error of ours.
+        Exception: A step of the source failed with an internal error.
 
     """
-    event, source, key, timestamp, origin, _ = incoming
+    event, source, key = incoming.event, incoming.source, incoming.key
     message_id = event["messageId"]
     if source is not None and source.steps:
-        try:
-            taken = run_steps(source.steps, event, note, trace)
-        except EventError as error:
-            return Decision(event, (), Rejection(error.code, str(error)))
-        if isinstance(taken, Blocked):
-            quarantined = taken.outcome is Outcome.QUARANTINED
-            rejected = Rejection(QUARANTINED_REASON, taken.detail) if quarantined else None
-            return Decision(event, hold_for_all(rules.routes, taken), rejected, taken)
-        event = taken
-    at, received, name = event.get("timestamp"), event.get("receivedAt"), event.get("event")
-    if not at or not received:
-        stored = rfc3339(record_time(timestamp, clock))
-        at, received = events.time_of(event, stored), received or stored
-    kind, source_name = event["type"], source.name if source is not None else ""
-    name = name if type(name) is str else None
-    bare = DeliveryRecord("", "", rules.version, kind, name, at, received, source_name, origin, {})
+        result = _run_steps(source, event, rules, note, trace)
+        if isinstance(result, Decision):
+            return result
+        event = result
+    bare = _bare_delivery(incoming, event, rules, clock)
     data = bare.data()
     room = LARGEST_RECORD_BYTES - HEADROOM - len(key or b"")
     outcomes: list[RouteDecision] = []
@@ -145,29 +133,55 @@ def decide(
                 if (held := check(event, source)) is not None:
                     break
             if held is not None:
-                outcomes.append(_held(route, held))
+                outcomes.append(_blocked(route, held))
                 continue
             if trace is not None:
                 trace.before_rules(route, event)
             made = route.apply(event)
-        except Exception as error:  # noqa: BLE001  # the other integrations are to have the event
-            outcomes.append(_failed(route, bare._replace(id=message_id), error))
+        except BaseException as error:  # noqa: BLE001  # one integration's failure must not affect the others
+            outcomes.append(_failed(route, bare._replace(id=message_id), to_exception(error)))
             continue
         for rule, payload in made:
             delivery_id = message_id if route.single else f"{message_id}:{rule}"
             try:
                 outcomes.append(_deliver(route, bare, data, delivery_id, rule, payload, room))
-            except Exception as error:  # noqa: BLE001  # as above
-                outcomes.append(_failed(route, bare._replace(id=delivery_id, rule=rule), error))
+            except BaseException as error:  # noqa: BLE001  # as above
+                outcomes.append(_failed(route, bare._replace(id=delivery_id, rule=rule), to_exception(error)))
     return Decision(event, outcomes)
+
+
+def _run_steps(
+    source: Source, event: Event, rules: RuleSet, note: Note, trace: DecisionTrace | None
+) -> Event | Decision:
+    """Return the event after the steps of its source, or the decision if a step rejects or blocks it."""
+    try:
+        result = run_steps(source.steps, event, note, trace)
+    except EventError as error:
+        return Decision(event, (), Rejection(error.code, str(error)))
+    if isinstance(result, Blocked):
+        quarantined = result.outcome is Outcome.QUARANTINED
+        rejected = Rejection(QUARANTINED_REASON, result.detail) if quarantined else None
+        return Decision(event, block_for_all(rules.routes, result), rejected, result)
+    return result
+
+
+def _bare_delivery(incoming: IncomingEvent, event: Event, rules: RuleSet, clock: Callable[[], float]) -> DeliveryRecord:
+    """Return the fields that all deliveries of an event share: a delivery without ID, rule and payload."""
+    at, received, name = event.get("timestamp"), event.get("receivedAt"), event.get("event")
+    if not at or not received:
+        stored = rfc3339(record_time(incoming.timestamp, clock))
+        at, received = events.time_of(event, stored), received or stored
+    name = name if type(name) is str else None
+    source = incoming.source.name if incoming.source is not None else ""
+    return DeliveryRecord("", "", rules.version, event["type"], name, at, received, source, incoming.origin, {})
 
 
 def _deliver(
     route: Route, bare: DeliveryRecord, data: Mapping[str, Any], delivery_id: str, rule: str, payload: Any, room: int
 ) -> RouteDecision:
-    """Decide about what a rule made of the event.
+    """Decide about the payload that a rule made.
 
-    `bare` is the delivery without id, rule and payload, and `data` the same as a record's data: it is made once for all
+    `bare` is the delivery without ID, rule and payload. `data` is the same as record data; it is made once for all
     deliveries of an event. The record's value may have `room` bytes.
     """
     if payload is DROP:
@@ -193,10 +207,10 @@ def _dead(route: Route, bare: DeliveryRecord, reason: str, detail: str) -> Route
     return RouteDecision(route, bare.rule, Outcome.DEAD, reason, detail, None, bare)
 
 
-def hold_for_all(routes: Sequence[Route], held: Blocked) -> list[RouteDecision]:
-    """Return the outcomes of an event that goes no further for any integration."""
-    return [_held(route, held) for route in routes]
+def block_for_all(routes: Sequence[Route], held: Blocked) -> list[RouteDecision]:
+    """Return the outcomes of an event that is blocked for every integration."""
+    return [_blocked(route, held) for route in routes]
 
 
-def _held(route: Route, held: Blocked) -> RouteDecision:
+def _blocked(route: Route, held: Blocked) -> RouteDecision:
     return RouteDecision(route, "", held.outcome, held.reason, held.detail, held=held)

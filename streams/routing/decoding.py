@@ -1,4 +1,4 @@
-"""From a record of the events topic to an event of a known source: the part of routing before dedupe."""
+"""Decode a record of the events topic into an event with a known source. This precedes dedupe."""
 
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
@@ -11,13 +11,13 @@ from streams.routing.eligibility import find_source
 from streams.sources.source import Source, Sources
 
 NEWER_FORMAT = "newer_format"
-"""The reason of rejected records in a format that this version cannot read."""
+"""The reason of records in a format that this version cannot read."""
 
 RecordHeaders = Iterable[tuple[str, bytes | None]]
 
 
 class EventRecord(NamedTuple):
-    """A record of the events topic that does not come from a consumer; the fields have the names of a consumer's."""
+    """A record of the events topic that does not come from a consumer, with the same field names."""
 
     value: bytes | None
     headers: Sequence[tuple[str, bytes | None]] = ()
@@ -29,10 +29,10 @@ class EventRecord(NamedTuple):
 
 
 class IncomingEvent(NamedTuple):
-    """An event in normal form with a messageId, before the steps of its source.
+    """A normalized event with a messageId, before the steps of its source.
 
-    `source` is None only if the caller allowed that. `timestamp` is the record's, in milliseconds since 1970; None or a
-    number out of range means that the record has none. `notes` are remarks of the collector and of the normal form.
+    `source` is None only if the caller allows unknown sources. `timestamp` is the record's, in milliseconds since 1970;
+    None or a number out of range means that the record has none. `notes` are from the collector and from normalization.
     """
 
     event: Event
@@ -44,7 +44,7 @@ class IncomingEvent(NamedTuple):
 
 
 def source_of(headers: RecordHeaders) -> str | None:
-    """Return the source that a record's headers name; a header without a value names none."""
+    """Return the source in a record's headers, or None without one."""
     for name, value in headers:
         if name == SOURCE_HEADER and value is not None:
             return value.decode(errors="replace")
@@ -52,7 +52,7 @@ def source_of(headers: RecordHeaders) -> str | None:
 
 
 def named_source(record: Any, sources: Sources) -> str | None:
-    """Return the source that a record names: that of its topic, else the one in its headers."""
+    """Return the source that a record names: the owner of its topic, else the one in its headers."""
     owner = sources.by_topic(record.topic)
     return owner.name if owner else source_of(record.headers)
 
@@ -62,12 +62,12 @@ def decode(record: Any, sources: Sources, named: str | None, *, needs_source: bo
 
     Args:
         record: A consumer's record, or an EventRecord.
-        sources: The sources in force.
+        sources: The current sources.
         named: The source that the record names (`named_source`).
-        needs_source: Whether an event of an unknown source is rejected; else it goes on without a source.
+        needs_source: Whether to reject an event of an unknown source; if False, it gets no source.
 
     Raises:
-        EventError: The event is rejected, for the reason `code`.
+        EventError: The event is rejected; `code` is the reason.
 
     """
     value, headers = record.value, record.headers

@@ -1,7 +1,7 @@
 """Drop repeated messageIds within a window of each partition's last events.
 
-An event is a repeat only of one with a *lower* offset; otherwise our own redelivery after a crash would pass for one.
-The window goes with its partition, and is read back from the topic when the partition comes.
+An event is a repeat only of one with a *lower* offset; otherwise a redelivery after a crash would be dropped. The
+window follows its partition: it is read back from the topic when the partition is assigned.
 """
 
 import time
@@ -15,21 +15,22 @@ from streams.events import Event
 from streams.kafka.offsets import TP
 from streams.kafka.reading import read_to_end
 from streams.kafka.settings import Broker
+from streams.observability.internal_error import to_exception
 from streams.records.event import Origin
 from streams.records.format import REPLAY_HEADER, SOURCE_HEADER, RecordError, check_version
 from streams.records.rejected import QUARANTINED_REASON, Rejected
 from streams.topics import Topics
 
 REPLAY_BYTES = 64
-"""How much of a replay header counts; any producer may send a longer one."""
+"""Maximum length of a replay header that is used; other producers may write longer ones."""
 
 HOUR_MS = 3600 * 1000
 
 
 def sender_of(headers: Iterable[tuple[str, bytes | None]], event: Event) -> str:
-    """What a messageId is unique within: a source, and of what was rejected and is sent again only that.
+    """Return the scope in which a messageId must be unique: the source, and for a replayed event its rejected record.
 
-    So what is sent again repeats neither the event that was rejected, nor lets itself be sent twice.
+    A replayed event therefore does not repeat the rejected one, but cannot be replayed twice.
     """
     source, replay = "", ""
     for name, value in headers:
@@ -46,7 +47,7 @@ def sender_of(headers: Iterable[tuple[str, bytes | None]], event: Event) -> str:
 class Window:
     """Remembers at least the last `size` events of a partition: source and messageId, with the offset of the first.
 
-    Kept in two generations: forgetting drops the older one as a whole and costs nothing per event.
+    It has two generations, and drops the older one as a whole, which costs nothing per event.
     """
 
     __slots__ = ("_old", "_size", "_young")
@@ -61,14 +62,14 @@ class Window:
         if not self._size:
             return False
         key = f"{source} {message_id}"
-        # A repeat moves its key into the younger generation, so that it stays known.
+        # A repeat moves its key to the younger generation, so that it stays in the window.
         repeated = self._young.setdefault(key, self._old.get(key, offset)) < offset
         if len(self._young) >= self._size:
             self._old, self._young = self._young, {}
         return repeated
 
     def forget(self, source: str, message_id: str, offset: int) -> None:
-        """Forget the event at `offset`: it was rejected, and does not count as seen."""
+        """Forget the event at `offset`: it was rejected and does not count as seen."""
         key = f"{source} {message_id}"
         for generation in (self._young, self._old):
             if generation.get(key) == offset:
@@ -76,14 +77,14 @@ class Window:
 
 
 class Windows:
-    """The windows of the partitions that a router holds."""
+    """The windows of the partitions that are assigned to a router."""
 
     def __init__(self, broker: Broker, size: int, client_id: str, its_topics: Topics) -> None:
         self._broker, self._size, self._client_id, self._topics = broker, size, client_id, its_topics
         self._windows: dict[TP, Window] = {}
 
     async def of(self, tp: TP, offset: int) -> Window:
-        """The partition's window; when the partition is new it is read back from before `offset`."""
+        """Return the partition's window; a new window is read back from the events before `offset`."""
         window = self._windows.get(tp)
         if window is None:
             window = Window(self._size)
@@ -93,12 +94,12 @@ class Windows:
         return window
 
     def drop(self, tps: Iterable[TP]) -> None:
-        """These partitions are no longer ours."""
+        """Drop the windows of revoked partitions."""
         for tp in tps:
             self._windows.pop(tp, None)
 
     async def _read_back(self, window: Window, tp: TopicPartition, end: int) -> None:
-        """Take in the events before `end` that the router counted as seen: not those that it rejected."""
+        """Add the events before `end` that count as seen, without rejected ones."""
         consumer = AIOKafkaConsumer(
             **self._broker.consumer(), client_id=self._client_id, group_id=None, enable_auto_commit=False
         )
@@ -141,19 +142,20 @@ class Windows:
 
 
 def _origin_of_rejected(record: Any) -> Origin | None:
-    """Return the place of the event that a record of the rejected topic is about; None if that counts as seen."""
+    """Return the coordinates of the event that a rejected record is about; None if the event counts as seen."""
     try:
-        letter = Rejected.decode(record.key, record.value, record.headers)
+        rejected = Rejected.decode(record.key, record.value, record.headers)
     except RecordError:
         return None
-    return letter.origin if letter.reason != QUARANTINED_REASON else None
+    return rejected.origin if rejected.reason != QUARANTINED_REASON else None
 
 
 def _identify(record: Any) -> tuple[str, str] | None:
-    """Return what an event is deduped by, None for a record that is no event."""
+    """Return the dedupe key of an event: its scope and messageId. None if the record is not a valid event."""
     try:
         check_version(record.headers)
         event = events.parse(record.value or b"", Origin(record.topic, record.partition, record.offset))
         return sender_of(record.headers, event), event["messageId"]
-    except Exception:  # noqa: BLE001  # the router rejects what raises here, and a rejected event does not count
+    except BaseException as error:  # noqa: BLE001  # the router rejects these, and a rejected event does not count
+        to_exception(error)
         return None

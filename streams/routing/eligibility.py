@@ -1,4 +1,4 @@
-"""Decides about an event before any rule does: its source, the sender's opt-out, consent, and the sample."""
+"""Check an event before any rule sees it: its source, the sender's opt-out, consent, and the sample."""
 
 from dataclasses import dataclass
 from hashlib import blake2b
@@ -14,14 +14,14 @@ from turnout_tracking.optout import opts_out
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """The part of events that is forwarded, 0 to 1, decided by a hash of the event's field `by`."""
+    """The share of events that is forwarded, 0 to 1, decided by a hash of the event's field `by`."""
 
     rate: float
     by: str = "userId"
 
 
 def find_source(sources: Sources, named: str | None, event: Event) -> Source:
-    """An event's source: the one its record names, else by its write key, else the default; raises EventError."""
+    """Return an event's source: by the name in its record, its write key, or the default; raises EventError."""
     key = event.get("writeKey")
     source = None
     if named is not None:
@@ -36,21 +36,21 @@ def find_source(sources: Sources, named: str | None, event: Event) -> Source:
 
 
 OTHER_SOURCE = Blocked(Outcome.FILTERED)
-"""The event's source is not one of the integration's."""
+"""Blocks an event whose source is not one of the integration's."""
 
 
 class Check(Protocol):
-    """One condition that an event must meet before an integration's rules see it."""
+    """A condition that an event must meet before an integration's rules see it."""
 
     @property
     def name(self) -> str:
-        """Its name in `turnout explain`."""
+        """The name in `turnout explain`."""
 
     def __call__(self, event: Event, source: Source | None, /) -> Blocked | None:
-        """Return why the integration does not get the event, None if it does; `source` is None if it is not known."""
+        """Return why the integration does not get the event, or None if it does; `source` is None if unknown."""
 
     def describe(self, event: Event, source: Source | None) -> str:
-        """Say what was wanted and found; empty if the event gives no reason to mention the check."""
+        """Describe the condition and the event's value; empty if the check is irrelevant to the event."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +90,7 @@ class OptOutCheck:
 
 @dataclass(frozen=True, slots=True)
 class ConsentCheck:
-    """The event must carry the consent that the integration requires; a source's assumption precedes the setting's."""
+    """The event must have the consent that the integration requires. Its source's default takes precedence."""
 
     consent: Consent
     name = "consent"
@@ -103,9 +103,9 @@ class ConsentCheck:
     def describe(self, event: Event, source: Source | None) -> str:
         """Implement Check."""
         held = self(event, source)
-        wanted = f"{self.consent.match} of {', '.join(category.name for category in self.consent.categories)}"
+        required = f"{self.consent.match} of {', '.join(category.name for category in self.consent.categories)}"
         assume = (source and source.assume) or self.consent.assume
-        return f"{wanted}: {f'{held.detail} not granted' if held else 'granted'}; without information {assume}"
+        return f"{required}: {f'{held.detail} not granted' if held else 'granted'}; without information {assume}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +127,7 @@ class SampleCheck:
 def checks_of(
     sources: frozenset[str] | None, names: frozenset[str], consent: Consent | None, sample: Sample | None
 ) -> tuple[Check, ...]:
-    """Return the checks of an integration, strongest reason first: the first that fails is the event's outcome."""
+    """Return the checks of an integration. The first that fails decides the outcome, so stronger reasons come first."""
     checks: list[Check] = [SourceCheck(sources)] if sources is not None else []
     checks.append(OptOutCheck(names))
     if consent is not None:
@@ -141,7 +141,7 @@ _OPTED_OUT, _SAMPLED = Blocked(Outcome.OPTED_OUT), Blocked(Outcome.SAMPLED)
 
 
 def in_sample(sample: Sample, event: Event) -> bool:
-    """Whether the event is in the part that is forwarded; the same for all that share the field."""
+    """Return whether the event is in the sample; the same for all events that share the field."""
     value = event.get(sample.by) or event.get("anonymousId") or event["userId"]
     digest = blake2b(str(value).encode(), digest_size=8).digest()
     return int.from_bytes(digest, "big") < sample.rate * 2**64

@@ -11,7 +11,7 @@ from streams.kafka.offsets import RecordBatch
 from streams.kafka.producer import Producer
 from streams.kafka.settings import Broker
 from streams.ledger.outcome_buffer import OutcomeBuffer
-from streams.observability.internal_error import INTERNAL, describe
+from streams.observability.internal_error import INTERNAL, describe, to_exception
 from streams.observability.metrics import ROUTER_EVENTS, ROUTER_LEFT_OUT, ROUTER_OUTCOMES, ROUTER_REJECTED
 from streams.parsing.times import rfc3339
 from streams.records.dead_letter import DeadLetter
@@ -20,7 +20,7 @@ from streams.records.event import Origin
 from streams.records.format import VERSION_HEADER
 from streams.records.outcomes import Outcome, Stage
 from streams.records.rejected import rejected_headers
-from streams.routing.decision import REPEATED, TOMBSTONE, Decision, RouteDecision, decide, hold_for_all
+from streams.routing.decision import REPEATED, TOMBSTONE, Decision, RouteDecision, block_for_all, decide
 from streams.routing.decoding import NEWER_FORMAT, decode, named_source
 from streams.routing.dedupe import Window, Windows, sender_of
 from streams.routing.ruleset import CurrentRules, RuleSet
@@ -29,11 +29,11 @@ from streams.suppression.filter import SuppressedUsers
 from streams.suppression.follower import SuppressionFollower
 from streams.topics import Topics
 from streams.worker.guard import Guard
-from streams.worker.worker import ConsumerPipeline, make_pipeline
+from streams.worker.pipeline import ConsumerPipeline, PipelineControl, Processor, make_pipeline
 from transforms.runtime.numbers import take_left_out
 
-HELD_SECONDS = 5.0
-"""How long a stop waits for runs when some are held by the guard, which may not be finished at all."""
+HELD_STOP_SECONDS = 5.0
+"""Seconds that a stop waits for batches if the guard holds some of them, which may never finish."""
 
 
 class Router:
@@ -52,55 +52,55 @@ class Router:
         self._holder, self._topics, self._producer, self._windows = holder, topics, producer, windows
         self._follower, self._guard, self._clock = follower, guard, clock
 
-    async def work(self, run: RecordBatch) -> None:
-        """Route a run of events. One bad event holds up none of its neighbours."""
+    async def work(self, batch: RecordBatch) -> None:
+        """Route a batch of events. An event that fails does not hold up the others."""
         await self._follower.catch_up()
         rules = self._holder.current
-        topic, partition = run.tp
-        window = await self._windows.of(run.tp, run.records[0].offset)
+        topic, partition = batch.tp
+        window = await self._windows.of(batch.tp, batch.records[0].offset)
         buffer = OutcomeBuffer(Stage.ROUTER, topic, partition, rules.version)
-        acks = PendingAcks(lambda error: run.finish() if error is None else None)
+        acks = PendingAcks(lambda error: batch.finish() if error is None else None)
         counted = 0
-        for index, record in enumerate(run.records):
+        for index, record in enumerate(batch.records):
             failed = self._route(record, rules, window, buffer, acks)
             if failed is not None:
                 self._guard.passed(index - counted)
                 counted = index + 1
-                self._set_aside(run, record, *failed, acks)
-        self._guard.passed(len(run.records) - counted)
-        ROUTER_EVENTS.inc(len(run.records))
+                self._defer_failure(batch, record, *failed, acks)
+        self._guard.passed(len(batch.records) - counted)
+        ROUTER_EVENTS.inc(len(batch.records))
         for directive, count in take_left_out():
             ROUTER_LEFT_OUT.labels(directive).inc(count)
-        self._write_outcomes(buffer, acks, partition, run.records)
+        self._write_outcomes(buffer, acks, partition, batch.records)
         acks.seal()
         await self._producer.wait_for_room()
 
     def _route(
         self, record: Any, rules: RuleSet, window: Window, buffer: OutcomeBuffer, acks: PendingAcks
     ) -> tuple[Exception, Callable[[], None]] | None:
-        """Route one event; returns an error of ours, and what writes the event's end if the guard allows it."""
+        """Route one event. Returns an internal error, and a function that records it if the guard allows that."""
         named = named_source(record, rules.sources)
         try:
             decision = self._decide(record, rules, window, buffer, named)
         except EventError as error:
             self._reject(record, error.code, str(error), named, acks)
             return None
-        except Exception as error:  # noqa: BLE001  # one odd event must not stop the others
-            return error, partial(self._reject, record, INTERNAL, describe(error), named, acks)
+        except BaseException as error:  # noqa: BLE001  # one bad event must not stop the others
+            return to_exception(error), partial(self._reject, record, INTERNAL, describe(error), named, acks)
         if decision.rejected is not None:
             self._reject(record, *decision.rejected, named, acks)
         failed = self._write(decision.outcomes, record, buffer, acks)
         if failed:
-            return failed[0][1], partial(self._bury_failed, failed, record, rules, acks)
+            return failed[0][1], partial(self._write_failed, failed, record, rules, acks)
         return None
 
     def _decide(
         self, record: Any, rules: RuleSet, window: Window, buffer: OutcomeBuffer, named: str | None
     ) -> Decision:
-        """Decode an event, look for repeats, and decide; raises EventError for an event that is to be rejected."""
+        """Decode an event, look for repeats, and decide; raises EventError if the event is rejected."""
         offset = record.offset
         if record.value is None:
-            return Decision({}, hold_for_all(rules.routes, TOMBSTONE))
+            return Decision({}, block_for_all(rules.routes, TOMBSTONE))
         incoming = decode(record, rules.sources, named)
         event = incoming.event
         for reason, detail in incoming.notes:
@@ -111,10 +111,10 @@ class Router:
         )
         sender = sender_of(record.headers, event)
         if window.repeats(sender, message_id, offset):
-            return Decision(event, hold_for_all(rules.routes, REPEATED))
+            return Decision(event, block_for_all(rules.routes, REPEATED))
         try:
             decision = decide(incoming, rules, self._clock, partial(buffer.note, offset))
-        except Exception:
+        except BaseException:
             window.forget(sender, message_id, offset)
             raise
         if decision.is_rejected:
@@ -124,7 +124,7 @@ class Router:
     def _write(
         self, outcomes: Sequence[RouteDecision], record: Any, buffer: OutcomeBuffer, acks: PendingAcks
     ) -> list[tuple[RouteDecision, Exception]]:
-        """Write what was decided; returns the deliveries that failed because of an error of ours."""
+        """Write the outcomes; returns the deliveries that failed with an internal error."""
         offset, key = record.offset, record.key
         partition = record.partition % self._topics.partitions
         failed: list[tuple[RouteDecision, Exception]] = []
@@ -137,22 +137,22 @@ class Router:
                     self._producer.append(route.topic, partition, acks, key=key, value=value)
                     buffer.add(route.integration, rule, outcome, offset)
                 elif dead is not None:
-                    self._bury(dead, route.integration, key, reason, detail, buffer, acks)
+                    self._write_dead_letter(dead, route.integration, key, reason, detail, buffer, acks)
                 else:
                     buffer.record(route.integration, rule, outcome, offset, reason, detail)
-            except Exception as unexpected:  # noqa: BLE001  # the other integrations are to have the event
-                failed.append((decided, unexpected))
+            except BaseException as unexpected:  # noqa: BLE001  # one integration's failure must not affect the others
+                failed.append((decided, to_exception(unexpected)))
         return failed
 
-    def _set_aside(
-        self, run: RecordBatch, record: Any, error: Exception, write: Callable[[], None], acks: PendingAcks
+    def _defer_failure(
+        self, batch: RecordBatch, record: Any, error: Exception, write: Callable[[], None], acks: PendingAcks
     ) -> None:
-        """Let the guard decide when, and whether, `write` rejects or buries a record that failed."""
+        """Let the guard decide when, and whether, `write` rejects a record that failed, or writes its dead letter."""
         acks.hold()
-        run.rest()
+        batch.exclude_from_budget()
 
         def write_and_release() -> None:
-            if not run.dropped:
+            if not batch.dropped:
                 write()
                 acks.release(None)
 
@@ -164,7 +164,7 @@ class Router:
         ROUTER_REJECTED.labels(reason).inc()
         origin = Origin(record.topic, record.partition, record.offset)
         version = dict(record.headers).get(VERSION_HEADER) if reason == NEWER_FORMAT else None
-        too_large = f"{len(record.value or b'')} bytes, kept only where it came from ({reason})"
+        too_large = f"{len(record.value or b'')} bytes: too large to copy, see the original record ({reason})"
         self._producer.safe_append(
             self._topics.rejected,
             record.partition % self._topics.partitions,
@@ -177,7 +177,7 @@ class Router:
             ],
         )
 
-    def _bury_failed(
+    def _write_failed(
         self, failed: Sequence[tuple[RouteDecision, Exception]], record: Any, rules: RuleSet, acks: PendingAcks
     ) -> None:
         buffer = OutcomeBuffer(Stage.ROUTER, record.topic, record.partition, rules.version)
@@ -188,10 +188,10 @@ class Router:
             if dead is None:
                 buffer.name(integration, decided.rule, Outcome.DEAD, record.offset, INTERNAL, describe(error))
             else:
-                self._bury(dead, integration, record.key, INTERNAL, describe(error), buffer, acks)
+                self._write_dead_letter(dead, integration, record.key, INTERNAL, describe(error), buffer, acks)
         self._write_outcomes(buffer, acks, record.partition)
 
-    def _bury(
+    def _write_dead_letter(
         self,
         delivery: DeliveryRecord,
         integration: str,
@@ -213,7 +213,7 @@ class Router:
     def _write_outcomes(
         self, buffer: OutcomeBuffer, acks: PendingAcks, partition: int, records: Sequence[Any] = ()
     ) -> None:
-        """Write the outcomes; `records` are the run that they are about, if they are its first."""
+        """Write the outcomes of a batch; `records` is the batch, or empty for outcomes that are added later."""
         buffer.count(ROUTER_OUTCOMES)
         for value, headers in buffer.encoded(records):
             self._producer.append(
@@ -236,39 +236,40 @@ def make_router(
     *,
     fail: Callable[[str], None],
     grace: float,
+    remake: Callable[[], ConsumerPipeline] | None = None,
     clock: Callable[[], float] = time.time,
 ) -> ConsumerPipeline:
-    """The router as a pipeline of a worker. It reads the topics of the sources that are in force when it is made.
+    """Create the router as a pipeline of a worker. It reads the topics of the current sources.
 
-    `suppressed` are the users that the rules in `holder` ask about.
+    `suppressed` is the list that the rules in `holder` use; `fail` and `remake` are those of `ConsumerPipeline`.
     """
     group = f"{topics.prefix}.router"
-    windows = Windows(broker, settings.dedupe_window, group, topics)
-    follower = SuppressionFollower(broker, topics.suppressed, suppressed, group)
-    guard = Guard("router", lambda error: pipeline.give_up(error, "routing"))
-    router = Router(holder, topics, producer, windows, follower, guard, clock)
-    pipeline = make_pipeline(
+
+    def make_processor(control: PipelineControl) -> Processor:
+        windows = Windows(broker, settings.dedupe_window, group, topics)
+        follower = SuppressionFollower(broker, topics.suppressed, suppressed, group)
+        guard = Guard("router", lambda error: control.give_up(error, "routing"))
+        router = Router(holder, topics, producer, windows, follower, guard, clock)
+
+        async def settle(seconds: float) -> bool:
+            guard.flush()
+            return await control.wait_until_settled(min(seconds, HELD_STOP_SECONDS) if guard.holds else seconds)
+
+        async def stop() -> None:
+            guard.drop()
+            await follower.stop()
+
+        return Processor(router.work, stop=stop, settle=settle, on_revoked=windows.drop)
+
+    return make_pipeline(
         "router",
-        topics.events,
-        router.work,
+        [topics.events, *holder.current.sources.topics],
+        make_processor,
         broker,
         fail=fail,
+        remake=remake,
         group=group,
         commit_interval=1.0,
         grace=grace,
-        beside=holder.current.sources.topics,
         budget=settings.fetched_bytes,
     )
-
-    async def settle(patience: float) -> bool:
-        guard.flush()
-        return await pipeline.progress.wait_until_settled(min(patience, HELD_SECONDS) if guard.holds else patience)
-
-    async def stop() -> None:
-        guard.drop()
-        await follower.stop()
-
-    pipeline.transport.settle = settle
-    pipeline.transport.on_revoked = windows.drop
-    pipeline.stopped = [stop]
-    return pipeline

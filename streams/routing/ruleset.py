@@ -1,4 +1,4 @@
-"""Hold the sources and routes that are in force, all of one version."""
+"""Hold the current sources and routes, all of one version."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -10,15 +10,14 @@ from streams.sources.source import Sources
 from turnout_tracking.optout import names_of
 
 Apply = Callable[[Any], Sequence[tuple[str, Any]]]
-"""Compiled rules: an event to (rule, payload) for each rule that took it; see transforms.rules."""
+"""Compiled rules: yields (rule, payload) for each rule that takes an event; see transforms.rules."""
 
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """One integration as the router sees it; `sources` None is all, `single` that at most one rule takes an event.
+    """One integration as the router sees it. `sources` None means all; `single` means at most one rule takes an event.
 
-    `names` are those by which events opt out of it (`names_of`), by default its own. `checks` are what an event must
-    pass before its rules.
+    `names` are those by which events opt out of it (`names_of`), by default its own. `checks` precede its rules.
     """
 
     integration: str
@@ -32,7 +31,7 @@ class Route:
     checks: tuple[Check, ...] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        """Have it answer to its own name, and make its checks."""
+        """Default `names` to the integration's own, and make the checks."""
         names = self.names or names_of(self.integration)
         object.__setattr__(self, "names", names)
         object.__setattr__(self, "checks", checks_of(self.sources, names, self.consent, self.sample))
@@ -40,7 +39,7 @@ class Route:
 
 @dataclass(frozen=True, slots=True)
 class RuleSet:
-    """All rules in force; `version` is a hash of the files they came from, and stands in every record made by them."""
+    """All current rules. `version` is a hash of their files; every record made by the rules carries it."""
 
     version: str
     sources: Sources
@@ -48,7 +47,7 @@ class RuleSet:
 
 
 class CurrentRules:
-    """Hold the current rule set, which is replaced as a whole."""
+    """Holds the current rule set, which is replaced as a whole."""
 
     def __init__(self, rules: RuleSet) -> None:
         self.current = rules

@@ -1,1 +1,1 @@
-"""Where events come from: sources, their limits and webhooks."""
+"""Sources of events, with their limits and webhooks."""

@@ -9,13 +9,13 @@ from typing import Any, Self
 
 from streams.consent.policy import Assumption
 from streams.sources.limits import SourceLimits
-from streams.sources.webhooks import Webhook
+from streams.sources.webhooks import WebhookEndpoint
 from streams.steps.kinds import Kinds
 from streams.steps.step import Step
 
 
 def digest(write_key: str) -> bytes:
-    """The SHA-256 of a write key: what is kept and looked up, so that no comparison takes time that tells of a key."""
+    """Return the SHA-256 of a write key. Keys are stored and looked up by digest, which prevents timing attacks."""
     return hashlib.sha256(write_key.encode(errors="surrogatepass")).digest()
 
 
@@ -25,12 +25,12 @@ NO_LIMITS = SourceLimits()
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """An app or site that sends events; `write_keys` are digests, never the keys. Its events take `steps`.
+    """An app or site that sends events; `write_keys` are digests. Its events pass through `steps`.
 
-    With `disabled_keys` nothing can be sent, and with no key where the source is `disabled`. `origins` are those whose
-    pages may send: `https://shop.example.com`, `https://*.example.com`, or `*` for any. `assume` is what an event
-    without consent information means; None leaves that to the integration. Where it has a `webhook`, others post to it.
-    All that lies in its `topics` is its own.
+    `disabled_keys` are rejected; if the source is `disabled`, all keys are. `origins` are the allowed origins of pages:
+    `https://shop.example.com`, `https://*.example.com`, or `*` for any. `assume` is the default consent of events
+    without consent information; None leaves it to the integration. A `webhook` receives deliveries from other systems.
+    All events in `topics` belong to this source.
     """
 
     name: str
@@ -42,7 +42,7 @@ class Source:
     kinds: Kinds | None = None
     limits: SourceLimits = NO_LIMITS
     assume: Assumption | None = None
-    webhook: Webhook | None = None
+    webhook: WebhookEndpoint | None = None
     topics: tuple[str, ...] = ()
 
     @classmethod
@@ -56,7 +56,7 @@ class Source:
         disabled_keys: Iterable[str] = (),
         **options: Any,
     ) -> Self:
-        """A source from its plain write keys; `options` are the other fields."""
+        """Make a source from plain write keys; `options` are the other fields."""
         return cls(
             name,
             frozenset(map(digest, write_keys)),
@@ -67,7 +67,7 @@ class Source:
         )
 
     def allows(self, origin: str) -> bool:
-        """Whether a page of this origin may send with the source's write keys."""
+        """Return whether pages of this origin may send with the source's write keys."""
         return self.origins == ANY_ORIGIN or _matches(self.origins, origin)
 
 
@@ -77,12 +77,13 @@ def _matches(origins: tuple[str, ...], origin: str) -> bool:
 
 
 class Sources:
-    """The sources in force. `default` names the source of Kafka records that name none; None rejects those."""
+    """The current sources. `default` is the source of Kafka records that name none; without it, they are rejected."""
 
     def __init__(self, sources: Iterable[Source] = (), default: str | None = None) -> None:
-        """Raises ValueError where two sources share a name, a write key, a path or a topic.
+        """Index the sources.
 
-        And where the default is none of them.
+        Raises ValueError if two sources share a name, a write key, a path or a topic, or if the default source is not
+        declared.
         """
         self._by_name: dict[str, Source] = {}
         self._by_key: dict[bytes, Source] = {}
@@ -96,7 +97,7 @@ class Sources:
             for key in (*source.write_keys, *source.disabled_keys):
                 holder = self._by_key.get(key) or self._by_disabled_key.get(key)
                 if holder is source:
-                    raise ValueError(f"a write key of the source {source.name} is disabled, too")
+                    raise ValueError(f"a write key of source {source.name} is active and disabled")
                 if holder is not None:
                     raise ValueError(f"sources {holder.name} and {source.name} share a write key")
                 (self._by_key if key in source.write_keys else self._by_disabled_key)[key] = source
@@ -113,30 +114,30 @@ class Sources:
         self.default = default
 
     def find(self, write_key: str) -> Source | None:
-        """The source that a write key belongs to."""
+        """Return the source that has this write key."""
         return self._by_key.get(digest(write_key))
 
     def find_disabled(self, write_key: str) -> Source | None:
-        """The source that has disabled a write key."""
+        """Return the source that has disabled this write key."""
         return self._by_disabled_key.get(digest(write_key))
 
     def by_topic(self, topic: str) -> Source | None:
-        """The source whose own a topic is, whatever its records say."""
+        """Return the source that owns a topic, regardless of its records' headers."""
         return self._by_topic.get(topic)
 
     @property
     def topics(self) -> Sequence[str]:
-        """The topics of others that sources read, in a constant order."""
+        """The external topics that sources read, sorted."""
         return sorted(self._by_topic)
 
     def by_path(self, path: str) -> Source | None:
-        """The source whose webhook is at this path."""
+        """Return the source whose webhook has this path."""
         return self._by_path.get(path)
 
     def allows(self, origin: str) -> bool:
-        """Whether pages of this origin may send as any of the sources: all that a preflight, without a key, can ask."""
+        """Return whether any source allows this origin. A preflight request has no key, so it checks only this."""
         return any(source.allows(origin) for source in self._by_name.values())
 
     def by_name(self, name: str) -> Source | None:
-        """The source of that name."""
+        """Return the source with this name."""
         return self._by_name.get(name)

@@ -1,4 +1,4 @@
-"""Turn other systems' webhooks into events by rules."""
+"""Turn deliveries from other systems' webhooks into events with rules."""
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -7,14 +7,14 @@ from typing import Any, NamedTuple
 from streams.events import DEPTH, Event, EventError, check_depth, is_absent_id
 from transforms import DROP, Failure, Rules
 
-UNSEEN = frozenset({"authorization", "cookie"})
-"""Headers that rules do not see, besides the signature: secrets."""
+HIDDEN_HEADERS = frozenset({"authorization", "cookie"})
+"""Headers with secrets, which rules cannot see; so is the signature header."""
 
 
-class Made(NamedTuple):
-    """What a rule made of a delivery: an event that is not checked yet, an error where it failed, None where it drops.
+class WebhookResult(NamedTuple):
+    """The result of a rule for a delivery: an event to check, an error if the rule failed, or None if it dropped it.
 
-    The rule is "" where none took the delivery.
+    `rule` is "" if no rule applied.
     """
 
     rule: str
@@ -22,11 +22,11 @@ class Made(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Webhook:
-    """Where a source's deliveries are posted, and what becomes of them.
+class WebhookEndpoint:
+    """A source's webhook: its path, rules and signature.
 
-    A delivery is `{"headers": …, "body": …}`: the request's headers by their names in lower case, and its JSON.
-    `verify` is None where no signature tells who sends.
+    A delivery is `{"headers": …, "body": …}`: the request's headers with lower-case names, and its JSON. `verify` is
+    None if deliveries are not signed.
     """
 
     path: str
@@ -35,32 +35,31 @@ class Webhook:
     signature_header: str = ""
     depth: int = DEPTH
 
-    def make(self, delivery: Mapping[str, Any]) -> Iterator[Made]:
-        """What the rules make of a delivery, one thing a rule that takes it; an error if its body is too deep.
+    def make(self, delivery: Mapping[str, Any]) -> Iterator[WebhookResult]:
+        """Yield one result per rule that applies to a delivery, or one error if its body is nested too deeply.
 
-        Where all rules may match, a messageId that the map gives gets `:rule` behind it, so that its events are not
-        taken for repeats of each other.
+        If several rules may match, `:rule` is appended to a mapped messageId, so that the events are not deduped.
         """
         try:
             check_depth(delivery.get("body"), self.depth)
         except EventError as too_deep:
-            yield Made("", too_deep)
+            yield WebhookResult("", too_deep)
             return
         for rule, event in self.rules.apply(delivery):
             if event is DROP:
-                yield Made(rule, None)
+                yield WebhookResult(rule, None)
             elif isinstance(event, Failure):
                 where = f"{event.path}:{event.line}:{event.column}"
                 error = EventError("webhook", "", f"the rule {rule} of the source: {where}: {event.error}")
-                yield Made(rule, error)
+                yield WebhookResult(rule, error)
             else:
                 made = dict(event)
                 if self.rules.match_all and not is_absent_id(made.get("messageId")):
                     made["messageId"] = f"{made['messageId']}:{rule}"
-                yield Made(rule, made)
+                yield WebhookResult(rule, made)
 
     def headers_of(self, headers: Mapping[bytes, bytes]) -> dict[str, str]:
-        """The headers that rules see."""
-        hidden = {*UNSEEN, self.signature_header.lower()}
+        """Return the headers that rules can see."""
+        hidden = {*HIDDEN_HEADERS, self.signature_header.lower()}
         named = {name.decode("latin-1"): value.decode("latin-1") for name, value in headers.items()}
         return {name: value for name, value in named.items() if name not in hidden}

@@ -1,1 +1,1 @@
-"""What a source does to its events before any integration sees them."""
+"""The steps that a source's events pass through before any integration gets them."""

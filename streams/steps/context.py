@@ -11,23 +11,23 @@ from streams.steps.step import Blocked
 
 @dataclass(frozen=True, slots=True)
 class DefaultContext:
-    """The step that puts a context under the event's own, at any depth: what the event says stays, a null, too."""
+    """The step that fills in missing keys of an event's context, at any depth. Values of the event stay, even null."""
 
     context: Mapping[str, Any]
     name = "context"
 
     def __call__(self, event: Event, _note: Note, /) -> Event | Blocked:
-        """The event, its context changed in place."""
+        """Fill in the event's context in place."""
         if event.get("context") is None:
             event["context"] = {}
-        _put_under(event["context"], self.context)
+        _fill_in(event["context"], self.context)
         return event
 
 
-def _put_under(own: dict[str, Any], defaults: Mapping[str, Any]) -> None:
+def _fill_in(own: dict[str, Any], defaults: Mapping[str, Any]) -> None:
     for key, value in defaults.items():
         if key not in own:
-            # A later step may change the event in place, and must not change the setting.
+            # Later steps may change the event in place, but not the setting.
             own[key] = deepcopy(value) if isinstance(value, dict | list) else value
         elif isinstance(value, dict) and isinstance(own[key], dict):
-            _put_under(own[key], value)
+            _fill_in(own[key], value)

@@ -15,41 +15,41 @@ DROPPED = Blocked(Outcome.FILTERED)
 
 @dataclass(frozen=True, slots=True)
 class SourceRulesStep:
-    """Apply a source's rules as a step; a rule's result is a JSON merge patch of the event (RFC 7396).
+    """Apply a source's rules as a step. The result of a rule is a JSON merge patch of the event (RFC 7396).
 
-    Objects are merged at any depth, null takes a key out, and where all rules may match, the patches follow each other.
-    `keeps_others`: an event that no rule takes stays as it is, else it is dropped.
+    Objects are merged at any depth, and null removes a key. If several rules may match, their patches are applied in
+    order. With `keep_unmatched`, an event that no rule takes stays unchanged; otherwise it is dropped.
     """
 
     rules: Rules
-    keeps_others: bool
+    keep_unmatched: bool
     name = "repair"
 
     def __call__(self, event: Event, note: Note, /) -> Event | Blocked:
-        """A mended copy of the event, or the event itself; raises EventError."""
-        mended = event
+        """Return a patched copy of the event, or the event itself; raises EventError."""
+        patched = event
         for rule, patch in self.rules.apply(event):
             if patch is DROP:
-                return event if not rule and self.keeps_others else DROPPED
+                return event if not rule and self.keep_unmatched else DROPPED
             if isinstance(patch, Failure):
                 where = f"{patch.path}:{patch.line}:{patch.column}"
                 raise EventError("repair", "", f"the rule {rule} of the source: {where}: {patch.error}")
-            mended = merge(mended, patch)
+            patched = merge(patched, patch)
         try:
-            return events.normalize(mended, note)
+            return events.normalize(patched, note)
         except EventError as error:
             raise EventError("repair", error.field, f"after the source's rules: {error}") from None
 
 
 def merge(event: Event, patch: Event) -> Event:
-    """A copy of the event with the patch merged in."""
-    mended = dict(event)
-    merge_into(mended, patch)
-    return mended
+    """Return a copy of the event with the patch merged in."""
+    patched = dict(event)
+    merge_into(patched, patch)
+    return patched
 
 
 def merge_into(event: Event, patch: Mapping[str, Any]) -> None:
-    """Merge a patch into an event (RFC 7396), in place but for the objects in it, which others may share."""
+    """Merge a patch into an event in place (RFC 7396). Nested objects are copied first, since they may be shared."""
     stack: list[tuple[dict[str, Any], Mapping[str, Any]]] = [(event, patch)]
     while stack:
         target, changes = stack.pop()

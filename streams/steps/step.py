@@ -10,7 +10,7 @@ from streams.records.outcomes import Outcome
 class Blocked(NamedTuple):
     """The result of a step or check that blocks an event: its outcome, and a reason.
 
-    `reason` is a short code, `detail` holds no personal data.
+    `reason` is a short code, `detail` has no personal data.
     """
 
     outcome: Outcome
@@ -19,28 +19,28 @@ class Blocked(NamedTuple):
 
 
 class Step(Protocol):
-    """One thing that is done with each event of a source, or asked of it.
+    """One operation on, or check of, each event of a source.
 
-    It gets a checked event and returns it, changed in place or another, or why it goes no further. It raises EventError
-    to have the event rejected, and nothing else.
+    It gets a valid event and returns it (changed in place, or a new one), or Blocked. The only error it may raise is
+    EventError, which rejects the event.
     """
 
     @property
     def name(self) -> str:
-        """What `turnout explain` calls it."""
+        """The name in `turnout explain`."""
 
     def __call__(self, event: Event, note: Note, /) -> Event | Blocked:
-        """Take the step."""
+        """Apply the step to an event."""
 
 
 class StepTrace(Protocol):
-    """Is told what each step did."""
+    """Follows what each step does."""
 
     def before_step(self, step: Step, event: Event) -> None:
-        """Report that a step is about to be taken; it may change the event in place."""
+        """Report that a step comes next; it may change the event in place."""
 
     def after_step(self, step: Step, taken: Event | Blocked | EventError) -> None:
-        """Report what came of it: the event, why it goes no further, or why it is rejected."""
+        """Report a step's result: the event, why it was blocked, or why it was rejected."""
 
 
 def run_steps(steps: Sequence[Step], event: Event, note: Note, trace: StepTrace | None = None) -> Event | Blocked:

@@ -1,1 +1,1 @@
-"""Users that nothing is forwarded for."""
+"""Block the events of suppressed users."""

@@ -19,7 +19,7 @@ from streams.topics import SUPPRESSED_END, Topics
 class SuppressedList:
     """Read the list into `users`, and keep the connection until the end of the `with` block.
 
-    `since` has the time each user was listed, in seconds since 1970, by digest.
+    `since` maps the digest of each user to the time of suppression in seconds since 1970.
     """
 
     def __init__(self, broker: Broker, topics: Topics, users: SuppressedUsers) -> None:
@@ -41,7 +41,7 @@ class SuppressedList:
         self._opened.close()
 
     def catch_up(self) -> None:
-        """Read what has been added since."""
+        """Read the records added since the last call."""
         with kafka_errors(self._broker):
             for records in read_to_end(self._consumer, self._broker, self._part):
                 for record in records:
@@ -50,19 +50,19 @@ class SuppressedList:
                         self.since.pop(record.key, None)
                     elif record.key != SUPPRESSED_END:
                         self.since.setdefault(record.key, record.timestamp / 1000)
-        self._users.asked = True
+        self._users.mark_read()
 
 
 def change(broker: Broker, topics: Topics, suppressed: SuppressedUsers, users: Iterable[str], *, lift: bool) -> int:
-    """Suppress users, or lift their suppression; return how many. Applies to every event that arrives afterwards."""
+    """Suppress users or lift their suppression, and return how many. It applies to all events that arrive later."""
     topic = topics.suppressed
     value = orjson.dumps({"v": SUPPRESSED_VERSION})
     listed = list(users)
     keys = {key for user in listed for key in suppressed.digests(user)}
-    with BlockingProducer(broker) as sending:
+    with BlockingProducer(broker) as producer:
         for key in sorted(keys):
-            sending.send(topic, key, None if lift else value, 0)
-        sending.send(topic, SUPPRESSED_END, value, 0)
-        sending.confirm()
+            producer.send(topic, key, None if lift else value, 0)
+        producer.send(topic, SUPPRESSED_END, value, 0)
+        producer.confirm()
     time.sleep(SETTLE_SECONDS)
     return len(set(map(comparable, listed)))

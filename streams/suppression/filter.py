@@ -1,6 +1,6 @@
 """Block the events of suppressed users, listed in a file and in the topic `suppressed`.
 
-Kafka knows them by digests of their ids, since a list of those who want to be forgotten is personal data itself.
+Kafka has only digests of their IDs, since a list of people who want to be forgotten is personal data itself.
 """
 
 import hmac
@@ -18,51 +18,55 @@ from streams.steps.step import Blocked
 from streams.topics import SUPPRESSED_END
 
 SETTLE_SECONDS = 0.5
-"""Seconds by which a router may be behind Kafka's list. Whoever changes the list waits for so long before saying so."""
+"""Maximum seconds by which a router lags behind Kafka's list. Commands that change the list wait this long."""
 
 IDS = ("userId", "anonymousId", "previousId")
-"""What of an event may name a suppressed user."""
+"""The fields of an event that may hold a suppressed user's ID."""
 
-_HELD = Blocked(Outcome.SUPPRESSED)
+_BLOCKED = Blocked(Outcome.SUPPRESSED)
 
 
 class SuppressionSettings(StrictModel):
     """The key `suppression` of turnout.yaml."""
 
     file: Path | None = None
-    """A file with the id of a suppressed user a line, relative to the configuration folder; read again when it is
+    """A file with one ID of a suppressed user per line, relative to the configuration folder; it is reloaded when
     replaced.
     """
     secret: SecretStr | None = None
-    """Keys the digests by which Kafka knows suppressed users, so that nobody finds them by trying ids. Under another
-    secret, those listed before are not known any more.
+    """Secret key for the digests of suppressed users in Kafka, so that nobody can find users by trying IDs. If it
+    changes, users that were suppressed before are forwarded again.
     """
 
 
 class SuppressedUsers:
-    """Kafka's list as far as it has been read: digests of ids."""
+    """Digests of the IDs that have been read from Kafka's list."""
 
     def __init__(self, secret: SecretStr | None = None) -> None:
         self._secret = secret.get_secret_value().encode() if secret else None
         self._digests: set[bytes] = set()
-        self.asked = False
-        """Whether Kafka was asked at all."""
+        self.is_read = False
+        """Whether Kafka's list has been read."""
 
     def digests(self, user: str) -> set[bytes]:
-        """Return the keys of a user's records: of the id in the form in which ids are compared, and as it is.
+        """Return the keys of a user's records: the digests of the normalized ID and of the ID as given.
 
-        Older records are keyed by ids as they were written.
+        Older records are keyed by IDs that were not normalized.
         """
         return {self.digest(comparable(user)), self.digest(user)}
 
     def digest(self, user: str) -> bytes:
-        """Return the key of an id's record: SHA-256 in hexadecimal digits, an HMAC if there is a secret."""
+        """Return the key of an ID's record: SHA-256 in hexadecimal digits, or an HMAC if there is a secret."""
         encoded = user.encode(errors="surrogatepass")
         digest = hmac.digest(self._secret, encoded, "sha256") if self._secret else sha256(encoded).digest()
         return digest.hex().encode()
 
+    def mark_read(self) -> None:
+        """Note that the topic was read to its end."""
+        self.is_read = True
+
     def take(self, key: bytes, value: bytes | None) -> None:
-        """Take in a record of the topic."""
+        """Apply a record of the topic."""
         if key == SUPPRESSED_END:
             return
         if value is None:
@@ -79,33 +83,37 @@ class SuppressedUsers:
 
 
 class Suppression:
-    """The step of a source that holds the events of suppressed users, by any of their ids."""
+    """The step of a source that blocks the events of suppressed users, by any of their IDs."""
 
     def __init__(self, users: SuppressedUsers, ids: Collection[str] = frozenset()) -> None:
         self.users, self._ids = users, frozenset(map(comparable, ids))
 
     @property
     def name(self) -> str:
-        """What `turnout explain` calls it."""
-        return "suppression" if self.users.asked else "suppression by the file"
+        """The name in `turnout explain`."""
+        return "suppression" if self.users.is_read else "suppression from the file"
 
     def __call__(self, event: Event, _: Note, /) -> Event | Blocked:
-        """As Step."""
+        """Implement Step."""
         if not self.users and not self._ids:
             return event
         for name in IDS:
             user = event.get(name)
-            if user is not None and self.holds(str(user)):
-                return _HELD
+            if user is not None and self.includes(str(user)):
+                return _BLOCKED
         return event
 
-    def holds(self, user: str) -> bool:
-        """Tell whether this is a suppressed user's id, however it is written."""
+    def keep_users_of(self, earlier: "Suppression") -> None:
+        """Use the users that an earlier configuration's step has read from the topic."""
+        self.users = earlier.users
+
+    def includes(self, user: str) -> bool:
+        """Return whether the ID, once normalized, is a suppressed user's."""
         return comparable(user) in self._ids or user in self.users
 
 
 def read_ids(path: Path) -> frozenset[str]:
-    """Return the ids in a file with one per line, in the form in which ids are compared.
+    """Return the normalized IDs in a file with one per line.
 
     Raises OSError, and ValueError if the file is not UTF-8.
     """

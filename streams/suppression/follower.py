@@ -16,11 +16,11 @@ from streams.suppression.filter import SETTLE_SECONDS, SuppressedUsers
 log = structlog.get_logger()
 
 RETRY_SECONDS = 1.0
-"""Seconds until Kafka is asked again when it did not answer."""
+"""Delay before the next attempt if Kafka is unavailable."""
 
 
 class SuppressionFollower:
-    """Keeps a router at Kafka's list."""
+    """Keeps a router's copy of Kafka's list up to date."""
 
     def __init__(
         self,
@@ -36,12 +36,12 @@ class SuppressionFollower:
         self._read_at = float("-inf")
 
     async def catch_up(self) -> None:
-        """Return when the list is known as it was SETTLED seconds ago or later; the first time it is read whole."""
+        """Return when the list is at most SETTLE_SECONDS old; the first call reads all of it."""
         while (now := self._clock()) - self._read_at >= SETTLE_SECONDS:
             try:
                 await self._read()
             except KafkaError as error:
-                log.warning("cannot read who is suppressed, and routes nothing until then", **error_fields(error))
+                log.warning("cannot read the suppressed users; routing is paused", **error_fields(error))
                 await asyncio.sleep(RETRY_SECONDS)
             else:
                 self._read_at = now
@@ -55,7 +55,7 @@ class SuppressionFollower:
                 for record in records:
                     self._users.take(record.key, record.value)
             consumer.pause(self._part)
-        self._users.asked = True
+        self._users.mark_read()
 
     async def _start(self) -> AIOKafkaConsumer:
         consumer = AIOKafkaConsumer(
@@ -69,7 +69,7 @@ class SuppressionFollower:
             await consumer.start()
             consumer.assign([self._part])
             await consumer.seek_to_beginning(self._part)
-            # A fetch that waits for records would hold up the question for the topic's end, on the same connection.
+            # A fetch that waits for records would block requests for the topic's end on the same connection.
             consumer.pause(self._part)
         except KafkaError:
             await consumer.stop()
@@ -78,6 +78,6 @@ class SuppressionFollower:
         return consumer
 
     async def stop(self) -> None:
-        """Disconnect."""
+        """Disconnect from Kafka."""
         if self._consumer is not None:
             await self._consumer.stop()

@@ -1,4 +1,4 @@
-"""Refuse imports of the old name: the middleware is the distribution turnout-tracking, in `turnout_tracking/` here."""
+"""Reject imports of the old name. The middleware is now the distribution turnout-tracking, in `turnout_tracking/`."""
 
 raise ImportError(
     "streams.tracking is now a package of its own, turnout_tracking:"

@@ -8,7 +8,7 @@ THRESHOLDS = (50_000, 20, 50)
 def relax_gc() -> None:
     """Collect garbage less often.
 
-    What is fetched or taken in lives for a while and has no cycles, so that Python's own thresholds, of 700 objects,
-    look through it again and again, at half of a forwarder's time.
+    Records live for a while and have no reference cycles. With Python's default threshold of 700 objects, the collector
+    scans them again and again, which takes half of a forwarder's CPU time.
     """
     gc.set_threshold(*THRESHOLDS)

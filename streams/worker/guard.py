@@ -12,7 +12,7 @@ from typing import Final, NamedTuple
 
 import structlog
 
-from streams.observability.internal_error import describe
+from streams.observability.internal_error import describe, to_exception
 from streams.observability.metrics import INTERNAL_FAILURES
 
 log = structlog.get_logger()
@@ -21,10 +21,10 @@ WINDOW_RECORDS: Final = 1000
 """Consecutive records of which at most half may fail."""
 
 HOLD_SECONDS: Final = 10.0
-"""How long a failure is held before it is written, while fewer than half of the records since then fail."""
+"""Seconds that a failure is held before it is written, if fewer than half of the records since then fail."""
 
 MAX_HOLD_SECONDS: Final = 300.0
-"""How long a failure is held at most, when most records since then fail but are too few to judge by."""
+"""Maximum seconds that a failure is held, if most records since then fail but are too few for a conclusion."""
 
 
 class BrokenWorkerError(Exception):
@@ -39,11 +39,11 @@ class _Held(NamedTuple):
 
 
 class Guard:
-    """Counts the records of one worker that failed, and holds what is to be written about them.
+    """Count the records of one worker that failed, and hold their dead letters and rejected records.
 
     Args:
         name: The worker in logs and metrics: `router`, or an integration.
-        fail: Called once with BrokenWorkerError when more than half of WINDOW consecutive records failed.
+        fail: Called once with BrokenWorkerError when more than half of WINDOW_RECORDS consecutive records failed.
         clock: Monotonic seconds.
 
     """
@@ -66,16 +66,16 @@ class Guard:
             self._release()
 
     def failed(self, error: Exception, write: Callable[[], None], **place: object) -> None:
-        """Count and report a record that failed; `write` is called once it is certain that the worker works.
+        """Count and log a record that failed; `write` is called once it is certain that the worker works.
 
         Args:
-            error: Why it failed. Its text is not logged, since it may quote the record.
+            error: Why it failed. Its text is not logged, because it may quote the record.
             write: Appends the dead letter or rejected record. Not called if the worker turns out to be broken.
-            place: Where the record is, for the log.
+            place: Log fields with the record's topic, partition and offset.
 
         """
         INTERNAL_FAILURES.labels(self._name).inc()
-        log.error("could not handle a record", worker=self._name, reason=describe(error), **place)
+        log.error("failed to process a record", worker=self._name, reason=describe(error), **place)
         if self.broken:
             return
         self._latest = now = self._clock()
@@ -94,38 +94,39 @@ class Guard:
 
     @property
     def holds(self) -> bool:
-        """Whether any failure is held."""
+        """Return whether any failure is held."""
         return bool(self._held)
 
     def flush(self) -> None:
-        """Write what is held without waiting longer, unless most records since then failed."""
+        """Write the held failures now, unless most records since then failed."""
         while self._held and not self._mostly_failed_since(self._held[0]):
             self._write_first()
 
     def drop(self) -> None:
-        """Discard what is held: it is not committed, and comes again."""
+        """Discard the held failures; their records are not committed and will be redelivered."""
         self._held.clear()
         if self._timer:
             self._timer.cancel()
             self._timer = None
 
     def _release(self) -> None:
-        """Write what has been held long enough; look again later if anything is left."""
+        """Write the failures that were held long enough; check again later if any are left."""
         now = self._clock()
         while self._held and self._may_write(self._held[0], now):
             self._write_first()
         if self._held and self._timer is None:
-            self._timer = asyncio.get_running_loop().call_later(HOLD_SECONDS / 10, self._look)
+            self._timer = asyncio.get_running_loop().call_later(HOLD_SECONDS / 10, self._check_again)
 
     def _write_first(self) -> None:
         try:
             self._held.popleft().write()
-        except Exception as error:  # noqa: BLE001  # the record stays uncommitted, and nobody else would notice
+        except BaseException as error:  # noqa: BLE001  # the record stays uncommitted, so the worker must stop
+            failure = to_exception(error)
             self.broken = True
             self.drop()
-            self._fail(error)
+            self._fail(failure)
 
-    def _look(self) -> None:
+    def _check_again(self) -> None:
         self._timer = None
         self._release()
 

@@ -1,4 +1,4 @@
-"""How far a worker is behind: one formula, for the metric and for the watchdog."""
+"""Compute a worker's lag, for the metric and for the watchdog."""
 
 import asyncio
 from collections import Counter
@@ -20,18 +20,18 @@ PERIOD_SECONDS = 10.0
 
 
 def offsets_done(reading: Consumer, commits: Commits, parts: Collection[TP]) -> Mapping[TP, int]:
-    """Return the offset of each partition up to which all is finished.
+    """Return the offset of each partition before which all records are finished.
 
-    Until a first record is finished, it is the offset at which the worker's consumer, `reading`, began.
+    Before the first record is finished, it is the offset at which the worker's consumer, `reading`, began.
     """
     return {part: commits.committable(part) or reading.begun_at(part) or 0 for part in parts}
 
 
 async def find_lag(asked: AIOKafkaConsumer, done: Mapping[TP, int]) -> Mapping[TP, int]:
-    """Return how many records of each partition are behind the offset up to which all is `done`.
+    """Return how many records each partition has from the `done` offset on.
 
-    Records that Kafka has removed do not count. `asked` is a consumer of its own: a worker's does not learn of new
-    records while it fetches nothing. Raises KafkaError if Kafka does not answer.
+    Records that Kafka has removed do not count. `asked` is a separate consumer: a worker's consumer does not detect new
+    records while it fetches nothing. Raises KafkaError if Kafka does not respond.
     """
     if not done:
         return {}
@@ -46,7 +46,7 @@ class Measured(Protocol):
 
     @property
     def done(self) -> Mapping[TP, int]:
-        """The offset of each of its partitions up to which all may be committed."""
+        """Return the offset of each of its partitions before which all records are finished."""
 
 
 async def keep_lag(
@@ -55,9 +55,9 @@ async def keep_lag(
     period: float = PERIOD_SECONDS,
     latest: dict[TP, int] | None = None,
 ) -> None:
-    """Update the metric of the pipelines' topics until cancelled; it keeps its value while Kafka does not answer.
+    """Update the lag metric of the pipelines' topics until cancelled; it does not change while Kafka is down.
 
-    `latest` gets the lag of each of their partitions.
+    `latest` receives the lag of each of their partitions.
     """
     known: set[str] = set()
     while True:

@@ -23,11 +23,11 @@ import orjson
 
 from streams.ledger.audit import KafkaBounds, audit
 from streams.ledger.ingester import COMMIT_EVENTS
-from streams.ledger.intake import Intake
+from streams.ledger.intake import RecordIntake
 from streams.ledger.lookup import places_of_message, places_of_user, story_of
 from streams.ledger.outcome_buffer import OutcomeBuffer
 from streams.ledger.sqlite_store import SqliteReader, SqliteStore
-from streams.ledger.store import Batch, Run
+from streams.ledger.store import LedgerBatch, Run
 from streams.records.event import Origin
 from streams.records.outcomes import FORWARDED, Outcome, Stage
 from streams.records.run_header import HASH_BYTES, RUN_HEADER, EventFacts, Kind, RunHeader, encode_run
@@ -127,7 +127,7 @@ def records_from(count: int) -> Iterator[LocalRecord]:
 def ingest(folder: Path, count: int) -> dict[str, float]:
     """Write the records to a store; returns the figures."""
     store = SqliteStore(folder, KEY, 7)
-    intake = Intake(TOPICS)
+    intake = RecordIntake(TOPICS)
     used = worst = 0.0
     written = written_bytes()
     early = 0.0
@@ -225,7 +225,7 @@ def index(folder: Path, count: int) -> dict[str, float]:
     used = worst = 0.0
     kinds, table, minute = bytes(RUN), [Kind("web", "track", "Order")], int(time.time() // 60)
     for start in range(0, count, COMMIT_EVENTS):
-        batch = Batch(offsets={(TOPICS.outcomes, 0): start + 1}, time_ms=int(time.time() * 1000))
+        batch = LedgerBatch(offsets={(TOPICS.outcomes, 0): start + 1}, time_ms=int(time.time() * 1000))
         for number in range(start, start + COMMIT_EVENTS, RUN):
             partition, first = place_of(number)
             ids, offsets = os.urandom(RUN * HASH_BYTES), range(first, first + RUN)

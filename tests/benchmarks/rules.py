@@ -99,7 +99,7 @@ def number(value: Any) -> Any:
 
 
 def by_hand(event: dict[str, Any]) -> dict[str, Any]:
-    """The same mapping as a careful person writes it: nothing raises, what is missing is left out."""
+    """Map as a careful person writes it: nothing raises, and missing values are left out."""
     payload: dict[str, Any] = {}
     for source, target in (("anonymousId", "client_id"), ("userId", "user_id")):
         if source in event:
@@ -111,8 +111,11 @@ def by_hand(event: dict[str, Any]) -> dict[str, Any]:
         pass
     payload["name"] = "purchase"
     properties = event.get("properties")
-    if not isinstance(properties, dict):
-        properties = {}
+    payload["params"] = params_by_hand(properties if isinstance(properties, dict) else {})
+    return payload
+
+
+def params_by_hand(properties: dict[str, Any]) -> dict[str, Any]:
     currency = properties.get("currency")
     params: dict[str, Any] = {"currency": "USD" if currency is None else currency}
     if (value := number(properties.get("total", MISSING))) is not MISSING:
@@ -129,36 +132,35 @@ def by_hand(event: dict[str, Any]) -> dict[str, Any]:
         params["tax"] = value
     products = properties.get("products")
     if isinstance(products, list):
-        params["items"] = items = []
-        for product in products:
-            item: dict[str, Any] = {}
-            if not isinstance(product, dict):
-                product = {}  # noqa: PLW2901
-            if "product_id" in product:
-                item["item_id"] = product["product_id"]
-            if "name" in product:
-                item["item_name"] = product["name"]
-            if "affiliation" in product:
-                item["affiliation"] = product["affiliation"]
-            if "coupon" in product:
-                item["coupon"] = product["coupon"]
-            if "discount" in product:
-                item["discount"] = number(product["discount"])
-            if "position" in product:
-                item["index"] = product["position"]
-            if "brand" in product:
-                item["item_brand"] = product["brand"]
-            if "category" in product:
-                item["item_category"] = product["category"]
-            if "variant" in product:
-                item["item_variant"] = product["variant"]
-            if "price" in product:
-                item["price"] = number(product["price"])
-            if "quantity" in product:
-                item["quantity"] = int(product["quantity"])
-            items.append(item)
-    payload["params"] = params
-    return payload
+        params["items"] = [item_by_hand(each if isinstance(each, dict) else {}) for each in products]
+    return params
+
+
+def item_by_hand(product: dict[str, Any]) -> dict[str, Any]:
+    item: dict[str, Any] = {}
+    if "product_id" in product:
+        item["item_id"] = product["product_id"]
+    if "name" in product:
+        item["item_name"] = product["name"]
+    if "affiliation" in product:
+        item["affiliation"] = product["affiliation"]
+    if "coupon" in product:
+        item["coupon"] = product["coupon"]
+    if "discount" in product:
+        item["discount"] = number(product["discount"])
+    if "position" in product:
+        item["index"] = product["position"]
+    if "brand" in product:
+        item["item_brand"] = product["brand"]
+    if "category" in product:
+        item["item_category"] = product["category"]
+    if "variant" in product:
+        item["item_variant"] = product["variant"]
+    if "price" in product:
+        item["price"] = number(product["price"])
+    if "quantity" in product:
+        item["quantity"] = int(product["quantity"])
+    return item
 
 
 def per_second(function: Callable[[Any], Any], event: Any, count: int = 40_000) -> float:

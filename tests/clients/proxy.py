@@ -38,72 +38,84 @@ class Proxy:
         return [one for one in self.passed if one.method == "POST"]
 
 
+class _Server(ThreadingHTTPServer):
+    """The server of one proxy, in front of the collector on a port."""
+
+    daemon_threads = True
+
+    def __init__(self, proxy: Proxy, collector: int) -> None:
+        super().__init__(("127.0.0.1", 0), _Handler)
+        self.proxy, self.collector = proxy, collector
+
+
+class _Handler(BaseHTTPRequestHandler):
+    """Answers one connection's requests."""
+
+    server: "_Server"
+    protocol_version = "HTTP/1.1"
+
+    def handle_any(self) -> None:
+        at, proxy = time.monotonic(), self.server.proxy
+        body = self.rfile.read(int(self.headers.get("Content-Length", 0))) or b"".join(self.chunks())
+        if self.command == "POST" and proxy.faults:
+            status, headers = proxy.faults.pop(0)
+            headers = headers | self.readable_by_pages()
+            answer = b'{"code":"fault","message":"as the test wants it"}'
+        else:
+            status, headers, answer = self.ask(body)
+        proxy.passed.append(Passed(at, self.command, self.path, status, dict(self.headers), self.read(body)))
+        self.send_response(status)
+        for name, value in headers.items():
+            self.send_header(name, value)
+        if status != 204:
+            self.send_header("Content-Length", str(len(answer)))
+        self.end_headers()
+        self.wfile.write(answer)
+
+    do_GET = do_POST = do_OPTIONS = handle_any  # noqa: N815
+
+    def readable_by_pages(self) -> dict[str, str]:
+        origin = self.headers.get("Origin")
+        if not origin:
+            return {}
+        return {
+            "Access-Control-Allow-Origin": origin,
+            "Access-Control-Allow-Credentials": "true",
+            "Access-Control-Expose-Headers": "Retry-After",
+        }
+
+    def chunks(self) -> Iterator[bytes]:
+        if self.headers.get("Transfer-Encoding") == "chunked":
+            while size := int(self.rfile.readline(), 16):
+                yield self.rfile.read(size)
+                self.rfile.readline()
+            self.rfile.readline()
+
+    def ask(self, body: bytes) -> tuple[int, dict[str, str], bytes]:
+        connection = HTTPConnection("127.0.0.1", self.server.collector, timeout=120)
+        headers = {name: value for name, value in self.headers.items() if name.lower() != "transfer-encoding"}
+        connection.request(self.command, self.path, body or None, headers)
+        response = connection.getresponse()
+        answered = {name: value for name, value in response.headers.items() if name.lower() != "content-length"}
+        try:
+            return response.status, answered, response.read()
+        finally:
+            connection.close()
+
+    def read(self, body: bytes) -> Any:
+        if self.headers.get("Content-Encoding") == "gzip":
+            body = gzip.decompress(body)
+        return json.loads(body) if body else None
+
+    def log_message(self, *_: Any) -> None:
+        """Nothing to standard error."""
+
+
 @contextmanager
 def proxying(collector: int) -> Iterator[Proxy]:
-    """A proxy in front of the collector on this port."""
+    """Run a proxy in front of the collector on this port."""
     proxy = Proxy()
-
-    class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
-
-        def handle_any(self) -> None:
-            at = time.monotonic()
-            body = self.rfile.read(int(self.headers.get("Content-Length", 0))) or b"".join(self.chunks())
-            if self.command == "POST" and proxy.faults:
-                status, headers = proxy.faults.pop(0)
-                headers = headers | self.readable_by_pages()
-                answer = b'{"code":"fault","message":"as the test wants it"}'
-            else:
-                status, headers, answer = self.ask(body)
-            proxy.passed.append(Passed(at, self.command, self.path, status, dict(self.headers), self.read(body)))
-            self.send_response(status)
-            for name, value in headers.items():
-                self.send_header(name, value)
-            if status != 204:
-                self.send_header("Content-Length", str(len(answer)))
-            self.end_headers()
-            self.wfile.write(answer)
-
-        do_GET = do_POST = do_OPTIONS = handle_any  # noqa: N815
-
-        def readable_by_pages(self) -> dict[str, str]:
-            origin = self.headers.get("Origin")
-            if not origin:
-                return {}
-            return {
-                "Access-Control-Allow-Origin": origin,
-                "Access-Control-Allow-Credentials": "true",
-                "Access-Control-Expose-Headers": "Retry-After",
-            }
-
-        def chunks(self) -> Iterator[bytes]:
-            if self.headers.get("Transfer-Encoding") == "chunked":
-                while size := int(self.rfile.readline(), 16):
-                    yield self.rfile.read(size)
-                    self.rfile.readline()
-                self.rfile.readline()
-
-        def ask(self, body: bytes) -> tuple[int, dict[str, str], bytes]:
-            connection = HTTPConnection("127.0.0.1", collector, timeout=120)
-            headers = {name: value for name, value in self.headers.items() if name.lower() != "transfer-encoding"}
-            connection.request(self.command, self.path, body or None, headers)
-            response = connection.getresponse()
-            answered = {name: value for name, value in response.headers.items() if name.lower() != "content-length"}
-            try:
-                return response.status, answered, response.read()
-            finally:
-                connection.close()
-
-        def read(self, body: bytes) -> Any:
-            if self.headers.get("Content-Encoding") == "gzip":
-                body = gzip.decompress(body)
-            return json.loads(body) if body else None
-
-        def log_message(self, *_: Any) -> None:
-            """Nothing to standard error."""
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        server.daemon_threads = True
+    with _Server(proxy, collector) as server:
         thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)
         thread.start()
         proxy.port = server.server_port

@@ -22,8 +22,8 @@ import yaml
 from deploy.config.configuration import Configuration, read_configuration
 from deploy.config.diagnostics import find_secrets
 from deploy.dryrun.explanation import explain
-from deploy.simulator.playing import Playing
 from deploy.simulator.server import Simulator
+from deploy.simulator.vendor_state import VendorState
 from streams.observability.internal_error import INTERNAL
 from streams.records.dead_letter import DeadLetter
 from streams.records.delivery import DeliveryRecord
@@ -111,7 +111,7 @@ def simulator(monkeypatch: pytest.MonkeyPatch) -> Simulator:
     monkeypatch.setattr("streams.delivery.http.client.Client.send", sending_to(simulator))
     monkeypatch.setattr("streams.delivery.flow.rates.Rates.wait", lambda *_: 0.0)
     monkeypatch.setattr("streams.delivery.flow.rates.Rates.wait_of_user", lambda *_, **__: 0.0)
-    monkeypatch.setattr(Playing, "_within_rates", lambda *_: True)
+    monkeypatch.setattr(VendorState, "_within_rates", lambda *_: True)
     monkeypatch.setattr("streams.worker.guard.HOLD_SECONDS", 0.0)
     monkeypatch.setattr("streams.collector.app.time", NOW.timestamp)
     return simulator

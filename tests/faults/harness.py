@@ -20,7 +20,7 @@ from streams.kafka.settings import Broker
 from streams.records.event import event_headers
 from streams.records.format import Headers
 from streams.topics import Topics
-from tests.faults import oracle
+from tests.faults import books, oracle
 from tests.support.ports import free_port
 from tests.support.reading import read
 from tests.support.real_kafka import Kafka
@@ -263,6 +263,7 @@ class Stage:
         twice = oracle.repeats(self.received)
         print(f"accepted {len(self.accepted)}, received {len(self.received)}, twice {twice}, allowed {self.bound}")
         assert twice <= self.bound
+        await books.check(self.broker, self.topics, list(self.integrations), self.folder / "ledger", findings)
         return findings
 
 

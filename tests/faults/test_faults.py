@@ -270,7 +270,7 @@ async def test_new_settings_while_events_flow(stage: Stage):
         await flowing(stage, 500)
         file = stage.folder / "integrations" / "hook.yaml"
         file.write_text(file.read_text().replace("concurrency: 4", "concurrency: 3"))
-        await stage.until(lambda: "began to deliver" in forwarder.log.read_text())
+        await stage.until(lambda: "started delivering" in forwarder.log.read_text())
         await flowing(stage, len(stage.received) + 500)
     await stage.verdict()
     assert forwarder.runs

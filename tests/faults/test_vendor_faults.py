@@ -140,7 +140,7 @@ async def test_refused_credentials(stage: Stage, status: int):
     refuses = False
     await flowing(stage, 499)
     await stage.verdict()
-    assert forwarder.log.read_text().count("delivery goes on") == 1
+    assert forwarder.log.read_text().count("delivery resumed") == 1
     assert not await read(stage.broker, stage.topics.dead, 4)
 
 

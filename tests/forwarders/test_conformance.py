@@ -171,7 +171,7 @@ def test_old_key_of_a_row_is_named(reddit: Golden) -> None:
     ("arguments", "code", "says"),
     [
         (["redit"], 2, "no forwarder is called 'redit' (did you mean 'reddit'?)"),
-        (["reddit", "--cases", "nowhere"], 2, f"nowhere/reddit/{DESCRIPTION} is missing: name its folder with --cases"),
+        (["reddit", "--cases", "nowhere"], 2, f"nowhere/reddit/{DESCRIPTION} is missing: give its folder with --cases"),
     ],
 )
 def test_command_without_cases(arguments: list[str], code: int, says: str) -> None:

@@ -40,7 +40,7 @@ def test_own_forwarders() -> None:
     ("name", "message"),
     [
         ("webhok", "no forwarder is called 'webhok' (did you mean 'webhook'?)"),
-        ("zzz", "no forwarder is called 'zzz' (there are: webhook)"),
+        ("zzz", "no forwarder is called 'zzz' (known: webhook)"),
         ("gone", "the forwarder 'gone' cannot be loaded from no_such_module:Gone: No module named 'no_such_module'"),
         ("absent", "the forwarder 'absent' cannot be loaded from forwarders.vendors.webhook.forwarder:Absent: module"),
         ("other", "the forwarder 'other', forwarders.vendors.webhook.forwarder:WebhookSettings, is neither an "),

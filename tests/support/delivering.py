@@ -112,15 +112,12 @@ class Bench:
             "one", forwarder, DeliverySettings(**settings), self.topics, self.broker, producer,
             fail=self.failed.append, grace=grace, shadow=shadow,
         )  # fmt: skip
-        for step in pipeline.started:
-            await step()
-        await pipeline.app.start()
+        await pipeline.start()
         try:
             yield pipeline
         finally:
             await pipeline.app.stop()
-            for step in pipeline.stopped:
-                await step()
+            await pipeline.stop_processor()
             await producer.stop()
         assert not self.failed
 

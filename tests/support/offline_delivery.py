@@ -24,7 +24,6 @@ from forwarders.api.contract import (
     Settings,
     WriterForwarder,
 )
-from streams.delivery.flow.rates import Rates
 from streams.delivery.flow.settings import DeliverySettings
 from streams.delivery.http.client import UnreachableError
 from streams.delivery.sinks.delivery_sink import DeliverySink
@@ -156,12 +155,9 @@ class OfflineBench:
             self.forwarder.bench = self
         self.sink = DeliverySink(
             "one", self.forwarder, self.settings, TOPICS, self.producer,  # type: ignore[arg-type]
-            fail=self.failed.append, clock=self.clock,
+            fail=self.failed.append, clock=self.clock, timer=self.loop.time,
+            is_full=lambda: self.progress.held >= self.progress.budget,
         )  # fmt: skip
-        self.sink.full = lambda: self.progress.held >= self.progress.budget
-        self.sink._rates = Rates.of(self.forwarder.contract, self.settings)
-        self.sink._rates._clock = self.loop.time
-        self.sink._rates._paused_until = 0.0
         self.sink._sender._client.send = self._send  # type: ignore[method-assign]
 
     def clock(self) -> float:

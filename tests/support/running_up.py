@@ -37,7 +37,8 @@ class Up:
         for file in (folder / "turnout.yaml", *folder.glob("integrations/*.yaml")):
             text = re.sub("8080|8099|9092", lambda found: self.ports[found[0]], file.read_text())
             file.write_text(text.replace("/tmp/turnout-example", str(folder / "out")))  # noqa: S108
-        self._metrics = free_row(3)
+        self._metrics = free_row(4)
+        self.ledger_port = str(free_port())
         self._log = (folder / "log").open("w+")
         self.process = subprocess.Popen(
             [Path(sys.executable).parent / "turnout", "up", "--config", folder],
@@ -47,6 +48,7 @@ class Up:
                 "HOME": str(Path.home()),
                 "COLUMNS": "200",
                 "TURNOUT_METRICS_PORT": str(self._metrics),
+                "TURNOUT_LEDGER__PORT": self.ledger_port,
                 **(variables or {}),
             },
             stdout=self._log,
@@ -55,7 +57,7 @@ class Up:
 
     def begun(self) -> "Up":
         """Wait until it takes events."""
-        self.until(lambda: "Ctrl-C stops all" in self.output, READY_WITHIN)
+        self.until(lambda: "Press Ctrl-C to stop" in self.output, READY_WITHIN)
         return self
 
     def at_vendors(self) -> list[dict[str, Any]]:
@@ -63,8 +65,17 @@ class Up:
         return requests.get(f"http://127.0.0.1:{self.ports['8099']}/_requests", timeout=60).json()
 
     def metrics(self, process: int) -> str:
-        """What Prometheus gets of the collector (0), router (1) or forwarder (2)."""
+        """What Prometheus gets of the collector (0), router (1), forwarder (2) or ledger (3)."""
         return requests.get(f"http://127.0.0.1:{self._metrics + process}/metrics", timeout=60).text
+
+    def counts(self) -> list[dict[str, Any]]:
+        """The ledger's counts by outcome; empty until it answers."""
+        try:
+            answer = requests.get(f"http://127.0.0.1:{self.ledger_port}/counts?by=outcome", timeout=60)
+        except requests.ConnectionError:
+            return []
+        rows: list[dict[str, Any]] = answer.json()["rows"]
+        return rows
 
     @property
     def output(self) -> str:

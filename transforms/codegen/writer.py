@@ -107,7 +107,7 @@ class Writer:
             raise RuleError(
                 f"the rules are too deep or too large to compile: {error}", "flatten or split them"
             ) from None
-        exec(code, self.namespace)  # noqa: S102 - of our own making; rules reach it as constants only
+        exec(code, self.namespace)  # noqa: S102 - our own code; it contains texts of rules only as constants
         linecache.cache[filename] = (len(source), None, source.splitlines(keepends=True), filename)
         return Module(filename, source, self.namespace, tuple(self._places))
 

@@ -26,13 +26,13 @@ def _function(name: Any) -> Callable[..., Any]:
     if not isinstance(name, str) or name not in installed:
         close = get_close_matches(str(name), installed, 1)
         hint = f"did you mean {close[0]}?" if close else f"register it under the entry-point group {GROUP}"
-        raise ValueError(f"there is no function {name!r}", hint)
+        raise ValueError(f"unknown function {name!r}", hint)
     try:
         function: Callable[..., Any] = installed[name].load()
     except Exception as error:  # noqa: BLE001 - another package's import may raise anything
         raise ValueError(f"the function {name!r} cannot be imported: {type(error).__name__}") from None
     if not callable(function):
-        raise ValueError(f"{installed[name].value} is not a function")  # noqa: TRY004 - a mistake in a file
+        raise ValueError(f"{installed[name].value} is not a function")  # noqa: TRY004 - an error in a file
     return function
 
 

@@ -10,7 +10,7 @@ from transforms.directives.arguments import FLAG, VALUE, checked, choice, option
 from transforms.directives.definition import directive
 from transforms.model.nodes import Node
 from transforms.runtime import text as texts
-from transforms.syntax.regular_expressions import compile_expression, find_mistake
+from transforms.syntax.regular_expressions import compile_expression, find_problem
 
 
 def _of_text(out: Emitter, node: Node, method: str) -> Expr:
@@ -134,10 +134,10 @@ def split(out: Emitter, value: Node, separator: str) -> Expr:
 
 def _regular_expression(data: Any) -> Any:
     if not isinstance(data, str):
-        raise ValueError(f"{data!r} is not a regular expression", "quote it")  # noqa: TRY004 - a mistake in a file
-    if mistake := find_mistake(data):
+        raise ValueError(f"{data!r} is not a regular expression", "quote it")  # noqa: TRY004 - an error in a file
+    if problem := find_problem(data):
         hint = "RE2's syntax, without look-around and references"
-        raise ValueError(f"{data!r} is not a regular expression: {mistake}", hint)
+        raise ValueError(f"{data!r} is not a regular expression: {problem}", hint)
     return compile_expression(data)
 
 

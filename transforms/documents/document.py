@@ -84,7 +84,7 @@ class Document:
         except UnicodeDecodeError as error:
             line = content.count(b"\n", 0, error.start) + 1
             raise RuleError("the file is not UTF-8 text", "save it as UTF-8", line, 1, path) from None
-        root = _Reader(decoded, path).document()
+        root = _DocumentReader(decoded, path).document()
         return cls(path, decoded, hashlib.sha256(content).hexdigest(), root)
 
     def where(self, *keys: str | int) -> tuple[int, int]:
@@ -131,7 +131,7 @@ class Document:
         return node
 
 
-class _Reader:
+class _DocumentReader:
     """Build nodes from the parser's events, so that limits apply before anything large is created."""
 
     def __init__(self, text: str, path: str) -> None:

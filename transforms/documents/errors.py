@@ -1,5 +1,5 @@
 class RuleError(Exception):
-    """An error in a configuration file: what is wrong, where, and how to fix it.
+    """An error in a configuration file, with its location and a hint how to fix it.
 
     `line` and `column` count from 1; `path` is the file. All three are None if the text does not come from a file.
     """

@@ -40,7 +40,7 @@ class Directive:
         arguments: Its arguments by name.
         emit: Writes the code; called with an Emitter and the parsed arguments, returns an Expr.
         short: The argument that a value without argument names stands for, or the arguments that a list gives in order.
-        check: Returns what is wrong with the combination of arguments, None if nothing is.
+        check: Returns an error message for an invalid combination of arguments, or None.
         gives: The JSON type of its value if known, or a function from the arguments to this type.
         gives_hints: For a JSON type that it does not give by default, the hint how to get it.
         branches: The arguments that may become its value as they are.

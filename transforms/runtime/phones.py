@@ -6,7 +6,7 @@ import unicodedata
 _EXTENSION = re.compile(r"[\s,;]*(?:ext\.?|extension|x|#)\s*[0-9]+$", re.IGNORECASE)
 _OPTIONAL_ZERO = re.compile(r"\(\s*0\s*\)")
 _WRITTEN = re.compile(r"\+?[\d\s().\-/\u2010-\u2015·]+")
-# Nearly every number is this plain; the rest takes several times as long.
+# The fast path for nearly every number; the full parser takes several times as long.
 _PLAIN = re.compile(r"[+(]?[0-9][0-9 ().\-/]*")
 _SIGNS = re.compile(r"[^0-9]+")
 _NORTH_AMERICA = re.compile(r"1[2-9][0-9]{2}[2-9][0-9]{6}")

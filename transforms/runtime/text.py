@@ -94,7 +94,7 @@ def encode_json(value: Any) -> Any:
         return orjson.dumps(value).decode()
     except (TypeError, ValueError):
         pass
-    try:  # what orjson does not take: large integers, depth over 254, lone surrogates
+    try:  # orjson rejects large integers, depth over 254 and lone surrogates
         return json.dumps(value, separators=(",", ":"), ensure_ascii=False)
     except (ValueError, RecursionError):
         return MISSING

@@ -188,7 +188,7 @@ class _ConditionParser:
             self._depth -= 1
 
     def _negated(self) -> Condition:
-        """Parse what follows `!`: as in Segment, `!contains(…)` and `!match(…)` are false if the value is not text."""
+        """Parse the condition after `!`; as in Segment, `!contains(…)` and `!match(…)` are false unless given text."""
         if self._token.kind == "word" and self._token.text in {"contains", "match"} and self._is_call():
             test = self._test()
             if isinstance(test, Contains):

@@ -227,8 +227,8 @@ class Parser:
                 parsed[name] = self.collect(argument.parse, places[name], self, given[name], places[name])
             elif argument.required:
                 raise place.error(f"{directive.name} needs {name!r}", f"add {name}: {argument.kind}", key=True)
-        if directive.check and (mistake := directive.check(parsed)):
-            raise place.error(mistake, key=True)
+        if directive.check and (problem := directive.check(parsed)):
+            raise place.error(problem, key=True)
         return Call(place, directive, parsed)
 
     def _given(self, directive: Directive, data: Any, place: Location) -> tuple[dict[str, Any], dict[str, Location]]:

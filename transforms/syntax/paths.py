@@ -39,7 +39,7 @@ from transforms.model.nodes import (
     join_tests,
 )
 from transforms.syntax.jsonpath import NotReadError, read_path
-from transforms.syntax.regular_expressions import find_mistake
+from transforms.syntax.regular_expressions import find_problem
 
 MAX_CHARACTERS = 1_000
 MAX_SEGMENTS = 64
@@ -156,7 +156,7 @@ class _PathParser:
                 found.append(self._member())
             else:
                 if self._at == len(self._text):
-                    self._at = before  # blanks at the end are no part of a path
+                    self._at = before  # trailing blanks are not part of a path
                 return tuple(found)
             self._segments += 1
             if self._segments > MAX_SEGMENTS:
@@ -309,7 +309,7 @@ class _PathParser:
         return Comparison(left, "==" if operator[0] == "=" else operator[0], right)
 
     def _check_expression(self, expression: object) -> None:
-        reason = find_mistake(expression) if isinstance(expression, str) else "it is not a text"
+        reason = find_problem(expression) if isinstance(expression, str) else "it is not a text"
         if reason:
             raise RuleError(f"{self._text!r} has a wrong regular expression: {reason}", "write it as RE2 does")
 
@@ -401,7 +401,7 @@ class _PathParser:
         if not self._take(sign):
             self._refuse_character()
 
-    # Mistakes
+    # Errors
 
     def _refuse(self, what: str, hint: str | None = None, *, supported: str | None = " that is supported") -> NoReturn:
         raise RuleError(f"{self._text!r} is not a JSONPath{supported or ''}: {what}", hint or self._hint())

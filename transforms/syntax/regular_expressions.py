@@ -10,7 +10,7 @@ _OPTIONS.log_errors = False
 _SURROGATES = re.compile("[\ud800-\udfff]")
 
 
-def find_mistake(expression: str) -> str | None:
+def find_problem(expression: str) -> str | None:
     """Return the error in an expression; None if it is valid."""
     try:
         re2.compile(expression, _OPTIONS)

@@ -102,7 +102,7 @@ class RuleFile:
         if not isinstance(data, dict):
             self._errors.append(place.error(f"a rule is an object, not {Parser.type_of(data)}", "name, when and map"))
             return None
-        mistakes = len(self._errors)
+        known_errors = len(self._errors)
         for key in data:
             if key not in _KEYS:
                 hint = Parser.nearest(key, _KEYS) or f"there are {', '.join(_KEYS)}"
@@ -114,7 +114,7 @@ class RuleFile:
             condition = self._parser.collect(self._parser.condition, when, data["when"], when)
         drop = self._drop(data, place.at("drop"))
         own = self._map(data, place)
-        return WrittenRule(name, place, condition, own, drop, sound=len(self._errors) == mistakes)
+        return WrittenRule(name, place, condition, own, drop, sound=len(self._errors) == known_errors)
 
     def _drop(self, data: Mapping[str, Any], place: Location) -> bool:
         drop = data.get("drop", False)

@@ -14,12 +14,12 @@ PORT = 8098
 @click.option("--port", default=PORT, show_default=True, help="Port to which the vendor's page redirects back.")
 @config_option
 def authorize(integration: str, port: int, folder: Path) -> None:
-    """Get a new refresh token for an integration that has none, or whose vendor refuses the one it has.
+    """Get a new refresh token for an integration that has none, or whose token the vendor refuses.
 
-    Prints the URL of the vendor's page, waits until somebody authorizes the app there with a browser on this machine,
-    and then prints the token as VARIABLE=VALUE. Set it in the environment of `turnout forwarder`, and restart that. If
-    the token belongs in a file, which must exist, prints the token alone. The app's settings at the vendor must allow
-    redirects to http://localhost:PORT/.
+    Prints the URL of the vendor's page, waits until you authorize the app there with a browser on this machine, and
+    prints the token as VARIABLE=VALUE. Set it in the environment of `turnout forwarder` and restart it. If the
+    integration reads the token from a file (which must exist), prints only the token. The app's settings at the vendor
+    must allow redirects to http://localhost:PORT/.
     """
     from deploy.cli.authorization import NotAuthorizedError
     from deploy.cli.authorization import authorize as get_token
@@ -35,11 +35,13 @@ def authorize(integration: str, port: int, folder: Path) -> None:
         path = configuration.integrations[integration].document.path
         raise click.UsageError(f"{path}: `settings.auth` has no `refresh_token` from a variable or file")
     if reference[1]:
-        # It is what is to be got, so that it need not be there yet.
+        # The command obtains this variable's value, so that it need not be set yet.
         os.environ.setdefault(reference[1], "none")
     forwarder = load(folder, f"integrations/{integration}.yaml").integrations[integration].make()
     try:
-        token = get_token(forwarder, port, lambda page: echo(f"Open this page, and let the app in:\n{page}", err=True))
+        token = get_token(
+            forwarder, port, lambda page: echo(f"Open this page and authorize the app:\n{page}", err=True)
+        )
     except NotAuthorizedError as error:
         raise Failed(str(error)) from error
     except OSError as error:

@@ -12,15 +12,15 @@ if TYPE_CHECKING:
     from transforms import RuleError
 
 
-@click.command(short_help="Find every mistake in a configuration folder.")
+@click.command(short_help="Find every error in a configuration folder.")
 @config_option
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON object, for programs.")
 @no_folder_argument
 @click.pass_context
 def check(context: click.Context, folder: Path, as_json: bool) -> None:
-    """Read a configuration folder and print every mistake in it, with file, line and column.
+    """Check a configuration folder and print every error with file, line and column.
 
-    Needs neither Kafka nor the secrets. Exits with 2 if there are mistakes; warnings do not change the exit code.
+    Needs neither Kafka nor secrets. Exits with 2 if there are errors; warnings do not change the exit code.
     """
     with paused_gc():
         from deploy.config.configuration import ConfigurationError, read_configuration
@@ -28,21 +28,21 @@ def check(context: click.Context, folder: Path, as_json: bool) -> None:
         from deploy.dryrun.rule_test_suite import RuleTestSuite
 
         try:
-            configuration, mistakes = read_configuration(folder), []
+            configuration, errors = read_configuration(folder), []
             RuleTestSuite(configuration)
         except ConfigurationError as error:
-            configuration, mistakes = None, list(error.mistakes)
+            configuration, errors = None, list(error.errors)
     if as_json:
-        echo_json(_data(configuration, mistakes))
+        echo_json(_data(configuration, errors))
     else:
-        echo(_summary(configuration) if configuration else render(mistakes))
-    context.exit(2 if mistakes else 0)
+        echo(_summary(configuration) if configuration else render(errors))
+    context.exit(2 if errors else 0)
 
 
-def _data(configuration: "Configuration | None", mistakes: "list[RuleError]") -> dict[str, object]:
+def _data(configuration: "Configuration | None", errors: "list[RuleError]") -> dict[str, object]:
     fields = ("path", "line", "column", "message", "hint")
     return {
-        "mistakes": [{field: getattr(mistake, field) for field in fields} for mistake in mistakes],
+        "mistakes": [{field: getattr(error, field) for field in fields} for error in errors],
         "warnings": [
             {field: getattr(warning, field) for field in fields}
             for warning in (configuration.warnings if configuration else ())
@@ -58,9 +58,9 @@ def _summary(configuration: "Configuration") -> str:
     rules = sum(len(integration.rules.names) for integration in configuration.integrations.values())
     unset = sorted({unset.variable for unset in configuration.unset})
     line = (
-        f"{configuration.folder}: no mistakes in {counted(len(configuration.source_files), 'source')}, "
+        f"{configuration.folder}: no errors in {counted(len(configuration.source_files), 'source')}, "
         f"{counted(len(configuration.integrations), 'integration')}, {counted(rules, 'rule')} "
         f"(version {configuration.version})"
     )
-    wanted = [f"not set here, and wanted by the workers: {', '.join(unset)}"] if unset else []
-    return "\n".join([*(f"warning: {underline(each)}" for each in configuration.warnings), line, *wanted])
+    needed = [f"not set here, but needed by workers: {', '.join(unset)}"] if unset else []
+    return "\n".join([*(f"warning: {underline(each)}" for each in configuration.warnings), line, *needed])

@@ -11,11 +11,11 @@ from deploy.cli.options import config_option, load
 @config_option
 @click.pass_context
 def collector(context: click.Context, folder: Path) -> None:
-    """Accept events over HTTP. Start as many as you like behind a load balancer."""
+    """Accept events over HTTP. Run any number of collectors behind a load balancer."""
     import asyncio
 
-    from deploy.runtime.exposition import serving_metrics
-    from deploy.runtime.logs import say_ready
+    from deploy.runtime.exposition import serve_metrics
+    from deploy.runtime.logs import log_ready
     from deploy.runtime.reload import Reloader
     from deploy.runtime.workers import prepare
     from deploy.terminal.failures import Failed, Misconfigured
@@ -36,7 +36,7 @@ def collector(context: click.Context, folder: Path) -> None:
         producer = Producer(settings.broker, client_id=f"{settings.prefix}.collector")
         try:
             server = Collector(
-                settings.collector.below(folder), lambda: reloader.current.sources, settings.topics, producer
+                settings.collector.resolve_paths(folder), lambda: reloader.current.sources, settings.topics, producer
             )
         except OSError as error:
             raise Misconfigured([RuleError(f"collector.client.file: {error.strerror}", path=error.filename)]) from error
@@ -45,14 +45,14 @@ def collector(context: click.Context, folder: Path) -> None:
 
             def ready() -> None:
                 report()
-                say_ready("collector", host=server.address[0], port=server.address[1], **facts)
+                log_ready("collector", host=server.address[0], port=server.address[1], **facts)
 
             code = await server.serve(ready)
             reporter.is_clean = code == 0
             return code
 
     try:
-        with serving_metrics("collector", settings) as facts:
+        with serve_metrics("collector", settings) as facts:
             context.exit(asyncio.run(serve(facts)))
     except BrokerError as error:
         raise Failed(str(error)) from error

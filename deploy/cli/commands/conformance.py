@@ -22,14 +22,14 @@ CASES = Path("tests", "requests")
     default=CASES,
     show_default=True,
     metavar="DIR",
-    help="Where a folder NAME has forwarder.yaml and the golden requests.",
+    help="The folder with NAME/forwarder.yaml and the golden requests.",
 )
-@click.option("--update", is_flag=True, help="Write what comes out today into the golden requests.")
+@click.option("--update", is_flag=True, help="Write the current requests into the golden files.")
 @click.pass_context
 def conformance(context: click.Context, name: str, cases: Path, update: bool) -> None:
-    """Check a forwarder's contract, settings, payloads, requests and responses, and print what is missing.
+    """Check a forwarder's contract, settings, payloads, requests and responses, and print each problem.
 
-    The same checks run under pytest with `-p deploy.conformance.plugin`. Exits with 1 if something is missing.
+    The same checks run under pytest with `-p deploy.conformance.plugin`. Exits with 1 if there are problems.
     """
     from deploy.conformance.golden import DESCRIPTION, Golden
     from deploy.terminal.failures import Failed
@@ -39,7 +39,7 @@ def conformance(context: click.Context, name: str, cases: Path, update: bool) ->
     check_name("forwarder", name, registry.names())
     folder = cases / name
     if not (folder / DESCRIPTION).is_file():
-        raise click.UsageError(f"{folder / DESCRIPTION} is missing: name its folder with --cases")
+        raise click.UsageError(f"{folder / DESCRIPTION} is missing: give its folder with --cases")
     try:
         golden = Golden(folder)
         if update:
@@ -66,7 +66,7 @@ def _run(golden: "Golden") -> Iterator[tuple[str, list[str]]]:
 
 
 def _problems(run: Callable[[], Iterator[str]]) -> list[str]:
-    """What a check found; a forwarder that raises does not end the others."""
+    """Return the problems that a check finds; an exception in the forwarder is one of them."""
     from transforms import RuleError
 
     try:

@@ -13,33 +13,33 @@ if TYPE_CHECKING:
     from deploy.replay.parked import ParkedRecord, ParkedRecords
     from streams.records.dead_letter import DeadLetter
 
-integration_option = click.option("--integration", metavar="NAME", help="Those of this integration.")
-rule_option = click.option("--rule", metavar="NAME", help="Those of this rule.")
+integration_option = click.option("--integration", metavar="NAME", help="Only those of this integration.")
+rule_option = click.option("--rule", metavar="NAME", help="Only those of this rule.")
 
 
 @click.group(short_help="List, show, replay or drop dead letters.")
 def dead() -> None:
-    """List dead letters, show one, send them again, or drop them.
+    """List, show, replay or drop dead letters.
 
-    A dead letter is a delivery that its vendor will never accept. Dead letters that were replayed or dropped are not
-    listed again.
+    A dead letter is a delivery that the vendor refused for good. It is listed until it is replayed or
+    dropped.
     """
 
 
 @dead.command("list", short_help="Count dead letters and show the latest.")
 @integration_option
 @rule_option
-@selection.choosing
-@click.option("--limit", default=20, show_default=True, help="How many to show one by one.")
+@selection.selection_options
+@click.option("--limit", default=20, show_default=True, help="How many to show individually.")
 @json_option
 def list_(folder: Path, places: Any, limit: int, as_json: bool, **options: Any) -> None:
-    """Count dead letters by integration, rule and reason, and show the last of them.
+    """Count dead letters by integration, rule and reason, and show the latest.
 
-    Each is shown with its place, time, event and user (or message ID), and with the reason and detail below.
+    Each is shown with its place, time, event and user (or message ID), followed by the reason and detail.
     """
     configuration = load(folder)
     with broker_errors(configuration.settings.broker):
-        found = _keep(configuration).find(selection.choice(places, **options))
+        found = _parked(configuration).find(selection.make_selection(places, **options))
         selection.show_list(found, _row, limit, ["integration", "rule", "reason"], as_json=as_json)
 
 
@@ -49,25 +49,25 @@ def list_(folder: Path, places: Any, limit: int, as_json: bool, **options: Any) 
 def show(folder: Path, place: tuple[int, int]) -> None:
     """Print one dead letter in full: the delivery, the request (secrets masked) and the vendor's response.
 
-    `line` is where today's rules set the refused field, or the line of the rule.
+    `line` is the rule file and line that sets the refused field today, or the line of the rule.
     """
     configuration = load(folder)
     with broker_errors(configuration.settings.broker):
-        found = _keep(configuration).find(selection.choice([place]))
+        found = _parked(configuration).find(selection.make_selection([place]))
         selection.show_one(found, lambda parked: _data(configuration, parked), place)
 
 
-@dead.command(short_help="Send dead letters again, mapped by today's rules.")
+@dead.command(short_help="Send dead letters again, mapped with today's rules.")
 @integration_option
 @rule_option
-@selection.choosing
-@click.option("--as-was", is_flag=True, help="Send the payload it died with, instead of mapping its event anew.")
+@selection.selection_options
+@click.option("--as-was", is_flag=True, help="Send the original payload instead of mapping the event again.")
 @yes_option
 @json_option
 def replay(folder: Path, places: Any, as_was: bool, yes: bool, as_json: bool, **options: Any) -> None:
-    """Send dead letters again, their events mapped by today's rules.
+    """Send dead letters to their integrations again, mapped with today's rules.
 
-    They go to their integrations under the ID that they had. Exits with 1 if some cannot be sent.
+    Deliveries keep their IDs. Exits with 1 if some cannot be sent.
     """
     from deploy.replay.parked import ReplayProducer
     from deploy.replay.replay import replay_as_was, replay_through_rules
@@ -75,10 +75,10 @@ def replay(folder: Path, places: Any, as_was: bool, yes: bool, as_json: bool, **
 
     configuration = load(folder, "sources")
     broker, topic = configuration.settings.broker, configuration.topics.dead
-    chosen, keep = selection.choice(places, **options), _keep(configuration)
+    chosen, parked_records = selection.make_selection(places, **options), _parked(configuration)
     send = replay_as_was if as_was else replay_through_rules
     with broker_errors(broker):
-        count = selection.count_first(keep.find(chosen), "dead letter", "Replay", yes=yes)
+        count = selection.confirm_count(parked_records.find(chosen), "dead letter", "Replay", yes=yes)
         with (
             ReplayProducer(broker, topic) as producer,
             SuppressedList(
@@ -86,7 +86,7 @@ def replay(folder: Path, places: Any, as_was: bool, yes: bool, as_json: bool, **
             ) as suppressed,
             selection.progress_bar(count) as advance,
         ):
-            report = send(configuration, producer, suppressed, keep.find(chosen), advance)
+            report = send(configuration, producer, suppressed, parked_records.find(chosen), advance)
     if not selection.show_report(report, as_json=as_json):
         raise click.exceptions.Exit(1)
 
@@ -94,7 +94,7 @@ def replay(folder: Path, places: Any, as_was: bool, yes: bool, as_json: bool, **
 @dead.command(short_help="Mark dead letters as handled.")
 @integration_option
 @rule_option
-@selection.choosing
+@selection.selection_options
 @yes_option
 @json_option
 def drop(folder: Path, places: Any, yes: bool, as_json: bool, **options: Any) -> None:
@@ -103,18 +103,18 @@ def drop(folder: Path, places: Any, yes: bool, as_json: bool, **options: Any) ->
     from deploy.replay.parked import drop as drop_all
 
     configuration = load(folder)
-    chosen, keep = selection.choice(places, **options), _keep(configuration)
+    chosen, parked_records = selection.make_selection(places, **options), _parked(configuration)
     with broker_errors(configuration.settings.broker):
-        count = selection.count_first(keep.find(chosen), "dead letter", "Drop", yes=yes)
+        count = selection.confirm_count(parked_records.find(chosen), "dead letter", "Drop", yes=yes)
         with (
             ReplayProducer(configuration.settings.broker, configuration.topics.dead) as producer,
             selection.progress_bar(count) as advance,
         ):
-            dropped = drop_all(producer, keep.find(chosen), advance)
+            dropped = drop_all(producer, parked_records.find(chosen), advance)
     selection.show_report(Counter({"dropped": dropped}), as_json=as_json)
 
 
-def _keep(configuration: "Configuration") -> "ParkedRecords[DeadLetter]":
+def _parked(configuration: "Configuration") -> "ParkedRecords[DeadLetter]":
     from deploy.replay.parked import ParkedRecords
     from streams.records.dead_letter import DeadLetter
 

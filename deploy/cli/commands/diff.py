@@ -9,7 +9,7 @@ from deploy.cli.options import read
 from deploy.terminal.escaping import echo_json
 from deploy.terminal.failures import Failed
 
-FEW = 20
+MAX_EXAMPLES = 20
 
 
 @click.command(short_help="Compare two versions of the rules on recorded events.")
@@ -21,15 +21,15 @@ FEW = 20
     metavar="FILE",
     required=True,
     type=click.Path(path_type=Path, exists=True, dir_okay=False),
-    help="Recorded events, a line of JSON each; may be gzipped.",
+    help="Recorded events, one JSON object per line; may be gzipped.",
 )
-@click.option("--source", metavar="NAME", help="The source that the events come from; by default by their write keys.")
+@click.option("--source", metavar="NAME", help="The source of the events. Default: by their write keys.")
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON object, for programs.")
 def diff(old: Path, new: Path, file: Path, source: str | None, as_json: bool) -> None:
-    """Show which recorded events give another result with the new rules than with the old ones.
+    """Show which recorded events have another result with the new rules than with the old ones.
 
-    Prints counts by integration and rule, then the changed payloads field by field, with an example of each: first
-    events that are no longer forwarded, then the most frequent changes. Nothing is sent.
+    Prints counts by integration and rule, then each kind of change field by field with an example: first events that
+    lose a delivery, then the most frequent changes. Nothing is sent.
     """
     from deploy.dryrun.diff import find_changes, open_lines
     from deploy.dryrun.render import show_changes
@@ -57,11 +57,11 @@ def diff(old: Path, new: Path, file: Path, source: str | None, as_json: bool) ->
         }
         echo_json(data)
     else:
-        show_changes(changes, FEW)
+        show_changes(changes, MAX_EXAMPLES)
 
 
 def _with_progress(lines: Iterator[tuple[int, bytes]], raw: IO[bytes], size: int) -> Iterator[tuple[int, bytes]]:
-    """The lines, with a bar on the terminal of how much of the file is read."""
+    """Yield the lines while a progress bar shows how much of the file is read."""
     from rich.progress import Progress
 
     from deploy.terminal.console import PlainConsole

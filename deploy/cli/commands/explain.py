@@ -21,15 +21,15 @@ if TYPE_CHECKING:
 
 @click.command(short_help="Show what happens to an event, step by step, and why.")
 @click.argument("integration", required=False)
-@click.option("--event", "file", metavar="FILE", help="A file with one event in JSON; - reads it from the input.")
-@click.option("--source", metavar="NAME", help="The source that the event comes from; by default the "
-              "likely one.")  # fmt: skip
+@click.option("--event", "file", metavar="FILE", help="A file with one event in JSON; - reads standard input.")
+@click.option("--source", metavar="NAME", help="The source of the event. Default: the likely "
+              "one.")  # fmt: skip
 @click.option(
     "--header",
     "headers",
     multiple=True,
     metavar="NAME=VALUE",
-    help="A header of the event's Kafka record, such as turnout-version=1; may be given several times.",
+    help="A header of the event's Kafka record, such as turnout-version=1. Repeatable.",
 )
 @click.option("--broker", "ask", is_flag=True, help="Also ask Kafka whether the event's user is suppressed.")
 @config_option
@@ -46,11 +46,11 @@ def explain(
     ask: bool,
     as_json: bool,
 ) -> None:
-    """Show what happens to an event and why: for each integration, or for INTEGRATION.
+    """Show what happens to an event and why, for all integrations or for INTEGRATION.
 
-    Without --source, takes the source with the event's write key, the default source or the only one, and says so.
-    Without an event, shows the integration's file with its preset merged in, and the origin of each line. Nothing is
-    sent, and secrets are replaced by ***. Exits with 1 if the event is rejected.
+    Without --source or a turnout-source header, uses the source with the event's write key, the default source or the
+    only source, and prints which. Without an event, shows the integration's file with its preset merged in, and the
+    origin of each line. Nothing is sent, and secrets are replaced by ***. Exits with 1 if the event is rejected.
     """
     configuration = load(folder) if ask else read(folder)
     if integration is not None:
@@ -74,16 +74,18 @@ def explain(
 
     from deploy.dryrun.explanation import explain as explain_event
     from deploy.dryrun.likely_source import find_likely_source
+    from streams.routing.decoding import source_of
 
-    event = read_event(file)
-    likely = None if source else find_likely_source(configuration, event, integration)
+    event, record_headers = read_event(file), _read_headers(headers)
+    is_named = source is not None or source_of(record_headers) is not None
+    likely = None if is_named else find_likely_source(configuration, event, integration)
     chosen = [integration] if integration else []
     explanation = explain_event(
         configuration,
         event,
         integrations=chosen,
         source=likely.name if likely else source,
-        headers=_read_headers(headers),
+        headers=record_headers,
     )
     if as_json:
         echo_json(explanation.data() | ({"likely_source": likely.data()} if likely else {}))

@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 @config_option
 @click.pass_context
 def forwarder(context: click.Context, names: tuple[str, ...], folder: Path) -> None:
-    """Deliver to these integrations, or to all. Forwarders of an integration share its work."""
-    from deploy.runtime.reload import Deliveries, Take
+    """Deliver to these integrations, or to all. Several forwarders of one integration share its partitions."""
+    from deploy.runtime.reload import Apply, Deliveries
     from deploy.runtime.workers import prepare, run
 
     needed = [f"integrations/{name}.yaml" for name in names] or ["integrations"]
@@ -25,16 +25,17 @@ def forwarder(context: click.Context, names: tuple[str, ...], folder: Path) -> N
     for name in names:
         check_name("integration", name, integrations)
     if not integrations:
-        raise click.UsageError(f"there is no integration in {folder / 'integrations'}")
+        raise click.UsageError(f"no integrations in {folder / 'integrations'}")
     prepare(configuration)
 
     from streams.delivery.sinks.factory import make_delivery
     from streams.operations.follower import ControlFollower
-    from streams.worker.worker import ConsumerPipeline, Worker
+    from streams.worker.pipeline import ConsumerPipeline
+    from streams.worker.worker import Worker
 
     def make(worker: Worker, follower: ControlFollower, name: str, configuration: "Configuration") -> ConsumerPipeline:
         settings, integration = configuration.settings, configuration.integrations[name]
-        pipeline = make_delivery(
+        return make_delivery(
             name,
             integration.make(),
             integration.delivery,
@@ -44,20 +45,16 @@ def forwarder(context: click.Context, names: tuple[str, ...], folder: Path) -> N
             fail=worker.fail,
             grace=settings.grace,
             shadow=integration.mode == "shadow",
+            remake=partial(make, worker, follower, name, configuration),
+            follower=follower,
         )
-        pipeline.started = [partial(follower.prepare, pipeline), *pipeline.started]
-        pipeline.again = partial(make, worker, follower, name, configuration)
-        return pipeline
 
-    def begin(worker: Worker) -> Take:
-        follower = ControlFollower(
-            configuration.settings.broker,
-            configuration.topics.control,
-            f"{configuration.settings.prefix}.forwarder",
-        )
-        worker.beside.append(follower.run)
+    def begin(worker: Worker) -> Apply:
+        settings = configuration.settings
+        follower = ControlFollower(settings.broker, configuration.topics.control, f"{settings.prefix}.forwarder")
+        worker.background.append(follower.run)
         make_one = partial(make, worker, follower)
-        worker.pipelines = [make_one(name, configuration) for name in dict.fromkeys(names) or integrations]
-        return Deliveries(worker, make_one, configuration, names).take
+        worker.pipelines.extend(make_one(name, configuration) for name in dict.fromkeys(names) or integrations)
+        return Deliveries(worker, make_one, configuration, names).apply
 
     context.exit(run("forwarder", configuration, lambda: load(folder, *needed), begin))

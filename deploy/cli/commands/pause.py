@@ -16,6 +16,6 @@ def pause(name: str, folder: Path, *, as_json: bool) -> None:
 
     Requests that are on their way are finished. Events wait in Kafka, as long as it keeps them.
     """
-    from streams.records.control import Action
+    from streams.records.control import ControlAction
 
-    give_order(folder, name, Action.PAUSED, as_json=as_json)
+    give_order(folder, name, ControlAction.PAUSED, as_json=as_json)

@@ -16,6 +16,6 @@ def probe(name: str, folder: Path, *, as_json: bool) -> None:
 
     Changes nothing while the vendor takes deliveries. Deliveries in the retry topic still wait for `retry_delay`.
     """
-    from streams.records.control import Action
+    from streams.records.control import ControlAction
 
-    give_order(folder, name, Action.PROBE, as_json=as_json)
+    give_order(folder, name, ControlAction.PROBE, as_json=as_json)

@@ -17,24 +17,24 @@ if TYPE_CHECKING:
 
 @click.group(short_help="List, show or replay rejected events.")
 def rejected() -> None:
-    """List rejected events, show one, or send them again, repaired by rules.
+    """List rejected events, show one, or send them again after repair by rules.
 
-    A rejected event was accepted by the collector or read from Kafka, but is not valid; its reason and detail say why.
+    A rejected event was accepted by the collector or read from Kafka, but is invalid. Its reason and detail say why.
     """
 
 
 @rejected.command("list", short_help="Count rejected events and show the latest.")
-@selection.choosing
-@click.option("--limit", default=20, show_default=True, help="How many to show one by one.")
+@selection.selection_options
+@click.option("--limit", default=20, show_default=True, help="How many to show individually.")
 @json_option
 def list_(folder: Path, places: Any, limit: int, as_json: bool, **options: Any) -> None:
-    """Count rejected events by source and reason, and show the last of them.
+    """Count rejected events by source and reason, and show the latest.
 
-    Each is shown with its place, time, event and user (or message ID), and with the reason and detail below.
+    Each is shown with its place, time, event and user (or message ID), followed by the reason and detail.
     """
     configuration = load(folder)
     with broker_errors(configuration.settings.broker):
-        found = _keep(configuration).find(selection.choice(places, **options))
+        found = _parked(configuration).find(selection.make_selection(places, **options))
         selection.show_list(found, _row, limit, ["source", "reason"], as_json=as_json)
 
 
@@ -45,19 +45,19 @@ def show(folder: Path, place: tuple[int, int]) -> None:
     """Print one rejected event in full, as it arrived."""
     configuration = load(folder)
     with broker_errors(configuration.settings.broker):
-        selection.show_one(_keep(configuration).find(selection.choice([place])), _data, place)
+        selection.show_one(_parked(configuration).find(selection.make_selection([place])), _data, place)
 
 
 @rejected.command(short_help="Send rejected events again, repaired by rules.")
-@selection.choosing
+@selection.selection_options
 @click.option(
     "--rules",
     "file",
     metavar="FILE",
     type=click.Path(path_type=Path, exists=True, dir_okay=False),
-    help="A rule file that repairs them: the result of a rule is merged into the event, and null removes a key.",
+    help="A rule file to repair events: a rule's result is merged into the event, and null removes a key.",
 )
-@click.option("--source", metavar="NAME", help="The source to send them as; by default their own.")
+@click.option("--source", metavar="NAME", help="The source to send them as. Default: their own.")
 @yes_option
 @json_option
 def replay(
@@ -69,9 +69,9 @@ def replay(
     as_json: bool,
     **options: Any,
 ) -> None:
-    """Send rejected events again, under the messageId that they had.
+    """Send rejected events again, with their original messageId.
 
-    Events that are still invalid are not sent. Exits with 1 if there are any.
+    Events that are still invalid are not sent, and the command exits with 1.
     """
     from deploy.replay.parked import ReplayProducer
     from deploy.replay.replay import replay_rejected
@@ -80,14 +80,14 @@ def replay(
     if source is not None:
         check_name("source", source, configuration.source_files)
     repair = _read_rules(file) if file else None
-    chosen, keep = selection.choice(places, **options), _keep(configuration)
+    chosen, parked_records = selection.make_selection(places, **options), _parked(configuration)
     with broker_errors(configuration.settings.broker):
-        count = selection.count_first(keep.find(chosen), "rejected event", "Replay", yes=yes)
+        count = selection.confirm_count(parked_records.find(chosen), "rejected event", "Replay", yes=yes)
         with (
             ReplayProducer(configuration.settings.broker, configuration.topics.rejected) as producer,
             selection.progress_bar(count) as advance,
         ):
-            report = replay_rejected(configuration, producer, keep.find(chosen), advance, repair, source)
+            report = replay_rejected(configuration, producer, parked_records.find(chosen), advance, repair, source)
     if not selection.show_report(report, as_json=as_json):
         raise click.exceptions.Exit(1)
 
@@ -97,15 +97,15 @@ def _read_rules(file: Path) -> "Rules":
     from transforms.documents import Document
 
     try:
-        rules, mistakes = read_rules(Document.read(file))
-    except RuleError as mistake:
-        raise Misconfigured([mistake]) from None
-    if rules is None or mistakes:
-        raise Misconfigured(mistakes)
+        rules, errors = read_rules(Document.read(file))
+    except RuleError as error:
+        raise Misconfigured([error]) from None
+    if rules is None or errors:
+        raise Misconfigured(errors)
     return rules
 
 
-def _keep(configuration: "Configuration") -> "ParkedRecords[Rejected]":
+def _parked(configuration: "Configuration") -> "ParkedRecords[Rejected]":
     from deploy.replay.parked import ParkedRecords
     from streams.records.rejected import Rejected
 

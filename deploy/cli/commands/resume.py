@@ -13,6 +13,6 @@ from deploy.cli.selection import json_option
 @json_option
 def resume(name: str, folder: Path, *, as_json: bool) -> None:
     """Deliver to an integration again that was paused by `turnout pause`."""
-    from streams.records.control import Action
+    from streams.records.control import ControlAction
 
-    give_order(folder, name, Action.RESUMED, as_json=as_json)
+    give_order(folder, name, ControlAction.RESUMED, as_json=as_json)

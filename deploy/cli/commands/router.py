@@ -9,10 +9,10 @@ from deploy.cli.options import config_option, load
 @config_option
 @click.pass_context
 def router(context: click.Context, folder: Path) -> None:
-    """Route events to the integrations that want them. Routers share the work."""
+    """Decide which integrations get each event. Several routers share the partitions."""
     import asyncio
 
-    from deploy.runtime.reload import RouterRules, Take
+    from deploy.runtime.reload import Apply, RouterRules
     from deploy.runtime.workers import prepare, run
 
     configuration = load(folder, "sources")
@@ -20,15 +20,16 @@ def router(context: click.Context, folder: Path) -> None:
 
     from streams.routing.router import make_router
     from streams.routing.ruleset import CurrentRules
-    from streams.worker.worker import ConsumerPipeline, Worker
+    from streams.worker.pipeline import ConsumerPipeline
+    from streams.worker.worker import Worker
 
     settings = configuration.settings
-    holder = CurrentRules(configuration.rule_set())
+    current_rules = CurrentRules(configuration.rule_set())
 
-    def begin(worker: Worker) -> Take:
+    def begin(worker: Worker) -> Apply:
         def make() -> ConsumerPipeline:
-            pipeline = make_router(
-                holder,
+            return make_router(
+                current_rules,
                 settings.topics,
                 settings.broker,
                 worker.producer,
@@ -36,16 +37,15 @@ def router(context: click.Context, folder: Path) -> None:
                 configuration.suppression.users,
                 fail=worker.fail,
                 grace=settings.grace,
+                remake=make,
             )
-            pipeline.again = make
-            return pipeline
 
         def restart() -> None:
             for step in (worker.remove("router"), worker.add(make())):
                 asyncio.run_coroutine_threadsafe(step, loop).result()
 
         loop = asyncio.get_running_loop()
-        worker.pipelines = [make()]
-        return RouterRules(holder, configuration, restart).take
+        worker.pipelines.append(make())
+        return RouterRules(current_rules, configuration, restart).apply
 
     context.exit(run("router", configuration, lambda: load(folder, "sources"), begin))

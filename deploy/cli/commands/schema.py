@@ -8,10 +8,10 @@ KINDS = ("integration", "source", "plan", "turnout")
 @click.command(short_help="Print the JSON Schema of a configuration file.")
 @click.argument("kind", type=click.Choice(KINDS), default="integration")
 def schema(kind: str) -> None:
-    """Print the JSON Schema of a kind of configuration file, by default of integrations with their rules.
+    """Print the JSON Schema of a kind of configuration file, by default for integrations and their rules.
 
-    Editors use it to complete and check YAML. `turnout new integration` writes it beside the files, and adds the line
-    that names it to each new file.
+    Editors use it to complete and check YAML. `turnout new integration` writes the schema and refers to it in the first
+    line of each new file.
     """
     from deploy.config.schema import SCHEMAS
     from deploy.terminal.failures import Failed

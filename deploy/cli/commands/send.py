@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from turnout_tracking.destinations import Collector
 
 MAX_REPORTED_LINES = 1_000
-"""Refused lines that --json lists."""
+"""Number of refused lines that --json lists."""
 
 
 @click.command(short_help="Send a file of events to a collector.")
@@ -29,7 +29,7 @@ MAX_REPORTED_LINES = 1_000
     envvar="TURNOUT_URL",
     default="http://127.0.0.1:8080",
     show_default=True,
-    help="The collector; also from $TURNOUT_URL.",
+    help="The collector's URL; also from $TURNOUT_URL.",
 )
 @click.option(
     "--write-key",
@@ -37,42 +37,42 @@ MAX_REPORTED_LINES = 1_000
     metavar="NAME",
     default="TURNOUT_WRITE_KEY",
     show_default=True,
-    help="The environment variable that has the source's write key.",
+    help="The environment variable with the source's write key.",
 )
-@click.option("--restart", is_flag=True, help="Begin at the first line, wherever an earlier run was ended.")
+@click.option("--restart", is_flag=True, help="Start at the first line, even if an earlier run was interrupted.")
 @click.option(
     "--retry-for",
     metavar="SECONDS",
     type=click.FloatRange(0),
     default=600.0,
     show_default=True,
-    help="How long a request is tried again that the collector cannot take.",
+    help="How long to retry a request while the collector is not available.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON object, for programs.")
 @click.pass_context
 def send(
     context: click.Context, file: Path, url: str, variable: str, restart: bool, retry_for: float, as_json: bool
 ) -> None:
-    """Send a file of events to a collector: a line of JSON each, gzipped or not.
+    """Send a file of events to a collector: one JSON object per line, gzipped or not.
 
-    A run that is ended goes on where it was when it is called again: FILE.sending beside the file says where. An event
-    without a messageId gets one made of its content and line, so that those of a request that was under way are known
-    as repeats. What is refused is listed with its line, and the exit code is 1.
+    If the command is interrupted, run it again to resume: FILE.sending stores the position. Events without a messageId
+    get one derived from their content and line, so that events that are sent twice are deduplicated. Refused events are
+    listed with their line, and the command exits with 1.
     """
-    from deploy.cli.file_upload import Bookmark, FilePosition, FileUpload, open_file
+    from deploy.cli.file_upload import FilePosition, FileUpload, PositionFile, open_file
 
     from_file = file != Path("-")
     connection = _collector(url, variable).open()
-    bookmark = Bookmark(file.with_name(file.name + ".sending"), url)
+    bookmark = PositionFile(file.with_name(file.name + ".sending"), url)
     if restart and from_file:
         bookmark.remove()
     refused: list[RefusedLine] = []
     try:
-        with open_file(file) as (lines, raw), _showing(file, raw, quiet=as_json) as (show, console):
-            place = bookmark.find(lines) if from_file else FilePosition(url)
-            began = place.line
+        with open_file(file) as (lines, raw), _show_progress(file, raw, quiet=as_json) as (show, console):
+            position = bookmark.find(lines) if from_file else FilePosition(url)
+            began = position.line
             if began:
-                console.print(f"going on after line {began:,}")
+                console.print(f"resuming after line {began:,}")
 
             def refuse(one: "RefusedLine") -> None:
                 if len(refused) < MAX_REPORTED_LINES:
@@ -80,22 +80,22 @@ def send(
                 if not as_json:
                     console.print(escape_line(f"{file}:{one.line}: {one.message} ({one.code})"))
 
-            def confirmed(place: "FilePosition") -> None:
+            def confirmed(position: "FilePosition") -> None:
                 if from_file:
-                    bookmark.save(place)
-                show(place)
+                    bookmark.save(position)
+                show(position)
 
-            FileUpload(connection, place, refuse, retry_for).send(lines, confirmed)
+            FileUpload(connection, position, refuse, retry_for).send(lines, confirmed)
     except (OSError, EOFError, zlib.error) as error:
         raise Failed(f"cannot read {file}: {error}") from error
     if from_file:
         bookmark.remove()
     if as_json:
-        data = {"sent": place.sent, "refused": place.refused, "began_after": began}
+        data = {"sent": position.sent, "refused": position.refused, "began_after": began}
         echo_json({**data, "lines": [one._asdict() for one in refused]})
     else:
-        echo(f"{place.sent:,} sent, {place.refused:,} refused")
-    context.exit(1 if place.refused else 0)
+        echo(f"{position.sent:,} sent, {position.refused:,} refused")
+    context.exit(1 if position.refused else 0)
 
 
 def _collector(url: str, variable: str) -> "Collector":
@@ -109,8 +109,10 @@ def _collector(url: str, variable: str) -> "Collector":
 
 
 @contextmanager
-def _showing(file: Path, raw: BinaryIO, *, quiet: bool) -> Iterator[tuple["Callable[[FilePosition], None]", "Console"]]:
-    """A bar on the terminal of how much of the file is sent; yields what moves it, and where to print beside it."""
+def _show_progress(
+    file: Path, raw: BinaryIO, *, quiet: bool
+) -> Iterator[tuple["Callable[[FilePosition], None]", "Console"]]:
+    """Show a progress bar; yields the function that updates it, and a console for other output."""
     from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
     from deploy.terminal.console import PlainConsole
@@ -121,7 +123,7 @@ def _showing(file: Path, raw: BinaryIO, *, quiet: bool) -> Iterator[tuple["Calla
     with Progress(*columns, console=console, transient=True, disable=quiet or not console.is_terminal) as bar:
         task = bar.add_task("", total=size, events=0)
 
-        def show(place: "FilePosition") -> None:
-            bar.update(task, completed=raw.tell() if size else 0, events=place.sent)
+        def show(position: "FilePosition") -> None:
+            bar.update(task, completed=raw.tell() if size else 0, events=position.sent)
 
         yield show, console

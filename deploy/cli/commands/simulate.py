@@ -31,13 +31,13 @@ class _Faults(click.ParamType):
 
 
 @click.command(short_help="Run a local simulator of the vendors' APIs.")
-@click.option("--port", default=PORT, show_default=True, help="The port to listen on, at 127.0.0.1.")
+@click.option("--port", default=PORT, show_default=True, help="The port to listen on, on 127.0.0.1.")
 @click.option("--quiet", is_flag=True, help="Do not show the requests.")
 @click.option("--fault", "faults", multiple=True, type=_Faults(), help="A fault in YAML, such as '{path: /mp, status: "
-              "503, times: 3}'; may be given more than once.")  # fmt: skip
+              "503, times: 3}'. Repeatable.")  # fmt: skip
 @click.option("--script", type=click.Path(path_type=Path, exists=True, dir_okay=False), metavar="FILE",
               help="A file with a list of faults, in YAML or JSON, after those of --fault.")  # fmt: skip
-@click.option("--expired", is_flag=True, help="Serve HTTPS, with a certificate whose time is over.")
+@click.option("--expired", is_flag=True, help="Serve HTTPS with an expired certificate.")
 @click.option("--json", "as_json", is_flag=True, help="Print the counts at the end as JSON, for programs.")
 @click.pass_context
 def simulate(
@@ -52,45 +52,48 @@ def simulate(
 ) -> None:
     """Simulate the vendors' APIs: accept any request, keep the last 1,000, and show them.
 
-    Each vendor's API is held to its limits, rates and time window, and answers as the vendor does. GET /_requests gives
-    what came. GET /_counts says what each vendor took by idempotency key, what came twice, and what it never took; so
-    does the end of the command.
+    Each simulated vendor enforces its limits, rates and time window, and responds as the vendor does. GET /_requests
+    returns the requests received. GET /_counts reports, per vendor and idempotency key, which deliveries were accepted,
+    repeated and never accepted; the command prints the same at its end.
 
-    A fault is for the next requests whose path begins with its `path`. It has a `status` with `headers` and a `body`,
-    else the vendor's own answer; a `delay` in seconds; `poison`, a text whose deliveries are refused as that vendor
-    refuses them; and how the answer goes `wrong` on its way: reset or silent (nothing was taken), lost (taken, and no
-    answer), truncated, slow (a byte a second), huge (2 GB) or bomb (gzip of 2 GB). `times` is for how many requests,
-    null for all from now on. POST /_script takes a JSON list of faults, DELETE /_script takes them back.
+    A fault applies to the next requests whose path begins with its `path`. It can set a `status` with `headers` and a
+    `body` in place of the vendor's response; a `delay` in seconds; `poison`, a text: deliveries that contain it are
+    refused as the vendor refuses them; and `wrong`, how the response fails: reset or silent (not accepted), lost
+    (accepted, but no response), truncated, slow (1 byte per second), huge (2 GB) or bomb (gzip of 2 GB). `times` is the
+    number of requests that it applies to, null for all. POST /_script takes a JSON list of faults, DELETE /_script
+    removes them.
     """
     import asyncio
 
-    from deploy.runtime.logs import say_ready, set_up
+    from deploy.runtime.logs import log_ready, set_up
     from deploy.simulator.server import Simulator, serve
-    from deploy.simulator.vendors import Reply, SeenRequest
+    from deploy.simulator.vendors import SeenRequest, VendorReply
     from deploy.terminal.console import PlainConsole, one_line
     from deploy.terminal.failures import listen
 
     console = PlainConsole(stderr=as_json)
 
-    def show(seen: SeenRequest, reply: Reply) -> None:
-        asked = (f"{seen.method} {seen.path}", "bold")
-        console.print(one_line(asked, f" {seen.vendor} → {reply.status or 'no answer'}"))
+    def show(seen: SeenRequest, reply: VendorReply) -> None:
+        request_line = (f"{seen.method} {seen.path}", "bold")
+        console.print(one_line(request_line, f" {seen.vendor} → {reply.status or 'no response'}"))
         if seen.body not in ("", None):
             console.print_json(data=seen.body)
 
     set_up()
-    told = [fault for some in faults for fault in some]
+    script_faults = [fault for some in faults for fault in some]
     if script:
-        told += _Faults().convert(script.read_bytes(), None, context)
-    simulator = Simulator(show=(lambda *_: None) if quiet else show, script=told)
+        script_faults += _Faults().convert(script.read_bytes(), None, context)
+    simulator = Simulator(show=(lambda *_: None) if quiet else show, script=script_faults)
     for number in (signal.SIGINT, signal.SIGTERM):
-        # The server leaves at either, and then sends it to itself again, which nobody needs.
+        # The server stops on either signal and then raises it again, which must not end this process.
         signal.signal(number, signal.SIG_IGN)
     with listen("127.0.0.1", port) as listener:
         if not quiet:
             scheme = "https" if expired else "http"
-            console.print(f"The simulator listens on {scheme}://127.0.0.1:{port}; GET /_requests gives what came.")
-        say_ready("simulator", port=port)
+            console.print(
+                f"The simulator listens on {scheme}://127.0.0.1:{port}; GET /_requests lists the requests received."
+            )
+        log_ready("simulator", port=port)
         asyncio.run(serve(simulator, listener, expired=expired))
     if as_json:
         echo_json(simulator.counts(), indent=None)

@@ -24,7 +24,7 @@ WATCH_SECONDS = 2.0
 def status(context: click.Context, folder: Path, *, watch: bool, as_json: bool) -> None:
     """Show what every process reports: rules, lag, and which integrations are paused and why.
 
-    Exits with 1 if an operator must act: a vendor refuses the credentials, a process is failing or makes no progress,
+    Exits with 1 if an operator must act: a vendor rejects the credentials, a process is failing or makes no progress,
     or nobody routes events or delivers to an integration. A vendor that fails is probed, and needs nobody.
     """
     configuration = load(folder)

@@ -17,21 +17,21 @@ if TYPE_CHECKING:
 
 @click.command(short_help="Stop forwarding events of some users.")
 @click.argument("users", nargs=-1, metavar="[USER]...")
-@click.option("--lift", is_flag=True, help="Forward for these users again, from the next event on.")
-@click.option("--list", "listing", is_flag=True, help="Show who is on the list, or which of these users are.")
+@click.option("--lift", is_flag=True, help="Forward events of these users again, from the next event on.")
+@click.option("--list", "listing", is_flag=True, help="Show all suppressed users, or which of these users are.")
 @config_option
 @json_option
 def suppress(users: tuple[str, ...], folder: Path, *, lift: bool, listing: bool, as_json: bool) -> None:
-    """Stop forwarding events of these users, from the next event on: by userId, anonymousId and previousId.
+    """Stop forwarding events with these IDs (userId, anonymousId, previousId), from the next event on.
 
-    If USER is -, reads IDs from the input, one per line. Kafka keeps the list, as digests. Deliveries that are already
-    in the forward topics still go out.
+    If USER is -, reads IDs from standard input, one per line. The list is stored in Kafka, as digests. Deliveries that
+    are already in the forward topics are still sent.
     """
     if lift and listing:
-        raise click.UsageError("--lift changes the list, and --list shows it: give one of them")
+        raise click.UsageError("--lift and --list cannot be combined")
     ids = list(_ids(users))
     if not ids and not listing:
-        raise click.UsageError("name a user")
+        raise click.UsageError("name at least one user")
     configuration = load(folder)
     if listing:
         _show(configuration, ids, as_json=as_json)

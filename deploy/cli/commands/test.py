@@ -18,16 +18,16 @@ if TYPE_CHECKING:
 @click.command(short_help="Run the tests in rule files.")
 @click.argument("files", metavar="[FILE]...", nargs=-1, type=click.Path(path_type=Path, exists=True))
 @config_option
-@click.option("--update", is_flag=True, help="Write what comes out into the tests that failed.")
+@click.option("--update", is_flag=True, help="Write the actual results into the tests that failed.")
 @click.option("--coverage", is_flag=True, help="List the rules and directives that no test reaches.")
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON object, for programs.")
 @click.pass_context
 def test(
     context: click.Context, files: tuple[Path, ...], folder: Path, update: bool, coverage: bool, as_json: bool
 ) -> None:
-    """Run the tests in rule files, also of sources, and in NAME.test.yaml beside them.
+    """Run the tests in the files of integrations and sources, and in NAME.test.yaml beside them.
 
-    With FILEs of the configuration folder, run the tests in these files only. Nothing is sent, and secrets are replaced
+    With FILEs, run only the tests in these files of the configuration folder. Nothing is sent, and secrets are replaced
     by ***. Exits with 1 if a test fails.
     """
     began = time.perf_counter()
@@ -50,7 +50,7 @@ def test(
             _show_coverage(each)
         count = f"{len(results) - len(failed)} passed, {len(failed)} {'updated' if update else 'failed'}"
         seconds = time.perf_counter() - began
-        echo(f"{count} in {seconds:.1f} s" if results else "there are no tests: write `tests:` into a rule file")
+        echo(f"{count} in {seconds:.1f} s" if results else "no tests: add `tests:` to a rule file")
     context.exit(1 if failed and not update else 0)
 
 
@@ -71,7 +71,7 @@ def _suite(configuration: "Configuration", files: Sequence[Path]) -> "RuleTestSu
     try:
         return RuleTestSuite(configuration, files)
     except ConfigurationError as error:
-        raise Misconfigured(error.mistakes) from None
+        raise Misconfigured(error.errors) from None
 
 
 def _update(failed: "Sequence[Result]") -> None:

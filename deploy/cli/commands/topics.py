@@ -17,9 +17,9 @@ if TYPE_CHECKING:
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON object, for programs.")
 @click.pass_context
 def topics(context: click.Context, folder: Path, create: bool, as_json: bool) -> None:
-    """Compare the declared topics with those that Kafka has.
+    """Compare the declared topics with the topics in Kafka.
 
-    Exits with 1 if one is missing or has another number of partitions; workers then refuse to start. They only start
+    Exits with 1 if a topic is missing or has another number of partitions; workers then refuse to start. They start
     without PREFIX.status and PREFIX.control. External topics that a source reads may have any number of partitions, and
     are not created.
     """
@@ -30,28 +30,28 @@ def topics(context: click.Context, folder: Path, create: bool, as_json: bool) ->
     broker = configuration.settings.broker
     declared = configuration.declared
     with broker_errors(broker):
-        there = find_partitions(broker, declared)
+        existing = find_partitions(broker, declared)
         if create:
-            missing = [topic for topic in declared if topic.name not in there]
+            missing = [topic for topic in declared if topic.name not in existing]
             create_topics(broker, missing, configuration.settings.replication)
-            there = find_partitions(broker, declared)
-    wrong = {mismatch.topic.name for mismatch in compare_topics(declared, there)}
+            existing = find_partitions(broker, declared)
+    wrong = {mismatch.topic.name for mismatch in compare_topics(declared, existing)}
     if as_json:
-        rows = [{"topic": it.name, "declared": it.partitions, "there": there.get(it.name)} for it in declared]
+        rows = [{"topic": it.name, "declared": it.partitions, "there": existing.get(it.name)} for it in declared]
         echo_json(rows)
     else:
-        _show(declared, there, wrong)
+        _show(declared, existing, wrong)
     context.exit(1 if wrong else 0)
 
 
-def _show(declared: "Sequence[Topic]", there: Mapping[str, int], wrong: Collection[str]) -> None:
+def _show(declared: "Sequence[Topic]", existing: Mapping[str, int], wrong: Collection[str]) -> None:
     from rich.table import Table
 
     from deploy.terminal.console import PlainConsole
 
-    table = Table("topic", "declared", "there", "", box=None)
+    table = Table("topic", "declared", "in Kafka", "", box=None)
     for topic in declared:
-        verdict = "" if topic.name not in wrong else "differs" if topic.name in there else "missing"
+        verdict = "" if topic.name not in wrong else "differs" if topic.name in existing else "missing"
         expected = "any" if topic.partitions is None else str(topic.partitions)
-        table.add_row(topic.name, expected, str(there.get(topic.name, "-")), verdict)
+        table.add_row(topic.name, expected, str(existing.get(topic.name, "-")), verdict)
     PlainConsole().print(table)

@@ -14,16 +14,16 @@ def _find_folder() -> Path:
 @click.command(short_help="Run everything on this machine and show each event.")
 @folder_option(
     default=_find_folder,
-    help="The configuration folder; by default $TURNOUT_CONFIG, else the current one if it has a turnout.yaml, else an "
-    "example.",
+    help="The configuration folder. Default: $TURNOUT_CONFIG, else the current folder if it has a turnout.yaml, else "
+    "an example.",
 )
 @no_folder_argument
 @click.pass_context
 def up(context: click.Context, folder: Path) -> None:
     """Run all processes on this machine, and show what happens to each event.
 
-    If turnout.yaml says so, it starts a broker, which keeps its data in memory only, and a simulator of the vendors.
-    With that broker, variables that are not set are read from the folder's demo.env.
+    If turnout.yaml asks for them, also starts a broker that keeps its data only in memory, and a simulator of the
+    vendors. With that broker, unset variables are read from demo.env in the folder.
     """
     import asyncio
     import os

@@ -6,15 +6,17 @@ from deploy.cli.options import check_name, config_option, load, read_event
 from deploy.terminal.escaping import echo, echo_json
 
 
-@click.command(short_help="Have a vendor validate the request made of an event.")
+@click.command(short_help="Have a vendor validate the request for an event.")
 @click.argument("integration")
-@click.option("--event", "file", required=True, metavar="FILE", help="A file with one event in JSON; - is the input.")
-@click.option("--code", metavar="CODE", help="The code of the vendor's test tool, where it wants one.")
+@click.option(
+    "--event", "file", required=True, metavar="FILE", help="A file with one event in JSON; - reads standard input."
+)
+@click.option("--code", metavar="CODE", help="The code of the vendor's test tool, if it needs one.")
 @config_option
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON object, for programs.")
 @click.pass_context
 def verify(context: click.Context, integration: str, file: str, code: str | None, folder: Path, as_json: bool) -> None:
-    """Have a vendor validate the request made of an event, and name the rule lines of the fields that it refuses.
+    """Have a vendor validate the request for an event, and name the rule lines of the fields that it refuses.
 
     The request goes to the vendor's validation endpoint, which records nothing, or with --code to its test tool. Exits
     with 1 if the vendor refuses the request, or if nothing is sent.
@@ -22,7 +24,7 @@ def verify(context: click.Context, integration: str, file: str, code: str | None
     import asyncio
 
     from deploy.dryrun.verification import UnverifiableError
-    from deploy.dryrun.verification import verify as ask
+    from deploy.dryrun.verification import verify as verify_event
     from deploy.terminal.failures import Failed
     from forwarders.api.contract import Delivered
 
@@ -30,7 +32,7 @@ def verify(context: click.Context, integration: str, file: str, code: str | None
     check_name("integration", integration, configuration.integrations)
     event = read_event(file)
     try:
-        verdicts = asyncio.run(ask(configuration, integration, event, code))
+        verdicts = asyncio.run(verify_event(configuration, integration, event, code))
     except UnverifiableError as error:
         raise Failed(str(error)) from error
     if as_json:
@@ -41,10 +43,10 @@ def verify(context: click.Context, integration: str, file: str, code: str | None
             if verdict.result is None:
                 echo(f"{name}: nothing is sent: {verdict.reason}")
             elif isinstance(verdict.result, Delivered):
-                echo(f"{name}: taken ({verdict.status})")
+                echo(f"{name}: accepted ({verdict.status})")
             else:
                 status = f" ({verdict.status})" if verdict.status else ""
-                echo(f"{name}: not taken{status} {verdict.reason}".rstrip())
+                echo(f"{name}: refused{status} {verdict.reason}".rstrip())
                 if verdict.answer:
                     echo_json(verdict.answer)
                 for field, where in verdict.lines:

@@ -13,14 +13,14 @@ from streams.settings import StrictModel
 
 
 class ConsentFilter(StrictModel):
-    """Which consent an event needs."""
+    """The consent that an event needs."""
 
     all: tuple[str, ...] | None = Field(None, min_length=1)
     """Categories that must all be granted."""
     any: tuple[str, ...] | None = Field(None, min_length=1)
     """Categories of which one must be granted."""
     assume: Assumption = "denied"
-    """What an event that says nothing about consent counts as, unless its source says so."""
+    """The consent of events without consent information, unless their source sets it."""
 
     @model_validator(mode="after")
     def _one_of_both(self) -> Self:
@@ -29,55 +29,55 @@ class ConsentFilter(StrictModel):
         return self
 
     def filter(self, settings: ConsentSettings) -> Consent:
-        """As the router reads it."""
+        """Return the filter for the router."""
         categories = tuple(map(settings.category, self.all or self.any or ()))
         return Consent(categories, "all" if self.all else "any", self.assume)
 
 
 class SampleFilter(StrictModel):
-    """Which part of the events is forwarded."""
+    """The sample of the events that is forwarded."""
 
     rate: float = Field(ge=0, le=1)
-    """The part of the events, 0 to 1."""
+    """The share of the events, 0 to 1."""
     by: str = Field("userId", min_length=1)
-    """Events that share this field are forwarded all or none."""
+    """Events with the same value of this field are either all forwarded or all left out."""
 
     @property
     def filter(self) -> Sample:
-        """As the router reads it."""
+        """Return the filter for the router."""
         return Sample(self.rate, self.by)
 
 
 class IntegrationFile(StrictModel):
-    """`integrations/NAME.yaml`: one vendor's account, and the rules for what it gets."""
+    """`integrations/NAME.yaml`: an account at a vendor, and the rules for its events."""
 
     integration: str = Field(pattern=NAME)
-    """The integration's name: that of the file, and in its topic and consumer group."""
+    """The integration's name: the same as the file's. Its topic and consumer group contain it."""
     forwarder: str
-    """The forwarder that delivers, by the name it is registered under."""
+    """The name of the forwarder that delivers."""
     settings: dict[str, Any] = Field(default_factory=dict)
-    """The forwarder's settings; its secrets come from the environment: '${NAME}'."""
+    """The forwarder's settings. Secrets come from the environment: '${NAME}'."""
     preset: str | None = None
-    """Take the rules that this forwarder brings along as a base."""
+    """The forwarder's preset: rules to start from."""
     state: Literal["active", "draining"] = "active"
-    """`draining`: what is waiting is still delivered, and nothing new is taken up."""
+    """`draining`: pending deliveries are still made, but no new events are forwarded."""
     mode: Literal["live", "shadow"] = "live"
-    """`shadow`: events are mapped and checked, and nothing is sent; their outcome is `filtered`."""
+    """`shadow`: events are mapped and checked, but not sent; their outcome is `filtered`."""
     sources: tuple[str, ...] | None = Field(None, min_length=1)
-    """Sources whose events are forwarded; by default all."""
+    """Sources whose events are forwarded. Default: all."""
     consent: ConsentFilter | None = None
-    """The consent that an event needs; by default none."""
+    """The consent that an event needs. Default: none."""
     sample: SampleFilter | None = None
-    """Forward only a part of the events; by default all."""
+    """Forward only a sample of the events. Default: all."""
     delivery: DeliverySettings = Field(default_factory=DeliverySettings)
-    """How requests are made."""
+    """How requests are sent."""
     match: Any = None
-    """`first` rule that matches takes the event, or `all`."""
+    """`first`: only the first matching rule applies; `all`: every matching rule does."""
     map: Any = None
-    """Fields that the payload of every rule gets."""
+    """Fields of the payload of every rule."""
     rules: Any = None
-    """The rules, tried in their order."""
+    """The rules, in the order in which they are tried."""
     otherwise: Any = None
-    """`drop`, or a map for events that no rule takes."""
+    """`drop`, or a map for events that match no rule."""
     tests: tuple[Case, ...] = ()
-    """Events, each with what is expected of it: for `turnout test`."""
+    """Test events with expected results, for `turnout test`."""

@@ -18,56 +18,56 @@ TOPIC = r"^[A-Za-z0-9._-]{1,249}$"
 
 
 class SourceConsent(StrictModel):
-    """What is known of the consent of a source's users."""
+    """The consent of a source's users."""
 
     assume: Assumption
-    """What an event of this source that says nothing about consent counts as, whatever the integration assumes."""
+    """The consent of events without consent information. Overrides what an integration assumes."""
 
 
 class SourceFile(StrictModel):
-    """`sources/NAME.yaml`: one place that events come from."""
+    """`sources/NAME.yaml`: an origin of events, such as a website or a backend."""
 
     source: str = Field(pattern=NAME)
-    """The source's name: that of the file."""
+    """The source's name: the same as the file's."""
     write_keys: tuple[SecretStr, ...] = ()
-    """Keys that clients send with their events, each from the environment: '${NAME}'."""
+    """Keys that clients send with their events. They come from the environment: '${NAME}'."""
     disabled_keys: tuple[SecretStr, ...] = ()
-    """Keys that were valid once: who still sends with one gets a 401 that says so, and is counted."""
+    """Retired keys: requests with them get a 401 that says so, and are counted."""
     state: Literal["active", "disabled"] = "active"
-    """`disabled`: the collector answers 404 to whoever sends with any of the keys."""
+    """`disabled`: the collector responds 404 to requests with any of the keys."""
     origins: tuple[Annotated[str, Field(pattern=ORIGIN)], ...] = ANY_ORIGIN
-    """Origins of the pages that may send with these keys, `https://shop.example.com` or `https://*.example.com`; by
-    default any.
+    """Origins of pages that may send with these keys: `https://shop.example.com` or `https://*.example.com`. Default:
+    any.
     """
     kinds: tuple[Kind, ...] | None = Field(None, min_length=1)
-    """The types of events that are taken; by default all."""
+    """The types of events that are accepted. Default: all."""
     context: dict[str, Any] = Field(default_factory=dict)
-    """What each event's `context` gets where the event says nothing of it."""
+    """Default values for the events' `context`."""
     consent: SourceConsent | None = None
-    """What is known of its users' consent."""
+    """The consent of the source's users."""
     limits: SourceLimits = Field(default_factory=SourceLimits)
-    """How much may be sent."""
+    """Limits for requests and events."""
     topics: tuple[Annotated[str, Field(pattern=TOPIC)], ...] = ()
-    """Kafka topics of others whose records are this source's events, one a record; they must be there. What writes to
-    `PREFIX.events` need not be named.
+    """External Kafka topics to read events from, one event per record. They must exist. Producers that write to
+    `PREFIX.events` need no entry.
     """
     webhook: SourceWebhookSettings | None = None
-    """Have others post here in a form of their own. The rules make whole events of `$.headers` and `$.body`, instead of
-    mending events.
+    """Accept requests in other formats. The rules make whole events from `$.headers` and `$.body`, instead of repairing
+    events.
     """
     plan: str | None = None
-    """The tracking plan that its events are held against: `plans/NAME.yaml`."""
+    """The tracking plan that validates the events: `plans/NAME.yaml`."""
     enrich: dict[str, Any] = Field(default_factory=dict)
-    """Enrichments by name, each with its settings: see enrichment.md. They run after the rules."""
+    """Enrichments by name, with their settings; see enrichment.md. They run after the rules."""
     match: Any = None
-    """`first` rule that matches mends the event, or `all`, one after the other."""
+    """`first`: only the first matching rule repairs the event; `all`: every matching rule does, in order."""
     map: Any = None
-    """What every rule mends."""
+    """Fields that every rule sets."""
     rules: Any = None
-    """Rules that mend this source's events before the integrations get them, or drop them. A map is merged into the
-    event, and null takes a key out.
+    """Rules that repair or drop this source's events before they are forwarded. A map is merged into the event, and
+    null removes a key.
     """
     otherwise: Any = None
-    """`drop`, or a map for events that no rule takes; by default they stay."""
+    """`drop`, or a map for events that match no rule. By default, these events stay unchanged."""
     tests: tuple[SourceCase, ...] = ()
-    """Events, each with what the source makes of it."""
+    """Test events with expected results, for `turnout test`."""

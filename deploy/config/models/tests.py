@@ -9,14 +9,14 @@ from streams.settings import StrictModel
 
 
 class ExpectedRequest(StrictModel):
-    """What goes to the vendor; only what is said is compared, of headers only those that are named."""
+    """The expected request to the vendor. Only the given fields and headers are compared."""
 
     method: str | None = None
-    """`POST`, …, or `WRITE` where a file or database is written to."""
+    """`POST`, …, or `WRITE` for a file or database."""
     url: str | None = None
-    """The whole URL; `***` stands for each secret in it."""
+    """The full URL, with `***` in place of each secret."""
     headers: dict[str, str] = Field(default_factory=dict)
-    """Headers, in any case."""
+    """Headers; names are case-insensitive."""
     body: Any = None
     """The body: JSON, or text."""
 
@@ -27,68 +27,68 @@ Decision = Literal[
 
 
 class Expectation(StrictModel):
-    """What is to become of a test's event; only what is said is compared."""
+    """The expected result of a test. Only the given fields are compared."""
 
     outcome: Decision | None = None
-    """What the router decides; `forwarded` where there is a request."""
+    """The router's decision; `forwarded` if there is a request."""
     rule: str | None = None
-    """The rule that takes the event; null where none does."""
+    """The rule that matches the event; null if none does."""
     payload: Any = None
-    """The payload, whole."""
+    """The full payload."""
     request: ExpectedRequest | None = None
     """The request."""
     reason: str | None = None
-    """Why there is no request."""
+    """The reason for not sending a request."""
 
 
 class Case(StrictModel):
-    """One test: an event, and what is to become of it."""
+    """One test: an event and its expected result."""
 
     name: str | None = None
-    """What it shows."""
+    """The behaviour that the test shows."""
     event: dict[str, Any]
     """The event."""
     source: str | None = None
-    """The source it comes from; by default one that the integration takes."""
+    """The source of the event. Default: one whose events the integration gets."""
     now: datetime | None = None
-    """The time of its record, which an event without one gets."""
+    """The time of the event's record, for events without a timestamp."""
     expect: tuple[Expectation, ...] | Expectation | None = None
-    """A list where several rules take the event; `turnout test --update` fills it in."""
+    """A list if several rules match. `turnout test --update` fills it in."""
 
 
 class CaseFile(StrictModel):
     """`NAME.test.yaml` beside NAME.yaml."""
 
     tests: tuple[Case, ...]
-    """Events, each with what is expected of it."""
+    """Test events with expected results."""
 
 
 class SourceExpectation(StrictModel):
-    """What a source is to make of a test's event; only what is said is compared."""
+    """The expected event after a source's steps. Only the given fields are compared."""
 
     outcome: Literal["kept", "filtered", "suppressed", "quarantined", "rejected"] | None = None
-    """Whether it goes on."""
+    """The result of the steps; `kept` if the event is forwarded."""
     event: dict[str, Any] | None = None
-    """The event as the integrations get it, whole."""
+    """The full event after the steps."""
     reason: str | None = None
-    """Why it does not go on."""
+    """Why the event is not forwarded."""
     notes: list[str] | None = None
-    """What is noted of it, each `REASON: DETAIL`."""
+    """Notes on the event, each `REASON: DETAIL`."""
 
 
 class SourceCase(StrictModel):
-    """One test of what a source makes of its events."""
+    """One test of a source's steps."""
 
     name: str | None = None
-    """What it shows."""
+    """The behaviour that the test shows."""
     event: dict[str, Any]
-    """The event; of a webhook's source `headers`, in lower case, and `body`."""
+    """The event; for a webhook, `headers` (in lower case) and `body`."""
     expect: tuple[SourceExpectation, ...] | SourceExpectation | None = None
-    """A list where a webhook makes several events; `turnout test --update` fills it in."""
+    """A list if a webhook makes several events. `turnout test --update` fills it in."""
 
 
 class SourceCaseFile(StrictModel):
     """`NAME.test.yaml` beside a source's NAME.yaml."""
 
     tests: tuple[SourceCase, ...]
-    """Events, each with what is expected of it."""
+    """Test events with expected results."""

@@ -114,7 +114,7 @@ class Amplitude(HttpForwarder[AmplitudeSettings]):
         category=Category.ANALYTICS,
         settings=AmplitudeSettings,
         payload=AmplitudeEvent,
-        limits=Limits(items=1000, bytes=850_000, item_bytes=850_000),  # of 1 MB, less what is added to each event
+        limits=Limits(items=1000, bytes=850_000, item_bytes=850_000),  # 1 MB, minus fields added per event
         dedupe_field="insert_id",
         dedupe_window=timedelta(days=7),
         batch_failure=BatchFailure.LISTED,

@@ -31,7 +31,7 @@ from forwarders.api.urls import Endpoint
 ARRAYS = ("attributes", "events", "purchases")
 
 
-class Alias(Payload):
+class BrazeAlias(Payload):
     """An alias of a user."""
 
     alias_name: Annotated[str, Field(min_length=1)]
@@ -42,7 +42,7 @@ class Someone(Payload):
     """A user, identified by one of these fields."""
 
     external_id: Annotated[str, Field(min_length=1)] | None = None
-    user_alias: Alias | None = None
+    user_alias: BrazeAlias | None = None
     braze_id: str | None = None
     email: str | None = None
     phone: str | None = None
@@ -60,7 +60,7 @@ class Attributes(Someone):
     model_config = ConfigDict(extra="allow")
 
 
-class Event(Someone):
+class BrazeEvent(Someone):
     """A custom event."""
 
     name: Annotated[str, Field(min_length=1, max_length=255)]
@@ -85,7 +85,7 @@ class BrazePayload(Payload):
     """Exactly one object in one of the arrays, since a request is limited to 75 objects. `match: all` sends several."""
 
     attributes: Annotated[list[Attributes], Field(min_length=1, max_length=1)] | None = None
-    events: Annotated[list[Event], Field(min_length=1, max_length=1)] | None = None
+    events: Annotated[list[BrazeEvent], Field(min_length=1, max_length=1)] | None = None
     purchases: Annotated[list[Purchase], Field(min_length=1, max_length=1)] | None = None
 
     @model_validator(mode="after")

@@ -102,7 +102,7 @@ class CustomerIo(HttpForwarder[CustomerIoSettings]):
         category=Category.CRM,
         settings=CustomerIoSettings,
         payload=CustomerIoPayload,
-        limits=Limits(items=1000, bytes=440_000, item_bytes=31_000),  # of 500 KB and 32 KB, less what is added
+        limits=Limits(items=1000, bytes=440_000, item_bytes=31_000),  # 500 KB and 32 KB, minus added fields
         ordered=True,
         dedupe_field="id",
         batch_failure=BatchFailure.LISTED,

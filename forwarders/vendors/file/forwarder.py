@@ -63,7 +63,7 @@ class File(WriterForwarder[FileSettings]):
     def __init__(self, settings: FileSettings) -> None:
         super().__init__(settings)
         self._file: OpenFile | None = None
-        self._lock = threading.Lock()  # and not asyncio's: a cancelled write goes on in its thread
+        self._lock = threading.Lock()  # not asyncio's, because a cancelled write continues in its thread
 
     @override
     async def open(self) -> None:
@@ -137,7 +137,7 @@ class OpenFile:
         self.size += len(lines)
 
     def close(self) -> None:
-        """Truncate what is not synced, and rename the file."""
+        """Truncate the file to its synced length, and rename it."""
         try:
             _finish(self.path, self._fd, self.size)
         finally:
@@ -150,7 +150,7 @@ def repair(folder: Path) -> None:
     for path in folder.glob(f"*{OpenFile.SUFFIX}"):
         with suppress(FileNotFoundError, BlockingIOError), path.open("rb+") as file:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            if os.fstat(file.fileno()).st_size:  # an empty one may be about to be locked by its process
+            if os.fstat(file.fileno()).st_size:  # the process of an empty file may be about to lock it
                 with mmap(file.fileno(), 0, access=ACCESS_READ) as content:
                     size = content.rfind(b"\n") + 1
                 _finish(path, file.fileno(), size)

@@ -31,7 +31,7 @@ from forwarders.api.urls import Endpoint
 HOSTS = {"global": "https://www.google-analytics.com", "eu": "https://region1.google-analytics.com"}
 MAX_PARAMETERS = 25
 MAX_LENGTH = {"page_location": 1000, "page_referrer": 420, "page_title": 300}
-"""Maximum length of some values; of others it is 100 characters, or 500 in Google Analytics 360."""
+"""Maximum length of these values; for all others it is 100 characters, or 500 in Google Analytics 360."""
 
 RESERVED_NAMES = """
     ad_activeview ad_click ad_exposure ad_query ad_reward adunit_exposure app_clear_data app_exception app_install
@@ -73,7 +73,7 @@ class UserProperty(Payload):
     timestamp_micros: int | None = None
 
 
-class Consent(Payload):
+class Ga4Consent(Payload):
     """The user's consent."""
 
     ad_user_data: Literal["GRANTED", "DENIED"] | None = None
@@ -90,7 +90,7 @@ class UserLocation(Payload):
     continent_id: str | None = None
 
 
-class Device(Payload):
+class Ga4Device(Payload):
     """The user's device. It takes precedence over `user_agent`."""
 
     category: str | None = None
@@ -136,10 +136,10 @@ class Ga4Event(Payload):
         | None
     ) = None
     user_data: dict[str, Any] | None = None
-    consent: Consent | None = None
+    consent: Ga4Consent | None = None
     user_location: UserLocation | None = None
     ip_override: str | None = None
-    device: Device | None = None
+    device: Ga4Device | None = None
     user_agent: str | None = None
     name: Annotated[str, AfterValidator(_check_name)]
     params: Parameters | None = None
@@ -201,7 +201,7 @@ class Ga4(HttpForwarder[Ga4Settings]):
         category=Category.ANALYTICS,
         settings=Ga4Settings,
         payload=Ga4Event,
-        limits=Limits(items=25, bytes=129_000, item_bytes=129_000),  # of 130 kB, less what encloses the events
+        limits=Limits(items=25, bytes=129_000, item_bytes=129_000),  # 130 kB, minus the fields around the events
         max_event_age=timedelta(hours=72),
         batch_failure=BatchFailure.SILENT,
         validation_setting="debug",

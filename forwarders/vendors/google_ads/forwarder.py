@@ -61,13 +61,13 @@ class UserIdentifier(Payload):
         return self
 
 
-class UserData(Payload):
+class GoogleAdsUserData(Payload):
     """The person who converted."""
 
     userIdentifiers: Annotated[list[UserIdentifier], Field(min_length=1, max_length=10)]  # noqa: N815
 
 
-class Device(Payload):
+class GoogleAdsDevice(Payload):
     """The device of an event."""
 
     userAgent: str | None = None  # noqa: N815
@@ -81,17 +81,17 @@ class AdIdentifiers(Payload):
     gclid: str | None = None
     gbraid: str | None = None
     wbraid: str | None = None
-    landingPageDeviceInfo: Device | None = None  # noqa: N815
+    landingPageDeviceInfo: GoogleAdsDevice | None = None  # noqa: N815
 
 
-class Consent(Payload):
+class GoogleAdsConsent(Payload):
     """The person's consent."""
 
     adUserData: Granted | None = None  # noqa: N815
     adPersonalization: Granted | None = None  # noqa: N815
 
 
-class Product(Payload):
+class GoogleAdsProduct(Payload):
     """A product of an order."""
 
     merchantProductId: str | None = None  # noqa: N815
@@ -106,7 +106,7 @@ class CartData(Payload):
     merchantFeedLabel: str | None = None  # noqa: N815
     merchantFeedLanguageCode: str | None = None  # noqa: N815
     transactionDiscount: float | None = None  # noqa: N815
-    items: list[Product] | None = None
+    items: list[GoogleAdsProduct] | None = None
 
 
 class CustomVariable(Payload):
@@ -126,9 +126,9 @@ class GoogleAdsEvent(Payload):
     conversionValue: float | None = None  # noqa: N815
     eventSource: Literal["WEB", "APP", "IN_STORE", "PHONE", "OTHER"] | None = None  # noqa: N815
     adIdentifiers: AdIdentifiers | None = None  # noqa: N815
-    userData: UserData | None = None  # noqa: N815
-    consent: Consent | None = None
-    eventDeviceInfo: Device | None = None  # noqa: N815
+    userData: GoogleAdsUserData | None = None  # noqa: N815
+    consent: GoogleAdsConsent | None = None
+    eventDeviceInfo: GoogleAdsDevice | None = None  # noqa: N815
     cartData: CartData | None = None  # noqa: N815
     customVariables: list[CustomVariable] | None = None  # noqa: N815
 

@@ -97,7 +97,7 @@ class HubSpot(HttpForwarder[HubSpotSettings]):
         category=Category.CRM,
         settings=HubSpotSettings,
         payload=HubSpotPayload,
-        limits=Limits(items=100, bytes=3_000_000, item_bytes=100_000),  # contacts; of events 500
+        limits=Limits(items=100, bytes=3_000_000, item_bytes=100_000),  # for contacts; 500 for events
         ordered=True,
         batch_failure=BatchFailure.WHOLE,
         rates=(Rate(100, seconds=10),),

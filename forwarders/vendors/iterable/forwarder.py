@@ -38,7 +38,7 @@ class Customer(Payload):
     dataFields: dict[str, Any] | None = None  # noqa: N815
 
 
-class Product(Payload):
+class IterableProduct(Payload):
     """A product of a purchase."""
 
     id: str
@@ -67,7 +67,7 @@ class IterablePayload(Payload):
     campaignId: int | None = None  # noqa: N815
     templateId: int | None = None  # noqa: N815
     user: Customer | None = None
-    items: list[Product] | None = None
+    items: list[IterableProduct] | None = None
     total: float | None = None
 
     @model_validator(mode="after")
@@ -106,10 +106,10 @@ class Iterable(HttpForwarder[IterableSettings]):
         category=Category.CRM,
         settings=IterableSettings,
         payload=IterablePayload,
-        limits=Limits(items=1000, bytes=3_800_000, item_bytes=3_800_000),  # of 4 MB, less what is added to each event
+        limits=Limits(items=1000, bytes=3_800_000, item_bytes=3_800_000),  # 4 MB, minus fields added per event
         ordered=True,
         batch_failure=BatchFailure.LISTED,
-        rates=(Rate(5),),  # that of users; bulk events may come twice as fast
+        rates=(Rate(5),),  # for users; bulk events may be twice as fast
     )
 
     @override

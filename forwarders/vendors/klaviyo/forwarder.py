@@ -95,7 +95,7 @@ class EventAttributes(Payload):
     unique_id: str | None = None
 
 
-class Event(Payload):
+class KlaviyoEvent(Payload):
     """An event."""
 
     type: Literal["event"]
@@ -105,7 +105,7 @@ class Event(Payload):
 class KlaviyoPayload(Payload):
     """A JSON:API document with an event or a profile."""
 
-    data: Annotated[Event | Profile, Field(discriminator="type")]
+    data: Annotated[KlaviyoEvent | Profile, Field(discriminator="type")]
 
 
 class KlaviyoSettings(Settings):
@@ -131,7 +131,7 @@ class Klaviyo(HttpForwarder[KlaviyoSettings]):
         payload=KlaviyoPayload,
         limits=Limits(items=1, bytes=4_900_000, item_bytes=4_900_000),
         dedupe_field="unique_id",
-        rates=(Rate(75), Rate(700, seconds=60)),  # those of profiles; events may come five times as fast
+        rates=(Rate(75), Rate(700, seconds=60)),  # for profiles; events may be five times as fast
         versions=(Version("2026-04-15", sunset=date(2028, 4, 15)),),
     )
 

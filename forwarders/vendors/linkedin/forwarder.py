@@ -67,7 +67,7 @@ class UserInfo(Payload):
     countryCode: Annotated[str, Field(pattern="^[A-Z]{2}$")] | None = None  # noqa: N815
 
 
-class User(Payload):
+class LinkedInUser(Payload):
     """A person. LinkedIn requires the list of IDs even if it is empty."""
 
     userIds: list[UserId] = Field(default_factory=list)  # noqa: N815
@@ -90,7 +90,7 @@ class LinkedInEvent(Payload):
     conversionHappenedAt: Annotated[int, Field(ge=10**12)]  # noqa: N815
     conversionValue: Money | None = None  # noqa: N815
     eventId: Annotated[str, Field(min_length=1, max_length=64)] | None = None  # noqa: N815
-    user: User
+    user: LinkedInUser
 
     @model_validator(mode="after")
     def _check_user(self) -> Self:

@@ -33,7 +33,7 @@ THROTTLED = frozenset({4, 17, 32, 341, 613, *range(80000, 80015)})
 UNAUTHORIZED = frozenset({3, 10, 102, 104, 190, *range(200, 300)})
 
 
-class UserData(Payload):
+class MetaUserData(Payload):
     """Fields by which Meta matches a person. Fields that Meta's reference requires hashed must be hashed."""
 
     em: Hashes = None
@@ -61,7 +61,7 @@ class UserData(Payload):
     ctwa_clid: str | None = None
 
 
-class Content(Payload):
+class MetaContent(Payload):
     """A product."""
 
     id: str
@@ -74,7 +74,7 @@ class Content(Payload):
     delivery_category: Literal["in_store", "curbside", "home_delivery"] | None = None
 
 
-class CustomData(Payload):
+class MetaCustomData(Payload):
     """Data about the event. Other properties are allowed."""
 
     model_config = ConfigDict(extra="allow")
@@ -84,7 +84,7 @@ class CustomData(Payload):
     content_name: str | None = None
     content_category: str | None = None
     content_ids: list[str] | None = None
-    contents: list[Content] | None = None
+    contents: list[MetaContent] | None = None
     content_type: Literal["product", "product_group"] | None = None
     order_id: str | None = None
     predicted_ltv: float | None = None
@@ -113,8 +113,8 @@ class MetaEvent(Payload):
         "business_messaging",
         "other",
     ]
-    user_data: UserData
-    custom_data: CustomData | None = None
+    user_data: MetaUserData
+    custom_data: MetaCustomData | None = None
     app_data: dict[str, Any] | None = None
     opt_out: bool | None = None
     data_processing_options: list[Literal["LDU"]] | None = None

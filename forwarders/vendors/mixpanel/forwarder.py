@@ -38,7 +38,7 @@ HOSTS = {
 InsertId = Annotated[str, Field(pattern="^[A-Za-z0-9-]{1,36}$")]
 
 
-class Properties(Payload):
+class MixpanelProperties(Payload):
     """An event's properties. Other properties are allowed."""
 
     model_config = ConfigDict(extra="allow")
@@ -52,7 +52,7 @@ class MixpanelPayload(Payload):
     """An event with properties, or an update of the profile of a user (`$distinct_id`) or group (`$group_key`)."""
 
     event: Annotated[str, Field(min_length=1)] | None = None
-    properties: Properties | None = None
+    properties: MixpanelProperties | None = None
     distinct_id: Annotated[str | None, Field(alias="$distinct_id")] = None
     group_key: Annotated[str | None, Field(alias="$group_key")] = None
     group_id: Annotated[str | None, Field(alias="$group_id")] = None
@@ -74,7 +74,7 @@ class MixpanelPayload(Payload):
         return self
 
 
-class ServiceAccount(Settings):
+class MixpanelServiceAccount(Settings):
     """A service account of the organization."""
 
     username: Annotated[str, Field(pattern="^[^:]+$")]
@@ -90,7 +90,7 @@ class MixpanelSettings(Settings):
 
     token: Secret
     """The project's token."""
-    service_account: ServiceAccount | None = None
+    service_account: MixpanelServiceAccount | None = None
     """Import events with this service account instead of the token."""
     region: Literal["us", "eu", "in"] = "us"
     """The project's region."""
@@ -154,7 +154,7 @@ class Mixpanel(HttpForwarder[MixpanelSettings]):
     @override
     def parse_response(self, response: Response, items: Sequence[Delivery]) -> Sequence[Result]:
         body = response.json if isinstance(response.json, dict) else {}
-        if response.status == 200 and body.get("status") == 0:  # of a change to profiles
+        if response.status == 200 and body.get("status") == 0:  # a profile update
             return split_or_fail(items, "refused")
         failed = body.get("failed_records")
         if response.status == 400 and isinstance(failed, list):

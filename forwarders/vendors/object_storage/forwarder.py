@@ -258,7 +258,7 @@ def _table(items: Iterable[Delivery]) -> "Table":
                 column = columns[name] = []
             if len(column) < row:
                 column += [None] * (row - len(column))
-            # JSON is told from text by being bytes.
+            # JSON values are bytes, which distinguishes them from text.
             column.append(orjson.dumps(value) if type(value) in NESTED else value)
     columns.pop(ID, None)
     arrays = {ID: pa.array(ids, pa.string())}

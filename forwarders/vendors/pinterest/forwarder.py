@@ -29,7 +29,7 @@ from forwarders.api.fields import Currency, Sha256, without_nulls
 from forwarders.api.urls import Endpoint
 
 
-class UserData(Payload):
+class PinterestUserData(Payload):
     """Fields by which Pinterest matches a person."""
 
     em: list[Sha256] | None = None
@@ -50,7 +50,7 @@ class UserData(Payload):
     client_user_agent: str | None = None
 
 
-class Content(Payload):
+class PinterestContent(Payload):
     """A product, with its price as text."""
 
     id: str | None = None
@@ -61,7 +61,7 @@ class Content(Payload):
     quantity: int | None = None
 
 
-class CustomData(Payload):
+class PinterestCustomData(Payload):
     """Data about the event, with the value as text."""
 
     currency: Currency | None = None
@@ -70,7 +70,7 @@ class CustomData(Payload):
     content_name: str | None = None
     content_category: str | None = None
     content_brand: str | None = None
-    contents: list[Content] | None = None
+    contents: list[PinterestContent] | None = None
     num_items: int | None = None
     order_id: str | None = None
     search_string: str | None = None
@@ -86,8 +86,8 @@ class PinterestEvent(Payload):
     event_source_url: str | None = None
     opt_out: bool | None = None
     partner_name: str | None = None
-    user_data: UserData
-    custom_data: CustomData | None = None
+    user_data: PinterestUserData
+    custom_data: PinterestCustomData | None = None
     app_id: str | None = None
     app_name: str | None = None
     app_version: str | None = None
@@ -121,7 +121,7 @@ class PinterestSettings(Settings):
 
 
 class Pinterest(HttpForwarder[PinterestSettings]):
-    """Pinterest's response with status 200 or 422 tells for each event whether it was processed.
+    """Pinterest's response with status 200 or 422 lists for each event whether it was processed.
 
     Pinterest recognizes duplicates by `event_id` and `event_name`, including events from the browser's tag.
     """

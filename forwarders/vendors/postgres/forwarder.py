@@ -156,7 +156,7 @@ class Postgres(WriterForwarder[PostgresSettings]):
         return PermanentFailure("column", f"the table has no column {unknown[0][:NAME_BYTES]!r}") if unknown else None
 
     async def _look(self, connection: "AsyncConnection[Any]", items: Sequence[Delivery]) -> frozenset[str]:
-        """Return the table's columns after adding what the payloads need; empty if there is no table."""
+        """Return the table's columns after adding what the payloads need; empty if the table does not exist."""
         from psycopg import sql
 
         table = self._table()
@@ -198,7 +198,7 @@ class Postgres(WriterForwarder[PostgresSettings]):
         ):
             for item in items:
                 await copy.write_row([item.id, *(_text(item.payload.get(name)) for name in names)])
-        # In one order, or writers with the same rows, as after a rebalance, would wait for each other.
+        # In a fixed order, to avoid deadlocks between writers of the same rows, such as after a rebalance.
         insert = "INSERT INTO {} ({}) SELECT {} FROM staging ORDER BY {}, ctid ON CONFLICT ({}) DO NOTHING"
         key = sql.Identifier(ID)
         await connection.execute(sql.SQL(insert).format(self._table(), columns, columns, key, key))

@@ -45,7 +45,7 @@ class EventType(Payload):
     custom_event_name: Annotated[str, Field(min_length=1, max_length=64)] | None = None
 
 
-class User(Payload):
+class RedditUser(Payload):
     """Fields by which Reddit matches a person."""
 
     email: Sha256 | None = None
@@ -60,7 +60,7 @@ class User(Payload):
     screen_dimensions: dict[str, int] | None = None
 
 
-class Product(Payload):
+class RedditProduct(Payload):
     """A product."""
 
     id: str
@@ -77,7 +77,7 @@ class Metadata(Payload):
     value: float | None = None
     currency: Currency | None = None
     item_count: int | None = None
-    products: list[Product] | None = None
+    products: list[RedditProduct] | None = None
 
 
 class RedditEvent(Payload):
@@ -89,11 +89,11 @@ class RedditEvent(Payload):
     click_id: str | None = None
     type: EventType
     metadata: Metadata | None = None
-    user: User | None = None
+    user: RedditUser | None = None
 
     @model_validator(mode="after")
     def _check_event(self) -> Self:
-        kind, metadata, user = self.type.tracking_type, self.metadata or Metadata(), self.user or User()
+        kind, metadata, user = self.type.tracking_type, self.metadata or Metadata(), self.user or RedditUser()
         if (kind == "CUSTOM") != (self.type.custom_event_name is not None):
             raise ValueError("a custom_event_name goes with CUSTOM and with no other tracking_type")
         if not self.click_id and all(getattr(user, key) is None for key in MATCH_KEYS):

@@ -19,7 +19,7 @@ from forwarders.api.contract import (
     Settings,
 )
 from forwarders.api.urls import Endpoint
-from forwarders.vendors.segment.forwarder import Call, batch
+from forwarders.vendors.segment.forwarder import SegmentCall, batch
 
 
 class RudderStackSettings(Settings):
@@ -43,8 +43,8 @@ class RudderStack(HttpForwarder[RudderStackSettings]):
         documentation="https://www.rudderstack.com/docs/api/http-api/",
         category=Category.CRM,
         settings=RudderStackSettings,
-        payload=Call,
-        limits=Limits(items=2500, bytes=3_500_000, item_bytes=3_500_000),  # of 4,000 KB
+        payload=SegmentCall,
+        limits=Limits(items=2500, bytes=3_500_000, item_bytes=3_500_000),  # 4,000 KB, minus added fields
         dedupe_field="messageId",
         dedupe_window=timedelta(hours=1),
         dedupe_caveat="deduplication is off by default",

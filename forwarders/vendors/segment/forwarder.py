@@ -26,7 +26,7 @@ HOSTS = {"us": "https://api.segment.io", "eu": "https://events.eu1.segmentapis.c
 REQUIRED = {"track": "event", "group": "groupId", "alias": "previousId"}
 
 
-class Call(Payload):
+class SegmentCall(Payload):
     """A call of the event spec, with the spec's field names."""
 
     type: Literal["track", "page", "screen", "identify", "group", "alias"]
@@ -91,8 +91,8 @@ class Segment(HttpForwarder[SegmentSettings]):
         documentation="https://segment.com/docs/connections/sources/catalog/libraries/server/http-api/",
         category=Category.CRM,
         settings=SegmentSettings,
-        payload=Call,
-        limits=Limits(items=2500, bytes=450_000, item_bytes=32_000),  # of 500 KB, less what is added to each call
+        payload=SegmentCall,
+        limits=Limits(items=2500, bytes=450_000, item_bytes=32_000),  # 500 KB, minus fields added per call
         dedupe_field="messageId",
         dedupe_window=timedelta(hours=24),
         rates=(Rate(1000),),

@@ -24,7 +24,7 @@ from forwarders.api.fields import Currency, Hashes, without_nulls
 from forwarders.api.urls import Endpoint
 
 
-class UserData(Payload):
+class SnapchatUserData(Payload):
     """Fields by which Snapchat matches a person."""
 
     em: Hashes = None
@@ -44,7 +44,7 @@ class UserData(Payload):
     sc_cookie1: str | None = None
 
 
-class Content(Payload):
+class SnapchatContent(Payload):
     """A product."""
 
     id: str
@@ -53,7 +53,7 @@ class Content(Payload):
     brand: str | None = None
 
 
-class CustomData(Payload):
+class SnapchatCustomData(Payload):
     """Data about the event."""
 
     model_config = ConfigDict(extra="allow")
@@ -62,7 +62,7 @@ class CustomData(Payload):
     currency: Currency | None = None
     content_ids: list[str] | None = None
     content_category: list[str] | str | None = None
-    contents: list[Content] | None = None
+    contents: list[SnapchatContent] | None = None
     num_items: int | None = None
     order_id: str | None = None
     search_string: str | None = None
@@ -77,8 +77,8 @@ class SnapchatEvent(Payload):
     event_id: str | None = None
     event_source_url: str | None = None
     action_source: Literal["WEB", "MOBILE_APP", "OFFLINE"]
-    user_data: UserData
-    custom_data: CustomData | None = None
+    user_data: SnapchatUserData
+    custom_data: SnapchatCustomData | None = None
     app_data: dict[str, Any] | None = None
 
     @model_validator(mode="after")

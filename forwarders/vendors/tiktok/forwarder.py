@@ -35,7 +35,7 @@ TOO_MANY = 40100
 UNAUTHORIZED = frozenset({40102, 40104, 40105})
 
 
-class User(Payload):
+class TikTokUser(Payload):
     """Fields by which TikTok matches a person."""
 
     email: Hashes = None
@@ -54,14 +54,14 @@ class User(Payload):
     locale: str | None = None
 
 
-class Page(Payload):
+class TikTokPage(Payload):
     """A page of a website."""
 
     url: str
     referrer: str | None = None
 
 
-class Content(Payload):
+class TikTokContent(Payload):
     """A product."""
 
     content_id: str | None = None
@@ -72,12 +72,12 @@ class Content(Payload):
     quantity: int | None = None
 
 
-class Properties(Payload):
+class TikTokProperties(Payload):
     """Data about the event. TikTok's industry-specific properties are also allowed."""
 
     model_config = ConfigDict(extra="allow")
 
-    contents: list[Content] | None = None
+    contents: list[TikTokContent] | None = None
     content_type: Literal["product", "product_group"] | None = None
     content_ids: list[str] | None = None
     currency: Currency | None = None
@@ -98,9 +98,9 @@ class TikTokEvent(Payload):
     event: Annotated[str, Field(min_length=1)]
     event_time: int
     event_id: str | None = None
-    user: User
-    properties: Properties | None = None
-    page: Page | None = None
+    user: TikTokUser
+    properties: TikTokProperties | None = None
+    page: TikTokPage | None = None
     limited_data_use: bool | None = None
 
     @model_validator(mode="after")

@@ -1,1 +1,1 @@
-"""What is sent when: batches, queues, rates, back-off and the breaker."""
+"""Decide when deliveries are sent: batches, queues, rates, back-off and the breaker."""

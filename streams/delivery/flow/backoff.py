@@ -6,8 +6,10 @@ from streams.delivery.flow.settings import DeliverySettings
 
 
 def backoff(settings: DeliverySettings, tries: int, *asked: float | None) -> float:
-    """Seconds to wait after so many tries: full jitter under a bound that doubles, and what the vendor asks for, up to
-    the bound. Where it asks for 0 seconds the first try is at once.
+    """Return the seconds to wait before the next attempt.
+
+    The delay is random, below a bound that doubles with each try, and at least the seconds that the vendor asked for,
+    up to `backoff_max`. If the vendor asked for 0 seconds, the first retry is immediate.
     """
     if not tries and all(seconds == 0 for seconds in asked):
         return 0.0

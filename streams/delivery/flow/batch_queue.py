@@ -1,4 +1,4 @@
-"""Queue the batches of one lane."""
+"""Queue batches that may be sent, and choose probes while delivery is paused."""
 
 import asyncio
 import random
@@ -9,15 +9,15 @@ from streams.delivery.flow.batches import Batch
 from streams.delivery.flow.breaker import Breaker
 
 SAMPLE = 16
-"""Waiting batches that are compared to choose a probe."""
+"""Number of waiting batches that are compared to choose a probe."""
 
 
 class BatchQueue(asyncio.Queue[Batch]):
-    """First in, first out. `get` waits while the breaker lets nothing out, so that no worker holds a batch meanwhile.
+    """A first-in, first-out queue. `get` waits while the breaker is open, so that no worker holds a batch meanwhile.
 
-    While delivery is paused each probe is another batch: of some at random, the one that failed least. A row of
-    deliveries that always fail thus cannot keep the others from being tried, and an outage costs each delivery few
-    tries. With `ordered` batches keep their order; one that failed joins the end of the queue again.
+    While delivery is paused each probe is another batch: of a random sample, the one that failed least. So deliveries
+    that always fail do not prevent others from being tried, and an outage costs each delivery few attempts. With
+    `ordered` batches keep their order, and a failed batch is appended to the queue again.
     """
 
     _queue: deque[Batch]
@@ -25,7 +25,7 @@ class BatchQueue(asyncio.Queue[Batch]):
     def __init__(self, breaker: Breaker, *, ordered: bool) -> None:
         super().__init__()
         self._breaker, self._ordered = breaker, ordered
-        self._first = False
+        self._to_front = False
 
     async def get(self) -> Batch:
         """Remove and return the next batch that may be sent."""
@@ -41,12 +41,12 @@ class BatchQueue(asyncio.Queue[Batch]):
 
     @property
     def waiting(self) -> Sequence[Batch]:
-        """The batches that wait."""
+        """Return the batches that wait."""
         return self._queue
 
     def put_back(self, batch: Batch) -> None:
         """Put a batch that could not be sent in front of the others."""
-        self._first = True
+        self._to_front = True
         self.put_nowait(batch)
 
     def take_suspects(self) -> list[Batch]:
@@ -57,7 +57,7 @@ class BatchQueue(asyncio.Queue[Batch]):
         return found
 
     def take_first(self, count: int) -> list[Batch]:
-        """Remove and return those that have waited longest, at most `count`."""
+        """Remove and return the batches that have waited longest, at most `count`."""
         return [self._queue.popleft() for _ in range(min(count, len(self._queue)))]
 
     def clear(self) -> None:
@@ -66,9 +66,9 @@ class BatchQueue(asyncio.Queue[Batch]):
             self.get_nowait()
 
     def _put(self, item: Batch) -> None:
-        if self._first:
+        if self._to_front:
             self._queue.appendleft(item)
-            self._first = False
+            self._to_front = False
         else:
             self._queue.append(item)
 

@@ -8,19 +8,24 @@ from forwarders.api.contract import Limits
 from streams.delivery.outcomes.pending import PendingDelivery
 
 STRIKES = 2
-"""How often a delivery fails while others are delivered before the failures to come are taken for its own."""
+"""Failures of a delivery while others are delivered, after which later failures are attributed to it."""
 
 PROBES = 5
-"""How often a delivery fails as a probe before it makes room for others by way of the retry topic."""
+"""Failures of a delivery as a probe after which it moves to the retry topic to make room for others."""
 
 
 @dataclass(frozen=True, slots=True)
 class Failures:
     """How often the deliveries of a batch failed together.
 
-    `in_a_row` sets the back-off. `own` counts the failures before which others had been delivered since the previous
-    one, and `is_own` says so of the last. `shared` counts failed probes without that. `spent` is the back-off in
-    seconds that counts against `retry_in_place`, `last` the number of the last request sent before they failed.
+    Attributes:
+        in_a_row: Consecutive failures; determines the back-off.
+        own: Failures that are attributed to these deliveries: others were delivered since the previous failure.
+        is_own: Whether the last failure is one of `own`.
+        shared: Failed probes that are not in `own`.
+        spent: Seconds of back-off that count against `retry_in_place`.
+        last: The number of the last request sent before they failed.
+
     """
 
     in_a_row: int = 0
@@ -35,18 +40,28 @@ NO_FAILURES = Failures()
 
 
 class Batch:
-    """Deliveries of one lane and one group that go out together; it takes more until it is full, or sealed."""
+    """Deliveries of one queue and one group that are sent together; it accepts more until it is full, or sealed."""
 
     __slots__ = ("deliveries", "failures", "is_probe", "place", "queued", "size", "timer")
 
-    def __init__(self, place: tuple[int, Hashable]) -> None:
-        self.place = place
-        self.deliveries: list[PendingDelivery] = []
+    def __init__(
+        self,
+        place: tuple[int, Hashable],
+        deliveries: list[PendingDelivery] | None = None,
+        failures: Failures = NO_FAILURES,
+        *,
+        queued: bool = False,
+    ) -> None:
+        self.place, self.failures, self.queued = place, failures, queued
+        self.deliveries: list[PendingDelivery] = [] if deliveries is None else deliveries
         self.size = 0
-        self.queued = False
         self.timer: asyncio.TimerHandle | None = None
-        self.failures = NO_FAILURES
         self.is_probe = False
+
+    @property
+    def queue(self) -> int:
+        """Return the number of its queue."""
+        return self.place[0]
 
     @property
     def is_suspect(self) -> bool:
@@ -55,34 +70,32 @@ class Batch:
 
     def part(self, deliveries: list[PendingDelivery], failures: Failures) -> "Batch":
         """Return a batch of some of these deliveries that failed, to be sent again."""
-        part = Batch(self.place)
-        part.deliveries, part.failures, part.queued = deliveries, failures, True
-        return part
+        return Batch(self.place, deliveries, failures, queued=True)
 
 
 class Batches:
-    """Gathers deliveries into batches of one lane and one group.
+    """Gather deliveries into batches of one queue and one group.
 
-    `queue` gets each batch with its lane, in the order in which those of a lane must go out, when the batch is full or
-    after a linger time (seconds). Until whoever takes it from there has it sealed, it goes on to fill: while a vendor
-    is slow, or a rate is kept, batches grow instead of becoming many. A delivery is never in two batches. With
-    `ordered` the deliveries of one key go out in the order they came, also where their groups differ.
+    `enqueue` is called with each batch and the number of its queue when the batch is full, or after `linger` seconds.
+    The batches of a queue must be sent in the order of these calls. A batch continues to fill until it is sealed: while
+    a vendor is slow, or a rate limit applies, batches grow instead of multiplying. A delivery is never in two batches.
+    With `ordered` the deliveries of one key are sent in the order of their arrival, even if their groups differ.
     """
 
     def __init__(
-        self, limits: Limits, linger: float, queue: Callable[[int, Batch], None], *, ordered: bool = False
+        self, limits: Limits, linger: float, enqueue: Callable[[int, Batch], None], *, ordered: bool = False
     ) -> None:
-        self._limits, self._linger, self._queue, self._ordered = limits, linger, queue, ordered
+        self._limits, self._linger, self._enqueue, self._ordered = limits, linger, enqueue, ordered
         self._open: dict[tuple[int, Hashable], Batch] = {}
         self._last: dict[bytes | None, Batch] = {}
 
-    def add(self, pending: PendingDelivery, lane: int, group: Hashable) -> None:
-        """Put a delivery into the open batch of its lane and group."""
-        place = (lane, group)
+    def add(self, pending: PendingDelivery, queue: int, group: Hashable) -> None:
+        """Put a delivery into the open batch of its queue and group."""
+        place = (queue, group)
         batch = self._open.get(place)
         last = self._last.get(pending.key) if self._ordered else None
         if last is not None and last is not batch:
-            # What came before of this key has to go out before.
+            # Earlier deliveries of this key must be sent first.
             self._end_linger(last)
             if batch is not None and batch.queued:
                 batch = None
@@ -102,7 +115,7 @@ class Batches:
             self._end_linger(batch)
 
     def seal(self, batch: Batch) -> list[PendingDelivery]:
-        """The deliveries of a batch from the queue, which takes no more."""
+        """Close a batch from the queue, and return its deliveries."""
         if self._open.get(batch.place) is batch:
             del self._open[batch.place]
         if self._ordered:
@@ -112,7 +125,7 @@ class Batches:
         return batch.deliveries
 
     def clear(self) -> None:
-        """Forget what is open; its runs are about to go."""
+        """Discard the open batches; their partitions are about to be revoked."""
         for batch in self._open.values():
             if batch.timer:
                 batch.timer.cancel()
@@ -124,4 +137,4 @@ class Batches:
             batch.timer.cancel()
         if not batch.queued:
             batch.queued = True
-            self._queue(batch.place[0], batch)
+            self._enqueue(batch.queue, batch)

@@ -1,4 +1,4 @@
-"""Find the bad items of a refused batch with few requests, delivering the good ones once and in order."""
+"""Find the invalid items of a rejected batch with few requests; deliver the valid ones once, in order."""
 
 from collections import deque
 from typing import Generic, TypeVar
@@ -7,23 +7,24 @@ T = TypeVar("T")
 
 
 class BatchBisector(Generic[T]):
-    """Choose the next part of a refused batch to send, from the result of the previous one.
+    """Choose the next part of a rejected batch to send, from the result of the previous one.
 
-    One bad item among n costs at most 2·log2 n + 1 requests, the refused batch's own included; any number of them
-    fewer than 2n and what the search for the first one takes. `poisoned` says that the refusal was for an item: where
-    all but a part was taken, the bad one must be in that part, which is halved unsent. It is False where the size was
-    the reason.
+    One invalid item among n costs at most 2·log2 n + 1 requests, including the rejected batch itself. Any number of
+    invalid items costs fewer than 2n requests, plus the search for the first one.
+
+    `poisoned` says that an item, not the batch's size, is the reason. Then, if all other parts were accepted, the
+    remaining part must contain the invalid item, and is halved without being sent.
     """
 
     def __init__(self, refused: list[T], *, poisoned: bool) -> None:
         self._poisoned = poisoned
         self._found = False
-        # The parts that are left, in order, each with whether it surely holds a bad item.
+        # The remaining parts, in order, each with whether it must contain an invalid item.
         self._parts: deque[tuple[list[T], bool]] = deque([(refused, True)])
         self._suspects = False
 
     def next(self) -> list[T] | None:
-        """The part to send next; None when all are through. `tell` what became of it before asking again."""
+        """Return the next part to send, or None after the last one. Call `report` with its result after that."""
         if not self._parts:
             return None
         part, self._suspects = self._parts.popleft()
@@ -36,7 +37,7 @@ class BatchBisector(Generic[T]):
         return part
 
     def report(self, refused: list[T], *, dead: bool) -> None:
-        """What of the part was refused again for its company, and whether any of it was refused for itself."""
+        """Report which items were rejected again as a batch, and whether any item was rejected on its own."""
         if dead and not self._found:
             self._found = True
             rest = [item for part, _ in self._parts for item in part]

@@ -11,33 +11,33 @@ from forwarders.api.contract import AuthFailed, Delivered, Result, Retry
 from streams.observability.metrics import DELIVERY_HELD, DELIVERY_PAUSED
 from streams.parsing.times import rfc3339
 from streams.records.control import Control
-from streams.records.status import VendorState, VendorStatus
+from streams.records.status import DeliveryState, VendorStatus
 
 log = structlog.get_logger()
 
-_CLOSED = VendorStatus(VendorState.DELIVERING)
+_CLOSED = VendorStatus(DeliveryState.DELIVERING)
 
 REFUSALS = 3
-"""Different deliveries in a row whose credentials are refused before delivery is paused."""
+"""Consecutive deliveries with rejected credentials before delivery is paused."""
 
 MAX_PAUSE_SECONDS = 5.0
-"""Longest pause between two probes: many deliveries that always fail must not delay the good ones for hours."""
+"""Maximum seconds between two probes: many deliveries that always fail must not delay the others for hours."""
 
 
 class Breaker:
     """While closed, every request may be sent. While open, one request at a time probes the vendor.
 
-    The pause before a probe doubles from `shortest` to `longest` seconds, at most `MAX_PAUSE_SECONDS`, whenever a
-    delivery has failed as a probe again; deliveries that were not tried before do not lengthen it. A probe that the
-    vendor answers closes the breaker. It opens after `failures` failed requests in a row, or if the credentials of
-    `REFUSALS` different deliveries in a row are refused.
+    The pause before a probe doubles from `shortest` to `longest` seconds, at most `MAX_PAUSE_SECONDS`, each time that a
+    delivery fails as a probe again; deliveries that were not tried before do not lengthen it. A probe with a response
+    closes the breaker. It opens after `failures` failed requests in a row, or after `REFUSALS` different deliveries in
+    a row with rejected credentials.
 
-    A delivery that fails although a request sent after its previous failure delivered others is a *suspect*. The
-    failure is its own: it says nothing about the vendor and is not counted. Requests are numbered to tell: `sent` is
-    the number of the last one, `delivered` that of the last one that delivered anything.
+    A delivery that fails although a request sent after its previous failure delivered others is a *suspect*. Its
+    failure is attributed to the delivery, not to the vendor, and not counted. To detect this, requests are numbered:
+    `sent` is the number of the last one, `delivered` that of the last one that delivered anything.
 
-    While it is held by somebody, no request may be sent, whether it is open or closed. `before_probe` is called when
-    somebody asks for a probe.
+    While it is held by a command, no request may be sent, whether it is open or closed. `on_probe` is called when a
+    command asks for a probe.
     """
 
     def __init__(
@@ -46,8 +46,9 @@ class Breaker:
         failures: int,
         shortest: float,
         longest: float,
+        on_probe: Callable[[], None] = lambda: None,
     ) -> None:
-        self._integration, self._bound = integration, failures
+        self._integration, self._bound, self._on_probe = integration, failures, on_probe
         self._shortest, self._longest = shortest, min(longest, max(shortest, MAX_PAUSE_SECONDS))
         self._failures = 0
         self._refusals = 0
@@ -65,26 +66,25 @@ class Breaker:
         self._status = _CLOSED
         self._held_status: VendorStatus | None = None
         self._answer: tuple[int | None, str, float] | None = None
-        self.before_probe: Callable[[], None] = lambda: None
 
     @property
     def ready(self) -> bool:
-        """Whether `admits` would return True."""
+        """Return whether `allows` would return True."""
         return not self.is_held and (not self.is_open or self._may_probe)
 
     @property
     def is_held(self) -> bool:
-        """Whether somebody has paused delivery."""
+        """Whether delivery is paused by a command."""
         return self._held_status is not None
 
     @property
     def blocks(self) -> bool:
-        """Whether deliveries wait for the vendor, or for somebody."""
+        """Whether deliveries wait for the vendor, or for a command."""
         return self.is_open or self.is_held
 
     @property
     def status(self) -> VendorStatus:
-        """Whether deliveries go out, and the vendor's last answer to a request that failed."""
+        """Return whether deliveries are sent, and the vendor's last response to a failed request."""
         status = self._held_status or self._status
         if self._answer is None:
             return status
@@ -92,30 +92,30 @@ class Breaker:
         return replace(status, status=code, answer=text, answered=rfc3339(at))
 
     def note_answer(self, status: int | None, text: str) -> None:
-        """Keep the vendor's answer to a request that failed, secrets masked; without one, say why in `text`."""
+        """Keep the vendor's response to a failed request, secrets masked; without a response, `text` is the reason."""
         self._answer = status, text, time.time()
 
     def hold(self, order: Control | None) -> None:
-        """Send nothing by this order; None ends that."""
+        """Send nothing because of this order; None ends that."""
         if order is None:
             if self.is_held:
-                log.info("delivery is resumed", integration=self._integration)
+                log.info("delivery resumed by hand", integration=self._integration)
             self._held_status = None
         else:
-            self._held_status = VendorStatus(VendorState.PAUSED, order.when, f"by {order.who}")
+            self._held_status = VendorStatus(DeliveryState.PAUSED, order.when, f"by {order.who}")
             log.warning("delivery is paused by hand", integration=self._integration, who=order.who)
         self._held_gauge.set(self.is_held)
         self.wake()
 
     def probe(self) -> None:
-        """If delivery is paused since the vendor fails, let a request probe now."""
+        """If delivery is paused because the vendor fails, allow a probe now."""
         if self.is_open and not self._probing:
             self.close()
             self._end_pause()
-            self.before_probe()
+            self._on_probe()
 
     def allows(self) -> bool:
-        """Return whether a request may be sent now. While open, True makes the caller the probe, who must report."""
+        """Return whether a request may be sent now. While open, True makes it the probe, which must be reported."""
         if self.is_held:
             return False
         if not self.is_open:
@@ -127,18 +127,18 @@ class Breaker:
         return True
 
     def give_back(self) -> None:
-        """Let another request probe: the one that was admitted is not sent."""
+        """Allow another probe, because the allowed one is not sent."""
         if self.is_open and self._probing:
             self._probing = False
             self._may_probe = True
             self.wake()
 
     async def changed(self) -> None:
-        """Wait until `admits` may return another result."""
+        """Wait until `allows` may return another result."""
         await self._change.wait()
 
     def wake(self) -> None:
-        """Wake everyone who waits for a change."""
+        """Wake all tasks in `changed`."""
         self._change.set()
         self._change = asyncio.Event()
 
@@ -153,16 +153,16 @@ class Breaker:
         again: bool = False,
         comparable: bool = False,
     ) -> None:
-        """Note the results of a request.
+        """Record the results of a request.
 
         Args:
             results: One per delivery.
-            why: Why the request failed as a whole; set if it could not be sent for lack of an access token.
+            why: Why the request failed as a whole; set if no access token was available.
             number: The request's number.
-            probe: Whether this request was the probe; by default, if one is out.
+            probe: Whether this request was the probe; by default, whether one is in flight.
             suspect: Whether others were delivered since these deliveries failed before.
             again: Whether the same deliveries failed before.
-            comparable: Whether other deliveries can show if the credentials are refused for all.
+            comparable: Whether other deliveries can show if the credentials are rejected for all.
 
         """
         counts = not suspect or bool(why)
@@ -172,8 +172,8 @@ class Breaker:
             if counts and not again:
                 self._refusals += 1
             at_once = bool(why) or not comparable or self._refusals >= REFUSALS
-            why = why or "the vendor refuses the credentials"
-            self.fail(why, at_once=at_once, probe=probe, counts=counts, longer=again, state=VendorState.REFUSED)
+            why = why or "the vendor rejects the credentials"
+            self.fail(why, at_once=at_once, probe=probe, counts=counts, longer=again, state=DeliveryState.REFUSED)
             return
         elif all(isinstance(result, Retry) for result in results):
             self.fail(why or "the vendor fails", probe=probe, counts=counts, longer=again)
@@ -181,16 +181,16 @@ class Breaker:
         self.succeed(probe=probe)
 
     def succeed(self, *, probe: bool | None = None) -> None:
-        """Note an answer that a working vendor gives."""
+        """Record a response of a working vendor."""
         self._failures = self._refusals = 0
-        # While open only the probe counts: an earlier request says nothing about the vendor's state now.
+        # While open only the probe counts: earlier requests do not show the vendor's current state.
         if self.is_open and (self._probing if probe is None else probe):
             self.is_open = self._probing = False
             self._pauses = 0
             self._status = _CLOSED
             self.close()
             self._gauge.set(0)
-            log.info("delivery goes on", integration=self._integration)
+            log.info("delivery resumed", integration=self._integration)
             self.wake()
 
     def fail(
@@ -201,15 +201,15 @@ class Breaker:
         probe: bool | None = None,
         counts: bool = True,
         longer: bool = True,
-        state: VendorState = VendorState.FAILING,
+        state: DeliveryState = DeliveryState.FAILING,
     ) -> None:
-        """Note a failed request.
+        """Record a failed request.
 
         Args:
             reason: Why delivery is paused, if it is.
             at_once: Whether one failure is enough.
-            probe: Whether this request was the probe; by default, if one is out.
-            counts: Whether it is evidence against the vendor.
+            probe: Whether this request was the probe; by default, whether one is in flight.
+            counts: Whether the failure is attributed to the vendor.
             longer: Whether the next pause is longer.
             state: The state that is reported while delivery is paused.
 
@@ -230,7 +230,7 @@ class Breaker:
             self._pause(longer=True)
 
     def close(self) -> None:
-        """Cancel the timer; the integration stops."""
+        """Cancel the timer when the integration stops."""
         if self._timer:
             self._timer.cancel()
 
@@ -243,6 +243,6 @@ class Breaker:
         self._timer = asyncio.get_running_loop().call_later(seconds, self._end_pause)
 
     def _end_pause(self) -> None:
-        # The timer is what counts: by the clock it may fire a little early, and nobody would wake the waiters again.
+        # Not checked by the clock: the timer may fire slightly early, and nothing would wake the waiting tasks again.
         self._may_probe = True
         self.wake()

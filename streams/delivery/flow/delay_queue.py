@@ -14,11 +14,11 @@ class DelayQueue:
         self._timers: dict[int, asyncio.TimerHandle] = {}
 
     def put(self, pending: PendingDelivery, seconds: float) -> None:
-        """Keep a delivery for so long."""
+        """Hold a delivery for a number of seconds."""
         self._timers[id(pending)] = asyncio.get_running_loop().call_later(seconds, self._take, pending)
 
     def clear(self) -> None:
-        """Forget all; their runs are about to go."""
+        """Discard all deliveries; their partitions are about to be revoked."""
         for timer in self._timers.values():
             timer.cancel()
         self._timers.clear()
@@ -28,7 +28,7 @@ class DelayQueue:
 
     @property
     def waiting(self) -> set[int]:
-        """The identities of the deliveries that wait."""
+        """Return the identities of the deliveries that wait."""
         return set(self._timers)
 
     def _take(self, pending: PendingDelivery) -> None:

@@ -16,9 +16,9 @@ Key = bytes | None
 class KeyHolds:
     """Track which batch holds which keys until its retry, and the later deliveries of those keys in order.
 
-    A held key waits in memory, and the offset of its run is not committed. The runs of keys that may have to wait for
-    long are taken out of the budget of fetched bytes, so that they do not stop the others, but no more than `room`
-    bytes. `full` says when that is used up.
+    Deliveries of a held key wait in memory, and their offsets are not committed. The fetched batches of keys that may
+    wait for long are excluded from the budget of fetched bytes, so that other keys are still fetched. `room` is the
+    maximum of excluded bytes, and `full` says whether it is reached.
     """
 
     def __init__(self, limits: Limits, group_of: Callable[[PendingDelivery], Hashable], room: int) -> None:
@@ -26,26 +26,28 @@ class KeyHolds:
         self._holders: dict[Key, Batch] = {}
         self._behind: dict[Key, deque[PendingDelivery]] = {}
         self._outlasted: dict[Key, float] = {}
-        self._runs: dict[RecordBatch, int] = {}
+        self._excluded: dict[RecordBatch, int] = {}
 
     def __len__(self) -> int:
         return len(self._holders)
 
     @property
     def full(self) -> bool:
-        """Whether the runs of the deliveries that fail for themselves take all the room there is."""
-        if sum(self._runs.values()) < self._room:
+        """Return whether the excluded batches use all of the room."""
+        if sum(self._excluded.values()) < self._room:
             return False
-        self._runs = {run: size for run, size in self._runs.items() if not (run.finished or run.dropped)}
-        return sum(self._runs.values()) >= self._room
+        self._excluded = {
+            fetched: size for fetched, size in self._excluded.items() if not (fetched.finished or fetched.dropped)
+        }
+        return sum(self._excluded.values()) >= self._room
 
     @property
     def waiting(self) -> Iterable[PendingDelivery]:
-        """The deliveries that wait behind another of their key."""
+        """Return the deliveries that wait behind another of their key."""
         return chain.from_iterable(self._behind.values())
 
     def divert(self, deliveries: list[PendingDelivery], batch: Batch) -> list[PendingDelivery]:
-        """Return the deliveries that may be sent with `batch`; those whose key another one holds wait behind it."""
+        """Return the deliveries that may be sent with `batch`; those whose key another batch holds wait behind it."""
         if not self._holders:
             return deliveries
         free = []
@@ -55,7 +57,7 @@ class KeyHolds:
                 free.append(pending)
             else:
                 self._behind[pending.key].append(pending)
-                self._excuse(pending, holder)
+                self._exclude(pending, holder)
         return free
 
     def hold(self, batch: Batch) -> None:
@@ -63,7 +65,7 @@ class KeyHolds:
         for pending in batch.deliveries:
             self._holders[pending.key] = batch
             self._behind.setdefault(pending.key, deque())
-            self._excuse(pending, batch)
+            self._exclude(pending, batch)
 
     def push_back(self, deliveries: list[PendingDelivery]) -> None:
         """Put deliveries of a held key in front of those that wait behind it."""
@@ -71,18 +73,18 @@ class KeyHolds:
             self._behind[pending.key].appendleft(pending)
 
     def outlast(self, key: Key, spent: float) -> None:
-        """Note that a delivery of a held key failed for too long: what waits behind it has waited as long."""
+        """Record that a delivery of a held key failed for `spent` seconds; those behind it have waited as long."""
         self._outlasted[key] = spent
 
     def release(self, keys: Iterable[Key], batch: Batch) -> list[Batch]:
-        """Let go of the keys that `batch` still holds; returns batches of what waited behind, which hold them now."""
+        """Release the keys that `batch` holds; return batches of the deliveries behind it, which hold them now."""
         batches: dict[Hashable, Batch] = {}
         made: list[Batch] = []
         for key in keys:
             if self._holders.get(key) is not batch:
                 continue
             behind = self._behind[key]
-            while behind and behind[0].run.dropped:
+            while behind and behind[0].fetched.dropped:
                 behind.popleft()
             if not behind:
                 self._outlasted.pop(key, None)
@@ -92,9 +94,8 @@ class KeyHolds:
             spent = self._outlasted.pop(key, 0.0)
             after = None if spent else batches.get(group)
             if after is None or not self._fits(after, behind[0]):
-                after = Batch((batch.place[0], group))
-                after.queued = True
-                after.failures = replace(NO_FAILURES, own=STRIKES if spent else 0, spent=spent)
+                failures = replace(NO_FAILURES, own=STRIKES if spent else 0, spent=spent)
+                after = Batch((batch.queue, group), failures=failures, queued=True)
                 made.append(after)
                 if not spent:
                     batches[group] = after
@@ -107,20 +108,20 @@ class KeyHolds:
         return made
 
     def clear(self) -> None:
-        """Discard everything; the partitions are revoked."""
+        """Discard everything; the partitions are about to be revoked."""
         self._holders.clear()
         self._behind.clear()
         self._outlasted.clear()
-        self._runs.clear()
+        self._excluded.clear()
 
     def _fits(self, batch: Batch, pending: PendingDelivery) -> bool:
         return len(batch.deliveries) < self._limits.items and batch.size + pending.size <= self._limits.bytes
 
-    def _excuse(self, pending: PendingDelivery, holder: Batch) -> None:
-        """Take a delivery's run out of the budget of bytes if it may have to wait for long."""
-        run, failures = pending.run, holder.failures
-        assert isinstance(run, RecordBatch)
+    def _exclude(self, pending: PendingDelivery, holder: Batch) -> None:
+        """Exclude a delivery's fetched batch from the budget of bytes if it may wait for long."""
+        fetched, failures = pending.fetched, holder.failures
+        assert isinstance(fetched, RecordBatch)
         waits_long = failures.own >= STRIKES or failures.shared >= PROBES
-        if waits_long and run not in self._runs and not run.dropped and not self.full:
-            self._runs[run] = run.size
-            run.rest()
+        if waits_long and fetched not in self._excluded and not fetched.dropped and not self.full:
+            self._excluded[fetched] = fetched.size
+            fetched.exclude_from_budget()

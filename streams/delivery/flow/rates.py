@@ -1,4 +1,4 @@
-"""Keep the vendor's rate limits with token buckets, and the pauses that it asks for."""
+"""Apply the vendor's rate limits with token buckets, and the pauses that it asks for."""
 
 from collections.abc import Callable, Sequence
 from time import monotonic
@@ -9,14 +9,14 @@ from streams.delivery.flow.settings import DeliverySettings
 from streams.token_bucket import TokenBucket
 
 MAX_TRACKED_USERS = 10_000
-"""Users remembered before those are forgotten who wait for nothing."""
+"""Number of tracked users from which on those without a wait are removed."""
 
 
 class Rates:
-    """The rates of one integration in one worker.
+    """The rate limits of one integration in one worker.
 
-    `share` is the worker's part of the topic's partitions, and so of the rates that all workers share; those of a user
-    it has whole, since a user is in one partition.
+    `share` is the worker's part of the topic's partitions, and so of the rates that all workers share. Rates per user
+    are not divided, because a user is in one partition.
     """
 
     def __init__(self, rates: Sequence[Rate], clock: Callable[[], float] = monotonic) -> None:
@@ -29,13 +29,13 @@ class Rates:
         self.share = 1.0
 
     @classmethod
-    def of(cls, contract: Contract, settings: DeliverySettings) -> Self:
-        """The vendor's rates, and the one that the settings add."""
+    def of(cls, contract: Contract, settings: DeliverySettings, clock: Callable[[], float] = monotonic) -> Self:
+        """Return the vendor's rates, and the one that the settings add."""
         added = (Rate(1, 1 / settings.requests_per_second),) if settings.requests_per_second else ()
-        return cls((*contract.rates, *added))
+        return cls((*contract.rates, *added), clock)
 
     def wait(self, items: int) -> float:
-        """Seconds until a request with so many items may go out; it counts as sent."""
+        """Return the seconds until a request with this number of items may be sent; it counts as sent."""
         now = self._clock()
         waits = [self._paused_until - now]
         for rate, bucket in self._shared:
@@ -44,21 +44,21 @@ class Rates:
         return max(0.0, *waits)
 
     def pause(self, seconds: float) -> None:
-        """The vendor takes nothing for so long."""
+        """Send nothing for a number of seconds."""
         self._paused_until = max(self._paused_until, self._clock() + seconds)
 
     @property
     def paused(self) -> bool:
-        """Whether the vendor takes nothing now."""
+        """Return whether a pause is in effect."""
         return self._paused_until > self._clock()
 
     @property
-    def knows_users(self) -> bool:
-        """Whether any user may have to wait."""
+    def limits_users(self) -> bool:
+        """Return whether any user may have to wait."""
         return bool(self._of_user or self._users)
 
     def wait_of_user(self, key: bytes | None, *, counts: bool) -> float:
-        """Seconds until this user's next item may go out; with `counts` it counts as sent, else it did already."""
+        """Return the seconds until this user's next item may be sent; with `counts` it counts as sent."""
         now = self._clock()
         buckets = self._users.get(key)
         if buckets is None:
@@ -68,7 +68,7 @@ class Rates:
         return max(bucket.take(1.0 if counts else 0.0, now) for bucket in buckets)
 
     def pause_user(self, key: bytes | None, seconds: float) -> None:
-        """The vendor takes nothing of this user for so long."""
+        """Send nothing of this user for a number of seconds."""
         now = self._clock()
         for bucket in self._users.get(key) or self._add_user(key, now):
             bucket.pause(now + seconds)
@@ -93,5 +93,5 @@ class Rates:
 
     @staticmethod
     def _burst(rate: Rate) -> float:
-        # A full bucket on top of its refill is more than the rate; a tenth of it is what a vendor forgives.
+        # A full bucket and its refill together exceed the rate; vendors tolerate a tenth.
         return max(1.0, rate.count / 10)

@@ -5,6 +5,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Generic, TypeVar
 
 from streams.delivery.outcomes.writer import OutcomeWriter
+from streams.observability.internal_error import to_exception
 
 T = TypeVar("T")
 
@@ -12,45 +13,45 @@ T = TypeVar("T")
 class WorkerPool(Generic[T]):
     """Run workers that take from queues; `fail` is called with each error of `work`.
 
-    `leaving` is set while the partitions go: who waits for anything then begins nothing more.
+    `leaving` is set while the partitions are being revoked: workers that wait then start nothing more.
     """
 
     def __init__(self, work: Callable[[T], Awaitable[None]], fail: Callable[[Exception], None]) -> None:
         self._work, self._fail = work, fail
         self._tasks: list[asyncio.Task[None]] = []
         self._busy = 0
-        self._at_rest = asyncio.Event()
-        self._at_rest.set()
+        self._idle = asyncio.Event()
+        self._idle.set()
         self.leaving = asyncio.Event()
 
     @property
     def busy(self) -> int:
-        """How many workers are at work."""
+        """Return the number of workers that are working."""
         return self._busy
 
     def start(self, queues: Sequence["asyncio.Queue[T]"], size: int) -> None:
-        """Start so many workers, which share the queues evenly."""
+        """Start `size` workers, which share the queues evenly."""
         loop = asyncio.get_running_loop()
         self._tasks = [loop.create_task(self._take(queues[number % len(queues)])) for number in range(size)]
 
     async def stop(self) -> None:
-        """End the workers."""
+        """Stop the workers."""
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
-    async def rest(self, writer: OutcomeWriter, patience: float) -> bool:
-        """Wait until nobody is at work and all is settled, for so many seconds; False where that was too short."""
+    async def wait_until_idle(self, writer: OutcomeWriter, timeout: float) -> bool:
+        """Wait until no worker is working and all outcomes are written; return False after `timeout` seconds."""
         try:
-            async with asyncio.timeout(patience):
-                await self._at_rest.wait()
+            async with asyncio.timeout(timeout):
+                await self._idle.wait()
                 await writer.wait_until_idle()
         except TimeoutError:
             return False
         return True
 
     async def sleep(self, seconds: float) -> None:
-        """Wait for so long, or until the partitions go."""
+        """Wait for a number of seconds, or until the partitions are being revoked."""
         try:
             await asyncio.wait_for(self.leaving.wait(), seconds)
         except TimeoutError:
@@ -60,12 +61,12 @@ class WorkerPool(Generic[T]):
         while True:
             found = await queue.get()
             self._busy += 1
-            self._at_rest.clear()
+            self._idle.clear()
             try:
                 await self._work(found)
-            except Exception as error:  # noqa: BLE001  # what is not finished is not committed, and comes again
-                self._fail(error)
+            except BaseException as error:  # noqa: BLE001  # unfinished records are not committed, and redelivered
+                self._fail(to_exception(error))
             finally:
                 self._busy -= 1
                 if not self._busy:
-                    self._at_rest.set()
+                    self._idle.set()

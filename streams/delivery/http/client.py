@@ -12,7 +12,7 @@ from forwarders.api.contract import Request, Response
 from forwarders.api.urls import is_forbidden
 
 MAX_RESPONSE_BYTES: Final = 1_000_000
-"""How much of an answer is read, and how much it may inflate to; what is longer is judged by its beginning."""
+"""Maximum bytes of a response, compressed and decompressed; the rest is ignored."""
 
 HEADERS: Final = {"User-Agent": "turnout", "Accept-Encoding": "gzip, deflate"}
 
@@ -20,22 +20,22 @@ _ANY, _BARE = zlib.MAX_WBITS | 32, -zlib.MAX_WBITS
 
 
 class UnreachableError(Exception):
-    """No answer: the connection, the name, TLS or the time-out. The vendor may or may not have got the request."""
+    """No response: connection, name, TLS or timeout. The vendor may or may not have received the request."""
 
 
 class UnsendableError(Exception):
-    """The request itself is impossible (a header with a line break, a URL that is none); no attempt can send it."""
+    """The request is invalid (a header with a line break, an invalid URL), so that no attempt can send it."""
 
 
 class Client:
-    """One integration's HTTP client: so many connections, and `timeout` seconds from connect to the last byte."""
+    """One integration's HTTP client: at most `connections`, and `timeout` seconds from connecting to the last byte."""
 
     def __init__(self, connections: int, timeout: float) -> None:
         self._connections, self._timeout = connections, timeout
         self._session: aiohttp.ClientSession | None = None
 
     async def open(self) -> None:
-        """Make the session; to be called inside the event loop."""
+        """Create the session; must be called in the event loop."""
         self._session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(
                 limit=self._connections, ttl_dns_cache=60, socket_factory=_socket_to_an_allowed_address
@@ -43,7 +43,7 @@ class Client:
             timeout=aiohttp.ClientTimeout(total=self._timeout),
             cookie_jar=aiohttp.DummyCookieJar(),
             headers=HEADERS,
-            # aiohttp inflates whatever comes; here it is bounded.
+            # aiohttp has no limit for decompressed data.
             auto_decompress=False,
         )
 
@@ -53,7 +53,7 @@ class Client:
             await self._session.close()
 
     async def send(self, request: Request) -> Response:
-        """Send, and read the answer; raises UnreachableError and UnsendableError."""
+        """Send a request, and read the response; raises UnreachableError and UnsendableError."""
         assert self._session
         headers = dict(request.headers)
         body: Any = request.body
@@ -68,7 +68,7 @@ class Client:
                 return Response(
                     response.status, {name.lower(): value for name, value in response.headers.items()}, read
                 )
-        except aiohttp.ClientConnectorCertificateError as error:  # a ValueError too, and mended by the vendor
+        except aiohttp.ClientConnectorCertificateError as error:  # also a ValueError, but the vendor can fix it
             raise UnreachableError(type(error).__name__) from error
         except (aiohttp.InvalidURL, ValueError) as error:
             raise UnsendableError(type(error).__name__) from error
@@ -77,13 +77,13 @@ class Client:
 
 
 def _socket_to_an_allowed_address(found: Any) -> socket.socket:
-    """A socket for an address that a host has; refused where that is a machine's own metadata service.
+    """Create a socket for an address of a host; raises OSError if it is a cloud metadata address.
 
-    Only here is it known for certain where a name leads, however often it is looked up.
+    Only here is the address final: another look-up of the name may return another one.
     """
     family, kind, protocol, _, address = found
     if is_forbidden(str(address[0])):
-        raise OSError("the name leads to a link-local or cloud metadata address")
+        raise OSError("the host name resolves to a link-local or cloud metadata address")
     return socket.socket(family, kind, protocol)
 
 
@@ -99,10 +99,10 @@ async def _read(response: aiohttp.ClientResponse) -> bytes:
 
 
 def _inflate(body: bytes, encoding: str) -> bytes:
-    """The body as it was before the vendor compressed it, up to the bound; as it came where it is not what it says."""
+    """Decompress a body up to the limit; return it unchanged if it does not have this encoding."""
     if not encoding:
         return body
-    # By its head it is gzip or zlib; what some send as deflate has none.
+    # gzip and zlib have a header; some vendors send deflate without one.
     for form in {"gzip": [_ANY], "x-gzip": [_ANY], "deflate": [_ANY, _BARE]}.get(encoding.lower(), []):
         try:
             return zlib.decompressobj(form).decompress(body, MAX_RESPONSE_BYTES)
@@ -112,7 +112,7 @@ def _inflate(body: bytes, encoding: str) -> bytes:
 
 
 def _reason(error: BaseException) -> str:
-    """What went wrong, without the URL that aiohttp puts into some of its messages."""
+    """Return what went wrong, without the URL that some of aiohttp's messages contain."""
     if isinstance(error, aiohttp.ClientConnectorError):
         return f"{type(error).__name__}: {error.os_error}"
     return type(error).__name__

@@ -26,13 +26,23 @@ from streams.delivery.http.client import Client, UnreachableError, UnsendableErr
 from streams.delivery.http.tokens import NoTokenError, Tokens
 from streams.delivery.outcomes.dead_letters import InternalFailure
 from streams.delivery.outcomes.pending import PendingDelivery
+from streams.observability.internal_error import PanicError, to_exception
 from streams.observability.logging import error_fields
 from streams.observability.metrics import INTERNAL_FAILURES
 
 log = structlog.get_logger()
 
 
-MISTAKES = (TypeError, ValueError, LookupError, AttributeError, ArithmeticError, AssertionError, RecursionError)
+DELIVERY_ERRORS = (
+    TypeError,
+    ValueError,
+    LookupError,
+    AttributeError,
+    ArithmeticError,
+    AssertionError,
+    RecursionError,
+    PanicError,
+)
 """Errors of a writer that point to an invalid delivery, and not to the disk, the network or a database."""
 
 
@@ -53,7 +63,7 @@ class Attempt(NamedTuple):
 
 
 class BatchSender:
-    """Sends batches to one integration's vendor. Errors of a vendor or a forwarder become results."""
+    """Send batches to one integration's vendor; errors of the vendor or the forwarder become results."""
 
     def __init__(self, integration: str, forwarder: Forwarder[Any], client: Client, tokens: Tokens) -> None:
         self._integration, self._forwarder, self._client, self._tokens = integration, forwarder, client, tokens
@@ -77,18 +87,18 @@ class BatchSender:
         if isinstance(forwarder, WriterForwarder):
             return Attempt(await self._write(forwarder, deliveries))
         assert isinstance(forwarder, HttpForwarder)
-        return await self._ask(forwarder, deliveries)
+        return await self._request(forwarder, deliveries)
 
-    async def _ask(self, forwarder: HttpForwarder[Any], deliveries: Sequence[PendingDelivery]) -> Attempt:
+    async def _request(self, forwarder: HttpForwarder[Any], deliveries: Sequence[PendingDelivery]) -> Attempt:
         items = [pending.item for pending in deliveries]
         request = None
         try:
-            request = _request(forwarder, items)
+            request = _build_request(forwarder, items)
             return await self._authenticate(forwarder, request, items, deliveries)
         except NoTokenError as error:
             return Attempt([error.result] * len(items), why=str(error))
-        except Exception as error:  # noqa: BLE001  # an error in a forwarder must not stop the worker
-            return Attempt(_alone_or_split(items, InternalFailure.by(error)), request)
+        except BaseException as error:  # noqa: BLE001  # an error in a forwarder must not stop the worker
+            return Attempt(_alone_or_split(items, InternalFailure.by(to_exception(error))), request)
 
     async def _authenticate(
         self,
@@ -101,14 +111,14 @@ class BatchSender:
         token = await self._tokens.get()
         if token is None:
             return await self._exchange(forwarder, request, items)
-        if any(pending.run.dropped for pending in deliveries):
+        if any(pending.fetched.dropped for pending in deliveries):
             return Attempt([Retry()] * len(items), request)  # revoked while the token was fetched
         attempt = await self._exchange(forwarder, authorize(request, token), items)
         if all(isinstance(result, AuthFailed) for result in attempt.results):
             # The token may have been revoked before it expired.
             self._tokens.drop(token)
             fresh = await self._tokens.get()
-            if fresh and not any(pending.run.dropped for pending in deliveries):
+            if fresh and not any(pending.fetched.dropped for pending in deliveries):
                 return await self._exchange(forwarder, authorize(request, fresh), items)
         return attempt
 
@@ -122,36 +132,41 @@ class BatchSender:
             return Attempt(_alone_or_split(items, PermanentFailure("request", str(error))), request)
         try:
             return Attempt(_checked(forwarder.parse_response(response, items), len(items)), request, response)
-        except Exception as error:  # noqa: BLE001  # as above: the status gives a result
-            log.error("the forwarder failed to parse a response", integration=self._integration, **error_fields(error))  # noqa: TRY400
+        except BaseException as error:  # noqa: BLE001  # as above: the status gives a result
+            place = error_fields(to_exception(error))
+            log.error("the forwarder failed to parse a response", integration=self._integration, **place)  # noqa: TRY400
         INTERNAL_FAILURES.labels(self._integration).inc()
         return Attempt(HttpForwarder.parse_response(forwarder, response, items), request, response)
 
     async def _write(self, forwarder: WriterForwarder[Any], deliveries: Sequence[PendingDelivery]) -> Sequence[Result]:
-        place = OffsetRange(*deliveries[0].run.tp, deliveries[0].record.offset, deliveries[-1].record.offset)
+        place = OffsetRange(*deliveries[0].fetched.tp, deliveries[0].record.offset, deliveries[-1].record.offset)
         try:
             return _checked(await forwarder.write([pending.item for pending in deliveries], place), len(deliveries))
-        except MISTAKES as error:
+        except BaseException as error:  # noqa: BLE001  # an error in a forwarder must not stop the worker
+            return self._result_of_failed_write(to_exception(error), deliveries)
+
+    def _result_of_failed_write(self, error: Exception, deliveries: Sequence[PendingDelivery]) -> Sequence[Result]:
+        if isinstance(error, DELIVERY_ERRORS):
             return _alone_or_split(deliveries, InternalFailure.by(error))
-        except Exception as error:  # noqa: BLE001  # a full disk or an unreachable database: retry
-            log.warning("write failed", integration=self._integration, **error_fields(error))
-            return [Retry()] * len(deliveries)
+        # A full disk, or a database that cannot be reached.
+        log.warning("write failed", integration=self._integration, **error_fields(error))
+        return [Retry()] * len(deliveries)
 
 
-def _request(forwarder: HttpForwarder[Any], items: Sequence[Delivery]) -> Request:
+def _build_request(forwarder: HttpForwarder[Any], items: Sequence[Delivery]) -> Request:
     request = forwarder.build_request(items)
     if not isinstance(request, Request):
-        raise TypeError("not a request")
+        raise TypeError("build_request did not return a Request")
     return request
 
 
 def _checked(results: Sequence[Result], count: int) -> Sequence[Result]:
     """Return a forwarder's results; raises TypeError unless there is one per delivery."""
     if len(results) != count:
-        raise TypeError("not one result per delivery")
+        raise TypeError("the forwarder did not return one result per delivery")
     for result in results:
         if type(result) is not Delivered and not _is_result(result):
-            raise TypeError("not a result")
+            raise TypeError("the forwarder returned an invalid result")
     return results
 
 

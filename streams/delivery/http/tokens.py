@@ -8,13 +8,13 @@ from typing import Any
 from forwarders.api.contract import AuthFailed, Forwarder, HttpForwarder, Response, Retry
 from forwarders.api.oauth import Token, parse_token_response, uses_refresh_token
 from streams.delivery.http.client import Client, UnreachableError, UnsendableError
-from streams.observability.internal_error import describe
+from streams.observability.internal_error import describe, to_exception
 
 CODE = re.compile("[A-Za-z_]{1,64}")
 
 
 class NoTokenError(Exception):
-    """There is no access token; `result` is the result of deliveries that need one."""
+    """An access token is missing; `result` is the result of deliveries that need one."""
 
     def __init__(self, result: AuthFailed | Retry, why: str) -> None:
         super().__init__(why)
@@ -22,7 +22,7 @@ class NoTokenError(Exception):
 
 
 class Tokens:
-    """Requests a forwarder's access tokens. `learn` is called with each token, to mask it."""
+    """Request a forwarder's access tokens; `learn` is called with each token, to mask it."""
 
     def __init__(
         self,
@@ -70,8 +70,10 @@ class Tokens:
             request = forwarder.build_token_request(now)
         except ImportError as error:  # its message has the command that installs the extra
             raise NoTokenError(AuthFailed(), str(error)) from error
-        except Exception as error:  # an invalid key, which its message may quote
-            raise NoTokenError(AuthFailed(), f"the setting `auth` is invalid ({type(error).__name__})") from error
+        except BaseException as error:  # an invalid key, which its message may quote
+            raise NoTokenError(
+                AuthFailed(), f"the setting `auth` is invalid ({type(to_exception(error)).__name__})"
+            ) from error
         if request is None:
             self._forwarder = None
             return None
@@ -79,13 +81,15 @@ class Tokens:
             response = await self._client.send(request)
         except (UnreachableError, UnsendableError) as error:
             raise NoTokenError(Retry(), f"no response from the token endpoint: {error}") from error
-        except Exception as error:  # a request that cannot be encoded
-            raise NoTokenError(AuthFailed(), f"the token request cannot be sent ({describe(error)})") from error
+        except BaseException as error:  # a request that cannot be encoded
+            raise NoTokenError(
+                AuthFailed(), f"the token request cannot be sent ({describe(to_exception(error))})"
+            ) from error
         try:
             read = parse_token_response(response, now)
-        except Exception as error:
+        except BaseException as error:
             raise NoTokenError(
-                Retry(), f"the token endpoint's response cannot be parsed ({describe(error)})"
+                Retry(), f"the token endpoint's response cannot be parsed ({describe(to_exception(error))})"
             ) from error
         match read:
             case Token() as token:

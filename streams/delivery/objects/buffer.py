@@ -1,4 +1,4 @@
-"""Group a partition's records into objects; only the records decide where an object ends."""
+"""Group a partition's records into objects; only the records determine where an object ends."""
 
 from collections import deque
 from collections.abc import Callable, Hashable, Iterable
@@ -12,10 +12,10 @@ from streams.parsing.times import record_time
 
 
 class ObjectBuffer:
-    """One object; its records wait in `spool` until it ends, and are finished one by one.
+    """One object; its records wait in `spool` until the object is complete.
 
-    Once it is packed, `content` is what is to be written, and `rows` are the offsets of the events that are in it, by
-    their topic, partition, version of the rules, and rule.
+    After encoding, `content` is the object's content, and `rows` has the offsets of the events in it, by their topic,
+    partition, version of the rules, and rule. `cut` is its rotation key.
     """
 
     __slots__ = (
@@ -53,11 +53,11 @@ class ObjectBuffer:
 
     @property
     def finished(self) -> bool:
-        """Whether every record is finished."""
+        """Return whether every record is finished."""
         return not self._left
 
     def put(self, record: Any, size: int) -> None:
-        """One more record, of so many bytes; raises OSError, and then it was not taken."""
+        """Add a record of `size` bytes; raises OSError, and then it was not added."""
         self.spool.put(record)
         self.last = record.offset
         self.size += size
@@ -65,27 +65,27 @@ class ObjectBuffer:
         self._left += 1
 
     def finish(self) -> None:
-        """The outcome of the rows is confirmed."""
+        """Finish the rows: their outcomes are acknowledged."""
         self._finish(sum(map(len, self.rows.values())))
 
     def finish_record(self, _: int = 0) -> None:
-        """All that one record, which is no row, led to is confirmed."""
+        """Finish one record that is not a row: everything that it caused is acknowledged."""
         self._finish(1)
 
     def _finish(self, records: int) -> None:
         self._left -= records
         if not self._left:
-            self._objects.move_on(self.tp)
+            self._objects.remove_finished(self.tp)
 
 
 class ObjectBuffers:
     """The unwritten objects of one integration's partitions; the last object of each partition is open.
 
-    An object ends where `cut(offset, time)` changes, or before it would hold more than `most_bytes`. The time is the
-    record's in Kafka, in seconds since 1970, or that of an earlier record in the object where that is higher: several
-    routers' clocks, or a queue of theirs, do not make small objects at each change of the interval. So an object that
-    begins at the same offset ends at the same offset, whenever its records come; and a partition's offsets are
-    committed only up to where an object that is not finished begins.
+    An object ends when `cut(offset, time)` changes, or before it would exceed `most_bytes`. The time is the record's in
+    Kafka, in seconds since 1970, or that of an earlier record in the object if that is higher: so clocks that differ do
+    not cause small objects at each change of the interval. An object that begins at the same offset ends at the same
+    offset, whenever its records arrive. A partition's offsets are committed up to the beginning of its first unfinished
+    object.
     """
 
     def __init__(self, cut: Callable[[int, float], Hashable], most_bytes: int, folder: Path) -> None:
@@ -93,12 +93,12 @@ class ObjectBuffers:
         self._unfinished: dict[TP, deque[ObjectBuffer]] = {}
 
     def put(self, tp: TP, record: Any) -> ObjectBuffer | None:
-        """Put a record into the open object of its partition; returns the object that ended before it, if one did.
+        """Add a record to the open object of its partition; return the object that ended before it, if any.
 
-        Raises OSError if the disk does not take it. The call may be repeated with the same record.
+        Raises OSError if the disk fails. The call may be repeated with the same record.
         """
         size = len(record.value or b"") + len(record.key or b"")
-        # Without the present time in it: whenever an object is made again, it must end at the same record.
+        # Independent of the current time: an object that is made again must end at the same record.
         time = record_time(record.timestamp, float)
         objects = self._unfinished.get(tp)
         if objects is None:
@@ -117,23 +117,23 @@ class ObjectBuffers:
         begun.put(record, size)
         return ended
 
-    def move_on(self, tp: TP) -> None:
-        """Forget what is finished, up to the first that is not; called by the objects."""
+    def remove_finished(self, tp: TP) -> None:
+        """Remove finished objects, up to the first unfinished one; called by the objects."""
         objects = self._unfinished.get(tp, deque())
         while objects and objects[0].finished:
             objects.popleft()
 
     def partitions(self) -> list[TP]:
-        """The partitions of which anything was put in."""
+        """Return the partitions with any object."""
         return list(self._unfinished)
 
     def committable(self, tp: TP) -> int | None:
-        """Where the first unfinished object of a partition begins, None while there is none. Changes nothing."""
+        """Return the first offset of a partition's first unfinished object, or None."""
         objects = self._unfinished.get(tp)
         return objects[0].first if objects else None
 
     def drop(self, tps: Iterable[TP]) -> None:
-        """These partitions are no longer ours: forget their objects, finished or not."""
+        """Discard the objects of revoked partitions, finished or not."""
         for tp in tps:
             for each in self._unfinished.pop(tp, ()):
                 each.dropped = True

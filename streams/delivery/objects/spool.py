@@ -9,13 +9,13 @@ from tempfile import TemporaryFile
 from typing import Any, NamedTuple
 
 HEAD = Struct("<qii")
-"""Before each record: its offset, and the lengths of its key and value; -1 stands for none."""
+"""Before each record: its offset, and the lengths of its key and value, -1 for None."""
 
 BUFFER_BYTES = 256 * 1024
 
 
 class Spooled(NamedTuple):
-    """What is kept of a record."""
+    """The parts of a record that are kept."""
 
     offset: int
     key: bytes | None
@@ -23,13 +23,13 @@ class Spooled(NamedTuple):
 
 
 class SpoolClosedError(Exception):
-    """The records are gone."""
+    """The spool was closed, and its records are gone."""
 
 
 class Spool:
-    """Records in the order they are put in, read once they are complete.
+    """Records in the order in which they are added, read once they are complete.
 
-    Raises OSError if the disk does not take them. Nothing is lost then: the call may be repeated.
+    Raises OSError if the disk fails. Nothing is lost then: the call may be repeated.
     """
 
     __slots__ = ("_file", "_unwritten", "_unwritten_size", "_written")
@@ -41,7 +41,7 @@ class Spool:
         self._unwritten_size = 0
 
     def put(self, record: Any) -> None:
-        """Keep a record's offset, key and value; if it raises OSError, the record was not taken."""
+        """Add a record's offset, key and value; if this raises OSError, the record was not added."""
         if self._unwritten_size >= BUFFER_BYTES:
             self._write()
         key, value = record.key, record.value
@@ -51,7 +51,7 @@ class Spool:
         self._unwritten_size += len(content)
 
     def _write(self) -> None:
-        # What an earlier attempt wrote of it is overwritten.
+        # Overwrites what an earlier attempt wrote of it.
         content = memoryview(b"".join(self._unwritten))
         number, at = self._file.fileno(), 0
         while at < len(content):

@@ -1,4 +1,4 @@
-"""Dead letters: what is needed to understand why a delivery failed and to send it again, without secrets."""
+"""Dead letters explain why a delivery failed and hold all that is needed to send it again, without secrets."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -33,15 +33,15 @@ class DeadLetterFactory:
     def __init__(self, integration: str, mask: Mask, clock: Callable[[], float]) -> None:
         self._integration, self._mask, self._clock = integration, mask, clock
 
-    def write(
-        self, pending: PendingDelivery, dead: PermanentFailure, request: Request | None, response: Response | None
+    def make(
+        self, pending: PendingDelivery, failure: PermanentFailure, request: Request | None, response: Response | None
     ) -> DeadLetter:
-        """Create the dead letter of a delivery; request and response are None if there was none."""
+        """Create the dead letter of a delivery; pass None for a request or response that does not exist."""
         return DeadLetter(
             self._integration,
             pending.delivery.data(),
-            dead.reason,
-            self._mask.excerpt(dead.detail, MAX_QUOTED_CHARACTERS),
+            failure.reason,
+            self._mask.excerpt(failure.detail, MAX_QUOTED_CHARACTERS),
             pending.attempts,
             rfc3339(self._clock()),
             self._masked(request) if request else None,

@@ -11,44 +11,44 @@ import orjson
 from pydantic import BaseModel, SecretStr
 
 MAX_LEARNED_TOKENS: Final = 8
-"""How many secrets that come and go (access tokens) are remembered; each is good for a request or two more."""
+"""Number of recent access tokens that are masked; earlier ones no longer appear in requests."""
 
 MIN_BASE64_CORE: Final = 6
-"""The shortest stretch of base64 that counts as a secret's: shorter ones stand in many a text by chance."""
+"""Minimum characters of base64 that count as a secret's; shorter ones occur in texts by chance."""
 
 
-BYTES_OF_A_CHARACTER: Final = 4
-"""At most, in UTF-8."""
+MAX_CHARACTER_BYTES: Final = 4
+"""Maximum bytes of a character in UTF-8."""
 
 
 class Mask:
-    """Puts *** for the secrets of `settings`, and for those learnt later, as they are and encoded.
+    """Replace the secrets of `settings`, and those learned later, by ***, in plain and in encoded form.
 
-    Encoded is: as JSON, in a URL (percent-encoded by either rule, in either case), and in base64, alone or within
-    something longer, as a user's password is.
+    Encoded forms are JSON, URLs (percent-encoded by either rule, in either case), and base64, alone or within a longer
+    text (a password in HTTP basic authentication).
     """
 
     def __init__(self, settings: BaseModel) -> None:
-        self._settled = frozenset(form for secret in _secrets(settings) for form in _forms(secret))
-        self._learnt: deque[frozenset[str]] = deque(maxlen=MAX_LEARNED_TOKENS)
+        self._from_settings = frozenset(form for secret in _secrets(settings) for form in _forms(secret))
+        self._learned: deque[frozenset[str]] = deque(maxlen=MAX_LEARNED_TOKENS)
         self._pattern = self._compile()
 
     def learn(self, secret: str) -> None:
-        """One more secret."""
+        """Add a secret."""
         forms = frozenset(_forms(secret))
-        if forms not in self._learnt:
-            self._learnt.append(forms)
+        if forms not in self._learned:
+            self._learned.append(forms)
             self._pattern = self._compile()
 
     def __call__(self, text: str) -> str:
-        """The text with *** for each secret."""
+        """Return the text with *** for each secret."""
         return self._pattern.sub("***", text) if self._pattern else text
 
     def excerpt(self, text: str | bytes, length: int) -> str:
-        """Return the first `length` characters with *** for each secret, also for one that goes on behind them."""
+        """Return the first `length` characters with *** for each secret, also for one that continues after them."""
         window = length + self._longest
         if isinstance(text, bytes):
-            text = text[: window * BYTES_OF_A_CHARACTER].decode(errors="replace")
+            text = text[: window * MAX_CHARACTER_BYTES].decode(errors="replace")
         parts, at = [], 0
         for found in self._pattern.finditer(text[:window]) if self._pattern else ():
             if found.start() >= length:
@@ -59,13 +59,13 @@ class Mask:
 
     def _compile(self) -> re.Pattern[str] | None:
         # The longest first, since one may contain another.
-        forms = sorted(self._settled.union(*self._learnt), key=len, reverse=True)
+        forms = sorted(self._from_settings.union(*self._learned), key=len, reverse=True)
         self._longest = len(forms[0]) if forms else 0
         return re.compile("|".join(map(re.escape, forms))) if forms else None
 
 
 def _secrets(value: Any) -> Iterator[str]:
-    """Every secret of a forwarder's settings, wherever it stands."""
+    """Yield every secret of a forwarder's settings, at any depth."""
     match value:
         case SecretStr():
             if secret := value.get_secret_value():
@@ -92,9 +92,9 @@ def _forms(secret: str) -> Iterator[str]:
 
 
 def _base64_cores(secret: bytes) -> Iterator[str]:
-    """What base64 makes of a secret, without the digits at its ends that its neighbours have a part in.
+    """Yield a secret in base64, without the digits at its ends that also encode neighbouring bytes.
 
-    Three bytes are four digits, so there are three ways in which a secret may lie.
+    Three bytes are four digits, so a secret within a longer text has three possible encodings.
     """
     for before in range(3):
         first, last = -(-before * 8 // 6), (before + len(secret)) * 8 // 6

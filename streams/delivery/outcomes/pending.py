@@ -14,15 +14,25 @@ from streams.records.delivery import DeliveryRecord
 class PendingDelivery:
     """One delivery from its record to its outcome.
 
-    `size` is that of the payload's JSON in bytes. `expires`, `due` and `since` (the first failure, None before the
-    retry topic) are in seconds since 1970. `reserved` says that its user's rate has counted it, `settled` that its
-    outcome was recorded or that it was put into the retry topic.
+    Attributes:
+        delivery: The decoded record.
+        key: The record's key.
+        size: Bytes of the payload as JSON.
+        fetched: The fetched batch, or the object, that the record belongs to.
+        index: The record's index in it.
+        expires: When the event becomes too old, in seconds since 1970.
+        attempts: Number of requests that contained it.
+        due: When it may be sent again if it is from the retry topic, in seconds since 1970.
+        since: Its first failure in seconds since 1970; None if it is not from the retry topic.
+        reserved: Whether its user's rate has counted it.
+        settled: Whether its outcome was recorded, or it was put into the retry topic.
+
     """
 
     delivery: DeliveryRecord
     key: bytes | None
     size: int
-    run: RecordBatch | ObjectBuffer
+    fetched: RecordBatch | ObjectBuffer
     index: int
     expires: float = math.inf
     attempts: int = 0
@@ -33,16 +43,16 @@ class PendingDelivery:
 
     @property
     def item(self) -> Delivery:
-        """The delivery as a forwarder sees it."""
+        """Return the delivery as the forwarder receives it."""
         delivery = self.delivery
         return Delivery(delivery.id, delivery.payload, delivery.type, delivery.event, delivery.time)
 
     @property
     def record(self) -> Any:
-        """The record that holds the delivery; that of an object is not kept."""
-        assert isinstance(self.run, RecordBatch)
-        return self.run.records[self.index]
+        """Return the delivery's record; only for fetched batches, since an object does not keep its records."""
+        assert isinstance(self.fetched, RecordBatch)
+        return self.fetched.records[self.index]
 
     def finish(self) -> None:
-        """The outcome is confirmed."""
-        self.run.finish_record(self.index)
+        """Finish the record: the outcome is acknowledged."""
+        self.fetched.finish_record(self.index)

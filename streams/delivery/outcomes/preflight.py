@@ -8,7 +8,7 @@ from streams.parsing.times import read_time, seconds_of
 
 
 class Preflight:
-    """Checks deliveries against the vendor's contract. `max_age` in seconds lowers the contract's maximum age."""
+    """Check deliveries by the vendor's contract; `max_age` in seconds lowers the contract's maximum age."""
 
     def __init__(self, forwarder: Forwarder[Any], limits: Limits, max_age: float | None) -> None:
         self._forwarder = forwarder

@@ -1,11 +1,13 @@
-"""Write the outcomes of deliveries as intervals, and finish the deliveries once Kafka has them."""
+"""Write the outcomes of deliveries as intervals, and finish the deliveries once Kafka has stored them."""
 
 import asyncio
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
+from forwarders.api.contract import PermanentFailure, Request, Response
 from streams.delivery.objects.buffer import ObjectBuffer
+from streams.delivery.outcomes.dead_letters import DeadLetterFactory, InternalFailure
 from streams.delivery.outcomes.pending import PendingDelivery
 from streams.kafka.acks import PendingAcks
 from streams.kafka.offsets import RecordBatch
@@ -23,29 +25,42 @@ from streams.worker.guard import Guard
 
 
 class Unreadable:
-    """A record that holds no delivery, and goes to the rejected topic."""
+    """A record that is not a valid delivery, and goes to the rejected topic."""
 
-    __slots__ = ("_index", "record", "run")
+    __slots__ = ("_index", "fetched", "record")
 
-    def __init__(self, run: RecordBatch | ObjectBuffer, index: int, record: Any) -> None:
-        self.run, self._index, self.record = run, index, record
+    def __init__(self, fetched: RecordBatch | ObjectBuffer, index: int, record: Any) -> None:
+        self.fetched, self._index, self.record = fetched, index, record
 
     def finish(self) -> None:
-        """The rejected record is confirmed."""
-        self.run.finish_record(self._index)
+        """Finish the record: the rejected record is acknowledged."""
+        self.fetched.finish_record(self._index)
 
 
 class OutcomeWriter:
-    """Write the outcomes of one integration's deliveries, gathered for `moment` seconds.
+    """Write the outcomes of one integration's deliveries, and their dead letters.
 
-    `guard` holds dead letters and rejected records of the reason INTERNAL until it is certain that the worker works.
+    Args:
+        integration: The integration's name.
+        topics: The topics to write to.
+        producer: The process's producer.
+        guard: Holds dead letters and rejected records of the reason INTERNAL until the worker is known to work.
+        dead_letters: Makes the integration's dead letters.
+        moment: Seconds for which outcomes are gathered before they are written.
+
     """
 
     def __init__(
-        self, integration: str, topics: Topics, producer: Producer, guard: Guard, moment: float = 0.05
+        self,
+        integration: str,
+        topics: Topics,
+        producer: Producer,
+        guard: Guard,
+        dead_letters: DeadLetterFactory,
+        moment: float = 0.05,
     ) -> None:
         self._integration, self._topics, self._producer, self._moment = integration, topics, producer, moment
-        self._guard = guard
+        self._guard, self._dead_letters = guard, dead_letters
         self._passed = 0
         self._buffers: dict[tuple[str, int, str], OutcomeBuffer] = {}
         self._acks: PendingAcks | None = None
@@ -69,13 +84,28 @@ class OutcomeWriter:
             buffer.add(self._integration, delivery.rule, outcome, offset)
 
     def settle_rows(self, written: ObjectBuffer) -> None:
-        """An object is written: its rows are delivered."""
+        """Record that the rows of a written object are delivered."""
         self._add(written)
         for (topic, partition, rules, rule), offsets in written.rows.items():
             self._buffer_of(topic, partition, rules).extend(self._integration, rule, Outcome.DELIVERED, offsets)
 
-    def dead_letter(self, pending: PendingDelivery, letter: DeadLetter) -> None:
-        """Keep the letter of a dead delivery, and settle it."""
+    def dead_letter(
+        self,
+        pending: PendingDelivery,
+        failure: PermanentFailure,
+        request: Request | None = None,
+        response: Response | None = None,
+    ) -> None:
+        """Write a failed delivery's dead letter and its outcome; of an internal failure, once the guard allows it."""
+        letter = self._dead_letters.make(pending, failure, request, response)
+        if isinstance(failure, InternalFailure) and failure.error is not None:
+            pending.settled = True
+            write = partial(self._write_dead_letter, pending, letter)
+            self._hold(pending.fetched, pending.delivery.origin, failure.error, write)
+        else:
+            self._write_dead_letter(pending, letter)
+
+    def _write_dead_letter(self, pending: PendingDelivery, letter: DeadLetter) -> None:
         self._producer.safe_append(
             self._topics.dead,
             pending.delivery.origin.partition % self._topics.partitions,
@@ -85,16 +115,11 @@ class OutcomeWriter:
         )
         self.settle(pending, Outcome.DEAD, letter.reason, letter.detail)
 
-    def dead_letter_internal(self, pending: PendingDelivery, letter: DeadLetter, error: Exception) -> None:
-        """Bury a delivery that could not be handled, as soon as the guard allows it."""
-        pending.settled = True
-        self._hold(pending.run, pending.delivery.origin, error, lambda: self.dead_letter(pending, letter))
-
     def reject(self, unreadable: Unreadable, reason: str, detail: str) -> None:
-        """Keep a record that holds no delivery in the rejected topic."""
+        """Write a record that is not a valid delivery to the rejected topic."""
         self._passed += 1
         record = unreadable.record
-        topic, partition = unreadable.run.tp
+        topic, partition = unreadable.fetched.tp
         headers = rejected_headers(reason, detail, "", Origin(topic, partition, record.offset))
         self._add(unreadable)
         self._producer.safe_append(
@@ -106,12 +131,12 @@ class OutcomeWriter:
         )
 
     def reject_failed(self, unreadable: Unreadable, detail: str, error: Exception) -> None:
-        """Reject a record that could not even be made a delivery, as soon as the guard allows it."""
-        origin = Origin(*unreadable.run.tp, unreadable.record.offset)
-        self._hold(unreadable.run, origin, error, lambda: self.reject(unreadable, INTERNAL, detail))
+        """Reject a record whose decoding raised an internal error, once the guard allows it."""
+        origin = Origin(*unreadable.fetched.tp, unreadable.record.offset)
+        self._hold(unreadable.fetched, origin, error, lambda: self.reject(unreadable, INTERNAL, detail))
 
     def requeue(self, pending: PendingDelivery, retried: Retried) -> None:
-        """Keep a delivery that is to be tried again later in the retry topic. Its outcome is still to come."""
+        """Write a delivery to the retry topic; it has no final outcome yet."""
         self._producer.append(
             self._topics.retry(self._integration),
             pending.delivery.origin.partition % self._topics.partitions,
@@ -125,13 +150,13 @@ class OutcomeWriter:
         self._add(pending)
 
     def _hold(
-        self, run: RecordBatch | ObjectBuffer, origin: Origin, error: Exception, write: Callable[[], None]
+        self, fetched: RecordBatch | ObjectBuffer, origin: Origin, error: Exception, write: Callable[[], None]
     ) -> None:
-        if isinstance(run, RecordBatch):
-            run.rest()
+        if isinstance(fetched, RecordBatch):
+            fetched.exclude_from_budget()
 
         def write_unless_dropped() -> None:
-            if not run.dropped:
+            if not fetched.dropped:
                 write()
                 # The guard has counted it as failed.
                 self._passed -= 1
@@ -147,19 +172,19 @@ class OutcomeWriter:
         return buffer
 
     def count_passed(self, rows: int = 0) -> None:
-        """Tell the guard what was settled since the last time, and how many rows besides."""
+        """Report to the guard the deliveries settled since the last call, and a number of rows."""
         passed, self._passed = self._passed + rows, 0
         if passed > 0:
             self._guard.passed(passed)
 
     async def wait_until_idle(self) -> None:
-        """Write what is gathered, and wait until all of it is confirmed."""
+        """Write all gathered outcomes, and wait until they are acknowledged."""
         self._guard.flush()
         self._write()
         await self._idle.wait()
 
     def _add(self, pending: PendingDelivery | ObjectBuffer | Unreadable) -> None:
-        """Finish this when all records that are written in this moment are confirmed."""
+        """Finish this when all records that are written together are acknowledged."""
         if self._acks is None:
             self._current()
         self._deliveries.append(pending)
@@ -176,7 +201,7 @@ class OutcomeWriter:
     def _finish(
         self, deliveries: Sequence[PendingDelivery | ObjectBuffer | Unreadable], error: BaseException | None
     ) -> None:
-        """Finish what was settled in one moment, unless Kafka refused a record about it."""
+        """Finish the deliveries that were settled together, unless Kafka refused a record about them."""
         if error is None:
             for pending in deliveries:
                 pending.finish()

@@ -2,9 +2,7 @@
 
 import time
 from collections.abc import Callable
-from typing import Any, cast
-
-from faust.types import TP
+from typing import Any
 
 from forwarders.api.contract import Forwarder, ObjectForwarder
 from streams.delivery.flow.settings import DeliverySettings
@@ -12,9 +10,9 @@ from streams.delivery.sinks.delivery_sink import DeliverySink
 from streams.delivery.sinks.object_sink import ObjectSink
 from streams.kafka.producer import Producer
 from streams.kafka.settings import Broker
-from streams.kafka.transport import Consumer
+from streams.operations.follower import ControlFollower
 from streams.topics import Topics
-from streams.worker.worker import ConsumerPipeline, make_pipeline
+from streams.worker.pipeline import ConsumerPipeline, PipelineControl, Processor, make_pipeline
 
 __all__ = ["make_delivery"]
 
@@ -29,48 +27,64 @@ def make_delivery(
     *,
     fail: Callable[[str], None],
     grace: float,
+    remake: Callable[[], ConsumerPipeline] | None = None,
+    follower: ControlFollower | None = None,
     shadow: bool = False,
     clock: Callable[[], float] = time.time,
 ) -> ConsumerPipeline:
-    """One integration's delivery as a pipeline of a worker; with `shadow` it sends nothing."""
+    """Create one integration's delivery as a pipeline of a worker; with `shadow` it sends nothing.
 
-    def give_up(error: Exception) -> None:
-        pipeline.give_up(error, "delivering")
-
-    sink: DeliverySink | ObjectSink
-    if isinstance(forwarder, ObjectForwarder) and not shadow:
-        sink = ObjectSink(integration, forwarder, settings, topics, producer, fail=give_up, clock=clock)
-    else:
-        sink = DeliverySink(
-            integration, forwarder, settings, topics, producer, fail=give_up, clock=clock, shadow=shadow
-        )
+    `fail` and `remake` are those of `ConsumerPipeline`. If a `follower` is given, its commands apply from the start on.
+    """
     topic = topics.forward(integration)
-    pipeline = make_pipeline(
+
+    def make_processor(control: PipelineControl) -> Processor:
+        def give_up(error: Exception) -> None:
+            control.give_up(error, "delivering")
+
+        def share() -> float:
+            return control.count_assigned(topic) / topics.partitions
+
+        async def start() -> None:
+            if follower is not None:
+                await follower.prepare(integration, sink.vendor)
+            await sink.start()
+
+        sink: ObjectSink | DeliverySink
+        if isinstance(forwarder, ObjectForwarder) and not shadow:
+            sink = objects = ObjectSink(
+                integration, forwarder, settings, topics, producer, fail=give_up, clock=clock, share=share
+            )
+            return Processor(
+                objects.work, start, objects.stop, objects.waits, objects.settle, objects.resume,
+                commits=objects.objects, vendor=objects.vendor,
+            )  # fmt: skip
+        sink = DeliverySink(
+            integration,
+            forwarder,
+            settings,
+            topics,
+            producer,
+            fail=give_up,
+            clock=clock,
+            shadow=shadow,
+            share=share,
+            is_full=control.is_full,
+            pause=control.pause,
+        )
+        return Processor(
+            sink.work, start, sink.stop, sink.waits, sink.settle, sink.resume, vendor=sink.vendor
+        )  # fmt: skip
+
+    return make_pipeline(
         integration,
-        topic,
-        sink.work,
+        [topic, topics.retry(integration)],
+        make_processor,
         broker,
         fail=fail,
+        remake=remake,
         group=f"{topics.prefix}.forwarder.{integration}",
         commit_interval=0.2,
         grace=grace,
-        beside=[topics.retry(integration)],
         budget=settings.fetched_bytes,
     )
-
-    def consumer() -> Consumer:
-        return cast("Consumer", pipeline.app.consumer)
-
-    sink.share = lambda: sum(tp.topic == topic for tp in consumer().assignment()) / topics.partitions
-    pipeline.waits = sink.waits
-    pipeline.vendor = sink.vendor
-    pipeline.started = [sink.start]
-    pipeline.stopped = [sink.stop]
-    pipeline.transport.settle = sink.settle
-    pipeline.transport.on_revoked = sink.resume
-    if isinstance(sink, ObjectSink):
-        pipeline.transport.commits = sink.objects
-    else:
-        sink.full = lambda: pipeline.progress.held >= pipeline.progress.budget
-        sink.rest = lambda tp, seconds: consumer().rest(TP(*tp), seconds)
-    return pipeline

@@ -12,7 +12,7 @@ from streams.delivery.outcomes.dead_letters import InternalFailure
 from streams.delivery.outcomes.pending import PendingDelivery
 from streams.delivery.outcomes.preflight import Preflight
 from streams.delivery.outcomes.writer import Unreadable
-from streams.observability.internal_error import describe
+from streams.observability.internal_error import describe, to_exception
 from streams.records.delivery import DeliveryRecord
 from streams.records.format import NewerFormatError, RecordError
 from streams.records.outcomes import Outcome
@@ -28,37 +28,37 @@ class EncodeResult(NamedTuple):
 class ObjectEncoder:
     """Encode objects for one integration.
 
-    No delivery outlives its turn: thousands of them at once cost memory, and the garbage collector more time than all
-    the rest takes.
+    Deliveries are decoded one at a time: thousands at once cost memory, and more time in the garbage collector than
+    everything else.
     """
 
     def __init__(self, forwarder: ObjectForwarder[Any], preflight: Preflight, clock: Callable[[], float]) -> None:
         self._forwarder, self._preflight, self._clock = forwarder, preflight, clock
 
-    def pack(self, ended: ObjectBuffer) -> EncodeResult:
-        """Read an object's records from disk, and give it its content and its rows. Touches nothing that others use.
+    def encode(self, ended: ObjectBuffer) -> EncodeResult:
+        """Read an object's records from disk, and set its content and rows. May run in another thread.
 
-        A row that cannot be encoded is left out, and is one of `others`. Raises OSError, NewerFormatError and
+        A row that cannot be encoded is left out, and returned as one of `others`. Raises OSError, NewerFormatError and
         SpoolClosedError.
         """
         failed: dict[int, Exception] = {}
         while True:
-            packed = EncodeResult([], [])
+            encoded = EncodeResult([], [])
             ended.rows.clear()
             try:
-                ended.content = self._forwarder.encode(self._items(ended, packed, failed, range(ended.count)))
+                ended.content = self._forwarder.encode(self._items(ended, encoded, failed, range(ended.count)))
             except (OSError, NewerFormatError, SpoolClosedError):
                 raise
-            except Exception as error:  # noqa: BLE001  # one odd row must not stop the others
-                failed |= self._find_failing(ended, failed, error)
+            except BaseException as error:  # noqa: BLE001  # one odd row must not stop the others
+                failed |= self._find_failing(ended, failed, to_exception(error))
                 continue
             ended.spool.close()
-            return packed
+            return encoded
 
     def _find_failing(
         self, ended: ObjectBuffer, failed: Mapping[int, Exception], error: Exception
     ) -> dict[int, Exception]:
-        """Find the rows that cannot be encoded, by halves; the whole of a part whose halves can be, but not it."""
+        """Find the rows that cannot be encoded, by bisection; if only the halves of a part can be, all of its rows."""
         found: dict[int, Exception] = {}
         parts = [(range(ended.count), error)]
         while parts:
@@ -73,7 +73,7 @@ class ObjectEncoder:
             if not bad:
                 found |= dict.fromkeys(part, its_error)
         if not found.keys() - failed.keys():
-            raise error  # it is no row's
+            raise error  # no row is the reason
         return found
 
     def _try(self, ended: ObjectBuffer, part: range, failed: Mapping[int, Exception]) -> Exception | None:
@@ -81,16 +81,16 @@ class ObjectEncoder:
             self._forwarder.encode(self._items(ended, EncodeResult([], []), failed, part))
         except (OSError, NewerFormatError, SpoolClosedError):
             raise
-        except Exception as error:  # noqa: BLE001  # it is what is looked for
-            return error
+        except BaseException as error:  # noqa: BLE001  # returned, to find the row
+            return to_exception(error)
         finally:
             ended.rows.clear()
         return None
 
     def _items(
-        self, ended: ObjectBuffer, packed: EncodeResult, failed: Mapping[int, Exception], part: range
+        self, ended: ObjectBuffer, encoded: EncodeResult, failed: Mapping[int, Exception], part: range
     ) -> Iterator[Delivery]:
-        """Yield the items of a part of an object, and put the other records of that part into `packed`."""
+        """Yield the items of a part of an object, and add its other records to `encoded`."""
         now = self._clock()
         for index, record in enumerate(ended.spool.records()):
             if index not in part:
@@ -100,14 +100,14 @@ class ObjectEncoder:
             except NewerFormatError:
                 raise
             except RecordError as error:
-                packed.unreadable.append((Unreadable(ended, index, record), str(error), None))
+                encoded.unreadable.append((Unreadable(ended, index, record), str(error), None))
                 continue
-            except Exception as error:  # noqa: BLE001  # one odd record must not stop the others
-                packed.unreadable.append((Unreadable(ended, index, record), describe(error), error))
+            except BaseException as error:  # noqa: BLE001  # one odd record must not stop the others
+                encoded.unreadable.append((Unreadable(ended, index, record), describe(error), to_exception(error)))
                 continue
             verdict = self._verdict(delivery, len(record.value or b""), now, failed.get(index))
             if verdict is not None:
-                packed.others.append((PendingDelivery(delivery, record.key, 0, ended, index), verdict))
+                encoded.others.append((PendingDelivery(delivery, record.key, 0, ended, index), verdict))
                 continue
             topic, partition, offset = delivery.origin
             kind = (topic, partition, delivery.rules, delivery.rule)
@@ -128,5 +128,5 @@ class ObjectEncoder:
             if size > self._preflight.item_bytes:
                 size = len(orjson.dumps(delivery.payload))
             return self._preflight.problem(delivery.payload, size)
-        except Exception as error:  # noqa: BLE001  # as above
-            return InternalFailure.by(error)
+        except BaseException as error:  # noqa: BLE001  # as above
+            return InternalFailure.by(to_exception(error))

@@ -1,4 +1,4 @@
-"""Bounded caches of what is computed from texts that repeat: user agents, addresses, URLs."""
+"""Cache results for texts that repeat, such as user agents, IP addresses and URLs."""
 
 from collections.abc import Callable
 from functools import lru_cache
@@ -8,11 +8,11 @@ T = TypeVar("T")
 
 CACHE_ENTRIES = 4096
 MAX_CACHED_CHARACTERS = 2048
-"""Characters of a text that is kept; a longer one is computed each time."""
+"""Maximum length of a cached text; results for longer ones are computed each time."""
 
 
 def cached(function: Callable[[str], T]) -> Callable[[str], T]:
-    """The function of a text with a cache of ENTRIES results. What it returns is shared, and must not be changed."""
+    """Wrap a function of a text with a cache of ENTRIES results. The results are shared and must not be changed."""
     kept = lru_cache(CACHE_ENTRIES)(function)
 
     def find(text: str) -> T:

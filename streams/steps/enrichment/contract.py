@@ -1,4 +1,4 @@
-"""What an enrichment is: settings, and a function from an event to what is to be added to it."""
+"""Define enrichments: their settings, and a function from an event to a patch."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from streams.steps.enrichment.patches import Patch
 from streams.steps.step import Blocked
 
 Enrich = Callable[[Event], Patch | Blocked | None]
-"""A checked event, which it leaves as it is, to a patch, or to why it goes no further; None for nothing to add."""
+"""A function that takes a valid event without changing it, and returns a patch, Blocked, or None for no change."""
 
 
 class Settings(StrictModel):
@@ -23,10 +23,10 @@ S = TypeVar("S", bound=Settings)
 
 @dataclass(frozen=True, slots=True)
 class Enrichment(Generic[S]):
-    """One enrichment. `make` gives its function for these settings; it raises SettingError.
+    """One enrichment. `make` returns its function for given settings; it raises SettingError.
 
-    A patch is filled in where the event has nothing or null. With `replaces` it is a JSON merge patch (RFC 7396): it
-    wins over what the sender gave, and null takes a key out.
+    By default a patch only fills in keys that are missing or null. With `replaces` it is a JSON merge patch (RFC 7396):
+    it overwrites the sender's values, and null removes a key.
     """
 
     name: str
@@ -36,10 +36,10 @@ class Enrichment(Generic[S]):
 
 
 NOTHING: dict[str, Any] = {}
-"""An object without keys, for reading only."""
+"""An empty object, for reading only."""
 
 
 def object_at(parent: Mapping[str, Any], key: str) -> dict[str, Any]:
-    """The object at a key; NOTHING where there is none."""
+    """Return the object at a key, or NOTHING without one."""
     value = parent.get(key)
     return value if type(value) is dict else NOTHING

@@ -1,4 +1,4 @@
-"""The files of data that enrichments read."""
+"""Read the data files of enrichments."""
 
 import os
 from collections.abc import Callable, Mapping
@@ -10,11 +10,11 @@ from transforms import RuleError
 T = TypeVar("T")
 
 Key = tuple[str | int, ...]
-"""The keys and indexes that lead to a setting."""
+"""The keys and indexes of a setting's path."""
 
 
 class SettingError(Exception):
-    """A setting that an enrichment cannot work by: which one, what is wrong, and what would be right."""
+    """An invalid setting of an enrichment: its path, the error, and a hint."""
 
     def __init__(self, key: Key, message: str, hint: str | None = None) -> None:
         super().__init__(message)
@@ -22,27 +22,27 @@ class SettingError(Exception):
 
 
 Stamp = tuple[int, int, int]
-"""Tells a file from the one that it was replaced by: device or inode, size, time of change."""
+"""Identifies one version of a file: device or inode, size, modification time."""
 
-# What was read of each file last. It is read again only when the file has been replaced, so that new configuration does
-# not load large files anew.
+# The last content of each file. A file is read again only if it has been replaced, so that a configuration reload does
+# not load large files again.
 _read: dict[tuple[Path, Callable[[Path], Any]], tuple[Stamp | None, Any]] = {}
 
 
 class Files:
-    """Reads files whose names are relative to a configuration folder; `used` are all that were named, as they were."""
+    """Reads files relative to a configuration folder. `used` has the stamps of all files that were named."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.used: dict[Path, Stamp | None] = {}
 
     def read(self, name: Path, key: Key, reader: Callable[[Path], T]) -> T:
-        """What `reader` makes of a file; raises SettingError for the setting at `key` where it cannot be read.
+        """Return `reader`'s result for a file; raises SettingError for the setting at `key` if it cannot be read.
 
-        The reader raises ValueError, or RuleError where it knows the line.
+        The reader raises ValueError, or RuleError with a position.
         """
         path = self.folder / name
-        # Before it is read: a file that changes meanwhile is another than this.
+        # Taken before reading, so that a change during reading is noticed.
         stamp = self.used[path] = stamp_of(path)
         kept = _read.get((path, reader))
         if kept and kept[0] == stamp and stamp:
@@ -50,7 +50,7 @@ class Files:
         try:
             found = reader(path)
         except OSError as error:
-            hint = "a path is relative to the configuration folder" if not name.is_absolute() else None
+            hint = "paths are relative to the configuration folder" if not name.is_absolute() else None
             raise SettingError(key, f"cannot read {path}: {error.strerror or error}", hint) from None
         except RuleError as error:
             raise SettingError(key, str(error)) from None
@@ -61,7 +61,7 @@ class Files:
 
 
 def stamp_of(path: Path) -> Stamp | None:
-    """The stamp of a file; None where there is none."""
+    """Return the stamp of a file, or None if it does not exist."""
     try:
         found = os.stat(path)  # noqa: PTH116
     except OSError:
@@ -70,5 +70,5 @@ def stamp_of(path: Path) -> Stamp | None:
 
 
 def are_replaced(files: Mapping[Path, Stamp | None]) -> bool:
-    """Whether any of these files is another than it was, or has come, or is gone."""
+    """Return whether any of these files was replaced, added or removed."""
     return any(stamp_of(path) != stamp for path, stamp in files.items())

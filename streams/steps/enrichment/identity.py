@@ -1,6 +1,6 @@
-"""Ids that can be relied on.
+"""Clean up user IDs.
 
-Costs 0.5 µs.
+Costs 0.5 µs per event.
 """
 
 from typing import Any, Literal
@@ -12,7 +12,7 @@ from streams.steps.enrichment.patches import Patch
 
 
 class IdentitySettings(Settings):
-    """Which ids are none, and what stands in for one that is missing."""
+    """Placeholder IDs, and the replacement for a missing anonymousId."""
 
     placeholders: tuple[str, ...] = (
         "null",
@@ -27,17 +27,18 @@ class IdentitySettings(Settings):
         "unknown",
         "00000000-0000-0000-0000-000000000000",
     )
-    """Texts, in any case, that stand for nobody where a userId or an anonymousId should be; they are taken out."""
+    """Placeholder texts, in any case, that are removed from userId and anonymousId."""
 
     anonymous_id: Literal["keep", "user"] = "keep"
-    """`user`: an event with a userId and no anonymousId gets the userId as one, for vendors that need it."""
+    """With `user`, an event with a userId but no anonymousId gets the userId as anonymousId, for vendors that require
+    one.
+    """
 
 
 def make(settings: IdentitySettings, _files: Files) -> Enrich:
-    """Take placeholders and quotes off the ids.
+    """Remove placeholders from the IDs, and quotes around them.
 
-    Old browser clients put an id into JSON's quotes. An event that has no user left is one of its own: its messageId is
-    its anonymousId.
+    Old browser clients send IDs in JSON quotes. An event without any ID left gets its messageId as anonymousId.
     """
     placeholders = frozenset(text.casefold() for text in ("", *settings.placeholders))
 
@@ -58,7 +59,7 @@ def make(settings: IdentitySettings, _files: Files) -> Enrich:
             if kept_user is None:
                 kept_anonymous = event.get("messageId")
                 if kept_anonymous is None:
-                    return None  # a rule of the source took it out, and nothing else is left
+                    return None  # a rule of the source removed the ID, and there is no other
             elif settings.anonymous_id == "user":
                 kept_anonymous = kept_user
         if kept_anonymous != anonymous:

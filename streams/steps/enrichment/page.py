@@ -1,6 +1,6 @@
-"""The parts of a page's URL.
+"""Split a page's URL into its parts.
 
-Costs 2 µs, and 6 more for a URL that is not in the cache.
+Costs 2 µs per event, and 6 µs for a URL that is not in the cache.
 """
 
 from collections.abc import Mapping
@@ -14,14 +14,14 @@ from streams.steps.enrichment.patches import Patch
 
 
 class PageSettings(Settings):
-    """There is nothing to choose."""
+    """The enrichment has no settings."""
 
 
 @cached
 def split(url: str) -> Mapping[str, str] | None:
-    """A web page's URL and its parts, as a browser's `location` has them; None where it is none.
+    """Return a web page's URL and its parts, as in a browser's `location`; None for an invalid URL.
 
-    `search` has its question mark, `query` has not; `host` has the port where one stands in the URL.
+    `search` includes the question mark and `query` does not; `host` includes the port if the URL has one.
     """
     try:
         parts = urlsplit(url)
@@ -39,7 +39,7 @@ def split(url: str) -> Mapping[str, str] | None:
 
 
 def url_of(event: Event) -> str | None:
-    """The URL of the page that an event is of: context.page.url, else a page call's properties.url."""
+    """Return the URL of the event's page: `context.page.url`, else `properties.url` of a page call."""
     url = object_at(event.get("context") or NOTHING, "page").get("url")
     if not url and event["type"] == "page":
         url = (event.get("properties") or NOTHING).get("url")
@@ -47,7 +47,7 @@ def url_of(event: Event) -> str | None:
 
 
 def make(_settings: PageSettings, _files: Files) -> Enrich:
-    """Fill `context.page`, and the properties of a page call: url, path, host, search, query, title and referrer."""
+    """Fill in `context.page`, and the properties of a page call: url, path, host, search, query, title and referrer."""
 
     def describe(event: Event) -> Patch | None:
         url = url_of(event)

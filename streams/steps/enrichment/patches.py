@@ -1,14 +1,14 @@
-"""Patches: what an enrichment found, and how it goes into an event."""
+"""Apply the results of enrichments to events."""
 
 from collections.abc import Mapping
 from typing import Any
 
 Patch = Mapping[str, Any]
-"""What is to change in an event, in the event's own form. Events may share it: copies of its objects go in."""
+"""A change of an event, in the event's own form. Several events may share one, so its objects are copied."""
 
 
 def fill(target: dict[str, Any], patch: Patch) -> None:
-    """Put into an object, in place, what it has not: keys that are missing or null, at any depth."""
+    """Fill in the keys of an object that are missing or null, in place and at any depth."""
     for key, value in patch.items():
         there = target.get(key)
         if there is None:
@@ -18,5 +18,5 @@ def fill(target: dict[str, Any], patch: Patch) -> None:
 
 
 def _own(value: dict[str, Any]) -> dict[str, Any]:
-    """A copy of an object and those in it, since a patch may be in a cache."""
+    """Copy an object and nested objects, since a cached patch must not change."""
     return {key: _own(each) if type(each) is dict else each for key, each in value.items()}

@@ -1,6 +1,6 @@
-"""Personal data where none should be: e-mail addresses and card numbers, masked.
+"""Mask personal data in unexpected places: e-mail addresses and card numbers.
 
-Costs 4 µs; 25 and more where something may have to be masked.
+Costs 4 µs per event, and 25 µs or more if something may have to be masked.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -21,54 +21,54 @@ _ENVELOPE = frozenset(
         *("timestamp", "originalTimestamp", "sentAt", "receivedAt"),
     )
 )
-"""Fields that say what an event is and whose it is: without a user's id many users would be one."""
+"""Fields that are never masked: the event's type and name, and IDs, without which many users would become one."""
 
 Place = tuple[str | int, ...]
 
 
 def _options() -> Any:
-    # UTF-8 as bytes: letters beyond ASCII are bytes above 127, and need no tables of Unicode.
+    # UTF-8 as bytes: non-ASCII letters are bytes above 127, and need no Unicode tables.
     options = re2.Options()
     options.encoding = re2.Options.Encoding.LATIN1
     return options
 
 
-# As text and as it stands in URLs.
+# In plain text and in URLs.
 _EMAIL = re2.compile(
     rb"(?:[A-Za-z0-9._+'\x80-\xff-]|%2[Bb]|%[89A-Fa-f][0-9A-Fa-f])+(?:@|%40)"
     rb"(?:(?:[A-Za-z0-9\x80-\xff-]|%[89A-Fa-f][0-9A-Fa-f])+\.)+[A-Za-z\x80-\xff]{2,}",
     _options(),
 )
 
-# 14 to 19 digits that begin as issuers' numbers do, in one run or in the groups in which cards show them.
+# 14 to 19 digits that begin with an issuer's number, either in one run or grouped as on cards.
 _CARD = re2.compile(
     rb"\b(?:[2-6][0-9]{13,18}|[2-6][0-9]{3}(?:[ -][0-9]{4}){3}(?:[ -][0-9]{1,3})?"
     rb"|3[0-9]{3}[ -][0-9]{6}[ -][0-9]{4,5})\b",
     _options(),
 )
 
-# Most events have no such run of digits, and it is found faster so than by a regular expression.
+# Most events have no such run of digits. This check is faster than the regular expression.
 _DIGITS = bytes(ord("0") if chr(byte).isdecimal() and byte < 128 else byte for byte in range(256))
 _FOURTEEN = b"0" * 14
 
 
 class PiiSettings(Settings):
-    """What may stay, and what stands in for the rest."""
+    """The kinds of data to mask, and the exceptions."""
 
     safe: tuple[str, ...] = ("traits.email", "context.traits.email", "properties.email")
-    """Places that are left as they are, with all in them: keys joined by dots, `properties.customer`."""
+    """Paths that are not masked, including everything below them: keys joined by dots, `properties.customer`."""
 
     find: tuple[Literal["email", "card"], ...] = Field(("email", "card"), min_length=1)
-    """What is looked for."""
+    """The kinds of data that are masked."""
 
     mask: str = Field("***", min_length=1)
-    """What stands in for it."""
+    """The replacement text."""
 
 
 def make(settings: PiiSettings, _files: Files) -> Enrich:
-    """Mask e-mail addresses and card numbers (by issuer, length and Luhn's sum) in the texts of an event.
+    """Mask e-mail addresses and card numbers (by issuer, length and Luhn checksum) in the texts of an event.
 
-    In all of them but ids, times, `integrations` and the places named safe. Keys and numbers are no texts.
+    IDs, times, `integrations` and the safe paths are left unchanged. Keys and numbers are not searched.
     """
     safe = [place.removeprefix("$.").split(".") for place in settings.safe]
     emails, cards = "email" in settings.find, "card" in settings.find
@@ -79,7 +79,7 @@ def make(settings: PiiSettings, _files: Files) -> Enrich:
 
     def mask_card(match: Any) -> bytes:
         number: bytes = match.group()
-        # Part of a decimal or of a telephone number.
+        # Part of a decimal number or a telephone number.
         inside = match.string[match.start() - 1 : match.start()] in (b".", b"+")
         return number if inside or not is_card(number) else mask
 
@@ -105,14 +105,14 @@ def make(settings: PiiSettings, _files: Files) -> Enrich:
 
 
 def is_card(number: bytes) -> bool:
-    """Whether a number, with blanks or dashes in it, has the digits that a payment card's have: Luhn's sum is 0."""
+    """Return whether a number, with spaces or dashes, has a valid Luhn checksum."""
     digits = [int(digit) for digit in number.decode() if digit.isdigit()]
     doubled = [digit * 2 - 9 if digit > 4 else digit * 2 for digit in digits[-2::-2]]
     return (sum(digits[-1::-2]) + sum(doubled)) % 10 == 0
 
 
 def _without(event: Event, safe: Iterable[Sequence[str]]) -> Event:
-    """A copy of an event without its envelope and the safe places; it shares all else with the event."""
+    """Return a copy of an event without its envelope and the safe paths; it shares everything else with the event."""
     copy = {key: value for key, value in event.items() if key not in _ENVELOPE}
     for *path, last in safe:
         into = copy
@@ -127,7 +127,7 @@ def _without(event: Event, safe: Iterable[Sequence[str]]) -> Event:
 
 
 def _texts(event: Event) -> Iterator[tuple[Place, str]]:
-    """Each text with its place."""
+    """Yield each text with its path."""
     stack: list[tuple[Place, Any]] = [((), event)]
     while stack:
         place, value = stack.pop()
@@ -140,7 +140,7 @@ def _texts(event: Event) -> Iterator[tuple[Place, str]]:
 
 
 def _patch(event: Event, found: Sequence[tuple[Place, str]]) -> Patch:
-    """The merge patch that puts texts at their places; a list is replaced as a whole."""
+    """Return the merge patch that sets texts at their paths; lists are replaced as a whole."""
     patch: dict[str, Any] = {}
     for place, text in found:
         into: Any = patch

@@ -1,4 +1,4 @@
-"""Which enrichments there are, and in which order a source's events go through them."""
+"""List the enrichments in the order in which a source's events pass through them."""
 
 from collections.abc import Sequence
 from functools import cache
@@ -22,8 +22,8 @@ from streams.steps.enrichment.user_agent import USER_AGENT
 
 GROUP = "turnout.enrichments"
 
-# Identity comes first, since others may read ids; geo needs the whole address, and pii sees
-# what all others have put in.
+# identity is first, since others may read IDs. geo needs the whole address, and pii must see
+# the values that all others add.
 BUILT_IN: Sequence[Enrichment[Any]] = (
     IDENTITY,
     TIMESTAMP,
@@ -42,7 +42,7 @@ _BUILT_IN = {enrichment.name: enrichment for enrichment in BUILT_IN}
 
 
 class UnknownEnrichmentError(LookupError):
-    """No enrichment has this name, or what the entry point names is none."""
+    """No enrichment has this name, or its entry point is not an enrichment."""
 
 
 @cache
@@ -51,28 +51,28 @@ def _points() -> dict[str, EntryPoint]:
 
 
 def names() -> list[str]:
-    """All enrichments in their order: Turnout's, then those of other packages by name."""
+    """Return the names of all enrichments in their order: Turnout's, then those of other packages by name."""
     return [*_BUILT_IN, *sorted(_points())]
 
 
 @cache
 def find(name: str) -> Enrichment[Any]:
-    """The enrichment of this name; raises UnknownEnrichmentError."""
+    """Return the enrichment with this name; raises UnknownEnrichmentError."""
     if name in _BUILT_IN:
         return _BUILT_IN[name]
     point = _points().get(name)
     if point is None:
-        raise UnknownEnrichmentError(f"no enrichment is called {name!r}")
+        raise UnknownEnrichmentError(f"unknown enrichment {name!r}")
     try:
         found = point.load()
     except (ImportError, AttributeError) as error:
         raise UnknownEnrichmentError(f"the enrichment {name!r} cannot be loaded from {point.value}: {error}") from error
     if not isinstance(found, Enrichment):
-        raise UnknownEnrichmentError(f"the enrichment {name!r}, {point.value}, is no Enrichment")
+        raise UnknownEnrichmentError(f"the enrichment {name!r}: {point.value} is not an Enrichment")
     return found
 
 
 def make_step(enrichment: Enrichment[Any], settings: Any, files: Files) -> EnrichmentStep:
-    """An enrichment with its settings as a step of a source; raises SettingError."""
+    """Make a source's step from an enrichment and its settings; raises SettingError."""
     step = EnrichmentStep if enrichment.name in _BUILT_IN else OwnEnrichmentStep
     return step(enrichment.name, enrichment.make(settings, files), replaces=enrichment.replaces)

@@ -1,9 +1,10 @@
-"""Enrichments as steps of a source: what they find goes into the event, whole or not at all."""
+"""Run enrichments as steps of a source. A patch is applied completely or not at all."""
 
 import orjson
 
 from streams import events
 from streams.events import Event, Note
+from streams.observability.internal_error import to_exception
 from streams.observability.metrics import ENRICHMENT_FAILURES
 from streams.steps.enrichment.contract import Enrich
 from streams.steps.enrichment.patches import fill
@@ -12,7 +13,7 @@ from streams.steps.step import Blocked
 
 
 class EnrichmentStep:
-    """One enrichment of a source. Where it fails the event goes on as it was, with a note, and it is counted."""
+    """One enrichment of a source. If it fails, the event continues unchanged with a note; failures are counted."""
 
     def __init__(self, name: str, enrich: Enrich, *, replaces: bool) -> None:
         self.name = f"enrich.{name}"
@@ -22,11 +23,11 @@ class EnrichmentStep:
         self._failures = ENRICHMENT_FAILURES.labels(name)
 
     def __call__(self, event: Event, note: Note, /) -> Event | Blocked:
-        """The event with what the enrichment found put into it in place, or why it goes no further."""
+        """Apply the enrichment to the event in place, or return why the event is blocked."""
         try:
             found = self._enrich(event)
-        except Exception:  # noqa: BLE001  # whatever it is, it must not stop the event; its text may quote the event
-            return self._fail(event, note)
+        except BaseException as error:  # noqa: BLE001  # no error may stop the event, and its text may quote it
+            return self._fail(event, note, error)
         if found is None:
             return event
         if isinstance(found, Blocked):
@@ -34,17 +35,18 @@ class EnrichmentStep:
         self._put(event, found)
         return event
 
-    def _fail(self, event: Event, note: Note) -> Event:
+    def _fail(self, event: Event, note: Note, error: BaseException) -> Event:
+        to_exception(error)
         self._failures.inc()
         note("enrichment", self._called)
         return event
 
 
 class OwnEnrichmentStep(EnrichmentStep):
-    """An enrichment from another package: it gets a copy of the event, and what it makes of it is checked."""
+    """An enrichment from another package. It gets a copy of the event, and the result is validated."""
 
     def __call__(self, event: Event, note: Note, /) -> Event | Blocked:
-        """A copy of the event with what was found, or why it goes no further."""
+        """Apply the enrichment to a copy of the event, or return why the event is blocked."""
         try:
             copy: Event = orjson.loads(orjson.dumps(event))
             found = self._enrich(copy)
@@ -53,5 +55,5 @@ class OwnEnrichmentStep(EnrichmentStep):
             self._put(copy, found)
             orjson.dumps(copy)
             return events.normalize(copy, note)
-        except Exception:  # noqa: BLE001
-            return self._fail(event, note)
+        except BaseException as error:  # noqa: BLE001
+            return self._fail(event, note, error)

@@ -1,6 +1,6 @@
-"""When an event happened by a clock that can be trusted.
+"""Correct event times for wrong clocks of senders.
 
-Costs 3 µs.
+Costs 3 µs per event.
 """
 
 from typing import Any
@@ -15,18 +15,19 @@ _DAY = 24 * 3600.0
 
 
 class TimestampSettings(Settings):
-    """How much a sender's clock is believed."""
+    """How far a sender's clock may be off."""
 
     behind: float = 30 * _DAY
-    """Seconds that a sender's clock may be behind. Where `sentAt` lies further before `receivedAt`, an archive is sent,
-    and its times stay."""
+    """Maximum seconds that a sender's clock may be behind. If `sentAt` is earlier than that, the sender is importing an
+    archive, and its times stay unchanged.
+    """
 
 
 def make(settings: TimestampSettings, _files: Files) -> Enrich:
-    """Correct `timestamp` by Segment's formula, receivedAt - (sentAt - originalTimestamp); keep the sender's own.
+    """Correct `timestamp` by Segment's formula, receivedAt - (sentAt - originalTimestamp); the original is kept.
 
-    It ends up neither after receivedAt nor before 1970. One that differs from an `originalTimestamp` beside it was
-    corrected before, and is only bounded.
+    The result is limited to the time from 1970 to receivedAt. A timestamp that already differs from `originalTimestamp`
+    was corrected before, and is only limited.
     """
 
     def correct(event: Event) -> Patch | None:

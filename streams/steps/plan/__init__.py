@@ -1,4 +1,4 @@
-"""Tracking plans: which events are meant to come, what must be in them, and what becomes of those that differ."""
+"""Tracking plans: the expected events, their schemas, and how violations are handled."""
 
 from streams.steps.plan.model import Plan, PlannedEvent
 from streams.steps.plan.step import PlanStep

@@ -1,4 +1,4 @@
-"""A tracking plan as its file has it."""
+"""Define the format of tracking plan files."""
 
 from typing import Annotated, Any, Literal, Self
 
@@ -7,13 +7,13 @@ from pydantic import Field, model_validator
 from streams.settings import StrictModel
 
 Action = Literal["allow", "warn", "omit", "quarantine", "reject"]
-"""What becomes of an event that is not as planned, from the mildest to the strongest."""
+"""How a violation is handled, from the mildest to the strongest action."""
 
 Schema = Annotated[Any, "JSON Schema"]
-"""A JSON Schema of draft 2020-12; whether it is one, `streams.steps.plan.schemas` says."""
+"""A JSON Schema of draft 2020-12, validated by `streams.steps.plan.schemas`."""
 
 NAMED_BY = {"track": "event", "page": "name", "screen": "name"}
-"""By type, the field that names an event; the other types have no names."""
+"""The field that names an event, by type; the other types have no names."""
 
 SECTIONS = {
     "track": "properties",
@@ -22,27 +22,27 @@ SECTIONS = {
     "identify": "traits",
     "group": "traits",
 }
-"""By type, the part of an event that holds what its sender says of it."""
+"""The part of an event that holds its sender's data, by type."""
 
 PARTS = ("properties", "traits", "context")
-"""The parts of an event that a plan has schemas of."""
+"""The parts of an event for which a plan has schemas."""
 
 PLAIN = r"^[a-z0-9][a-z0-9_-]{0,63}$"
 
 
 class PlannedEvent(StrictModel):
-    """An event that is meant to come."""
+    """An expected event."""
 
     type: Literal["track", "page", "screen", "identify", "group", "alias"] = "track"
     """The type of the event."""
     event: str | None = Field(None, min_length=1)
-    """The name of a track event; without it, each that no other entry names."""
+    """Name of a track event; without it, the entry applies to all that no other entry names."""
     name: str | None = Field(None, min_length=1)
-    """The name of a page or screen; without it, each that no other entry names."""
+    """Name of a page or screen; without it, the entry applies to all that no other entry names."""
     on_violation: Literal["warn", "omit", "quarantine", "reject"] | None = None
-    """What becomes of it where it violates its schemas; by default what the plan says."""
+    """How violations of this event's schemas are handled; by default as in the plan."""
     unplanned_properties: Action | None = None
-    """What becomes of properties or traits that it has none planned for; by default as the plan."""
+    """How properties or traits outside the schema are handled; by default as in the plan."""
     properties: Schema | None = None
     """JSON Schema of a track, page or screen event's `properties`."""
     traits: Schema | None = None
@@ -60,31 +60,31 @@ class PlannedEvent(StrictModel):
 
     @property
     def label(self) -> str:
-        """What outcomes and metrics call it."""
+        """The event's name in outcomes and metrics."""
         return self.event or " ".join(filter(None, (self.type, self.name)))
 
     @property
     def schemas(self) -> dict[str, Schema]:
-        """Its schemas, by the part of the event that they are of."""
+        """The schemas by the part of the event that they apply to."""
         found = {key: getattr(self, key) for key in PARTS}
         return {key: schema for key, schema in found.items() if schema is not None}
 
 
 class Plan(StrictModel):
-    """`plans/NAME.yaml`: the events that are meant to come."""
+    """`plans/NAME.yaml`: the expected events."""
 
     plan: str = Field(pattern=PLAIN)
-    """The plan's name: that of the file, and in outcomes and metrics."""
+    """The plan's name: that of its file, also used in outcomes and metrics."""
     on_violation: Literal["warn", "omit", "quarantine", "reject"] = "warn"
-    """What becomes of an event that violates its schemas. `warn`: it is noted. `omit`: what is wrong is taken out of
-    the event, which goes on. `quarantine`: it is kept aside, to be replayed. `reject`: it is kept with the rejected
-    events.
+    """How an event that violates its schemas is handled. `warn`: the violation is noted. `omit`: invalid values are
+    removed, and the event is forwarded. `quarantine`: the event is stored and can be replayed. `reject`: the event goes
+    to the rejected events.
     """
     unplanned_events: Literal["allow", "warn", "quarantine", "reject"] = "warn"
-    """What becomes of an event that no entry is of: a track event, or one of another type that has entries."""
+    """How an unplanned event is handled: a track event without an entry, or one of another type that has entries."""
     unplanned_properties: Action = "warn"
-    """What becomes of a property or trait that the entry's schema does not name."""
+    """How a property or trait that is not in the entry's schema is handled."""
     definitions: dict[str, Schema] = Field(default_factory=dict)
-    """Schemas to be used in several places: `$ref: '#/definitions/NAME'`."""
+    """Schemas for use in several places: `$ref: '#/definitions/NAME'`."""
     events: tuple[PlannedEvent, ...] = Field(min_length=1)
-    """The events that are meant to come."""
+    """The expected events."""

@@ -1,6 +1,6 @@
-"""What is wrong with the schemas of a plan, each with its place.
+"""Find errors in the schemas of a plan, with their positions.
 
-A plan takes less than JSON Schema does: only keywords that check something, and references only to its own definitions.
+A plan supports less than JSON Schema: only keywords that validate, and references only to its own definitions.
 """
 
 from collections.abc import Iterator, Mapping
@@ -24,15 +24,15 @@ PLAIN = (
     *("title", "description", "default", "examples", "deprecated", "readOnly", "writeOnly", "$comment"),
 )
 KEYWORDS = (*PLAIN, *ONE, *SEVERAL, *NAMED)
-"""The keywords that a schema may have; their values hold no schema, one, a list of them, or some by name."""
+"""The supported keywords, by their values: no schema, one schema, a list of schemas, or schemas by name."""
 
 _REFERENCE = "#/definitions/"
 _ELSEWHERE = {
-    **dict.fromkeys(("$defs", "definitions"), "write it at the top of the plan, as `definitions`"),
-    **dict.fromkeys(("$schema", "$id", "$anchor", "$vocabulary"), "leave it out: plans are of draft 2020-12"),
-    **dict.fromkeys(("$dynamicRef", "$dynamicAnchor", "$recursiveRef"), "write `$ref: '#/definitions/NAME'`"),
-    "dependencies": "write `dependentRequired` or `dependentSchemas`",
-    "additionalItems": "write `prefixItems` and `items`",
+    **dict.fromkeys(("$defs", "definitions"), "move it to `definitions` at the top of the plan"),
+    **dict.fromkeys(("$schema", "$id", "$anchor", "$vocabulary"), "remove it: plans always use draft 2020-12"),
+    **dict.fromkeys(("$dynamicRef", "$dynamicAnchor", "$recursiveRef"), "use `$ref: '#/definitions/NAME'`"),
+    "dependencies": "use `dependentRequired` or `dependentSchemas`",
+    "additionalItems": "use `prefixItems` and `items`",
 }
 TYPES = ("array", "boolean", "integer", "null", "number", "object", "string")
 FORMATS = (
@@ -55,10 +55,10 @@ FORMATS = (
 _meta_schema = Draft202012Validator({"$ref": "https://json-schema.org/draft/2020-12/schema"})
 
 
-class Mistake(NamedTuple):
-    """Something wrong at `place` of a schema, or with the key there.
+class SchemaIssue(NamedTuple):
+    """An error at `place` in a schema, or in the key there.
 
-    `hint` says what to write, else `known` what could be meant by what was `given`.
+    `hint` is the suggested fix; without one, `known` are the possible values instead of `given`.
     """
 
     place: Path
@@ -69,22 +69,22 @@ class Mistake(NamedTuple):
     of_key: bool = False
 
 
-def find_mistakes(schema: object, definitions: Mapping[str, object]) -> list[Mistake]:
-    """What is wrong with one schema, which may use these definitions."""
-    shape = dict.fromkeys(map(_of_shape, _meta_schema.iter_errors(schema)))
+def find_issues(schema: object, definitions: Mapping[str, object]) -> list[SchemaIssue]:
+    """Return the errors in a schema, which may use these definitions."""
+    shape = dict.fromkeys(map(_shape_issue, _meta_schema.iter_errors(schema)))
     return list(shape) or list(_walk(schema, (), definitions))
 
 
-def _of_shape(error: ValidationError) -> Mistake:
+def _shape_issue(error: ValidationError) -> SchemaIssue:
     place = tuple(error.instance_path)
     if error.kind.name == "anyOf" and place[-1] == "type":
-        return Mistake(place, f"type: {error.instance!r} is no type of JSON", None, str(error.instance), TYPES)
+        return SchemaIssue(place, f"type: {error.instance!r} is not a JSON type", None, str(error.instance), TYPES)
     keyword = next((step for step in reversed(place) if isinstance(step, str)), "")
-    return Mistake(place, ": ".join(filter(None, (keyword, error.message))))
+    return SchemaIssue(place, ": ".join(filter(None, (keyword, error.message))))
 
 
-def _walk(schema: Any, place: Path, definitions: Mapping[str, object]) -> Iterator[Mistake]:
-    """What the meta schema lets pass, in a schema of the right shape."""
+def _walk(schema: Any, place: Path, definitions: Mapping[str, object]) -> Iterator[SchemaIssue]:
+    """Yield errors that the meta-schema does not detect, in a schema of the right shape."""
     if isinstance(schema, bool):
         return
     for key, value in schema.items():
@@ -93,35 +93,39 @@ def _walk(schema: Any, place: Path, definitions: Mapping[str, object]) -> Iterat
             case "$ref":
                 yield from _check_reference(value, at, definitions)
             case "format" if value not in FORMATS:
-                yield Mistake(at, f"format: {value!r} is not known", None, value, FORMATS)
+                yield SchemaIssue(at, f"unknown format {value!r}", None, value, FORMATS)
             case "pattern":
                 yield from _check_pattern(value, at)
             case "patternProperties":
                 for pattern in value:
                     yield from _check_pattern(pattern, (*at, pattern), of_key=True)
             case _ if key not in KEYWORDS and not key.startswith("x-"):
-                yield Mistake(at, f"unknown keyword {key!r}", _ELSEWHERE.get(key), key, KEYWORDS, of_key=True)
-        if key in ONE:
-            yield from _walk(value, at, definitions)
-        elif key in SEVERAL:
-            for index, each in enumerate(value):
-                yield from _walk(each, (*at, index), definitions)
-        elif key in NAMED:
-            for name, each in value.items():
-                yield from _walk(each, (*at, name), definitions)
+                yield SchemaIssue(at, f"unknown keyword {key!r}", _ELSEWHERE.get(key), key, KEYWORDS, of_key=True)
+        for part, steps in _parts(key, value):
+            yield from _walk(part, (*at, *steps), definitions)
 
 
-def _check_reference(value: str, at: Path, definitions: Mapping[str, object]) -> Iterator[Mistake]:
+def _parts(key: str, value: Any) -> Iterator[tuple[Any, Path]]:
+    """Yield the schemas in a keyword's value, each with the steps that lead to it."""
+    if key in ONE:
+        yield value, ()
+    elif key in SEVERAL:
+        yield from ((each, (index,)) for index, each in enumerate(value))
+    elif key in NAMED:
+        yield from ((each, (name,)) for name, each in value.items())
+
+
+def _check_reference(value: str, at: Path, definitions: Mapping[str, object]) -> Iterator[SchemaIssue]:
     name = value.removeprefix(_REFERENCE)
     if not value.startswith(_REFERENCE) or "/" in name:
-        yield Mistake(at, f"$ref: {value!r} is not a definition of the plan", f"write '{_REFERENCE}NAME'")
+        yield SchemaIssue(at, f"$ref: {value!r} is not a definition of the plan", f"use '{_REFERENCE}NAME'")
     elif name not in definitions:
-        yield Mistake(at, f"$ref: the plan has no definition {name!r}", None, name, tuple(definitions))
+        yield SchemaIssue(at, f"$ref: the plan has no definition {name!r}", None, name, tuple(definitions))
 
 
-def _check_pattern(pattern: str, at: Path, *, of_key: bool = False) -> Iterator[Mistake]:
+def _check_pattern(pattern: str, at: Path, *, of_key: bool = False) -> Iterator[SchemaIssue]:
     try:
         compile_schema({"pattern": pattern})
     except ValidationError:
-        hint = "it must run in linear time: no look-around, no backreferences, no huge counts"
-        yield Mistake(at, f"not a regular expression: {pattern!r}", hint, of_key=of_key)
+        hint = "patterns must run in linear time: no look-around, no backreferences, no huge counts"
+        yield SchemaIssue(at, f"not a regular expression: {pattern!r}", hint, of_key=of_key)

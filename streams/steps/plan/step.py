@@ -1,6 +1,6 @@
-"""The step that holds a source's events against its tracking plan.
+"""Check a source's events against its tracking plan.
 
-An event that is as planned costs one call of a compiled validator; only one that is not is looked at closely.
+A valid event costs one call of a compiled validator; only violations need the slow check.
 """
 
 import re
@@ -17,23 +17,23 @@ from streams.steps.plan.model import NAMED_BY, Action, Plan, PlannedEvent, Schem
 from streams.steps.step import Blocked
 
 Path = tuple[str | int, ...]
-"""The keys and indexes that lead to a value of an event."""
+"""The keys and indexes of a value's path in an event."""
 
 MAX_CHECKED_VALUES = 2_000
-"""Values in a part of an event that is looked at closely: each that is wrong may cost 15 µs."""
+"""Maximum number of values that the slow check examines in a part of an event; each invalid one may cost 15 µs."""
 
 MAX_REPORTED_VIOLATIONS = 5
-"""Violations that the detail of an outcome tells."""
+"""Maximum number of violations in the detail of an outcome."""
 
 _STRENGTH = {action: strength for strength, action in enumerate(get_args(Action))}
 _FIELD_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}", re.ASCII)
 
 
 class Violation(NamedTuple):
-    """One thing about an event that is not as planned.
+    """One violation of a plan by an event.
 
-    `rule` is the keyword of JSON Schema, `unplanned_event` or `unplanned_property`; `path` is the place, and
-    `removable` whether the event is mended when it is taken out there.
+    `rule` is the JSON Schema keyword, `unplanned_event` or `unplanned_property`. `removable` is whether removing the
+    value at `path` fixes the violation.
     """
 
     action: Action
@@ -43,9 +43,9 @@ class Violation(NamedTuple):
 
 
 def compile_schema(schema: Mapping[str, Any]) -> Draft202012Validator:
-    """A validator that checks formats too, takes linear time for patterns, and fetches nothing.
+    """Compile a validator that also checks formats, matches patterns in linear time, and fetches nothing.
 
-    Raises jsonschema_rs.ValidationError for what is no schema; its `instance_path` is the place in it.
+    Raises jsonschema_rs.ValidationError for an invalid schema; its `instance_path` is the position of the error.
     """
     return Draft202012Validator(
         dict(schema), pattern_options=RegexOptions(), validate_formats=True, ignore_unknown_formats=False, offline=True
@@ -53,19 +53,19 @@ def compile_schema(schema: Mapping[str, Any]) -> Draft202012Validator:
 
 
 class PlanStep:
-    """A plan as a step. The schemas must be such as `streams.steps.plan.schemas` finds nothing wrong with."""
+    """The step that checks events against a plan, whose schemas `streams.steps.plan.schemas` must have validated."""
 
     name = "plan"
 
     def __init__(self, plan: Plan) -> None:
-        """Raises jsonschema_rs.ValidationError for what is no schema."""
+        """Compile the plan; raises jsonschema_rs.ValidationError for an invalid schema."""
         self._plan = plan
         self._entries = {(each.type, each.event or each.name): _Entry(each, plan) for each in plan.events}
         self._governed = {"track", *(each.type for each in plan.events)}
         self._words = set(_words([each.schemas for each in plan.events])) | set(_words(plan.definitions))
 
     def __call__(self, event: Event, note: Note, /) -> Event | Blocked:
-        """The event, or a copy without what was to be omitted; Held where it is quarantined. Raises EventError."""
+        """Return the event, a copy without omitted values, or Blocked if it is quarantined. Raises EventError."""
         kind = event["type"]
         named_by = NAMED_BY.get(kind)
         name = event.get(named_by) if named_by else None
@@ -73,16 +73,16 @@ class PlanStep:
         if entry is None:
             if kind not in self._governed or self._plan.unplanned_events == "allow":
                 return event
-            return self._settle(event, kind, [Violation(self._plan.unplanned_events, "unplanned_event")], note)
+            return self._handle(event, kind, [Violation(self._plan.unplanned_events, "unplanned_event")], note)
         if entry.accepts(event):
             return event
         violations = [violation for part in entry.parts for violation in part.find(event)]
-        return self._settle(event, entry.label, violations, note) if violations else event
+        return self._handle(event, entry.label, violations, note) if violations else event
 
-    def _settle(self, event: Event, label: str, violations: list[Violation], note: Note) -> Event | Blocked:
+    def _handle(self, event: Event, label: str, violations: list[Violation], note: Note) -> Event | Blocked:
         for violation in violations:
             PLAN_VIOLATIONS.labels(self._plan.plan, label, violation.rule).inc()
-        detail = self._tell(label, violations)
+        detail = self._describe(label, violations)
         match max((violation.action for violation in violations), key=_STRENGTH.__getitem__):
             case "reject":
                 raise EventError("plan", "", detail)
@@ -91,19 +91,19 @@ class PlanStep:
         note("plan", detail)
         return without(event, {each.path for each in violations if each.action == "omit" and each.removable})
 
-    def _tell(self, label: str, violations: list[Violation]) -> str:
-        """The violations without any value; names of fields only where they can hardly be one."""
-        told = [
+    def _describe(self, label: str, violations: list[Violation]) -> str:
+        """Describe the violations without values, and without field names that may be personal data."""
+        described = [
             f"{self._path_text(it.path)} {it.rule}" if it.path else it.rule
             for it in violations[:MAX_REPORTED_VIOLATIONS]
         ]
         more = (
             [f"{len(violations) - MAX_REPORTED_VIOLATIONS} more"] if len(violations) > MAX_REPORTED_VIOLATIONS else []
         )
-        return f"{self._plan.plan}: {label}: {', '.join([*told, *more])}"
+        return f"{self._plan.plan}: {label}: {', '.join([*described, *more])}"
 
     def _path_text(self, path: Path) -> str:
-        """A path as JSONPath; `*` stands for a name that is neither in the plan nor that of a property or trait."""
+        """Format a path as JSONPath; `*` replaces names that are not in the plan and not of a property or trait."""
         text = "$"
         for depth, step in enumerate(path):
             if isinstance(step, int):
@@ -116,12 +116,12 @@ class PlanStep:
 
 
 class _Entry:
-    """A planned event, compiled."""
+    """A planned event with compiled schemas."""
 
     def __init__(self, planned: PlannedEvent, plan: Plan) -> None:
         self.label = planned.label
-        self.parts = [_Part(name, schema, planned, plan) for name, schema in planned.schemas.items()]
-        # A part that is missing or null counts as empty, which only the closer look knows.
+        self.parts = [_PlanPart(name, schema, planned, plan) for name, schema in planned.schemas.items()]
+        # A part that is missing or null counts as empty, only the slow check handles that.
         whole = {
             "definitions": plan.definitions,
             "properties": {part.name: part.whole for part in self.parts},
@@ -130,15 +130,15 @@ class _Entry:
         self._is_valid = compile_schema(whole).is_valid
 
     def accepts(self, event: Event) -> bool:
-        """Whether all is as planned; False also where only the closer look can tell."""
+        """Return whether the event is valid; also False if only the slow check can decide."""
         try:
             return self._is_valid(event)
-        except ValueError:  # what is to be compared is too deep
+        except ValueError:  # too deeply nested to compare
             return False
 
 
-class _Part:
-    """A part of an event with its schema, and a guard that lets nothing pass which the schema does not name."""
+class _PlanPart:
+    """A part of an event with its schema, and a guard that accepts only what the schema names."""
 
     def __init__(self, name: str, schema: Schema, planned: PlannedEvent, plan: Plan) -> None:
         self.name = name
@@ -153,13 +153,13 @@ class _Part:
             self._checks.append((compile_schema(guard), unplanned, "unplanned_property"))
 
     def find(self, event: Event) -> list[Violation]:
-        """What is not as planned; of a large or deep part one thing only, which then cannot be mended."""
+        """Find the violations; for a large or deep part only one, which is not removable."""
         content = event.get(self.name) or {}
         large = _is_large(content)
         try:
             violations = [*self._find(content, large=large)]
         except ValueError:
-            # What is wrong is more than 255 levels deep: the validator sees it, and cannot tell of it.
+            # The invalid value is more than 255 levels deep, so the validator cannot report it.
             large, violations = True, [Violation(self._on_violation, "too_deep", (self.name,))]
         return [it._replace(action="quarantine") if large and it.action == "omit" else it for it in violations]
 
@@ -170,7 +170,7 @@ class _Part:
 
 
 def _violations(error: ValidationError, action: Action, rule: str, part: str) -> Iterator[Violation]:
-    """What an error says; `rule` stands for its keyword."""
+    """Yield the violations in a validation error; `rule` replaces its keyword."""
     place: Path = (part, *error.instance_path)
     rule = rule or error.kind.name
     match error.kind:
@@ -206,9 +206,9 @@ def _is_large(content: Any) -> bool:
 
 
 def _guard(schema: Schema, definitions: Mapping[str, Schema]) -> dict[str, Any] | None:
-    """A schema that what is named passes alone; None where the schema names nothing, or says itself what of the rest.
+    """Return a schema that accepts only named properties; None if the schema names none or handles others itself.
 
-    What it names may stand in any schema that it applies in the same place.
+    Names are also collected from subschemas that apply to the same object.
     """
     names: dict[str, Any] = {}
     patterns: dict[str, Any] = {}
@@ -234,7 +234,7 @@ def _guard(schema: Schema, definitions: Mapping[str, Schema]) -> dict[str, Any] 
 
 
 def _words(schema: Any) -> Iterator[str]:
-    """All names in schemas."""
+    """Yield all names in schemas."""
     if isinstance(schema, dict):
         yield from schema
     for value in schema.values() if isinstance(schema, dict) else schema if isinstance(schema, list) else ():
@@ -242,12 +242,12 @@ def _words(schema: Any) -> Iterator[str]:
 
 
 def without(event: Event, paths: Iterable[Path]) -> Event:
-    """The event without the values at these paths; what changes is copied."""
-    wanted = set(paths)
-    outermost = [path for path in wanted if not any(path[:length] in wanted for length in range(1, len(path)))]
-    mended = event.copy()
-    copies: dict[Path, Any] = {(): mended}
-    # Items of lists go last, the deepest and then the hindmost first, so that no path leads elsewhere meanwhile.
+    """Return the event without the values at these paths; changed objects are copied."""
+    removed = set(paths)
+    outermost = [path for path in removed if not any(path[:length] in removed for length in range(1, len(path)))]
+    reduced = event.copy()
+    copies: dict[Path, Any] = {(): reduced}
+    # List items come last, the deepest and then the last index first, so that the remaining paths stay valid.
     for path in sorted(outermost, key=_removal_order):
         for length in range(1, len(path)):
             inner = path[:length]
@@ -255,7 +255,7 @@ def without(event: Event, paths: Iterable[Path]) -> Event:
                 holder = copies[inner[:-1]]
                 copies[inner] = holder[inner[-1]] = holder[inner[-1]].copy()
         del copies[path[:-1]][path[-1]]
-    return mended
+    return reduced
 
 
 def _removal_order(path: Path) -> tuple[int, int]:

@@ -1,7 +1,7 @@
 """Page, track and identify calls from Python web apps, as ASGI and WSGI middleware.
 
-Needs orjson and the standard library only. Names are imported when they are first used, so that Turnout's own
-processes can use single modules of this package without loading the middleware.
+Needs only orjson and the standard library. Names are imported on first use, so that Turnout's own processes can use
+single modules of this package without loading the middleware.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ else:
 
     def __getattr__(name: str) -> Any:
         if name == "Visit":
-            # `from turnout_tracking import Visit` would replace the message of an AttributeError.
+            # With `from turnout_tracking import Visit`, Python replaces the message of an AttributeError.
             raise ImportError("turnout_tracking.Visit is now turnout_tracking.PageRequest")
         if name not in _MODULES:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

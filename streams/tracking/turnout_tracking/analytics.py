@@ -1,4 +1,4 @@
-"""The calls of one request: who the visitor is, what the page is, and which events are sent when."""
+"""Implement the analytics calls of one request: identify the visitor, describe the page, and send the events."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from turnout_tracking.tracker import Tracker
 log = logging.getLogger("turnout.tracking")
 
 MAX_WAITING_EVENTS = 1_000
-"""Events of one request that wait for its user to be known."""
+"""Maximum events of one request that wait until its user is known."""
 
 
 def _library() -> dict[str, str]:
@@ -76,6 +76,7 @@ class Analytics:
         "_given",
         "_head",
         "_head_bytes",
+        "_is_tracked",
         "_kind",
         "_skipped",
         "_started",
@@ -85,7 +86,6 @@ class Analytics:
         "_user",
         "_user_is_final",
         "_waiting",
-        "_wanted",
         "framework_user",
         "page_request",
         "user_id",
@@ -105,7 +105,7 @@ class Analytics:
         self._context: dict[str, Any] | None = None
         self._added: dict[str, Any] = {}
         self._asked = self._skipped = self._used = False
-        self._started = self._wanted = self._done = False
+        self._started = self._is_tracked = self._done = False
         self._kind = ""
         self._head: list[bytes] = []
         self._head_bytes = 0
@@ -160,7 +160,7 @@ class Analytics:
         context: Mapping[str, Any] | None = None,
         integrations: Mapping[str, Any] | None = None,
     ) -> None:
-        """Send who the visitor is; later events of this request have this user ID."""
+        """Identify the visitor; later events of this request have this user ID."""
         if user_id is not None:
             self.user_id = str(user_id)
         self._send("identify", {"traits": dict(traits or {})}, time(), context, integrations)
@@ -170,14 +170,14 @@ class Analytics:
         self.identify(user_id, None if user is None else self._tracker.ask(self._tracker.traits, user))
 
     def start(self, status: int, headers: Mapping[str, str]) -> Sequence[tuple[str, str]]:
-        """Note the start of the response, with its headers by lower-case name; returns the headers to add to it."""
+        """Record the start of the response, with its headers by lower-case name; returns the headers to add to it."""
         self._started = True
-        self._wanted = self._is_page(status, headers)
-        if self._wanted or self._waiting:
+        self._is_tracked = self._is_page(status, headers)
+        if self._is_tracked or self._waiting:
             self._settle_user()
-        if self._wanted and self._tracker.titles and not headers.get("content-encoding"):
+        if self._is_tracked and self._tracker.titles and not headers.get("content-encoding"):
             self._kind = headers.get("content-type", "")
-        if not (self._wanted or self._used):
+        if not (self._is_tracked or self._used):
             return ()
         anonymous_id = self.anonymous_id
         if self._given or not self._tracker.ask(self._tracker.consent, self.page_request):
@@ -191,8 +191,8 @@ class Analytics:
         return [*private, ("Set-Cookie", cookie)]
 
     def read(self, chunk: bytes) -> None:
-        """Take a part of the response's body, to find the title in it."""
-        if self._kind and self._head_bytes < pages.TITLE_WITHIN:
+        """Search a chunk of the response's body for the title."""
+        if self._kind and self._head_bytes < pages.TITLE_SEARCH_BYTES:
             self._head.append(chunk)
             self._head_bytes += len(chunk)
 
@@ -203,7 +203,7 @@ class Analytics:
         self._done = True
         if self._waiting:
             self._settle_user()
-        if self._started and (self._wanted or self._asked) and not self._skipped:
+        if self._started and (self._is_tracked or self._asked) and not self._skipped:
             self._send_page()
 
     def finish_safely(self) -> None:
@@ -231,7 +231,7 @@ class Analytics:
         tracker, request, added = self._tracker, self.page_request, self._added
         page = self._shared_context()["page"]
         if self._kind:
-            title = pages.find_title(b"".join(self._head)[: pages.TITLE_WITHIN], self._kind)
+            title = pages.find_title(b"".join(self._head)[: pages.TITLE_SEARCH_BYTES], self._kind)
             if title:
                 page["title"] = title
         name = added.get("name") or tracker.ask(tracker.name, request)
@@ -290,7 +290,7 @@ class Analytics:
         return self._user
 
     def _settle_user(self) -> None:
-        """Decide who the user of the request is, and send the events that wait for it."""
+        """Determine the user of the request, and send the events that wait for it."""
         if not self._user_is_final:
             self._user = self._find_user() or self.page_request.cookies.user
             self._user_is_final = True

@@ -1,4 +1,4 @@
-"""The parts of an event's context that come from the request."""
+"""Read the parts of an event's context that come from the request."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _CLICK_IDS = {
 }
 """The fields of the event's `integrations` from which presets read click IDs."""
 
-LONGEST_CLICK_ID = 512
+MAX_CLICK_ID_CHARACTERS = 512
 """Maximum characters of a click ID; longer values are ignored."""
 
 _CAMPAIGN = {"campaign": "name"}
@@ -63,16 +63,16 @@ def browser(headers: Mapping[str, str]) -> Mapping[str, Any]:
     return _browser(tuple(map(headers.get, _BROWSER_HEADERS)))
 
 
-# Many visitors have the same browser. The returned object is shared.
+# Many visitors have the same browser, so the result is cached and shared.
 @lru_cache(4096)
 def _browser(values: tuple[str | None, ...]) -> Mapping[str, Any]:
     user_agent, language, brands, mobile, full_versions, *hints = values
     found: dict[str, Any] = {}
     if user_agent:
         found["userAgent"] = user_agent
-    wanted = locale(language) if language else None
-    if wanted:
-        found["locale"] = wanted
+    preferred = locale(language) if language else None
+    if preferred:
+        found["locale"] = preferred
     if brands:
         data = found["userAgentData"] = {"brands": _brands(brands), "mobile": mobile == "?1"}
         data |= {name: hint.strip('"') for name, hint in zip(_HINTS.values(), hints) if hint}
@@ -87,15 +87,15 @@ def _brands(header: str) -> list[dict[str, str]]:
 
 def locale(accept_language: str) -> str | None:
     """Return the preferred language, such as `en-GB`."""
-    best, most = None, 0.0
+    best, highest = None, 0.0
     for choice in accept_language.split(","):
         tag, _, weight = choice.partition(";")
         try:
-            wanted = float(weight.strip().removeprefix("q=") or 1)
+            quality = float(weight.strip().removeprefix("q=") or 1)
         except ValueError:
             continue
-        if wanted > most and _LOCALE.fullmatch(tag.strip()):
-            best, most = tag.strip(), wanted
+        if quality > highest and _LOCALE.fullmatch(tag.strip()):
+            best, highest = tag.strip(), quality
     return best
 
 
@@ -112,7 +112,7 @@ def campaign_and_clicks(query: str) -> tuple[dict[str, str], dict[str, str]]:
             continue
         if name.startswith("utm_"):
             campaign.setdefault(_CAMPAIGN.get(name[4:], name[4:]), _decoded(value))
-        elif name in CLICK_IDS and len(value) <= LONGEST_CLICK_ID:
+        elif name in CLICK_IDS and len(value) <= MAX_CLICK_ID_CHARACTERS:
             clicks.setdefault(name, _decoded(value))
     if "term" in campaign:
         campaign["keyword"] = campaign["term"]

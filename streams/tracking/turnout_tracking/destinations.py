@@ -1,4 +1,4 @@
-"""Where events go: an HTTP collector, or Kafka directly."""
+"""Send events to an HTTP collector, or directly to Kafka."""
 
 from __future__ import annotations
 
@@ -30,8 +30,10 @@ class Item(NamedTuple):
 
 
 class SendResult(NamedTuple):
-    """The outcome of a batch: the items to send `again`, `after` how many seconds (None: the sender chooses), and how
-    many were refused permanently. `reason` is for the log, and contains no event data.
+    """The result of sending a batch; `reason` is for the log, and contains no event data.
+
+    `again` are the items to send again, after `after` seconds (None: the sender chooses). `refused` is the number of
+    items that were rejected permanently.
     """
 
     again: Sequence[Item] = ()
@@ -44,14 +46,14 @@ class Connection(Protocol):
     """A connection to a destination, used by one thread."""
 
     def send(self, items: Sequence[Item]) -> SendResult:
-        """Send items; blocks, and raises no error of the destination."""
+        """Send items. Blocks, and never raises the destination's errors."""
 
 
 class Destination(Protocol):
-    """Where events are sent."""
+    """A destination of events."""
 
     def open(self) -> Connection:
-        """Return a connection for the calling thread; it connects when it first sends."""
+        """Return a connection for the calling thread; it connects on the first send."""
 
 
 class Collector:
@@ -67,7 +69,7 @@ class Collector:
         if parts.scheme not in ("http", "https") or not parts.hostname or parts.username is not None:
             raise ValueError(f"the collector must be a URL such as https://events.example.com, not {url!r}")
         if not write_key:
-            raise ValueError("write_key is missing: a collector needs the write key of a source")
+            raise ValueError("write_key is required: the write key of a source")
         self._secure = parts.scheme == "https"
         self._address = (parts.hostname, parts.port)
         self._path = parts.path.rstrip("/") + "/v1/batch"
@@ -107,7 +109,7 @@ class Reply(NamedTuple):
         return rejected if isinstance(rejected, list) else ()
 
     @property
-    def complaint(self) -> tuple[str, str]:
+    def error(self) -> tuple[str, str]:
         """Code and message of a rejected request."""
         try:
             body = orjson.loads(self.body)
@@ -130,13 +132,13 @@ class CollectorConnection:
             return SendResult(items, None, 0, type(error).__name__)
         if 200 <= reply.status < 300:
             refused = len(reply.refused)
-            return SendResult(refused=refused, reason="the collector rejected single events" if refused else "")
+            return SendResult(refused=refused, reason="the collector rejected some events" if refused else "")
         if reply.is_temporary:
             return SendResult(items, reply.retry_after, 0, f"status {reply.status}")
         return SendResult(refused=len(items), reason=f"the collector responded {reply.status}")
 
     def post(self, events: Sequence[bytes]) -> Reply:
-        """Send encoded events as one batch; raises OSError or HTTPException if there is no response."""
+        """Send encoded events as one batch; raises OSError or HTTPException without a response."""
         sent = datetime.now(timezone.utc).isoformat(timespec="milliseconds")
         try:
             return self._post(b'{"batch":[%b],"sentAt":"%b"}' % (b",".join(events), sent.encode()))
@@ -149,7 +151,7 @@ class CollectorConnection:
         try:
             response = self._request(body)
         except _LOST:
-            # The collector may have closed an idle connection. Any other fault occurs again on a new one.
+            # The collector may have closed an idle connection. Other errors would occur again on a new one.
             self._http.close()
             if not reused:
                 raise
@@ -187,9 +189,9 @@ class Kafka:
     source: str
     prefix: str = "turnout"
     timeout: float = 10.0
-    """Seconds that Kafka has to confirm a batch."""
+    """Seconds to wait for Kafka to confirm a batch."""
     options: Mapping[str, Any] = field(default_factory=dict, repr=False)
-    """More arguments for `kafka.KafkaProducer`, such as login and TLS."""
+    """Additional arguments for `kafka.KafkaProducer`, such as login and TLS."""
 
     def __post_init__(self) -> None:
         """Raises TypeError if `broker` is not an address, and ImportError without kafka-python."""

@@ -1,8 +1,8 @@
-"""Django support: `request.analytics`, the user who is logged in, and an identify call at each login.
+"""Django support: `request.analytics`, the logged-in user, and an identify call at each login.
 
 Add "turnout_tracking.django.Tracking" to `INSTALLED_APPS`, and "turnout_tracking.django.attach" to `MIDDLEWARE` after
-AuthenticationMiddleware. Both need the application wrapped in AsgiTracking or WsgiTracking. Without that, as under
-Django's test client, calls are accepted and nothing is sent.
+AuthenticationMiddleware. Both need the application wrapped in AsgiTracking or WsgiTracking. Otherwise, as with Django's
+test client, calls are accepted but nothing is sent.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ def _attach(request: HttpRequest) -> None:
 
 
 def _loaded_user(page_request: PageRequest) -> Any:
-    """Return the key of the user that the app has loaded already; to load it here could cost a query."""
+    """Return the key of the user if the app has already loaded it; loading it here could cost a query."""
     loaded = vars(page_request.request)
     given = loaded.get("user")  # a user object after a login; until then an object that loads it on first use
     eager = None if isinstance(given, LazyObject) else given

@@ -1,4 +1,4 @@
-"""The cookies that identify a visitor to both browser and server."""
+"""Read and write the cookies that identify a visitor to both browser and server."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ USER = "ajs_user_id"
 VENDOR_COOKIES = frozenset(("_ga", "_fbp", "_fbc", "_ttp", "_scid"))
 """Cookies of vendors' browser tags. GA4 also sets one per property: `_ga_` and the property's ID."""
 
-LONGEST_VENDOR = 512
+MAX_VENDOR_COOKIE_CHARACTERS = 512
 """Maximum characters of such a cookie; longer ones are ignored."""
 
 YEAR = 365 * 24 * 3600
-LONGEST = 1024
+MAX_ID_CHARACTERS = 1024
 """Maximum characters of an ID in an event."""
 
 # The characters of most IDs, which are the same in every encoding.
 _PLAIN = re.compile(r"[A-Za-z0-9_.:@+-]+")
 
 # What JavaScript writes for a missing value.
-_NOBODY = ("null", "undefined")
+_PLACEHOLDERS = ("null", "undefined")
 
 # Some shared caches read these instead of Cache-Control.
 _SHARED_CACHES = ("cdn-cache-control", "surrogate-control", "x-accel-expires")
@@ -48,7 +48,7 @@ def read_cookies(header: str) -> Cookies:
     for part in header.split(";"):
         name, _, value = part.strip().partition("=")
         if name[:1] == "_":
-            if (name in VENDOR_COOKIES or name[:4] == "_ga_") and 0 < len(value) <= LONGEST_VENDOR:
+            if (name in VENDOR_COOKIES or name[:4] == "_ga_") and 0 < len(value) <= MAX_VENDOR_COOKIE_CHARACTERS:
                 vendors.setdefault(name, value)
         elif name == ANONYMOUS:
             anonymous = anonymous or decode_id(value)
@@ -69,7 +69,7 @@ def decode_id(value: str) -> str | None:
             return None
         if not text.isprintable() or text.isspace():
             return None
-    return text if 0 < len(text) <= LONGEST and text not in _NOBODY else None
+    return text if 0 < len(text) <= MAX_ID_CHARACTERS and text not in _PLACEHOLDERS else None
 
 
 def set_cookie(anonymous_id: str, domain: str | None, *, secure: bool, name: str = ANONYMOUS) -> str:
@@ -81,18 +81,18 @@ def set_cookie(anonymous_id: str, domain: str | None, *, secure: bool, name: str
 
 
 def cookie_is_kept(host: str, domain: str) -> bool:
-    """Return whether browsers keep a cookie with this Domain from this host (RFC 6265, 5.1.3 and 5.3).
+    """Return whether browsers accept a cookie with this Domain from this host (RFC 6265, 5.1.3 and 5.3).
 
     `host` may have a port. An IP address has no parent domains.
     """
     name = host.partition("]")[0].lstrip("[") if host.startswith("[") else host.partition(":")[0]
-    name, wanted = name.lower().rstrip("."), domain.lower().lstrip(".")
-    if name == wanted:
+    name, expected = name.lower().rstrip("."), domain.lower().lstrip(".")
+    if name == expected:
         return True
     try:
         ip_address(name)
     except ValueError:
-        return name.endswith(f".{wanted}")
+        return name.endswith(f".{expected}")
     return False
 
 

@@ -1,4 +1,4 @@
-"""Which integrations an event opts out of by its `integrations`, in every form that clients write."""
+"""Decide which integrations an event opts out of by its `integrations`, in every form that clients write."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from functools import lru_cache
 from typing import Any
 
-LONGEST_NAME = 64
+MAX_NAME_CHARACTERS = 64
 """Maximum characters of a name; longer names match no integration."""
 
 _ALL = "all"
@@ -16,7 +16,7 @@ _YES = frozenset({"true", "1", "yes", "y", "on", "enabled"})
 def names_of(integration: str, vendor: Iterable[str] = ()) -> frozenset[str]:
     """Return the names by which events address an integration: its own, and the vendor's usual ones.
 
-    Segment writes "(Actions)" behind the names of some destinations, and "Actions" before them in code.
+    Segment appends "(Actions)" to the names of some destinations, and prepends "Actions" in code.
     """
     return frozenset({canonical(integration), *_with_actions(map(canonical, vendor))})
 
@@ -32,8 +32,8 @@ def _canonical(name: str) -> str:
 
 
 def canonical(name: str) -> str:
-    """Return a name in the form that is compared: letters and digits only, without case."""
-    return _canonical(name) if len(name) <= LONGEST_NAME else ""
+    """Normalize a name for comparison: lower-case letters and digits only."""
+    return _canonical(name) if len(name) <= MAX_NAME_CHARACTERS else ""
 
 
 def opts_out(names: Collection[str], integrations: Mapping[str, Any]) -> bool:
@@ -50,23 +50,23 @@ def opts_out(names: Collection[str], integrations: Mapping[str, Any]) -> bool:
     for name, value in integrations.items():
         found = canonical(name)
         if found in names:
-            if says_no(value):
+            if is_opt_out(value):
                 return True
             named = True
-        elif found == _ALL and says_no(value):
+        elif found == _ALL and is_opt_out(value):
             everything = True
     return everything and not named
 
 
-def says_no(value: object) -> bool:
+def is_opt_out(value: object) -> bool:
     """Return whether a value opts out: false, 0, null, and any text that is not a clear yes.
 
-    An object has the options of an integration that is on, unless its `enabled` opts out.
+    An object holds the options of an enabled integration, unless its `enabled` opts out.
     """
     if value is True:
         return False
     if type(value) is str:
         return value.strip().casefold() not in _YES
     if isinstance(value, Mapping):
-        return "enabled" in value and says_no(value["enabled"])
+        return "enabled" in value and is_opt_out(value["enabled"])
     return value is None or value == 0

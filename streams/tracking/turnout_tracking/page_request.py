@@ -14,7 +14,7 @@ from turnout_tracking.proxies import Resolve
 _PATH_SAFE = "/:@!$&'()*+,;=~"
 
 
-class Origin(NamedTuple):
+class ClientOrigin(NamedTuple):
     """The visitor's address, and the scheme and host of the site as the visitor's browser shows them.
 
     `ip` is None if it is unknown; `host` includes the port unless it is the scheme's default.
@@ -26,7 +26,7 @@ class Origin(NamedTuple):
 
 
 class PageRequest(ABC):
-    """A request, as it is passed to the callables among the settings.
+    """A request, as it is passed to the callables in the settings.
 
     `raw` is the ASGI scope or the WSGI environ, with everything that frameworks and middleware put there. `request` is
     the framework's own request object if that is known (Django), else None.
@@ -39,7 +39,7 @@ class PageRequest(ABC):
         self.request: Any = None
         self._resolve = resolve
         self._headers: Mapping[str, str] | None = None
-        self._origin: Origin | None = None
+        self._origin: ClientOrigin | None = None
         self._cookies: Cookies | None = None
 
     @property
@@ -94,7 +94,7 @@ class PageRequest(ABC):
         return None
 
     @property
-    def origin(self) -> Origin:
+    def origin(self) -> ClientOrigin:
         """The visitor's address, scheme and host: from the connection, or from trusted proxies' headers."""
         if self._origin is None:
             self._origin = self._find_origin()
@@ -105,7 +105,7 @@ class PageRequest(ABC):
         """The visitor's address."""
         return self.origin.ip
 
-    def _find_origin(self) -> Origin:
+    def _find_origin(self) -> ClientOrigin:
         headers = self.headers
         scheme, host = self._scheme(), headers.get("host", "")
         ip, trusted = self._resolve(self._peer(), headers.get("x-forwarded-for"), headers.get("forwarded"))
@@ -114,7 +114,7 @@ class PageRequest(ABC):
             if forwarded in ("http", "https"):
                 scheme = forwarded
             host = headers.get("x-forwarded-host", "").partition(",")[0].strip() or host
-        return Origin(ip, scheme, host.removesuffix(":443" if scheme == "https" else ":80"))
+        return ClientOrigin(ip, scheme, host.removesuffix(":443" if scheme == "https" else ":80"))
 
 
 class AsgiRequest(PageRequest):

@@ -1,4 +1,4 @@
-"""Which responses are pages that a person saw, and their titles."""
+"""Decide which responses are pages that a person saw, and find their titles."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from turnout_tracking.page_request import PageRequest
 
 DOCUMENTS = ("text/html", "application/xhtml+xml")
 
-TITLE_WITHIN = 16 * 1024
+TITLE_SEARCH_BYTES = 16 * 1024
 """Bytes at the start of a page that are searched for its title."""
 
 # The start of every browser's User-Agent, and of hardly any library's.

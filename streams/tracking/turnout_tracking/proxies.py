@@ -1,4 +1,4 @@
-"""The visitor's address behind trusted proxies, by X-Forwarded-For and Forwarded (RFC 7239)."""
+"""Find the visitor's address behind trusted proxies, from X-Forwarded-For and Forwarded (RFC 7239)."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Optional
 Resolve = Callable[[str, Optional[str], Optional[str]], tuple[Optional[str], bool]]
 """Returns the visitor's address, and whether the peer is trusted, for a peer's address, X-Forwarded-For and Forwarded.
 
-Repeated headers are joined by commas; None if there is no such header.
+Repeated headers are joined by commas; None without the header.
 """
 
 UNIX = "unix"
@@ -59,7 +59,7 @@ def make_resolve(trusted: Sequence[str]) -> Resolve:
 
 
 def _split(forwarded_for: str | None) -> list[str] | None:
-    """Return the hops of X-Forwarded-For; None if there is no such header."""
+    """Return the hops of X-Forwarded-For; None without the header."""
     if forwarded_for is None:
         return None
     return [hop for part in forwarded_for.split(",") if (hop := part.strip())]
@@ -68,7 +68,7 @@ def _split(forwarded_for: str | None) -> list[str] | None:
 def _parse(forwarded: str | None) -> list[str] | None:
     """Return the `for` of each element of Forwarded, "" for one without it; [] if the header is malformed.
 
-    None if there is no such header, or no `for` in it.
+    None without the header, or without `for` in it.
     """
     if forwarded is None:
         return None

@@ -1,4 +1,4 @@
-"""How an event is written to Turnout's Kafka topic for events."""
+"""Declare the format of event records in Turnout's Kafka topic."""
 
 from __future__ import annotations
 
@@ -15,5 +15,5 @@ def events_topic(prefix: str) -> str:
 
 
 def event_headers(source: str) -> list[tuple[str, bytes]]:
-    """Return the headers of an event's record; `source` is the name of the source that it belongs to."""
+    """Return the headers of an event's record; `source` is the name of its source."""
     return [(SOURCE_HEADER, source.encode()), (VERSION_HEADER, b"%d" % VERSION)]

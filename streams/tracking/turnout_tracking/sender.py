@@ -1,4 +1,4 @@
-"""A bounded queue, and the thread that sends its events."""
+"""Queue events, and send them from a background thread."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ EVENT_BYTES = 32 * 1024
 BATCH_BYTES = 400 * 1024
 """Maximum bytes of events in one request, under the 500 KB of Segment's API."""
 
-FIRST_DELAY, LONGEST_DELAY = 0.5, 60.0
-LONGEST_RETRY_AFTER = 300.0
+FIRST_DELAY_SECONDS, MAX_DELAY_SECONDS = 0.5, 60.0
+MAX_RETRY_AFTER_SECONDS = 300.0
 FLUSH_DELAY = 0.2
 LOG_EVERY = 60.0
 """Seconds between two log lines about the same reason."""
@@ -185,8 +185,8 @@ class Sender:
 def retry_delay(attempt: int, after: float | None) -> float:
     """Return seconds until the next attempt: `after` if the collector sent it, else exponential backoff with jitter."""
     if after is not None:
-        return min(after, LONGEST_RETRY_AFTER)
-    return random.uniform(0.1, 1.0) * min(LONGEST_DELAY, FIRST_DELAY * 2.0 ** min(attempt, 10))  # noqa: S311
+        return min(after, MAX_RETRY_AFTER_SECONDS)
+    return random.uniform(0.1, 1.0) * min(MAX_DELAY_SECONDS, FIRST_DELAY_SECONDS * 2.0 ** min(attempt, 10))  # noqa: S311
 
 
 _senders: weakref.WeakSet[Sender] = weakref.WeakSet()

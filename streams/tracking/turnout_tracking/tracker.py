@@ -1,4 +1,4 @@
-"""The settings of an app's tracking, and the way from an event to its sender."""
+"""Configure an app's tracking, and queue its events."""
 
 from __future__ import annotations
 
@@ -27,16 +27,16 @@ PAGE_STATUSES = frozenset((*range(200, 300), 304))
 
 
 def allows_by_default(request: PageRequest) -> bool:
-    """Return whether the browser does not ask to opt out of tracking by Global Privacy Control."""
+    """Return whether the request has no Global Privacy Control signal."""
     return request.header("sec-gpc") != "1"
 
 
 @dataclass(eq=False)
 class Tracker:
-    """Where events go, and which events are sent. Make one per app; it may be made before a fork.
+    """Configures where events go, and which are sent. Make one per app; it may be made before a fork.
 
-    The callables are called with the `PageRequest`, in the app, and must not block. If one raises, that is logged, and
-    counts as if it had returned None.
+    The callables get the `PageRequest`, run in the app, and must not block. If one raises, the error is logged, and the
+    result counts as None.
     """
 
     to: str | Kafka | None
@@ -48,13 +48,13 @@ class Tracker:
     consent: Callable[[PageRequest], bool] = allows_by_default
     """Whether the anonymous ID may be kept in a cookie; by default, if the request has no Sec-GPC."""
     user: Callable[[PageRequest], str | int | None] | None = None
-    """The ID of the user who is logged in; by default the cookie `ajs_user_id`."""
+    """The ID of the logged-in user; by default the cookie `ajs_user_id`."""
     name: Callable[[PageRequest], str | None] | None = None
     """The page's name, called after the response."""
     properties: Callable[[PageRequest], Mapping[str, Any] | None] | None = None
-    """More properties of a page call, called after the response."""
+    """Additional properties of a page call, called after the response."""
     context: Callable[[PageRequest], Mapping[str, Any] | None] | None = None
-    """More context of each event, such as `{"consent": {"categoryPreferences": …}}`."""
+    """Additional context of each event, such as `{"consent": {"categoryPreferences": …}}`."""
     traits: Callable[[Any], Mapping[str, Any] | None] | None = None
     """The traits of a user who logs in, called with the framework's user object; by default none are sent."""
     trusted_proxies: Sequence[str] = ()
@@ -80,17 +80,17 @@ class Tracker:
     vendor_cookies: bool = True
     """Whether to send the cookies of vendors' browser tags (`_ga`, `_fbp`, …)."""
     queue_events: int = 10_000
-    """Events that may wait in the queue; further ones are dropped and counted."""
+    """Maximum events in the queue; further ones are dropped and counted."""
     queue_bytes: int = 16 * 1024 * 1024
-    """Bytes of events that may wait in the queue."""
+    """Maximum bytes of events in the queue."""
     batch_events: int = 100
     """Maximum number of events per request."""
     interval: float = 0.5
-    """Seconds that an event may wait for others in the same request."""
+    """Seconds to collect events for the same request."""
     timeout: float = 10.0
-    """Seconds that the collector has to respond."""
+    """Seconds to wait for the collector's response."""
     retry_for: float = 600.0
-    """Seconds that a batch is retried before it is dropped and counted."""
+    """Seconds to retry a batch before it is dropped and counted."""
     flush_timeout: float = 5.0
     """Seconds that the process waits at exit for events to be sent."""
     on_drop: Callable[[str, int], None] | None = None
@@ -99,7 +99,7 @@ class Tracker:
     resolve: Resolve = field(init=False, repr=False)
 
     def __new__(cls, *positional: Any, **_settings: Any) -> Tracker:  # noqa: PYI034  # Self needs Python 3.11
-        """Refuse settings by position, as `dataclasses.KW_ONLY` does from Python 3.10 on."""
+        """Reject positional settings, as `dataclasses.KW_ONLY` does from Python 3.10 on."""
         if len(positional) > 2:
             raise TypeError("Tracker takes `to` and `write_key` by position; pass every other setting by name")
         return super().__new__(cls)
@@ -147,23 +147,23 @@ class Tracker:
         )
 
     def ask(self, question: Callable[..., Any] | None, *arguments: Any) -> Any:
-        """Call one of the app's callables; None if there is none, or if it raises."""
+        """Call one of the app's callables; None without one, or if it raises."""
         if question is None:
             return None
         try:
             return question(*arguments)
-        except Exception as error:  # noqa: BLE001  # whatever it is, the response must not suffer
+        except Exception as error:  # noqa: BLE001  # the app's own code must not break the response
             name = getattr(question, "__qualname__", type(question).__name__)
             log.error("%s raised %s", name, type(error).__name__)  # noqa: TRY400
             return None
 
     def send(self, event: Mapping[str, Any]) -> bool:
-        """Queue an event; False if it was dropped: the queue is full, or the event is not JSON or over 32 KB."""
+        """Queue an event; False if it was dropped since the queue is full, or since it is not JSON or exceeds 32 KB."""
         value = self.encode(event)
         return value is not None and self._sender.put((event.get("userId") or event["anonymousId"]).encode(), value)
 
     def encode(self, value: Any) -> bytes | None:
-        """Return a value's JSON; None, after counting a dropped event, if it has none."""
+        """Encode a value as JSON; None if that is impossible, after counting a dropped event."""
         try:
             return orjson.dumps(value, default=_encode_other)
         except TypeError as error:
@@ -198,7 +198,7 @@ class _Nowhere:
 
 
 def _encode_other(value: Any) -> Any:
-    """Convert what apps put into properties and JSON lacks: decimals, sets, and Django's lazy translations."""
+    """Convert common values that JSON lacks: decimals, sets, and Django's lazy translations."""
     if isinstance(value, Decimal):
         return float(value)
     if isinstance(value, (set, frozenset)):

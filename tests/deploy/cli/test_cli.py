@@ -44,8 +44,8 @@ def test_check_passes(example):
     """A folder without mistakes gives exit code 0, without any secret being set."""
     done = turnout("check", "--config", example)
     assert done.returncode == 0
-    assert done.stdout.startswith(f"{example}: no mistakes in 2 sources, 3 integrations, ")
-    assert done.stdout.endswith(f"wanted by the workers: {', '.join(sorted(DEMO))}\n")
+    assert done.stdout.startswith(f"{example}: no errors in 2 sources, 3 integrations, ")
+    assert done.stdout.endswith(f"needed by workers: {', '.join(sorted(DEMO))}\n")
     assert not done.stderr
 
 
@@ -120,7 +120,7 @@ def test_topics(example, broker):
     assert (done.returncode, done.stdout.count("differs")) == (1, 10)
     done = turnout("collector", TURNOUT_PARTITIONS="5", **there)
     assert done.returncode == 1
-    assert "topic turnout.events has 4 partitions, and 5 are declared" in done.stderr
+    assert "topic turnout.events has 4 partitions, but 5 are declared" in done.stderr
 
 
 def test_topics_of_others(example, broker):

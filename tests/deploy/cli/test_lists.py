@@ -8,7 +8,7 @@ import pytest
 from rich.cells import cell_len
 
 from deploy.cli.commands import dead, rejected
-from deploy.cli.selection import count_first, show_list
+from deploy.cli.selection import confirm_count, show_list
 from deploy.replay.parked import ParkedRecord
 from streams.records.dead_letter import DeadLetter
 from streams.records.delivery import DeliveryRecord
@@ -102,5 +102,5 @@ def test_one_is_singular(monkeypatch: pytest.MonkeyPatch):
     asked: list[str] = []
     monkeypatch.setattr("click.confirm", lambda text, **_: asked.append(text))
     for count in (1, 2):
-        count_first(iter([letter()] * count), "dead letter", "Drop", yes=False)
+        confirm_count(iter([letter()] * count), "dead letter", "Drop", yes=False)
     assert asked == ["Drop 1 dead letter?", "Drop 2 dead letters?"]

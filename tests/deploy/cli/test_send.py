@@ -129,7 +129,7 @@ def test_a_run_that_was_killed_goes_on(proxy: Proxy, collector: Collector, tmp_p
     # The proxy, too, writes to standard error: of the connection that broke.
     assert code == 0
     assert f"{count:,} sent, 0 refused" in output.splitlines()
-    assert "going on after line" in output
+    assert "resuming after line" in output
     events = collector.events(user)
     assert {event["properties"]["n"] for event in events} == set(range(count))
     assert len({event["messageId"] for event in events}) == count
@@ -155,7 +155,7 @@ def test_what_cannot_be_sent_ends_the_run(proxy: Proxy, tmp_path: Path, user: st
     file = write(tmp_path / "events", [track(user, 0)])
     code, output = run(proxy, file, key="wrong")
     assert code == 1
-    assert output.startswith("turnout: the collector answered 401: ")
+    assert output.startswith("turnout: the collector responded 401: ")
     code, output = run(proxy, file, key="")
     assert code == 2
     assert "set TURNOUT_WRITE_KEY in the environment" in output
@@ -192,7 +192,9 @@ def test_long_lines_are_refused_without_being_held(tmp_path: Path):
     path.write_bytes(b"x" * (3 * LINE_BYTES + 5) + b"\n" + b'{"messageId":"m"}\n' + b"y" * LINE_BYTES)
     with path.open("rb") as file:
         long, event, last = read_lines(file)
-    assert long == EventLine(1, 3 * LINE_BYTES + 6, RefusedLine(1, "too_large", "a line of more than 1,048,576 bytes"))
+    assert long == EventLine(
+        1, 3 * LINE_BYTES + 6, RefusedLine(1, "too_large", "the line is longer than 1,048,576 bytes")
+    )
     assert event == EventLine(2, 3 * LINE_BYTES + 24, b'{"messageId":"m"}')
     assert isinstance(last.event, RefusedLine)
     assert last.end == path.stat().st_size

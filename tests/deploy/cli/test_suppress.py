@@ -118,5 +118,5 @@ def test_explain_asks_when_told(stage: Stage, tmp_path: Path):
         last = told["steps"][-1]
         return last["step"], last["passed"], last["detail"]
 
-    assert step() == ("suppression by the file", True, "nothing to change")
+    assert step() == ("suppression from the file", True, "nothing to change")
     assert step("--broker") == ("suppression", False, "suppressed: its user is suppressed")

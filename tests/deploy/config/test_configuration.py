@@ -126,7 +126,7 @@ def test_draining_integration_has_no_route(example):
 def test_missing_folder():
     """A folder that does not exist is one mistake."""
     result = CliRunner().invoke(main, ["check", "--config", "/nowhere"])
-    assert result.output == "/nowhere: there is no such folder\n1 mistake\n"
+    assert result.output == "/nowhere: the folder does not exist\n1 error\n"
     assert result.exit_code == 2
 
 
@@ -154,3 +154,17 @@ def test_a_suppressed_user_is_known_by_an_id_that_enrichments_clean(example):
     event = {"type": "track", "event": "a", "userId": '"u-1"', "messageId": "m"}
     assert run_steps(source.steps, event, lambda *_: None) == Blocked(Outcome.SUPPRESSED)
     assert run_steps(source.steps, {**event, "userId": '"u-2"'}, lambda *_: None)["userId"] == "u-2"
+
+
+def test_a_long_retention_is_warned_of(example):
+    """More than 30 days of personal data lead to a warning at the key, for topics and for the ledger."""
+    path = example / "turnout.yaml"
+    text = path.read_text()
+    path.write_text(f"{text}retention_days: 30\nledger: {{retention_days: 30}}\n")
+    assert not [it for it in read_configuration(example).warnings if "retention_days" in str(it)]
+    path.write_text(f"{text}retention_days: 31\nledger: {{retention_days: 45}}\n")
+    warnings = [str(it).partition(": ")[2] for it in read_configuration(example).warnings]
+    assert [it.partition(" (")[0] for it in warnings if "retention_days" in it] == [
+        "retention_days: events are kept for 31 days",
+        "ledger.retention_days: events are kept for 45 days",
+    ]

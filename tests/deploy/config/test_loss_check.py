@@ -40,7 +40,7 @@ def check(text, **options):
 def test_losses(row):
     """Each rule of the table has the findings beside it, with the hint, and no other."""
     findings = check(json.dumps({"rules": [{"map": {}, **row["rule"]}]}))
-    found = {"mistakes": findings.mistakes, "warnings": findings.warnings}
+    found = {"mistakes": findings.errors, "warnings": findings.warnings}
     expected = {kind: row.get(kind, []) for kind in found}
     assert {kind: [f"{it.message} ({it.hint})" for it in each] for kind, each in found.items()} == expected
 
@@ -54,7 +54,7 @@ def test_a_finding_has_its_place():
       b: {"@number": {"@default": [$.a, $.b]}}
 """
     findings = check(text)
-    assert [(it.line, it.column) for it in findings.mistakes] == [(2, 47)]
+    assert [(it.line, it.column) for it in findings.errors] == [(2, 47)]
     assert [(it.line, it.column) for it in findings.warnings][:2] == [(2, 19), (4, 10)]
     assert (5, 11) in [(it.line, it.column) for it in findings.warnings]
 
@@ -66,8 +66,8 @@ def test_a_webhook_has_fields_of_its_own():
     map: {a: $.body.totl, b: 'x {{ y', c: $.properties.totl}
 """
     findings = check(text, of_events=False)
-    assert [it.message for it in findings.warnings] == ["a `{{` that is not closed, so that nothing is filled in"]
-    assert not findings.mistakes
+    assert [it.message for it in findings.warnings] == ["`{{` is not closed, so that nothing is filled in"]
+    assert not findings.errors
 
 
 @pytest.mark.parametrize("name", registry.names())
@@ -78,7 +78,7 @@ def test_presets_lose_nothing(name):
         pytest.skip("it has none")
     rules, _ = read_rules(Document.parse(preset.read_bytes(), f"{name}.yaml"))
     findings = check_losses(rules, KnownNames.of())
-    assert [*findings.mistakes, *findings.warnings] == []
+    assert [*findings.errors, *findings.warnings] == []
 
 
 def test_the_example_has_no_warnings():
@@ -90,7 +90,7 @@ def test_a_folder_without_a_source(tmp_path):
     """It is warned that no event comes in."""
     (tmp_path / "turnout.yaml").write_text("prefix: t")
     result = CliRunner().invoke(main, ["check", "--config", str(tmp_path)])
-    assert "there is no source, so that no event comes in (write sources/NAME.yaml with a write key)" in result.output
+    assert "no sources, so that no events are accepted (add sources/NAME.yaml with a write key)" in result.output
     assert result.exit_code == 0
 
 

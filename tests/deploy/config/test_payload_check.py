@@ -27,7 +27,7 @@ def check(document):
 def test_mistakes(path):
     """Each mistake has its place and exact text."""
     findings = check(Document.parse(path.read_bytes(), path.name))
-    assert "".join(f"{error}\n" for error in findings.mistakes) == path.with_suffix(".txt").read_text()
+    assert "".join(f"{error}\n" for error in findings.errors) == path.with_suffix(".txt").read_text()
 
 
 @pytest.mark.parametrize("name", registry.names())
@@ -38,7 +38,7 @@ def test_presets_are_as_their_vendors_want_them(name):
         pytest.skip("it has none")
     rules, _ = read_rules(Document.parse(preset.read_bytes(), f"{name}.yaml"))
     findings = check_payload(rules, registry.find(name).contract)
-    assert (findings.mistakes, findings.warnings) == ([], [])
+    assert (findings.errors, findings.warnings) == ([], [])
 
 
 WARNED = """

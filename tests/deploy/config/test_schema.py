@@ -116,8 +116,8 @@ def test_nothing_is_overwritten(example):
 @pytest.mark.parametrize(
     ("name", "forwarder", "message"),
     [
-        ("Big Name", "ga4", "'Big Name' is no name"),
-        ("../x", "ga4", "'../x' is no name"),
+        ("Big Name", "ga4", "'Big Name' is not a valid name"),
+        ("../x", "ga4", "'../x' is not a valid name"),
         ("one", "ga5", "no forwarder is called 'ga5' (did you mean 'ga4'?)"),
     ],
 )

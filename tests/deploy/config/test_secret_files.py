@@ -95,7 +95,7 @@ def test_a_file_that_holds_no_secret_is_a_mistake(folder: Path, secret: Path, ma
     make(secret)
     with pytest.raises(ConfigurationError) as caught:
         read_configuration(folder)
-    first, second = map(str, caught.value.mistakes)
+    first, second = map(str, caught.value.errors)
     assert first.startswith(f"{folder}/sources/web.yaml:2:14: the file {secret} {reason}")
     assert second.startswith(f"{folder}/integrations/hook.yaml:6:31: the file {secret} {reason}")
 

@@ -6,7 +6,7 @@ from datetime import date
 import pytest
 
 from deploy.config.configuration import read_configuration
-from deploy.config.sunset import find_ending
+from deploy.config.sunset import find_sunset
 from forwarders.api.contract import Version
 from forwarders.vendors.linkedin.forwarder import LinkedIn
 from transforms.documents import Document
@@ -30,21 +30,21 @@ DEFAULT = Document.parse("forwarder: linkedin\nsettings: {}\n", "ads.yaml")
 )
 def test_sixty_days_ahead(today, says):
     """The warning comes 60 days ahead, at the line of the version, and names the newest one."""
-    warning = find_ending(WRITTEN, CONTRACT, WRITTEN.data["settings"], today)
+    warning = find_sunset(WRITTEN, CONTRACT, WRITTEN.data["settings"], today)
     expected = says and f"ads.yaml:3:16: settings.api_version: version 202603 of LinkedIn Conversions API {says}"
     assert (warning and str(warning)) == expected
 
 
 def test_version_by_default():
     """A version that no file names is warned of at the forwarder."""
-    warning = find_ending(DEFAULT, CONTRACT, {}, date(2027, 3, 1))
+    warning = find_sunset(DEFAULT, CONTRACT, {}, date(2027, 3, 1))
     assert str(warning).startswith("ads.yaml:1:12: settings.api_version: version 202603 of LinkedIn")
 
 
 @pytest.mark.parametrize("version", ["202601", "203001"])
 def test_no_end_is_known(version):
     """A version whose end is not published, or which the contract does not know, is not warned of."""
-    assert find_ending(DEFAULT, CONTRACT, {"api_version": version}, date(2030, 1, 1)) is None
+    assert find_sunset(DEFAULT, CONTRACT, {"api_version": version}, date(2030, 1, 1)) is None
 
 
 def test_check_warns(tmp_path):

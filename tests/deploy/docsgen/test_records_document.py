@@ -6,11 +6,11 @@ from pathlib import Path
 import orjson
 import pytest
 
-from streams.delivery.sinks.delivery_sink import ANSWER_CHARACTERS
+from streams.delivery.sinks.delivery_sink import MAX_RESPONSE_CHARACTERS
 from streams.operations.reporter import REPORT_SECONDS
 from streams.records import format as record_format
 from streams.records import run_header
-from streams.records.control import Action, Control
+from streams.records.control import Control, ControlAction
 from streams.records.dead_letter import DeadLetter
 from streams.records.delivery import DeliveryRecord, Retried
 from streams.records.event import Origin, event_headers, noted_header, replay_header
@@ -18,13 +18,13 @@ from streams.records.format import Headers
 from streams.records.handled import Handled
 from streams.records.outcomes import FORWARDED, NOTED, Outcome, Outcomes, Stage
 from streams.records.rejected import rejected_headers
-from streams.records.status import PipelineStatus, ProcessStatus, VendorState, VendorStatus
+from streams.records.status import DeliveryState, PipelineStatus, ProcessStatus, VendorStatus
 from streams.topics import STATUS_SECONDS, Topics
 
 PAGE = (Path(__file__).parents[3] / "deploy" / "docs" / "records.md").read_text()
 SECTIONS = {part.partition("\n")[0]: part for part in re.split(r"^#{2,3} ", PAGE, flags=re.MULTILINE)[1:]}
 ORIGIN = Origin("turnout.events", 2, 41)
-VENDOR = VendorStatus(VendorState.DELIVERING)
+VENDOR = VendorStatus(DeliveryState.DELIVERING)
 STATUS = orjson.loads(
     ProcessStatus("router", "h", 1, "1", "v", "t", "t", [PipelineStatus("ga4", vendor=VENDOR)]).encode()
 )
@@ -51,7 +51,7 @@ def table(section: str, title: str) -> dict[str, str]:
         ("turnout.status", list(STATUS)),
         ("A pipeline of turnout.status", list(STATUS["pipelines"][0])),
         ("A vendor of turnout.status", list(STATUS["pipelines"][0]["vendor"])),
-        ("turnout.control", list(orjson.loads(Control(Action.PAUSED, "ann", "t").encode()))),
+        ("turnout.control", list(orjson.loads(Control(ControlAction.PAUSED, "ann", "t").encode()))),
     ],
 )
 def test_every_field_is_described_in_the_order_of_the_record(section: str, fields: list[str]):
@@ -113,11 +113,11 @@ def test_states_and_actions_are_named():
     """Those of vendors, and those of commands; reports count as long as the page says."""
     states = table("A vendor of turnout.status", "field")["state"]
     actions = table("turnout.control", "field")["action"]
-    assert [each for each in VendorState if f"`{each}`" not in states] == []
-    assert [each for each in Action if f"`{each}`" not in actions] == []
+    assert [each for each in DeliveryState if f"`{each}`" not in states] == []
+    assert [each for each in ControlAction if f"`{each}`" not in actions] == []
     assert f"more than {STATUS_SECONDS // 60} minutes ago" in SECTIONS["turnout.status"]
     assert f"every {REPORT_SECONDS:.0f} seconds" in SECTIONS["turnout.status"]
-    assert f"first {ANSWER_CHARACTERS} characters" in SECTIONS["A vendor of turnout.status"]
+    assert f"first {MAX_RESPONSE_CHARACTERS} characters" in SECTIONS["A vendor of turnout.status"]
 
 
 def test_limits_in_the_text_are_those_of_the_code():

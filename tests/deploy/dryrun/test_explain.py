@@ -177,7 +177,7 @@ def test_draining_takes_nothing(example):
     path = Path("integrations/webhook.yaml")
     path.write_text(path.read_text() + "state: draining\n")
     account = explained("webhook")["webhook"]
-    assert (account["deliveries"], account["steps"][0]["detail"]) == ([], "draining: nothing new is taken up")
+    assert (account["deliveries"], account["steps"][0]["detail"]) == ([], "draining: no new events are forwarded")
 
 
 def test_what_is_no_event(example):

@@ -83,7 +83,7 @@ def test_what_is_as_expected(folder, expect):
     ("event", "more", "expect"),
     [
         ("{type: track, event: Heartbeat, userId: u}", "", "{rule: noise, outcome: filtered, request: null}"),
-        ("{type: track, event: Other, userId: u}", "", "{rule: null, outcome: filtered, reason: no rule takes it}"),
+        ("{type: track, event: Other, userId: u}", "", "{rule: null, outcome: filtered, reason: no rule matches}"),
         (PURCHASE, "source: server,", "{outcome: filtered}"),
         (PURCHASE, "source: web,", "{outcome: forwarded}"),
         ("{type: track, event: x, userId: u, integrations: {All: false}}", "", "{outcome: opted_out}"),
@@ -237,7 +237,7 @@ def test_a_test_file_without_its_integration(folder):
     write("- {event: {}}", "integrations/hok.test.yaml")
     assert run() == (
         2,
-        "integrations/hok.test.yaml: no integration is called 'hok' (did you mean 'hook'?)\n1 mistake\n",
+        "integrations/hok.test.yaml: no integration is called 'hok' (did you mean 'hook'?)\n1 error\n",
     )
 
 
@@ -323,7 +323,7 @@ def test_a_webhooks_rules(folder):
             - event: {type: identify, userId: u, messageId: 'd:who', context: {via: hook}}
             - event: {type: track, userId: u, event: x, context: {via: hook}}
         - event: {body: {}}
-          expect: {outcome: rejected, reason: 'userId: neither userId nor anonymousId is there'}
+          expect: {outcome: rejected, reason: 'userId: userId or anonymousId is required'}
         """,
         "sources/hook.test.yaml",
     )

@@ -178,8 +178,9 @@ def explained(data: dict[str, Any]) -> Decided:
 def check(bench: Bench, value: bytes, headers: Any) -> Decided:
     """Compare what the router and `explain` make of a record; returns what it is."""
     routed, data = bench.route(value, headers), bench.explain(value, headers)
-    if routed.rejected and routed.rejected["reason"] == "unknown_source":
-        # `explain` goes on, for events of which the source is not given, and says so.
+    # The rejected record of a huge event is itself too large, and its detail has the original reason.
+    if routed.rejected and "unknown_source" in (routed.rejected["reason"], routed.rejected["detail"][-15:-1]):
+        # `explain` continues without a source.
         assert data["source"] is None
     else:
         assert explained(data) == routed
@@ -305,7 +306,7 @@ def test_explain_says_the_same_of_an_error_of_ours(bench: Bench, place: str, mon
         assert routed.rejected["reason"] == "internal"
     else:
         assert [name for (name, _), it in routed.outcomes.items() if it["reason"] == "internal"] == ["half"]
-    assert bool(routed.rejected) == ("plans" in place)
+    assert bool(routed.rejected) == ("plan" in place)
 
 
 def test_explain_finds_the_same_limit_of_a_records_size(bench: Bench):

@@ -61,7 +61,7 @@ def seen(vendor):
 
 def test_taken(folder, vendor):
     """An event that the validation endpoint does not complain of is taken; it went there and nowhere else."""
-    assert verify(folder, "ga4") == (0, "rule Order Completed: taken (200)\n")
+    assert verify(folder, "ga4") == (0, "rule Order Completed: accepted (200)\n")
     assert [each["path"] for each in seen(vendor)] == ["/debug/mp/collect"]
 
 
@@ -71,7 +71,7 @@ def test_complaint_names_the_line(folder, vendor):
     script(vendor, path="/debug", status=200, body={"validationMessages": [message]})
     code, output = verify(folder, "ga4")
     assert code == 1
-    assert "rule Order Completed: not taken (200) validation VALUE_INVALID events[0].params.currency" in output
+    assert "rule Order Completed: refused (200) validation VALUE_INVALID events[0].params.currency" in output
     (line,) = [line for line in output.splitlines() if line.endswith(": params.currency")]
     assert "ga4/ga4.yaml:" in line
 
@@ -80,7 +80,7 @@ def test_code_of_a_test_tool(folder, vendor):
     """A vendor that has a test tool wants its code, and gets it."""
     person = {**ORDER, "context": {"traits": {"email": "ada@example.com"}}}
     assert verify(folder, "meta", event=person)[1] == (
-        "turnout: Meta Conversions API wants the code of its test tool: give --code, or set test_event_code\n"
+        "turnout: Meta Conversions API needs the code of its test tool: give --code, or set test_event_code\n"
     )
     assert verify(folder, "meta", "--code", "TEST1", event=person)[0] == 0
     assert seen(vendor)[-1]["body"]["test_event_code"] == "TEST1"
@@ -109,7 +109,7 @@ def test_refused_grant(folder, vendor):
 @pytest.mark.parametrize(
     ("name", "event", "code", "says"),
     [
-        ("webhook", ORDER, 1, "turnout: Webhook has no endpoint that only checks: see `turnout explain`"),
+        ("webhook", ORDER, 1, "turnout: Webhook has no validation endpoint; `turnout explain` shows the request"),
         ("ga4", {"type": "trakc"}, 1, "turnout: the event is rejected: "),
         ("google_ads", {**ORDER, "event": "Other"}, 1, "rule nobody: nothing is sent: the rule drops it"),
         ("g4", ORDER, 2, "no integration is called 'g4' (did you mean 'ga4'?)"),

@@ -77,7 +77,7 @@ def test_an_event_that_kafka_no_longer_keeps_is_left(stage: Stage):
     """Today's rules cannot map what is gone."""
     stage.die(7)
     report = json.loads(stage.run("dead", "replay", "--yes", "--json", code=1))
-    assert report == {"its event is no longer kept": 1}
+    assert report == {"Kafka has removed its event": 1}
 
 
 def test_a_drop_asks_first(stage: Stage):

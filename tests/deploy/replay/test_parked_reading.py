@@ -11,8 +11,8 @@ from deploy.replay.parked import (
     ParkedRecords,
     ReplayProducer,
     Selection,
+    batches,
     drop,
-    portions,
 )
 from streams.kafka.acks import PendingAcks
 from streams.kafka.producer import Producer
@@ -78,7 +78,7 @@ def test_what_is_handled_is_not_found_again(broker: Broker, topics: Topics):
 def test_portions_hold_all_in_order():
     """No portion is empty, none is larger than what one note may hold, and none is lost at a border."""
     for count in (0, 1, 499, 500, 501, 1000, 1001):
-        some = list(portions(range(count)))
+        some = list(batches(range(count)))
         assert [one for portion in some for one in portion] == list(range(count))
         assert all(0 < len(portion) <= 500 for portion in some)
 
@@ -90,7 +90,7 @@ def letter(**changes: Any) -> ParkedRecord[DeadLetter]:
 
 
 @pytest.mark.parametrize(
-    ("choice", "takes"),
+    ("selection", "matches"),
     [
         (Selection(), True),
         (Selection(integration="one", reason="bad", rule="bought", user="u1", since=100.0, until=100.1), True),
@@ -109,14 +109,14 @@ def letter(**changes: Any) -> ParkedRecord[DeadLetter]:
         (Selection(places=[(1, 7)], user="u2"), False),
     ],
 )
-def test_each_part_of_a_choice_narrows(choice: Selection, takes: bool):
+def test_each_part_of_a_choice_narrows(selection: Selection, matches: bool):
     """`since` is included, `until` is not, and what is not said means any."""
-    assert choice.takes(letter()) is takes
+    assert selection.matches(letter()) is matches
 
 
 def test_an_event_without_a_key_is_no_users():
     """Rejected events are chosen as dead letters are; what has no key belongs to nobody, not to the user ""."""
     parked = ParkedRecord(1, 7, 100.0, None, Rejected("json", "", "web", None, None, b"{"))
-    assert Selection(reason="json", places=[(1, 7)]).takes(parked)
-    assert not Selection(reason="bad").takes(parked)
-    assert not Selection(user="").takes(parked)
+    assert Selection(reason="json", places=[(1, 7)]).matches(parked)
+    assert not Selection(reason="bad").matches(parked)
+    assert not Selection(user="").matches(parked)

@@ -55,7 +55,7 @@ class Bench:
 
         return [
             (seen.source, {(fate.integration, fate.outcome) for fate in fates}, list(pending))
-            for seen, fates, pending in self.view.news(monotonic() + later)
+            for seen, fates, pending in self.view.updates(monotonic() + later)
         ]
 
 
@@ -83,7 +83,7 @@ def test_any_order(bench):
     bench.delivery("one", {"a": 1})
     assert bench.news() == []
     bench.event()
-    ((seen, fates, _),) = bench.view.news(0)
+    ((seen, fates, _),) = bench.view.updates(0)
     assert seen.event["event"] == "E"
     assert [(fate.outcome, fate.payload) for fate in fates] == [("delivered", {"a": 1}), ("sampled", None)]
 
@@ -114,7 +114,7 @@ def test_reason(bench):
     bench.event()
     bench.outcome("one", Outcome.DEAD, reason="mapping")
     bench.outcome("two", Outcome.FILTERED)
-    ((_, fates, _),) = bench.view.news(0)
+    ((_, fates, _),) = bench.view.updates(0)
     assert [fate.reason for fate in fates] == ["mapping: because", ""]
 
 
@@ -125,7 +125,7 @@ def test_notes(bench):
     bench.event()
     bench.outcome("one", Outcome.FILTERED)
     bench.outcome("two", Outcome.FILTERED)
-    ((seen, _, _),) = bench.view.news(0)
+    ((seen, _, _),) = bench.view.updates(0)
     assert seen.notes == ["plan: shop: track: unplanned_event"]
 
 

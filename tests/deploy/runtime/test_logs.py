@@ -7,7 +7,7 @@ import orjson
 
 def lines_of(code: str) -> list[dict[str, Any]]:
     """What a process of its own logs, since logs are set up once for a whole process."""
-    begin = "import logging\nfrom deploy.runtime.logs import say_ready, set_up\nset_up()\n"
+    begin = "import logging\nfrom deploy.runtime.logs import log_ready, set_up\nset_up()\n"
     done = subprocess.run([sys.executable, "-c", begin + code], capture_output=True, check=True)
     assert not done.stdout
     return [orjson.loads(line) for line in done.stderr.splitlines()]
@@ -15,7 +15,7 @@ def lines_of(code: str) -> list[dict[str, Any]]:
 
 def test_ready():
     """A process says that it works in one JSON line on stderr."""
-    (line,) = lines_of("say_ready('router', version='v1')")
+    (line,) = lines_of("log_ready('router', version='v1')")
     assert line.pop("timestamp").endswith("Z")
     assert line == {"event": "ready", "level": "info", "process": "router", "version": "v1"}
 

@@ -40,7 +40,7 @@ def router(folder):
     """A router's holder, and what keeps it at the folder."""
     configuration = load(folder)
     holder = CurrentRules(configuration.rule_set())
-    return holder, Reloader(configuration, lambda: load(folder, "sources"), RouterRules(holder, configuration).take)
+    return holder, Reloader(configuration, lambda: load(folder, "sources"), RouterRules(holder, configuration).apply)
 
 
 def edit(folder, name, *replacement):
@@ -103,13 +103,13 @@ def test_who_is_suppressed_is_taken_up_and_kept(folder, monkeypatch):
     file.write_text("u-1\n")
     configuration = load(folder)
     holder = CurrentRules(configuration.rule_set())
-    reloader = Reloader(configuration, lambda: load(folder, "sources"), RouterRules(holder, configuration).take)
+    reloader = Reloader(configuration, lambda: load(folder, "sources"), RouterRules(holder, configuration).apply)
     users = configuration.suppression.users
     users.take(users.digest("u-2"), b"{}")
 
     def suppressed():
         step = holder.current.sources.by_name("web").steps[0]
-        return [user for user in ("u-1", "u-2", "u-3") if step.holds(user)]
+        return [user for user in ("u-1", "u-2", "u-3") if step.includes(user)]
 
     assert suppressed() == ["u-1", "u-2"]
     file.write_text("u-1\nu-3\n")
@@ -206,7 +206,7 @@ def test_a_new_integration_waits_for_its_topic(folder, router, monkeypatch):
         reloader.poll()
     assert {route.integration for route in holder.current.routes} == {"file", "ga4", "webhook"}
     assert payload(holder)["kind"] == "order"
-    assert [line["integration"] for line in logs if "waits" in line["event"]] == ["more"]
+    assert [line["integration"] for line in logs if "waiting" in line["event"]] == ["more"]
     there += ["turnout.forward.more", "turnout.forward.more.retry"]
     reloader.poll()
     assert {route.integration for route in holder.current.routes} == {"file", "ga4", "more", "webhook"}
@@ -219,7 +219,7 @@ def test_turnout_yaml_waits_for_a_restart(folder, router):
     edit(folder, "integrations/webhook.yaml", "kind: purchase", "kind: order")
     with structlog.testing.capture_logs() as logs:
         reloader.poll()
-    assert next(line["keys"] for line in logs if "wait for a restart" in line["event"]) == ["prefix", "partitions"]
+    assert next(line["keys"] for line in logs if "need a restart" in line["event"]) == ["prefix", "partitions"]
     assert payload(holder)["kind"] == "order"
     assert {route.topic.split(".")[0] for route in holder.current.routes} == {"turnout"}
 
@@ -253,7 +253,7 @@ def test_a_forwarders_pipelines_follow_the_files(folder, monkeypatch):
     async def follow():
         configuration = load(folder)
         worker = Stations(configuration.integrations)
-        reloader = Reloader(configuration, lambda: load(folder), Deliveries(worker, make, configuration, ()).take)
+        reloader = Reloader(configuration, lambda: load(folder), Deliveries(worker, make, configuration, ()).apply)
         edit(folder, "integrations/ga4.yaml", "G-EXAMPLE123", "G-OTHER")
         edit(folder, "integrations/webhook.yaml", "kind: purchase", "kind: order")
         (folder / "integrations/file.yaml").unlink()
@@ -281,7 +281,9 @@ def test_a_forwarder_follows_only_the_integrations_that_it_was_named(folder, mon
     async def follow():
         configuration = load(folder)
         worker = Stations(["ga4"])
-        reloader = Reloader(configuration, lambda: load(folder), Deliveries(worker, None, configuration, ("ga4",)).take)
+        reloader = Reloader(
+            configuration, lambda: load(folder), Deliveries(worker, None, configuration, ("ga4",)).apply
+        )
         (folder / "integrations/file.yaml").unlink()
         await asyncio.to_thread(reloader.poll)
         return worker.steps
@@ -318,11 +320,11 @@ def test_a_running_router_takes_up_new_rules_and_survives_broken_ones(folder, br
             first = wait_for(process, "ready")["version"]
             edit(folder, "integrations/webhook.yaml", "kind: purchase", "kind: order")
             process.send_signal(signal.SIGHUP)
-            second = wait_for(process, "took up the configuration")["version"]
+            second = wait_for(process, "applied the configuration")["version"]
             assert second != first
             edit(folder, "integrations/webhook.yaml", "kind: order", "kind: $.[")
             process.send_signal(signal.SIGHUP)
-            assert wait_for(process, "the configuration has mistakes, and the old one goes on")["version"] == second
+            assert wait_for(process, "invalid configuration; still using the previous version")["version"] == second
             process.terminate()
             process.communicate(timeout=120)
         finally:
@@ -350,12 +352,12 @@ def test_a_router_reads_the_new_topics_of_sources(folder, monkeypatch):
     holder = CurrentRules(configuration.rule_set())
     restarts = []
     rules = RouterRules(holder, configuration, lambda: restarts.append(holder.current.sources.topics))
-    reloader = Reloader(configuration, lambda: load(folder, "sources"), rules.take)
+    reloader = Reloader(configuration, lambda: load(folder, "sources"), rules.apply)
     edit(folder, "sources/server.yaml", "source: server", "source: server\ntopics: [shop.orders]")
     with structlog.testing.capture_logs() as logs:
         reloader.poll()
         reloader.poll()
-    assert [line["topic"] for line in logs if "is not there" in line["event"]] == ["shop.orders"]
+    assert [line["topic"] for line in logs if "does not exist" in line["event"]] == ["shop.orders"]
     assert (holder.current.sources.topics, restarts) == (["shop.orders"], [])
     there.append("shop.orders")
     reloader.poll()

@@ -62,7 +62,7 @@ def follow(folder: Path, *changes: dict[str, Any]) -> list[list[str]]:
         def make(name: str, configuration: Any) -> Any:
             return SimpleNamespace(name=name, mode=configuration.integrations[name].mode)
 
-        reloader = Reloader(configuration, lambda: load(folder), Deliveries(worker, make, configuration, ()).take)
+        reloader = Reloader(configuration, lambda: load(folder), Deliveries(worker, make, configuration, ()).apply)
         found = []
         for change in changes:
             write(folder, "one", **change)
@@ -143,7 +143,7 @@ def test_a_delivery_that_cannot_begin_yet_begins_later(folder: Path, monkeypatch
         def make(name: str, configuration: Any) -> Any:
             return SimpleNamespace(name=name, mode=configuration.integrations[name].mode)
 
-        reloader = Reloader(configuration, lambda: load(folder), Deliveries(worker, make, configuration, ()).take)
+        reloader = Reloader(configuration, lambda: load(folder), Deliveries(worker, make, configuration, ()).apply)
         (folder / "three").rename(folder / "integrations/three.yaml")
         await asyncio.to_thread(reloader.poll)
         assert worker.steps == []

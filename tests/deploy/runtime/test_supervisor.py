@@ -33,8 +33,8 @@ class Bench:
         self.complaints: list[str] = []
         self.supervisor = Supervisor(lambda name, text: self.complaints.append(f"{name}: {text}"))
 
-    async def start(self, name: str, code: str, patience: float = 2.0):
-        return await self.supervisor.start(name, [sys.executable, "-c", code], os.environ, patience)
+    async def start(self, name: str, code: str, stop_timeout: float = 2.0):
+        return await self.supervisor.start(name, [sys.executable, "-c", code], os.environ, stop_timeout)
 
 
 def test_stops_the_last_first(tmp_path):
@@ -68,13 +68,13 @@ def test_kills_who_does_not_stop():
 
     async def run() -> None:
         bench = Bench()
-        children = [await bench.start("good", WORK), await bench.start("deaf", DEAF, patience=0.2)]
+        children = [await bench.start("good", WORK), await bench.start("deaf", DEAF, stop_timeout=0.2)]
         await bench.supervisor.until_ready(children, 120)
         begun = time.monotonic()
         await bench.supervisor.stop()
         assert time.monotonic() - begun < 30
         assert [child.process.returncode for child in children] == [-15, -9]
-        assert bench.complaints == ["deaf: did not stop within 0.2 s, and is killed"]
+        assert bench.complaints == ["deaf: did not stop within 0.2 s; killing it"]
 
     asyncio.run(run())
 
@@ -191,3 +191,24 @@ def test_children_are_started_by_one_function():
         if isinstance(node, ast.Attribute) and ast.unparse(node) == "sys.executable"
     ]
     assert found == ["deploy/runtime/supervisor.py"]
+
+
+def test_the_end_of_a_child_that_is_not_essential():
+    """Its end is reported with its last line, and the others go on."""
+
+    async def run() -> None:
+        bench = Bench()
+        command = [sys.executable, "-c", "print('no space left'); raise SystemExit(3)"]
+        one = await bench.start("one", WORK)
+        await bench.supervisor.start("two", command, os.environ, essential=False)
+        ended = asyncio.create_task(bench.supervisor.until_one_ends())
+        async with asyncio.timeout(120):
+            while not bench.complaints:
+                await asyncio.sleep(0.01)
+        assert bench.complaints == ["two: two ended with exit code 3: no space left; all others go on"]
+        assert not ended.done()
+        assert one.process.returncode is None
+        await bench.supervisor.stop()
+        assert await ended is one
+
+    asyncio.run(run())

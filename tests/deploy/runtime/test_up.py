@@ -46,6 +46,7 @@ def test_the_way_of_an_event(up):
     up.until(lambda: '\nturnout_router_outcomes_total{integration="ga4",outcome="forwarded"} 1.0\n' in up.metrics(1))
     up.until(lambda: '\nturnout_delivery_outcomes_total{integration="ga4",outcome="delivered"} 1.0\n' in up.metrics(2))
     up.until(lambda: '\nturnout_lag_records{topic="turnout.forward.ga4"} 0.0\n' in up.metrics(2))
+    up.until(lambda: up.counts() == [{"outcome": "delivered", "count": 3}])
 
     batch = [{"type": "page", "name": "Home", "userId": "u-2"}, {"type": "track", "userId": "u-2"}]
     url = f"http://127.0.0.1:{up.ports['8080']}/v1/batch"
@@ -53,17 +54,27 @@ def test_the_way_of_an_event(up):
     assert [it["index"] for it in answer.json()["rejected"]] == [1]
     up.until(lambda: "page Home  user u-2  from server" in up.output and "rejected  " in up.output)
     for line in (
-        r"^  ga4 +filtered +not from a source of its own",
-        r"^  webhook +filtered +no rule takes it",
+        r"^  ga4 +filtered +not from one of its sources",
+        r"^  webhook +filtered +no rule matches",
     ):
         up.until(lambda line=line: re.search(line, up.output.partition("page Home  user u-2")[2], re.MULTILINE))
 
-    assert len(up.children()) == 5
+    assert len(up.children()) == 6
     up.process.send_signal(signal.SIGINT)
     assert up.process.wait(120) == 0
     assert not up.children()
     lines = [line for file in (up.folder / "out").iterdir() for line in file.read_text().splitlines()]
     assert len(lines) == 2
+
+
+def test_the_ledger_may_die(up):
+    """When the ledger dies that is reported, and events still reach the vendors."""
+    os.kill(up.pid_of("main ledger"), signal.SIGKILL)
+    up.until(lambda: "ledger: ledger was killed by SIGKILL" in up.output)
+    event = {"userId": "u-1", "event": "Order Completed", "properties": {"order_id": "A-1", "total": 1}}
+    url = f"http://127.0.0.1:{up.ports['8080']}/v1/track"
+    assert requests.post(url, json=event, auth=("demo-web", ""), timeout=120).status_code == 200
+    up.until(lambda: "/mp/collect" in {it["path"] for it in up.at_vendors()})
 
 
 def test_a_process_that_dies(up):
@@ -78,7 +89,7 @@ def test_a_process_that_dies(up):
 
 def test_kill_9(up):
     """A kill -9 of `up` itself leaves no process behind."""
-    assert len(up.children()) == 5
+    assert len(up.children()) == 6
     up.process.kill()
     up.process.wait()
     deadline = time.monotonic() + 120

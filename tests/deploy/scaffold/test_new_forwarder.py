@@ -53,7 +53,7 @@ def test_pytest_finds_the_checks(package):
 @pytest.mark.parametrize(
     ("command", "code"),
     [
-        (("deploy.cli.main", "check", "conf"), 2),
+        (("deploy.cli.main", "check", "--config", "conf"), 2),
         (("deploy.cli.main", "schema"), 1),
         (("deploy.cli.main", "conformance", NAME), 1),
         (("pytest", "-q", "-p", "no:cacheprovider"), 2),
@@ -92,9 +92,9 @@ def test_nothing_of_the_example_is_left(package):
 @pytest.mark.parametrize(
     ("arguments", "code", "says"),
     [
-        (["Acme"], 2, "'Acme' is no name: small letters, digits and _, a letter first"),
-        (["ga4"], 2, "there is a forwarder 'ga4' already"),
-        (["acme", "--folder", "."], 1, "turnout: . is there already"),
+        (["Acme"], 2, "'Acme' is not a valid name: use a-z, 0-9 and _, starting with a letter"),
+        (["ga4"], 2, "a forwarder 'ga4' already exists"),
+        (["acme", "--folder", "."], 1, "turnout: . already exists"),
     ],
 )
 def test_refused(tmp_path, monkeypatch, arguments, code, says):

@@ -24,7 +24,7 @@ from tests.support.simulating import serving
 
 @pytest.fixture
 def url() -> Iterator[str]:
-    with serving(Simulator(kept=3)) as address:
+    with serving(Simulator(keep=3)) as address:
         yield address
 
 

@@ -99,10 +99,10 @@ def test_the_live_view_shows_escape_codes(capsys):
     """`turnout up` prints the name of an event and what was rejected without obeying them."""
     terminal = Terminal(SimpleNamespace(integrations={}, source_files={}))
     event = {"type": "track", "event": HOSTILE, "userId": HOSTILE}
-    seen = SimpleNamespace(event=event, source=HOSTILE, notes=[f"x: {HOSTILE}"], is_told=False)
+    seen = SimpleNamespace(event=event, source=HOSTILE, notes=[f"x: {HOSTILE}"], is_reported=False)
     fate = SimpleNamespace(integration="a", outcome="dead", rule="r", reason=HOSTILE, payload=None)
-    terminal.tell((seen, [fate], ["b"]))
-    terminal.tell_rejected(Rejected("json", HOSTILE, "web", None, None, HOSTILE.encode("utf-8", "surrogatepass")))
+    terminal.show_update((seen, [fate], ["b"]))
+    terminal.show_rejected(Rejected("json", HOSTILE, "web", None, None, HOSTILE.encode("utf-8", "surrogatepass")))
     terminal.report("router", HOSTILE)
     printed = capsys.readouterr().out
     assert "\\u001b[2J" in printed

@@ -68,7 +68,7 @@ def test_a_webhook_cannot_have_a_path_of_the_api(path: str, free: bool):
     if free:
         assert api.check_free(path) == path
     else:
-        with pytest.raises(ValueError, match="collector's own"):
+        with pytest.raises(ValueError, match="reserved for the collector"):
             api.check_free(path)
 
 

@@ -71,7 +71,7 @@ async def test_an_event_over_its_limit_is_refused_by_name(collector: Collector, 
     assert answer.json == {
         "success": True,
         "rejected": [
-            {"index": 1, "messageId": "over", "code": "too_large", "message": "the event is over 32768 bytes"}
+            {"index": 1, "messageId": "over", "code": "too_large", "message": "the event exceeds 32768 bytes"}
         ],
     }
     assert [event["messageId"][:8] for event in producer.events()] == ["full", "turnout-"]

@@ -25,7 +25,7 @@ from streams.collector.signatures import make_verify
 from streams.parsing import lenient_json
 from streams.sources.limits import SourceLimits
 from streams.sources.source import Source, Sources
-from streams.sources.webhooks import Webhook
+from streams.sources.webhooks import WebhookEndpoint
 from tests.streams.collector import helpers
 from tests.streams.collector.helpers import Kept, post, serving
 from tests.support import fuzzing
@@ -48,8 +48,8 @@ SOURCES = Sources(
         Source.of("web", ["web-key"], origins=["https://shop.example"]),
         Source.of("small", ["small-key"], limits=SourceLimits(event_bytes=1024, batch_events=3)),
         Source.of("off", ["off-key"], disabled=True),
-        Source.of("hook", ["hook-key"], webhook=Webhook("/v1/webhook/hook", HOOK)),
-        Source.of("signed", [], webhook=Webhook("/v1/webhook/signed", HOOK, SIGNED, "stripe-signature")),
+        Source.of("hook", ["hook-key"], webhook=WebhookEndpoint("/v1/webhook/hook", HOOK)),
+        Source.of("signed", [], webhook=WebhookEndpoint("/v1/webhook/signed", HOOK, SIGNED, "stripe-signature")),
     ]
 )
 

@@ -72,7 +72,10 @@ async def test_a_source_takes_its_kinds_only(collector: Collector, producer: Kep
     """Another kind is refused with 400 alone, and in a batch by name."""
     page = {"type": "page", "userId": "u1"}
     alone = await send(collector, "/v1/track", EVENT, key="pages-key")
-    assert (alone.status, alone.json) == (400, {"code": "kind", "message": "type: the source takes no track events"})
+    assert (alone.status, alone.json) == (
+        400,
+        {"code": "kind", "message": "type: the source does not accept track events"},
+    )
     batch = await send(collector, "/v1/batch", {"batch": [page, EVENT, page]}, key="pages-key")
     assert [(it["index"], it["code"]) for it in batch.json["rejected"]] == [(1, "kind")]
     assert [event["type"] for event in producer.events()] == ["page", "page"]
@@ -84,9 +87,9 @@ async def test_a_source_may_have_smaller_bounds(collector: Collector, producer: 
     large = {**EVENT, "text": "x" * 2048}
     assert (await send(collector, "/v1/track", large)).status == 200
     refused = await send(collector, "/v1/track", large, key="small-key")
-    assert refused.json == {"code": "too_large", "message": "the event is over 1024 bytes"}
+    assert refused.json == {"code": "too_large", "message": "the event exceeds 1024 bytes"}
     long = await send(collector, "/v1/batch", {"batch": [EVENT] * 3}, key="small-key")
-    assert long.json == {"code": "too_many_events", "message": "batch: 3 events, and at most 2 are taken"}
+    assert long.json == {"code": "too_many_events", "message": "batch: 3 events; the limit is 2"}
     assert len(producer.events()) == 1
 
 

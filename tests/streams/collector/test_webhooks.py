@@ -15,7 +15,7 @@ from streams.collector.settings import SignatureSettings
 from streams.collector.signatures import make_verify
 from streams.sources.limits import SourceLimits
 from streams.sources.source import Source, Sources
-from streams.sources.webhooks import Webhook
+from streams.sources.webhooks import WebhookEndpoint
 from tests.streams.collector import helpers
 from tests.streams.collector.helpers import TOPICS, Answer, Kept, basic, exchange, head, post, serving
 from transforms import read_rules
@@ -53,14 +53,14 @@ rules:
 """
 
 
-def webhook(path: str, rules: str, **signature: Any) -> Webhook:
+def webhook(path: str, rules: str, **signature: Any) -> WebhookEndpoint:
     """A webhook by what stands in its file."""
     read, mistakes = read_rules(Document.parse(rules, "hook.yaml"))
     assert read, mistakes
     if not signature:
-        return Webhook(path, read)
+        return WebhookEndpoint(path, read)
     settings = SignatureSettings(**signature)
-    return Webhook(path, read, make_verify(settings), settings.header_name)
+    return WebhookEndpoint(path, read, make_verify(settings), settings.header_name)
 
 
 SOURCES = Sources(

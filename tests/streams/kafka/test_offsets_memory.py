@@ -121,8 +121,8 @@ async def test_a_run_that_rests_holds_its_commit_but_no_room():
     progress = OffsetTracker(budget=1000)
     resting = progress.open(TP, records(0, 10))
     assert not await progress.wait_for_room(0)
-    resting.rest()
-    resting.rest()
+    resting.exclude_from_budget()
+    resting.exclude_from_budget()
     assert progress.held == 0
     assert await progress.wait_for_room(0)
     assert progress.committable(TP) == 0
@@ -139,14 +139,14 @@ async def test_a_revoked_partition_has_no_commit():
     assert (progress.committable(TP), progress.partitions()) == (None, [])
 
 
-@pytest.mark.parametrize("end", ["finish", "rest", "revoke"])
+@pytest.mark.parametrize("end", ["finish", "exclude", "revoke"])
 async def test_who_waits_for_room_is_woken(end: str):
-    """Room is noticed at once when a run finishes, rests or is revoked."""
+    """Room is noticed at once when a batch finishes, is excluded from the budget, or is revoked."""
     progress = OffsetTracker(budget=1000)
     run = progress.open(TP, records(0, 10))
     waiting = asyncio.create_task(progress.wait_for_room(60))
     await asyncio.sleep(0)
-    {"finish": run.finish, "rest": run.rest, "revoke": lambda: progress.drop([TP])}[end]()
+    {"finish": run.finish, "exclude": run.exclude_from_budget, "revoke": lambda: progress.drop([TP])}[end]()
     async with asyncio.timeout(30):
         assert await waiting
 

@@ -31,7 +31,7 @@ from streams.records.delivery import DeliveryRecord, Retried
 from streams.records.event import Origin, event_headers
 from streams.topics import Topics
 from streams.worker.lag import find_lags
-from streams.worker.worker import ConsumerPipeline, make_pipeline
+from streams.worker.pipeline import ConsumerPipeline, Processor, make_pipeline
 from tests.streams.routing.test_router import Bench as RouterBench
 from tests.streams.routing.test_router import event, route
 from tests.support.delivering import Bench, Vendor, VendorSettings
@@ -81,10 +81,9 @@ class Group:
             """Leave unfinished runs as they are, as if the time for a rebalance were over."""
 
         pipeline = make_pipeline(
-            "member", self.topic, work, self.broker, fail=self.failed.append, group=self.name,
-            commit_interval=0.1, grace=5,
+            "member", [self.topic], lambda _: Processor(work, settle=settle), self.broker,
+            fail=self.failed.append, group=self.name, commit_interval=0.1, grace=5,
         )  # fmt: skip
-        pipeline.transport.settle = settle
         await pipeline.app.start()
         try:
             yield pipeline
@@ -141,8 +140,8 @@ async def test_members_that_join_before_the_first_commit(
         await group.works_on_all(201)
 
 
-async def test_a_partition_that_rests_while_it_is_fetched(broker: Broker, topics: Topics):
-    """Records that arrive from a fetch while their partition rests are worked on after the rest."""
+async def test_a_partition_that_is_paused_while_it_is_fetched(broker: Broker, topics: Topics):
+    """Records of a fetch that ends while their partition is paused are processed after the pause."""
     await fill(broker, topics.events, 4000)
     group = Group(broker, topics)
     count = 0
@@ -152,7 +151,9 @@ async def test_a_partition_that_rests_while_it_is_fetched(broker: Broker, topics
         count += 1
         if count % 3 == 0:
             # At some moment of the next fetch.
-            asyncio.get_running_loop().call_later(0.003 * (count % 7), pipeline.app.consumer.rest, TP(*run.tp), 0.1)
+            asyncio.get_running_loop().call_later(
+                0.003 * (count % 7), pipeline.app.consumer.pause_for, TP(*run.tp), 0.1
+            )
 
     group.after_run = rest
     async with group.member():

@@ -14,7 +14,8 @@ from streams.kafka.offsets import RecordBatch
 from streams.kafka.producer import Producer
 from streams.kafka.settings import Broker, BrokerError
 from streams.topics import Topic, Topics
-from streams.worker.worker import Worker, make_pipeline
+from streams.worker.pipeline import Processor, make_pipeline
+from streams.worker.worker import Worker
 from tests.support import real_kafka
 from tests.support.ports import free_port
 from tests.support.reading import read
@@ -76,7 +77,14 @@ async def test_every_client_speaks_tls_and_logs_in(secure: Broker):
 
     worker.pipelines = [
         make_pipeline(
-            "agent", topics.events, work, secure, fail=worker.fail, group="secure", commit_interval=1, grace=5
+            "agent",
+            [topics.events],
+            lambda _: Processor(work),
+            secure,
+            fail=worker.fail,
+            group="secure",
+            commit_interval=1,
+            grace=5,
         )
     ]
     await producer.start()
@@ -105,7 +113,7 @@ def test_missing_and_mismatched_topics_are_found(broker: Broker):
     create_topics(broker, [Topic(topics.events, 2, 3600)], replication=1, timeout=60)
     events, rejected, *_ = find_mismatches(broker, topics.declared([]))
     assert isinstance(events, Mismatch)
-    assert str(events) == "topic found.events has 2 partitions, and 3 are declared"
+    assert str(events) == "topic found.events has 2 partitions, but 3 are declared"
     assert str(rejected) == "topic found.rejected is missing"
 
 

@@ -15,7 +15,7 @@ from streams.kafka.offsets import RecordBatch
 from streams.kafka.producer import Producer
 from streams.kafka.settings import Broker
 from streams.topics import Topics
-from streams.worker.worker import ConsumerPipeline, make_pipeline
+from streams.worker.pipeline import ConsumerPipeline, Processor, make_pipeline
 from tests.support.reading import committed, until
 
 pytestmark = [pytest.mark.anyio, pytest.mark.kafka]
@@ -44,8 +44,8 @@ class Agent:
         self.finishes = True
         self.pipeline: ConsumerPipeline = make_pipeline(
             "agent",
-            topics.events,
-            self.work,
+            [topics.events],
+            lambda _: Processor(self.work),
             broker,
             fail=self.failed.append,
             group=self.group,
@@ -107,8 +107,9 @@ async def test_what_an_agent_raises_is_neither_acknowledged_nor_lost(broker: Bro
 
     agent.work = work  # type: ignore[method-assign]
     broken = make_pipeline(
-        "agent", topics.events, work, broker, fail=agent.failed.append, group=agent.group, commit_interval=0.1, grace=3
-    )
+        "agent", [topics.events], lambda _: Processor(work), broker,
+        fail=agent.failed.append, group=agent.group, commit_interval=0.1, grace=3,
+    )  # fmt: skip
     await broken.app.start()
     await until(lambda: bool(agent.failed))
     await broken.app.stop()

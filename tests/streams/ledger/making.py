@@ -7,7 +7,7 @@ from typing import NamedTuple
 import orjson
 
 from streams.ledger import books
-from streams.ledger.intake import Intake
+from streams.ledger.intake import RecordIntake
 from streams.ledger.store import READ, REJECTED, Combo, CountKey, Store
 from streams.records.dead_letter import DeadLetter
 from streams.records.delivery import DeliveryRecord
@@ -110,7 +110,7 @@ def user(offset: int) -> bytes:
 def feed(store: Store, records: Iterable[LocalRecord], chunk: int = 1000) -> None:
     """Write records to a store as an ingester does: those that it has are left out, the others come in chunks."""
     stored = dict(store.offsets())
-    intake = Intake(TOPICS)
+    intake = RecordIntake(TOPICS)
     for number, record in enumerate(records, 1):
         if record.offset >= stored.get((record.topic, record.partition), 0):
             intake.take(record)

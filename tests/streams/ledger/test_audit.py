@@ -15,6 +15,7 @@ from streams.ledger.store import Partition
 from streams.records.outcomes import OutcomeDetail, OutcomeInterval
 from tests.streams.ledger.making import START_MS, TOPICS, Records, counts_of, feed
 from tests.streams.ledger.steps import MEMORY
+from tests.support import fuzzing
 
 EVENTS = (TOPICS.events, 0)
 BOTH = ["crm", "ga4"]
@@ -244,7 +245,7 @@ def test_long_reports_are_cut_and_counted(store: SqliteStore, monkeypatch: pytes
 OFFSETS = st.sets(st.integers(BLOCK_OFFSETS - 8, BLOCK_OFFSETS + 8), max_size=4)
 
 
-@settings(max_examples=60)
+@settings(max_examples=fuzzing.examples(30))
 @given(OFFSETS, OFFSETS, OFFSETS, OFFSETS)
 def test_exactly_the_planted_problems_are_found(unread: set[int], silent: set[int], open_: set[int], waiting: set[int]):
     """Events that no router read, that lack an outcome, and that are left at forwarded: all found, none invented."""

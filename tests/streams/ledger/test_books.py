@@ -8,7 +8,7 @@ import pytest
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from streams.kafka.settings import Broker
-from streams.ledger.audit import Finding, Problem, Report
+from streams.ledger.audit import AuditReport, Finding, Problem
 from streams.ledger.ingester import Ingester
 from streams.ledger.kafka_audit import KafkaAuditor, audit_with_kafka
 from streams.ledger.lookup import places_of_message, story_of
@@ -34,7 +34,7 @@ async def move(broker: Broker, topics: Topics, by: int) -> int:
         await consumer.stop()
 
 
-async def audited(broker: Broker, topics: Topics, folder: Path) -> Report:
+async def audited(broker: Broker, topics: Topics, folder: Path) -> AuditReport:
     async with KafkaAuditor(broker, topics, ["one", "two"]) as kafka:
         return await audit_with_kafka(SqliteReader(folder, None), kafka, 0, patience=120)
 

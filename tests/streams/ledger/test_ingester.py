@@ -20,7 +20,7 @@ from streams.ledger.audit import Finding, Problem
 from streams.ledger.ingester import Ingester
 from streams.ledger.kafka_audit import KafkaAuditor, audit_with_kafka
 from streams.ledger.sqlite_store import SqliteReader, SqliteStore
-from streams.ledger.store import Batch, StoreError
+from streams.ledger.store import LedgerBatch, StoreError
 from streams.records.delivery import DeliveryRecord
 from streams.records.event import Origin
 from streams.records.outcomes import OutcomeInterval, Outcomes, Stage
@@ -209,7 +209,7 @@ async def test_deliveries_behind_the_committed_offset_are_in_flight(broker: Brok
 async def test_a_topic_that_was_created_again_is_an_error(broker: Broker, topics: Topics, tmp_path: Path):
     """The stored offset is behind the topic's end: the message says how to rebuild the ledger."""
     store = SqliteStore(tmp_path, None, 7)
-    store.write(Batch(offsets={(topics.outcomes, 0): 5}))
+    store.write(LedgerBatch(offsets={(topics.outcomes, 0): 5}))
     with pytest.raises(StoreError, match=r"outcomes:0 ends at offset 0.*up to 5.*Delete the ledger's folder"):
         await Ingester(broker, topics, store).run()
     store.close()

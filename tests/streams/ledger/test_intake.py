@@ -7,12 +7,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from streams.ledger.intake import LATEST_MS, Intake
+from streams.ledger.intake import LATEST_MS, RecordIntake
 from streams.ledger.sqlite_store import SqliteStore
 from streams.records.format import NewerFormatError
 from streams.records.outcomes import OutcomeInterval, Outcomes, Stage
 from streams.records.run_header import RUN_HEADER, encode_run
 from tests.streams.ledger.making import START_MS, TOPICS, EventRecord, Records, counts_of, feed
+from tests.support import fuzzing
 from tests.support.local_producer import LocalRecord
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=3)
@@ -80,11 +81,11 @@ def store(tmp_path_factory: pytest.TempPathFactory):
     store.close()
 
 
-@settings(max_examples=300)
+@settings(max_examples=fuzzing.examples(60))
 @given(records())
 def test_no_record_ends_the_ledger(store: SqliteStore, records: list[LocalRecord]):
     """Whatever is in a topic, it is taken or skipped, and the offsets move on."""
-    intake = Intake(TOPICS)
+    intake = RecordIntake(TOPICS)
     for record in records:
         try:
             intake.take(record)
@@ -100,12 +101,12 @@ def test_a_newer_format_ends_the_ledger():
     """Skipping records of a newer writer would leave books that never balance."""
     value = orjson.dumps({**VALID[TOPICS.outcomes], "v": 2})
     with pytest.raises(NewerFormatError):
-        Intake(TOPICS).take(LocalRecord(TOPICS.outcomes, 0, 0, START_MS, None, value, ()))
+        RecordIntake(TOPICS).take(LocalRecord(TOPICS.outcomes, 0, 0, START_MS, None, value, ()))
 
 
 def test_outcomes_beside_an_invalid_run_header_are_taken():
     """The events count as not read, which the audit reports, and their outcomes are there."""
-    intake = Intake(TOPICS)
+    intake = RecordIntake(TOPICS)
     value = orjson.dumps(VALID[TOPICS.outcomes])
     intake.take(LocalRecord(TOPICS.outcomes, 0, 0, START_MS, None, value, ((RUN_HEADER, b"\1\xff"),)))
     batch = intake.finish()

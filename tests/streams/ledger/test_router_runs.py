@@ -8,7 +8,7 @@ import pytest
 
 from forwarders.api.contract import Response
 from streams.ledger.audit import KafkaBounds, audit, resolve
-from streams.ledger.intake import Intake
+from streams.ledger.intake import RecordIntake
 from streams.ledger.lookup import places_of_message, places_of_user, story_of
 from streams.ledger.sqlite_store import SqliteStore
 from streams.records.event import Origin
@@ -86,7 +86,7 @@ async def test_every_event_of_a_run_is_in_the_ledger(
     monkeypatch.setattr("streams.delivery.http.client.Client.send", answer)
     fates = await pipeline.take(EVENTS)
     store = SqliteStore(tmp_path / "ledger", b"key", 7)
-    intake = Intake(TOPICS)
+    intake = RecordIntake(TOPICS)
     for topic in intake.topics:
         for kept in pipeline.producer.records.get(topic, []):
             intake.take(kept._replace(timestamp=TIME_MS))

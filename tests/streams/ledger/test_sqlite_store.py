@@ -18,13 +18,14 @@ from streams.records.rejected import rejected_headers
 from streams.records.run_header import hash_id
 from tests.streams.ledger.making import DAY_MS, START_MS, TOPICS, Oracle, Records, counts_of, feed
 from tests.streams.ledger.steps import KEY, MEMORY, STEPS, check, make
+from tests.support import fuzzing
 
 
 class CrashError(Exception):
     """The end of a process in the middle of a commit."""
 
 
-@settings(max_examples=80)
+@settings(max_examples=fuzzing.examples(30))
 @given(STEPS, st.integers(1, 4), st.integers(0, 60))
 def test_a_crash_between_any_two_statements_counts_nothing_twice(steps: list, chunk: int, statements: int):
     """After a rollback or a half-finished commit over several files, the records come again and counts are right."""

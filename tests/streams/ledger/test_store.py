@@ -13,11 +13,12 @@ from streams.records.outcomes import OutcomeDetail, OutcomeInterval
 from streams.records.run_header import hash_id
 from tests.streams.ledger.making import DAY_MS, START_MS, TOPICS, Oracle, Records, counts_of, feed, user
 from tests.streams.ledger.steps import KEY, MEMORY, STEPS, STORES, MakeStore, check, make
+from tests.support import fuzzing
 
 pytestmark = pytest.mark.parametrize("make_store", STORES.values(), ids=STORES)
 
 
-@settings(max_examples=60)
+@settings(max_examples=fuzzing.examples(30))
 @given(STEPS, st.integers(1, 6))
 def test_records_in_any_chunks_give_what_a_simple_oracle_says(make_store: MakeStore, steps: list, chunk: int):
     """Counts, places and outcomes do not depend on how records are cut into batches."""
@@ -29,7 +30,7 @@ def test_records_in_any_chunks_give_what_a_simple_oracle_says(make_store: MakeSt
         store.close()
 
 
-@settings(max_examples=60)
+@settings(max_examples=fuzzing.examples(30))
 @given(STEPS, st.integers(1, 4), st.randoms(use_true_random=False))
 def test_repeated_records_change_nothing(make_store: MakeStore, steps: list, chunk: int, chance):
     """Routers and forwarders repeat outcomes after a crash; each event counts once."""

@@ -9,7 +9,7 @@ from faust.types import TP
 
 from streams.delivery.flow.breaker import Breaker
 from streams.operations.description import describe_worker
-from streams.records.control import Action, Control
+from streams.records.control import Control, ControlAction
 from streams.records.status import PipelineStatus
 
 FORWARD, RETRY = TP("forward.one", 0), TP("forward.one.retry", 0)
@@ -24,7 +24,7 @@ def pipeline(*, still: float = 100.0, **more: Any) -> Any:
         **{
             "name": "one",
             "done": {FORWARD: 5, RETRY: 0},
-            "resting": (),
+            "paused_partitions": (),
             "progress": SimpleNamespace(moved_at=monotonic() - still),
             "vendor": None,
             "waits": lambda: False,
@@ -52,8 +52,8 @@ def test_partitions_and_lag():
     [
         ({FORWARD: 1}, {}, True),
         ({FORWARD: 0}, {}, False),
-        ({RETRY: 1}, {"resting": (RETRY,)}, False),
-        ({FORWARD: 1, RETRY: 1}, {"resting": (RETRY,)}, True),
+        ({RETRY: 1}, {"paused_partitions": (RETRY,)}, False),
+        ({FORWARD: 1, RETRY: 1}, {"paused_partitions": (RETRY,)}, True),
         ({FORWARD: 1}, {"waits": lambda: True}, False),
     ],
 )
@@ -66,7 +66,7 @@ def test_paused_by_hand_is_no_stall():
     """Its lag grows by order."""
     breaker = Breaker("one", 3, 1, 5)
     assert described(pipeline(vendor=breaker), {FORWARD: 1}).stalled
-    breaker.hold(Control(Action.PAUSED, "ann", "t"))
+    breaker.hold(Control(ControlAction.PAUSED, "ann", "t"))
     assert not described(pipeline(vendor=breaker), {FORWARD: 1}).stalled
 
 

@@ -6,11 +6,11 @@ import pytest
 
 from streams.operations.overview import SILENT_SECONDS, STALLED_SECONDS, make_overview
 from streams.parsing.times import rfc3339
-from streams.records.control import Action, Control
-from streams.records.status import PipelineStatus, ProcessStatus, VendorState, VendorStatus
+from streams.records.control import Control, ControlAction
+from streams.records.status import DeliveryState, PipelineStatus, ProcessStatus, VendorStatus
 
 NOW = 1_800_000_000.0
-DELIVERING = VendorStatus(VendorState.DELIVERING)
+DELIVERING = VendorStatus(DeliveryState.DELIVERING)
 ONE = PipelineStatus("one", None, {"forward.one": [0]}, 5, 0, DELIVERING)
 
 
@@ -29,7 +29,7 @@ def problems(*processes: ProcessStatus, paused: dict[str, Control] | None = None
 def test_nothing_to_do_while_all_work():
     """Also while a vendor fails, which is probed, and while an integration is paused by hand."""
     assert not problems(ROUTER, process("forwarder", ONE))
-    for state in (VendorState.FAILING, VendorState.PAUSED):
+    for state in (DeliveryState.FAILING, DeliveryState.PAUSED):
         assert not problems(ROUTER, process("forwarder", replace(ONE, vendor=VendorStatus(state))))
 
 
@@ -37,8 +37,8 @@ def test_nothing_to_do_while_all_work():
     ("pipeline", "problem"),
     [
         (
-            replace(ONE, vendor=VendorStatus(VendorState.REFUSED, reason="the vendor refuses the credentials")),
-            "one: the vendor refuses the credentials",
+            replace(ONE, vendor=VendorStatus(DeliveryState.REFUSED, reason="the vendor rejects the credentials")),
+            "one: the vendor rejects the credentials",
         ),
         (replace(ONE, failing="it crashed"), "one: is failing on app-1:7, and restarted: it crashed"),
         (
@@ -71,9 +71,9 @@ def test_a_silent_process_matters_if_nobody_does_its_work():
 
 def test_an_integration_over_all_its_processes():
     """Its lag is the sum, its state the worst one."""
-    refused = replace(ONE, lag=7, vendor=VendorStatus(VendorState.REFUSED, status=401))
+    refused = replace(ONE, lag=7, vendor=VendorStatus(DeliveryState.REFUSED, status=401))
     reports = {"a": process("forwarder", ONE), "b": process("forwarder", refused), "c": ROUTER}
-    order = Control(Action.PAUSED, "ann", "t")
+    order = Control(ControlAction.PAUSED, "ann", "t")
     one, two = make_overview(reports, ["one", "two"], {"two": order}, NOW).integrations
     assert (one.lag, one.vendor, one.paused) == (12, refused.vendor, None)
     assert (two.lag, two.vendor, two.paused) == (None, None, order)

@@ -12,15 +12,15 @@ from streams.operations.follower import ControlFollower
 from streams.operations.reading import OperationsReader, send_order
 from streams.operations.reporter import Reporter
 from streams.parsing.times import rfc3339
-from streams.records.control import Action, Control
-from streams.records.status import PipelineStatus, ProcessStatus, VendorState, VendorStatus
+from streams.records.control import Control, ControlAction
+from streams.records.status import DeliveryState, PipelineStatus, ProcessStatus, VendorStatus
 from streams.topics import STATUS_SECONDS, Topics
 from tests.support.reading import read, until
 
 pytestmark = pytest.mark.anyio
 
 
-def order(action: Action, who: str = "ann") -> Control:
+def order(action: ControlAction, who: str = "ann") -> Control:
     return Control(action, who, rfc3339(time.time()))
 
 
@@ -30,7 +30,7 @@ class Vendor:
     def __init__(self) -> None:
         self.orders: list[Control | None] = []
         self.probes = 0
-        self.status = VendorStatus(VendorState.DELIVERING)
+        self.status = VendorStatus(DeliveryState.DELIVERING)
 
     def hold(self, order: Control | None) -> None:
         self.orders.append(order)
@@ -104,10 +104,10 @@ async def test_old_and_unreadable_reports_are_ignored(broker: Broker, topics: To
 async def test_commands_of_before_the_start_count_as_the_last_one_says(broker: Broker, topics: Topics):
     """Paused and resumed or removed is nothing; paused stays, also if it was probed since; an old probe is over."""
     for name, actions in {
-        "resumed": (Action.PAUSED, Action.RESUMED),
-        "paused": (Action.RESUMED, Action.PAUSED),
-        "probed": (Action.PAUSED, Action.PROBE),
-        "removed": (Action.PAUSED,),
+        "resumed": (ControlAction.PAUSED, ControlAction.RESUMED),
+        "paused": (ControlAction.RESUMED, ControlAction.PAUSED),
+        "probed": (ControlAction.PAUSED, ControlAction.PROBE),
+        "removed": (ControlAction.PAUSED,),
     }.items():
         for action in actions:
             await asyncio.to_thread(send_order, broker, topics, name, order(action))
@@ -116,25 +116,25 @@ async def test_commands_of_before_the_start_count_as_the_last_one_says(broker: B
     task = asyncio.create_task(follower.run())
     pipelines = {name: Pipeline(name) for name in ("resumed", "paused", "probed", "removed", "other")}
     for pipeline in pipelines.values():
-        await follower.prepare(pipeline)  # type: ignore[arg-type]
+        await follower.prepare(pipeline.name, pipeline.vendor)
     held = {name: [it and it.action for it in pipeline.vendor.orders] for name, pipeline in pipelines.items()}
     assert held == {
         "resumed": [],
-        "paused": [Action.PAUSED],
-        "probed": [Action.PAUSED],
+        "paused": [ControlAction.PAUSED],
+        "probed": [ControlAction.PAUSED],
         "removed": [],
         "other": [],
     }
     assert not any(pipeline.vendor.probes for pipeline in pipelines.values())
 
-    await asyncio.to_thread(send_order, broker, topics, "other", order(Action.PROBE))
+    await asyncio.to_thread(send_order, broker, topics, "other", order(ControlAction.PROBE))
     await until(lambda: pipelines["other"].vendor.probes == 1)
-    await asyncio.to_thread(send_order, broker, topics, "paused", order(Action.RESUMED))
+    await asyncio.to_thread(send_order, broker, topics, "paused", order(ControlAction.RESUMED))
     await until(lambda: pipelines["paused"].vendor.orders[-1] is None)
 
     again = Pipeline("probed")
-    await follower.prepare(again)  # type: ignore[arg-type]
-    await asyncio.to_thread(send_order, broker, topics, "probed", order(Action.RESUMED))
+    await follower.prepare(again.name, again.vendor)
+    await asyncio.to_thread(send_order, broker, topics, "probed", order(ControlAction.RESUMED))
     await until(lambda: again.vendor.orders[-1:] == [None])
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)

@@ -30,7 +30,7 @@ def test_version_1_is_read_and_written_as_on_the_first_day(path: Path):
 @pytest.mark.parametrize("reader", READERS.values(), ids=READERS)
 def test_a_newer_format_is_refused_with_a_clear_error(reader):
     """A reader does not guess at a format from its future."""
-    with pytest.raises(NewerFormatError, match="format 2, and this version of Turnout reads up to 1"):
+    with pytest.raises(NewerFormatError, match="format 2, but this version of Turnout reads up to 1"):
         reader.decode(b'{"v":2}')
 
 

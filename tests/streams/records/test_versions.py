@@ -7,7 +7,7 @@ import orjson
 import pytest
 
 from streams.records import format as record_format
-from streams.records.control import Action, Control
+from streams.records.control import Control, ControlAction
 from streams.records.dead_letter import DeadLetter
 from streams.records.delivery import DeliveryRecord, Retried
 from streams.records.event import Origin, event_headers
@@ -15,7 +15,7 @@ from streams.records.format import NewerFormatError, check_version
 from streams.records.handled import Handled
 from streams.records.outcomes import OutcomeDetail, OutcomeInterval, Outcomes, Stage
 from streams.records.rejected import Rejected, rejected_headers
-from streams.records.status import PipelineStatus, ProcessStatus, VendorState, VendorStatus
+from streams.records.status import DeliveryState, PipelineStatus, ProcessStatus, VendorStatus
 from turnout_tracking import records
 
 ORIGIN = Origin("turnout.events", 1, 7)
@@ -29,12 +29,12 @@ OUTCOMES = Outcomes(
     [OutcomeInterval("ga4", "", "consent", 1, 4, "ads")],
     [OutcomeDetail("", "", "noted", 1, "p", "")],
 )
-VENDOR = VendorStatus(VendorState.REFUSED, "t", "why", 401, "no", "t", "t")
+VENDOR = VendorStatus(DeliveryState.REFUSED, "t", "why", 401, "no", "t", "t")
 STATUS = ProcessStatus(
     "forwarder", "app-1", 311, "1.0", "v", "t", "t",
     [PipelineStatus("ga4", "why", {"turnout.events": [0, 2]}, 5, 61, VENDOR), PipelineStatus("meta")],
 )  # fmt: skip
-CONTROL = Control(Action.PAUSED, "ann@app-1", "t")
+CONTROL = Control(ControlAction.PAUSED, "ann@app-1", "t")
 
 ROUND_TRIPS: dict[str, Callable[[], object]] = {
     "EVENT_VERSION": lambda: check_version(event_headers("web")),

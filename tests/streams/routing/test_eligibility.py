@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from streams.consent.policy import Category, Consent
+from streams.consent.policy import Consent, ConsentCategory
 from streams.events import EventError
 from streams.routing.eligibility import Sample, find_source
 from streams.routing.ruleset import Route
@@ -41,7 +41,7 @@ def test_the_source_of_an_event(named: str | None, event: dict[str, Any], defaul
 
 
 ALL = {
-    "consent": Consent((Category("ads"),)),
+    "consent": Consent((ConsentCategory("ads"),)),
     "sample": Sample(0.0),
 }
 GRANTED = {"context": {"consent": {"categoryPreferences": {"ads": True}}}}
@@ -87,7 +87,7 @@ def test_a_no_of_any_kind_opts_out(integrations: Any, out: bool):
 def test_a_sources_assumption_is_stronger_than_the_integrations():
     """It is used only where the event says nothing of consent."""
     trusting, strict = Source.of("a", [], assume="granted"), Source.of("b", [], assume="denied")
-    lenient = Consent((Category("ads"),), assume="granted")
+    lenient = Consent((ConsentCategory("ads"),), assume="granted")
     assert outcome({}, trusting, consent=ALL["consent"]) is None
     assert outcome({}, strict, consent=lenient) == "consent"
     assert outcome({}, WEB, consent=lenient) is None

@@ -8,7 +8,7 @@ import orjson
 import pytest
 from prometheus_client import REGISTRY
 
-from streams.consent.policy import Category, Consent
+from streams.consent.policy import Consent, ConsentCategory
 from streams.kafka.acks import PendingAcks
 from streams.kafka.producer import Producer
 from streams.kafka.settings import Broker
@@ -29,6 +29,7 @@ from streams.steps.source_rules import SourceRulesStep
 from streams.steps.step import Blocked
 from streams.suppression.filter import SuppressedUsers
 from streams.topics import Topics
+from tests.support.panics import panic
 from tests.support.reading import committed, read, until
 from transforms import read_rules
 from transforms.documents import Document
@@ -111,7 +112,7 @@ class Bench:
             await until(lambda: self.is_done)
         finally:
             await pipeline.app.stop()
-            await asyncio.gather(*(stop() for stop in pipeline.stopped))
+            await pipeline.stop_processor()
             await producer.stop()
         assert not self.failed
 
@@ -286,8 +287,8 @@ async def test_every_rule_that_matches_delivers_where_the_file_says_all(broker: 
         ({}, {"integrations": {"One": False}}, "opted_out"),
         ({"sample": Sample(0.0)}, {}, "sampled"),
         ({"sample": Sample(1.0)}, {}, None),
-        ({"consent": Consent((Category("ads"),))}, {}, "consent"),
-        ({"consent": Consent((Category("ads"),))}, {"context": ADS}, None),
+        ({"consent": Consent((ConsentCategory("ads"),))}, {}, "consent"),
+        ({"consent": Consent((ConsentCategory("ads"),))}, {"context": ADS}, None),
     ],
 )
 def test_what_holds_an_event_back_is_its_outcome(options: dict[str, Any], fields: dict[str, Any], outcome: str | None):
@@ -299,7 +300,7 @@ def test_what_holds_an_event_back_is_its_outcome(options: dict[str, Any], fields
 
 async def test_what_lacks_consent_says_which(broker: Broker, topics: Topics):
     """The categories that events lack stand in their outcomes' intervals; a source's assumption is its own."""
-    wants = Consent((Category("ads"), Category("stats")))
+    wants = Consent((ConsentCategory("ads"), ConsentCategory("stats")))
     bench = Bench(broker, topics, [route(topics, "one", EVERYTHING, consent=wants)])
     await bench.send(event(0), event(1), event(2, context=ADS), headers=event_headers("web"))
     await bench.route(event(3), event(4, context=ADS), headers=event_headers("trusting"))
@@ -351,7 +352,7 @@ rules:
     rules, mistakes = read_rules(Document.parse(text, "web.yaml"))
     assert rules, mistakes
     bench = Bench(broker, topics, [route(topics, "one", PURCHASES)])
-    sources = Sources([Source.of("web", [], [SourceRulesStep(rules, keeps_others=True)]), Source.of("server", [])])
+    sources = Sources([Source.of("web", [], [SourceRulesStep(rules, keep_unmatched=True)]), Source.of("server", [])])
     bench.holder.current = RuleSet("v1", sources, bench.holder.current.routes)
     odd = orjson.dumps(event(3, event="Odd"))
     await bench.send(event(1, event="order_done"), event(2, event="Noise"), odd, event(4))
@@ -476,6 +477,46 @@ async def test_an_error_in_one_route_costs_that_integrations_delivery_only(broke
     assert re.fullmatch(r"KeyError at routing/test_router\.py:\d+", letter.detail)
     assert await bench.outcomes("one") == {0: "forwarded:fine", 1: "dead:", 2: "forwarded:fine"}
     assert await bench.outcomes("two") == dict.fromkeys(range(3), "forwarded:otherwise")
+
+
+async def test_a_panic_in_one_route_costs_that_integrations_delivery_only(broker: Broker, topics: Topics):
+    """A library written in Rust may panic, which is no Exception: the worker goes on, and the others have the event."""
+
+    def apply(event: Any) -> Sequence[tuple[str, Any]]:
+        return panic() if event["messageId"] == "m1" else [("fine", {"a": 1})]
+
+    bench = Bench(broker, topics, [Route("one", topics.forward("one"), apply), route(topics, "two", EVERYTHING)])
+    await bench.route(event(0), event(1), event(2))
+    (letter,) = await bench.dead()
+    assert (letter.integration, letter.reason, letter.delivery["from"][2]) == ("one", "internal", 1)
+    assert re.fullmatch(r"PanicException at support/panics\.py:\d+", letter.detail)
+    assert await bench.outcomes("one") == {0: "forwarded:fine", 1: "dead:", 2: "forwarded:fine"}
+    assert await bench.outcomes("two") == dict.fromkeys(range(3), "forwarded:otherwise")
+
+
+async def test_a_panic_in_a_step_rejects_its_event_only(bench: Bench):
+    """The event is rejected for the reason `internal`, and its neighbours are routed."""
+
+    class Panicking:
+        name = "panicking"
+
+        def __call__(self, event: Any, _: Any) -> Any:
+            return panic() if event["messageId"] == "m1" else event
+
+    bench.holder.current = RuleSet("v1", Sources([Source.of("web", [], [Panicking()])]), bench.holder.current.routes)
+    await bench.route(event(0), event(1), event(2))
+    (rejected,) = await bench.rejected()
+    assert (rejected.reason, orjson.loads(rejected.value or b"")) == ("internal", event(1))
+    assert [delivery.id for delivery in await bench.deliveries("two")] == ["m0", "m2"]
+
+
+async def test_an_enrichment_that_panics_leaves_the_event_as_it_was(bench: Bench):
+    """It is noted as any failure of an enrichment, and the event goes on."""
+    steps = [EnrichmentStep("odd", panic, replaces=False)]
+    bench.holder.current = RuleSet("v1", Sources([Source.of("web", [], steps)]), bench.holder.current.routes)
+    await bench.route(event(0))
+    assert [delivery.id for delivery in await bench.deliveries("two")] == ["m0"]
+    assert not await bench.rejected()
 
 
 async def test_an_error_at_one_of_several_rules_keeps_what_the_others_made(

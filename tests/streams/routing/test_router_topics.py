@@ -19,7 +19,7 @@ from streams.routing.ruleset import CurrentRules, RuleSet
 from streams.routing.settings import RouterSettings
 from streams.sources.source import Source, Sources
 from streams.topics import Topic, Topics
-from streams.worker.worker import ConsumerPipeline
+from streams.worker.pipeline import ConsumerPipeline
 from tests.streams.routing.test_router import EVERYTHING, Bench, event, route
 from tests.support.reading import committed, read, until
 
@@ -141,8 +141,7 @@ async def worker(bench: Bench, holder: CurrentRules | None = None) -> AsyncItera
         yield pipeline
     finally:
         await pipeline.app.stop()
-        for step in pipeline.stopped:
-            await step()
+        await pipeline.stop_processor()
         await producer.stop()
 
 

@@ -31,7 +31,7 @@ def test_no_write_key_can_be_read_from_the_sources():
         ([WEB, Source.of("web", ["k9"])], None, "two sources are named web"),
         ([WEB, Source.of("app", ["k2"])], None, "sources web and app share a write key"),
         ([WEB, Source.of("app", [], disabled_keys=["k2"])], None, "sources web and app share a write key"),
-        ([Source.of("app", ["k9"], disabled_keys=["k9"])], None, "a write key of the source app is disabled, too"),
+        ([Source.of("app", ["k9"], disabled_keys=["k9"])], None, "a write key of source app is active and disabled"),
         (
             [Source.of("a", [], topics=("t",)), Source.of("b", [], topics=("t", "u"))],
             None,

@@ -47,6 +47,6 @@ def test_kinds_reject_what_is_none_of_them():
     """The reason names the type, which is one of the spec's six."""
     step = Kinds(frozenset({"page"}))
     assert run_steps([step], {"type": "page", "userId": "u"}, no_note) == {"type": "page", "userId": "u"}
-    with pytest.raises(EventError, match="type: the source takes no track events") as refused:
+    with pytest.raises(EventError, match="type: the source does not accept track events") as refused:
         run_steps([step], {"type": "track", "event": "e", "userId": "u"}, no_note)
     assert refused.value.code == "kind"

@@ -30,7 +30,7 @@ def test_repair(case):
     """An event comes out mended, as it was, dropped or refused, and what came in is not changed."""
     rules, mistakes = read_rules(Document.parse(json.dumps(case["file"]), "web.yaml"))
     assert rules, mistakes
-    repair = SourceRulesStep(rules, keeps_others="otherwise" not in case["file"])
+    repair = SourceRulesStep(rules, keep_unmatched="otherwise" not in case["file"])
     event = copy.deepcopy(case["event"])
     if "raises" in case:
         with pytest.raises(EventError) as caught:

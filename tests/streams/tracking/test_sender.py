@@ -184,7 +184,7 @@ def test_a_connection_that_was_closed_while_idle_costs_no_retry():
     [
         ({"to": "events.example.com", "write_key": "k"}, "must be a URL"),
         ({"to": "https://user@events.example.com", "write_key": "k"}, "must be a URL"),
-        ({"to": "https://events.example.com"}, "needs the write key"),
+        ({"to": "https://events.example.com"}, "write_key is required"),
         ({"to": None, "cookie_domain": "example.com; Secure"}, "cookie_domain must be a domain"),
         ({"to": None, "trusted_proxies": ["10.0.0.300"]}, "10.0.0.300"),
     ],

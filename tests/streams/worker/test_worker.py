@@ -2,7 +2,8 @@ import asyncio
 import os
 import re
 import signal
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
 
 import pytest
 from prometheus_client import REGISTRY
@@ -13,7 +14,8 @@ from streams.kafka.producer import Producer
 from streams.kafka.settings import Broker
 from streams.records.format import NewerFormatError
 from streams.topics import Topics
-from streams.worker.worker import ConsumerPipeline, StartError, Worker, make_pipeline
+from streams.worker.pipeline import ConsumerPipeline, Processor, StartError, make_pipeline
+from streams.worker.worker import Worker
 from tests.support.reading import until
 
 pytestmark = pytest.mark.anyio
@@ -23,14 +25,15 @@ class Bench:
     """A worker with one pipeline, whose work a test gives."""
 
     def __init__(
-        self, broker: Broker, topics: Topics, work: Callable[[RecordBatch], Awaitable[None]], **options: float
-    ):
+        self, broker: Broker, topics: Topics, work: Callable[[RecordBatch], Awaitable[None]],
+        hooks: Mapping[str, Any] | None = None, **options: float,
+    ):  # fmt: skip
         self.producer = Producer(broker, client_id="worker")
         self.worker = Worker(self.producer, **options)
         self.pipeline = make_pipeline(
             "agent",
-            topics.events,
-            work,
+            [topics.events],
+            lambda _: Processor(work, **(hooks or {})),
             broker,
             fail=self.worker.fail,
             group=f"{topics.prefix}.agent",
@@ -77,7 +80,6 @@ async def test_a_worker_without_progress_before_waiting_records_ends_with_1(brok
 
 async def test_a_declared_wait_is_no_stall(broker: Broker, topics: Topics):
     """A vendor that hangs, or a back-off, keeps the watchdog quiet."""
-    bench = Bench(broker, topics, never, stalled_after=0.2)
     looks = 0
 
     def waits() -> bool:
@@ -87,7 +89,7 @@ async def test_a_declared_wait_is_no_stall(broker: Broker, topics: Topics):
             bench.worker.stop()
         return True
 
-    bench.pipeline.waits = waits
+    bench = Bench(broker, topics, never, {"waits": waits}, stalled_after=0.2)
     assert await bench.run() == 0
 
 
@@ -138,8 +140,7 @@ async def test_what_a_pipeline_lacks_ends_the_worker_with_its_name(broker: Broke
     async def fail() -> None:
         raise error
 
-    bench = Bench(broker, topics, never)
-    bench.pipeline.started = [fail]
+    bench = Bench(broker, topics, never, {"start": fail})
     with pytest.raises(StartError, match=f"agent cannot start: {re.escape(str(error))}"):
         await bench.run()
 
@@ -159,6 +160,11 @@ class Two:
         self.started: Callable[[], Awaitable[None]] | None = None
         self.worker.pipelines = [self.make("bad", "one"), self.make("good", "two")]
 
+    async def start(self) -> None:
+        """Start as the test says."""
+        if self.started:
+            await self.started()
+
     def make(self, name: str, integration: str) -> ConsumerPipeline:
         async def work(run: RecordBatch) -> None:
             if name == "bad":
@@ -166,16 +172,13 @@ class Two:
             self.handled[name] += len(run.records)
             run.finish()
 
-        pipeline = make_pipeline(
-            name, self.topics.forward(integration), work, self.broker,
+        self.made += name == "bad"
+        hooks = {"start": self.start} if name == "bad" else {}
+        return make_pipeline(
+            name, [self.topics.forward(integration)], lambda _: Processor(work, **hooks), self.broker,
             fail=self.worker.fail, group=f"{self.topics.prefix}.{name}", commit_interval=0.2, grace=3,
+            remake=lambda: self.make(name, integration),
         )  # fmt: skip
-        if name == "bad":
-            self.made += 1
-            if self.started:
-                pipeline.started = [self.started]
-        pipeline.again = lambda: self.make(name, integration)
-        return pipeline
 
     async def send(self, integration: str) -> None:
         acks = PendingAcks()
@@ -256,7 +259,6 @@ async def test_a_pipeline_that_cannot_start_does_not_hold_up_the_others(
         pass
 
     two.bad, two.started = finish, start
-    two.worker.pipelines[0].started = [start]
 
     async def check() -> None:
         nonlocal fails
@@ -278,7 +280,7 @@ async def test_a_worker_ends_when_none_of_its_pipelines_runs(
 
     async def check() -> None:
         for pipeline in list(two.worker.pipelines):
-            pipeline.failed(f"{pipeline.name} failed")
+            pipeline.fail(f"{pipeline.name} failed")
         await asyncio.sleep(3600)
 
     async with asyncio.timeout(60):

@@ -126,12 +126,12 @@ def test_its_shape_is_checked():
     wrong = {"@weekend": {"day": "$.event", "yes": "x", "no": {"@shout": "$.event"}}}
     deep = {"@weekend": {"day": 5, "yes": {"rest": "x"}}}
     check.check(rules_of({"number": wrong, "kind": {"@shout": "$.event"}, "deep": deep}).rules[0], Payload)
-    assert sorted(error.message for error in check.mistakes) == [
-        "'deep.rest' does not take \"x\": input should be a valid integer",
-        "'number' does not take \"x\": input should be a valid integer",
-        "'number' takes a whole number, and @shout gives text",
+    assert sorted(error.message for error in check.errors) == [
+        "'deep.rest' does not accept \"x\": input should be a valid integer",
+        "'number' does not accept \"x\": input should be a valid integer",
+        "'number' must be a whole number, but @shout gives text",
     ]
-    assert [it.hint for it in check.mistakes if "@shout" in it.message] == ["whisper"]
+    assert [it.hint for it in check.errors if "@shout" in it.message] == ["whisper"]
 
 
 def test_what_decides_is_not_sent():

@@ -28,7 +28,7 @@ def numbers(deliveries: list[PendingDelivery]) -> list[int]:
 async def test_a_batch_that_waits_in_the_queue_goes_on_to_fill():
     """After its linger it is queued and takes more until it is taken or full; then another is begun."""
     queue: list[Batch] = []
-    batches = Batches(LIMITS, 0.01, lambda _lane, batch: queue.append(batch))
+    batches = Batches(LIMITS, 0.01, lambda _queue, batch: queue.append(batch))
     batches.add(pending("u", 0), 0, "g")
     await asyncio.sleep(0.05)
     assert len(queue) == 1
@@ -44,7 +44,7 @@ async def test_a_batch_that_waits_in_the_queue_goes_on_to_fill():
 async def test_a_batch_is_queued_when_it_is_full():
     """By number or by bytes, without waiting for the linger; one delivery over the bytes goes alone."""
     queue: list[Batch] = []
-    batches = Batches(LIMITS, 60, lambda _lane, batch: queue.append(batch))
+    batches = Batches(LIMITS, 60, lambda _queue, batch: queue.append(batch))
     for number in range(4):
         batches.add(pending("u", number), 0, "g")
     for number, size in ((4, 60), (5, 50), (6, 200), (7, 1)):
@@ -66,7 +66,7 @@ def test_every_delivery_goes_out_once_and_a_users_in_order(steps: list[Any], ord
         queue: list[Batch] = []
         taken: list[PendingDelivery] = []
         groups: dict[int, str] = {}
-        batches = Batches(LIMITS, 60, lambda _lane, batch: queue.append(batch), ordered=ordered)
+        batches = Batches(LIMITS, 60, lambda _queue, batch: queue.append(batch), ordered=ordered)
 
         def take() -> None:
             deliveries = batches.seal(queue.pop(0))

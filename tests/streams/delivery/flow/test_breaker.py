@@ -5,8 +5,8 @@ import pytest
 from forwarders.api.contract import AuthFailed, Retry
 from streams.delivery.flow.breaker import Breaker
 from streams.observability.metrics import DELIVERY_HELD, DELIVERY_PAUSED
-from streams.records.control import Action, Control
-from streams.records.status import VendorState, VendorStatus
+from streams.records.control import Control, ControlAction
+from streams.records.status import DeliveryState, VendorStatus
 
 pytestmark = pytest.mark.anyio
 
@@ -92,7 +92,7 @@ async def test_who_waits_hears_of_the_end(breaker: Breaker):
         await asyncio.gather(*waiting)
 
 
-ORDER = Control(Action.PAUSED, "ann@app-1", "2026-11-28T10:00:00Z")
+ORDER = Control(ControlAction.PAUSED, "ann@app-1", "2026-11-28T10:00:00Z")
 
 
 async def test_nothing_is_admitted_while_somebody_holds_it(breaker: Breaker):
@@ -100,7 +100,7 @@ async def test_nothing_is_admitted_while_somebody_holds_it(breaker: Breaker):
     breaker.hold(ORDER)
     assert not breaker.allows()
     assert not breaker.ready
-    assert breaker.status == VendorStatus(VendorState.PAUSED, ORDER.when, "by ann@app-1")
+    assert breaker.status == VendorStatus(DeliveryState.PAUSED, ORDER.when, "by ann@app-1")
     breaker.fail("auth", at_once=True)
     breaker.probe()
     assert not breaker.allows()
@@ -128,9 +128,8 @@ async def test_a_probe_that_is_given_back_waits_for_the_one_who_holds_it(breaker
 
 async def test_somebody_asks_for_a_probe():
     """It may go out at once; while one is on its way, or nothing is wrong, nothing changes."""
-    breaker = Breaker("one", 3, 300, 300)
     asked: list[bool] = []
-    breaker.before_probe = lambda: asked.append(True)
+    breaker = Breaker("one", 3, 300, 300, on_probe=lambda: asked.append(True))
     breaker.probe()
     assert not asked
     breaker.fail("auth", at_once=True)
@@ -146,11 +145,11 @@ async def test_somebody_asks_for_a_probe():
 async def test_status_says_why_delivery_is_paused():
     """The state is that of the last probe, with the vendor's last answer; a success ends it."""
     breaker = Breaker("one", 1, 300, 300)
-    assert breaker.status == VendorStatus(VendorState.DELIVERING)
+    assert breaker.status == VendorStatus(DeliveryState.DELIVERING)
     breaker.note_answer(401, "no")
     breaker.record_results([AuthFailed()])
     first = breaker.status
-    assert (first.state, first.reason) == (VendorState.REFUSED, "the vendor refuses the credentials")
+    assert (first.state, first.reason) == (DeliveryState.REFUSED, "the vendor rejects the credentials")
     assert (first.status, first.answer) == (401, "no")
     assert first.answered
     assert first.since
@@ -161,9 +160,9 @@ async def test_status_says_why_delivery_is_paused():
     breaker.note_answer(503, "busy")
     breaker.record_results([Retry()])
     second = breaker.status
-    assert (second.state, second.status, second.since) == (VendorState.FAILING, 503, first.since)
+    assert (second.state, second.status, second.since) == (DeliveryState.FAILING, 503, first.since)
     breaker.probe()
     assert breaker.allows()
     breaker.succeed()
-    assert breaker.status.state is VendorState.DELIVERING
+    assert breaker.status.state is DeliveryState.DELIVERING
     assert breaker.status.probe is None

@@ -70,7 +70,7 @@ def test_a_pause_holds_all(clock: Clock):
 def test_users_wait_for_themselves_only(clock: Clock):
     """A user beyond the rate for each waits, others do not; what waited is not counted twice."""
     rates = Rates([Rate(30, of="items", per="user")], clock)
-    assert rates.knows_users
+    assert rates.limits_users
     waits = [rates.wait_of_user(b"a", counts=True) for _ in range(63)]
     assert waits[:3] == [0, 0, 0]
     assert waits[-1] == pytest.approx(2)
@@ -83,9 +83,9 @@ def test_users_wait_for_themselves_only(clock: Clock):
 def test_a_paused_user(clock: Clock):
     """The vendor may ask to leave one user alone, also where the contract has no rate for users."""
     rates = Rates([], clock)
-    assert not rates.knows_users
+    assert not rates.limits_users
     rates.pause_user(b"a", 30)
-    assert rates.knows_users
+    assert rates.limits_users
     assert rates.wait_of_user(b"a", counts=True) == pytest.approx(30, abs=0.01)
     assert rates.wait_of_user(b"b", counts=True) == 0
     clock.now += 31

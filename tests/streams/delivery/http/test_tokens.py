@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
 from deploy.simulator.server import Simulator
-from deploy.simulator.tokens import LIFETIME
+from deploy.simulator.tokens import LIFETIME_SECONDS
 from forwarders import registry
 from forwarders.api.contract import AuthFailed, HttpForwarder, Retry
 from streams.delivery.http.client import Client
@@ -107,9 +107,9 @@ async def test_one_token_for_all_who_ask(world: World):
     """All workers wait for one request to the token endpoint, and share what it gives until shortly before its end."""
     async with world.tokens(world.forwarder()) as tokens:
         assert set(await asyncio.gather(*(value(tokens) for _ in range(8)))) == {"simulated-1"}
-        world.shift = LIFETIME - 61
+        world.shift = LIFETIME_SECONDS - 61
         assert await value(tokens) == "simulated-1"
-        world.shift = LIFETIME - 59
+        world.shift = LIFETIME_SECONDS - 59
         assert await value(tokens) == "simulated-2"
     assert len(world.seen("/token")) == 2
 
@@ -184,7 +184,7 @@ async def test_delivers_with_tokens_that_end(bench: Bench, world: World, name: s
     await bench.forward(*(payload(name, n) for n in range(4)))
     async with bench.running(world.forwarder(name), items=2):
         assert set((await bench.settled(4)).values()) == {"delivered"}
-        world.vendors_lead = LIFETIME
+        world.vendors_lead = LIFETIME_SECONDS
         await bench.forward(payload(name, 4), partition=1)
         async with asyncio.timeout(120):
             while world.seen()[-1]["headers"].get("authorization") != "Bearer simulated-2":

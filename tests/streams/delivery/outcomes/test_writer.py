@@ -6,11 +6,12 @@ from collections.abc import Callable
 
 import pytest
 
+from forwarders.api.contract import PermanentFailure, Settings
+from streams.delivery.outcomes.dead_letters import DeadLetterFactory, InternalFailure
+from streams.delivery.outcomes.masking import Mask
 from streams.delivery.outcomes.pending import PendingDelivery
 from streams.delivery.outcomes.writer import OutcomeWriter, Unreadable
 from streams.kafka.offsets import OffsetTracker, RecordBatch
-from streams.observability.internal_error import INTERNAL
-from streams.records.dead_letter import DeadLetter
 from streams.records.delivery import DeliveryRecord, Retried
 from streams.records.event import Origin
 from streams.records.outcomes import Outcome
@@ -22,6 +23,7 @@ pytestmark = pytest.mark.anyio
 
 TOPICS = Topics(prefix="t", partitions=3)
 DELIVERY = DeliveryRecord("m", "r", "v", "track", "E", "t", "t", "web", Origin(TOPICS.events, 0, 0), {})
+LETTERS = DeadLetterFactory("one", Mask(Settings()), lambda: 0.0)
 
 
 class Bench:
@@ -30,21 +32,18 @@ class Bench:
     def __init__(self) -> None:
         self.producer = LocalProducer()
         self.guard = Guard("one", lambda _: None)
-        self.writer = OutcomeWriter("one", TOPICS, self.producer, self.guard, moment=0.0)
+        self.writer = OutcomeWriter("one", TOPICS, self.producer, self.guard, LETTERS, moment=0.0)
         self.record = LocalRecord(TOPICS.forward("one"), 0, 0, 0, b"u", DELIVERY.encode(), ())
         self.run: RecordBatch = OffsetTracker().open((TOPICS.forward("one"), 0), [self.record])
         self.pending = PendingDelivery(DELIVERY, b"u", 2, self.run, 0, math.inf)
 
-    def letter(self, reason: str = "bad") -> DeadLetter:
-        return DeadLetter("one", DELIVERY.data(), reason, "", 1, "t")
-
 
 SETTLE: dict[str, Callable[[Bench], None]] = {
     "delivered": lambda bench: bench.writer.settle(bench.pending, Outcome.DELIVERED),
-    "dead": lambda bench: bench.writer.dead_letter(bench.pending, bench.letter()),
+    "dead": lambda bench: bench.writer.dead_letter(bench.pending, PermanentFailure("bad")),
     "retry": lambda bench: bench.writer.requeue(bench.pending, Retried(1, 0.0, 0.0, "failing")),
     "rejected": lambda bench: bench.writer.reject(Unreadable(bench.run, 0, bench.record), "x", ""),
-    "internal": lambda bench: bench.writer.dead_letter_internal(bench.pending, bench.letter(INTERNAL), ValueError()),
+    "internal": lambda bench: bench.writer.dead_letter(bench.pending, InternalFailure.by(ValueError())),
 }
 
 

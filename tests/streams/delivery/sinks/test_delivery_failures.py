@@ -198,11 +198,11 @@ async def test_a_retry_waits_until_it_is_due_and_holds_nobody_up(bench: Bench):
     async with receiving() as vendor:
         vendor.note = lambda got: at.update({item["n"]: time.time() for item in got.body})
         async with bench.running(make(Vendor, vendor), retry_delay=60) as pipeline:
-            await until(lambda: bool(pipeline.app.consumer.resting))
+            await until(lambda: bool(pipeline.app.consumer.paused))
             assert await pipeline.lag() == 0
             await bench.forward({"n": 2})
             assert await bench.settled(3) == dict.fromkeys(range(3), "delivered")
-            assert not pipeline.app.consumer.resting
+            assert not pipeline.app.consumer.paused
             await bench.forward({"n": 3}, retried=Retried(2, time.time(), due, "failing").headers())
             await bench.settled(4)
     assert at[2] < due - 0.5

@@ -1,6 +1,7 @@
 import asyncio
 import re
 from collections.abc import Sequence
+from typing import Any
 
 import pytest
 from aiohttp import web
@@ -20,6 +21,7 @@ from forwarders.api.contract import (
 )
 from streams.records.outcomes import Outcomes
 from tests.support.delivering import Bench, Vendor, VendorSettings, numbers
+from tests.support.panics import panic
 from tests.support.reading import committed, read
 from tests.support.receiver import Got, receiving
 
@@ -248,6 +250,37 @@ async def test_a_forwarder_that_raises_costs_the_delivery_that_it_raised_for(ben
     (letter,) = await bench.dead()
     assert letter.reason == "internal"
     assert re.fullmatch(r"KeyError at sinks/test_delivery_sink\.py:\d+", letter.detail)
+
+
+@pytest.mark.parametrize("method", ["build_request", "parse_response", "group_key", "validate"])
+async def test_a_forwarder_that_panics_costs_the_delivery_that_it_panicked_for(bench: Bench, method: str):
+    """Whichever part of it calls a library written in Rust; a response that cannot be parsed counts by its status."""
+    real = getattr(Vendor, method)
+
+    def fail_for_one(self: Vendor, *args: Any) -> Any:
+        found = args[-1] if method in ("build_request", "parse_response") else args
+        payloads = [item.payload if isinstance(item, Delivery) else item for item in found]
+        return panic() if any(payload["n"] == 3 for payload in payloads) else real(self, *args)
+
+    picky = type("Picky", (Vendor,), {method: fail_for_one})
+    await bench.forward(*({"n": n} for n in range(6)))
+    async with receiving() as vendor, bench.running(picky(VendorSettings(url=vendor.url))):
+        expected = "delivered" if method == "parse_response" else "dead"
+        assert await bench.settled(6) == {**dict.fromkeys(range(6), "delivered"), 3: expected}
+    assert {letter.reason for letter in await bench.dead()} == ({"internal"} if expected == "dead" else set())
+
+
+async def test_a_writer_that_panics_costs_the_delivery_that_it_panicked_for(bench: Bench):
+    """It is no failure of a disk or a network, which would be retried."""
+
+    class Panicking(Flaky):
+        async def write(self, items: Sequence[Delivery], offsets: OffsetRange) -> Sequence[Result]:  # noqa: ARG002
+            return panic() if any(item.payload["n"] == 3 for item in items) else [Delivered()] * len(items)
+
+    await bench.forward(*({"n": n} for n in range(6)))
+    async with bench.running(Panicking(VendorSettings(url="http://127.0.0.1"))):
+        assert await bench.settled(6) == {**dict.fromkeys(range(6), "delivered"), 3: "dead"}
+    assert [letter.reason for letter in await bench.dead()] == ["internal"]
 
 
 async def test_an_answer_without_end_is_cut(bench: Bench):

@@ -5,7 +5,7 @@ import errno
 import os
 import re
 import time
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -38,6 +38,7 @@ from streams.records.event import Origin
 from streams.topics import Topics
 from tests.support.delivering import Bench, VendorPayload
 from tests.support.offline_delivery import FakeProducer
+from tests.support.panics import panic
 from tests.support.reading import committed, until
 
 TP = ("forward", 0)
@@ -341,18 +342,33 @@ def test_spool_takes_a_record_again_that_the_disk_refused(tmp_path: Path, monkey
     assert [(it.offset, it.value) for it in spool.records()] == [(it.offset, it.value) for it in records]
 
 
+def fail() -> None:
+    raise TypeError("personal data")
+
+
 class Picky(Store):
     """Cannot encode some rows, whatever is beside them."""
+
+    def __init__(self, settings: StoreSettings, fail: Callable[[], None]) -> None:
+        super().__init__(settings)
+        self.fail = fail
 
     def encode(self, items: Iterable[Delivery]) -> bytes:
         found = list(items)
         if any(item.payload.get("note") == "odd" for item in found):
-            raise TypeError("personal data")
+            self.fail()
         return b"\n".join(orjson.dumps(item.payload) for item in found)
 
 
+@pytest.mark.parametrize(
+    ("fail", "place"),
+    [(fail, "TypeError at sinks/test_object_sink"), (panic, "PanicException at support/panics")],
+    ids=["error", "panic"],
+)
 @pytest.mark.parametrize("odd", [{0}, {4}, {9}, {0, 1, 5}, set(range(10))])
-def test_a_row_that_cannot_be_encoded_is_left_out_of_its_object(tmp_path: Path, odd: set[int]):
+def test_a_row_that_cannot_be_encoded_is_left_out_of_its_object(
+    tmp_path: Path, odd: set[int], fail: Callable[[], None], place: str
+):
     """It is a dead letter `internal` with type and place of the error; the others are in the object."""
     objects = ObjectBuffers(lambda _offset, _time: 0, 1_000_000, tmp_path)
     for n in range(10):
@@ -361,13 +377,13 @@ def test_a_row_that_cannot_be_encoded_is_left_out_of_its_object(tmp_path: Path, 
         value = DeliveryRecord(f"m{n}", "r", "v", "track", "E", LATER, LATER, "web", origin, payload).encode()
         objects.put(TP, Record(n, value=value))
     (ended,) = objects._unfinished[TP]
-    forwarder = Picky(StoreSettings())
-    packed = ObjectEncoder(forwarder, Preflight(forwarder, forwarder.limits, None), lambda: 0.0).pack(ended)
+    forwarder = Picky(StoreSettings(), fail)
+    packed = ObjectEncoder(forwarder, Preflight(forwarder, forwarder.limits, None), lambda: 0.0).encode(ended)
     assert [orjson.loads(line)["n"] for line in ended.content.splitlines()] == [n for n in range(10) if n not in odd]
     assert {pending.delivery.origin.offset for pending, _ in packed.others} == odd
     for _, verdict in packed.others:
         assert isinstance(verdict, InternalFailure)
-        assert re.fullmatch(r"TypeError at sinks/test_object_sink\.py:\d+", verdict.detail)
+        assert re.fullmatch(rf"{place}\.py:\d+", verdict.detail)
     assert sum(map(len, ended.rows.values())) == 10 - len(odd)
 
 

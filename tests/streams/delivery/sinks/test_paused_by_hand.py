@@ -8,8 +8,8 @@ from aiohttp import web
 
 from forwarders.api.contract import Retry
 from streams.delivery.flow.worker_pool import WorkerPool
-from streams.records.control import Action, Control
-from streams.records.status import VendorState
+from streams.records.control import Control, ControlAction
+from streams.records.status import DeliveryState
 from tests.streams.delivery.sinks.test_object_sink import Store, StoreSettings
 from tests.support.delivering import Bench, Vendor, VendorSettings, numbers
 from tests.support.reading import until
@@ -17,7 +17,7 @@ from tests.support.receiver import Got, receiving
 
 pytestmark = pytest.mark.anyio
 
-ORDER = Control(Action.PAUSED, "ann@app-1", "2026-11-28T10:00:00Z")
+ORDER = Control(ControlAction.PAUSED, "ann@app-1", "2026-11-28T10:00:00Z")
 
 
 async def test_a_batch_that_waits_for_the_rate_is_not_sent(bench: Bench):
@@ -25,7 +25,7 @@ async def test_a_batch_that_waits_for_the_rate_is_not_sent(bench: Bench):
     async with receiving() as vendor:
         settings = {"items": 1, "requests_per_second": 1, "concurrency": 4}
         async with bench.running(Vendor(VendorSettings(url=vendor.url)), **settings) as pipeline:
-            pool = pipeline.started[0].__self__._pool  # type: ignore[attr-defined]
+            pool = pipeline._processor.work.__self__._pool  # type: ignore[attr-defined]
             await bench.forward(*({"n": n, "user": f"u{n}"} for n in range(6)))
             await until(lambda: len(vendor.got) > 0 and pool.busy > 0 and not vendor.open)
             assert pipeline.vendor
@@ -57,7 +57,7 @@ async def test_an_ordered_integration_keeps_its_order(bench: Bench, status: int)
             assert pipeline.vendor
             pipeline.vendor.hold(ORDER)
             go.set()
-            pool = pipeline.started[0].__self__._pool  # type: ignore[attr-defined]
+            pool = pipeline._processor.work.__self__._pool  # type: ignore[attr-defined]
             await until(lambda: pool.busy == 0)
             assert len(vendor.got) == 1
             pipeline.vendor.hold(None)
@@ -100,7 +100,7 @@ async def test_an_object_is_tried_again_when_somebody_asks_for_a_probe(bench: Be
     async with bench.running(store, spool=tmp_path, **patience) as pipeline:
         await bench.forward(*({"n": n} for n in range(11)))
         assert pipeline.vendor
-        await until(lambda: not store.answers and pipeline.vendor.status.state is VendorState.FAILING)
+        await until(lambda: not store.answers and pipeline.vendor.status.state is DeliveryState.FAILING)
         assert not store.objects
         pipeline.vendor.probe()
         await bench.settled(10)

@@ -328,9 +328,9 @@ def test_keys_that_wait_use_bounded_memory():
             await bench.forward([{**each, "pad": "x" * 1000} for each in numbered(20, first=sent)])
             sent += 20
         await bench.until(lambda: len(bench.got) == 800, 600)
-        holding = bench.sink._holding
+        holding = bench.sink._schedule.holds
         assert holding is not None
-        assert sum(holding._runs.values()) < 600_000
+        assert sum(holding._excluded.values()) < 600_000
         assert bench.dead
         assert {letter.reason for letter in bench.dead.values()} == {"retries"}
         await bench.stop()

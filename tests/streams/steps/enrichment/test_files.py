@@ -22,30 +22,40 @@ PLANS = {"file": "plans.csv", "key": "traits.plan", "into": "traits.details"}
 MISTAKES: list[tuple[str, dict[str, Any], tuple[str | int, ...], str]] = [
     ("geo", {"database": "gone.mmdb"}, ("database",), "cannot read {folder}/gone.mmdb: No such file or directory"),
     ("geo", {"database": "."}, ("database",), "cannot read {folder}: Is a directory"),
-    ("geo", {"database": "plans.csv"}, ("database",), "{folder}/plans.csv: is no MaxMind DB"),
-    ("referrer", {"database": "plans.csv"}, ("database",), "{folder}/plans.csv: is not {{type: {{name: {{domains"),
+    ("geo", {"database": "plans.csv"}, ("database",), "{folder}/plans.csv: is not a MaxMind DB file"),
+    ("referrer", {"database": "plans.csv"}, ("database",), "{folder}/plans.csv: must be {{type: {{name: {{domains"),
     ("referrer", {"database": "broken.yaml"}, ("database",), "{folder}/broken.yaml:3:1: not YAML"),
     ("lookup", {"tables": [PLANS | {"file": "gone.csv"}]}, ("tables", 0, "file"), "cannot read {folder}/gone.csv"),
     ("lookup", {"tables": [PLANS | {"column": "x"}]}, ("tables", 0, "column"), "no row of plans.csv has 'x'"),
     ("lookup", {"tables": [PLANS | {"fields": ["tier", "x"]}]}, ("tables", 0, "fields", 1), "no row of plans.csv has"),
-    ("lookup", {"tables": [PLANS | {"file": "teams.json"}]}, ("tables", 0), "column: a list of objects needs it"),
+    ("lookup", {"tables": [PLANS | {"file": "teams.json"}]}, ("tables", 0), "column: required for a list of objects"),
     (
         "lookup",
         {"tables": [PLANS | {"file": "products.json", "column": "id"}]},
         ("tables", 0, "column"),
         "products.json is an object by key",
     ),
-    ("lookup", {"tables": [PLANS | {"file": "ragged.csv"}]}, ("tables", 0, "file"), "{folder}/ragged.csv: line 2 has"),
+    (
+        "lookup",
+        {"tables": [PLANS | {"file": "ragged.csv"}]},
+        ("tables", 0, "file"),
+        "{folder}/ragged.csv: line 2: the number of values",
+    ),
     ("lookup", {"tables": [PLANS | {"file": "latin.csv"}]}, ("tables", 0, "file"), "{folder}/latin.csv: is not CSV"),
     ("lookup", {"tables": [PLANS | {"file": "broken.json"}]}, ("tables", 0, "file"), "{folder}/broken.json: is not J"),
-    ("lookup", {"tables": [PLANS | {"file": "flat.json"}]}, ("tables", 0, "file"), "{folder}/flat.json: is neither"),
+    (
+        "lookup",
+        {"tables": [PLANS | {"file": "flat.json"}]},
+        ("tables", 0, "file"),
+        "{folder}/flat.json: must be a list",
+    ),
     (
         "lookup",
         {"tables": [PLANS | {"file": "deep.json"}]},
         ("tables", 0, "file"),
         "{folder}/deep.json: is nested more",
     ),
-    ("bot", {"also": ["a", "("]}, ("also", 1), "'(' is no regular expression: missing )"),
+    ("bot", {"also": ["a", "("]}, ("also", 1), "invalid regular expression '(': missing )"),
 ]
 
 

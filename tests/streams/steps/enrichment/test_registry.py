@@ -51,7 +51,7 @@ def test_a_package_of_ones_own(tmp_path):
         ("no_such_module:GONE", "the enrichment 'own' cannot be loaded from no_such_module:GONE: No module named"),
         (
             "streams.steps.enrichment.geo:make",
-            "the enrichment 'own', streams.steps.enrichment.geo:make, is no Enrichment",
+            "the enrichment 'own': streams.steps.enrichment.geo:make is not an Enrichment",
         ),
     ],
 )

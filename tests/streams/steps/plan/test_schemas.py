@@ -2,7 +2,7 @@
 
 import pytest
 
-from streams.steps.plan.schemas import FORMATS, KEYWORDS, find_mistakes
+from streams.steps.plan.schemas import FORMATS, KEYWORDS, find_issues
 from streams.steps.plan.step import compile_schema
 
 USES = {
@@ -29,12 +29,12 @@ def test_every_keyword_may_be_used(keyword):
     """It is no mistake, and the validator compiles it; unknown ones inside of what it holds are found."""
     numeric = keyword.lower().startswith(("min", "max", "exclusive"))
     schema = {keyword: USES.get(keyword, 1 if numeric else {})}
-    assert find_mistakes(schema, {"other": {}}) == []
+    assert find_issues(schema, {"other": {}}) == []
     compile_schema({"definitions": {"other": {}}, "allOf": [schema]})
 
 
 @pytest.mark.parametrize("format_", FORMATS)
 def test_every_format_is_checked(format_):
     """The validator knows it, and some text is not of it."""
-    assert find_mistakes({"format": format_}, {}) == []
+    assert find_issues({"format": format_}, {}) == []
     assert not compile_schema({"format": format_}).is_valid("(\n{%")

@@ -5,14 +5,14 @@ from streams.steps.enrichment.patches import Patch
 
 
 class SeasonSettings(Settings):
-    """Where the seasons are those of."""
+    """The hemisphere of the seasons."""
 
     southern: bool = False
-    """Whether it is summer in January."""
+    """Use the seasons of the southern hemisphere."""
 
 
 def make(settings: SeasonSettings, files: Files) -> Enrich:
-    """Fill in the season as `context.season`."""
+    """Fill in `context.season`."""
 
     def name_season(event: Event) -> Patch | None:
         month = str(event.get("timestamp"))[5:7]

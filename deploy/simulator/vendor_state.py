@@ -1,4 +1,4 @@
-"""Plays the vendors: holds requests to the limits, rates and time windows of the contracts, and counts deliveries."""
+"""Enforce the contracts' limits, rates and time windows as the vendors do, and count deliveries."""
 
 import time
 from collections import Counter, deque
@@ -9,56 +9,56 @@ from typing import Any, Final
 import orjson
 
 from deploy.simulator.tokens import REFUSED, TokenEndpoint
-from deploy.simulator.vendors import ANY, TOKEN, Reply, SeenRequest, Vendor
+from deploy.simulator.vendors import ANY, TOKEN, SeenRequest, Vendor, VendorReply
 from forwarders import registry
 from forwarders.api.contract import BatchFailure, Contract, Rate
 from streams.parsing.times import seconds_of
 
-COUNTED: Final = 1_000_000
-"""How many keys are counted; with more, the count begins anew."""
+MAX_KEYS: Final = 1_000_000
+"""The maximum number of keys counted; beyond it, the counts start over."""
 
 
 @dataclass
 class VendorCounts:
-    """One vendor's count by idempotency key: how many requests, what they brought, and what was taken how often."""
+    """A vendor's counts: requests, idempotency keys received, and how often each key was accepted."""
 
     requests: int = 0
-    brought: set[str] = field(default_factory=set)
-    taken: Counter[str] = field(default_factory=Counter)
+    received: set[str] = field(default_factory=set)
+    accepted: Counter[str] = field(default_factory=Counter)
 
     def data(self) -> dict[str, Any]:
-        """As JSON data: `repeated` are keys taken more than once, `missing` those that came and were never taken."""
+        """Return JSON data: `repeated` are keys accepted more than once, `missing` those that were never accepted."""
         return {
             "requests": self.requests,
-            "deliveries": self.taken.total(),
-            "keys": len(self.taken),
-            "repeated": {key: count for key, count in self.taken.items() if count > 1},
-            "missing": sorted(self.brought - self.taken.keys()),
+            "deliveries": self.accepted.total(),
+            "keys": len(self.accepted),
+            "repeated": {key: count for key, count in self.accepted.items() if count > 1},
+            "missing": sorted(self.received - self.accepted.keys()),
         }
 
 
-class Playing:
-    """What the vendors know of the requests so far: how many in which time, and which deliveries came how often."""
+class VendorState:
+    """The state of all simulated vendors: recent requests for the rate limits, tokens, and counts of deliveries."""
 
     def __init__(self, clock: Callable[[], float] = time.time) -> None:
         self._clock = clock
         self._tokens = TokenEndpoint(clock)
         self._recent: dict[tuple[str, Rate], deque[tuple[float, int]]] = {}
-        self._tallies: dict[str, VendorCounts] = {}
+        self._counts: dict[str, VendorCounts] = {}
 
-    def turn_away(self, vendor: Vendor, seen: SeenRequest) -> None:
-        """Count a request of which nothing is taken, whatever is answered."""
-        tally = self._tally(vendor)
-        tally.requests += 1
-        tally.brought.update(filter(None, _keys(vendor, seen, list(_items(vendor, seen.body)))))
+    def count_request(self, vendor: Vendor, seen: SeenRequest) -> None:
+        """Count a request from which no delivery is accepted."""
+        counts = self._counts_of(vendor)
+        counts.requests += 1
+        counts.received.update(filter(None, _keys(vendor, seen, list(_items(vendor, seen.body)))))
 
-    def answer(self, vendor: Vendor, seen: SeenRequest, poison: str | None = None) -> Reply:
-        """What the vendor answers; items that hold the text `poison` are bad ones."""
-        self.turn_away(vendor, seen)
+    def respond(self, vendor: Vendor, seen: SeenRequest, poison: str | None = None) -> VendorReply:
+        """Return the vendor's reply; items that contain the text `poison` are invalid."""
+        self.count_request(vendor, seen)
         items = list(_items(vendor, seen.body))
         keys = _keys(vendor, seen, items)
         if vendor is ANY:
-            self._take(vendor, keys)
+            self._accept(vendor, keys)
             return vendor.accept([])
         if vendor is TOKEN:
             return self._tokens.issue(seen.body)
@@ -66,33 +66,33 @@ class Playing:
         if self._tokens.refuses(contract, seen.headers):
             return REFUSED
         if len(items) > contract.limits.items or _size(seen.body) > 2 * contract.limits.bytes:
-            return Reply(413, {"error": "the request is too large"})
+            return VendorReply(413, {"error": "the request is too large"})
         if not self._within_rates(contract, len(items)):
             return vendor.throttled
         bad = [number for number, item in enumerate(items) if self._is_bad(vendor, contract, item, poison)]
         if bad:
             listed = contract.batch_failure is BatchFailure.LISTED
             keys = [key for number, key in enumerate(keys) if number not in bad] if listed else []
-        self._take(vendor, keys)
+        self._accept(vendor, keys)
         return vendor.refuse(items, bad) if bad else vendor.accept(items)
 
     def counts(self) -> dict[str, dict[str, Any]]:
-        """The tally of each vendor that got a request."""
-        return {vendor: tally.data() for vendor, tally in self._tallies.items()}
+        """Return the counts of each vendor that received a request."""
+        return {vendor: counts.data() for vendor, counts in self._counts.items()}
 
-    def forget(self) -> None:
-        """Begin to count anew."""
-        self._tallies.clear()
+    def reset(self) -> None:
+        """Reset the counts and rate limits."""
+        self._counts.clear()
         self._recent.clear()
 
-    def _tally(self, vendor: Vendor) -> VendorCounts:
-        tally = self._tallies.get(vendor.name)
-        if tally is None or len(tally.brought) > COUNTED:
-            tally = self._tallies[vendor.name] = VendorCounts()
-        return tally
+    def _counts_of(self, vendor: Vendor) -> VendorCounts:
+        counts = self._counts.get(vendor.name)
+        if counts is None or len(counts.received) > MAX_KEYS:
+            counts = self._counts[vendor.name] = VendorCounts()
+        return counts
 
-    def _take(self, vendor: Vendor, keys: Iterable[str | None]) -> None:
-        self._tally(vendor).taken.update(key for key in keys if key is not None)
+    def _accept(self, vendor: Vendor, keys: Iterable[str | None]) -> None:
+        self._counts_of(vendor).accepted.update(key for key in keys if key is not None)
 
     def _is_bad(self, vendor: Vendor, contract: Contract, item: Any, poison: str | None) -> bool:
         if poison is not None and poison.encode() in orjson.dumps(item):
@@ -105,7 +105,7 @@ class Playing:
         )
 
     def _within_rates(self, contract: Contract, items: int) -> bool:
-        """Whether the request is within all rates; only then it counts."""
+        """Tell whether the request is within all rate limits; only then it counts towards them."""
         now, rows = self._clock(), []
         for rate in contract.rates:
             recent = self._recent.setdefault((contract.name, rate), deque())
@@ -131,7 +131,7 @@ def _items(vendor: Vendor, body: Any) -> Iterator[Any]:
 
 
 def _keys(vendor: Vendor, seen: SeenRequest, items: Sequence[Any]) -> list[str | None]:
-    """The idempotency key of each item, None where it has none."""
+    """Return the idempotency key of each item, None for an item without one."""
     if vendor is ANY:
         return [seen.headers.get("idempotency-key")]
     found = [_at(item, vendor.key) if vendor.key else None for item in items]

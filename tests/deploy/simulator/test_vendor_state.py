@@ -6,7 +6,7 @@ from urllib.parse import parse_qsl, urlsplit
 import orjson
 import pytest
 
-from deploy.simulator.playing import Playing
+from deploy.simulator.vendor_state import VendorState
 from deploy.simulator.vendors import SeenRequest, find_vendor
 from forwarders.api.contract import (
     BatchFailure,
@@ -31,15 +31,15 @@ def contract(name):
     return golden.of(name).forwarder.contract
 
 
-def send(playing, name, items, poison=None):
+def send(state, name, items, poison=None):
     """What the forwarder reads from the simulator's answer to its request with these items."""
     forwarder = golden.of(name).make()
     request = forwarder.build_request(items)
     if (asking := forwarder.build_token_request(NOW)) is not None:
-        token = parse_token_response(Response(200, {}, orjson.dumps(take(playing, asking).body)), NOW)
+        token = parse_token_response(Response(200, {}, orjson.dumps(take(state, asking).body)), NOW)
         assert isinstance(token, Token)
         request = authorize(request, token)
-    reply = take(playing, request, poison)
+    reply = take(state, request, poison)
     content = reply.body.encode() if isinstance(reply.body, str) else orjson.dumps(reply.body)
     return list(
         forwarder.parse_response(
@@ -48,14 +48,14 @@ def send(playing, name, items, poison=None):
     )
 
 
-def take(playing, request, poison=None):
+def take(state, request, poison=None):
     """What the simulator answers to a request."""
     url = urlsplit(request.url)
     body = request.body if isinstance(request.body, bytes) else orjson.dumps(request.body)
     data = orjson.loads(body) if request.body is not None and body[:1] in b"[{" and b"\n" not in body else body.decode()
     headers = {key.lower(): value for key, value in request.headers.items()}
     seen = SeenRequest(1, "", "", request.method, url.path, dict(parse_qsl(url.query)), headers, data)
-    return playing.answer(find_vendor(url.path), seen, poison)
+    return state.respond(find_vendor(url.path), seen, poison)
 
 
 ID = "6f1c2a9e-3b44-4c1d-9a57-0d2f5e8b7c11"
@@ -78,14 +78,14 @@ def orders(name):
 def test_golden_requests_are_taken(name):
     """Every golden request, in its time, is taken."""
     for delivery in golden.of(name).deliveries():
-        assert send(Playing(lambda: NOW), name, [delivery]) == [Delivered()], delivery.event
+        assert send(VendorState(lambda: NOW), name, [delivery]) == [Delivered()], delivery.event
 
 
 @pytest.mark.parametrize("name", [name for name in HTTP if contract(name).max_event_age and name not in SILENT])
 def test_too_old(name):
     """What is older than the vendor's window is refused."""
     window = contract(name).max_event_age.total_seconds()
-    (result,) = send(Playing(lambda: NOW + window), name, golden.of(name).deliveries()[:1])
+    (result,) = send(VendorState(lambda: NOW + window), name, golden.of(name).deliveries()[:1])
     assert isinstance(result, PermanentFailure)
 
 
@@ -97,19 +97,19 @@ def test_poison(name):
         items[1].id if items[1].id in str(forwarder.build_request(items[1:2]).body) and name != "iterable" else 'O-1"'
     )
     batch = items if len({forwarder.group_key(item.payload) for item in items}) == 1 else items[1:2]
-    results = send(Playing(lambda: NOW), name, batch, text)
+    results = send(VendorState(lambda: NOW), name, batch, text)
     if len(results) == 3:
         listed = contract(name).batch_failure is BatchFailure.LISTED
         assert isinstance(results[1], PermanentFailure if listed or name == "google_ads" else Split)
         assert not any(isinstance(result, PermanentFailure) for result in (results[0], results[2]))
-    assert isinstance(send(Playing(lambda: NOW), name, items[1:2], text)[0], PermanentFailure)
+    assert isinstance(send(VendorState(lambda: NOW), name, items[1:2], text)[0], PermanentFailure)
 
 
 @pytest.mark.parametrize("name", ["meta", "tiktok", "linkedin", "hubspot", "reddit"])
 def test_too_many(name):
     """More items than a request may hold are refused as too large."""
     count = contract(name).limits.items + 1
-    assert set(send(Playing(lambda: NOW), name, golden.of(name).deliveries()[:1] * count)) == {Split()}
+    assert set(send(VendorState(lambda: NOW), name, golden.of(name).deliveries()[:1] * count)) == {Split()}
 
 
 @pytest.mark.parametrize("name", ["tiktok", "linkedin", "hubspot", "google_ads", "klaviyo"])
@@ -117,21 +117,21 @@ def test_rates(name):
     """What is above the contract's rate is throttled, until its time is over."""
     now = [NOW]
     rate = contract(name).rates[0]
-    playing, items = Playing(lambda: now[0]), golden.of(name).deliveries()[:1]
+    state, items = VendorState(lambda: now[0]), golden.of(name).deliveries()[:1]
     for _ in range(rate.count):
-        assert send(playing, name, items) == [Delivered()]
-    assert isinstance(send(playing, name, items)[0], Throttled)
+        assert send(state, name, items) == [Delivered()]
+    assert isinstance(send(state, name, items)[0], Throttled)
     now[0] += rate.seconds
-    assert send(playing, name, items) == [Delivered()]
+    assert send(state, name, items) == [Delivered()]
 
 
 def test_counts():
     """Deliveries are counted by their keys; what was taken twice is named, and what came and was never taken."""
-    playing = Playing(lambda: NOW)
+    state = VendorState(lambda: NOW)
     first, second, third = orders("linkedin")
-    send(playing, "linkedin", [first, second])
-    assert playing.counts() == {"linkedin": {"requests": 1, "deliveries": 2, "keys": 2, "repeated": {}, "missing": []}}
-    send(playing, "linkedin", [first, third], third.id)
-    assert playing.counts() == {
+    send(state, "linkedin", [first, second])
+    assert state.counts() == {"linkedin": {"requests": 1, "deliveries": 2, "keys": 2, "repeated": {}, "missing": []}}
+    send(state, "linkedin", [first, third], third.id)
+    assert state.counts() == {
         "linkedin": {"requests": 2, "deliveries": 3, "keys": 2, "repeated": {first.id: 2}, "missing": [third.id]}
     }

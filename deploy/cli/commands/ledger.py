@@ -1,0 +1,30 @@
+from pathlib import Path
+
+import click
+
+from deploy.cli.options import config_option, load
+
+
+@click.command(short_help="Keep what happened to every event.")
+@config_option
+@click.pass_context
+def ledger(context: click.Context, folder: Path) -> None:
+    """Keep what happened to every event, and answer `turnout why`, `audit` and `counts`.
+
+    Reads outcomes, rejected events and dead letters from Kafka into the folder `ledger.folder`, and checks every hour
+    that the books balance. One process uses a folder; a second one exits with 2.
+    """
+    from deploy.runtime.exposition import serve_metrics
+    from deploy.runtime.ledger import opened_store, run
+    from deploy.runtime.workers import prepare
+    from deploy.terminal.failures import listen
+
+    configuration = load(folder)
+    settings = configuration.settings
+    prepare(configuration)
+    with (
+        opened_store(configuration) as store,
+        listen(settings.ledger.host, settings.ledger.port) as listener,
+        serve_metrics("ledger", settings) as facts,
+    ):
+        context.exit(run(configuration, store, listener, lambda: load(folder), facts))

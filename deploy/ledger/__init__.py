@@ -1,0 +1,1 @@
+"""Ask the ledger and Kafka what happened to events."""

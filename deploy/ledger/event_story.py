@@ -1,0 +1,343 @@
+"""Put together the story of one event: from the ledger, from Kafka, and from the rules."""
+
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from deploy.config.configuration import Configuration
+from deploy.config.integrations import Integration
+from deploy.dryrun.explanation import Account, explain
+from deploy.ledger.kafka_facts import KafkaFacts, RecordedOutcome
+from streams.events import EventError
+from streams.ledger.books import strength
+from streams.ledger.store import CountKey
+from streams.records.event import Origin, read_notes
+from streams.records.format import RecordError
+from streams.records.outcomes import FORWARDED, NOTED, Outcome
+from streams.records.rejected import Rejected
+from streams.routing.decoding import decode, named_source, source_of
+from transforms.model.values import MISSING
+
+CHECKS: Mapping[str, str] = {Outcome.CONSENT: "consent", Outcome.OPTED_OUT: "opt-out", Outcome.SAMPLED: "sample"}
+"""The check that leads to an outcome; it is also the key in the integration's file, but for the opt-out."""
+
+
+@dataclass
+class Untrue:
+    """A rule that did not match: the smallest conditions that were not true, with the values that they found."""
+
+    rule: str
+    where: str | None
+    tests: list[dict[str, Any]]
+
+
+@dataclass
+class LetterFacts:
+    """A dead letter: its place in the dead topic, and what the vendor answered."""
+
+    partition: int
+    offset: int
+    reason: str
+    attempts: int
+    status: int | None = None
+    detail: str | None = None
+    died: str | None = None
+    request: Mapping[str, Any] | None = None
+    answer: Mapping[str, Any] | None = None
+
+
+@dataclass
+class StoryEntry:
+    """The outcome for one integration and rule.
+
+    `after_ms` is the time from the event's record to that of the outcome. `where` is the line of the rule or check, and
+    `tried` are the rules that did not match, both by the rules of today.
+    """
+
+    integration: str
+    rule: str
+    outcome: str
+    reason: str = ""
+    details: list[str] = field(default_factory=list)
+    recorded: list[str] = field(default_factory=list)
+    rules: str = ""
+    after_ms: int | None = None
+    where: str | None = None
+    explanation: str | None = None
+    tried: list[Untrue] = field(default_factory=list)
+    dead_letters: list[LetterFacts] = field(default_factory=list)
+    payload: Mapping[str, Any] | None = None
+
+
+@dataclass
+class EventStory:
+    """Everything that is known about an event.
+
+    `expired` means that Kafka no longer has the event, so that its id is not confirmed. `rules` are the versions that
+    routed it; `rules_today` is that of the configuration folder.
+    """
+
+    topic: str
+    partition: int
+    offset: int
+    message_id: str | None = None
+    user: str | None = None
+    source: str | None = None
+    type: str | None = None
+    event: str | None = None
+    time: str | None = None
+    expired: bool = False
+    in_ledger: bool = False
+    cut: bool = False
+    rejected: str | None = None
+    rejected_detail: str | None = None
+    notes: list[dict[str, str]] = field(default_factory=list)
+    rules: list[str] = field(default_factory=list)
+    rules_today: str = ""
+    integrations: list[StoryEntry] = field(default_factory=list)
+
+    @property
+    def place(self) -> Origin:
+        """Topic, partition and offset."""
+        return Origin(self.topic, self.partition, self.offset)
+
+    def data(self) -> dict[str, Any]:
+        """As JSON data."""
+        return asdict(self)
+
+
+class StoryTeller:
+    """Makes stories of events.
+
+    Args:
+        configuration: The rules of today.
+        kafka: Reads from Kafka.
+        payloads: Whether to look for the payloads that the router wrote.
+
+    """
+
+    def __init__(self, configuration: Configuration, kafka: KafkaFacts, *, payloads: bool = False) -> None:
+        self._configuration, self._kafka, self._payloads = configuration, kafka, payloads
+
+    def head(self, place: Origin, known: Mapping[str, Any] | None) -> tuple[EventStory, Any | None] | None:
+        """Return the beginning of a story and the event's record; None if neither Kafka nor the ledger has the event.
+
+        Args:
+            place: Where the event is.
+            known: The ledger's story.
+
+        """
+        record = self._kafka.record(place)
+        if record is None and known is None:
+            return None
+        story = EventStory(*place, rules_today=self._configuration.version, expired=record is None)
+        if known is not None:
+            story.in_ledger = True
+            story.source, story.type, story.event = known["source"], known["type"], known["event"]
+            story.time, story.rejected = known["minute"], known["rejected"]
+            story.notes, story.rules = list(known["notes"]), list(known["rules"])
+            story.integrations = [_entry(outcome) for outcome in known["outcomes"]]
+        if record is not None:
+            self._read(story, record)
+        return story, record
+
+    def tell(self, story: EventStory, record: Any | None) -> EventStory:
+        """Complete a story: times, dead letters, rules, and why the others did not match."""
+        if record is None:
+            self._read_letters(story, 0)
+            return story
+        if is_of_collector(story, self._configuration):
+            return story
+        search = self._kafka.outcomes(story.place, record.timestamp)
+        self._merge(story, search.found, record.timestamp)
+        story.cut = search.cut
+        self._read_letters(story, record.timestamp)
+        self._explain(story, record)
+        if self._payloads:
+            for entry in story.integrations:
+                if FORWARDED in entry.recorded:
+                    found = self._kafka.delivery(story.place, entry.integration, entry.rule, record.timestamp)
+                    entry.payload = found and found.payload
+        return story
+
+    def _read(self, story: EventStory, record: Any) -> None:
+        """Take from the record what the router read there."""
+        story.time = _rfc3339(record.timestamp)
+        if record.key:
+            story.user = record.key.decode(errors="replace")
+        value = record.value
+        if is_of_collector(story, self._configuration):
+            try:
+                rejected = Rejected.decode(record.key, value, record.headers)
+            except RecordError:
+                return
+            story.rejected, story.rejected_detail = rejected.reason, rejected.detail
+            story.source = story.source or rejected.source or None
+        sources = self._configuration.sources
+        try:
+            incoming = decode(record, sources, named_source(record, sources), needs_source=False)
+        except EventError as error:
+            if not is_of_collector(story, self._configuration):
+                story.rejected, story.rejected_detail = story.rejected or error.code, str(error)
+            self._read_leniently(story, value)
+            return
+        event = incoming.event
+        story.message_id, story.type = event["messageId"], event["type"]
+        story.event = event.get("event") or event.get("name") or story.event
+        story.source = story.source or (incoming.source and incoming.source.name) or source_of(record.headers)
+        story.user = story.user or event.get("userId") or event.get("anonymousId")
+        for reason, detail in read_notes(record.headers):
+            if {"reason": reason, "detail": detail} not in story.notes:
+                story.notes.append({"reason": reason, "detail": detail})
+
+    def _read_leniently(self, story: EventStory, value: bytes | None) -> None:
+        try:
+            event = orjson.loads(value or b"")
+        except orjson.JSONDecodeError:
+            return
+        if isinstance(event, dict):
+            story.message_id = _text(event.get("messageId"))
+            story.user = story.user or _text(event.get("userId")) or _text(event.get("anonymousId"))
+            story.type, story.event = _text(event.get("type")), _text(event.get("event"))
+
+    def _merge(self, story: EventStory, found: Sequence[RecordedOutcome], event_ms: int) -> None:
+        """Add times to the ledger's outcomes; without a ledger, take the outcomes from Kafka."""
+        by_rule: dict[tuple[str, str], list[RecordedOutcome]] = defaultdict(list)
+        for each in found:
+            if each.outcome == NOTED:
+                note = {"reason": each.reason, "detail": each.detail}
+                if note not in story.notes:
+                    story.notes.append(note)
+            else:
+                by_rule[each.integration, each.rule].append(each)
+        known = {(entry.integration, entry.rule): entry for entry in story.integrations}
+        for key in sorted(by_rule):
+            recorded = sorted(by_rule[key], key=lambda each: (strength(CountKey(*each[2:6])), each.at))
+            entry, last = known.get(key), recorded[-1]
+            if entry is None:
+                if story.in_ledger and not last.integration:
+                    continue
+                entry = StoryEntry(
+                    *key, last.outcome, last.reason, [last.detail] if last.detail else [], rules=last.rules
+                )
+                entry.recorded = list(dict.fromkeys(each.outcome for each in recorded))
+                story.integrations.append(entry)
+            if times := [each.at for each in recorded if each.outcome == entry.outcome]:
+                entry.after_ms = max(0, min(times) - event_ms)
+        story.integrations.sort(key=lambda entry: (entry.integration, entry.rule))
+        if not story.rules:
+            story.rules = sorted({each.rules for each in found if each.stage == "router"})
+
+    def _read_letters(self, story: EventStory, since_ms: int) -> None:
+        dead = [entry for entry in story.integrations if Outcome.DEAD in entry.recorded]
+        if dead and not story.in_ledger:
+            for partition, offset, letter in self._kafka.letters(story.place, since_ms, len(dead)):
+                for entry in dead:
+                    if (entry.integration, entry.rule) == (letter.integration, letter.delivery.get("rule")):
+                        entry.dead_letters.append(LetterFacts(partition, offset, letter.reason, letter.attempts))
+        for entry in story.integrations:
+            for facts in entry.dead_letters:
+                found = self._kafka.letter(facts.partition, facts.offset)
+                if found is not None and tuple(found.delivery["from"]) == tuple(story.place):
+                    facts.detail, facts.died = found.detail, found.died
+                    facts.request, facts.answer = found.request, found.answer
+                    status = found.answer.get("status") if found.answer else None
+                    facts.status = status if isinstance(status, int) else facts.status
+
+    def _explain(self, story: EventStory, record: Any) -> None:
+        """Add lines of rules, and why others did not match, by the rules of today."""
+        integrations = self._configuration.integrations
+        names = list(dict.fromkeys(entry.integration for entry in story.integrations))
+        known = [name for name in names if name in integrations]
+        accounts: dict[str, Account] = {}
+        if known and record.value is not None:
+            source = story.source if story.source in self._configuration.source_files else None
+            now = datetime.fromtimestamp(max(0, record.timestamp) / 1000, UTC)
+            explanation = explain(
+                self._configuration, record.value, integrations=known, source=source, headers=record.headers, now=now
+            )
+            accounts = {account.integration: account for account in explanation.accounts}
+        for entry in story.integrations:
+            integration = integrations.get(entry.integration)
+            if integration is not None:
+                self._explain_entry(entry, integration, accounts.get(entry.integration))
+
+    def _explain_entry(self, entry: StoryEntry, integration: Integration, account: Account | None) -> None:
+        document = integration.document
+        if entry.rule:
+            entry.where = self._line_of_rule(integration, entry.rule)
+            return
+        if name := CHECKS.get(entry.outcome):
+            entry.where = self._short(f"{document.path}:{document.where_key(name)[0]}" if name != "opt-out" else None)
+            steps = account.steps if account else ()
+            entry.explanation = next((step.detail for step in steps if step.name == name and not step.passed), None)
+        elif entry.outcome == Outcome.FILTERED and account:
+            failed = [step for step in account.steps if not step.passed]
+            if failed and failed[0].name == "source" and integration.sources:
+                entry.explanation = f"takes events of source {', '.join(sorted(integration.sources))} only"
+                entry.where = self._short(f"{document.path}:{document.where_key('sources')[0]}")
+            elif failed:
+                entry.explanation = f"{failed[0].name}: {failed[0].detail}"
+            elif not any(rule.matched for rule in account.rules):
+                entry.tried = [
+                    Untrue(rule.name, self._short(rule.where), list(_tests(rule.untrue))) for rule in account.rules
+                ]
+                entry.explanation = "no rule matched"
+
+    def _line_of_rule(self, integration: Integration, name: str) -> str | None:
+        rules = integration.rules
+        for rule in (*rules.rules, *([rules.otherwise] if rules.otherwise else [])):
+            if rule.name == name:
+                return self._short(f"{rule.place.path}:{rule.place.line}")
+        return None
+
+    def _short(self, where: str | None) -> str | None:
+        """Return a file and line relative to the configuration folder; that of a preset by its name."""
+        if where is None:
+            return None
+        path, _, line = where.rpartition(":")
+        try:
+            return f"{Path(path).relative_to(self._configuration.folder)}:{line}"
+        except ValueError:
+            return f"preset {Path(path).name}:{line}"
+
+
+def is_of_collector(story: EventStory, configuration: Configuration) -> bool:
+    """Tell whether the story is about an event that the collector rejected."""
+    return story.topic == configuration.topics.rejected
+
+
+def _entry(outcome: Mapping[str, Any]) -> StoryEntry:
+    letters = [
+        LetterFacts(each["partition"], each["offset"], each["reason"], each["attempts"], each["status"])
+        for each in outcome["dead_letters"]
+    ]
+    return StoryEntry(
+        outcome["integration"],
+        outcome["rule"],
+        outcome["outcome"],
+        outcome["reason"],
+        list(outcome["details"]),
+        list(outcome["recorded"]),
+        outcome["rules"],
+        dead_letters=letters,
+    )
+
+
+def _tests(untrue: Sequence[tuple[str, Any]]) -> Iterator[dict[str, Any]]:
+    for test, found in untrue:
+        yield {"test": test} if found is MISSING else {"test": test, "value": found}
+
+
+def _text(value: object) -> str | None:
+    return str(value) if type(value) in (str, int) else None
+
+
+def _rfc3339(milliseconds: int) -> str:
+    moment = datetime.fromtimestamp(max(0, milliseconds) / 1000, UTC)
+    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")

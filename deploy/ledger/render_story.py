@@ -1,0 +1,181 @@
+"""Print stories of events, 80 columns wide."""
+
+from collections.abc import Iterator, Sequence
+
+from rich.console import Console
+from rich.text import Text
+
+from deploy.config.json_diff import ABSENT, shown
+from deploy.ledger.event_story import EventStory, LetterFacts, StoryEntry, Untrue
+from deploy.terminal.console import PlainConsole, one_line
+from streams.plurals import counted
+from streams.records.outcomes import FORWARDED, Outcome, find_outcome
+
+WIDTH = 80
+NAME_WIDTH = 20
+MAX_ANSWER_CHARACTERS = 200
+FEW_RULES = 3
+
+Line = tuple[str, str]
+"""A text and its style."""
+
+
+def show_stories(stories: Sequence[EventStory], *, dropped: int = 0) -> None:
+    """Print whole stories; `dropped` is the number of older ones that are left out."""
+    console = PlainConsole(width=WIDTH)
+    if len(stories) > 1:
+        console.print(one_line((f"This id came {len(stories) + dropped} times.", "yellow")))
+        console.print()
+    for number, story in enumerate(stories):
+        if number:
+            console.print()
+        _show(console, story)
+
+
+def show_list(stories: Sequence[EventStory], found: int) -> None:
+    """Print a line about each event, with its outcomes below."""
+    console = PlainConsole(width=WIDTH)
+    for story in stories:
+        parts = [_time(story), story.event or story.type or "", story.message_id or "-", _place(story)]
+        console.print(
+            one_line((parts[0], "dim"), "  ", (parts[1], "bold"), f"  {parts[2]}  {parts[3]}"), soft_wrap=True
+        )
+        outcomes = [f"{entry.integration} {entry.outcome}" for entry in story.integrations if entry.integration]
+        if story.rejected:
+            outcomes.insert(0, f"rejected: {story.rejected}")
+        _show_block(console, "", [(", ".join(outcomes) or "nothing recorded yet", "dim")], 4)
+    if found > len(stories):
+        console.print(one_line((f"and {counted(found - len(stories), 'older event')}; --limit shows more", "dim")))
+
+
+def _show(console: Console, story: EventStory) -> None:
+    name = story.event or story.type or "unknown event"
+    facts = [story.message_id or "", f"user {story.user}" if story.user else "", f"source {story.source or 'unknown'}"]
+    console.print(one_line((name, "bold"), *(f"   {fact}" for fact in facts if fact)), soft_wrap=True)
+    console.print(one_line(f"{_time(story)}   {_place(story)}"), soft_wrap=True)
+    for remark in _remarks(story):
+        _show_block(console, "", [(remark, "yellow")], 0)
+    rows = list(_rows(story))
+    if not rows:
+        rows = [("", "", "", [("no outcome is recorded yet", "yellow")])]
+    console.print()
+    widths = [
+        min(NAME_WIDTH, max(one_line(name).cell_len for name in names))
+        for names in ([row[0] for row in rows], [row[1] for row in rows])
+    ]
+    for integration, outcome, style, lines in rows:
+        indent = widths[0] + widths[1] + 4
+        first = one_line(f"{integration:<{widths[0]}}  ", (f"{outcome:<{widths[1]}}", style), "  ")
+        if first.cell_len > indent:
+            first.rstrip()
+            console.print(first, soft_wrap=True)
+            first = Text(" " * indent)
+        _show_block(console, first, lines, indent)
+
+
+def _show_block(console: Console, first: Text | str, lines: Sequence[Line], indent: int) -> None:
+    """Print lines with a hanging indent; `first` is in front of the first one."""
+    prefix = first if isinstance(first, Text) else Text(first or " " * indent)
+    for text, style in lines or [("", "")]:
+        for part in one_line((text, style)).wrap(console, WIDTH - indent, overflow="fold"):
+            part.rstrip()
+            whole = prefix + part
+            whole.rstrip()
+            console.print(whole, soft_wrap=True)
+            prefix = Text(" " * indent)
+
+
+def _remarks(story: EventStory) -> Iterator[str]:
+    if story.expired:
+        yield "Kafka no longer has this event. Its id is not confirmed, and the rest is what the ledger kept."
+    if story.rules and story.rules_today not in story.rules:
+        yield (
+            f"Routed by rules {', '.join(story.rules)}. Lines and reasons below are those of today's rules, "
+            f"{story.rules_today}."
+        )
+    if story.cut:
+        yield "The search for the times of outcomes ended before all were found."
+
+
+def _rows(story: EventStory) -> Iterator[tuple[str, str, str, list[Line]]]:
+    """Return the rows: name, outcome, its style, and lines."""
+    if story.rejected:
+        detail = story.rejected_detail or ""
+        yield "event", "rejected", "red", [(f"{detail} ({story.rejected})" if detail else story.rejected, "")]
+    for note in story.notes:
+        yield note["reason"], "noted", "yellow", [(note["detail"], "")]
+    for entry in story.integrations:
+        known = find_outcome(entry.outcome)
+        style = known.colour if known else "yellow"
+        yield entry.integration or "event", entry.outcome, style, list(_lines(entry))
+
+
+def _lines(entry: StoryEntry) -> Iterator[Line]:
+    letter = entry.dead_letters[-1] if entry.dead_letters else None
+    yield ", ".join(_facts(entry, letter)), ""
+    if entry.rule:
+        yield ", ".join(filter(None, (f"rule {entry.rule}", entry.where))), "dim"
+    elif entry.where:
+        yield entry.where, "dim"
+    yield from _tried(entry.tried)
+    if letter and entry.outcome == Outcome.DEAD:
+        yield f"after a fix: turnout dead replay {letter.partition}:{letter.offset}", "cyan"
+
+
+def _facts(entry: StoryEntry, letter: LetterFacts | None) -> Iterator[str]:
+    if entry.after_ms is not None and entry.outcome not in (FORWARDED, Outcome.FILTERED, Outcome.CONSENT):
+        yield _after(entry.after_ms)
+    if entry.outcome == FORWARDED:
+        yield "forwarded, and not finished yet"
+        return
+    if letter:
+        yield f"{counted(letter.attempts, 'attempt')}{' before it was delivered' * (entry.outcome != Outcome.DEAD)}"
+    if entry.outcome == Outcome.DEAD:
+        yield _death(entry, letter)
+    elif entry.outcome == Outcome.CONSENT:
+        yield f"not granted: {entry.reason}" if entry.reason else "the required consent is not given"
+    elif entry.outcome != Outcome.DELIVERED:
+        known = find_outcome(entry.outcome)
+        recorded = ": ".join(filter(None, (entry.reason, *entry.details)))
+        yield recorded or entry.explanation or ("a rule drops it" if entry.rule else known.meaning if known else "")
+
+
+def _death(entry: StoryEntry, letter: LetterFacts | None) -> str:
+    """Return the vendor's answer, else the reason of the dead letter."""
+    if letter is None:
+        return ": ".join(filter(None, (entry.reason, *entry.details)))
+    if letter.status is not None:
+        body = str(letter.answer.get("body") or "") if letter.answer else ""
+        cut = body if len(body) <= MAX_ANSWER_CHARACTERS else f"{body[:MAX_ANSWER_CHARACTERS]}…"
+        return f"{letter.status} {cut}".strip()
+    return ": ".join(filter(None, (letter.reason, letter.detail)))
+
+
+def _tried(rules: Sequence[Untrue]) -> Iterator[Line]:
+    """Return a line for the rules that say most; those that want another type or event are counted only."""
+    telling = [rule for rule in rules if not any(each["test"].startswith(("type ", "event ")) for each in rule.tests)]
+    for rule in telling[:FEW_RULES]:
+        tests = [f"{each['test']}, but it is {shown(each.get('value', ABSENT), 40)}" for each in rule.tests]
+        yield f"{rule.rule}: {'; '.join(tests)}", ""
+        if rule.where:
+            yield f"  {rule.where}", "dim"
+    left = len(rules) - len(telling[:FEW_RULES])
+    if left and telling:
+        yield f"and {counted(left, 'more rule')}", "dim"
+    elif left:
+        yield f"{counted(left, 'rule')} for other events", "dim"
+
+
+def _after(milliseconds: int) -> str:
+    if milliseconds < 10_000:
+        return f"+{milliseconds} ms"
+    seconds = milliseconds // 1000
+    return f"+{seconds} s" if seconds < 600 else f"+{seconds // 60} min"
+
+
+def _time(story: EventStory) -> str:
+    return (story.time or "time unknown").replace("T", " ").replace("Z", " UTC")
+
+
+def _place(story: EventStory) -> str:
+    return f"{story.topic} {story.partition}:{story.offset}"

@@ -1,0 +1,256 @@
+"""The ledger's JSON API: stories of events, counts and the audit. It has no payload and no readable id of a person."""
+
+import asyncio
+import hmac
+import re
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import closing
+from datetime import UTC, datetime
+from time import time
+from typing import Any, TypeVar
+
+import orjson
+import structlog
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+from starlette.types import Receive, Scope, Send
+
+from streams.kafka.settings import BrokerError
+from streams.ledger import lookup
+from streams.ledger.audit import AuditReport, BehindError
+from streams.ledger.lookup import Story
+from streams.ledger.settings import LOOPBACK
+from streams.ledger.sqlite_store import SqliteReader
+from streams.ledger.store import NoUserIndexError, StoreError
+from streams.ledger.summary import GROUPS, summarize
+from streams.observability.logging import error_fields
+from streams.records.event import Origin
+
+log = structlog.get_logger()
+
+MAX_STORIES = 500
+"""Most stories in one answer."""
+
+HOUR, MINUTE = 3600, 60
+
+T = TypeVar("T")
+Audit = Callable[[int, int | None], Awaitable[AuditReport]]
+"""Audits from one time to another, in milliseconds since 1970."""
+
+
+class RefusedError(Exception):
+    """A request that is answered with an error."""
+
+    def __init__(self, status: int, code: str, message: str) -> None:
+        super().__init__(message)
+        self.status, self.code = status, code
+
+
+class LedgerApi:
+    """An ASGI app.
+
+    Args:
+        open_reader: Opens a reader of the store; each request has its own.
+        audit: Runs an audit.
+        ready: Tells whether the ledger is reading from Kafka.
+        token: The token that requests must carry. Without one, requests must name a loopback address as their host, so
+            that no web page can send them.
+        minutes_since: Returns the time, in seconds since 1970, from which on there are counts by minute.
+
+    """
+
+    def __init__(
+        self,
+        open_reader: Callable[[], SqliteReader],
+        audit: Audit,
+        ready: Callable[[], bool],
+        token: str | None,
+        minutes_since: Callable[[], float],
+    ) -> None:
+        self._open_reader, self._audit, self._ready, self._token = open_reader, audit, ready, token
+        self._minutes_since = minutes_since
+        self._app = Starlette(
+            routes=[
+                Route("/health", self._answer_health),
+                Route("/ready", self._answer_ready),
+                Route("/why", self._protected(self._answer_why)),
+                Route("/audit", self._protected(self._answer_audit)),
+                Route("/counts", self._protected(self._answer_counts)),
+            ],
+            exception_handlers={HTTPException: _answer_http_error},
+        )
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        await self._app(scope, receive, send)
+
+    def _protected(self, answer: Callable[[Request], Awaitable[Any]]) -> Callable[[Request], Awaitable[Response]]:
+        async def checked(request: Request) -> Response:
+            try:
+                self._check(request)
+                return _json(200, await answer(request))
+            except RefusedError as error:
+                return _json(error.status, {"code": error.code, "message": str(error)})
+            except NoUserIndexError as error:
+                return _json(409, {"code": "no_user_index", "message": str(error)})
+            except BehindError as error:
+                return _json(503, {"code": "behind", "message": str(error)})
+            except BrokerError as error:
+                return _json(503, {"code": "kafka", "message": str(error)})
+            except StoreError as error:
+                return _json(500, {"code": "store", "message": str(error)})
+            except Exception as error:  # noqa: BLE001  # the next request may succeed
+                log.error("a request failed", **error_fields(error))  # noqa: TRY400  # a traceback may hold ids
+                return _json(500, {"code": "internal", "message": "the ledger failed; its log says where"})
+
+        return checked
+
+    def _check(self, request: Request) -> None:
+        """Raise RefusedError unless the sender may use the API."""
+        if self._token is None:
+            if request.url.hostname not in LOOPBACK:
+                raise RefusedError(403, "forbidden", "without a token, the API answers only to loopback addresses")
+            return
+        given = request.headers.get("authorization", "")
+        if not hmac.compare_digest(given.encode(), f"Bearer {self._token}".encode()):
+            raise RefusedError(401, "unauthorized", "send `Authorization: Bearer` with the token from `ledger.token`")
+
+    async def _answer_health(self, _request: Request) -> Response:
+        return _json(200, {"status": "up"})
+
+    async def _answer_ready(self, _request: Request) -> Response:
+        if self._ready():
+            return _json(200, {"status": "ready"})
+        return _json(503, {"code": "not_ready", "message": "the ledger does not read from Kafka"})
+
+    async def _answer_why(self, request: Request) -> Any:
+        given = {name: value for name in ("message_id", "user", "at") if (value := request.query_params.get(name))}
+        if len(given) != 1:
+            raise RefusedError(400, "parameters", "give one of message_id, user and at")
+        limit = min(_number(request, "limit", 20), MAX_STORIES)
+        return await self._read(lambda reader: _stories(reader, given, limit))
+
+    async def _answer_audit(self, request: Request) -> Any:
+        until = _number(request, "until", 0)
+        since = _number(request, "since", int(time()) - HOUR)
+        return report_data(await self._audit(since * 1000, until * 1000 or None))
+
+    async def _answer_counts(self, request: Request) -> Any:
+        by = [name for name in request.query_params.get("by", "integration,outcome").split(",") if name]
+        if unknown := [name for name in by if name not in GROUPS]:
+            raise RefusedError(400, "parameters", f"cannot group by {unknown[0]!r}; possible: {', '.join(GROUPS)}")
+        now = int(time())
+        since, until = _number(request, "since", now - HOUR), _number(request, "until", now + HOUR)
+        by_hour = since < self._minutes_since()
+        step = HOUR if by_hour else MINUTE
+        since -= since % step
+
+        def read(reader: SqliteReader) -> Any:
+            return summarize(reader.counts(since, until, by_hour=by_hour), by)
+
+        return {"since": _rfc3339(since), "until": _rfc3339(until), **await self._read(read)}
+
+    async def _read(self, use: Callable[[SqliteReader], T]) -> T:
+        def in_thread() -> T:
+            with closing(self._open_reader()) as reader:
+                return use(reader)
+
+        return await asyncio.to_thread(in_thread)
+
+
+def _stories(reader: SqliteReader, given: Mapping[str, str], limit: int) -> dict[str, Any]:
+    """Return the stories of the newest candidates, oldest first; `found` is the number of all candidates."""
+    places: Sequence[Origin]
+    if "at" in given:
+        place = lookup.read_place(given["at"])
+        if place is None:
+            raise RefusedError(400, "parameters", "at: write TOPIC:PARTITION:OFFSET")
+        places = [place]
+    elif "user" in given:
+        places = lookup.places_of_user(reader, given["user"])
+    else:
+        places = lookup.places_of_message(reader, given["message_id"])
+    stories = [story for place in places[-limit:] if (story := lookup.story_of(reader, place))]
+    return {"found": len(places), "stories": [story_data(story) for story in stories]}
+
+
+def story_data(story: Story) -> dict[str, Any]:
+    """Return a story as JSON data."""
+    return {
+        "topic": story.place.topic,
+        "partition": story.place.partition,
+        "offset": story.place.offset,
+        "source": story.kind and story.kind.source,
+        "type": story.kind and story.kind.type,
+        "event": story.kind and story.kind.name,
+        "minute": None if story.minute is None else _rfc3339(story.minute * 60),
+        "rules": list(story.rules),
+        "rejected": story.rejected,
+        "notes": [{"reason": note.reason, "detail": note.detail} for note in story.notes],
+        "outcomes": [
+            {
+                "integration": outcome.integration,
+                "rule": outcome.rule,
+                "outcome": outcome.outcome,
+                "reason": outcome.reason,
+                "details": [remark.detail for remark in outcome.remarks if remark.detail],
+                "rules": outcome.rules,
+                "recorded": list(dict.fromkeys(combo.outcome for combo in outcome.recorded)),
+                "dead_letters": [
+                    {
+                        "partition": letter.partition,
+                        "offset": letter.offset,
+                        "reason": letter.reason,
+                        "attempts": letter.attempts,
+                        "status": letter.status,
+                    }
+                    for letter in outcome.dead_letters
+                ],
+            }
+            for outcome in story.outcomes
+        ],
+    }
+
+
+def report_data(report: AuditReport) -> dict[str, Any]:
+    """Return the result of an audit as JSON data."""
+    oldest = report.oldest_in_flight
+    return {
+        "balanced": report.balanced,
+        "events": report.events,
+        "rejected": report.rejected,
+        "in_flight": report.in_flight,
+        "oldest_in_flight": None if oldest is None else _rfc3339(oldest * 60),
+        "problems": {str(problem): number for problem, number in report.problems.items()},
+        "findings": [
+            {**finding._asdict(), "problem": str(finding.problem), "outcomes": list(finding.outcomes)}
+            for finding in report.findings
+        ],
+        "lines": [line._asdict() for line in report.lines],
+        "not_audited": [{"topic": topic, "partition": partition} for topic, partition in report.unknown],
+    }
+
+
+def _number(request: Request, name: str, default: int) -> int:
+    text = request.query_params.get(name, "")
+    if not text:
+        return default
+    if not re.fullmatch("[0-9]{1,12}", text):
+        raise RefusedError(400, "parameters", f"{name}: {text!r} is not a whole number")
+    return int(text)
+
+
+def _rfc3339(seconds: int) -> str:
+    return datetime.fromtimestamp(seconds, UTC).isoformat().replace("+00:00", "Z")
+
+
+def _json(status: int, data: Any) -> Response:
+    return Response(orjson.dumps(data), status, media_type="application/json")
+
+
+async def _answer_http_error(_request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)  # Starlette's type for handlers is wider
+    return _json(error.status_code, {"code": "http", "message": error.detail})

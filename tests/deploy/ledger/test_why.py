@@ -1,0 +1,105 @@
+"""`turnout why` on a real Kafka: what happened to an event, with and without a ledger."""
+
+import asyncio
+import shutil
+from pathlib import Path
+
+import pytest
+
+from streams.kafka.settings import Broker
+from tests.deploy.ledger.stage import running
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture(autouse=True)
+def _key(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FAULTS_WRITE_KEY", "a key for the users of tests")
+
+
+async def test_the_story_of_an_event(broker: Broker, tmp_path: Path):
+    """Each integration's outcome with its line; the vendor's answer and the command to send a dead letter again."""
+    async with running(tmp_path, broker, ["router", "forwarder", "ledger"]) as stage:
+        stage.send()
+        stage.send(email="bad")
+        await stage.routed()
+        assert (await stage.run("audit")).exit_code == 0
+
+        why = await stage.run("why", "m-1")
+        lines = why.stdout.splitlines()
+        assert why.exit_code == 0
+        assert max(map(len, lines)) <= 80
+        assert "\x1b" not in why.stdout
+        assert lines[0] == "Order   m-1   user u-1   source web"
+        assert lines[1].endswith(f" UTC   {stage.topics.events} 0:1")
+        (event,) = (await stage.json("why", "m-1"))["events"]
+        by_name = {entry["integration"]: entry for entry in event["integrations"]}
+        (letter,) = by_name["crm"]["dead_letters"]
+        assert (letter["status"], letter["attempts"], letter["answer"]["status"]) == (422, 1, 422)
+        assert letter["request"]["url"].endswith("/crm")
+        crm, good = by_name["crm"]["after_ms"], by_name["good"]["after_ms"]
+        assert (
+            lines[3:]
+            == [
+                f'crm    dead       +{crm} ms, 1 attempt, 422 {{"email": "invalid \\\\u001b[31m"}}',
+                "                   rule order, integrations/crm.yaml:5",
+                f"                   after a fix: turnout dead replay {letter['partition']}:{letter['offset']}",
+                f"good   delivered  +{good} ms",
+                "                   rule order, integrations/good.yaml:5",
+                "meta   consent    not granted: advertising",
+                "                   integrations/meta.yaml:4",
+                "slack  filtered   no rule matched",
+                "                   big-order: properties.total > 500, but it is 59.9",
+                "                     integrations/slack.yaml:5",
+            ]
+            or lines[3:]
+        )
+        assert by_name["crm"]["payload"] == {"email": "bad"}
+        assert by_name["good"]["payload"] == {"id": "m-1"}
+
+        # A ledger without its folder is built again from Kafka.
+        await stage.stop("ledger")
+        shutil.rmtree(stage.folder / "ledger")
+        await stage.start("ledger")
+        assert (await stage.run("audit")).exit_code == 0
+        assert (await stage.run("why", "m-1")).stdout.splitlines() == lines
+
+        # Another version of the rules is named.
+        path = stage.folder / "integrations" / "slack.yaml"
+        path.write_text(path.read_text().replace("500", "700"))
+        why = await stage.run("why", "m-1")
+        assert "Routed by rules" in why.stdout
+        assert "properties.total > 700, but it is 59.9" in why.stdout
+
+        # A hash only finds candidates: a run that gives this event another id does not make it that event.
+        await stage.claim(offset=0, message_id="m-77")
+        async with asyncio.timeout(120):
+            while not (await asyncio.to_thread(stage.ask, "/why?message_id=m-77"))["stories"]:
+                await asyncio.sleep(0.1)
+        assert (await stage.run("why", "m-77")).exit_code == 1
+
+        listed = await stage.run("why", "--user", "u-0")
+        assert (listed.exit_code, listed.stdout.splitlines()[0]) == (0, "Order   m-0   user u-0   source web")
+        for sought in (["m-9"], ["--user", "nobody"], ["--at", "1:7"]):
+            missing = await stage.run("why", *sought)
+            assert (missing.exit_code, missing.stdout) == (1, "")
+            assert missing.stderr.startswith("nothing is known about an event with the ")
+
+
+async def test_without_a_ledger(broker: Broker, tmp_path: Path):
+    """By its place an event is found without a ledger; by its id the command says how to start one."""
+    async with running(tmp_path, broker, ["router", "forwarder"]) as stage:
+        stage.send(email="bad")
+        await stage.routed()
+        (event,) = (await stage.json("why", "--at", f"{stage.topics.events}:0:0"))["events"]
+        assert (event["message_id"], event["in_ledger"]) == ("m-0", False)
+        outcomes = {entry["integration"]: entry["outcome"] for entry in event["integrations"]}
+        assert outcomes == {"good": "delivered", "crm": "dead", "meta": "consent", "slack": "filtered"}
+        (letter,) = next(entry for entry in event["integrations"] if entry["integration"] == "crm")["dead_letters"]
+        assert letter["status"] == 422
+        why = await stage.run("why", "--at", "0:0")
+        assert (why.exit_code, "this story is from Kafka alone" in why.stderr) == (0, True)
+        assert f"turnout dead replay {letter['partition']}:{letter['offset']}" in why.stdout
+        why = await stage.run("why", "m-0")
+        assert (why.exit_code, why.stdout) == (1, "")
+        assert f"turnout ledger --config {stage.folder}" in why.stderr

@@ -1,0 +1,71 @@
+"""`turnout ledger` as a process on a real Kafka."""
+
+import signal
+from contextlib import closing
+from pathlib import Path
+from uuid import uuid4
+
+import pytest
+import requests
+
+from streams.kafka.admin import create_topics
+from streams.kafka.settings import Broker
+from streams.ledger.sqlite_store import SqliteStore
+from streams.ledger.store import LedgerBatch
+from streams.topics import Topics
+from tests.faults.harness import Process
+from tests.support.ports import free_port, free_row
+from tests.support.reading import until
+from tests.support.real_kafka import Kafka
+
+pytestmark = pytest.mark.anyio
+
+TURNOUT = """
+prefix: {prefix}
+broker: {{bootstrap: '{bootstrap}'}}
+partitions: 2
+replication: 1
+ledger: {{port: {port}, token: '${{FAULTS_WRITE_KEY}}'}}
+"""
+
+
+async def test_a_ledger_process_starts_serves_and_stops(kafka: Kafka, broker: Broker, tmp_path: Path):
+    """It becomes ready, wants its token, and audits; a second one exits with 2; SIGTERM ends it with 0."""
+    topics, port = Topics(f"t{uuid4().hex[:8]}", 2), free_port()
+    create_topics(broker, topics.declared([]), replication=1, timeout=60)
+    text = TURNOUT.format(prefix=topics.prefix, bootstrap=kafka.bootstrap, port=port)
+    metrics = free_row(4) + 3
+    (tmp_path / "turnout.yaml").write_text(f"{text}metrics_port: {metrics - 3}\nmetrics_host: 127.0.0.1\n")
+    ledger = await Process(tmp_path, "ledger").ready()
+    try:
+
+        def status(path: str) -> int:
+            return requests.get(f"http://127.0.0.1:{port}{path}", timeout=60).status_code
+
+        def scrape() -> str:
+            return requests.get(f"http://127.0.0.1:{metrics}/metrics", timeout=60).text
+
+        await until(lambda: status("/ready") == 200)
+        assert (status("/health"), status("/counts")) == (200, 401)
+        await until(lambda: 'turnout_ledger_problem_events{problem="no_outcome"} 0.0' in scrape())
+        second = Process(tmp_path, "ledger")
+        await until(lambda: not second.runs)
+        assert await second.end(signal.SIGTERM) == 2
+        assert "turnout.yaml: ledger.folder: " in second.log.read_text()
+        assert "is in use by another ledger process" in second.log.read_text()
+        assert await ledger.end(signal.SIGTERM) == 0
+    finally:
+        ledger.signal(signal.SIGKILL)
+
+
+async def test_a_ledger_that_cannot_go_on_ends(kafka: Kafka, broker: Broker, tmp_path: Path):
+    """A folder that has read more than the topic holds ends the process with 1, and the log says how to rebuild it."""
+    topics, port = Topics(f"t{uuid4().hex[:8]}", 2), free_port()
+    create_topics(broker, topics.declared([]), replication=1, timeout=60)
+    (tmp_path / "turnout.yaml").write_text(TURNOUT.format(prefix=topics.prefix, bootstrap=kafka.bootstrap, port=port))
+    with closing(SqliteStore(tmp_path / "ledger", None, 7)) as store:
+        store.write(LedgerBatch(offsets={(topics.outcomes, 0): 5}))
+    ledger = Process(tmp_path, "ledger")
+    await until(lambda: not ledger.runs)
+    assert await ledger.end(signal.SIGTERM) == 1
+    assert "Delete the ledger's folder to rebuild it from Kafka" in ledger.log.read_text()

@@ -1,0 +1,53 @@
+"""The ledger after a fault: its audit balances, and its counts are those of the oracle."""
+
+import asyncio
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+from streams.kafka.settings import Broker
+from streams.ledger.audit import AuditReport
+from streams.ledger.ingester import Ingester
+from streams.ledger.kafka_audit import KafkaAuditor, audit_with_kafka
+from streams.ledger.sqlite_store import SqliteReader, SqliteStore
+from streams.topics import Topics
+from tests.faults.oracle import Findings
+
+
+async def audit(reader: SqliteReader, kafka: KafkaAuditor, integrations: Sequence[str]) -> AuditReport:
+    return await audit_with_kafka(reader, kafka, 0, integrations=lambda _: integrations, patience=120)
+
+
+async def check(broker: Broker, topics: Topics, integrations: Sequence[str], folder: Path, findings: Findings) -> None:
+    """Bring the ledger in a folder up to date and audit it; fails the test with what does not balance."""
+    store = SqliteStore(folder, b"key", 7)
+    ingester = Ingester(broker, topics, store)
+    running = asyncio.create_task(ingester.run())
+    reader = SqliteReader(folder, b"key")
+    try:
+        async with KafkaAuditor(broker, topics, integrations) as kafka:
+            async with asyncio.timeout(180):
+                # The router's commit follows within a second.
+                while (report := await audit(reader, kafka, integrations)).events < len(findings.messages):
+                    await asyncio.sleep(0.2)
+        assert report.balanced, report.findings[:20]
+        assert not report.unknown
+        assert report.in_flight == 0
+        assert report.rejected == len(findings.rejected)
+        counted: Counter[tuple[str, str, str]] = Counter()
+        for count in reader.counts(0, 2**40):
+            if count.key.integration:
+                counted[count.key.integration, count.key.rule, count.key.outcome] += count.number
+        expected = Counter(
+            (integration, rule, str(outcome))
+            for by_integration in findings.outcomes.values()
+            for integration, by_rule in by_integration.items()
+            for rule, outcome in by_rule.items()
+        )
+        assert counted == expected
+        print(f"the ledger balances: {report.events} events, {report.rejected} rejected, {expected.total()} outcomes")
+    finally:
+        reader.close()
+        ingester.stop()
+        await running
+        store.close()

@@ -1,0 +1,190 @@
+"""The ledger's API: who may use it, what it answers, and what it never holds."""
+
+import asyncio
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+
+from streams.kafka.settings import BrokerError
+from streams.ledger.api import LedgerApi
+from streams.ledger.audit import AuditReport, BehindError, Finding, Problem
+from streams.ledger.settings import LedgerSettings
+from streams.ledger.sqlite_store import SqliteReader, SqliteStore
+from streams.records.outcomes import OutcomeDetail, OutcomeInterval
+from tests.streams.ledger.making import START_MS, TOPICS, Records, feed
+
+KEY = b"a key for users, long"
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A ledger with ten events: one rejected, one dead and delivered later, the others delivered."""
+    records = Records()
+    spans = [OutcomeInterval("ga4", "r", "forwarded", 0, 8), OutcomeInterval("slack", "", "filtered", 0, 8)]
+    records.run(
+        0, range(10), spans, [OutcomeDetail("", "", "noted", 3, "plan", "total is text")], names=("Order", "Pay")
+    )
+    records.rejected(0, 9, "too_deep")
+    records.outcomes(0, [OutcomeInterval("ga4", "r", "delivered", 0, 8), OutcomeInterval("ga4", "r", "dead", 4, 4)])
+    records.dead(0, 4, "ga4", "r")
+    with closing(SqliteStore(tmp_path, KEY, 7)) as store:
+        feed(store, records.made)
+    return tmp_path
+
+
+def get(
+    folder: Path,
+    path: str,
+    *,
+    token: str | None = None,
+    headers: dict[str, str] | None = None,
+    user_key: bytes | None = KEY,
+    result: Callable[[], AuditReport] = AuditReport,
+) -> tuple[int, Any]:
+    """Ask the API in this process; returns the status and the answer."""
+    asked: list[tuple[int, int | None]] = []
+
+    async def audit(since: int, until: int | None) -> AuditReport:
+        asked.append((since, until))
+        return result()
+
+    api = LedgerApi(lambda: SqliteReader(folder, user_key), audit, lambda: False, token, lambda: 0)
+    path, _, query = path.partition("?")
+    sent: list[Any] = []
+
+    async def ask() -> None:
+        async def receive() -> Any:
+            return {"type": "http.request", "body": b""}
+
+        async def send(message: Any) -> None:
+            sent.append(message)
+
+        lines = {"host": "127.0.0.1:8090", **(headers or {})}
+        scope = {
+            "type": "http",
+            "method": "GET",
+            "path": path,
+            "query_string": query.encode(),
+            "headers": [(name.encode(), value.encode()) for name, value in lines.items()],
+            "scheme": "http",
+            "server": ("127.0.0.1", 8090),
+        }
+        await api(scope, receive, send)
+
+    asyncio.run(ask())
+    return sent[0]["status"], orjson.loads(sent[1]["body"])
+
+
+def test_without_the_token_nothing_is_answered(folder: Path):
+    """A missing and a wrong token get 401, the right one an answer; health and readiness need none."""
+    for path in ("/why?message_id=m-0-1", "/audit", "/counts"):
+        assert get(folder, path, token="right")[0] == 401
+        assert get(folder, path, token="right", headers={"authorization": "Bearer wrong"})[0] == 401
+        assert get(folder, path, token="right", headers={"authorization": "Bearer right"})[0] == 200
+    assert get(folder, "/health", token="right")[0] == 200
+    assert get(folder, "/ready", token="right")[0] == 503
+
+
+def test_without_a_token_only_a_loopback_host_is_answered(folder: Path):
+    """A web page whose name leads to this machine gets 403."""
+    assert get(folder, "/counts", headers={"host": "evil.example"}) == (
+        403,
+        {"code": "forbidden", "message": "without a token, the API answers only to loopback addresses"},
+    )
+    for host in ("localhost:8090", "127.0.0.1", "[::1]:8090"):
+        assert get(folder, "/counts", headers={"host": host})[0] == 200
+
+
+def test_other_addresses_need_a_token():
+    """An address that others reach is a mistake without a token."""
+    with pytest.raises(ValueError, match="needs a `token`"):
+        LedgerSettings(host="0.0.0.0")
+    assert LedgerSettings(host="0.0.0.0", token="t" * 16).address == "http://127.0.0.1:8090"
+    assert LedgerSettings(url="https://ledger.example/x/").address == "https://ledger.example/x"
+
+
+def test_a_story_has_every_outcome_and_no_id_or_payload(folder: Path):
+    """By messageId, by place and by user: outcomes by integration, notes, dead letters with attempts and status."""
+    status, answer = get(folder, "/why?message_id=m-0-4")
+    assert (status, answer["found"]) == (200, 1)
+    (story,) = answer["stories"]
+    assert (story["topic"], story["partition"], story["offset"], story["event"]) == (TOPICS.events, 0, 4, "Order")
+    ga4, slack = story["outcomes"]
+    assert (ga4["outcome"], ga4["recorded"]) == ("delivered", ["forwarded", "dead", "delivered"])
+    assert ga4["dead_letters"] == [{"partition": 0, "offset": 0, "reason": "status", "attempts": 3, "status": 422}]
+    assert (slack["integration"], slack["rule"], slack["outcome"]) == ("slack", "", "filtered")
+    assert get(folder, f"/why?at={TOPICS.events}:0:4")[1] == answer
+    assert get(folder, f"/why?at={TOPICS.events}:0:3")[1]["stories"][0]["notes"] == [
+        {"reason": "plan", "detail": "total is text"}
+    ]
+    status, answer = get(folder, "/why?user=u-4")
+    assert [story["offset"] for story in answer["stories"]] == [4, 9]
+    assert answer["stories"][1]["rejected"] == "too_deep"
+    status, answer = get(folder, "/why?user=u-4&limit=1")
+    assert ([story["offset"] for story in answer["stories"]], answer["found"]) == ([9], 2)
+
+
+def test_unknown_events_and_wrong_parameters(folder: Path):
+    """What is not there is an empty list, a wrong parameter is 400 with what would be right."""
+    assert get(folder, "/why?message_id=nobody") == (200, {"found": 0, "stories": []})
+    for query, said in (
+        ("", "give one of"),
+        ("message_id=a&user=b", "give one of"),
+        ("at=events:1", "TOPIC:PARTITION:OFFSET"),
+        ("user=b&limit=x", "not a whole number"),
+    ):
+        status, answer = get(folder, f"/why?{query}")
+        assert status == 400
+        assert said in answer["message"]
+    status, answer = get(folder, "/counts?by=integration,colour")
+    assert (status, answer["message"].partition(";")[0]) == (400, "cannot group by 'colour'")
+    assert get(folder, "/other")[0] == 404
+
+
+def test_a_ledger_without_user_key_says_so(folder: Path):
+    """Without the key there is no index of users, and the answer names the setting."""
+    status, answer = get(folder, "/why?user=u-1", user_key=None)
+    assert (status, answer["code"]) == (409, "no_user_index")
+    assert "user_key" in answer["message"]
+
+
+def test_counts_by_events_and_by_outcomes(folder: Path):
+    """Grouped by event, events are counted; grouped by an outcome's properties, outcomes."""
+    since, until = START_MS // 1000 - 3600, START_MS // 1000 + 3600
+    window = f"since={since}&until={until}"
+    status, answer = get(folder, f"/counts?{window}&by=event")
+    assert (status, answer["accepted"], answer["rejected"]) == (200, 10, 1)
+    assert answer["rows"] == [{"event": "Order", "count": 5}, {"event": "Pay", "count": 5}]
+    assert get(folder, f"/counts?{window}")[1]["rows"] == [
+        {"integration": "ga4", "outcome": "delivered", "count": 9},
+        {"integration": "slack", "outcome": "filtered", "count": 9},
+        {"integration": "", "outcome": "rejected", "count": 1},
+    ]
+    assert get(folder, f"/counts?since={until}&until={until + 60}")[1]["rows"] == []
+
+
+def test_an_audit_names_what_is_missing(folder: Path):
+    """Findings come with topic, partition and offsets; a ledger that is behind, or no Kafka, is 503."""
+
+    def lost() -> AuditReport:
+        report = AuditReport(events=5)
+        report.add(Finding(Problem.LOST, "t.events", 1, 7, 9))
+        return report
+
+    status, answer = get(folder, "/audit", result=lost)
+    assert (status, answer["balanced"], answer["problems"]) == (200, False, {"lost": 3})
+    (finding,) = answer["findings"]
+    assert (finding["topic"], finding["partition"], finding["first"], finding["last"]) == ("t.events", 1, 7, 9)
+
+    def behind() -> AuditReport:
+        raise BehindError(12)
+
+    def away() -> AuditReport:
+        raise BrokerError("Kafka at x does not answer")
+
+    assert get(folder, "/audit", result=behind)[1]["code"] == "behind"
+    assert get(folder, "/audit", result=away) == (503, {"code": "kafka", "message": "Kafka at x does not answer"})
