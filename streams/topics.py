@@ -15,23 +15,38 @@ finish.
 
 DAY = 24 * 3600
 
+STATUS_SECONDS = 600
+"""How long a process's last report counts, in seconds."""
+
 
 @dataclass(frozen=True, slots=True)
 class Topic:
     """A declared topic: `name` with the prefix, retention in seconds. Retention None compacts the topic.
 
-    `partitions` is None for an external topic that a source reads; it must exist, with any number of partitions.
+    `partitions` is None for an external topic that a source reads; it must exist, with any number of partitions. If
+    `compacted`, older records of a key are also removed within the retention. Workers start without an `optional`
+    topic.
     """
 
     name: str
     partitions: int | None
     retention: int | None
+    compacted: bool = False
+    optional: bool = False
 
     @property
     def config(self) -> dict[str, str]:
         """The configuration with which the topic is created."""
         if self.retention is None:
             return {"cleanup.policy": "compact", "max.message.bytes": str(MAX_RECORD_BYTES)}
+        if self.compacted:
+            # Kafka cleans only segments that are closed.
+            return {
+                "cleanup.policy": "compact,delete",
+                "max.message.bytes": str(MAX_RECORD_BYTES),
+                "retention.ms": str(self.retention * 1000),
+                "segment.ms": str(self.retention * 1000),
+            }
         return {
             "cleanup.policy": "delete",
             "max.message.bytes": str(MAX_RECORD_BYTES),
@@ -76,6 +91,16 @@ class Topics:
         """
         return f"{self.prefix}.suppressed"
 
+    @property
+    def status(self) -> str:
+        """The last report of each process. It has one partition."""
+        return f"{self.prefix}.status"
+
+    @property
+    def control(self) -> str:
+        """The last command for each integration: pause, resume, probe. It has one partition."""
+        return f"{self.prefix}.control"
+
     def forward(self, integration: str) -> str:
         """The deliveries of one integration."""
         return f"{self.prefix}.forward.{integration}"
@@ -98,6 +123,8 @@ class Topics:
             Topic(self.outcomes, self.partitions, kept),
             Topic(self.dead, self.partitions, long),
             Topic(self.suppressed, 1, None),
+            Topic(self.status, 1, STATUS_SECONDS, compacted=True, optional=True),
+            Topic(self.control, 1, None, optional=True),
             *self.of_integrations(integrations),
             *(Topic(topic, None, kept) for topic in read),
         ]

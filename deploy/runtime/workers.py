@@ -15,6 +15,8 @@ from streams.kafka.admin import check_reachable, find_mismatches
 from streams.kafka.settings import BrokerError
 
 if TYPE_CHECKING:
+    from faust.types import TP
+
     from streams.worker.worker import Worker
 
     Begin = Callable[[Worker], Apply]
@@ -32,13 +34,17 @@ def prepare(configuration: Configuration) -> None:
 
 
 def check_topics(configuration: Configuration, timeout: float = 10.0) -> None:
-    """Raise Failed if Kafka is not reachable, or if a topic is missing or wrong; waits up to `timeout` seconds."""
+    """Raise Failed if Kafka is not reachable, or if a topic is missing or wrong; waits up to `timeout` seconds.
+
+    Optional topics may be missing.
+    """
     broker, declared = configuration.settings.broker, configuration.declared
     try:
         check_reachable(broker)
-        mismatches = find_mismatches(broker, declared, timeout)
+        found = find_mismatches(broker, declared, timeout)
     except BrokerError as error:
         raise Failed(str(error)) from error
+    mismatches = [each for each in found if each.partitions is not None or not each.topic.optional]
     if mismatches:
         folder = configuration.folder
         remedy = f"create them with: turnout topics --create --config {folder}"
@@ -54,6 +60,8 @@ def run(process: str, configuration: Configuration, read: Callable[[], Configura
     changed configuration.
     """
     from streams.kafka.producer import Producer
+    from streams.operations.description import describe_worker
+    from streams.operations.reporter import Reporter
     from streams.worker.lag import keep_lag
     from streams.worker.pipeline import StartError
     from streams.worker.worker import Worker
@@ -67,16 +75,29 @@ def run(process: str, configuration: Configuration, read: Callable[[], Configura
             on_failure=lambda error: worker.fail(f"Kafka did not accept a batch: {type(error).__name__}"),
         )
         worker = Worker(producer)
+        lags: dict[TP, int] = {}
+        reloader = Reloader(configuration, read, begin(worker))
+        reporter = Reporter(
+            process,
+            settings.broker,
+            topics.status,
+            lambda: reloader.current.version,
+            lambda: describe_worker(worker, lags),
+        )
         background: list[asyncio.Task[None]] = []
 
-        def ready() -> None:
-            if facts:
-                background.append(asyncio.create_task(keep_lag(worker.producer.broker, lambda: worker.pipelines)))
-            log_ready(process, version=configuration.version, **facts)
-
         try:
-            async with Reloader(configuration, read, begin(worker)).running():
-                code = await worker.run(ready)
+            async with reporter.running() as report:
+
+                def ready() -> None:
+                    lagging = keep_lag(settings.broker, lambda: worker.pipelines, latest=lags)
+                    background.append(asyncio.create_task(lagging))
+                    report()
+                    log_ready(process, version=configuration.version, **facts)
+
+                async with reloader.running():
+                    code = await worker.run(ready)
+                reporter.is_clean = code == 0
             if worker.is_stuck:
                 # asyncio would wait for the app's tasks, which ignore their cancellation.
                 os._exit(code)

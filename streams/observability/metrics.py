@@ -70,6 +70,11 @@ DELIVERY_PAUSED = Gauge(
     "1 while an integration's circuit breaker is open in this worker: its vendor fails or rejects the credentials.",
     ["integration"],
 )
+DELIVERY_HELD = Gauge(
+    "turnout_delivery_paused_by_hand",
+    "1 while an integration is paused by `turnout pause` in this worker.",
+    ["integration"],
+)
 LAG = Gauge(
     "turnout_lag_records",
     "Unfinished records in this process's partitions of a topic, including those that wait for a vendor.",

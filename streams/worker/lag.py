@@ -37,7 +37,8 @@ async def find_lag(asked: AIOKafkaConsumer, done: Mapping[TP, int]) -> Mapping[T
         return {}
     parts = [TopicPartition(*part) for part in done]
     ends, begins = await asked.end_offsets(parts), await asked.beginning_offsets(parts)
-    return {part: ends[part] - max(begins[part], offset) for part, offset in done.items()}
+    # The embedded broker tells the end by the last batch, which may be finished.
+    return {part: max(0, ends[part] - max(begins[part], offset)) for part, offset in done.items()}
 
 
 class Measured(Protocol):
@@ -48,8 +49,16 @@ class Measured(Protocol):
         """Return the offset of each of its partitions before which all records are finished."""
 
 
-async def keep_lag(broker: Broker, pipelines: Callable[[], Sequence[Measured]], period: float = PERIOD_SECONDS) -> None:
-    """Update the lag metric of the pipelines' topics until cancelled; it does not change while Kafka is down."""
+async def keep_lag(
+    broker: Broker,
+    pipelines: Callable[[], Sequence[Measured]],
+    period: float = PERIOD_SECONDS,
+    latest: dict[TP, int] | None = None,
+) -> None:
+    """Update the lag metric of the pipelines' topics until cancelled; it does not change while Kafka is down.
+
+    `latest` receives the lag of each of their partitions.
+    """
     known: set[str] = set()
     while True:
         consumer = AIOKafkaConsumer(**broker.consumer(), group_id=None)
@@ -57,7 +66,11 @@ async def keep_lag(broker: Broker, pipelines: Callable[[], Sequence[Measured]], 
             with suppress(KafkaError):
                 await consumer.start()
                 while True:
-                    lags = await find_lags(consumer, pipelines())
+                    parts = await find_lag(consumer, _done(pipelines()))
+                    if latest is not None:
+                        latest.clear()
+                        latest.update(parts)
+                    lags = _by_topic(parts)
                     known |= lags.keys()
                     for topic in known:
                         LAG.labels(topic).set(lags[topic])
@@ -69,8 +82,15 @@ async def keep_lag(broker: Broker, pipelines: Callable[[], Sequence[Measured]], 
 
 async def find_lags(consumer: AIOKafkaConsumer, pipelines: Sequence[Measured]) -> Counter[str]:
     """Return the lag of the pipelines by topic; raises KafkaError."""
-    done = {part: offset for pipeline in pipelines for part, offset in pipeline.done.items()}
+    return _by_topic(await find_lag(consumer, _done(pipelines)))
+
+
+def _done(pipelines: Sequence[Measured]) -> Mapping[TP, int]:
+    return {part: offset for pipeline in pipelines for part, offset in pipeline.done.items()}
+
+
+def _by_topic(parts: Mapping[TP, int]) -> Counter[str]:
     lags: Counter[str] = Counter()
-    for part, lag in (await find_lag(consumer, done)).items():
+    for part, lag in parts.items():
         lags[part.topic] += lag
     return lags

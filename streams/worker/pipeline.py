@@ -3,9 +3,9 @@
 import asyncio
 import logging
 import tempfile
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any, Protocol, cast
 
 import faust
 import structlog
@@ -17,7 +17,9 @@ from streams.kafka.settings import Broker
 from streams.kafka.transport import Consumer, Transport
 from streams.observability.internal_error import describe, to_exception
 from streams.observability.logging import error_fields
+from streams.records.control import Control
 from streams.records.format import MAX_RECORD_BYTES, NewerFormatError
+from streams.records.status import VendorStatus
 from streams.worker.guard import BrokenWorkerError
 from streams.worker.lag import find_lag, offsets_done
 
@@ -29,6 +31,20 @@ logging.disable(logging.DEBUG)
 
 class StartError(Exception):
     """A pipeline cannot start; this machine lacks a folder, a library or a connection."""
+
+
+class VendorSwitch(Protocol):
+    """Shows and changes whether a pipeline sends to its vendor."""
+
+    @property
+    def status(self) -> VendorStatus:
+        """Return whether deliveries are sent, and the vendor's last response to a failed request."""
+
+    def hold(self, order: Control | None) -> None:
+        """Send nothing because of this order; None ends that."""
+
+    def probe(self) -> None:
+        """If the vendor fails, try again now."""
 
 
 async def _do_nothing() -> None:
@@ -53,6 +69,7 @@ class Processor:
             revoked. By default the pipeline waits until they are finished.
         on_revoked: Called with the partitions that were revoked.
         commits: Which offsets may be committed; by default those of the finished batches.
+        vendor: Shows and changes whether it sends to its vendor, if it has one.
 
     """
 
@@ -63,6 +80,7 @@ class Processor:
     settle: Callable[[float], Awaitable[object]] | None = None
     on_revoked: Callable[[Iterable[TP]], object] = lambda _: None
     commits: Commits | None = None
+    vendor: VendorSwitch | None = None
 
 
 class PipelineControl:
@@ -147,6 +165,11 @@ class ConsumerPipeline:
         """Return whether its processor waits for something bounded."""
         return self._processor.waits()
 
+    @property
+    def vendor(self) -> VendorSwitch | None:
+        """Return the switch of its vendor, if it delivers to one."""
+        return self._processor.vendor
+
     def fail(self, why: str) -> None:
         """Report that the pipeline cannot continue. Unfinished records are not committed and will be redelivered."""
         self.why = why
@@ -167,6 +190,11 @@ class ConsumerPipeline:
         """Return the offset of each of its partitions before which all records are finished."""
         reading = cast("Consumer", self.app.consumer)
         return offsets_done(reading, self.transport.commits, reading.assignment())
+
+    @property
+    def paused_partitions(self) -> Collection[TP]:
+        """Return the partitions that are paused until their retries are due."""
+        return cast("Consumer", self.app.consumer).paused
 
     async def lag(self) -> int:
         """Return how many records are not finished, without those of paused partitions.

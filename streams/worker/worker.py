@@ -3,10 +3,11 @@
 import asyncio
 import shutil
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
 from functools import partial
 from time import monotonic
+from typing import Any
 
 import structlog
 from aiokafka.errors import KafkaError
@@ -69,6 +70,10 @@ class Worker:
         self._failing: dict[str, asyncio.Task[None]] = {}
         self._restarts: dict[str, Restarts] = {}
         self._lagging_since: dict[str, float] = {}
+        self.failures: dict[str, str] = {}
+        """Why each pipeline failed that waits for its restart, or that is not healthy again yet."""
+        self.background: list[Callable[[], Coroutine[Any, Any, None]]] = []
+        """Tasks that `run` starts before the pipelines, and cancels after they have stopped."""
         self.is_stuck = False
         """Whether an app ignored its cancellation, so that its tasks may keep the event loop from closing."""
 
@@ -90,8 +95,10 @@ class Worker:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self.stop)
         watch: asyncio.Task[None] | None = None
+        background: list[asyncio.Task[None]] = []
         try:
             await self.producer.start()
+            background += [loop.create_task(make()) for make in self.background]
             await self._start_all()
             watch = loop.create_task(self._watch())
             ready()
@@ -101,6 +108,9 @@ class Worker:
                 if task:
                     task.cancel()
             await self._stop_all()
+            for other in background:
+                other.cancel()
+            await asyncio.gather(*background, return_exceptions=True)
         if why is not None:
             log.error("worker stopped", reason=why)
         return 0 if why is None else 1
@@ -126,6 +136,7 @@ class Worker:
             return  # it is still starting, or has failed already
         self.pipelines.remove(pipeline)
         WORKER_FAILING.labels(pipeline.name).set(1)
+        self.failures[pipeline.name] = why
         if not self.pipelines:
             self.pipelines.append(pipeline)
             self.fail(why)
@@ -182,6 +193,7 @@ class Worker:
             restart.cancel()
             await asyncio.gather(restart, return_exceptions=True)
         self._restarts.pop(name, None)
+        self.failures.pop(name, None)
         WORKER_FAILING.labels(name).set(0)
         for pipeline in [pipeline for pipeline in self.pipelines if pipeline.name == name]:
             self.pipelines.remove(pipeline)
@@ -237,6 +249,7 @@ class Worker:
                     )
                 elif (restarts := self._restarts.get(pipeline.name)) and restarts.are_over():
                     del self._restarts[pipeline.name]
+                    self.failures.pop(pipeline.name, None)
                     WORKER_FAILING.labels(pipeline.name).set(0)
 
     async def _lags(self, pipeline: ConsumerPipeline) -> bool:

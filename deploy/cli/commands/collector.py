@@ -26,6 +26,7 @@ def collector(context: click.Context, folder: Path) -> None:
 
     from streams.collector.server import Collector
     from streams.kafka.producer import Producer
+    from streams.operations.reporter import Reporter
     from transforms import RuleError
 
     settings = configuration.settings
@@ -39,10 +40,16 @@ def collector(context: click.Context, folder: Path) -> None:
             )
         except OSError as error:
             raise Misconfigured([RuleError(f"collector.client.file: {error.strerror}", path=error.filename)]) from error
-        async with reloader.running():
-            return await server.serve(
-                lambda: log_ready("collector", host=server.address[0], port=server.address[1], **facts)
-            )
+        reporter = Reporter("collector", settings.broker, settings.topics.status, lambda: reloader.current.version)
+        async with reloader.running(), reporter.running() as report:
+
+            def ready() -> None:
+                report()
+                log_ready("collector", host=server.address[0], port=server.address[1], **facts)
+
+            code = await server.serve(ready)
+            reporter.is_clean = code == 0
+            return code
 
     try:
         with serve_metrics("collector", settings) as facts:

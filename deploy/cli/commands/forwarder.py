@@ -29,10 +29,11 @@ def forwarder(context: click.Context, names: tuple[str, ...], folder: Path) -> N
     prepare(configuration)
 
     from streams.delivery.sinks.factory import make_delivery
+    from streams.operations.follower import ControlFollower
     from streams.worker.pipeline import ConsumerPipeline
     from streams.worker.worker import Worker
 
-    def make(worker: Worker, name: str, configuration: "Configuration") -> ConsumerPipeline:
+    def make(worker: Worker, follower: ControlFollower, name: str, configuration: "Configuration") -> ConsumerPipeline:
         settings, integration = configuration.settings, configuration.integrations[name]
         return make_delivery(
             name,
@@ -44,11 +45,16 @@ def forwarder(context: click.Context, names: tuple[str, ...], folder: Path) -> N
             fail=worker.fail,
             grace=settings.grace,
             shadow=integration.mode == "shadow",
-            remake=partial(make, worker, name, configuration),
+            remake=partial(make, worker, follower, name, configuration),
+            follower=follower,
         )
 
     def begin(worker: Worker) -> Apply:
-        worker.pipelines.extend(make(worker, name, configuration) for name in dict.fromkeys(names) or integrations)
-        return Deliveries(worker, partial(make, worker), configuration, names).apply
+        settings = configuration.settings
+        follower = ControlFollower(settings.broker, configuration.topics.control, f"{settings.prefix}.forwarder")
+        worker.background.append(follower.run)
+        make_one = partial(make, worker, follower)
+        worker.pipelines.extend(make_one(name, configuration) for name in dict.fromkeys(names) or integrations)
+        return Deliveries(worker, make_one, configuration, names).apply
 
     context.exit(run("forwarder", configuration, lambda: load(folder, *needed), begin))

@@ -19,8 +19,9 @@ if TYPE_CHECKING:
 def topics(context: click.Context, folder: Path, create: bool, as_json: bool) -> None:
     """Compare the declared topics with the topics in Kafka.
 
-    Exits with 1 if a topic is missing or has another number of partitions; workers then refuse to start. External
-    topics that a source reads may have any number of partitions, and are not created.
+    Exits with 1 if a topic is missing or has another number of partitions; workers then refuse to start. They start
+    without PREFIX.status and PREFIX.control. External topics that a source reads may have any number of partitions, and
+    are not created.
     """
     configuration = load(folder)
 

@@ -94,6 +94,13 @@ class Schedule:
             self.holds.hold(batch)
         self._retries[batch] = asyncio.get_running_loop().call_later(seconds, self._queue_again, batch)
 
+    def retry_now(self) -> None:
+        """Queue the batches that wait to be sent again, for a probe on demand; suspects continue to wait."""
+        for batch, timer in list(self._retries.items()):
+            if not batch.is_suspect:
+                timer.cancel()
+                self._queue_again(batch)
+
     def wait_for_probe(self, batch: Batch, deliveries: list[PendingDelivery]) -> None:
         """Put deliveries that may not be sent while delivery is paused in front of their queue."""
         waiting = batch.part(deliveries, batch.failures)

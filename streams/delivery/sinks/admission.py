@@ -53,7 +53,10 @@ class Admission:
             if batch.is_probe:
                 batch.is_probe = False
                 self._breaker.give_back()
-        elif self._breaker.is_open and not batch.is_probe:
+        elif self._breaker.is_held or (self._breaker.is_open and not batch.is_probe):
+            if batch.is_probe:
+                batch.is_probe = False
+                self._breaker.give_back()
             self._schedule.wait_for_probe(batch, deliveries)
             return []
         return deliveries

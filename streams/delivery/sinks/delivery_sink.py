@@ -53,6 +53,9 @@ log = structlog.get_logger()
 MAX_BATCHES_MOVED = 20
 """Batches that each failed probe moves to the retry topic if memory is full, so that later deliveries are tried."""
 
+MAX_RESPONSE_CHARACTERS = 200
+"""Maximum length of a vendor's last response in the report of a process."""
+
 YIELD_EVERY = 50
 """Records that are decoded before the event loop runs other tasks."""
 
@@ -111,7 +114,7 @@ class DeliverySink:
         self._share, self._is_full, self._pause = share, is_full, pause
         self._delivered_at = -math.inf
         self._guard = Guard(integration, fail)
-        mask = Mask(forwarder.settings)
+        self._mask = mask = Mask(forwarder.settings)
         dead_letters = DeadLetterFactory(integration, mask, clock)
         self._writer = OutcomeWriter(integration, topics, producer, self._guard, dead_letters)
         preflight = Preflight(forwarder, limits, settings.max_age)
@@ -122,7 +125,13 @@ class DeliverySink:
         tokens = Tokens(integration, forwarder, client, clock=clock, learn=mask.learn)
         self._sender = BatchSender(integration, forwarder, client, tokens)
         self._pool = WorkerPool(self._deliver, fail)
-        self._breaker = Breaker(integration, settings.breaker_failures, settings.backoff_min, settings.backoff_max)
+        self._breaker = Breaker(
+            integration,
+            settings.breaker_failures,
+            settings.backoff_min,
+            settings.backoff_max,
+            on_probe=lambda: self._schedule.retry_now(),  # noqa: PLW0108  # the schedule is created below
+        )
         self._rates = Rates.of(contract, settings, timer)
         retry_topic = RetryTopic(settings, self._writer, clock)
         self._schedule = Schedule(
@@ -163,7 +172,12 @@ class DeliverySink:
 
     def waits(self) -> bool:
         """Return whether a request is in flight, or backs off, or the vendor is down: all are bounded, not a stall."""
-        return bool(self._pool.busy or self._schedule.has_retries or self._breaker.is_open)
+        return bool(self._pool.busy or self._schedule.has_retries or self._breaker.blocks)
+
+    @property
+    def vendor(self) -> Breaker:
+        """Return the breaker, which pauses delivery."""
+        return self._breaker
 
     async def work(self, fetched: RecordBatch) -> None:
         """Add the deliveries of a fetched batch to the schedule; each finishes later, on its own."""
@@ -293,6 +307,11 @@ class DeliverySink:
             self._delivered_at = self._clock()
             self._breaker.record_results(attempt.results, number=number, probe=probe)
             return False
+        if attempt.response is not None:
+            text = self._mask.excerpt(attempt.response.body, MAX_RESPONSE_CHARACTERS)
+            self._breaker.note_answer(attempt.response.status, text)
+        else:
+            self._breaker.note_answer(None, attempt.why or ("no response" if attempt.request else "failed"))
         failures, delay = batch.failures, self._settings.retry_delay
         if failures.in_a_row:
             suspect = self._breaker.delivered > failures.last

@@ -10,6 +10,7 @@ from streams.delivery.sinks.delivery_sink import DeliverySink
 from streams.delivery.sinks.object_sink import ObjectSink
 from streams.kafka.producer import Producer
 from streams.kafka.settings import Broker
+from streams.operations.follower import ControlFollower
 from streams.topics import Topics
 from streams.worker.pipeline import ConsumerPipeline, PipelineControl, Processor, make_pipeline
 
@@ -27,12 +28,13 @@ def make_delivery(
     fail: Callable[[str], None],
     grace: float,
     remake: Callable[[], ConsumerPipeline] | None = None,
+    follower: ControlFollower | None = None,
     shadow: bool = False,
     clock: Callable[[], float] = time.time,
 ) -> ConsumerPipeline:
     """Create one integration's delivery as a pipeline of a worker; with `shadow` it sends nothing.
 
-    `fail` and `remake` are those of `ConsumerPipeline`.
+    `fail` and `remake` are those of `ConsumerPipeline`. If a `follower` is given, its commands apply from the start on.
     """
     topic = topics.forward(integration)
 
@@ -43,13 +45,19 @@ def make_delivery(
         def share() -> float:
             return control.count_assigned(topic) / topics.partitions
 
+        async def start() -> None:
+            if follower is not None:
+                await follower.prepare(integration, sink.vendor)
+            await sink.start()
+
+        sink: ObjectSink | DeliverySink
         if isinstance(forwarder, ObjectForwarder) and not shadow:
-            objects = ObjectSink(
+            sink = objects = ObjectSink(
                 integration, forwarder, settings, topics, producer, fail=give_up, clock=clock, share=share
             )
             return Processor(
-                objects.work, objects.start, objects.stop, objects.waits, objects.settle, objects.resume,
-                commits=objects.objects,
+                objects.work, start, objects.stop, objects.waits, objects.settle, objects.resume,
+                commits=objects.objects, vendor=objects.vendor,
             )  # fmt: skip
         sink = DeliverySink(
             integration,
@@ -64,7 +72,9 @@ def make_delivery(
             is_full=control.is_full,
             pause=control.pause,
         )
-        return Processor(sink.work, sink.start, sink.stop, sink.waits, sink.settle, sink.resume)
+        return Processor(
+            sink.work, start, sink.stop, sink.waits, sink.settle, sink.resume, vendor=sink.vendor
+        )  # fmt: skip
 
     return make_pipeline(
         integration,

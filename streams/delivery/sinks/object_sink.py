@@ -62,13 +62,20 @@ class ObjectSink:
         self.objects = ObjectBuffers(forwarder.rotation_key, limits.bytes, settings.spool)
         self._encoder = ObjectEncoder(forwarder, Preflight(forwarder, limits, settings.max_age), clock)
         self._rates = Rates.of(forwarder.contract, settings)
-        self._breaker = Breaker(integration, settings.breaker_failures, settings.backoff_min, settings.backoff_max)
+        self._breaker = Breaker(
+            integration,
+            settings.breaker_failures,
+            settings.backoff_min,
+            settings.backoff_max,
+            on_probe=self._end_back_off,
+        )
         dead_letters = DeadLetterFactory(integration, Mask(forwarder.settings), clock)
         self._writer = OutcomeWriter(integration, topics, producer, self._guard, dead_letters)
         self._at_once = min(settings.concurrency, MAX_CONCURRENT_OBJECTS)
         self._ended: asyncio.Queue[ObjectBuffer] = asyncio.Queue(self._at_once)
         self._encoding = asyncio.Lock()
         self._pool = WorkerPool(self._store, fail)
+        self._backing_off: set[asyncio.Task[None]] = set()
 
     async def start(self) -> None:
         """Create the folder where records wait, and start the workers."""
@@ -86,7 +93,12 @@ class ObjectSink:
 
     def waits(self) -> bool:
         """Return whether an object is in progress, or waits for the vendor or for disk space; neither is a stall."""
-        return self._pool.busy > 0 or self._blocked
+        return self._pool.busy > 0 or self._blocked or self._breaker.is_held
+
+    @property
+    def vendor(self) -> Breaker:
+        """Return the breaker, which pauses delivery."""
+        return self._breaker
 
     async def work(self, fetched: RecordBatch) -> None:
         """Write records to disk, and queue the objects that end with them as soon as the queue has room."""
@@ -148,14 +160,31 @@ class ObjectSink:
                 if self._pool.leaving.is_set() or ended.dropped:
                     self._breaker.give_back()
                     return
+                if self._breaker.is_held:
+                    self._breaker.give_back()
+                    continue
             result = await self._put(ended)
             self._breaker.record_results([result])
             if isinstance(result, Delivered):
                 self._writer.settle_rows(ended)
                 return
             asked = result.after if isinstance(result, Retry | Throttled) else None
-            await self._pool.sleep(backoff(self._settings, tries, asked))
+            await self._back_off(backoff(self._settings, tries, asked))
             tries += 1
+
+    async def _back_off(self, seconds: float) -> None:
+        """Wait until the time is over, the partitions are revoked, or a command asks for a probe."""
+        sleeping = asyncio.create_task(self._pool.sleep(seconds))
+        self._backing_off.add(sleeping)
+        try:
+            await asyncio.wait([sleeping])
+        finally:
+            self._backing_off.discard(sleeping)
+            sleeping.cancel()
+
+    def _end_back_off(self) -> None:
+        for sleeping in self._backing_off:
+            sleeping.cancel()
 
     async def _encode(self, ended: ObjectBuffer) -> None:
         """Encode an object, and settle the records that are not in it."""
@@ -200,4 +229,5 @@ class ObjectSink:
             return await self._forwarder.put(encoded.content, encoded.offsets)
         except BaseException as error:  # noqa: BLE001  # a full disk or a lost network: retry
             log.warning("write failed", integration=self.integration, **error_fields(to_exception(error)))
+            self._breaker.note_answer(None, f"could not write: {type(error).__name__}")
             return Retry()

@@ -29,6 +29,10 @@ ON_KAFKA = (
     "forwarder",
     "ledger",
     "up",
+    "status",
+    "pause ga4",
+    "resume ga4",
+    "probe ga4",
     "why m-1",
     "dead list",
     "dead show 0:0",
@@ -150,7 +154,7 @@ def test_bash_completes_commands(tmp_path: Path):
         text=True,
         check=True,
     )
-    assert done.stdout == "rejected replay\n--integration\n"
+    assert done.stdout == "resume rejected replay\n--integration\n"
 
 
 @contextmanager
@@ -213,7 +217,10 @@ def test_every_command_on_kafka_is_tried():
         path.stem
         for path in Path("deploy/cli/commands").glob("*.py")
         if path.stem != "options"
-        and any(word in path.read_text() for word in ("broker_errors(", "prepare(configuration)", "runtime.local"))
+        and any(
+            word in path.read_text()
+            for word in ("broker_errors(", "give_order(", "prepare(configuration)", "runtime.local")
+        )
     }
     assert {command.split()[0] for command in ON_KAFKA} == modules
 

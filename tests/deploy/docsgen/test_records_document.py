@@ -6,8 +6,11 @@ from pathlib import Path
 import orjson
 import pytest
 
+from streams.delivery.sinks.delivery_sink import MAX_RESPONSE_CHARACTERS
+from streams.operations.reporter import REPORT_SECONDS
 from streams.records import format as record_format
 from streams.records import run_header
+from streams.records.control import Control, ControlAction
 from streams.records.dead_letter import DeadLetter
 from streams.records.delivery import DeliveryRecord, Retried
 from streams.records.event import Origin, event_headers, noted_header, replay_header
@@ -15,11 +18,16 @@ from streams.records.format import Headers
 from streams.records.handled import Handled
 from streams.records.outcomes import FORWARDED, NOTED, Outcome, Outcomes, Stage
 from streams.records.rejected import rejected_headers
-from streams.topics import Topics
+from streams.records.status import DeliveryState, PipelineStatus, ProcessStatus, VendorStatus
+from streams.topics import STATUS_SECONDS, Topics
 
 PAGE = (Path(__file__).parents[3] / "deploy" / "docs" / "records.md").read_text()
 SECTIONS = {part.partition("\n")[0]: part for part in re.split(r"^#{2,3} ", PAGE, flags=re.MULTILINE)[1:]}
 ORIGIN = Origin("turnout.events", 2, 41)
+VENDOR = VendorStatus(DeliveryState.DELIVERING)
+STATUS = orjson.loads(
+    ProcessStatus("router", "h", 1, "1", "v", "t", "t", [PipelineStatus("ga4", vendor=VENDOR)]).encode()
+)
 DELIVERY = DeliveryRecord("m", "r", "v", "track", "Order", "t", "t", "web", ORIGIN, {})
 
 
@@ -40,6 +48,10 @@ def table(section: str, title: str) -> dict[str, str]:
             "turnout.dead",
             list(orjson.loads(DeadLetter("ga4", DELIVERY.data(), "reason", "detail", 1, "t").encode())),
         ),
+        ("turnout.status", list(STATUS)),
+        ("A pipeline of turnout.status", list(STATUS["pipelines"][0])),
+        ("A vendor of turnout.status", list(STATUS["pipelines"][0]["vendor"])),
+        ("turnout.control", list(orjson.loads(Control(ControlAction.PAUSED, "ann", "t").encode()))),
     ],
 )
 def test_every_field_is_described_in_the_order_of_the_record(section: str, fields: list[str]):
@@ -95,6 +107,17 @@ def test_every_outcome_is_named():
     """Outcomes, and those that are not final."""
     text = SECTIONS["turnout.outcomes"]
     assert [each for each in (*Outcome, FORWARDED, NOTED) if f"`{each}`" not in text] == []
+
+
+def test_states_and_actions_are_named():
+    """Those of vendors, and those of commands; reports count as long as the page says."""
+    states = table("A vendor of turnout.status", "field")["state"]
+    actions = table("turnout.control", "field")["action"]
+    assert [each for each in DeliveryState if f"`{each}`" not in states] == []
+    assert [each for each in ControlAction if f"`{each}`" not in actions] == []
+    assert f"more than {STATUS_SECONDS // 60} minutes ago" in SECTIONS["turnout.status"]
+    assert f"every {REPORT_SECONDS:.0f} seconds" in SECTIONS["turnout.status"]
+    assert f"first {MAX_RESPONSE_CHARACTERS} characters" in SECTIONS["A vendor of turnout.status"]
 
 
 def test_limits_in_the_text_are_those_of_the_code():

@@ -7,6 +7,7 @@ import orjson
 import pytest
 
 from streams.records import format as record_format
+from streams.records.control import Control, ControlAction
 from streams.records.dead_letter import DeadLetter
 from streams.records.delivery import DeliveryRecord, Retried
 from streams.records.event import Origin, event_headers
@@ -14,6 +15,7 @@ from streams.records.format import NewerFormatError, check_version
 from streams.records.handled import Handled
 from streams.records.outcomes import OutcomeDetail, OutcomeInterval, Outcomes, Stage
 from streams.records.rejected import Rejected, rejected_headers
+from streams.records.status import DeliveryState, PipelineStatus, ProcessStatus, VendorStatus
 from turnout_tracking import records
 
 ORIGIN = Origin("turnout.events", 1, 7)
@@ -27,6 +29,12 @@ OUTCOMES = Outcomes(
     [OutcomeInterval("ga4", "", "consent", 1, 4, "ads")],
     [OutcomeDetail("", "", "noted", 1, "p", "")],
 )
+VENDOR = VendorStatus(DeliveryState.REFUSED, "t", "why", 401, "no", "t", "t")
+STATUS = ProcessStatus(
+    "forwarder", "app-1", 311, "1.0", "v", "t", "t",
+    [PipelineStatus("ga4", "why", {"turnout.events": [0, 2]}, 5, 61, VENDOR), PipelineStatus("meta")],
+)  # fmt: skip
+CONTROL = Control(ControlAction.PAUSED, "ann@app-1", "t")
 
 ROUND_TRIPS: dict[str, Callable[[], object]] = {
     "EVENT_VERSION": lambda: check_version(event_headers("web")),
@@ -36,6 +44,8 @@ ROUND_TRIPS: dict[str, Callable[[], object]] = {
     "DEAD_LETTER_VERSION": lambda: DeadLetter.decode(LETTER.encode()),
     "REJECTED_VERSION": lambda: Rejected.decode(None, b"", rejected_headers("json", "", "web")),
     "HANDLED_VERSION": lambda: Handled.decode(Handled("dropped", [1]).headers()),
+    "STATUS_VERSION": lambda: ProcessStatus.decode(STATUS.encode()),
+    "CONTROL_VERSION": lambda: Control.decode(CONTROL.encode()),
 }
 
 
@@ -56,6 +66,8 @@ def test_a_new_version_of_one_type_is_refused_for_that_type_alone(raised: str, m
         "DEAD_LETTER_VERSION": LETTER.encode,
         "REJECTED_VERSION": lambda: rejected_headers("json", "", "web"),
         "HANDLED_VERSION": Handled("dropped", [1]).headers,
+        "STATUS_VERSION": STATUS.encode,
+        "CONTROL_VERSION": CONTROL.encode,
     }
     decoders: dict[str, Callable[..., object]] = {
         "EVENT_VERSION": check_version,
@@ -65,6 +77,8 @@ def test_a_new_version_of_one_type_is_refused_for_that_type_alone(raised: str, m
         "DEAD_LETTER_VERSION": DeadLetter.decode,
         "REJECTED_VERSION": lambda headers: Rejected.decode(None, b"", headers),
         "HANDLED_VERSION": Handled.decode,
+        "STATUS_VERSION": ProcessStatus.decode,
+        "CONTROL_VERSION": Control.decode,
     }
     with monkeypatch.context() as newer:
         for module in [each for name, each in sys.modules.items() if name.startswith("streams.")]:
@@ -97,5 +111,10 @@ def test_additional_fields_and_headers_change_nothing_for_an_old_reader():
     data["named"][0].append("more")
     read = Outcomes.decode(orjson.dumps({**data, **more}))
     assert (read.spans, read.named) == (OUTCOMES.spans, OUTCOMES.named)
+    assert Control.decode(orjson.dumps({**orjson.loads(CONTROL.encode()), **more})) == CONTROL
+    data = orjson.loads(STATUS.encode())
+    data["pipelines"][0] |= more
+    data["pipelines"][0]["vendor"] |= more
+    assert ProcessStatus.decode(orjson.dumps({**data, **more})) == STATUS
     headers = [*rejected_headers("json", "why", "web", ORIGIN), ("turnout-more", b"\xff")]
     assert Rejected.decode(None, b"", headers).origin == ORIGIN

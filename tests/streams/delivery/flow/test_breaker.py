@@ -2,8 +2,11 @@ import asyncio
 
 import pytest
 
+from forwarders.api.contract import AuthFailed, Retry
 from streams.delivery.flow.breaker import Breaker
-from streams.observability.metrics import DELIVERY_PAUSED
+from streams.observability.metrics import DELIVERY_HELD, DELIVERY_PAUSED
+from streams.records.control import Control, ControlAction
+from streams.records.status import DeliveryState, VendorStatus
 
 pytestmark = pytest.mark.anyio
 
@@ -87,3 +90,79 @@ async def test_who_waits_hears_of_the_end(breaker: Breaker):
     breaker.succeed()
     async with asyncio.timeout(1):
         await asyncio.gather(*waiting)
+
+
+ORDER = Control(ControlAction.PAUSED, "ann@app-1", "2026-11-28T10:00:00Z")
+
+
+async def test_nothing_is_admitted_while_somebody_holds_it(breaker: Breaker):
+    """Closed or open, also when its pause ends and after a success, until the order is lifted; waiters are woken."""
+    breaker.hold(ORDER)
+    assert not breaker.allows()
+    assert not breaker.ready
+    assert breaker.status == VendorStatus(DeliveryState.PAUSED, ORDER.when, "by ann@app-1")
+    breaker.fail("auth", at_once=True)
+    breaker.probe()
+    assert not breaker.allows()
+    assert DELIVERY_HELD.labels("one")._value.get() == 1
+    waiting = asyncio.create_task(breaker.changed())
+    await asyncio.sleep(0)
+    breaker.hold(None)
+    async with asyncio.timeout(1):
+        await waiting
+    assert breaker.allows()
+    assert not breaker.allows(), "it is open, and one probes"
+    assert DELIVERY_HELD.labels("one")._value.get() == 0
+
+
+async def test_a_probe_that_is_given_back_waits_for_the_one_who_holds_it(breaker: Breaker):
+    """A probe that was admitted and not sent is not lost."""
+    breaker.fail("auth", at_once=True)
+    await probe(breaker)
+    breaker.hold(ORDER)
+    breaker.give_back()
+    assert not breaker.allows()
+    breaker.hold(None)
+    assert breaker.allows()
+
+
+async def test_somebody_asks_for_a_probe():
+    """It may go out at once; while one is on its way, or nothing is wrong, nothing changes."""
+    asked: list[bool] = []
+    breaker = Breaker("one", 3, 300, 300, on_probe=lambda: asked.append(True))
+    breaker.probe()
+    assert not asked
+    breaker.fail("auth", at_once=True)
+    assert not breaker.allows()
+    breaker.probe()
+    assert breaker.allows()
+    breaker.probe()
+    assert not breaker.allows()
+    assert asked == [True]
+    breaker.close()
+
+
+async def test_status_says_why_delivery_is_paused():
+    """The state is that of the last probe, with the vendor's last answer; a success ends it."""
+    breaker = Breaker("one", 1, 300, 300)
+    assert breaker.status == VendorStatus(DeliveryState.DELIVERING)
+    breaker.note_answer(401, "no")
+    breaker.record_results([AuthFailed()])
+    first = breaker.status
+    assert (first.state, first.reason) == (DeliveryState.REFUSED, "the vendor rejects the credentials")
+    assert (first.status, first.answer) == (401, "no")
+    assert first.answered
+    assert first.since
+    assert first.probe
+    assert first.probe > first.since
+    breaker.probe()
+    assert breaker.allows()
+    breaker.note_answer(503, "busy")
+    breaker.record_results([Retry()])
+    second = breaker.status
+    assert (second.state, second.status, second.since) == (DeliveryState.FAILING, 503, first.since)
+    breaker.probe()
+    assert breaker.allows()
+    breaker.succeed()
+    assert breaker.status.state is DeliveryState.DELIVERING
+    assert breaker.status.probe is None

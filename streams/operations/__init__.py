@@ -1,0 +1,1 @@
+"""Reports of processes, and commands to them, through Kafka."""
