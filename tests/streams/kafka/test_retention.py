@@ -25,12 +25,16 @@ def test_dead_letters_and_rejected_events_are_kept_four_times_as_long():
         "turnout.outcomes": 3,
         "turnout.dead": 12,
         "turnout.suppressed": None,
+        "turnout.status": 600 / (24 * 3600),
+        "turnout.control": None,
         "turnout.forward.ga4": 3,
         "turnout.forward.ga4.retry": 3,
         "shop.orders": 3,
     }
     assert {topic.name: topic.partitions for topic in declared if topic.partitions != 12} == {
         "turnout.suppressed": 1,
+        "turnout.status": 1,
+        "turnout.control": 1,
         "shop.orders": None,
     }
 
@@ -76,7 +80,9 @@ def test_topics_are_created_with_their_retention(broker: Broker, topics: Topics,
     assert result.exit_code == 0, result.output
     rows = {row["topic"].removeprefix(f"{prefix}."): row["there"] for row in json.loads(result.stdout)}
     assert rows == dict.fromkeys(["events", "rejected", "outcomes", "dead", "forward.one", "forward.one.retry"], 2) | {
-        "suppressed": 1
+        "suppressed": 1,
+        "status": 1,
+        "control": 1,
     }
     configs = read_configs(broker, [f"{prefix}.{name}" for name in rows])
     assert {name.removeprefix(f"{prefix}."): config.get("retention.ms") for name, config in configs.items()} == {
@@ -85,11 +91,15 @@ def test_topics_are_created_with_their_retention(broker: Broker, topics: Topics,
         "outcomes": str(5 * DAY_MS),
         "dead": str(20 * DAY_MS),
         "suppressed": None,
+        "status": str(600 * 1000),
+        "control": None,
         "forward.one": str(5 * DAY_MS),
         "forward.one.retry": str(5 * DAY_MS),
     }
     assert {config["max.message.bytes"] for config in configs.values()} == {str(2 * 1024 * 1024)}
-    assert {name for name, config in configs.items() if config["cleanup.policy"] != "delete"} == {
-        f"{prefix}.suppressed"
+    policies = {name.removeprefix(f"{prefix}."): config["cleanup.policy"] for name, config in configs.items()}
+    assert {name: policy for name, policy in policies.items() if policy != "delete"} == {
+        "suppressed": "compact",
+        "control": "compact",
+        "status": "compact,delete",
     }
-    assert configs[f"{prefix}.suppressed"]["cleanup.policy"] == "compact"

@@ -342,7 +342,7 @@ def test_order_holds_across_groups():
     """Deliveries of one user keep their order also if they may not share a request."""
 
     class Grouping(OpenVendor):
-        def group(self, payload):
+        def group_key(self, payload):
             return payload["g"]
 
     async def run() -> None:
