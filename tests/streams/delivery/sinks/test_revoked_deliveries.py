@@ -17,8 +17,12 @@ RETRY = (TOPICS.retry("one"), 0)
 class ByUser(OpenVendor):
     """A vendor that throttles users."""
 
-    def read(self, answer, items):
-        return [Throttled(30.0, "user")] * len(items) if answer.status == 429 else super().parse_response(answer, items)
+    def parse_response(self, response, items):
+        return (
+            [Throttled(30.0, "user")] * len(items)
+            if response.status == 429
+            else super().parse_response(response, items)
+        )
 
 
 def payloads(count: int, first: int = 0) -> list[dict[str, Any]]:
