@@ -9,6 +9,7 @@ from kafka import TopicPartition
 
 from streams.kafka.client import kafka_errors, open_consumer, poll
 from streams.kafka.settings import Broker
+from streams.kafka.timestamps import known_offsets
 from streams.records.dead_letter import DeadLetter
 from streams.records.delivery import DeliveryRecord
 from streams.records.event import Origin
@@ -134,10 +135,10 @@ class KafkaFacts:
                 return Search(found, cut=False)
             self._consumer.assign([part])
             end = self._consumer.end_offsets([part])[part]
-            start = self._consumer.offsets_for_times({part: max(0, since_ms)})[part]
+            start = known_offsets(self._consumer.offsets_for_times({part: max(0, since_ms)})).get(part)
             if start is None:
                 return Search(found, cut=False)
-            self._consumer.seek(part, start.offset)
+            self._consumer.seek(part, start)
             read, deadline = 0, monotonic() + SEARCH_SECONDS
             while self._consumer.position(part) < end:
                 for record in poll(self._consumer, self._broker).get(part, ()):

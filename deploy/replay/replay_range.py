@@ -19,6 +19,7 @@ from deploy.replay.remapping import REJECTED, Mapped, Remapper
 from deploy.terminal.durations import humanize
 from streams.events import Event
 from streams.kafka.client import BlockingProducer, kafka_errors, open_consumer, poll
+from streams.kafka.timestamps import known_offsets
 from streams.records.outcomes import FORWARDED, Outcome
 from streams.records.size import RecordTooLargeError
 from streams.routing.dedupe import Window
@@ -180,9 +181,7 @@ class Replay:
         return found
 
     def _offsets_at(self, at: float, parts: list[TopicPartition]) -> dict[TopicPartition, int]:
-        found = self._consumer.offsets_for_times(dict.fromkeys(parts, round(at * 1000)))
-        # If no record is that recent, Kafka returns no entry, and the embedded broker one without a time.
-        return {part: entry.offset for part, entry in found.items() if entry is not None and entry.timestamp >= 0}
+        return known_offsets(self._consumer.offsets_for_times(dict.fromkeys(parts, round(at * 1000))))
 
     def _run(
         self, producer: BlockingProducer | None, rate: float, advance: Callable[[int], object], stopped: Stopped

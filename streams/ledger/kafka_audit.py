@@ -13,6 +13,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError, KafkaTimeoutError
 
 from streams.kafka.settings import Broker, BrokerError
+from streams.kafka.timestamps import known_offsets
 from streams.ledger.audit import AuditReport, BehindError, Integrations, KafkaBounds, audit, check_position, resolve
 from streams.ledger.bit_sets import BitSets
 from streams.ledger.store import Partition, Reader
@@ -191,16 +192,18 @@ class KafkaAuditor:
     ) -> dict[Partition, tuple[int, int]]:
         parts = [part for part, offset in committed.items() if offset is not None]
         begins = await self._consumer.beginning_offsets(parts)
-        firsts = await self._consumer.offsets_for_times(dict.fromkeys(parts, since_ms)) if parts else {}
-        untils = await self._consumer.offsets_for_times(dict.fromkeys(parts, until_ms)) if parts and until_ms else {}
+        firsts = await self._offsets_at(parts, since_ms)
+        untils = await self._offsets_at(parts, until_ms) if until_ms else {}
         ranges = {}
         for part in parts:
             end = committed[part] or 0
-            first = firsts[part].offset if firsts.get(part) else end
-            if untils.get(part):
-                end = min(end, untils[part].offset)
+            first = firsts.get(part, end)
+            end = min(end, untils.get(part, end))
             ranges[part.topic, part.partition] = max(begins[part], min(first, end)), end
         return ranges
+
+    async def _offsets_at(self, parts: Sequence[TopicPartition], at_ms: int) -> dict[TopicPartition, int]:
+        return known_offsets(await self._consumer.offsets_for_times(dict.fromkeys(parts, at_ms))) if parts else {}
 
     async def _read_waiting(
         self, integration: str, positions: Mapping[TopicPartition, int | None], waiting: Any

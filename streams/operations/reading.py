@@ -11,6 +11,7 @@ from kafka.errors import KafkaError
 from streams.kafka.admin import find_partitions
 from streams.kafka.client import BlockingProducer, kafka_errors, open_consumer, read_to_end
 from streams.kafka.settings import Broker, BrokerError
+from streams.kafka.timestamps import known_offsets
 from streams.parsing.times import seconds_of
 from streams.records.control import Control, ControlAction
 from streams.records.format import RecordError
@@ -88,30 +89,29 @@ class OperationsReader:
             since = self._find(parts, time.time() - DEAD_SECONDS)
         if since is None:
             return None
-        return sum(int(end) - int(found.offset if (found := since.get(part)) else end) for part, end in ends.items())
+        return sum(int(end - since.get(part, end)) for part, end in ends.items())
 
     def _read(self, part: TopicPartition, since: float = 0.0) -> Iterator[Any]:
         with kafka_errors(self._broker):
             self._consumer.assign([part])
             if part in self._next:
                 self._consumer.seek(part, self._next[part])
-            elif found := (self._find([part], since) or {}).get(part):
-                self._consumer.seek(part, found.offset)
+            elif (first := (self._find([part], since) or {}).get(part)) is not None:
+                self._consumer.seek(part, first)
             else:
                 self._consumer.seek_to_beginning(part)
             for records in read_to_end(self._consumer, self._broker, part):
                 yield from records
             self._next[part] = self._consumer.position(part)
 
-    def _find(self, parts: list[TopicPartition], at: float) -> dict[TopicPartition, Any] | None:
+    def _find(self, parts: list[TopicPartition], at: float) -> dict[TopicPartition, int] | None:
         """Return the first offset at or after a time for each partition that has one; None if Kafka cannot tell."""
         if not at:
             return None
         try:
-            found: dict[TopicPartition, Any] = self._consumer.offsets_for_times(dict.fromkeys(parts, round(at * 1000)))
+            return known_offsets(self._consumer.offsets_for_times(dict.fromkeys(parts, round(at * 1000))))
         except KafkaError:
             return None
-        return found
 
 
 def send_order(broker: Broker, topics: Topics, integration: str, order: Control) -> None:

@@ -15,6 +15,7 @@ from streams.events import Event
 from streams.kafka.offsets import TP
 from streams.kafka.reading import read_to_end
 from streams.kafka.settings import Broker
+from streams.kafka.timestamps import known_offsets
 from streams.observability.internal_error import to_exception
 from streams.records.event import Origin
 from streams.records.format import REPLAY_HEADER, SOURCE_HEADER, RecordError, check_version
@@ -128,8 +129,8 @@ class Windows:
         consumer.assign([part])
         end = (await consumer.end_offsets([part]))[part]
         if since:
-            found = (await consumer.offsets_for_times({part: max(0, since - HOUR_MS)}))[part]
-            consumer.seek(part, end if found is None else found.offset)
+            found = known_offsets(await consumer.offsets_for_times({part: max(0, since - HOUR_MS)}))
+            consumer.seek(part, found.get(part, end))
         else:
             await consumer.seek_to_beginning(part)
         offsets = set()
