@@ -81,14 +81,11 @@ class ControlFollower:
         while True:
             for record in (await consumer.getmany(self._part, timeout_ms=1000)).get(self._part, ()):
                 if read := _read(record):
-                    self._obey(*read)
-                    if read[1].action is ControlAction.PROBE:
-                        self._probe(*read)
+                    obey = self._probe if read[1].action is ControlAction.PROBE else self._obey
+                    obey(*read)
 
     def _obey(self, name: str, order: Control | None) -> None:
-        """Pause or resume; a probe changes neither."""
-        if order is not None and order.action is ControlAction.PROBE:
-            return
+        """Pause, or resume if `order` says so or is None."""
         paused = order if order is not None and order.action is ControlAction.PAUSED else None
         if paused == self._paused.get(name):
             return
