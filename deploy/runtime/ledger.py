@@ -25,6 +25,7 @@ from streams.ledger.sqlite_store import SqliteReader, SqliteStore
 from streams.ledger.store import FolderInUseError, StoreError
 from streams.observability import metrics
 from streams.records.format import NewerFormatError
+from streams.worker.http_server import HttpServer
 from transforms import RuleError
 
 log = structlog.get_logger()
@@ -90,7 +91,7 @@ class _Process:
             lambda: time() - days * DAY,
         )
         host, port = listener.getsockname()[:2]
-        server = _LedgerServer(app, lambda: log_ready("ledger", host=host, port=port, **facts))
+        server = HttpServer(_server_config(app), lambda: log_ready("ledger", host=host, port=port, **facts))
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stopping.set)
@@ -167,29 +168,15 @@ def _export(report: AuditReport) -> None:
         log.error("the books do not balance", **{name.replace(" ", "_"): n for name, n in report.problems.items()})
 
 
-class _LedgerServer(uvicorn.Server):
-    """uvicorn's server without its signal handling, which ends the process before the store is closed."""
-
-    def __init__(self, app: LedgerApi, ready: Callable[[], None]) -> None:
-        super().__init__(
-            uvicorn.Config(
-                app,
-                ws="none",
-                lifespan="off",
-                interface="asgi3",
-                log_config=None,
-                access_log=False,
-                proxy_headers=False,
-                server_header=False,
-                timeout_graceful_shutdown=STOP_SECONDS,
-            )
-        )
-        self._ready = ready
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        yield
-
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        await super().startup(sockets)
-        self._ready()
+def _server_config(app: LedgerApi) -> uvicorn.Config:
+    return uvicorn.Config(
+        app,
+        ws="none",
+        lifespan="off",
+        interface="asgi3",
+        log_config=None,
+        access_log=False,
+        proxy_headers=False,
+        server_header=False,
+        timeout_graceful_shutdown=STOP_SECONDS,
+    )

@@ -1,11 +1,10 @@
 """Run the collector: its socket, its HTTP server, and its shutdown."""
 
 import asyncio
-import contextlib
 import math
 import signal
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import structlog
 import uvicorn
@@ -17,6 +16,7 @@ from streams.kafka.producer import Producer
 from streams.sources.source import Sources
 from streams.topics import Topics
 from streams.worker.gc_tuning import relax_gc
+from streams.worker.http_server import HttpServer
 
 log = structlog.get_logger()
 
@@ -42,7 +42,7 @@ class Collector:
         self._settings = settings
         self._producer = producer
         self._grace = grace
-        self._server: _Server | None = None
+        self._server: HttpServer | None = None
 
     async def serve(self, ready: Callable[[], None] = lambda: None) -> int:
         """Serve until SIGTERM, SIGINT or `stop`, finish the requests in flight, and return the exit code.
@@ -71,7 +71,7 @@ class Collector:
             self._server.should_exit = True
 
     async def _serve(self, listener: socket.socket, ready: Callable[[], None]) -> None:
-        self._server = server = _Server(self._config(), ready)
+        self._server = server = HttpServer(self._config(), ready)
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self.stop)
@@ -97,19 +97,3 @@ class Collector:
 
     def _family(self) -> socket.AddressFamily:
         return socket.AF_INET6 if ":" in self._settings.host else socket.AF_INET
-
-
-class _Server(uvicorn.Server):
-    """uvicorn's server without its signal handling, which exits before the producer is stopped."""
-
-    def __init__(self, config: uvicorn.Config, ready: Callable[[], None]) -> None:
-        super().__init__(config)
-        self._ready = ready
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        yield
-
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        await super().startup(sockets)
-        self._ready()
