@@ -21,6 +21,7 @@ from streams.ledger.api import LedgerApi
 from streams.ledger.audit import AuditReport, BehindError, Problem
 from streams.ledger.ingester import Ingester
 from streams.ledger.kafka_audit import KafkaAuditor, audit_with_kafka
+from streams.ledger.sampler import EventSampler
 from streams.ledger.sqlite_store import SqliteReader, SqliteStore
 from streams.ledger.store import FolderInUseError, StoreError
 from streams.observability import metrics
@@ -114,7 +115,14 @@ class _Process:
         return 0
 
     def _new_ingester(self) -> Ingester:
-        return Ingester(self._settings.broker, self._settings.topics, self._store)
+        settings, current = self._settings, self._reloader.current
+        sources: dict[str, str | None] = {settings.topics.events: None}
+        for topic in current.sources.topics:
+            owner = current.sources.by_topic(topic)
+            sources[topic] = owner.name if owner else None
+        per_second = settings.ledger.sample_per_second
+        sampler = EventSampler(settings.broker, sources, per_second) if per_second else None
+        return Ingester(settings.broker, settings.topics, self._store, sampler)
 
     def _open_reader(self) -> SqliteReader:
         return SqliteReader(self._folder, self._settings.ledger.key)

@@ -3,7 +3,8 @@
 import asyncio
 import hmac
 import re
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import closing
 from datetime import UTC, datetime
 from time import time
@@ -21,6 +22,7 @@ from starlette.types import Receive, Scope, Send
 from streams.kafka.settings import BrokerError
 from streams.ledger import lookup
 from streams.ledger.audit import AuditReport, BehindError
+from streams.ledger.catalog import MAX_KINDS, WHOLE_EVENT, CatalogRow
 from streams.ledger.lookup import Story
 from streams.ledger.settings import LOOPBACK
 from streams.ledger.sqlite_store import SqliteReader
@@ -28,6 +30,7 @@ from streams.ledger.store import MAX_GROUPS, DeadGroup, NoUserIndexError, StoreE
 from streams.ledger.summary import GROUPS, summarize
 from streams.observability.logging import error_fields
 from streams.records.event import Origin
+from streams.records.run_header import Kind
 
 log = structlog.get_logger()
 
@@ -82,6 +85,7 @@ class LedgerApi:
                 Route("/why", self._protected(self._answer_why)),
                 Route("/audit", self._protected(self._answer_audit)),
                 Route("/counts", self._protected(self._answer_counts)),
+                Route("/catalog", self._protected(self._answer_catalog)),
                 Route("/dead/groups", self._protected(self._answer_dead_groups)),
             ],
             exception_handlers={HTTPException: _answer_http_error},
@@ -156,6 +160,16 @@ class LedgerApi:
             return summarize(reader.counts(since, until, by_hour=by_hour), by)
 
         return {"since": _rfc3339(since), "until": _rfc3339(until), **await self._read(read)}
+
+    async def _answer_catalog(self, request: Request) -> Any:
+        given = request.query_params
+        rows = await self._read(lambda reader: reader.catalog())
+        found = catalog_data(
+            row
+            for row in rows
+            if given.get("source") in (None, row.kind.source) and given.get("event") in (None, row.kind.name)
+        )
+        return {"found": len(found), "events": found[: min(_number(request, "limit", 100), MAX_KINDS)]}
 
     async def _answer_dead_groups(self, request: Request) -> Any:
         hours = min(_number(request, "hours", 24), MAX_HOURS)
@@ -251,6 +265,29 @@ def group_data(group: DeadGroup, hours: Sequence[int]) -> dict[str, Any]:
         "hours": [group.hours.get(hour, 0) for hour in hours],
         "newest": [{"partition": partition, "offset": offset} for partition, offset in group.newest],
     }
+
+
+def catalog_data(rows: Iterable[CatalogRow]) -> list[dict[str, Any]]:
+    """Return the catalog as JSON data: events, most frequent first, each with its properties."""
+    kinds: dict[Kind, dict[str, list[CatalogRow]]] = defaultdict(lambda: defaultdict(list))
+    for row in rows:
+        kinds[row.kind][row.property].append(row)
+    found = []
+    for kind, properties in kinds.items():
+        (whole,) = properties.pop(WHOLE_EVENT)
+        shares = [
+            {
+                "name": name,
+                "share": min(1.0, round(sum(row.number for row in its) / whole.number, 4)),
+                "types": {row.type: round(row.number / whole.number, 4) for row in its},
+                "first": _rfc3339(min(row.first for row in its)),
+                "last": _rfc3339(max(row.last for row in its)),
+            }
+            for name, its in sorted(properties.items())
+        ]
+        about = {"source": kind.source, "type": kind.type, "event": kind.name, "sampled": whole.number}
+        found.append({**about, "first": _rfc3339(whole.first), "last": _rfc3339(whole.last), "properties": shares})
+    return sorted(found, key=lambda event: (-event["sampled"], str(event["event"])))
 
 
 def report_data(report: AuditReport) -> dict[str, Any]:

@@ -32,6 +32,11 @@ class LedgerSettings(StrictModel):
     retention_days: int | None = Field(None, ge=1)
     """Days that the ledger keeps what happened to an event; by default as long as topics keep events."""
 
+    sample_per_second: int = Field(20, ge=0, le=1000)
+    """Events per second that the catalog of event and property names is made from; 0 for no catalog. Only names and
+    types are kept.
+    """
+
     @field_validator("url")
     @classmethod
     def _without_slash(cls, url: str | None) -> str | None:

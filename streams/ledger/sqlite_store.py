@@ -21,8 +21,10 @@ from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import IO
 
-from streams.ledger import books, day_file, dead_file
+from streams.ledger import books, catalog_file, day_file, dead_file
 from streams.ledger.bit_sets import BLOCK_BITS, BitSets
+from streams.ledger.catalog import CatalogRow
+from streams.ledger.catalog_file import CatalogFile
 from streams.ledger.day_file import OFFSET_BITS, DayReader, DayWriter
 from streams.ledger.dead_file import DeadLetterFile
 from streams.ledger.store import (
@@ -150,6 +152,10 @@ class SqliteReader:
         """Implements `Reader.dead_groups`."""
         return dead_file.read_groups(self._folder, hours_since)
 
+    def catalog(self) -> Sequence[CatalogRow]:
+        """Implements `Reader.catalog`."""
+        return catalog_file.read_catalog(self._folder)
+
     def counts(self, since: int, until: int, *, by_hour: bool = False) -> Iterator[Count]:
         """Implements `Reader.counts`."""
         sums: Counter[tuple[int, Kind, CountKey]] = Counter()
@@ -208,6 +214,7 @@ class SqliteStore(SqliteReader):
 
     def _open(self) -> None:
         self._dead = self._others.enter_context(closing(DeadLetterFile(self._folder)))
+        self._catalog = self._others.enter_context(closing(CatalogFile(self._folder)))
         self._history = self._others.enter_context(closing(day_file.connect(self._folder / HISTORY_FILE)))
         self._history.executescript(HISTORY)
         for (day,) in self._history.execute("SELECT day FROM removed_days"):
@@ -273,6 +280,8 @@ class SqliteStore(SqliteReader):
             commit.finish()
         last.writer.store_offsets(self._offsets)
         last.finish()
+        if batch.samples:
+            self._catalog.add(batch.samples)
 
     def _newest(self, time_ms: int) -> date:
         """Return the day that new blocks go to."""
@@ -307,6 +316,7 @@ class SqliteStore(SqliteReader):
     def expire(self, now: float) -> None:
         """Implements `Store.expire`."""
         self._dead.expire(int(now - DEAD_RETENTIONS * self._retention * 24 * HOUR))
+        self._catalog.expire(int(now - HISTORY_DAYS * 24 * HOUR))
         today = datetime.fromtimestamp(now, UTC).date()
         with self._reopening():
             for day in sorted(self._writers)[:-1]:  # the newest has the offsets

@@ -9,6 +9,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
+from streams.ledger.catalog import CatalogRow, EventSample
 from streams.records.event import Origin
 from streams.records.outcomes import Outcomes
 from streams.records.run_header import Kind, RunHeader
@@ -130,6 +131,8 @@ class LedgerBatch:
     dead: list[BuriedLetter] = field(default_factory=list)
     handled: list[tuple[int, int]] = field(default_factory=list)
     """Partitions and offsets of dead letters that were replayed or dropped."""
+    samples: list[EventSample] = field(default_factory=list)
+    """Names and types of some events, for the catalog. They have no offsets: a crash may lose them."""
     time_ms: int = 0
 
 
@@ -233,6 +236,9 @@ class Reader(Protocol):
 
         `hours_since` (seconds since 1970) is where the groups' `hours` begin.
         """
+
+    def catalog(self) -> Sequence[CatalogRow]:
+        """Return the catalog of events and properties, in no order."""
 
     def counts(self, since: int, until: int, *, by_hour: bool = False) -> Iterator[Count]:
         """Return counts from `since` up to, not including, `until` (seconds since 1970).
