@@ -5,8 +5,8 @@ So a day's data is removed by deleting its file. A commit is one transaction of 
 If it also concerns blocks in older files, they are committed before. After a crash between two of these commits the
 records are read again, and change nothing in the older files.
 
-Counts of days whose file was removed go on by hour in HISTORY_FILE. The groups of dead letters are in a file that is
-committed before those of the days.
+Counts of days whose file was removed go on by hour and day in HISTORY_FILE. The groups of dead letters are in a file
+that is committed before those of the days.
 """
 
 import fcntl
@@ -25,7 +25,7 @@ from streams.ledger import books, catalog_file, day_file, dead_file
 from streams.ledger.bit_sets import BLOCK_BITS, BitSets
 from streams.ledger.catalog import CatalogRow
 from streams.ledger.catalog_file import CatalogFile
-from streams.ledger.day_file import OFFSET_BITS, DayReader, DayWriter
+from streams.ledger.day_file import COUNT_TABLES, DAY, HOUR, MINUTE, OFFSET_BITS, DayReader, DayWriter
 from streams.ledger.dead_file import DeadLetterFile
 from streams.ledger.store import (
     READ,
@@ -58,13 +58,12 @@ from streams.records.run_header import HASH_BYTES, NO_HASH, Kind
 HISTORY_FILE = "history.db"
 LOCK_FILE = "lock"
 HISTORY_DAYS = 396
-"""Days that counts by hour are kept: 13 months."""
+"""Days that counts by hour and day are kept: 13 months."""
 
 DEAD_RETENTIONS = 4
 """How many times longer than events dead letters are kept."""
 
 REASON_CHARACTERS = 64
-HOUR = 3600
 
 HISTORY = """
 CREATE TABLE IF NOT EXISTS hours(
@@ -72,6 +71,11 @@ CREATE TABLE IF NOT EXISTS hours(
   count INTEGER
 );
 CREATE INDEX IF NOT EXISTS hours_by_time ON hours(time);
+CREATE TABLE IF NOT EXISTS days(
+  day TEXT, time INTEGER, source TEXT, type TEXT, name TEXT, integration TEXT, rule TEXT, outcome TEXT, reason TEXT,
+  count INTEGER
+);
+CREATE INDEX IF NOT EXISTS days_by_time ON days(time);
 CREATE TABLE IF NOT EXISTS removed_days(day TEXT PRIMARY KEY);
 CREATE TABLE IF NOT EXISTS removed_blocks(topic TEXT, partition INTEGER, below INTEGER, PRIMARY KEY(topic, partition));
 """
@@ -156,25 +160,27 @@ class SqliteReader:
         """Implements `Reader.catalog`."""
         return catalog_file.read_catalog(self._folder)
 
-    def counts(self, since: int, until: int, *, by_hour: bool = False) -> Iterator[Count]:
+    def counts(self, since: int, until: int, step: int = MINUTE) -> Iterator[Count]:
         """Implements `Reader.counts`."""
         sums: Counter[tuple[int, Kind, CountKey]] = Counter()
-        for reader in self._files():
-            for start, kind, key, number in reader.counts(since, until, HOUR if by_hour else 60):
+        # A day's file has no events of later days, but for the clocks of other machines.
+        oldest = datetime.fromtimestamp(since, UTC).date() - timedelta(days=2)
+        for reader in self._files(oldest):
+            for start, kind, key, number in reader.counts(since, until, step):
                 sums[start, kind, key] += number
-        if by_hour and (self._folder / HISTORY_FILE).exists():
+        if step != MINUTE and (self._folder / HISTORY_FILE).exists():
             with closing(day_file.connect(self._folder / HISTORY_FILE, query_only=True)) as history:
-                hours = "SELECT * FROM hours WHERE time >= ? AND time < ?"
-                for _, start, source, kind, name, *key, number in history.execute(hours, (since, until)):
+                rows = f"SELECT * FROM {COUNT_TABLES[step][0]} WHERE time >= ? AND time < ?"  # noqa: S608  # from the code
+                for _, start, source, kind, name, *key, number in history.execute(rows, (since, until)):
                     sums[start, Kind(source, kind, name), CountKey(*key)] += number
         for (start, kind, key), number in sorted(sums.items(), key=lambda item: item[0][0]):
             if number:
                 yield Count(start, kind, key, number)
 
-    def _files(self) -> list[DayReader]:
-        """Return the files, oldest day first."""
-        days = day_file.days_in(self._folder)
-        for day in set(self._readers) - set(days):
+    def _files(self, oldest: date = date.min) -> list[DayReader]:
+        """Return the files of a day and later ones, oldest first."""
+        days = [day for day in day_file.days_in(self._folder) if day >= oldest]
+        for day in {day for day in self._readers if day >= oldest} - set(days):
             self._readers.pop(day).connection.close()
         for day in days:
             if day not in self._readers:
@@ -310,30 +316,33 @@ class SqliteStore(SqliteReader):
             return newest
         return next((day for day in days if self._writers[day].ranges[partition].first <= block), days[-1])
 
-    def _files(self) -> list[DayReader]:
-        return [self._writers[day] for day in sorted(self._writers)]
+    def _files(self, oldest: date = date.min) -> list[DayReader]:
+        return [self._writers[day] for day in sorted(self._writers) if day >= oldest]
 
     def expire(self, now: float) -> None:
         """Implements `Store.expire`."""
-        self._dead.expire(int(now - DEAD_RETENTIONS * self._retention * 24 * HOUR))
-        self._catalog.expire(int(now - HISTORY_DAYS * 24 * HOUR))
+        self._dead.expire(int(now - DEAD_RETENTIONS * self._retention * DAY))
+        self._catalog.expire(int(now - HISTORY_DAYS * DAY))
         today = datetime.fromtimestamp(now, UTC).date()
         with self._reopening():
             for day in sorted(self._writers)[:-1]:  # the newest has the offsets
                 if day < today - timedelta(days=self._retention + 1):
                     self._expire_day(day)
-            self._history.execute("DELETE FROM hours WHERE time < ?", (now - HISTORY_DAYS * 24 * HOUR,))
+            for table in ("hours", "days"):
+                oldest = now - HISTORY_DAYS * DAY
+                self._history.execute(f"DELETE FROM {table} WHERE time < ?", (oldest,))  # noqa: S608  # of this function
 
     def _expire_day(self, day: date) -> None:
         writer = self._writers[day]
         self._history.execute("BEGIN IMMEDIATE")
-        self._history.executemany(
-            "INSERT INTO hours VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-            [
-                (day.isoformat(), start, *kind, *key, number)
-                for start, kind, key, number in writer.counts(0, 2**40, HOUR)
-            ],
-        )
+        for step in (HOUR, DAY):
+            self._history.executemany(
+                f"INSERT INTO {COUNT_TABLES[step][0]} VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",  # noqa: S608  # from the code
+                [
+                    (day.isoformat(), start, *kind, *key, number)
+                    for start, kind, key, number in writer.counts(0, 2**40, step)
+                ],
+            )
         removed = {partition: found.last + 1 for partition, found in writer.ranges.items()}
         for partition, below in removed.items():
             self._removed[partition] = max(below, self._removed.get(partition, 0))

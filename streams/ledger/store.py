@@ -165,10 +165,10 @@ class CountKey(NamedTuple):
 
 
 class Count(NamedTuple):
-    """A number of events: of one minute or hour, kind, integration, rule, outcome and reason.
+    """A number of events: of one minute, hour or day, kind, integration, rule, outcome and reason.
 
-    `time` is the start of the minute or hour, in seconds since 1970. All events that a router read are counted once
-    with the outcome READ and no integration.
+    `time` is the start of the minute, hour or day, in seconds since 1970. All events that a router read are counted
+    once with the outcome READ and no integration.
     """
 
     time: int
@@ -240,10 +240,11 @@ class Reader(Protocol):
     def catalog(self) -> Sequence[CatalogRow]:
         """Return the catalog of events and properties, in no order."""
 
-    def counts(self, since: int, until: int, *, by_hour: bool = False) -> Iterator[Count]:
+    def counts(self, since: int, until: int, step: int = 60) -> Iterator[Count]:
         """Return counts from `since` up to, not including, `until` (seconds since 1970).
 
-        Counts by minute go back as far as the events, counts by hour 13 months. Counts of zero are left out.
+        `step` is 60, 3600 or 86400 seconds. Counts by minute go back as far as the events, by hour and day 13 months.
+        Counts of zero are left out.
         """
 
 

@@ -93,14 +93,13 @@ def make(steps: list) -> Records:
 
 def check(store: Store, oracle: Oracle) -> None:
     """Compare all that a store answers with the oracle."""
-    assert counts_of(store) == oracle.counts()
+    for step in (60, 3600, 86400):
+        assert counts_of(store, step) == oracle.counts(step)
     for name, places in oracle.ids.items():
         assert sorted(store.find_id(hash_id(name))) == sorted(places)
     for name, places in oracle.users.items():
         assert sorted(store.find_user(hash_id(name))) == sorted(places)
-    groups = {group.key: group for group in store.dead_groups(0)}
-    assert {key: group[1:6] for key, group in groups.items()} == oracle.dead_groups()
-    assert all(len(group.newest) == min(5, group.open) for group in groups.values())
+    _check_groups(store, oracle)
     found: dict[Origin, set] = {}
     kinds: dict[Origin, tuple] = {}
     for topic in (TOPICS.events, TOPICS.rejected):
@@ -125,3 +124,9 @@ def check(store: Store, oracle: Oracle) -> None:
     assert store.partitions() == {
         (TOPICS.events, partition): (min(offsets), max(offsets)) for partition, offsets in reads.items()
     }
+
+
+def _check_groups(store: Store, oracle: Oracle) -> None:
+    groups = {group.key: group for group in store.dead_groups(0)}
+    assert {key: group[1:6] for key, group in groups.items()} == oracle.dead_groups()
+    assert all(len(group.newest) == min(5, group.open) for group in groups.values())

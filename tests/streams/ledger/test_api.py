@@ -218,6 +218,20 @@ def test_dead_letters_by_group(folder: Path):
     assert get(folder, "/dead/groups?integration=other")[1]["found"] == 0
 
 
+def test_counts_in_time(folder: Path):
+    """By time, a row for each step; a longer time is read in larger steps, and the answer says which."""
+    since, until = START_MS // 1000 - 3600, START_MS // 1000 + 3600
+    answer = get(folder, f"/counts?since={since}&until={until}&by=time,event")[1]
+    assert answer["step"] == 60
+    assert [row["count"] for row in answer["rows"]] == [2, 2, 2, 1, 2, 1]
+    assert [row["time"] for row in answer["rows"]] == sorted(row["time"] for row in answer["rows"])
+    for days, step in ((1, 3600), (30, 86400)):
+        answer = get(folder, f"/counts?since={until - days * 86400}&until={until}&by=time")[1]
+        assert (answer["step"], answer["accepted"], len(answer["rows"])) == (step, 10, 1)
+    assert get(folder, f"/counts?since={since}&until={until}&by=time&step=hour")[1]["step"] == 3600
+    assert get(folder, "/counts?step=week")[0] == 400
+
+
 def test_an_audit_names_what_is_missing(folder: Path):
     """Findings come with topic, partition and offsets; a ledger that is behind, or no Kafka, is 503."""
 
