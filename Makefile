@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/pip install --quiet --disable-pip-version-check
 PROJECTS := pyproject.toml streams/tracking/pyproject.toml
 
-.PHONY: up venv check format test test-newest pins coverage faults dist fuzz bench clean
+.PHONY: up venv check format test test-newest pins coverage clickhouse faults dist fuzz bench clean
 
 up: $(VENV)/.local  ## broker, collector, router, forwarders and a simulator of the vendors, on this machine
 	@$(BIN)/turnout up --config deploy/example
@@ -26,7 +26,7 @@ format: $(VENV)/.dev
 	$(BIN)/ruff check --fix .
 
 test: $(VENV)/.dev  ## all but the faults and the wheels
-	$(BIN)/python -m pytest -m "not fault and not wheels" -p tests.support.cpu
+	$(BIN)/python -m pytest -m "not fault and not wheels and not clickhouse" -p tests.support.cpu
 
 test-newest:  ## the tests with the newest versions that pyproject.toml allows
 	rm -rf .venv-newest
@@ -37,13 +37,21 @@ pins: test-newest  ## constraints.txt with the newest versions, if the tests pas
 	mv constraints.new constraints.txt
 
 coverage: $(VENV)/.dev  ## the lines that the tests without other processes do not run; whether they pass is for `make test`
-	-$(BIN)/python -m coverage run -m pytest -q -m "not fault and not wheels and not kafka" tests/transforms tests/forwarders \
+	-$(BIN)/python -m coverage run -m pytest -q -m "not fault and not wheels and not clickhouse and not kafka" tests/transforms tests/forwarders \
 	  tests/language $(addprefix tests/deploy/,config docsgen dryrun terminal) \
 	  $(addprefix tests/streams/,collector consent delivery parsing records routing sources steps tracking)
 	$(BIN)/python -m coverage report
 
 faults: $(VENV)/.dev  ## faults against the oracle, on a real Kafka: needs Java and Maven
 	$(BIN)/python -m pytest -m fault
+
+clickhouse: $(VENV)/.dev .venv-chdb/.installed  ## the ledger's store on ClickHouse, which runs in a process (533 MB)
+	TURNOUT_TESTS_CHDB=$(CURDIR)/.venv-chdb/bin/python $(BIN)/python -m pytest -m clickhouse tests/streams/ledger
+
+.venv-chdb/.installed:
+	$(PYTHON) -m venv .venv-chdb
+	.venv-chdb/bin/pip install --quiet --disable-pip-version-check chdb-core==26.9.0
+	@touch $@
 
 dist: $(VENV)/.dev  ## wheels and sdists in dist/, checked, and used in fresh environments
 	rm -rf dist
@@ -59,7 +67,7 @@ bench: $(VENV)/.dev  ## the figures, on a real Kafka
 	@set -e; for script in $$(grep -l __main__ tests/benchmarks/*.py); do echo "== $$script"; $(BIN)/python -m $$(echo $${script%.py} | tr / .); done
 
 clean:
-	rm -rf .venv .venv-newest build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf .venv .venv-newest .venv-chdb build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Turnout needs Python 3.11 or newer, and this is " + sys.version.split()[0] + ": try make PYTHON=python3.12")'

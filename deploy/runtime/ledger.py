@@ -22,8 +22,8 @@ from streams.ledger.audit import AuditReport, BehindError, Problem
 from streams.ledger.ingester import Ingester
 from streams.ledger.kafka_audit import KafkaAuditor, audit_with_kafka
 from streams.ledger.sampler import EventSampler
-from streams.ledger.sqlite_store import SqliteReader, SqliteStore
-from streams.ledger.store import FolderInUseError, StoreError
+from streams.ledger.store import FolderInUseError, Reader, Store, StoreError
+from streams.ledger.stores import open_reader, open_store
 from streams.observability import metrics
 from streams.records.format import NewerFormatError
 from streams.worker.http_server import HttpServer
@@ -45,13 +45,13 @@ STOP_SECONDS = 3
 
 
 @contextmanager
-def opened_store(configuration: Configuration) -> Iterator[SqliteStore]:
+def opened_store(configuration: Configuration) -> Iterator[Store]:
     """Open the store of a configuration; raises Misconfigured if another process uses it, and Failed."""
     settings = configuration.settings
     folder = configuration.folder / settings.ledger.folder
     days = settings.ledger.retention_days or settings.retention_days
     try:
-        store = SqliteStore(folder, settings.ledger.key, days)
+        store = open_store(settings.ledger, folder, days)
     except FolderInUseError as error:
         message, hint = f"ledger.folder: {error}", "stop the other process, or give this one another folder"
         raise Misconfigured([RuleError(message, hint, path=str(configuration.folder / "turnout.yaml"))]) from error
@@ -63,7 +63,7 @@ def opened_store(configuration: Configuration) -> Iterator[SqliteStore]:
 
 def run(
     configuration: Configuration,
-    store: SqliteStore,
+    store: Store,
     listener: socket.socket,
     read: Callable[[], Configuration],
     facts: Mapping[str, Any],
@@ -73,7 +73,7 @@ def run(
 
 
 class _Process:
-    def __init__(self, configuration: Configuration, store: SqliteStore, read: Callable[[], Configuration]) -> None:
+    def __init__(self, configuration: Configuration, store: Store, read: Callable[[], Configuration]) -> None:
         self._settings, self._store = configuration.settings, store
         self._folder = configuration.folder / self._settings.ledger.folder
         self._reloader = Reloader(configuration, read)
@@ -124,8 +124,8 @@ class _Process:
         sampler = EventSampler(settings.broker, sources, per_second) if per_second else None
         return Ingester(settings.broker, settings.topics, self._store, sampler)
 
-    def _open_reader(self) -> SqliteReader:
-        return SqliteReader(self._folder, self._settings.ledger.key)
+    def _open_reader(self) -> Reader:
+        return open_reader(self._settings.ledger, self._folder)
 
     async def _ingest(self) -> None:
         """Read until the process stops; while Kafka does not answer, try again."""

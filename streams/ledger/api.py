@@ -24,8 +24,7 @@ from streams.ledger.audit import AuditReport, BehindError
 from streams.ledger.catalog import MAX_KINDS, WHOLE_EVENT, CatalogRow
 from streams.ledger.lookup import Story
 from streams.ledger.settings import LOOPBACK
-from streams.ledger.sqlite_store import SqliteReader
-from streams.ledger.store import MAX_GROUPS, DeadGroup, NoUserIndexError, StoreError
+from streams.ledger.store import MAX_GROUPS, DeadGroup, NoUserIndexError, Reader, StoreError
 from streams.ledger.summary import GROUPS, rfc3339, step_for, summarize
 from streams.observability.logging import error_fields
 from streams.records.event import Origin
@@ -71,7 +70,7 @@ class LedgerApi:
 
     def __init__(
         self,
-        open_reader: Callable[[], SqliteReader],
+        open_reader: Callable[[], Reader],
         audit: Audit,
         ready: Callable[[], bool],
         token: str | None,
@@ -159,7 +158,7 @@ class LedgerApi:
         step = STEPS[given] if given else step_for(since, min(until, now), self._minutes_since())
         since -= since % step
 
-        def read(reader: SqliteReader) -> Any:
+        def read(reader: Reader) -> Any:
             return summarize(reader.counts(since, until, step), by)
 
         return {"since": rfc3339(since), "until": rfc3339(until), "step": step, **await self._read(read)}
@@ -194,7 +193,7 @@ class LedgerApi:
             "groups": [group_data(group, range(since, since + hours * HOUR, HOUR)) for group in found[:limit]],
         }
 
-    async def _read(self, use: Callable[[SqliteReader], T]) -> T:
+    async def _read(self, use: Callable[[Reader], T]) -> T:
         def in_thread() -> T:
             with closing(self._open_reader()) as reader:
                 return use(reader)
@@ -202,7 +201,7 @@ class LedgerApi:
         return await asyncio.to_thread(in_thread)
 
 
-def _stories(reader: SqliteReader, given: Mapping[str, str], limit: int) -> dict[str, Any]:
+def _stories(reader: Reader, given: Mapping[str, str], limit: int) -> dict[str, Any]:
     """Return the stories of the newest candidates, oldest first; `found` is the number of all candidates."""
     places: Sequence[Origin]
     if "at" in given:

@@ -1,7 +1,7 @@
 """Settings of the ledger."""
 
 from pathlib import Path
-from typing import Self
+from typing import Literal, Self
 
 from pydantic import Field, SecretStr, field_validator, model_validator
 
@@ -10,9 +10,26 @@ from streams.settings import StrictModel
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
 
+class ClickHouseAddress(StrictModel):
+    """The key `ledger.clickhouse` of turnout.yaml."""
+
+    url: str = Field(pattern=r"^https?://[^/?#\s@]+(/[^/?#\s]*)?$")
+    """Address of ClickHouse's HTTP interface with the database as its path: `https://clickhouse.internal:8443/turnout`.
+    The database must exist; the ledger creates its tables.
+    """
+    user: str = "default"
+    """User that may create, read and change tables in the database."""
+    password: SecretStr = SecretStr("")
+    """The user's password, from the environment or a file."""
+
+
 class LedgerSettings(StrictModel):
     """The key `ledger` of turnout.yaml."""
 
+    store: Literal["sqlite", "clickhouse"] = "sqlite"
+    """Where the ledger keeps its data: in files, or in ClickHouse if one machine is not enough."""
+    clickhouse: ClickHouseAddress | None = None
+    """How to reach ClickHouse, for `store: clickhouse`."""
     folder: Path = Path("ledger")
     """Folder of the ledger's files, relative to the configuration folder. One process uses it. If you delete it, the
     ledger is rebuilt from Kafka.
@@ -46,6 +63,12 @@ class LedgerSettings(StrictModel):
     def _is_protected(self) -> Self:
         if self.host not in LOOPBACK and self.token is None:
             raise ValueError("an address that is not loopback needs a `token`")
+        return self
+
+    @model_validator(mode="after")
+    def _knows_clickhouse(self) -> Self:
+        if self.store == "clickhouse" and self.clickhouse is None:
+            raise ValueError("`store: clickhouse` needs `clickhouse: {url: …}`")
         return self
 
     @property

@@ -204,6 +204,9 @@ class Remark(NamedTuple):
 class Reader(Protocol):
     """Answers questions about stored data. Each method sees the commits before its call."""
 
+    def close(self) -> None:
+        """Release files and connections."""
+
     def offsets(self) -> Mapping[Partition, int]:
         """Return the next offset to read of each partition of the topics that the ledger reads."""
 
@@ -261,9 +264,6 @@ class Store(Reader, Protocol):
 
     def expire(self, now: float) -> None:
         """Remove the data of events that Kafka no longer has, and old counts; `now` is in seconds since 1970."""
-
-    def close(self) -> None:
-        """Release the store."""
 
 
 class NoUserIndexError(StoreError):
