@@ -5,6 +5,8 @@ VENV := .venv
 CONSTRAINTS := --constraint constraints.txt
 BIN := $(VENV)/bin
 PIP := $(BIN)/pip install --quiet --disable-pip-version-check
+# Processes that run the tests; more than processors, since many tests wait.
+WORKERS ?= 3
 # The markers of the tests that have a command of their own.
 APART := not fault and not wheels and not browser and not operations
 PROJECTS := pyproject.toml streams/tracking/pyproject.toml
@@ -28,7 +30,7 @@ format: $(VENV)/.dev
 	$(BIN)/ruff check --fix .
 
 test: $(VENV)/.dev  ## all but the browser, the faults, the operations and the wheels
-	$(BIN)/python -m pytest -m "$(APART)" -p tests.support.cpu
+	$(BIN)/python -m pytest -m "$(APART)" -n $(WORKERS) --dist loadfile -p tests.support.cpu
 
 test-newest:  ## the tests with the newest versions that pyproject.toml allows
 	rm -rf .venv-newest
