@@ -198,7 +198,7 @@ def explain(
         ExplainedStep("source", True, found or "unknown; assumed to be one that every integration accepts"),
     ]
     chosen = [configuration.integrations[name] for name in integrations or configuration.integrations]
-    routes = [integration.route(configuration.topics) for integration in chosen]
+    routes = [it.route(configuration.topics, takes_new=it.state == "active") for it in chosen]
     rules = RuleSet(configuration.version, configuration.sources, routes)
     decision = decide_now(incoming, rules, now, trace.add_note, trace)
     accounts = [] if decision.is_rejected else [_explain_integration(it, decision, trace) for it in chosen]
@@ -252,10 +252,6 @@ class _Trace:
 def _explain_integration(integration: Integration, decision: Decision, trace: _Trace) -> Account:
     name, path = integration.name, integration.document.path
     steps = trace.checks[name]
-    if integration.state == "draining":
-        return Account(
-            name, path, [ExplainedStep("state", False, "draining: no new events are forwarded"), *steps], (), ()
-        )
     forwarder = make_masked_forwarder(integration)
     taken = [preview_delivery(decided, forwarder) for decided in decision.outcomes if decided.route.integration == name]
     event = trace.mapped_events.get(name)

@@ -32,6 +32,7 @@ class Outcome(StrEnum):
     CONSENT = "consent", (Stage.ROUTER,), "the required consent is not given"
     SAMPLED = "sampled", (Stage.ROUTER,), "it is not in the sample"
     SUPPRESSED = "suppressed", (Stage.ROUTER,), "its user is suppressed"
+    DRAINING = "draining", (Stage.ROUTER,), "the integration is draining and takes no new events"
     DUPLICATE = "duplicate", (Stage.ROUTER,), "its messageId was seen before"
     QUARANTINED = "quarantined", (Stage.ROUTER,), "it violates the source's tracking plan"
     EXPIRED = "expired", (Stage.FORWARDER,), "it is older than the vendor or `max_age` allows", "red"

@@ -14,6 +14,7 @@ from streams.records.event import Origin, event_headers
 from streams.records.format import NewerFormatError, check_version
 from streams.records.handled import Handled
 from streams.records.outcomes import OutcomeDetail, OutcomeInterval, Outcomes, Stage
+from streams.records.recorded_rules import DataFile, RecordedRules
 from streams.records.rejected import Rejected, rejected_headers
 from streams.records.status import DeliveryState, PipelineStatus, ProcessStatus, VendorStatus
 from turnout_tracking import records
@@ -34,6 +35,7 @@ STATUS = ProcessStatus(
     "forwarder", "app-1", 311, "1.0", "v", "t", "t",
     [PipelineStatus("ga4", "why", {"turnout.events": [0, 2]}, 5, 61, VENDOR), PipelineStatus("meta")],
 )  # fmt: skip
+RULES = RecordedRules("1", ["ga4"], {"consent": {}}, {"plans/a.yaml": "a"}, {}, [DataFile("t.csv", "0", 1, b"x")])
 CONTROL = Control(ControlAction.PAUSED, "ann@app-1", "t")
 
 ROUND_TRIPS: dict[str, Callable[[], object]] = {
@@ -46,6 +48,7 @@ ROUND_TRIPS: dict[str, Callable[[], object]] = {
     "HANDLED_VERSION": lambda: Handled.decode(Handled("dropped", [1]).headers()),
     "STATUS_VERSION": lambda: ProcessStatus.decode(STATUS.encode()),
     "CONTROL_VERSION": lambda: Control.decode(CONTROL.encode()),
+    "RULES_VERSION": lambda: RecordedRules.decode(RULES.encode()),
 }
 
 
@@ -68,6 +71,7 @@ def test_a_new_version_of_one_type_is_refused_for_that_type_alone(raised: str, m
         "HANDLED_VERSION": Handled("dropped", [1]).headers,
         "STATUS_VERSION": STATUS.encode,
         "CONTROL_VERSION": CONTROL.encode,
+        "RULES_VERSION": RULES.encode,
     }
     decoders: dict[str, Callable[..., object]] = {
         "EVENT_VERSION": check_version,
@@ -79,6 +83,7 @@ def test_a_new_version_of_one_type_is_refused_for_that_type_alone(raised: str, m
         "HANDLED_VERSION": Handled.decode,
         "STATUS_VERSION": ProcessStatus.decode,
         "CONTROL_VERSION": Control.decode,
+        "RULES_VERSION": RecordedRules.decode,
     }
     with monkeypatch.context() as newer:
         for module in [each for name, each in sys.modules.items() if name.startswith("streams.")]:
@@ -112,6 +117,9 @@ def test_additional_fields_and_headers_change_nothing_for_an_old_reader():
     read = Outcomes.decode(orjson.dumps({**data, **more}))
     assert (read.spans, read.named) == (OUTCOMES.spans, OUTCOMES.named)
     assert Control.decode(orjson.dumps({**orjson.loads(CONTROL.encode()), **more})) == CONTROL
+    data = orjson.loads(RULES.encode())
+    data["files"][0] |= more
+    assert RecordedRules.decode(orjson.dumps({**data, **more})) == RULES
     data = orjson.loads(STATUS.encode())
     data["pipelines"][0] |= more
     data["pipelines"][0]["vendor"] |= more
