@@ -45,7 +45,7 @@ def table(section: str, title: str) -> dict[str, str]:
     ("section", "fields"),
     [
         ("turnout.forward.NAME", list(DELIVERY.data())),
-        ("turnout.outcomes", list(orjson.loads(Outcomes(Stage.ROUTER, "t", 0, "v", []).encode()))),
+        ("turnout.outcomes", list(orjson.loads(Outcomes(Stage.FORWARDER, "t", 0, "v", [], [], []).encode()))),
         (
             "turnout.dead",
             list(orjson.loads(DeadLetter("ga4", DELIVERY.data(), "reason", "detail", 1, "t").encode())),

@@ -13,7 +13,7 @@ from streams.records.delivery import DeliveryRecord, Retried
 from streams.records.event import Origin, event_headers
 from streams.records.format import NewerFormatError, check_version
 from streams.records.handled import Handled
-from streams.records.outcomes import OutcomeDetail, OutcomeInterval, Outcomes, Stage
+from streams.records.outcomes import AttemptInterval, OutcomeDetail, OutcomeInterval, Outcomes, Stage
 from streams.records.recorded_rules import DataFile, RecordedRules
 from streams.records.rejected import Rejected, rejected_headers
 from streams.records.status import DeliveryState, PipelineStatus, ProcessStatus, VendorStatus
@@ -29,6 +29,7 @@ OUTCOMES = Outcomes(
     "v",
     [OutcomeInterval("ga4", "", "consent", 1, 4, "ads")],
     [OutcomeDetail("", "", "noted", 1, "p", "")],
+    [AttemptInterval("ga4", "r", 3, 422, 1, 1), AttemptInterval("s3", "r", 2, None, 1, 4)],
 )
 VENDOR = VendorStatus(DeliveryState.REFUSED, "t", "why", 401, "no", "t", "t")
 STATUS = ProcessStatus(
@@ -114,8 +115,8 @@ def test_additional_fields_and_headers_change_nothing_for_an_old_reader():
     data = orjson.loads(OUTCOMES.encode())
     data["spans"][0].append("more")
     data["named"][0].append("more")
-    read = Outcomes.decode(orjson.dumps({**data, **more}))
-    assert (read.spans, read.named) == (OUTCOMES.spans, OUTCOMES.named)
+    data["attempts"][0].append("more")
+    assert Outcomes.decode(orjson.dumps({**data, **more})) == OUTCOMES
     assert Control.decode(orjson.dumps({**orjson.loads(CONTROL.encode()), **more})) == CONTROL
     data = orjson.loads(RULES.encode())
     data["files"][0] |= more
@@ -126,3 +127,29 @@ def test_additional_fields_and_headers_change_nothing_for_an_old_reader():
     assert ProcessStatus.decode(orjson.dumps({**data, **more})) == STATUS
     headers = [*rejected_headers("json", "why", "web", ORIGIN), ("turnout-more", b"\xff")]
     assert Rejected.decode(None, b"", headers).origin == ORIGIN
+
+
+def read_outcomes_without_attempts(value: bytes) -> tuple[object, ...]:
+    """Read a record as `Outcomes.decode` did before there were attempts."""
+    data = orjson.loads(value)
+    assert data["v"] == 1
+    topic, partition = data["from"]
+    spans = [
+        OutcomeInterval(integration, rule, outcome, *(span if isinstance(span, list) else (span, span)), *detail[:1])
+        for integration, rule, outcome, spans, *detail in data["spans"]
+        for span in spans
+    ]
+    named = [OutcomeDetail(*named[: len(OutcomeDetail._fields)]) for named in data["named"]]
+    return Stage(data["stage"]), topic, partition, data["rules"], spans, named
+
+
+def test_readers_and_writers_of_attempts_run_beside_those_without():
+    """A ledger from before attempts reads a new forwarder's outcomes, and a new one reads those without attempts."""
+    assert read_outcomes_without_attempts(OUTCOMES.encode()) == OUTCOMES[:6]
+    before = (
+        b'{"v":1,"stage":"forwarder","from":["turnout.events",1],"rules":"v",'
+        b'"spans":[["ga4","r","dead",[3]],["ga4","r","delivered",[[4,9]]]],"named":[["ga4","r","dead",3,"status_422",""]]}'
+    )
+    read = Outcomes.decode(before)
+    assert (read.attempts, len(read.spans), read.named[0].reason) == (None, 2, "status_422")
+    assert read.encode() == before
