@@ -70,8 +70,18 @@ class OutcomeWriter:
         self._idle = asyncio.Event()
         self._idle.set()
 
-    def settle(self, pending: PendingDelivery, outcome: Outcome, reason: str = "", detail: str = "") -> None:
-        """Record a delivery's final outcome; `reason` is required unless it was delivered."""
+    def settle(
+        self,
+        pending: PendingDelivery,
+        outcome: Outcome,
+        reason: str = "",
+        detail: str = "",
+        status: int | None = None,
+    ) -> None:
+        """Record a delivery's final outcome; `reason` is required unless it was delivered.
+
+        `status` is that of the last response.
+        """
         self._passed += 1
         pending.settled = True
         self._add(pending)
@@ -82,12 +92,15 @@ class OutcomeWriter:
             buffer.name(self._integration, delivery.rule, outcome, offset, reason, detail)
         else:
             buffer.add(self._integration, delivery.rule, outcome, offset)
+        buffer.attempt(self._integration, delivery.rule, outcome, (offset,), pending.attempts, status)
 
-    def settle_rows(self, written: ObjectBuffer) -> None:
-        """Record that the rows of a written object are delivered."""
+    def settle_rows(self, written: ObjectBuffer, attempts: int) -> None:
+        """Record that the rows of an object are delivered, which was written at this attempt."""
         self._add(written)
         for (topic, partition, rules, rule), offsets in written.rows.items():
-            self._buffer_of(topic, partition, rules).extend(self._integration, rule, Outcome.DELIVERED, offsets)
+            buffer = self._buffer_of(topic, partition, rules)
+            buffer.extend(self._integration, rule, Outcome.DELIVERED, offsets)
+            buffer.attempt(self._integration, rule, Outcome.DELIVERED, offsets, attempts, None)
 
     def dead_letter(
         self,
@@ -113,7 +126,8 @@ class OutcomeWriter:
             key=pending.key,
             forms=letter.forms(),
         )
-        self.settle(pending, Outcome.DEAD, letter.reason, letter.detail)
+        status = letter.answer["status"] if letter.answer else None
+        self.settle(pending, Outcome.DEAD, letter.reason, letter.detail, status)
 
     def reject(self, unreadable: Unreadable, reason: str, detail: str) -> None:
         """Write a record that is not a valid delivery to the rejected topic."""
