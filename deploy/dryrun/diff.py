@@ -147,7 +147,7 @@ class _Version:
         }
 
 
-class Comparison:
+class RulesComparison:
     """Compares two versions of the rules, event by event; `changes` is the result so far."""
 
     def __init__(self, old: Configuration, new: Configuration) -> None:
@@ -172,7 +172,7 @@ def find_changes(
     old: Configuration, new: Configuration, lines: Iterator[tuple[int, bytes]], source: str | None = None
 ) -> Changes:
     """Compare both versions on events, given as numbered lines of JSON."""
-    comparison = Comparison(old, new)
+    comparison = RulesComparison(old, new)
     for number, line in lines:
         if line.strip():
             comparison.add(number, line, source)

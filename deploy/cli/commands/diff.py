@@ -91,10 +91,10 @@ def _compare_traffic(old: Path, new: Path, since: float, until: float | None, so
     if source is not None:
         check_name("source", source, deployed.source_files, param_hint="--source")
     with broker_errors(deployed.settings.broker):
-        from deploy.dryrun.diff import Comparison
+        from deploy.dryrun.diff import RulesComparison
         from deploy.dryrun.recorded_events import open_recorded
 
-        comparison = Comparison(deployed, read(new))
+        comparison = RulesComparison(deployed, read(new))
         with open_recorded(deployed) as recorded:
             total, events = recorded.period(since, until)
             with reading_progress(total) as advance:
