@@ -190,7 +190,9 @@ class Contract(_RefusesOldFields):
         dedupe_caveat: Why a replay may count twice in spite of `dedupe_field`.
         batch_failure: The vendor's behaviour for a batch that contains an invalid delivery.
         rates: The vendor's rate limits.
-        versions: Versions of the API that the setting `api_version` can select, newest first.
+        versions: Versions of the API that the setting `version_setting` can select, newest first, each with its sunset
+            if the vendor publishes one. Without such a setting, the first is the one that requests use.
+        version_setting: The setting that selects the version.
         auth_methods: Authentication methods that the setting `auth` can select.
         authorization: Where to get a refresh token, for the method `oauth_refresh`.
         validation_setting: The setting that makes the vendor validate events and report problems. Its value is true
@@ -217,6 +219,7 @@ class Contract(_RefusesOldFields):
     batch_failure: BatchFailure = BatchFailure.WHOLE
     rates: tuple[Rate, ...] = ()
     versions: tuple[Version, ...] = ()
+    version_setting: str = "api_version"
     auth_methods: tuple[AuthMethod, ...] = ("static",)
     authorization: Authorization | None = None
     validation_setting: str | None = None
@@ -226,6 +229,22 @@ class Contract(_RefusesOldFields):
     def names(self) -> tuple[str, ...]:
         """Return every name of the vendor that an event's `integrations` may use."""
         return (self.name, self.title, *self.aliases)
+
+    def version_in_use(self, settings: Mapping[str, Any]) -> Version | None:
+        """Return the version of the API that these settings select, explicitly or by default.
+
+        Args:
+            settings: The integration's settings.
+
+        Returns:
+            The version, or None if the contract does not declare it.
+
+        """
+        field = self.settings.model_fields.get(self.version_setting)
+        if field is None:
+            return next(iter(self.versions), None)
+        name = settings.get(self.version_setting, field.default)
+        return next((version for version in self.versions if version.name == name), None)
 
     def max_age(self, seconds: float | None = None) -> timedelta | None:
         """Return the maximum age of an event.
@@ -398,7 +417,15 @@ class AuthFailed:
     """
 
 
-Result = Delivered | Retry | Throttled | PermanentFailure | Split | AuthFailed
+@dataclass(frozen=True, slots=True)
+class Retired:
+    """The vendor has turned off the version of its API that the request used.
+
+    Delivery pauses at once and probes: no delivery is lost until a newer version is set.
+    """
+
+
+Result = Delivered | Retry | Throttled | PermanentFailure | Split | AuthFailed | Retired
 """The possible results of a delivery."""
 
 S = TypeVar("S", bound=Settings)

@@ -67,7 +67,14 @@ DELIVERY_RETRIES = Counter(
 )
 DELIVERY_PAUSED = Gauge(
     "turnout_delivery_paused",
-    "1 while an integration's circuit breaker is open in this worker: its vendor fails or rejects the credentials.",
+    "1 while an integration's circuit breaker is open in this worker: its vendor fails, or rejects the credentials or "
+    "the version of its API.",
+    ["integration"],
+)
+API_SUNSET = Gauge(
+    "turnout_api_version_sunset_timestamp_seconds",
+    "When the vendor turns off the version of its API that an integration uses, in seconds since 1970; absent if the "
+    "vendor has published no date.",
     ["integration"],
 )
 DELIVERY_HELD = Gauge(
