@@ -14,11 +14,13 @@ from email.utils import parsedate_to_datetime
 from enum import StrEnum
 from importlib.resources import files
 from importlib.resources.abc import Traversable
-from typing import Any, ClassVar, Final, Generic, Literal, NoReturn, Self, TypeVar
+from typing import Any, ClassVar, Final, Generic, Literal, NamedTuple, NoReturn, Self, TypeVar
 
 import orjson
 from pydantic import BaseModel, ConfigDict, ValidationError
 from typing_extensions import override
+
+from forwarders.api.tolerance import leave_out_invalid
 
 DELAY_PATTERN = re.compile(r"[0-9]{1,9}(\.[0-9]{1,9})?")
 """A delay in seconds, as vendors write it in headers."""
@@ -104,9 +106,13 @@ class Settings(BaseModel):
 
 
 class Payload(BaseModel):
-    """Base class for a forwarder's payload model. Use the vendor's own field names; errors never quote a value."""
+    """Base class for a forwarder's payload model, with the vendor's own field names.
 
-    model_config = ConfigDict(extra="forbid", hide_input_in_errors=True)
+    Optional fields that are empty or invalid are left out of the request. Only a field that the vendor requires may be
+    required here, since an event without it becomes a dead letter. Errors never quote a value.
+    """
+
+    model_config = ConfigDict(extra="forbid", hide_input_in_errors=True, str_min_length=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -497,19 +503,55 @@ class Forwarder(ABC, Generic[S]):
         return next((place for place in places if place.is_file()), None)
 
 
-def find_problem(
-    forwarder: Forwarder[Any], payload: Mapping[str, Any], size: int, item_bytes: int | None = None
-) -> PermanentFailure | None:
-    """Say why the vendor would never take a payload of `size` bytes of JSON; None if it may.
+MAX_NOTES: Final = 5
+"""Optional values that are listed with the reason why a payload is invalid."""
 
-    `item_bytes` is the largest size that it takes, by default that of the forwarder's limits.
+
+class CheckedPayload(NamedTuple):
+    """A payload as it is sent.
+
+    Args:
+        payload: The payload, without its invalid optional values.
+        left_out: A note per value that was left out. It names the field and does not quote the value.
+        problem: Why the vendor would never accept the payload; None if it may.
+
+    """
+
+    payload: Mapping[str, Any]
+    left_out: Sequence[str] = ()
+    problem: PermanentFailure | None = None
+
+
+def check_payload(
+    forwarder: Forwarder[Any], payload: Mapping[str, Any], size: int, item_bytes: int | None = None
+) -> CheckedPayload:
+    """Check a payload before it is sent, and leave out optional values that are invalid.
+
+    Args:
+        forwarder: The forwarder that sends it.
+        payload: The payload that a rule made from an event.
+        size: Its size as JSON, in bytes.
+        item_bytes: The largest size that the vendor accepts; by default that of the forwarder's limits.
+
     """
     if item_bytes is None:
         item_bytes = forwarder.limits.item_bytes
     if size > item_bytes:
-        return PermanentFailure("too_large", f"{size} bytes exceed the vendor's limit of {item_bytes}")
+        too_large = PermanentFailure("too_large", f"{size} bytes exceed the vendor's limit of {item_bytes}")
+        return CheckedPayload(payload, (), too_large)
     problem = forwarder.validate(payload)
-    return PermanentFailure("payload", problem) if problem else None
+    if problem is None:
+        return CheckedPayload(payload)
+    model = forwarder.contract.payload
+    if model is None:
+        return CheckedPayload(payload, (), PermanentFailure("payload", problem))
+    kept = leave_out_invalid(model, payload)
+    if kept.left_out:
+        problem = kept.problem or forwarder.validate(kept.payload)
+        if problem is None:
+            return CheckedPayload(kept.payload, kept.left_out)
+        problem = f"{problem} (also invalid: {'; '.join(kept.left_out[:MAX_NOTES])})"
+    return CheckedPayload(payload, (), PermanentFailure("payload", problem))
 
 
 class HttpForwarder(Forwarder[S]):

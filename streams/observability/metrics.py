@@ -55,6 +55,11 @@ DELIVERY_OUTCOMES = Counter(
     f"Outcomes of deliveries by integration: {_names(Stage.FORWARDER)}.",
     ["integration", "outcome"],
 )
+DELIVERY_LEFT_OUT = Counter(
+    "turnout_delivery_left_out_values",
+    "Optional values that were left out of deliveries because the vendor would not accept them, by integration.",
+    ["integration"],
+)
 DELIVERY_SECONDS = Histogram(
     "turnout_delivery_request_seconds",
     "Duration of requests to vendors and of writes in seconds, by integration and result: `2xx`, `4xx` and so on "
