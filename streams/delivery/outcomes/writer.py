@@ -14,7 +14,7 @@ from streams.kafka.offsets import RecordBatch
 from streams.kafka.producer import Producer
 from streams.ledger.outcome_buffer import OutcomeBuffer
 from streams.observability.internal_error import INTERNAL
-from streams.observability.metrics import DELIVERY_OUTCOMES
+from streams.observability.metrics import DELIVERY_LEFT_OUT, DELIVERY_OUTCOMES
 from streams.records.dead_letter import DeadLetter
 from streams.records.delivery import Retried
 from streams.records.event import Origin
@@ -22,6 +22,9 @@ from streams.records.outcomes import Outcome, Stage
 from streams.records.rejected import rejected_headers
 from streams.topics import Topics
 from streams.worker.guard import Guard
+
+LEFT_OUT = "left_out"
+"""The note about an event whose invalid optional values were not sent to a vendor."""
 
 
 class Unreadable:
@@ -88,15 +91,23 @@ class OutcomeWriter:
         delivery = pending.delivery
         topic, partition, offset = delivery.origin
         buffer = self._buffer_of(topic, partition, delivery.rules)
+        if pending.left_out:
+            self._note_left_out(buffer, offset, pending.left_out)
         if reason:
             buffer.name(self._integration, delivery.rule, outcome, offset, reason, detail)
         else:
             buffer.add(self._integration, delivery.rule, outcome, offset)
         buffer.attempt(self._integration, delivery.rule, outcome, (offset,), pending.attempts, status)
 
+    def _note_left_out(self, buffer: OutcomeBuffer, offset: int, left_out: Sequence[str]) -> None:
+        DELIVERY_LEFT_OUT.labels(self._integration).inc(len(left_out))
+        buffer.note(offset, LEFT_OUT, f"{self._integration}: {'; '.join(left_out)}")
+
     def settle_rows(self, written: ObjectBuffer, attempts: int) -> None:
         """Record that the rows of an object are delivered, which was written at this attempt."""
         self._add(written)
+        for (topic, partition, offset), rules, left_out in written.left_out:
+            self._note_left_out(self._buffer_of(topic, partition, rules), offset, left_out)
         for (topic, partition, rules, rule), offsets in written.rows.items():
             buffer = self._buffer_of(topic, partition, rules)
             buffer.extend(self._integration, rule, Outcome.DELIVERED, offsets)

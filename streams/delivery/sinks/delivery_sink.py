@@ -15,6 +15,7 @@ from forwarders.api.contract import (
     Forwarder,
     PermanentFailure,
     Result,
+    Retired,
     Retry,
     Split,
     Throttled,
@@ -273,7 +274,7 @@ class DeliverySink:
                     dead = True
                 case Throttled(wanted, "user") if self._failures.throttled_user(pending, wanted):
                     pass
-                case Retry() | Throttled() | AuthFailed():
+                case Retry() | Throttled() | AuthFailed() | Retired():
                     again.append((pending, result))
         if not again:
             return _BatchResult(refused, dead, poisoned)
