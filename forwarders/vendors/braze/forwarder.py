@@ -97,7 +97,7 @@ class RecommendedEvent(Payload):
         return (
             all(self.properties.get(name) not in (None, "", []) for name in REQUIRED_PROPERTIES[self.name])
             and isinstance(products, list | tuple)
-            and all(isinstance(each, dict) and PRODUCT_PROPERTIES <= _given(each) for each in products)
+            and all(isinstance(each, dict) and _given(each) >= PRODUCT_PROPERTIES for each in products)
         )
 
 

@@ -9,7 +9,7 @@ from forwarders.api.contract import Delivered, PermanentFailure, Response
 from forwarders.vendors.braze.forwarder import Braze
 from tests.support import golden, spec_events
 
-FORWARDER = cast(Braze, golden.of("braze").make())
+FORWARDER = cast("Braze", golden.of("braze").make())
 
 
 def order(**changes: Any) -> dict[str, Any]:
