@@ -21,6 +21,21 @@ EXPECTED: dict[str, list[tuple[str, str, str, Any]]] = {
         ("Application Opened", "known", "batch.1.device.platform", "ios"),
         ("Application Opened", "anonymous", "batch", 1),
     ],
+    "iterable": [
+        ("identify", "known", "users.0.dataFields.phoneNumber", "+442079460018"),
+        ("identify", "anonymous", "users.0.email", "ada@example.com"),
+        ("Order Completed", "known", "user.dataFields.phoneNumber", "+442079460018"),
+        ("Order Completed", "known", "user.mergeNestedObjects", True),
+        ("Order Completed", "known", "items", 2),
+        ("alias", "known", "sourceUserId", "a-9"),
+        ("alias", "known", "destinationUserId", "u-42-ada"),
+    ],
+    "klaviyo": [
+        ("identify", "both", "data.attributes.anonymous_id", ANONYMOUS),
+        ("Article Read", "both", "data.attributes.profile.data.attributes.anonymous_id", ANONYMOUS),
+        ("Article Read", "anonymous", "data.attributes.profile.data.attributes.phone_number", "+442079460018"),
+        ("group", "known", "data.attributes.properties.group_id", "c-7"),
+    ],
     "hubspot": [("identify", "known", "inputs.0.properties.company", "Analytical Engines")],
 }
 
@@ -35,3 +50,14 @@ def test_field(vendor: str, event: str, identity: str, path: str, expected: Any)
     for key in path.split("."):
         found = found[int(key)] if isinstance(found, list) else found.get(key) if isinstance(found, dict) else None
     assert (len(found) if isinstance(found, list) else found) == expected
+
+
+@pytest.mark.parametrize("phone", ["+44 20 7946 0018", "+44-20-7946-0018", "+44 (20) 7946 0018"])
+def test_klaviyo_knows_people_by_phone_number(phone: str) -> None:
+    """Someone with nothing but a phone number is a profile, and someone without one is dropped."""
+    event = spec_events.event("Article Read", "anonymous")
+    event["context"]["traits"] = {"phone": phone}
+    (body,) = spec_events.requests(golden.of("klaviyo"), event)
+    assert body["data"]["attributes"]["profile"]["data"]["attributes"]["phone_number"] == "+442079460018"
+    event["context"]["traits"] = {"phone": "", "email": ""}
+    assert not list(spec_events.requests(golden.of("klaviyo"), event))
