@@ -36,6 +36,17 @@ EXPECTED: dict[str, list[tuple[str, str, str, Any]]] = {
         ("Article Read", "anonymous", "data.attributes.profile.data.attributes.phone_number", "+442079460018"),
         ("group", "known", "data.attributes.properties.group_id", "c-7"),
     ],
+    "mixpanel": [
+        ("identify", "anonymous", "0.$distinct_id", f"$device:{ANONYMOUS}"),
+        ("identify", "both", "0.$distinct_id", "u-42-ada"),
+        ("Article Read", "both", "0.properties.$browser", "Chrome"),
+        ("Article Read", "both", "0.properties.$os_version", "10"),
+        ("Article Read", "both", "0.properties.company", "c-7"),
+        ("Article Read", "both", "0.properties.mp_country_code", "GB"),
+        ("Application Opened", "both", "0.properties.$ios_ifa", "7A3CBEA0-BDF5-11E4-8DFC-AA07A5B093DB"),
+        ("alias", "known", "0.properties.$device_id", "a-9"),
+        ("alias", "known", "0.properties.$user_id", "u-42-ada"),
+    ],
     "hubspot": [("identify", "known", "inputs.0.properties.company", "Analytical Engines")],
 }
 
