@@ -47,6 +47,16 @@ EXPECTED: dict[str, list[tuple[str, str, str, Any]]] = {
         ("alias", "known", "0.properties.$device_id", "a-9"),
         ("alias", "known", "0.properties.$user_id", "u-42-ada"),
     ],
+    "posthog": [
+        ("Article Read", "anonymous", "batch.0.properties.$process_person_profile", False),
+        ("Article Read", "known", "batch.0.properties.$process_person_profile", True),
+        ("Article Read", "known", "batch.0.properties.$groups", {"company": "c-7"}),
+        ("Article Read", "known", "batch.0.properties.$browser", "Chrome"),
+        ("Article Read", "known", "batch.0.properties.$device_type", "Desktop"),
+        ("Article Read", "known", "batch.0.properties.$geoip_country_code", "GB"),
+        ("identify", "anonymous", "batch.0.properties.$process_person_profile", True),
+        ("alias", "known", "batch.0.properties.alias", "a-9"),
+    ],
     "hubspot": [("identify", "known", "inputs.0.properties.company", "Analytical Engines")],
 }
 
