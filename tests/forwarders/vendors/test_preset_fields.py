@@ -1,6 +1,7 @@
 """Fields that presets send to one vendor for standard events."""
 
 from typing import Any
+from urllib.parse import parse_qs
 
 import pytest
 
@@ -57,6 +58,22 @@ EXPECTED: dict[str, list[tuple[str, str, str, Any]]] = {
         ("identify", "anonymous", "batch.0.properties.$process_person_profile", True),
         ("alias", "known", "batch.0.properties.alias", "a-9"),
     ],
+    "amplitude": [
+        ("Article Read", "both", "events.0.platform", "Web"),
+        ("Article Read", "both", "events.0.os_name", "Chrome"),
+        ("Article Read", "both", "events.0.os_version", "126.0.6478.127"),
+        ("Article Read", "both", "events.0.device_model", "Windows"),
+        ("Article Read", "both", "events.0.user_properties.$set.utm_source", "news"),
+        ("Article Read", "both", "events.0.user_properties.$set.referring_domain", "search.example"),
+        ("Article Read", "both", "events.0.user_properties.$setOnce.initial_referrer", "https://search.example/"),
+        ("Article Read", "both", "events.0.groups", {"company": "c-7"}),
+        ("identify", "both", "events.0.user_properties.$set.plan", "gold"),
+        ("Application Opened", "both", "events.0.platform", "iOS"),
+        ("Application Opened", "both", "events.0.os_name", "iOS"),
+        ("Application Opened", "both", "events.0.idfa", "7A3CBEA0-BDF5-11E4-8DFC-AA07A5B093DB"),
+        ("Application Opened", "both", "events.0.adid", None),
+        ("Order Completed", "both", "events.0.revenueType", "Purchase"),
+    ],
     "hubspot": [("identify", "known", "inputs.0.properties.company", "Analytical Engines")],
 }
 
@@ -71,6 +88,12 @@ def test_field(vendor: str, event: str, identity: str, path: str, expected: Any)
     for key in path.split("."):
         found = found[int(key)] if isinstance(found, list) else found.get(key) if isinstance(found, dict) else None
     assert (len(found) if isinstance(found, list) else found) == expected
+
+
+def test_amplitude_maps_aliases() -> None:
+    """An alias call maps the previous user to the user, and the request has nothing else of the event."""
+    (body,) = spec_events.requests(golden.of("amplitude"), spec_events.event("alias"))
+    assert parse_qs(body.decode())["mapping"] == ['[{"user_id":"a-9","global_user_id":"u-42-ada"}]']
 
 
 @pytest.mark.parametrize("phone", ["+44 20 7946 0018", "+44-20-7946-0018", "+44 (20) 7946 0018"])
