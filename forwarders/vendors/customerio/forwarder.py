@@ -137,7 +137,9 @@ class CustomerIo(HttpForwarder[CustomerIoSettings]):
         settings = self.settings
         headers = {"Authorization": basic(settings.site_id, settings.api_key)}
         url = f"{settings.endpoint or HOSTS[settings.region]}/api/v2/batch"
-        return Request("POST", url, headers, {"batch": [operation for item in items for operation in _operations(item)]})
+        return Request(
+            "POST", url, headers, {"batch": [operation for item in items for operation in _operations(item)]}
+        )
 
     @override
     def parse_response(self, response: Response, items: Sequence[Delivery]) -> Sequence[Result]:
@@ -165,7 +167,10 @@ def _operations(item: Delivery) -> Sequence[Mapping[str, Any]]:
     event = {"id": ulid(item), **operation}
     if device is None:
         return [event]
-    return [event, {"type": "person", "identifiers": operation["identifiers"], "action": "add_device", "device": device}]
+    return [
+        event,
+        {"type": "person", "identifiers": operation["identifiers"], "action": "add_device", "device": device},
+    ]
 
 
 def _places(items: Sequence[Delivery]) -> Iterator[range]:

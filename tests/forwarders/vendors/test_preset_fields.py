@@ -8,6 +8,20 @@ import pytest
 from tests.support import golden, spec_events
 
 ANONYMOUS = "0a6b1c2d-1111-4222-8333-444455556666"
+GA4_NAMES = {
+    "Product List Viewed": "view_item_list",
+    "Product Clicked": "select_item",
+    "Promotion Viewed": "view_promotion",
+    "Promotion Clicked": "select_promotion",
+    "Product Removed": "remove_from_cart",
+    "Product Added to Wishlist": "add_to_wishlist",
+    "Wishlist Product Added to Cart": "add_to_cart",
+    "Cart Viewed": "view_cart",
+    "Payment Info Entered": "add_payment_info",
+    "Checkout Step Completed": "add_shipping_info",
+    "Product Shared": "share",
+    "Signed In": "login",
+}
 EXPECTED: dict[str, list[tuple[str, str, str, Any]]] = {
     "customerio": [
         ("identify", "both", "batch.0.identifiers", {"id": "u-42-ada"}),
@@ -74,6 +88,16 @@ EXPECTED: dict[str, list[tuple[str, str, str, Any]]] = {
         ("Application Opened", "both", "events.0.adid", None),
         ("Order Completed", "both", "events.0.revenueType", "Purchase"),
     ],
+    "ga4": [
+        *((event, "both", "events.0.name", name) for event, name in GA4_NAMES.items()),
+        ("Product Clicked", "both", "events.0.params.items.0.item_id", "P-1"),
+        ("Promotion Viewed", "both", "events.0.params.creative_slot", "home_banner"),
+        ("Payment Info Entered", "both", "events.0.params.payment_type", "Visa"),
+        ("Checkout Step Completed", "both", "events.0.params.shipping_tier", "Fedex"),
+        ("Order Completed", "both", "events.0.params.value", 45.5),
+        ("Article Read", "both", "user_location", {"city": "London", "region_id": "GB-ENG", "country_id": "GB"}),
+        ("Article Read", "both", "device.browser", "Chrome"),
+    ],
     "hubspot": [("identify", "known", "inputs.0.properties.company", "Analytical Engines")],
 }
 
@@ -105,3 +129,16 @@ def test_klaviyo_knows_people_by_phone_number(phone: str) -> None:
     assert body["data"]["attributes"]["profile"]["data"]["attributes"]["phone_number"] == "+442079460018"
     event["context"]["traits"] = {"phone": "", "email": ""}
     assert not list(spec_events.requests(golden.of("klaviyo"), event))
+
+
+@pytest.mark.parametrize("category", [["Kitchen", "Teapots", "Blue"], "Kitchen"])
+def test_ga4_takes_a_list_of_categories(category: Any) -> None:
+    """A list of categories fills the levels of an item's category in order."""
+    event = spec_events.event("Product Viewed")
+    event["properties"]["category"] = category
+    (body,) = spec_events.requests(golden.of("ga4"), event)
+    item = body["events"][0]["params"]["items"][0]
+    levels = [item.get(f"item_category{level}") for level in ("", 2, 3, 4)]
+    assert levels == (
+        ["Kitchen", "Teapots", "Blue", None] if isinstance(category, list) else ["Kitchen", None, None, None]
+    )
