@@ -21,9 +21,9 @@ IDENTITIES = {
 }
 
 
-def event(name: str, identity: str = "both") -> dict[str, Any]:
-    """Return a standard event or another call by its name."""
-    place = "app" if name in {*SPEC["from the app"], "screen"} else "web"
+def event(name: str, identity: str = "both", place: str | None = None) -> dict[str, Any]:
+    """Return a standard event or another call by its name, by default from the web or the app as is usual for it."""
+    place = place or ("app" if name in {*SPEC["from the app"], "screen"} else "web")
     common = {
         "messageId": "6f1c2a9e-3b44-4c1d-9a57-0d2f5e8b7c11",
         "timestamp": "2026-01-02T03:04:05.678Z",

@@ -131,14 +131,17 @@ def test_klaviyo_knows_people_by_phone_number(phone: str) -> None:
     assert not list(spec_events.requests(golden.of("klaviyo"), event))
 
 
-@pytest.mark.parametrize("category", [["Kitchen", "Teapots", "Blue"], "Kitchen"])
-def test_ga4_takes_a_list_of_categories(category: Any) -> None:
+@pytest.mark.parametrize(
+    ("category", "expected"),
+    [
+        (["Kitchen", "Teapots", "Blue"], ["Kitchen", "Teapots", "Blue", None]),
+        ("Kitchen", ["Kitchen", None, None, None]),
+    ],
+)
+def test_ga4_takes_a_list_of_categories(category: Any, expected: Any) -> None:
     """A list of categories fills the levels of an item's category in order."""
     event = spec_events.event("Product Viewed")
     event["properties"]["category"] = category
     (body,) = spec_events.requests(golden.of("ga4"), event)
     item = body["events"][0]["params"]["items"][0]
-    levels = [item.get(f"item_category{level}") for level in ("", 2, 3, 4)]
-    assert levels == (
-        ["Kitchen", "Teapots", "Blue", None] if isinstance(category, list) else ["Kitchen", None, None, None]
-    )
+    assert [item.get(f"item_category{level}") for level in ("", 2, 3, 4)] == expected
