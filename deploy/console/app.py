@@ -12,7 +12,7 @@ from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from deploy.console.access.headers import Guard, own_origins
+from deploy.console.access.headers import RequestGuard, own_origins
 from deploy.console.access.login import CALLBACK, LOGIN, PUBLIC_PATHS, Login
 from deploy.console.access.oidc import OidcProvider
 from deploy.console.access.sessions import SessionCookie
@@ -62,7 +62,7 @@ class ConsoleApp:
             exception_handlers={HTTPException: self._answer_http_error},
         )
         app.state.renderer = self._renderer
-        self._app: ASGIApp = Guard(self._authenticated(self._safe(app)), own_origins(address, port))
+        self._app: ASGIApp = RequestGuard(self._authenticated(self._safe(app)), own_origins(address, port))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
@@ -116,7 +116,9 @@ class ConsoleApp:
 
     async def _answer_http_error(self, request: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)  # Starlette's type for handlers is wider
-        message = "There is no such page." if error.status_code == 404 and error.detail == "Not Found" else error.detail
+        message = (
+            "This page does not exist." if error.status_code == 404 and error.detail == "Not Found" else error.detail
+        )
         return self._renderer.refuse(request, error.status_code, message)
 
 

@@ -1,4 +1,4 @@
-"""What all screens use: the configuration, the ledger and Kafka."""
+"""Give screens the configuration, the ledger and Kafka."""
 
 import asyncio
 from collections.abc import Callable, Iterator

@@ -1,4 +1,4 @@
-"""Pages and actions: what a screen is made of.
+"""Pages and actions, of which screens consist.
 
 A page is a template and JSON data. The same data is the page's JSON form. It is masked here for viewers, so that no
 screen has to think of it.
@@ -31,7 +31,7 @@ STATIC = HERE / "static"
 
 
 @dataclass(frozen=True, slots=True)
-class Page:
+class ConsolePage:
     """A page: its title, its template, and the data of both of its forms."""
 
     title: str
@@ -48,7 +48,7 @@ class Done:
     data: Mapping[str, Any] = field(default_factory=dict)
 
 
-class Screen:
+class ConsoleScreen:
     """Base class of a screen: an entry of the navigation with its pages, actions and streams.
 
     `title` is its name, `path` its first page, and `key` is pressed after `g` to go there. `starts_group` sets it apart
@@ -68,7 +68,7 @@ class Screen:
         raise NotImplementedError
 
 
-def page(path: str, show: Callable[[Request], Awaitable[Page]], *, needs: Role = Role.VIEWER) -> list[Route]:
+def page(path: str, show: Callable[[Request], Awaitable[ConsolePage]], *, needs: Role = Role.VIEWER) -> list[Route]:
     """Return the routes of a page and of its JSON form, which is also sent if JSON is accepted but HTML is not."""
 
     async def answer(request: Request) -> Response:
@@ -93,7 +93,9 @@ def action(
     return [Route(path, answer, methods=["POST"])]
 
 
-def stream(path: str, listen: Callable[[Request], AsyncIterator[Page]], *, needs: Role = Role.VIEWER) -> list[Route]:
+def stream(
+    path: str, listen: Callable[[Request], AsyncIterator[ConsolePage]], *, needs: Role = Role.VIEWER
+) -> list[Route]:
     """Return the route of a stream of server-sent events: each page is a message with the HTML of its template.
 
     With `Accept: application/json` or the suffix `.json`, each message is the page's data instead.
@@ -143,7 +145,7 @@ class Renderer:
 
     """
 
-    def __init__(self, environment: str, screens: Sequence[Screen]) -> None:
+    def __init__(self, environment: str, screens: Sequence[ConsoleScreen]) -> None:
         self._name, self._screens = environment, screens
         self._jinja = Environment(
             loader=FileSystemLoader(HERE / "templates"),
@@ -156,7 +158,7 @@ class Renderer:
         self._jinja.filters.update(FILTERS)
         self._jinja.globals.update(version=_version(), Role=Role)
 
-    def respond(self, request: Request, shown: Page) -> Response:
+    def respond(self, request: Request, shown: ConsolePage) -> Response:
         """Return a page in the form that is asked for."""
         data = self._masked(request, shown.data)
         if wants_json(request):
@@ -170,18 +172,18 @@ class Renderer:
             return Response(json.dumps(data), media_type="application/json")
         if "hx-request" in request.headers:
             return Response(status_code=204, headers={"hx-trigger": json.dumps({"toast": {"message": done.message}})})
-        return self.respond(request, Page("Done", "done.html", {"message": done.message, **done.data}))
+        return self.respond(request, ConsolePage("Done", "done.html", {"message": done.message, **done.data}))
 
     def refuse(self, request: Request, status: int, message: str) -> Response:
         """Return an error as a page, or as JSON."""
         template = "login.html" if status == 401 else "error.html"
-        return self.respond(request, Page(_ERRORS.get(status, "Error"), template, {"error": message}, status))
+        return self.respond(request, ConsolePage(_ERRORS.get(status, "Error"), template, {"error": message}, status))
 
     def redirect(self, path: str) -> Response:
         """Return a redirect to one of the console's pages."""
         return RedirectResponse(path if path.startswith("/") and path[1:2] not in ("/", "\\") else "/", 303)
 
-    def message(self, request: Request, shown: Page) -> bytes:
+    def message(self, request: Request, shown: ConsolePage) -> bytes:
         """Return a page as one message of a stream."""
         data = self._masked(request, shown.data)
         text = json.dumps(data) if wants_json(request) else self._html(request, shown, data)
@@ -191,7 +193,7 @@ class Renderer:
         session = request.scope["state"].get("session")
         return data if isinstance(session, Session) and session.role.may(Role.OPERATOR) else mask(data)
 
-    def _html(self, request: Request, shown: Page, data: Mapping[str, Any]) -> str:
+    def _html(self, request: Request, shown: ConsolePage, data: Mapping[str, Any]) -> str:
         session = request.scope["state"].get("session")
         ui = {
             "title": shown.title,

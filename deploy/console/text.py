@@ -16,7 +16,7 @@ _PLAIN_KEY = re.compile(r"[A-Za-z_$][\w$]*", re.ASCII)
 _INDEX = re.compile(r"\[[^\]]*\]")
 
 
-class Token(NamedTuple):
+class CodeToken(NamedTuple):
     """A piece of code: its text, its class in the style sheet, and the path of the field whose value it is."""
 
     text: str
@@ -59,7 +59,7 @@ def as_code(value: Any) -> str:
 
 
 def field_key(path: str) -> str:
-    """Return the name under which a field and what was made of it find each other: without `$.` and indices."""
+    """Return the name that links a field with the payload fields made of it: its path without `$.` and indices."""
     return _INDEX.sub("[]", path.removeprefix("$").removeprefix("."))
 
 
@@ -68,36 +68,36 @@ def field_id(path: str) -> str:
     return f"e-{sha256(field_key(path).encode(errors='replace')).hexdigest()[:10]}"
 
 
-def tokens(value: Any) -> Iterator[Token]:
+def tokens(value: Any) -> Iterator[CodeToken]:
     """Yield JSON, indented, as pieces of code; the values of fields have their paths."""
     lines = 0
     for token in _tokens(value, "", "\n"):
         yield token
         lines += token.text.count("\n")
         if lines >= MAX_LINES:
-            yield Token("\n… the JSON form of this page has the rest", "c")
+            yield CodeToken("\n… the JSON form of this page has the rest", "c")
             return
 
 
-def _tokens(value: Any, path: str, newline: str) -> Iterator[Token]:
+def _tokens(value: Any, path: str, newline: str) -> Iterator[CodeToken]:
     if isinstance(value, Mapping) and value:
-        yield Token("{")
+        yield CodeToken("{")
         for position, (key, inner) in enumerate(value.items()):
             name = str(key)
             shown = name if _PLAIN_KEY.fullmatch(name) else json.dumps(clip(name), ensure_ascii=False)
-            yield Token(f"{',' if position else ''}{newline}  {shown}: ")
+            yield CodeToken(f"{',' if position else ''}{newline}  {shown}: ")
             yield from _tokens(inner, f"{path}.{name}" if path else name, f"{newline}  ")
-        yield Token(f"{newline}}}")
+        yield CodeToken(f"{newline}}}")
     elif isinstance(value, list) and value:
         nested = any(isinstance(inner, Mapping | list) and inner for inner in value)
-        yield Token("[")
+        yield CodeToken("[")
         for position, inner in enumerate(value):
-            yield Token((f",{newline}  " if position else f"{newline}  ") if nested else (", " if position else ""))
+            yield CodeToken((f",{newline}  " if position else f"{newline}  ") if nested else (", " if position else ""))
             yield from _tokens(inner, f"{path}[]", f"{newline}  ")
-        yield Token(f"{newline}]" if nested else "]")
+        yield CodeToken(f"{newline}]" if nested else "]")
     else:
         text = as_code(value)
-        yield Token(text, "mask" if "•••" in text else "s" if isinstance(value, str) else "d", path)
+        yield CodeToken(text, "mask" if "•••" in text else "s" if isinstance(value, str) else "d", path)
 
 
 def css(outcome: str) -> str:

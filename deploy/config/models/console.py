@@ -23,7 +23,7 @@ class OidcSettings(StrictModel):
     client_secret: SecretStr
     """The secret that belongs to it."""
     scopes: tuple[str, ...] = ("openid", "profile", "email")
-    """What is asked for. Some providers send groups only if a scope asks for them."""
+    """The requested scopes. Some providers send groups only if a scope requests them."""
     groups_claim: str = "groups"
     """The claim of the ID token that lists the user's groups."""
     viewers: tuple[str, ...] = (ANYONE,)
@@ -64,8 +64,8 @@ class ConsoleSettings(StrictModel):
     in the log.
     """
     oidc: OidcSettings | None = None
-    """Who may log in, and as what. Without it, the console prints a link with a one-time code, and who has the link may
-    do everything.
+    """The provider that users log in with. Without it, the console prints a link with a one-time code; whoever opens it
+    is an editor.
     """
 
     @field_validator("url")

@@ -15,7 +15,7 @@ MAX_CODES = 10
 class OneTimeCodes:
     """Issues codes and takes each once.
 
-    Only digests are kept, so that neither memory nor the time of a comparison tells a code.
+    Only digests are kept, so that neither memory nor the time of a comparison reveals a code.
     """
 
     def __init__(self, clock: Callable[[], float] = monotonic) -> None:

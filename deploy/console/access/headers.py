@@ -27,7 +27,7 @@ HEADERS = {
 TLS_ONLY = {"strict-transport-security": "max-age=31536000"}
 
 
-class Guard:
+class RequestGuard:
     """An ASGI middleware; the first that sees a request.
 
     A page of another site that resolves its own name to this machine (DNS rebinding) sends a foreign `Host`; one that

@@ -29,7 +29,7 @@ STATE_COOKIE = "turnout-login"
 
 
 class Pages(Protocol):
-    """What renders pages."""
+    """Renders pages."""
 
     def refuse(self, request: Request, status: int, message: str) -> Response:
         """Return an error."""

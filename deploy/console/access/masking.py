@@ -31,7 +31,7 @@ MIN_CHARACTERS, MIN_DIGITS = 5, 7
 """Shorter texts and numbers are masked in their own field only, because they occur elsewhere by chance."""
 
 MAX_CHARACTERS, MAX_VALUES = 500, 2_000
-"""Longer values, and more of them, are masked only where they are a whole text, not within one."""
+"""Longer values, and more of them, are masked as whole texts only, not within longer ones."""
 
 _SEPARATORS = re.compile("[_$-]")
 _INDEX = re.compile(r"\[[^\]]*\]")
@@ -62,7 +62,7 @@ class _Within(IntEnum):
     NONE = 0
     ALL = 1
     READS = 2
-    """All but the paths of a list of what was read."""
+    """All fields of the values that a directive read, except their paths."""
 
 
 class _Masking:
@@ -142,5 +142,5 @@ def _describes_person(data: Mapping[str, Any]) -> bool:
 
 
 def _shortened(text: str) -> str:
-    """Return the beginning of a longer text, so that two values can be told apart, and bullets."""
+    """Return bullets, after the beginning of a longer text so that two values can be distinguished."""
     return f"{text[:2]}{MASK}" if len(text) >= 6 else MASK

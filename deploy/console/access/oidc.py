@@ -73,7 +73,7 @@ class OidcProvider:
         """Return the user's name, role, and the path to continue at; raises OidcError.
 
         Args:
-            parameters: What the provider added to the address.
+            parameters: The query of the address that the provider sent the user to.
             cookie: The state that the browser kept.
 
         """

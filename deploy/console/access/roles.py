@@ -1,4 +1,4 @@
-"""What users may do."""
+"""Roles of users."""
 
 from collections.abc import Collection
 from enum import StrEnum

@@ -44,7 +44,7 @@ class SessionStore:
         return token
 
     def find(self, token: str) -> Session | None:
-        """Return the session of a token; None if there is none, or no longer."""
+        """Return the session of a token; None if the token is unknown or expired."""
         session = self._sessions.get(_digest(token))
         if session is not None and self._clock() >= session.ends:
             self.end(token)

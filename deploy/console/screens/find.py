@@ -6,10 +6,10 @@ from typing import ClassVar
 from starlette.requests import Request
 from starlette.routing import Route
 
-from deploy.console.pages import Page, Screen, page
+from deploy.console.pages import ConsolePage, ConsoleScreen, page
 
 
-class FindScreen(Screen):
+class FindScreen(ConsoleScreen):
     """The home page: one box for a messageId, a user, or a place in Kafka."""
 
     title: ClassVar[str] = "Find"
@@ -20,5 +20,5 @@ class FindScreen(Screen):
         """Return the routes."""
         return page("/", self._show)
 
-    async def _show(self, request: Request) -> Page:
-        return Page("Find", "find.html", {"query": request.query_params.get("q", "").strip()})
+    async def _show(self, request: Request) -> ConsolePage:
+        return ConsolePage("Find", "find.html", {"query": request.query_params.get("q", "").strip()})
