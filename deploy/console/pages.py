@@ -42,10 +42,11 @@ class ConsolePage:
 
 @dataclass(frozen=True, slots=True)
 class Done:
-    """The result of an action: a sentence for the user, and data for programs."""
+    """The result of an action: a sentence for the user, data for programs, and events for the page's own elements."""
 
     message: str
     data: Mapping[str, Any] = field(default_factory=dict)
+    events: Mapping[str, Any] = field(default_factory=dict)
 
 
 class ConsoleScreen:
@@ -171,7 +172,9 @@ class Renderer:
             data = self._masked(request, {"message": done.message, **done.data})
             return Response(json.dumps(data), media_type="application/json")
         if "hx-request" in request.headers:
-            return Response(status_code=204, headers={"hx-trigger": json.dumps({"toast": {"message": done.message}})})
+            return Response(
+                status_code=204, headers={"hx-trigger": json.dumps({"toast": {"message": done.message}, **done.events})}
+            )
         return self.respond(request, ConsolePage("Done", "done.html", {"message": done.message, **done.data}))
 
     def refuse(self, request: Request, status: int, message: str) -> Response:

@@ -6,6 +6,8 @@ from collections.abc import Callable, Iterator, Mapping
 from hashlib import sha256
 from typing import Any, NamedTuple
 
+import yaml
+
 MAX_TEXT = 2_000
 """Characters of one value that a page shows; the JSON form has all."""
 
@@ -113,6 +115,12 @@ def word(outcome: str) -> str:
     return WORDS.get(outcome, outcome)
 
 
+def as_test(story: Mapping[str, Any]) -> str:
+    """Return the event of a story as a test of a rule file, in YAML."""
+    case = {"name": story["event"] or story["type"] or "event", "source": story["source"], "event": story["received"]}
+    return yaml.safe_dump([{key: value for key, value in case.items() if value}], sort_keys=False, allow_unicode=True)
+
+
 FILTERS: Mapping[str, Callable[..., Any]] = {
     "number": number,
     "duration": duration,
@@ -121,6 +129,7 @@ FILTERS: Mapping[str, Callable[..., Any]] = {
     "tokens": tokens,
     "field_key": field_key,
     "field_id": field_id,
+    "as_test": as_test,
     "css": css,
     "word": word,
 }

@@ -11,7 +11,7 @@ import orjson
 
 from deploy.config.configuration import Configuration
 from deploy.config.integrations import Integration
-from deploy.dryrun.explanation import Account, explain
+from deploy.dryrun.explanation import Account, PayloadField, explain
 from deploy.ledger.kafka_facts import KafkaFacts, RecordedOutcome
 from streams.events import EventError
 from streams.ledger.books import strength
@@ -55,8 +55,9 @@ class LetterFacts:
 class StoryEntry:
     """The outcome for one integration and rule.
 
-    `after_ms` is the time from the event's record to that of the outcome. `where` is the line of the rule or check, and
-    `tried` are the rules that did not match, both by the rules of today.
+    `after_ms` is the time from the event's record to that of the outcome. `where` is the line of the rule or check,
+    `tried` are the rules that did not match, and `fields` those of the payload with their origins, all by the rules of
+    today.
     """
 
     integration: str
@@ -72,6 +73,7 @@ class StoryEntry:
     tried: list[Untrue] = field(default_factory=list)
     dead_letters: list[LetterFacts] = field(default_factory=list)
     payload: Mapping[str, Any] | None = None
+    fields: list[dict[str, Any]] = field(default_factory=list)
 
 
 @dataclass
@@ -79,7 +81,8 @@ class EventStory:
     """Everything that is known about an event.
 
     `expired` means that Kafka no longer has the event, so that its id is not confirmed. `rules` are the versions that
-    routed it; `rules_today` is that of the configuration folder.
+    routed it; `rules_today` is that of the configuration folder. `received` is the event as it was received,
+    and `steps` are those of its source, by the rules of today.
     """
 
     topic: str
@@ -100,6 +103,8 @@ class EventStory:
     rules: list[str] = field(default_factory=list)
     rules_today: str = ""
     integrations: list[StoryEntry] = field(default_factory=list)
+    received: Any = None
+    steps: list[dict[str, Any]] = field(default_factory=list)
 
     @property
     def place(self) -> Origin:
@@ -117,7 +122,7 @@ class StoryTeller:
     Args:
         configuration: The rules of today.
         kafka: Reads from Kafka.
-        payloads: Whether to look for the payloads that the router wrote.
+        payloads: Whether to add the event and the payloads, and the fields of both.
 
     """
 
@@ -151,6 +156,8 @@ class StoryTeller:
         if record is None:
             self._read_letters(story, 0)
             return story
+        if self._payloads:
+            story.received = _received(record.value)
         if is_of_collector(story, self._configuration):
             return story
         search = self._kafka.outcomes(story.place, record.timestamp)
@@ -262,10 +269,15 @@ class StoryTeller:
                 self._configuration, record.value, integrations=known, source=source, headers=record.headers, now=now
             )
             accounts = {account.integration: account for account in explanation.accounts}
+            if self._payloads:
+                story.steps = [step.data() for step in explanation.steps]
         for entry in story.integrations:
             integration = integrations.get(entry.integration)
+            account = accounts.get(entry.integration)
             if integration is not None:
-                self._explain_entry(entry, integration, accounts.get(entry.integration))
+                self._explain_entry(entry, integration, account)
+            if self._payloads and account is not None:
+                entry.fields = [self._field(each) for each in _fields_of(account, entry.rule)]
 
     def _explain_entry(self, entry: StoryEntry, integration: Integration, account: Account | None) -> None:
         document = integration.document
@@ -296,6 +308,9 @@ class StoryTeller:
                 return self._short(f"{rule.place.path}:{rule.place.line}")
         return None
 
+    def _field(self, found: PayloadField) -> dict[str, Any]:
+        return {**found.data(), "where": self._short(found.where)}
+
     def _short(self, where: str | None) -> str | None:
         """Return a file and line relative to the configuration folder; that of a preset by its name."""
         if where is None:
@@ -305,6 +320,10 @@ class StoryTeller:
             return f"{Path(path).relative_to(self._configuration.folder)}:{line}"
         except ValueError:
             return f"preset {Path(path).name}:{line}"
+
+
+def _fields_of(account: Account, rule: str) -> Sequence[PayloadField]:
+    return next((each.fields for each in account.deliveries if each.result.rule == rule and rule), ())
 
 
 def is_of_collector(story: EventStory, configuration: Configuration) -> bool:
@@ -336,6 +355,14 @@ def _tests(untrue: Sequence[tuple[str, Any]]) -> Iterator[dict[str, Any]]:
 
 def _text(value: object) -> str | None:
     return str(value) if type(value) in (str, int) else None
+
+
+def _received(value: bytes | None) -> Any:
+    """Return an event as JSON data; as text if it is not JSON."""
+    try:
+        return orjson.loads(value or b"")
+    except orjson.JSONDecodeError:
+        return (value or b"").decode(errors="replace")
 
 
 def _rfc3339(milliseconds: int) -> str:

@@ -87,7 +87,7 @@
       const text = document.getElementById(copy.dataset.copy).value;
       try { await navigator.clipboard.writeText(text); toast(copy.dataset.done); } catch { document.getElementById(copy.dataset.copy).select(); toast('Press Ctrl-C to copy.'); }
     }
-    if (near('dialog [value=send]')) near('dialog').close();
+    if (near('[data-close], [data-send]')) setTimeout(() => near('dialog').close());
   });
 
   // Keys. Single keys do nothing in a field, and can be turned off.
