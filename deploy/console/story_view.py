@@ -23,6 +23,9 @@ Objections = Callable[[str, float], list[str]]
 
 def describe(story: EventStory, configuration: Configuration, objections: Objections) -> dict[str, Any]:
     """Return a story as JSON data, with the outcomes that need attention first."""
+    for entry in story.integrations:
+        for letter in entry.dead_letters:
+            letter.detail = letter.detail and letter.detail.removeprefix(": ").removeprefix("Value error, ")
     data = story.data()
     entries = sorted(story.integrations, key=lambda entry: (_order(entry), entry.integration, entry.rule))
     data["integrations"] = [
@@ -46,16 +49,20 @@ def _order(entry: StoryEntry) -> int:
     return order.index(entry.outcome) if entry.outcome in order else len(order)
 
 
-def _without(entry: StoryEntry) -> list[str]:
-    """Return the fields of a delivered payload that were left out because their values cannot be used."""
-    return [field["field"] for field in entry.fields if field["failed"] and "value" not in field]
+def _without(entry: StoryEntry) -> list[dict[str, Any]]:
+    """Return the fields of a payload that were left out because the event's values cannot be used."""
+    return [
+        {"field": field["field"], "reads": [read for read in field["reads"] if "value" in read]}
+        for field in entry.fields
+        if field["failed"] and "value" not in field
+    ]
 
 
 def _summary(entry: StoryEntry) -> str:
     """Say in one line why the outcome is what it is."""
     for letter in entry.dead_letters:
         if letter.detail or letter.reason:
-            return clip((letter.detail or letter.reason).removeprefix(": "), MAX_REASON)
+            return clip(letter.detail or letter.reason, MAX_REASON)
     if entry.outcome == FORWARDED:
         return "no outcome yet"
     if entry.tried:
@@ -77,8 +84,8 @@ def _replay(
     known = configuration.integrations.get(entry.integration)
     if story.expired or known is None or known.state == "draining" or story.rejected or not story.time:
         return None
-    if entry.outcome == FORWARDED:
-        return None
+    if entry.outcome == FORWARDED or entry.tried or entry.explanation:
+        return None  # it waits, or today's rules do not let it through
     return {"objections": objections(entry.integration, seconds_of(story.time))}
 
 

@@ -11,10 +11,14 @@ import yaml
 MAX_TEXT = 2_000
 """Characters of one value that a page shows; the JSON form has all."""
 
+MAX_CODE_TEXT = 500
+"""Characters of one value within JSON."""
+
 MAX_LINES = 1_500
 """Lines of JSON that a page shows."""
 
 _PLAIN_KEY = re.compile(r"[A-Za-z_$][\w$]*", re.ASCII)
+_DIGEST = re.compile(r"\b[0-9a-f]{32,128}\b")
 _INDEX = re.compile(r"\[[^\]]*\]")
 
 
@@ -60,6 +64,12 @@ def as_code(value: Any) -> str:
     return clip(json.dumps(value, ensure_ascii=False))
 
 
+def brief(value: Any, length: int = 90) -> str:
+    """Return a value as JSON on one line, short enough for a table: digests keep their ends only."""
+    text = json.dumps(value, ensure_ascii=False)
+    return clip(_DIGEST.sub(lambda it: f"{it[0][:4]}…{it[0][-4:]}", text), length)
+
+
 def field_key(path: str) -> str:
     """Return the name that links a field with the payload fields made of it: its path without `$.` and indices."""
     return _INDEX.sub("[]", path.removeprefix("$").removeprefix("."))
@@ -91,15 +101,23 @@ def _tokens(value: Any, path: str, newline: str) -> Iterator[CodeToken]:
             yield from _tokens(inner, f"{path}.{name}" if path else name, f"{newline}  ")
         yield CodeToken(f"{newline}}}")
     elif isinstance(value, list) and value:
-        nested = any(isinstance(inner, Mapping | list) and inner for inner in value)
+        # Objects of a list begin on its line.
+        on_lines = any(isinstance(inner, list) and inner for inner in value)
         yield CodeToken("[")
         for position, inner in enumerate(value):
-            yield CodeToken((f",{newline}  " if position else f"{newline}  ") if nested else (", " if position else ""))
-            yield from _tokens(inner, f"{path}[]", f"{newline}  ")
-        yield CodeToken(f"{newline}]" if nested else "]")
+            comma = "," if position else ""
+            yield CodeToken(f"{comma}{newline}  " if on_lines else f"{comma} " if position else "")
+            yield from _tokens(inner, f"{path}[]", f"{newline}  " if on_lines else newline)
+        yield CodeToken(f"{newline}]" if on_lines else "]")
     else:
-        text = as_code(value)
+        text = clip(json.dumps(value, ensure_ascii=False), MAX_CODE_TEXT)
         yield CodeToken(text, "mask" if "•••" in text else "s" if isinstance(value, str) else "d", path)
+
+
+def place(where: str | None) -> str:
+    """Return a file and line as short as it is clear: `preset:81`, `meta.yaml:12`."""
+    preset, _, line = (where or "").rpartition(":")
+    return f"preset:{line}" if preset.startswith("preset ") else (where or "").removeprefix("integrations/")
 
 
 def css(outcome: str) -> str:
@@ -126,10 +144,12 @@ FILTERS: Mapping[str, Callable[..., Any]] = {
     "duration": duration,
     "clip": clip,
     "code": as_code,
+    "brief": brief,
     "tokens": tokens,
     "field_key": field_key,
     "field_id": field_id,
     "as_test": as_test,
+    "place": place,
     "css": css,
     "word": word,
 }

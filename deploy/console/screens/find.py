@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
@@ -19,12 +20,17 @@ from deploy.ledger.event_story import EventStory, StoryTeller
 from deploy.ledger.search import Candidates, EventQuery, confirm, find_candidates, find_place
 from deploy.replay.one_event import replay_event
 from deploy.replay.replay_range import ReplayRange, find_objections
+from streams.ledger.store import REJECTED
 from streams.records.event import Origin
+from streams.records.outcomes import Outcome
 
 MAX_EVENTS = 100
 """Events of a user that are listed, the newest."""
 
 HOUR_SECONDS = 3600
+
+FAILED = frozenset((Outcome.DEAD, Outcome.EXPIRED, Outcome.QUARANTINED, REJECTED))
+"""Outcomes that somebody should look at."""
 
 
 class FindScreen(ConsoleScreen):
@@ -54,17 +60,23 @@ class FindScreen(ConsoleScreen):
         if len(data["events"]) == 1:
             return ConsolePage(data["events"][0]["event"] or sought, "find.html", data)
         template = "find_several.html" if data["events"] else "find_none.html"
-        return ConsolePage(sought, template, data, 200 if data["events"] else 404)
+        return ConsolePage(sought, template, data)
 
     async def _overview(self) -> Mapping[str, Any]:
-        """Return the numbers of the last hour."""
+        """Return the numbers of the last hour, and what failed."""
+        since = int(time.time()) - HOUR_SECONDS
         try:
-            counts = await self.backend.ask("/counts", since=int(time.time()) - HOUR_SECONDS, by="outcome")
+            counts = await self.backend.ask("/counts", since=since, by="integration,outcome,reason")
         except (LedgerAwayError, LedgerRefusedError) as error:
             return {"hour": None, "problem": error.message}
-        outcomes = {row["outcome"]: row["count"] for row in counts["rows"]}
-        hour = {"accepted": counts["accepted"], "rejected": counts["rejected"], "outcomes": outcomes}
-        return {"hour": hour, "problem": None}
+        outcomes: Counter[str] = Counter()
+        for row in counts["rows"]:
+            outcomes[row["outcome"]] += row["count"]
+        return {
+            "hour": {"accepted": counts["accepted"], "rejected": counts["rejected"], "outcomes": dict(outcomes)},
+            "failed": [row for row in counts["rows"] if row["outcome"] in FAILED],
+            "problem": None,
+        }
 
     def _find(self, sought: str) -> dict[str, Any]:
         """Look for an event by its place, else by its messageId, else for those of a user."""

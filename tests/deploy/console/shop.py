@@ -74,13 +74,13 @@ def order(number: int, total: Any = 149.9, **changes: Any) -> dict[str, Any]:
     return event | changes
 
 
-def hostile(number: int) -> dict[str, Any]:
+def hostile(number: int, size: int = 20_000) -> dict[str, Any]:
     """An event with a hostile text in every field, and very long ones."""
     text = f"{HOSTILE} {number}"
     return {
         "type": "track", "event": text, "messageId": f"m-hostile-{number}", "userId": text, "anonymousId": text,
         "properties": {
-            "order_id": text, "total": text, "long": "x" * 32_000, text: text, "list": [text, {text: [text]}],
+            "order_id": text, "total": text, "long": "x" * size, text: text, "list": [text, {text: [text]}],
             "__proto__": text, "a.b": text, "constructor": text,
         },
         "context": {"page": {"url": f"javascript:{text}", "title": text}, "userAgent": text, "ip": text,
@@ -123,6 +123,14 @@ class Shop(Up):
             {"type": "page", "name": "Checkout", "messageId": "m-0006", "userId": "u-810001"},
             {"type": "track", "event": "Heartbeat", "messageId": "m-0007", "anonymousId": "anonymous-7"},
             hostile(1),
+            hostile(2, 32_000),
+            {
+                "type": "track",
+                "event": "Wide",
+                "messageId": "m-wide",
+                "userId": "u-9",
+                "properties": {f"p{n}": n for n in range(2_000)},
+            },
         )
         stock = {"type": "track", "event": "Stock Changed", "messageId": "m-0008", "userId": "u-810002"}
         self.send(stock, key="demo-server")
