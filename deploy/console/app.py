@@ -56,7 +56,7 @@ class ConsoleApp:
             routes=[
                 *self.login.routes(self._renderer),
                 *(route for screen in screens for route in screen.routes()),
-                Route("/health", _answer_health),
+                Route("/up", _answer_health),
                 Mount("/static", _StaticFiles(directory=STATIC)),
             ],
             exception_handlers={HTTPException: self._answer_http_error},

@@ -19,7 +19,7 @@ from deploy.console.access.sessions import Session, SessionCookie, SessionStore
 
 LOGIN, CALLBACK, LOGOUT, NEW_LINK = "/login", "/login/callback", "/logout", "/login/link"
 
-PUBLIC_PATHS = (LOGIN, CALLBACK, NEW_LINK, "/health", "/static/")
+PUBLIC_PATHS = (LOGIN, CALLBACK, NEW_LINK, "/up", "/static/")
 """Paths that need no session; those that end with a slash include everything below."""
 
 LINK_SECONDS = 30.0

@@ -2,5 +2,6 @@
 
 from deploy.console.pages import ConsoleScreen
 from deploy.console.screens.find import FindScreen
+from deploy.console.screens.health import HealthScreen
 
-SCREENS: tuple[type[ConsoleScreen], ...] = (FindScreen,)
+SCREENS: tuple[type[ConsoleScreen], ...] = (FindScreen, HealthScreen)

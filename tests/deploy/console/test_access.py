@@ -128,7 +128,7 @@ def test_large_form_is_refused(console):
     assert client.post(f"{console.url}/logout", {"a": "x" * 300_000}, timeout=60).status_code == 413
 
 
-@pytest.mark.parametrize("path", ["/", "/static/console.js", "/nothing", "/health"])
+@pytest.mark.parametrize("path", ["/", "/static/console.js", "/nothing", "/up"])
 def test_every_response_is_protected(console, path):
     """Every response has a policy without unsafe-inline, and the other security headers."""
     answer = console.get(path)
