@@ -6,7 +6,7 @@ import click
 
 COMMANDS = (
     *("check", "test", "explain", "record", "diff", "schema", "new", "conformance", "verify", "authorize"),
-    *("topics", "collector", "router", "forwarder", "ledger", "simulate", "up"),
+    *("topics", "collector", "router", "forwarder", "ledger", "console", "simulate", "up"),
     *("status", "tail", "pause", "resume", "probe"),
     *("why", "audit", "counts"),
     *("dead", "rejected", "replay", "send", "suppress"),

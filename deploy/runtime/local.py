@@ -68,7 +68,7 @@ async def _run(configuration: Configuration, terminal: Terminal, supervisor: Sup
 async def _run_all(
     configuration: Configuration, supervisor: Supervisor, terminal: Terminal, folders: ExitStack
 ) -> None:
-    """Start all processes and show events; raises Failed if a process other than the ledger ends."""
+    """Start all processes and show events; raises Failed if a process other than the ledger or the console ends."""
     settings = configuration.settings
     _check_ports_are_free(configuration)
     environment = {**os.environ, "TURNOUT_GRACE": GRACE}
@@ -100,7 +100,10 @@ async def _run_all(
         await supervisor.until_ready(children, READY_TIMEOUT)
         # Last, so that events are accepted as soon as before.
         await _start_ledger(configuration, supervisor, environment, folders)
-        terminal.welcome(_url(children[-1].facts))
+        command = turnout_command("console", "--config", str(configuration.folder))
+        console = await supervisor.start("console", command, environment, essential=False)
+        await supervisor.until_ready_or_ended(console, READY_TIMEOUT)
+        terminal.welcome(_url(children[-1].facts), console.facts.get("link"))
         watching = asyncio.create_task(watch.run(terminal.show_update, terminal.show_rejected))
         ended = asyncio.create_task(supervisor.until_one_ends())
         tasks = [watching, ended]

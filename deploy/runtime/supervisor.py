@@ -107,6 +107,13 @@ class Supervisor:
         finally:
             ended.cancel()
 
+    async def until_ready_or_ended(self, child: Child, timeout: float) -> None:
+        """Wait until a child that is not essential is ready or has ended, or for `timeout` seconds."""
+        tasks = [asyncio.create_task(child.ready.wait()), asyncio.create_task(child.process.wait())]
+        await asyncio.wait(tasks, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
+        for task in tasks:
+            task.cancel()
+
     async def until_one_ends(self) -> Child:
         """Wait until an essential child has ended and its output is read."""
         waits = {asyncio.create_task(child.process.wait()): child for child in self._children if child.essential}
