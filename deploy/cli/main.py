@@ -5,7 +5,7 @@ from importlib import import_module
 import click
 
 COMMANDS = (
-    *("check", "test", "explain", "diff", "schema", "new", "conformance", "verify", "authorize"),
+    *("init", "check", "test", "explain", "diff", "schema", "new", "conformance", "verify", "authorize"),
     *("topics", "collector", "router", "forwarder", "ledger", "simulate", "up"),
     *("status", "pause", "resume", "probe"),
     *("why", "audit", "counts"),

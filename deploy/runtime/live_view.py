@@ -73,10 +73,15 @@ class LiveView:
     ) -> None:
         """`read` maps external topics to the sources that read them."""
         self._topics = topics
-        self._sources = {topics.events: "", **(read or {})}
-        self._active = [name for name, integration in integrations.items() if integration.state == "active"]
         self._seen: dict[Origin, SeenEvent] = {}
         self._rejected: list[Rejected] = []
+        self.follow(integrations, read)
+
+    def follow(self, integrations: Mapping[str, Integration], read: Mapping[str, str] | None = None) -> None:
+        """Show the outcomes of these integrations from now on; `read` is as at the start."""
+        topics = self._topics
+        self._sources = {topics.events: "", **(read or {})}
+        self._active = [name for name, integration in integrations.items() if integration.state == "active"]
         self.names = [*self._sources, topics.rejected, topics.outcomes, *map(topics.forward, integrations)]
 
     def updates(self, now: float) -> Iterator[Update]:
@@ -164,27 +169,36 @@ class LiveView:
 
 
 class Watch:
-    """Reads the topics of a view from their current ends on; `partitions` are their numbers of partitions."""
+    """Reads the topics of a view from their current ends on, and topics that are added from their beginning."""
 
-    def __init__(self, broker: Broker, partitions: Mapping[str, int], view: LiveView) -> None:
-        self._view = view
-        self._parts = [TopicPartition(name, number) for name in view.names for number in range(partitions[name])]
-        self._consumer = AIOKafkaConsumer(**broker.consumer(), enable_auto_commit=False)
+    def __init__(self, broker: Broker, view: LiveView) -> None:
+        self._broker, self._view = broker, view
+        self._parts: set[TopicPartition] = set()
+        self._added: set[TopicPartition] = set()
+        self._consumer: Any = None
 
-    async def start(self) -> None:
-        """Connect and seek to the end of the topics; raises BrokerError."""
+    async def start(self, partitions: Mapping[str, int]) -> None:
+        """Connect and seek to the end of the topics, given their numbers of partitions; raises BrokerError."""
+        self._parts = self._parts_of(partitions)
+        self._consumer = AIOKafkaConsumer(**self._broker.consumer(), enable_auto_commit=False)
         try:
             await self._consumer.start()
-            self._consumer.assign(self._parts)
+            self._consumer.assign(list(self._parts))
             await self._consumer.seek_to_end(*self._parts)
             for part in self._parts:
                 await self._consumer.position(part)
         except KafkaError as error:
             raise BrokerError(f"cannot watch the topics: {error}".splitlines()[0]) from error
 
+    def add(self, partitions: Mapping[str, int]) -> None:
+        """Also read the topics that the view has now, given their numbers of partitions."""
+        self._added |= self._parts_of(partitions) - self._parts
+
     async def run(self, show_update: Callable[[Update], None], show_rejected: Callable[[Rejected], None]) -> None:
         """Call `show_update` and `show_rejected` for events until cancelled."""
         while True:
+            if self._added:
+                await self._take_added()
             for tp, records in (await self._consumer.getmany(timeout_ms=200)).items():
                 for record in records:
                     self._view.read(tp.topic, record)
@@ -193,6 +207,22 @@ class Watch:
             for new_rows in self._view.updates(monotonic()):
                 show_update(new_rows)
 
+    def _parts_of(self, partitions: Mapping[str, int]) -> set[TopicPartition]:
+        names = self._view.names
+        return {TopicPartition(name, number) for name in names for number in range(partitions.get(name, 0))}
+
+    async def _take_added(self) -> None:
+        """Also read the added partitions; the others keep their positions."""
+        positions = {part: await self._consumer.position(part) for part in self._parts}
+        self._parts |= self._added
+        self._added = set()
+        self._consumer.assign(list(self._parts))
+        new = self._parts - positions.keys()
+        for part, position in positions.items():
+            self._consumer.seek(part, position)
+        await self._consumer.seek_to_beginning(*new)
+
     async def stop(self) -> None:
-        """Disconnect."""
-        await self._consumer.stop()
+        """Disconnect, if it was started."""
+        if self._consumer is not None:
+            await self._consumer.stop()
