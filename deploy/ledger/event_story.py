@@ -316,7 +316,8 @@ class StoryTeller:
                 _explain_entry(entry, integration, account, rules.folder)
             if self._payloads and account is not None:
                 entry.fields = [
-                    {**each.data(), "where": _short(each.where, rules.folder)} for each in _fields_of(account, entry.rule)
+                    {**each.data(), "where": _short(each.where, rules.folder)}
+                    for each in _fields_of(account, entry.rule)
                 ]
 
 
