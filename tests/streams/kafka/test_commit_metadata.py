@@ -1,6 +1,7 @@
 import asyncio
 from collections import Counter
 from itertools import accumulate
+from random import Random
 
 import pytest
 from aiokafka import AIOKafkaConsumer, TopicPartition
@@ -47,8 +48,6 @@ def test_unreadable_metadata_counts_as_empty(text: str | None):
 
 def test_20000_offsets_with_a_tenth_unfinished_at_random_fit():
     """The usual worst case of one partition fits into Kafka's limit."""
-    from random import Random
-
     chance = Random(7)
     done = [chance.random() < 0.9 for _ in range(20_000)]
     ranges = merge_ranges((offset, offset + 1) for offset, is_done in enumerate(done) if is_done)
@@ -93,7 +92,7 @@ class Handpicked(Agent):
     """An agent that finishes only the records that `passes` allows."""
 
     def __init__(self, *args, passes=lambda _number: True, **kwargs):
-        super().__init__(*args, **kwargs)
+        super().__init__(*args, grace=3, **kwargs)
         self.passes = passes
 
     async def work(self, run: RecordBatch) -> None:
