@@ -1,6 +1,7 @@
 """Track which offsets may be committed."""
 
 import asyncio
+from bisect import bisect_left
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from time import monotonic
@@ -71,13 +72,25 @@ class RecordBatch:
         return int(self.records[self._low].offset) if self._left else self.end
 
     def unfinished(self) -> Iterator[OffsetRange]:
-        """Yield the ranges of offsets whose records are not finished, in order."""
+        """Yield the ranges of offsets whose records are not finished, in order.
+
+        An offset without a record is in no range: it was skipped because it was finished before, or it is a gap.
+        """
         low = self._low if self._left else -1
         while low >= 0:
             high = self._done.find(1, low)
-            last = (len(self.records) if high < 0 else high) - 1
-            yield self.records[low].offset, self.records[last].offset + 1
+            yield from self._stretches(low, len(self.records) if high < 0 else high)
             low = -1 if high < 0 else self._done.find(0, high)
+
+    def _stretches(self, low: int, high: int) -> Iterator[OffsetRange]:
+        """Yield the ranges of consecutive offsets among some of the records."""
+        records = self.records
+        while low < high:
+            first = records[low].offset
+            # Offsets ascend, so the stretch ends where an offset is further from the first than its index.
+            end = bisect_left(range(low, high), True, key=lambda at: records[at].offset - first > at - low) + low
+            yield first, records[end - 1].offset + 1
+            low = end
 
     def finish(self) -> None:
         """Finish all records: everything that they caused is acknowledged."""

@@ -80,6 +80,12 @@ def test_finished_records_are_those_above_the_committed_offset(batches: list[lis
     assert again.finished_above(TP, at) == progress.finished_above(TP, at)
     left = again.without_finished(TP, [Record(offset) for offset in range(at, first)])
     assert {record.offset for record in left} == {*range(10, first)} - finished
+    if left:
+        again.open(TP, left, first)
+    else:
+        again.skip(TP, first)
+    assert again.committable(TP) == min({*range(10, first)} - finished, default=first)
+    assert again.finished_above(TP, at) == progress.finished_above(TP, at)
 
 
 def test_budget_delays_all_partitions_alike():
