@@ -206,6 +206,20 @@ def progress_bar(count: int) -> Iterator[Callable[[int], object]]:
         yield lambda number: bar.advance(task, number)
 
 
+@contextmanager
+def reading_progress(total: int | None) -> Iterator[Callable[[int], object]]:
+    """Show on standard error how many events are read, if it is a terminal; yields the function that counts them."""
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    from deploy.terminal.console import PlainConsole
+
+    console = PlainConsole(stderr=True)
+    columns = (TextColumn("events"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
+        task = progress.add_task("", total=total)
+        yield lambda number: progress.advance(task, number)
+
+
 def show_report(report: Counter[str], *, as_json: bool) -> bool:
     """Print the counts by result; returns whether every record was replayed or dropped."""
     if as_json:
