@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import signal
 import socket
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from time import monotonic, time
 from typing import Any
@@ -20,9 +20,10 @@ from streams.kafka.settings import BrokerError
 from streams.ledger.api import LedgerApi
 from streams.ledger.audit import AuditReport, BehindError, Problem
 from streams.ledger.ingester import Ingester
-from streams.ledger.kafka_audit import KafkaAuditor, audit_with_kafka
+from streams.ledger.kafka_audit import KafkaAuditor, audit_with_kafka, current_bounds
 from streams.ledger.sqlite_store import SqliteReader, SqliteStore
 from streams.ledger.store import FolderInUseError, StoreError
+from streams.ledger.undelivered import PartitionDeliveries, find_deliveries
 from streams.observability import metrics
 from streams.records.format import NewerFormatError
 from streams.worker.http_server import HttpServer
@@ -89,6 +90,7 @@ class _Process:
             lambda: monotonic() - self._ingester.committed_at < READY_SECONDS,
             token.get_secret_value() if token else None,
             lambda: time() - days * DAY,
+            self._find_deliveries,
         )
         host, port = listener.getsockname()[:2]
         server = HttpServer(_server_config(app), lambda: log_ready("ledger", host=host, port=port, **facts))
@@ -138,6 +140,16 @@ class _Process:
             with closing(self._open_reader()) as reader:
                 async with kafka as auditor:
                     return await audit_with_kafka(reader, auditor, since_ms, until_ms)
+
+    async def _find_deliveries(
+        self, integration: str, since_ms: int, until_ms: int | None
+    ) -> Sequence[PartitionDeliveries]:
+        current, settings = self._reloader.current, self._settings
+        kafka = KafkaAuditor(settings.broker, settings.topics, [integration], current.sources.topics)
+        with closing(self._open_reader()) as reader:
+            async with kafka as auditor:
+                bounds = await current_bounds(reader, auditor, since_ms, until_ms)
+            return await asyncio.to_thread(find_deliveries, reader, bounds, integration)
 
     async def _audit_on(self) -> None:
         """Audit every hour, and keep the result as metrics."""
