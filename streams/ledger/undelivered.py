@@ -16,7 +16,7 @@ Spans = Sequence[tuple[int, int]]
 class PartitionDeliveries(NamedTuple):
     """The deliveries for the events of a partition, by rule.
 
-    `read` are the events that a router has read: of others nothing is known yet. `waiting` are deliveries in the
+    `read` are the events that a router has read: nothing is known yet of later ones. `waiting` are deliveries in the
     forward and retry topics, from the forwarder's committed offset on, that are not delivered.
     """
 
