@@ -15,8 +15,6 @@ from streams.kafka.admin import check_reachable, find_mismatches
 from streams.kafka.settings import BrokerError
 
 if TYPE_CHECKING:
-    from faust.types import TP
-
     from streams.worker.worker import Worker
 
     Begin = Callable[[Worker], Apply]
@@ -62,7 +60,7 @@ def run(process: str, configuration: Configuration, read: Callable[[], Configura
     from streams.kafka.producer import Producer
     from streams.operations.description import describe_worker
     from streams.operations.reporter import Reporter
-    from streams.worker.lag import keep_lag
+    from streams.worker.lag import LagMeter
     from streams.worker.pipeline import StartError
     from streams.worker.worker import Worker
 
@@ -75,14 +73,14 @@ def run(process: str, configuration: Configuration, read: Callable[[], Configura
             on_failure=lambda error: worker.fail(f"Kafka did not accept a batch: {type(error).__name__}"),
         )
         worker = Worker(producer)
-        lags: dict[TP, int] = {}
+        meter = LagMeter(settings.broker, lambda: worker.pipelines)
         reloader = Reloader(configuration, read, begin(worker))
         reporter = Reporter(
             process,
             settings.broker,
             topics.status,
             lambda: reloader.current.version,
-            lambda: describe_worker(worker, lags),
+            lambda: describe_worker(worker, meter),
         )
         background: list[asyncio.Task[None]] = []
 
@@ -90,8 +88,7 @@ def run(process: str, configuration: Configuration, read: Callable[[], Configura
             async with reporter.running() as report:
 
                 def ready() -> None:
-                    lagging = keep_lag(settings.broker, lambda: worker.pipelines, latest=lags)
-                    background.append(asyncio.create_task(lagging))
+                    background.append(asyncio.create_task(meter.run()))
                     report()
                     log_ready(process, version=configuration.version, **facts)
 
