@@ -56,6 +56,16 @@ class _Time(click.ParamType):
             )
 
 
+class _Group(click.ParamType):
+    name = "ID"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        if not re.fullmatch("[0-9a-f]{12}", str(value)):
+            self.fail(f"{value!r} is not a group: write an id of `dead groups`, such as 2f9c01ab34de", param, ctx)
+        return str(value)
+
+
+GROUP = _Group()
 PLACE = _Place()
 
 TIME = _Time()

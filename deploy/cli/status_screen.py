@@ -1,12 +1,10 @@
 """Print what processes report, on one screen of 80 columns."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict
 from math import isinf
-from typing import Any
 
 from rich.cells import cell_len, set_cell_size
-from rich.console import RenderableType
+from rich.console import JustifyMethod, RenderableType
 from rich.table import Table
 from rich.text import Text
 
@@ -33,40 +31,6 @@ _STYLES = {
 }
 
 
-def as_json(overview: Overview, dead: int | None) -> dict[str, Any]:
-    """Return the data that `--json` prints; the console's page shows the same."""
-    return {
-        "at": rfc3339(overview.at),
-        "problems": [problem._asdict() for problem in overview.problems],
-        "processes": [
-            {"id": key, "silent": key in overview.silent, **asdict(process)}
-            for key, process in sorted({**overview.alive, **overview.silent}.items())
-        ],
-        "router": _row_data(overview.router, overview.at),
-        "integrations": [
-            {
-                **_row_data(row, overview.at),
-                "vendor": asdict(row.vendor) if row.vendor else None,
-                "paused": asdict(row.paused) if row.paused else None,
-            }
-            for row in overview.integrations
-        ],
-        "dead_last_hour": dead,
-    }
-
-
-def _row_data(row: PipelineOverview, at: float) -> dict[str, Any]:
-    drain = row.drain_seconds
-    return {
-        "name": row.name,
-        "lag": row.lag,
-        "lag_seconds": None if row.lag is None else 0.0 if row.oldest is None else round(max(0.0, at - row.oldest), 1),
-        "drain_seconds": None if drain is None or isinf(drain) else round(drain, 1),
-        "growing": drain is not None and isinf(drain),
-        "retention_hours_left": None if row.expires is None else round(max(0.0, row.expires - at) / 3600, 2),
-    }
-
-
 def render(overview: Overview, dead: int | None) -> Iterator[RenderableType]:
     """Yield the parts of the screen."""
     time = rfc3339(overview.at).replace("T", " ")[:19]
@@ -86,7 +50,10 @@ def render(overview: Overview, dead: int | None) -> Iterator[RenderableType]:
 
 
 def _processes(overview: Overview) -> Table:
-    table = _table("process", "at", "rules", "lag", "")
+    table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold", pad_edge=False)
+    for name in ("process", "at", "rules", "lag", ""):
+        justify: JustifyMethod = "right" if name == "lag" else "left"
+        table.add_column(name, justify=justify, no_wrap=name != "", max_width=MAX_PLACE if name == "at" else None)
     for process in _sorted(overview.alive):
         lag = _lag_of(process)
         failing = [pipeline.name for pipeline in process.pipelines if pipeline.failing]

@@ -20,7 +20,7 @@ from streams.kafka.settings import BrokerError
 from streams.ledger.api import LedgerApi
 from streams.ledger.audit import AuditReport, BehindError, Problem
 from streams.ledger.ingester import Ingester
-from streams.ledger.kafka_audit import KafkaAuditor, audit_with_kafka, current_bounds
+from streams.ledger.kafka_audit import KafkaAuditor, RecordedIntegrations, audit_with_kafka, current_bounds
 from streams.ledger.sqlite_store import SqliteReader, SqliteStore
 from streams.ledger.store import FolderInUseError, StoreError
 from streams.ledger.undelivered import PartitionDeliveries, find_deliveries
@@ -77,6 +77,7 @@ class _Process:
         self._settings, self._store = configuration.settings, store
         self._folder = configuration.folder / self._settings.ledger.folder
         self._reloader = Reloader(configuration, read)
+        self._recorded = RecordedIntegrations(self._settings.broker, self._settings.topics.rulesets)
         self._auditing = asyncio.Lock()
         self._stopping = asyncio.Event()
         self._ingester = self._new_ingester()
@@ -139,7 +140,7 @@ class _Process:
             kafka = KafkaAuditor(settings.broker, settings.topics, current.integrations, current.sources.topics)
             with closing(self._open_reader()) as reader:
                 async with kafka as auditor:
-                    return await audit_with_kafka(reader, auditor, since_ms, until_ms)
+                    return await audit_with_kafka(reader, auditor, since_ms, until_ms, recorded=self._recorded)
 
     async def _find_deliveries(
         self, integration: str, since_ms: int, until_ms: int | None

@@ -1,10 +1,11 @@
 """Put the reports of processes together, and find the problems that an operator must act on."""
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import NamedTuple
+from dataclasses import asdict, dataclass, field
+from math import isinf
+from typing import Any, NamedTuple
 
-from streams.parsing.times import seconds_of
+from streams.parsing.times import rfc3339, seconds_of
 from streams.records.control import Control
 from streams.records.status import DeliveryState, PipelineStatus, ProcessStatus, VendorStatus
 
@@ -24,7 +25,7 @@ ROUTER = "router"
 _ORDER = (DeliveryState.DELIVERING, DeliveryState.FAILING, DeliveryState.REFUSED, DeliveryState.PAUSED)
 
 
-class Problem(NamedTuple):
+class OperatorTask(NamedTuple):
     """A problem that an operator must act on, and the action."""
 
     what: str
@@ -68,7 +69,7 @@ class PipelineOverview:
 
     @property
     def drain_seconds(self) -> float | None:
-        """Seconds until nothing is left at the rates of the last minutes; infinite if the lag grows, None if unknown."""
+        """Seconds until nothing is left at the rates of the last minutes; infinite if it grows, None if unknown."""
         rates = [
             (share.pipeline.finished, share.pipeline.arrived)
             for share in self.shares
@@ -87,6 +88,21 @@ class PipelineOverview:
         vendors = [share.pipeline.vendor for share in self.shares if share.pipeline.vendor]
         return max(vendors, key=lambda vendor: _ORDER.index(vendor.state), default=None)
 
+    def data(self, at: float) -> dict[str, Any]:
+        """Return JSON data, as it is at a time in seconds since 1970."""
+        age = 0.0 if self.oldest is None else max(0.0, at - self.oldest)
+        drain = self.drain_seconds
+        return {
+            "name": self.name,
+            "lag": self.lag,
+            "lag_seconds": None if self.lag is None else round(age, 1),
+            "drain_seconds": None if drain is None or isinf(drain) else round(drain, 1),
+            "growing": drain is not None and isinf(drain),
+            "retention_hours_left": None if self.expires is None else round(max(0.0, self.expires - at) / 3600, 2),
+            "vendor": asdict(self.vendor) if self.vendor else None,
+            "paused": asdict(self.paused) if self.paused else None,
+        }
+
 
 @dataclass(frozen=True, slots=True)
 class Overview:
@@ -97,7 +113,21 @@ class Overview:
     silent: Mapping[str, ProcessStatus]
     router: PipelineOverview
     integrations: Sequence[PipelineOverview]
-    problems: Sequence[Problem] = field(default_factory=tuple)
+    problems: Sequence[OperatorTask] = field(default_factory=tuple)
+
+    def data(self, dead: int | None) -> dict[str, Any]:
+        """Return JSON data; `dead` is the number of dead letters of the last hour, if it is known."""
+        return {
+            "at": rfc3339(self.at),
+            "problems": [problem._asdict() for problem in self.problems],
+            "processes": [
+                {"id": key, "silent": key in self.silent, **asdict(process)}
+                for key, process in sorted({**self.alive, **self.silent}.items())
+            ],
+            "router": self.router.data(self.at),
+            "integrations": [row.data(self.at) for row in self.integrations],
+            "dead_last_hour": dead,
+        }
 
     @property
     def rows(self) -> Sequence[PipelineOverview]:
@@ -130,38 +160,38 @@ def make_overview(
 
 def _missing(
     alive: Mapping[str, ProcessStatus], silent: Mapping[str, ProcessStatus], rows: Collection[PipelineOverview]
-) -> Iterable[Problem]:
+) -> Iterable[OperatorTask]:
     kinds = {process.kind for process in alive.values()}
     if ROUTER not in kinds:
-        yield Problem("no router reports: events are not routed", "start one: turnout router")
+        yield OperatorTask("no router reports: events are not routed", "start one: turnout router")
     # There may be none by design: any producer can write events, and a ledger is optional.
     for kind in ("collector", "ledger"):
         if kind not in kinds and any(process.kind == kind for process in silent.values()):
-            yield Problem(f"no {kind} reports any more", f"start one: turnout {kind}")
+            yield OperatorTask(f"no {kind} reports any more", f"start one: turnout {kind}")
     for row in rows:
         if not row.shares:
-            yield Problem(f"{row.name}: no forwarder reports", f"start one: turnout forwarder {row.name}")
+            yield OperatorTask(f"{row.name}: no forwarder reports", f"start one: turnout forwarder {row.name}")
 
 
-def _problems(share: Share) -> Iterable[Problem]:
+def _problems(share: Share) -> Iterable[OperatorTask]:
     pipeline, place = share.pipeline, f"{share.process.host}:{share.process.pid}"
     if pipeline.failing:
-        yield Problem(
+        yield OperatorTask(
             f"{pipeline.name}: is failing on {place}, and restarted: {pipeline.failing}", "see the log of this process"
         )
     if pipeline.stalled >= STALLED_SECONDS:
-        yield Problem(
+        yield OperatorTask(
             f"{pipeline.name}: no progress on {place} for {pipeline.stalled} s, with records waiting",
             "see its log; its watchdog ends it after 180 s",
         )
     if pipeline.vendor and pipeline.vendor.state is DeliveryState.REFUSED:
-        yield Problem(
+        yield OperatorTask(
             f"{pipeline.name}: {pipeline.vendor.reason}",
             f"renew the credentials (OAuth: turnout authorize {pipeline.name}), and restart the forwarder",
         )
 
 
-def _expiring(row: PipelineOverview, at: float) -> Iterable[Problem]:
+def _expiring(row: PipelineOverview, at: float) -> Iterable[OperatorTask]:
     if row.expires is None or row.oldest is None:
         return
     left, whole = (row.expires - at) / 3600, (row.expires - row.oldest) / 3600
@@ -169,4 +199,4 @@ def _expiring(row: PipelineOverview, at: float) -> Iterable[Problem]:
         action = "raise retention.ms of its topics in Kafka"
         if row.paused:
             action = f"resume it (turnout resume {row.name}), or {action}"
-        yield Problem(f"{row.name}: retention removes unfinished records in {max(0.0, left):.1f} h", action)
+        yield OperatorTask(f"{row.name}: retention removes unfinished records in {max(0.0, left):.1f} h", action)
