@@ -5,6 +5,7 @@ from math import isinf
 
 from rich.cells import cell_len, set_cell_size
 from rich.console import JustifyMethod, RenderableType
+from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
@@ -45,8 +46,8 @@ def render(overview: Overview, dead: int | None) -> Iterator[RenderableType]:
     if overview.problems:
         yield Text("\nto do", "bold red")
         for problem in overview.problems:
-            yield Text(f"  {escape_line(problem.what)}")
-            yield Text(f"    {escape_line(problem.action)}", "dim")
+            yield Padding(Text(escape_line(problem.what)), (0, 0, 0, 2))
+            yield Padding(Text(escape_line(problem.action), "dim"), (0, 0, 0, 4))
 
 
 def _processes(overview: Overview) -> Table:
@@ -68,7 +69,7 @@ def _processes(overview: Overview) -> Table:
 _TITLES = ("", "lag", "oldest", "drained in", "kept for", "state")
 
 
-def _rows(overview: Overview) -> Iterator[Text]:
+def _rows(overview: Overview) -> Iterator[RenderableType]:
     """Yield a line for the router and each integration, with the vendor's answer below it."""
     cells: list[tuple[Sequence[str], str, Sequence[str]]] = [(_TITLES, "bold", ())]
     for row in overview.rows:
@@ -84,7 +85,7 @@ def _rows(overview: Overview) -> Iterator[Text]:
             (line[-1], style),
         )
         for note in notes:
-            yield Text(f"  {escape_line(note)}", "dim")
+            yield Padding(Text(escape_line(note), "dim"), (0, 0, 0, 4))
 
 
 def _numbers(row: PipelineOverview, at: float) -> Sequence[str]:
