@@ -111,7 +111,8 @@ RETENTION_LEFT = Gauge(
 )
 END_TO_END_SECONDS = Histogram(
     "turnout_end_to_end_seconds",
-    "Seconds from the moment the collector accepted an event until the vendor accepted it, by integration.",
+    "Seconds from the moment the collector accepted an event until the vendor accepted it, by integration; not of "
+    "objects, which wait until they are complete.",
     ["integration"],
     buckets=(0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 900, 3600, 14400, 86400),
 )

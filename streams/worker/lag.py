@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from time import monotonic, time
 from typing import NamedTuple, Protocol
 
+import structlog
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
 from faust.types import TP
@@ -16,7 +17,11 @@ from streams.kafka.admin import find_retention
 from streams.kafka.offsets import Commits
 from streams.kafka.settings import Broker, BrokerError
 from streams.kafka.transport import Consumer
+from streams.observability.internal_error import to_exception
+from streams.observability.logging import error_fields
 from streams.observability.metrics import LAG, LAG_SECONDS, RETENTION_LEFT
+
+log = structlog.get_logger()
 
 PERIOD_SECONDS = 10.0
 """Seconds between two measurements."""
@@ -26,6 +31,9 @@ RATE_SECONDS = 300.0
 
 MIN_RATE_SECONDS = 5.0
 """Seconds of measurements that a rate needs."""
+
+UNREACHABLE_SECONDS = 20.0
+"""Seconds without an answer of Kafka, beyond the period, after which a worker is not ready."""
 
 OLDEST_SECONDS = 5.0
 """Seconds that Kafka has to return the oldest unfinished records."""
@@ -117,6 +125,12 @@ class LagMeter:
         self._lags: dict[str, Lag] = {}
         self._shown: set[tuple[str, str, str]] = set()
         self._topics: set[str] = set()
+        self._measured_at = monotonic()
+
+    def obstacle(self) -> str | None:
+        """Return a reason if Kafka has not answered for UNREACHABLE_SECONDS."""
+        silent = monotonic() - self._measured_at
+        return f"Kafka has not answered for {silent:.0f} s" if silent > UNREACHABLE_SECONDS + self._period else None
 
     def lag_of(self, name: str) -> Lag | None:
         """Return the lag of a pipeline; None if it is not measured yet."""
@@ -127,17 +141,20 @@ class LagMeter:
         while True:
             consumer = AIOKafkaConsumer(**self._broker.consumer(), group_id=None, max_partition_fetch_bytes=1)
             try:
-                with suppress(KafkaError):
-                    await consumer.start()
-                    while True:
-                        await self._measure(consumer)
-                        await asyncio.sleep(self._period)
+                await consumer.start()
+                while True:
+                    await self._measure(consumer)
+                    await asyncio.sleep(self._period)
+            except KafkaError:
+                pass  # the process says that Kafka is away
+            except BaseException as error:  # noqa: BLE001  # the next measurement may succeed
+                log.warning("cannot measure the lag; trying again", **error_fields(to_exception(error)))
             finally:
                 await consumer.stop()
             await asyncio.sleep(self._period)
 
     async def _measure(self, consumer: AIOKafkaConsumer) -> None:
-        pipelines = self._pipelines()
+        pipelines = [_Snapshot(each.name, each.group, dict(each.done)) for each in self._pipelines()]
         done = {part: offset for pipeline in pipelines for part, offset in pipeline.done.items()}
         lags = await find_lag(consumer, done)
         await self._find_oldest(consumer, {part: done[part] for part, lag in lags.items() if lag})
@@ -147,6 +164,7 @@ class LagMeter:
         self._lags = {pipeline.name: self._sum(pipeline, lags) for pipeline in pipelines}
         self._history = {name: its for name, its in self._history.items() if name in self._lags}
         self._export(pipelines, lags, now)
+        self._measured_at = monotonic()
 
     async def _find_oldest(self, consumer: AIOKafkaConsumer, begins: Mapping[TP, int]) -> None:
         """Find the time of the first record at or after each of these offsets."""
@@ -170,7 +188,7 @@ class LagMeter:
         if monotonic() - self._retention_at < RETENTION_SECONDS and topics == self._retention_of:
             return
         self._retention_at, self._retention_of = monotonic(), topics
-        with suppress(BrokerError):  # the embedded broker does not answer
+        with suppress(BrokerError):
             self._retention = await asyncio.to_thread(find_retention, self._broker, topics)
 
     def _sum(self, pipeline: Measured, lags: Mapping[TP, int]) -> Lag:
@@ -228,6 +246,14 @@ class LagMeter:
         self._topics |= by_topic.keys()
         for topic in self._topics:
             LAG.labels(topic).set(by_topic[topic])
+
+
+class _Snapshot(NamedTuple):
+    """A pipeline at one time."""
+
+    name: str
+    group: str
+    done: Mapping[TP, int]
 
 
 class _Sample(NamedTuple):
