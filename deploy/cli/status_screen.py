@@ -46,8 +46,8 @@ def render(overview: Overview, dead: int | None) -> Iterator[RenderableType]:
     if overview.problems:
         yield Text("\nto do", "bold red")
         for problem in overview.problems:
-            yield Padding(Text(escape_line(problem.what)), (0, 0, 0, 2))
-            yield Padding(Text(escape_line(problem.action), "dim"), (0, 0, 0, 4))
+            yield Padding(Text(escape_line(problem.what)), (0, 0, 0, 2), expand=False)
+            yield Padding(Text(escape_line(problem.action), "dim"), (0, 0, 0, 4), expand=False)
 
 
 def _processes(overview: Overview) -> Table:
@@ -85,7 +85,7 @@ def _rows(overview: Overview) -> Iterator[RenderableType]:
             (line[-1], style),
         )
         for note in notes:
-            yield Padding(Text(escape_line(note), "dim"), (0, 0, 0, 4))
+            yield Padding(Text(escape_line(note), "dim"), (0, 0, 0, 4), expand=False)
 
 
 def _numbers(row: PipelineOverview, at: float) -> Sequence[str]:

@@ -37,7 +37,7 @@ _CLIENTS = ("aiokafka", "kafka")
 _OF_KAFKA = (*_CLIENTS, "faust", "mode")
 """Libraries that complain while Kafka is away."""
 
-_PLACEHOLDER = re.compile(r"%(?:\(\w+\))?[-+ #0]*(?:\d+|\*)?(?:\.(?:\d+|\*))?[hlL]?[diouxXeEfFgGcrsa]")
+_PLACEHOLDER = re.compile(r"%%|%(?:\(\w+\))?[-+ #0]*(?:\d+|\*)?(?:\.(?:\d+|\*))?[hlL]?[diouxXeEfFgGcrsa]")
 
 
 def set_up(broker: "Broker | None" = None) -> None:
@@ -110,7 +110,7 @@ class _RetryFilter:
     def __init__(self, limit: _Limit, watch: "OutageWatch | None") -> None:
         self._limit, self._watch = limit, watch
 
-    def __call__(self, logger: Any, _method: str, facts: Any) -> Any:
+    def __call__(self, _logger: Any, _method: str, facts: Any) -> Any:
         if not str(facts["event"]).endswith(RETRYING) or facts.pop("_is_known", False):
             return facts
         cause = tuple((key, str(facts[key])) for key in sorted(facts.keys() & {"event", "topic", "integration"}))
@@ -165,7 +165,7 @@ def _format(record: logging.LogRecord) -> str:
     try:
         return record.getMessage()
     except (TypeError, ValueError, KeyError):
-        return _PLACEHOLDER.sub("…", str(record.msg))
+        return _fill(str(record.msg))
 
 
 def _format_without_arguments(record: logging.LogRecord) -> str:
@@ -178,7 +178,12 @@ def _format_without_arguments(record: logging.LogRecord) -> str:
             return text % {key: _hide(value) for key, value in args.items()}
         return text % tuple(map(_hide, args))
     except (TypeError, ValueError, KeyError):
-        return _PLACEHOLDER.sub("…", text)
+        return _fill(text)
+
+
+def _fill(text: str) -> str:
+    """Replace each placeholder, because the arguments do not fit."""
+    return _PLACEHOLDER.sub(lambda found: "%" if found[0] == "%%" else "…", text)
 
 
 def _hide(value: object) -> object:

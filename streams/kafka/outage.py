@@ -65,7 +65,7 @@ class OutageWatch:
         with self._lock:
             self._state = _State.AWAY
             self._held.clear()
-        log.error(f"Kafka unreachable since {rfc3339(since)}, retrying", reason=problem)
+        log.error("Kafka unreachable, retrying", since=rfc3339(since), reason=problem)
         wait = threading.Event()
         while self._problem() is not None:
             wait.wait(CHECK_SECONDS)
