@@ -64,6 +64,7 @@ def set_up(broker: "Broker | None" = None) -> None:
         cache_logger_on_first_use=True,
     )
     logging.basicConfig(handlers=[_Handler(limit, watch)], level=logging.WARNING, force=True)
+    threading.excepthook = _log_failed_thread
 
 
 def log_ready(process: str, **facts: Any) -> None:
@@ -83,6 +84,12 @@ def _encode(facts: Any, **options: Any) -> bytes:
     except TypeError:  # a lone surrogate
         encoded = json.dumps(facts, default=str).encode()
     return escape(encoded.decode()).encode()
+
+
+def _log_failed_thread(failed: threading.ExceptHookArgs) -> None:
+    """Log that a thread failed, in one line: Python would print the text of its error."""
+    if failed.exc_value is not None:
+        logging.getLogger("threading").error("a thread failed", exc_info=failed.exc_value)
 
 
 class _Limit:

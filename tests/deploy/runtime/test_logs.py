@@ -95,3 +95,17 @@ log.warning("cannot look for a topic; trying again", topic="b")
 """)
     assert len(lines) == 102
     assert [line["topic"] for line in lines if "topic" in line] == ["a", "b"]
+
+
+def test_a_failed_thread_has_one_line():
+    """Its error is named without its text, which may hold a record."""
+    (line,) = lines_of("""
+import threading
+def fail():
+    raise ValueError("ann@example.com")
+thread = threading.Thread(target=fail)
+thread.start()
+thread.join()
+""")
+    assert (line["event"], line["error"]) == ("a thread failed", "ValueError")
+    assert "ann@example.com" not in str(line)
