@@ -4,6 +4,8 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
+from forwarders.api.contract import Payload
+
 Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 """A personal identifier, normalized as the vendor documents and hashed with SHA-256, in lower-case hex."""
 
@@ -12,6 +14,22 @@ Hashes = Sha256 | list[Sha256] | None
 
 Currency = Annotated[str, Field(pattern="^[A-Z]{3}$")]
 """A currency code (ISO 4217)."""
+
+
+class HashedPerson(Payload):
+    """Personal data by which Meta and Snapchat match a person, under the names of Meta's reference."""
+
+    em: Hashes = None
+    ph: Hashes = None
+    fn: Hashes = None
+    ln: Hashes = None
+    db: Hashes = None
+    ge: Hashes = None
+    ct: Hashes = None
+    st: Hashes = None
+    zp: Hashes = None
+    country: Hashes = None
+    external_id: Hashes = None
 
 
 def without_nulls(value: Any) -> Any:

@@ -1,0 +1,98 @@
+"""Advertising vendors: standard events, and what a person is matched by."""
+
+from collections.abc import Mapping
+from copy import deepcopy
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from deploy.conformance.golden import EVENTS
+from forwarders.api.contract import Category, check_payload
+from streams.events import normalize
+from tests.support import golden
+
+SPEC = yaml.safe_load((Path(__file__).parents[2] / "cases" / "standard_events.yaml").read_text())
+CASES = [(vendor, name) for vendor in SPEC["vendors"] for name in SPEC["events"]]
+ADDRESS = {"street": "1 High St", "city": "Menlo Park", "state": "California", "postalCode": "94025", "country": "US"}
+PERSON = {
+    "email": "ada@example.com",
+    "phone": "+44 20 7946 0018",
+    "firstName": "Ada",
+    "lastName": "Lovelace",
+    "gender": "female",
+    "birthday": "1990-12-10",
+    "address": ADDRESS,
+}
+
+
+def event(name: str, **context: Any) -> dict[str, Any]:
+    made: dict[str, Any] = deepcopy(dict(EVENTS["custom"]["everything"]))
+    properties = deepcopy(SPEC["kinds"][SPEC["events"].get(name, "none")])
+    made |= {"event": name, "properties": properties}
+    made["context"] |= {"traits": PERSON} | context
+    return made
+
+
+def payload_of(vendor: str, sent: dict[str, Any]) -> Mapping[str, Any]:
+    """Return the payload that the preset makes, which the vendor accepts as it is."""
+    ((_, payload),) = golden.of(vendor).preset.apply(normalize(deepcopy(sent)))
+    assert isinstance(payload, dict), payload
+    checked = check_payload(golden.of(vendor).make(), payload, 1000)
+    assert (checked.problem, list(checked.left_out)) == (None, [])
+    return payload
+
+
+def at(payload: Any, place: str) -> Any:
+    for key in place.split("."):
+        payload = payload.get(key) if isinstance(payload, dict) else None
+    return payload
+
+
+def test_every_advertising_vendor_has_cases() -> None:
+    """No vendor of the category goes without."""
+    names = [name for name in golden.NAMES if golden.of(name).forwarder.contract.category is Category.ADVERTISING]
+    assert sorted(names) == sorted(SPEC["vendors"])
+
+
+@pytest.mark.parametrize(("vendor", "name"), CASES)
+def test_standard_event(vendor: str, name: str) -> None:
+    """Each standard event has the vendor's own name and the fields that belong to its kind."""
+    spec = SPEC["vendors"][vendor]
+    payload = payload_of(vendor, event(name)) if spec["names"][name] else {}
+    assert (at(payload, spec["name"]) or None) == spec["names"][name]
+    if payload:
+        places = spec.get("fields", {}).get(name, spec["places"].get(SPEC["events"][name], ()))
+        assert [place for place in places if at(payload, place) in (None, [], {})] == []
+
+
+@pytest.mark.parametrize("vendor", SPEC["vendors"])
+def test_person(vendor: str) -> None:
+    """Names, city, ZIP, birthday and gender are sent where the vendor matches by them."""
+    spec = SPEC["vendors"][vendor]
+    user = payload_of(vendor, event("Order Completed"))
+    user = at(user, spec.get("person", "user_data"))
+    assert [field for field in spec["user"] if field not in user] == []
+
+
+def test_snapchat_event_of_an_app() -> None:
+    """An event of a mobile SDK is a MOBILE_APP event with the 16 texts of extinfo and the device's IDs."""
+    sent = event("Application Opened")
+    del sent["context"]["page"]
+    payload = payload_of("snapchat", sent)
+    assert payload["action_source"] == "MOBILE_APP"
+    assert (payload["user_data"]["idfv"], payload["user_data"]["madid"]) == (
+        "3f2a9c64-phone",
+        "7a3cbea0-bdf5-11e4-8dfc-aa07a5b093db",
+    )
+    info = payload["app_data"]["extinfo"]
+    assert info == [
+        *("i2", "example.shop", "314", "3.1.4", "17.5", "iPhone15,2", "en-GB", "", "Example Mobile", "1179", "2556"),
+        *("3", "", "", "", "Europe/London"),
+    ]
+    assert payload["app_data"]["advertiser_tracking_enabled"] == 1
+    sent["context"]["device"]["type"] = "Android"
+    payload = payload_of("snapchat", sent)
+    assert payload["app_data"]["extinfo"][0] == "a2"
+    assert "idfv" not in payload["user_data"]
