@@ -85,13 +85,8 @@ def page(name: str) -> str:
 
 def index() -> str:
     """Return the text of the list of all pages."""
-    lines = [
-        NOTICE,
-        "# Vendors",
-        "",
-        f"| forwarder | | {' | '.join(CAPABILITIES)} |",
-        "| --- " * (len(CAPABILITIES) + 2) + "|",
-    ]
+    lines = [NOTICE, "# Vendors", "", f"| forwarder | | {' | '.join(CAPABILITIES)} |"]
+    lines.append("| --- " * (len(CAPABILITIES) + 2) + "|")
     for name in own():
         forwarder = registry.find(name)
         values = [value(forwarder) for value in CAPABILITIES.values()]
@@ -127,7 +122,8 @@ def _preset(name: str, forwarder: type[Forwarder[Any]]) -> Iterator[str]:
     if rules is None:
         raise errors[0]
     yield from ("", "## Preset", "")
-    yield f"`preset: {name}` has these rules; the first that matches decides. `turnout explain` shows them merged with yours."
+    yield f"`preset: {name}` has these rules, of which the first that matches decides."
+    yield "`turnout explain` shows them merged with yours."
     yield from ("", "| rule | events | |", "| --- | --- | --- |")
     every = [*rules.rules, rules.otherwise] if rules.otherwise else rules.rules
     for rule in every:

@@ -96,3 +96,19 @@ def test_snapchat_event_of_an_app() -> None:
     payload = payload_of("snapchat", sent)
     assert payload["app_data"]["extinfo"][0] == "a2"
     assert "idfv" not in payload["user_data"]
+
+
+def test_google_ads_identifiers() -> None:
+    """The email address, the phone number and the address are one identifier each."""
+    identifiers = payload_of("google_ads", event("Order Completed"))["userData"]["userIdentifiers"]
+    assert [[*identifier] for identifier in identifiers] == [["emailAddress"], ["phoneNumber"], ["address"]]
+    assert identifiers[2]["address"] | {"givenName": "", "familyName": ""} == {
+        "givenName": "",
+        "familyName": "",
+        "regionCode": "US",
+        "postalCode": "94025",
+    }
+    sent = event("Order Completed", traits={"address": ADDRESS})
+    sent["properties"]["gclid"] = "g-1"
+    payload = payload_of("google_ads", sent)
+    assert (payload["adIdentifiers"], payload.get("userData")) == ({"gclid": "g-1"}, None)
