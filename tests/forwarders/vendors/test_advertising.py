@@ -112,3 +112,19 @@ def test_google_ads_identifiers() -> None:
     sent["properties"]["gclid"] = "g-1"
     payload = payload_of("google_ads", sent)
     assert (payload["adIdentifiers"], payload.get("userData")) == ({"gclid": "g-1"}, None)
+
+
+def test_reddit_match_keys() -> None:
+    """The email address is hashed in Reddit's own form, by its published example, and so is the phone number."""
+    sent = event("Order Completed", traits={"email": "Al.ice+Apple@Example.Com", "phone": "+1 (555) 444-1234"})
+    user = payload_of("reddit", sent)["user"]
+    assert user["email"] == "ff8d9819fc0e12bf0d24892e45987e249a28dce836a85cad60e28eaaa8c6d976"
+    assert user["phone_number"] == "e5b124c58580eb16bd959b8d0cac12b12c952e2ceae0203d416cff94f10b994a"
+
+
+def test_reddit_order_without_products() -> None:
+    """It is sent with its value."""
+    sent = event("Order Completed")
+    sent["properties"] = {"revenue": 20, "currency": ""}
+    payload = payload_of("reddit", sent)
+    assert (payload["type"]["tracking_type"], payload["metadata"]["value"]) == ("PURCHASE", 20)
