@@ -1,5 +1,6 @@
 """Field types that several vendors' payload models share."""
 
+from collections.abc import Mapping
 from typing import Annotated, Any
 
 from pydantic import Field
@@ -30,6 +31,11 @@ class HashedPerson(Payload):
     zp: Hashes = None
     country: Hashes = None
     external_id: Hashes = None
+
+
+def without_empty_objects(payload: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a payload without nulls, and without the keys of empty objects."""
+    return {key: value for key, value in without_nulls(dict(payload)).items() if value != {}}
 
 
 def without_nulls(value: Any) -> Any:

@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from deploy.conformance.golden import EVENTS
-from forwarders.api.contract import Category, check_payload
+from forwarders.api.contract import Category, Delivery, Forwarder, HttpForwarder, Request, check_payload
 from streams.events import normalize
 from tests.support import golden
 
@@ -42,6 +42,11 @@ def payload_of(vendor: str, sent: dict[str, Any]) -> Mapping[str, Any]:
     checked = check_payload(golden.of(vendor).make(), payload, 1000)
     assert (checked.problem, list(checked.left_out)) == (None, [])
     return payload
+
+
+def request_of(forwarder: Forwarder[Any], payload: Mapping[str, Any]) -> Request:
+    assert isinstance(forwarder, HttpForwarder)
+    return forwarder.build_request([Delivery("m-1", payload, "track", "x", "2026-01-02T03:04:05Z")])
 
 
 def at(payload: Any, place: str) -> Any:
@@ -128,3 +133,35 @@ def test_reddit_order_without_products() -> None:
     sent["properties"] = {"revenue": 20, "currency": ""}
     payload = payload_of("reddit", sent)
     assert (payload["type"]["tracking_type"], payload["metadata"]["value"]) == ("PURCHASE", 20)
+
+
+@pytest.mark.parametrize(
+    ("source", "objects", "name"),
+    [
+        ("web", {"page"}, "CompleteRegistration"),
+        ("app", {"app"}, "Registration"),
+        ("crm", {"lead"}, "CompleteRegistration"),
+        ("offline", set(), "CompleteRegistration"),
+    ],
+)
+def test_tiktok_event_source(source: str, objects: set[str], name: str) -> None:
+    """Each event source has the objects that belong to it, and apps have names of their own."""
+    sent = event("Signed Up")
+    sent["properties"] = {"lead_id": "l-1"}
+    forwarder = golden.of("tiktok").make(event_source=source)
+    body = request_of(forwarder, payload_of("tiktok", sent)).body
+    assert (body["event_source"], body["data"][0]["event"]) == (source, name)
+    assert {"page", "app", "lead"} & body["data"][0].keys() == objects
+
+
+def test_tiktok_app_without_id() -> None:
+    """The app's ID is required, in the event or in the settings."""
+    sent = event("Signed Up")
+    sent["context"]["app"] = {"name": "Shop"}
+    payload = payload_of("tiktok", sent)
+    problem = check_payload(golden.of("tiktok").make(event_source="app"), payload, 1000).problem
+    assert problem
+    assert "app_id" in problem.detail
+    forwarder = golden.of("tiktok").make(event_source="app", app_id="123")
+    assert check_payload(forwarder, payload, 1000).problem is None
+    assert request_of(forwarder, payload).body["data"][0]["app"] == {"app_id": "123", "app_name": "Shop"}
