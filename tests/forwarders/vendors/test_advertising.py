@@ -165,3 +165,28 @@ def test_tiktok_app_without_id() -> None:
     forwarder = golden.of("tiktok").make(event_source="app", app_id="123")
     assert check_payload(forwarder, payload, 1000).problem is None
     assert request_of(forwarder, payload).body["data"][0]["app"] == {"app_id": "123", "app_name": "Shop"}
+
+
+def test_meta_event_of_an_app() -> None:
+    """An event of a mobile SDK has the fields that Meta requires of apps; one of a website has none of them."""
+    sent = event("Application Opened")
+    assert payload_of("meta", sent)["action_source"] == "website"
+    assert "app_data" not in payload_of("meta", sent)
+    del sent["context"]["page"]
+    payload = payload_of("meta", sent)
+    assert payload["action_source"] == "app"
+    assert (len(payload["app_data"]["extinfo"]), payload["app_data"]["extinfo"][0]) == (16, "i2")
+    assert payload["user_data"]["madid"] == "7A3CBEA0-BDF5-11E4-8DFC-AA07A5B093DB"
+
+
+@pytest.mark.parametrize("vendor", ["meta", "snapchat", "pinterest", "tiktok"])
+def test_country_of_the_geo_enrichment(vendor: str) -> None:
+    """Without an address the country is that of the IP address; the city, which is often wrong, is not sent."""
+    spec = SPEC["vendors"][vendor]
+    sent = event(
+        "Order Completed", traits={"email": "ada@example.com"}, location={"countryCode": "GB", "city": "London"}
+    )
+    user = at(payload_of(vendor, sent), spec.get("person", "user_data"))
+    addressed = event("Order Completed", traits={"email": "ada@example.com", "address": {"country": "GB"}}, location={})
+    assert user["country"] == at(payload_of(vendor, addressed), spec.get("person", "user_data"))["country"]
+    assert not {"ct", "city"} & user.keys()
