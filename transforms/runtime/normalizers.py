@@ -54,7 +54,7 @@ _NAMES_OF_COUNTRIES = {
     "us": ("usa", "unitedstates", "unitedstatesofamerica"),
 }
 """ISO 3166-1 alpha-3 codes and English names that shops often have; any other name is missing."""
-_US_STATES = dict(
+_US_STATES: dict[str, str] = dict(
     re.findall(
         "([a-z]+):([a-z]{2})",
         "alabama:al alaska:ak arizona:az arkansas:ar california:ca colorado:co connecticut:ct delaware:de "
