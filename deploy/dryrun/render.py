@@ -216,7 +216,7 @@ def _show_change(console: PlainConsole, change: Change) -> None:
         one_line(
             (f"{change.integration}: {' → '.join(sides)}", "bold"),
             f"  {counted(change.count, 'event')}",
-            (f", first in line {change.line}", "dim"),
+            (f", first {'in line' if isinstance(change.place, int) else 'at'} {change.place}", "dim"),
         )
     )
     _show_differences(console, change.differences)

@@ -35,6 +35,7 @@ class ProfileAttributes(Payload):
     email: str | None = None
     phone_number: Annotated[str, Field(pattern=r"^\+[1-9][0-9]{6,14}$")] | None = None
     external_id: str | None = None
+    anonymous_id: str | None = None
     first_name: str | None = None
     last_name: str | None = None
     organization: str | None = None

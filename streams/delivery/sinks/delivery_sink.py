@@ -256,11 +256,12 @@ class DeliverySink:
         refused: list[PendingDelivery] = []
         again: list[tuple[PendingDelivery, Result]] = []
         dead, poisoned = False, True
+        status = attempt.response.status if attempt.response is not None else None
         for pending, result in zip(deliveries, attempt.results, strict=True):
             pending.attempts += 1
             match result:
                 case Delivered():
-                    self._writer.settle(pending, Outcome.DELIVERED)
+                    self._writer.settle(pending, Outcome.DELIVERED, status=status)
                 case PermanentFailure():
                     self._writer.dead_letter(pending, result, attempt.request, attempt.response)
                     dead = True
