@@ -20,7 +20,7 @@ class Tolerated(NamedTuple):
     """A payload without its invalid optional values.
 
     Args:
-        payload: What is left.
+        payload: The valid payload, or the original one if there is a problem.
         left_out: A note per removed value, which does not quote it.
         problem: Why the payload is still invalid; None if it is valid.
 
@@ -35,7 +35,7 @@ def needless(message: str, *fields: str) -> PydanticCustomError:
     """Return an error for a model validator to raise if the object is valid without some optional fields.
 
     Args:
-        message: What is wrong, without quoting a value.
+        message: The error, which must not quote a value.
         fields: The fields to leave out, with dots for those of inner objects.
 
     """
@@ -65,7 +65,7 @@ def leave_out_invalid(model: type[BaseModel], payload: Mapping[str, Any]) -> Tol
             place = _place((), found[()])
             problem = f"{place}: {notes.pop(place, found[()]['msg'])}"
             return Tolerated(payload, _lines(notes), problem)
-        # What is wrong with a value may only be a value in it.
+        # An invalid value inside may be the only reason why the value around it is invalid.
         innermost = [at for at in found if not any(len(other) > len(at) and other[: len(at)] == at for other in found)]
         # The last item of a list first, so that the other indexes stay valid.
         for at in sorted(innermost, key=lambda at: [(type(key) is int, key) for key in at], reverse=True):

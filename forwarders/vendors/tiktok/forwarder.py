@@ -77,7 +77,7 @@ class TikTokApp(Payload):
 
 
 class TikTokAd(Payload):
-    """What an attribution provider knows of the ad; only sent if the event source is an app."""
+    """The ad, as an attribution provider reports it; only sent if the event source is an app."""
 
     callback: str | None = None
     campaign_id: str | None = None

@@ -9,13 +9,11 @@ import pytest
 import yaml
 
 from deploy.conformance.golden import EVENTS
-from forwarders import vendors
 from forwarders.api.contract import Category, Delivery, Forwarder, HttpForwarder, Request, check_payload
 from streams.events import normalize
 from tests.support import golden
 
 SPEC = yaml.safe_load((Path(__file__).parents[2] / "cases" / "standard_events.yaml").read_text())
-FIELDS = yaml.safe_load((Path(__file__).parents[2] / "cases" / "segment_fields.yaml").read_text())
 CASES = [(vendor, name) for vendor in SPEC["vendors"] for name in SPEC["events"]]
 ADDRESS = {"street": "1 High St", "city": "Menlo Park", "state": "California", "postalCode": "94025", "country": "US"}
 PERSON = {
@@ -192,16 +190,3 @@ def test_country_of_the_geo_enrichment(vendor: str) -> None:
     addressed = event("Order Completed", traits={"email": "ada@example.com", "address": {"country": "GB"}}, location={})
     assert user["country"] == at(payload_of(vendor, addressed), spec.get("person", "user_data"))["country"]
     assert not {"ct", "city"} & user.keys()
-
-
-@pytest.mark.parametrize(("vendor", "row"), [(vendor, row) for vendor in FIELDS for row in FIELDS[vendor]])
-def test_field_of_segment(vendor: str, row: Mapping[str, Any]) -> None:
-    """Each field that Segment's destination sends is also sent, or the README says why not."""
-    if "left_out" in row:
-        readme = (Path(vendors.__file__).parent / vendor / "README.md").read_text()
-        assert row["left_out"] in readme.partition("## Left out on purpose")[2]
-        return
-    place, name = row["at"]
-    sent = event(name)
-    sent["properties"]["gclid"] = "g-1"
-    assert at(payload_of(vendor, sent), place) not in (None, "", [], {})
