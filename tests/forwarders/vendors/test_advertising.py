@@ -1,5 +1,6 @@
 """Advertising vendors: standard events, and what a person is matched by."""
 
+import re
 from collections.abc import Mapping
 from copy import deepcopy
 from pathlib import Path
@@ -12,6 +13,7 @@ from deploy.conformance.golden import EVENTS
 from forwarders.api.contract import Category, Delivery, Forwarder, HttpForwarder, Request, check_payload
 from streams.events import normalize
 from tests.support import golden
+from transforms import DROP
 
 SPEC = yaml.safe_load((Path(__file__).parents[2] / "cases" / "standard_events.yaml").read_text())
 CASES = [(vendor, name) for vendor in SPEC["vendors"] for name in SPEC["events"]]
@@ -190,3 +192,39 @@ def test_country_of_the_geo_enrichment(vendor: str) -> None:
     addressed = event("Order Completed", traits={"email": "ada@example.com", "address": {"country": "GB"}}, location={})
     assert user["country"] == at(payload_of(vendor, addressed), spec.get("person", "user_data"))["country"]
     assert not {"ct", "city"} & user.keys()
+
+
+DIRTY: Mapping[str, Mapping[str, Any]] = {
+    "a product without ID": {"products": [{"name": "x", "price": 3}, {"product_id": "P-1", "price": 2}]},
+    "numeric names": {"products": [{"product_id": 5, "name": 7, "price": "3", "quantity": "2"}]},
+    "a list as category": {"products": [{"product_id": "5", "category": ["a", "b"]}], "category": ["a"]},
+    "a fraction as quantity": {"products": [{"product_id": "5", "quantity": 1.5}], "quantity": 1.5},
+    "no products": {"products": None},
+    "a text for products": {"products": "x"},
+    "nulls for products": {"products": [None, 5]},
+    "an empty coupon and email": {"coupon": [], "email": "", "phone": ""},
+    "a number as order ID": {"order_id": 17},
+    "no currency": {"currency": ""},
+    "a currency's name": {"currency": "pounds"},
+}
+
+
+@pytest.mark.parametrize("dirt", DIRTY)
+@pytest.mark.parametrize("vendor", SPEC["vendors"])
+def test_dirty_values_never_kill_a_conversion(vendor: str, dirt: str) -> None:
+    """An order with values that no vendor takes is sent without them; Meta requires a currency for a Purchase."""
+    sent = event("Checkout Started" if vendor == "meta" and "currency" in dirt else "Order Completed")
+    sent["properties"] |= DIRTY[dirt]
+    ((_, payload),) = golden.of(vendor).preset.apply(normalize(sent))
+    checked = check_payload(golden.of(vendor).make(), payload, 1000)
+    assert checked.problem is None
+    assert not re.search(r"""['"]['"]|pounds|1\.5""", str(checked.payload))
+
+
+@pytest.mark.parametrize("vendor", ["snapchat", "pinterest", "google_ads", "linkedin"])
+@pytest.mark.parametrize("traits", [{}, {"email": "", "phone": ""}])
+def test_nobody_is_dropped(vendor: str, traits: dict[str, Any]) -> None:
+    """An event without anything to match a person by is no dead letter."""
+    sent = event("Order Completed", traits=traits, ip="", device={})
+    ((rule, payload),) = golden.of(vendor).preset.apply(normalize(sent))
+    assert (rule in {"nobody", "unknown"}, payload) == (True, DROP)
