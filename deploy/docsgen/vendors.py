@@ -1,6 +1,7 @@
 """Write a page for each of Turnout's forwarders from its contract: python -m deploy.docsgen.vendors."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,9 @@ from forwarders.api.contract import (
     HttpForwarder,
     Rate,
 )
+from transforms import read_rules
+from transforms.documents import Document
+from transforms.syntax.unparse import condition_text
 
 FOLDER = Path(__file__).parents[1] / "docs" / "vendors"
 
@@ -75,23 +79,63 @@ def page(name: str) -> str:
             f"| `{key}` | {_word(schema)} | {'required' if required else ''} |"
             for key, schema, required in _fields(contract.payload)
         )
-    if forwarder.preset():
-        lines += [
-            "",
-            "## Preset",
-            "",
-            f"`preset: {name}` has the rules that `turnout explain` shows merged with yours.",
-        ]
+    lines += [*_preset(name, forwarder), *_readme(forwarder)]
     return "\n".join(lines) + "\n"
 
 
 def index() -> str:
     """Return the text of the list of all pages."""
-    lines = [NOTICE, "# Vendors", "", "| forwarder | | category |", "| --- | --- | --- |"]
+    lines = [NOTICE, "# Vendors", "", f"| forwarder | | {' | '.join(CAPABILITIES)} |"]
+    lines.append("| --- " * (len(CAPABILITIES) + 2) + "|")
     for name in own():
-        contract = registry.find(name).contract
-        lines.append(f"| [`{name}`]({name}.md) | {contract.title} | {contract.category.value} |")
+        forwarder = registry.find(name)
+        values = [value(forwarder) for value in CAPABILITIES.values()]
+        lines.append(f"| [`{name}`]({name}.md) | {forwarder.contract.title} | {' | '.join(values)} |")
     return "\n".join(lines) + "\n"
+
+
+def _yes(answer: object) -> str:
+    return "yes" if answer else ""
+
+
+CAPABILITIES: Mapping[str, Callable[[type[Forwarder[Any]]], str]] = {
+    "category": lambda forwarder: forwarder.contract.category.value,
+    "preset": lambda forwarder: _yes(forwarder.preset()),
+    "batches of": lambda forwarder: f"{forwarder.contract.limits.items:,}",
+    "names invalid deliveries": lambda forwarder: _yes(forwarder.contract.batch_failure is BatchFailure.LISTED),
+    "recognizes duplicates": lambda forwarder: _yes(forwarder.contract.dedupe_field),
+    "maximum age": lambda forwarder: (
+        humanize(forwarder.contract.max_event_age) if forwarder.contract.max_event_age else ""
+    ),
+    "OAuth": lambda forwarder: _yes(set(forwarder.contract.auth_methods) - {"static"}),
+    "validates without recording": lambda forwarder: _yes(forwarder.contract.validation_setting),
+}
+"""The columns of the list of vendors."""
+
+
+def _preset(name: str, forwarder: type[Forwarder[Any]]) -> Iterator[str]:
+    """Yield the rules of the preset with their conditions."""
+    file = forwarder.preset()
+    if file is None:
+        return
+    rules, errors = read_rules(Document.parse(file.read_bytes(), file.name))
+    if rules is None:
+        raise errors[0]
+    yield from ("", "## Preset", "")
+    yield f"`preset: {name}` has these rules, of which the first that matches decides."
+    yield "`turnout explain` shows them merged with yours."
+    yield from ("", "| rule | events | |", "| --- | --- | --- |")
+    every = [*rules.rules, rules.otherwise] if rules.otherwise else rules.rules
+    for rule in every:
+        condition = f"`{condition_text(rule.condition)}`".replace("|", "\\|") if rule.condition else "all others"
+        yield f"| {rule.name} | {condition} | {'' if rule.shape else 'not sent'} |"
+
+
+def _readme(forwarder: type[Forwarder[Any]]) -> Iterator[str]:
+    """Yield the README beside the forwarder without its title."""
+    file = files(forwarder.__module__.rpartition(".")[0]) / "README.md"
+    if file.is_file():
+        yield from ("", *file.read_text().rstrip().splitlines()[2:])
 
 
 def _facts(forwarder: type[Forwarder[Any]]) -> Iterator[tuple[str, str]]:

@@ -181,8 +181,9 @@ def _with_common(array: str, entry: Any, common: Mapping[str, Any]) -> Any:
         return entry
     fields = {name: value for name, value in common.items() if name in FIELDS[array] and name != "properties"}
     merged = {**fields, **{name: value for name, value in entry.items() if value is not None or name not in fields}}
-    if array == "purchases" and isinstance(common.get("properties"), dict):
-        merged["properties"] = {**common["properties"], **(merged.get("properties") or {})}
+    own = merged.get("properties")
+    if array == "purchases" and isinstance(common.get("properties"), dict) and isinstance(own, dict | None):
+        merged["properties"] = {**common["properties"], **(own or {})}
     return merged
 
 

@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 
-from forwarders.api.contract import Category
 from tests.support import golden, spec_events
 
 ROOT = Path(__file__).parents[3]
@@ -55,9 +54,7 @@ def is_sent(vendor: str, field: str, event: str) -> bool:
 FIELDS = fields()
 
 
-@pytest.mark.parametrize(
-    "name", [name for name in FIELDS if golden.of(name).forwarder.contract.category is not Category.ADVERTISING]
-)
+@pytest.mark.parametrize("name", FIELDS)
 def test_every_field_is_decided(name: str) -> None:
     """A field that another router sends is in our request too, or the vendor's README says why it is left out."""
     readme = (ROOT / "forwarders/vendors" / name / "README.md").read_text()
@@ -77,11 +74,6 @@ def test_every_field_is_decided(name: str) -> None:
 )
 def test_folder_is_complete(folder: Path) -> None:
     """A vendor's folder has a README with its quirks and what is left out on purpose."""
-    if (
-        golden.of(folder.name).forwarder.contract.category is Category.ADVERTISING
-        and not (folder / "README.md").exists()
-    ):
-        pytest.skip("has no README yet")
     text = (folder / "README.md").read_text()
     assert "\n## Quirks\n" in text
     assert "\n## Left out on purpose\n" in text
