@@ -34,7 +34,7 @@ MAX_OBJECTS = 75
 """Maximum number of objects in a request, in all arrays together."""
 
 PRODUCT_PROPERTIES = frozenset({"product_id", "product_name", "variant_id", "price", "quantity"})
-"""What Braze requires of each product in a recommended event."""
+"""Properties that Braze requires of each product in a recommended event."""
 _ORDER = ("total_value", "currency", "products", "source")
 REQUIRED_PROPERTIES: Mapping[str, Sequence[str]] = {
     "ecommerce.product_viewed": ("product_id", "product_name", "variant_id", "price", "currency", "source"),
@@ -44,7 +44,7 @@ REQUIRED_PROPERTIES: Mapping[str, Sequence[str]] = {
     "ecommerce.order_refunded": ("order_id", *_ORDER),
     "ecommerce.order_cancelled": ("order_id", "cancel_reason", *_ORDER),
 }
-"""What Braze requires of each recommended event."""
+"""Properties that Braze requires of each recommended event."""
 
 
 class BrazeAlias(Payload):
