@@ -134,6 +134,7 @@ class Klaviyo(HttpForwarder[KlaviyoSettings]):
         dedupe_field="unique_id",
         rates=(Rate(75), Rate(700, seconds=60)),  # for profiles; events may be five times as fast
         versions=(Version("2026-04-15", sunset=date(2028, 4, 15)),),
+        version_setting="revision",
     )
 
     @override
