@@ -181,8 +181,9 @@ def _with_common(array: str, entry: Any, common: Mapping[str, Any]) -> Any:
         return entry
     fields = {name: value for name, value in common.items() if name in FIELDS[array] and name != "properties"}
     merged = {**fields, **{name: value for name, value in entry.items() if value is not None or name not in fields}}
-    if array == "purchases" and isinstance(common.get("properties"), dict):
-        merged["properties"] = {**common["properties"], **(merged.get("properties") or {})}
+    properties, own = common.get("properties"), entry.get("properties")
+    if array == "purchases" and isinstance(properties, dict) and (own is None or isinstance(own, dict)):
+        merged["properties"] = {**properties, **(own or {})}
     return merged
 
 
