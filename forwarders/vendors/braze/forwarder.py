@@ -256,7 +256,7 @@ class Braze(HttpForwarder[BrazeSettings]):
             return [Throttled(_seconds(response.headers) or response.retry_after)] * len(items)
         if response.status in (200, 201) and isinstance(errors, list):
             wrong = {
-                (error.get("input_array"), error["index"])
+                (str(error.get("input_array")), error["index"])
                 for error in errors
                 if isinstance(error, dict) and isinstance(error.get("index"), int)
             }
@@ -292,7 +292,7 @@ def _places(items: Sequence[Delivery]) -> Iterator[frozenset[tuple[str, int]]]:
     counts = dict.fromkeys(ARRAYS, 0)
     requested = list(_requested(items))
     for objects in requested:
-        places = set()
+        places: set[tuple[str, int]] = set()
         for array, entries in objects.items():
             places.update((array, counts[array] + number) for number in range(len(entries)))
             counts[array] += len(entries)
