@@ -184,3 +184,36 @@ def test_enrichments_are_read(vendor: str, path: str, expected: str) -> None:
         event["context"] |= patch["context"]
     (body,) = spec_events.requests(golden.of(vendor), event)
     assert at(body, path) == expected
+
+
+@pytest.mark.parametrize(
+    ("vendor", "path", "expected"),
+    [
+        ("amplitude", "events.0.os_name", "Chrome"),
+        ("amplitude", "events.0.os_version", "126.0.6478"),
+        ("amplitude", "events.0.device_model", "Windows"),
+        ("amplitude", "events.0.platform", "Web"),
+        ("mixpanel", "0.properties.$browser", "Chrome"),
+        ("mixpanel", "0.properties.$os", "Windows"),
+        ("posthog", "batch.0.properties.$browser_version", "126.0.6478"),
+        ("posthog", "batch.0.properties.$device_type", "Desktop"),
+    ],
+)
+def test_user_agent_is_read_without_the_enrichment(vendor: str, path: str, expected: str) -> None:
+    """Vendors that do not read a user agent get browser, system and device of an event that only has one."""
+    event = spec_events.event("Article Read")
+    for name in ("browser", "os", "device"):
+        del event["context"][name]
+    (body,) = spec_events.requests(golden.of(vendor), event)
+    assert at(body, path) == expected
+
+
+@pytest.mark.parametrize("kind", ["ios", "iOS", "Android"])
+def test_user_agent_of_an_app_is_not_a_browser(kind: str) -> None:
+    """An app's HTTP library is not taken for a browser."""
+    event = spec_events.event("Application Opened")
+    event["context"]["device"]["type"] = kind
+    (body,) = spec_events.requests(golden.of("mixpanel"), event)
+    assert at(body, "0.properties.$browser") is None
+    (body,) = spec_events.requests(golden.of("amplitude"), event)
+    assert at(body, "events.0.os_name") == "iOS"
