@@ -5,8 +5,8 @@ from importlib import import_module
 import click
 
 COMMANDS = (
-    *("check", "test", "explain", "record", "diff", "schema", "new", "conformance", "verify", "authorize"),
-    *("topics", "collector", "router", "forwarder", "ledger", "simulate", "up"),
+    *("init", "check", "test", "explain", "record", "diff", "schema", "new", "conformance", "verify", "authorize"),
+    *("topics", "collector", "router", "forwarder", "ledger", "console", "simulate", "up"),
     *("status", "tail", "pause", "resume", "probe"),
     *("why", "audit", "counts"),
     *("dead", "rejected", "replay", "send", "suppress"),

@@ -59,13 +59,17 @@ class ExplainedStep:
 
 @dataclass(frozen=True, slots=True)
 class TriedRule:
-    """A tried rule; `untrue` lists the smallest false parts of its condition, with the values that they found."""
+    """A tried rule; `untrue` lists the smallest false parts of its condition, with the values that they found.
+
+    `fields` are those of the payload if it matched.
+    """
 
     name: str
     where: str
     matched: bool
     condition: str | None
     untrue: Sequence[tuple[str, Any]]
+    fields: Sequence["PayloadField"] = ()
 
     def data(self) -> dict[str, Any]:
         """Return JSON data."""
@@ -286,7 +290,8 @@ def _tried_rule(tried: RuleTrace) -> TriedRule:
     if condition is not None and not tried.matched:
         untrue = [(condition_text(part.condition), part.found) for part in condition.blame()]
     text = condition_text(condition.condition) if condition else None
-    return TriedRule(rule.name, _where(rule.place), tried.matched, text, untrue)
+    fields = list(_fields(tried.payload, ())) if tried.matched and tried.payload else []
+    return TriedRule(rule.name, _where(rule.place), tried.matched, text, untrue, fields)
 
 
 def _fields(trace: Trace, at: Keys) -> Iterator[PayloadField]:

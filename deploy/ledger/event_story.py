@@ -11,7 +11,7 @@ import orjson
 
 from deploy.config.configuration import Configuration
 from deploy.config.integrations import Integration
-from deploy.dryrun.explanation import Account, explain
+from deploy.dryrun.explanation import Account, PayloadField, explain
 from deploy.ledger.kafka_facts import KafkaFacts, RecordedOutcome
 from deploy.ledger.past_rules import PastRules, UsedRules
 from streams.events import EventError
@@ -62,7 +62,8 @@ class StoryEntry:
     """The outcome for one integration and rule.
 
     `rules` is the version of the rules that led to the outcome. `after_ms` is the time from the event's record to that
-    of the outcome. `attempts` and the HTTP `status` of the last one are None if they are not known. `where` is the line of the rule or check, and `tried` are the rules that did not match.
+    of the outcome. `attempts` and the HTTP `status` of the last one are None if they are not known. `where` is the line
+    of the rule or check, `tried` are the rules that did not match, and `fields` those of the payload with their origins.
     """
 
     integration: str
@@ -80,6 +81,7 @@ class StoryEntry:
     tried: list[Untrue] = field(default_factory=list)
     dead_letters: list[LetterFacts] = field(default_factory=list)
     payload: Mapping[str, Any] | None = None
+    fields: list[dict[str, Any]] = field(default_factory=list)
 
 
 @dataclass
@@ -89,7 +91,8 @@ class EventStory:
     `expired` means that Kafka no longer has the event, so that its id is not confirmed. `rules` are the versions that
     routed it; `rules_today` is that of the configuration folder. Lines and reasons are those of `rules`, unless
     `rules_missing` says why they are those of `rules_today`. `rules_remarks` say what may differ from the decision, and
-    `enrichments` are those that were computed again for the reasons.
+    `enrichments` are those that were computed again for the reasons. `received` is the event as it was received, and
+    `steps` are those of its source.
     """
 
     topic: str
@@ -113,6 +116,8 @@ class EventStory:
     rules_remarks: list[str] = field(default_factory=list)
     enrichments: list[str] = field(default_factory=list)
     integrations: list[StoryEntry] = field(default_factory=list)
+    received: Any = None
+    steps: list[dict[str, Any]] = field(default_factory=list)
 
     @property
     def place(self) -> Origin:
@@ -130,7 +135,7 @@ class StoryTeller:
     Args:
         configuration: The configuration of today.
         kafka: Reads from Kafka.
-        payloads: Whether to look for the payloads that the router wrote.
+        payloads: Whether to add the event and the payloads, and the fields of both.
         past: Compiled rules of the past, if more stories will be told.
 
     """
@@ -169,6 +174,8 @@ class StoryTeller:
             self._read_letters(story, 0)
             self._explain(story, None)
             return story
+        if self._payloads:
+            story.received = _received(record.value)
         if is_of_collector(story, self._configuration):
             return story
         search = self._kafka.outcomes(story.place, record.timestamp)
@@ -300,10 +307,18 @@ class StoryTeller:
             if source:
                 enrichments = rules.source_files[source].enrich
                 story.enrichments += [name for name in enrichments if name not in story.enrichments]
+            if self._payloads:
+                story.steps = [step.data() for step in explanation.steps]
         for entry in entries:
             integration = rules.integrations.get(entry.integration)
+            account = accounts.get(entry.integration)
             if integration is not None:
-                _explain_entry(entry, integration, accounts.get(entry.integration), rules.folder)
+                _explain_entry(entry, integration, account, rules.folder)
+            if self._payloads and account is not None:
+                entry.fields = [
+                    {**each.data(), "where": _short(each.where, rules.folder)}
+                    for each in _fields_of(account, entry.rule)
+                ]
 
 
 def _explain_entry(entry: StoryEntry, integration: Integration, account: Account | None, folder: Path) -> None:
@@ -349,6 +364,10 @@ def _short(where: str | None, folder: Path) -> str | None:
         return f"preset {Path(path).name}:{line}"
 
 
+def _fields_of(account: Account, rule: str) -> Sequence[PayloadField]:
+    return next((each.fields for each in account.rules if each.name == rule and each.matched), ())
+
+
 def is_of_collector(story: EventStory, configuration: Configuration) -> bool:
     """Tell whether the story is about an event that the collector rejected."""
     return story.topic == configuration.topics.rejected
@@ -378,6 +397,14 @@ def _tests(untrue: Sequence[tuple[str, Any]]) -> Iterator[dict[str, Any]]:
 
 def _text(value: object) -> str | None:
     return str(value) if type(value) in (str, int) else None
+
+
+def _received(value: bytes | None) -> Any:
+    """Return an event as JSON data; as text if it is not JSON."""
+    try:
+        return orjson.loads(value or b"")
+    except orjson.JSONDecodeError:
+        return (value or b"").decode(errors="replace")
 
 
 def _rfc3339(milliseconds: int) -> str:

@@ -170,16 +170,21 @@ class LiveView:
         only: LiveFilter | None = None,
     ) -> None:
         self._topics, self._only = topics, only or LiveFilter()
-        self._sources = {topics.events: "", **(read or {})}
-        chosen = [name for name in integrations if name in (self._only.integrations or integrations)]
-        self._chosen = frozenset(chosen)
-        self._active = [name for name in chosen if integrations[name].state == "active"]
         self._seen: dict[Origin, SeenEvent] = {}
         self._changed: dict[Origin, None] = {}
         self._began: deque[tuple[float, Origin]] = deque()
         self._overdue: list[SeenEvent] = []
         self._last_read: dict[tuple[str, int], int] = {}
         self._rejected: list[Rejected] = []
+        self.follow(integrations, read)
+
+    def follow(self, integrations: Mapping[str, Integration], read: Mapping[str, str] | None = None) -> None:
+        """Show the outcomes of these integrations from now on; `read` is as at the start."""
+        topics = self._topics
+        self._sources = {topics.events: "", **(read or {})}
+        chosen = [name for name in integrations if name in (self._only.integrations or integrations)]
+        self._chosen = frozenset(chosen)
+        self._active = [name for name in chosen if integrations[name].state == "active"]
         self.names = [*self._sources, topics.rejected, topics.outcomes, *map(topics.forward, chosen)]
 
     def updates(self, now: float) -> Iterator[Update]:
@@ -325,29 +330,38 @@ def _text(value: bytes | None) -> str:
 
 
 class Watch:
-    """Reads the topics of a view from their current ends on; `partitions` are their numbers of partitions."""
+    """Reads the topics of a view from their current ends on, and topics that are added from their beginning."""
 
-    def __init__(self, broker: Broker, partitions: Mapping[str, int], view: LiveView) -> None:
-        self._view = view
-        self._parts = [TopicPartition(name, number) for name in view.names for number in range(partitions[name])]
+    def __init__(self, broker: Broker, view: LiveView) -> None:
+        self._broker, self._view = broker, view
+        self._parts: set[TopicPartition] = set()
+        self._added: set[TopicPartition] = set()
+        self._consumer: Any = None
+
+    async def start(self, partitions: Mapping[str, int]) -> None:
+        """Connect and seek to the end of the topics, given their numbers of partitions; raises BrokerError."""
+        self._parts = self._parts_of(partitions)
         self._consumer = AIOKafkaConsumer(
-            **broker.consumer(), enable_auto_commit=False, fetch_max_bytes=MAX_FETCHED_BYTES
+            **self._broker.consumer(), enable_auto_commit=False, fetch_max_bytes=MAX_FETCHED_BYTES
         )
-
-    async def start(self) -> None:
-        """Connect and seek to the end of the topics; raises BrokerError."""
         try:
             await self._consumer.start()
-            self._consumer.assign(self._parts)
+            self._consumer.assign(list(self._parts))
             await self._consumer.seek_to_end(*self._parts)
             for part in self._parts:
                 await self._consumer.position(part)
         except KafkaError as error:
             raise BrokerError(f"cannot watch the topics: {error}".splitlines()[0]) from error
 
+    def add(self, partitions: Mapping[str, int]) -> None:
+        """Also read the topics that the view has now, given their numbers of partitions."""
+        self._added |= self._parts_of(partitions) - self._parts
+
     async def follow(self) -> AsyncIterator[Update | Rejected]:
         """Yield updates and rejected events as they come; a slow reader delays reading, and nothing is left out."""
         while True:
+            if self._added:
+                await self._take_added()
             for tp, records in (await self._consumer.getmany(timeout_ms=200, max_records=1000)).items():
                 for record in records:
                     self._view.read(tp.topic, record)
@@ -364,9 +378,25 @@ class Watch:
             else:
                 show_update(each)
 
+    def _parts_of(self, partitions: Mapping[str, int]) -> set[TopicPartition]:
+        names = self._view.names
+        return {TopicPartition(name, number) for name in names for number in range(partitions.get(name, 0))}
+
+    async def _take_added(self) -> None:
+        """Also read the added partitions; the others keep their positions."""
+        positions = {part: await self._consumer.position(part) for part in self._parts}
+        self._parts |= self._added
+        self._added = set()
+        self._consumer.assign(list(self._parts))
+        new = self._parts - positions.keys()
+        for part, position in positions.items():
+            self._consumer.seek(part, position)
+        await self._consumer.seek_to_beginning(*new)
+
     async def stop(self) -> None:
-        """Disconnect."""
-        await self._consumer.stop()
+        """Disconnect, if it was started."""
+        if self._consumer is not None:
+            await self._consumer.stop()
 
 
 @asynccontextmanager
@@ -378,9 +408,9 @@ async def open_watch(configuration: Configuration, only: LiveFilter) -> AsyncIte
     partitions = await asyncio.to_thread(find_partitions, broker, configuration.declared)
     if missing := [name for name in view.names if name not in partitions]:
         raise BrokerError(f"topic {missing[0]} is missing (create it with: turnout topics --create)")
-    watch = Watch(broker, partitions, view)
+    watch = Watch(broker, view)
     try:
-        await watch.start()
+        await watch.start(partitions)
         yield watch
     finally:
         with suppress(KafkaError):

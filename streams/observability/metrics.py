@@ -39,6 +39,12 @@ ROUTER_REJECTED = Counter("turnout_router_rejected_events", "Events rejected or 
 RECORDS_LOST = Counter(
     "turnout_lost_records", "Records that retention removed before a worker read them, by topic.", ["topic"]
 )
+COMMITS_CUT = Counter(
+    "turnout_commits_without_room",
+    "Commits whose metadata had no room for all offsets that were finished out of order; events at those left out are "
+    "delivered again after a restart. By topic.",
+    ["topic"],
+)
 ROUTER_OUTCOMES = Counter(
     "turnout_router_outcomes",
     f"Decisions of the router by integration: `forwarded`, {_names(Stage.ROUTER)}.",

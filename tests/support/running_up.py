@@ -38,25 +38,38 @@ class Up:
             text = re.sub("8080|8099|9092", lambda found: self.ports[found[0]], file.read_text())
             file.write_text(text.replace("/tmp/turnout-example", str(folder / "out")))  # noqa: S108
         self._metrics = free_row(4)
-        self.ledger_port = str(free_port())
+        self.ledger_port, self.console_port = str(free_port()), str(free_port())
+        self._variables = variables or {}
         self._log = (folder / "log").open("w+")
-        self.process = subprocess.Popen(
-            [Path(sys.executable).parent / "turnout", "up", "--config", folder],
-            cwd=write_shadows(folder.parent / f"{folder.name}-project"),
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def process(self) -> subprocess.Popen[bytes]:
+        """The process of `turnout up`."""
+        assert self._process, "it is not started"
+        return self._process
+
+    def start(self) -> None:
+        """Start it."""
+        self._process = subprocess.Popen(
+            [Path(sys.executable).parent / "turnout", "up", self.folder],
+            cwd=write_shadows(self.folder.parent / f"{self.folder.name}-project"),
             env={
                 "PATH": os.environ["PATH"],
                 "HOME": str(Path.home()),
                 "COLUMNS": "200",
                 "TURNOUT_METRICS_PORT": str(self._metrics),
                 "TURNOUT_LEDGER__PORT": self.ledger_port,
-                **(variables or {}),
+                "TURNOUT_CONSOLE__PORT": self.console_port,
+                **self._variables,
             },
             stdout=self._log,
             stderr=subprocess.STDOUT,
         )
 
     def begun(self) -> "Up":
-        """Wait until it takes events."""
+        """Start it, and wait until it takes events."""
+        self.start()
         self.until(lambda: "Press Ctrl-C to stop" in self.output, READY_WITHIN)
         return self
 
@@ -76,6 +89,13 @@ class Up:
             return []
         rows: list[dict[str, Any]] = answer.json()["rows"]
         return rows
+
+    @property
+    def console_link(self) -> str:
+        """The link that it has printed for the console."""
+        found = re.search(r"^console: (http\S+)", self.output, re.MULTILINE)
+        assert found, self.output
+        return found[1]
 
     @property
     def output(self) -> str:
@@ -107,8 +127,9 @@ class Up:
         return next(pid for pid, line in self.children().items() if name in line)
 
     def close(self) -> None:
-        self.process.kill()
-        self.process.wait()
+        if self._process:
+            self._process.kill()
+            self._process.wait()
         for pid in self.children():
             os.kill(pid, signal.SIGKILL)
         self._log.close()

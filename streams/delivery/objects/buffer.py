@@ -141,6 +141,10 @@ class ObjectBuffers:
         objects = self._unfinished.get(tp)
         return objects[0].first if objects else None
 
+    def finished_above(self, _tp: TP, _offset: int) -> list[tuple[int, int]]:
+        """Return nothing: an object that is written again replaces itself, since it has the same name and records."""
+        return []
+
     def drop(self, tps: Iterable[TP]) -> None:
         """Discard the objects of revoked partitions, finished or not."""
         for tp in tps:

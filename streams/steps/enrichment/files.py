@@ -81,6 +81,6 @@ def stamp_of(path: Path) -> Stamp | None:
     return found.st_ino, found.st_size, found.st_mtime_ns
 
 
-def are_replaced(files: Mapping[Path, Stamp | None]) -> bool:
-    """Return whether any of these files was replaced, added or removed."""
-    return any(stamp_of(path) != stamp for path, stamp in files.items())
+def find_replaced(files: Mapping[Path, Stamp | None]) -> list[Path]:
+    """Return those of the files that were replaced, added or removed."""
+    return [path for path, stamp in files.items() if stamp_of(path) != stamp]

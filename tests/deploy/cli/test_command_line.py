@@ -109,7 +109,7 @@ def test_help_imports_nothing_but_click():
 def test_every_command_that_reads_a_folder_takes_config():
     """The option and its environment variable are the same for all of them."""
     without = {command.name for command in commands() if not any("--config" in it.opts for it in command.params)}
-    assert without == {"diff", "schema", "forwarder", "conformance", "simulate", "send"}
+    assert without == {"init", "diff", "schema", "forwarder", "conformance", "simulate", "send"}
     for command in commands():
         for parameter in command.params:
             if "--config" in parameter.opts:
@@ -123,12 +123,24 @@ def test_the_folder_may_come_from_the_environment(command: str):
     assert result.exit_code == 0
 
 
-@pytest.mark.parametrize("command", ["check", "up", "test"])
-def test_a_folder_without_config_is_refused(command: str):
-    """A folder named as an argument, as in earlier versions, gives an error that names the option."""
-    result = CliRunner().invoke(main, [command, str(EXAMPLE)])
+def test_test_takes_only_files():
+    """A folder named as an argument of `test` gives an error that names the option."""
+    result = CliRunner().invoke(main, ["test", str(EXAMPLE)])
     assert result.exit_code == 2
     assert "--config" in result.output.splitlines()[-1]
+
+
+@pytest.mark.parametrize("command", ["check", "up"])
+def test_the_folder_may_be_an_argument(command: str, tmp_path: Path):
+    """`turnout check DIR` reads this folder, also if $TURNOUT_CONFIG names another; naming two is an error."""
+    (tmp_path / "turnout.yaml").write_text("partitions: many\n")
+    runner = CliRunner(env={"TURNOUT_CONFIG": str(EXAMPLE)})
+    result = runner.invoke(main, [command, str(tmp_path)])
+    assert result.exit_code == 2
+    assert f"{tmp_path}/turnout.yaml:1:13: partitions" in result.output
+    result = runner.invoke(main, [command, "--config", str(EXAMPLE), str(tmp_path)])
+    assert result.exit_code == 2
+    assert result.output.endswith("name the folder once, as an argument or with --config\n")
 
 
 def test_up_takes_the_current_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
@@ -241,6 +253,10 @@ def test_every_command_on_kafka_is_tried():
         ("schema nothing", 2),
         ("new integration ga4 --forwarder ga4", 1),
         ("new integration x --forwarder ga5", 2),
+        ("new source web", 1),
+        ("new source x --plan sho", 2),
+        ("new plan Shop", 2),
+        ("init .", 1),
         ("conformance ga5", 2),
         ("conformance ga4 --cases nowhere", 2),
         ("verify ga5 --event bad.json", 2),

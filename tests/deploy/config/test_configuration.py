@@ -55,7 +55,9 @@ def test_secrets_come_from_the_environment(example, monkeypatch):
     assert not configuration.unset
     assert configuration.sources.find("demo-web").name == "web"
     assert configuration.integrations["ga4"].settings.api_secret.get_secret_value() == "demo-secret"
-    assert not any(value in repr(configuration) for value in dotenv_values(EXAMPLE / "demo.env").values())
+    secrets = [value for value in dotenv_values(EXAMPLE / "demo.env").values() if not value.startswith("http")]
+    assert secrets
+    assert not any(value in repr(configuration) for value in secrets)
 
 
 def test_unset_write_key_opens_nothing(example):

@@ -189,8 +189,9 @@ def test_what_is_no_event(example):
     assert output == "✗ validation: event: is missing (missing)\n"
 
 
-def test_for_people(example):
+def test_for_people(example, monkeypatch):
     """On the terminal the explanation fits a screen: outcome, rule and line, fields, and the request."""
+    monkeypatch.setenv("WEBHOOK_URL", "http://127.0.0.1:8099/hooks/sales")
     code, output = run("--event", "-", "--source", "web")
     assert code == 0
     lines = [line.split() for line in output.splitlines()]
