@@ -1,7 +1,7 @@
 """Braze users/track endpoint."""
 
 from collections.abc import Hashable, Iterator, Mapping, Sequence
-from typing import Annotated, Any, Literal, Self, TypeVar
+from typing import Annotated, Any, Literal, Self
 
 import orjson
 from pydantic import ConfigDict, Field, model_validator
@@ -101,44 +101,36 @@ class RecommendedEvent(Payload):
         )
 
 
-class BrazeEvent(Someone):
+class Occurrence(Someone):
+    """An object with a time, which may come from `common`, so that rules need not write it in each object."""
+
+    time: str | None = None
+
+    @model_validator(mode="after")
+    def _check_time(self) -> Self:
+        if self.time is None:
+            raise ValueError("needs a time")
+        return self
+
+
+class BrazeEvent(Occurrence):
     """A custom event. `recommended` is sent in its place if it has everything that Braze requires."""
 
     name: Annotated[str, Field(min_length=1, max_length=255)]
-    time: str | None = None
     app_id: str | None = None
     properties: dict[str, Any] | None = None
     recommended: RecommendedEvent | None = None
 
-    @model_validator(mode="after")
-    def _check_time(self) -> Self:
-        return _with_time(self)
 
-
-class Purchase(Someone):
+class Purchase(Occurrence):
     """A purchased product."""
 
     product_id: Annotated[str, Field(min_length=1, max_length=255)]
     currency: Currency
     price: float
-    time: str | None = None
     quantity: Annotated[int, Field(ge=1, le=100)] | None = None
     app_id: str | None = None
     properties: dict[str, Any] | None = None
-
-    @model_validator(mode="after")
-    def _check_time(self) -> Self:
-        return _with_time(self)
-
-
-E = TypeVar("E", BrazeEvent, Purchase)
-
-
-def _with_time(entry: E) -> E:
-    """Require a time, which may come from `common`, so that rules need not write it in each object."""
-    if entry.time is None:
-        raise ValueError("needs a time")
-    return entry
 
 
 class AliasToIdentify(Payload):
