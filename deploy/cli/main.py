@@ -7,7 +7,7 @@ import click
 COMMANDS = (
     *("init", "check", "test", "explain", "diff", "schema", "new", "conformance", "verify", "authorize"),
     *("topics", "collector", "router", "forwarder", "ledger", "simulate", "up"),
-    *("status", "pause", "resume", "probe"),
+    *("status", "monitoring", "pause", "resume", "probe"),
     *("why", "audit", "counts"),
     *("dead", "rejected", "replay", "send", "suppress"),
 )

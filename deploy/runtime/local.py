@@ -102,7 +102,6 @@ class _Local:
     async def run(self) -> None:
         """Start all processes and show events; raises Failed if a process other than the ledger ends."""
         configuration, settings = self._configuration, self._configuration.settings
-        self._terminal.print_line(f"starting with the configuration in {configuration.folder}")
         if settings.embedded:
             self._waiting.describe = lambda: "the embedded broker"
             await _start_broker(settings.broker, self._supervisor)

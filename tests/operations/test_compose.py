@@ -50,7 +50,7 @@ def test_init_writes_it_with_every_variable(folder: Path):
     assert (folder / "compose.yaml").read_text() == text
     values = dotenv_values(folder / ".env")
     required = {name for name, kind in compose.variables_of(text).items() if kind != "-"}
-    assert required == {"LEDGER_TOKEN"}
+    assert required == {"LEDGER_TOKEN", "GRAFANA_PASSWORD"}
     assert required <= values.keys()
 
 
@@ -81,6 +81,7 @@ def test_the_settings_are_valid(folder: Path, monkeypatch: pytest.MonkeyPatch):
         assert not settings.embedded
         assert settings.broker.bootstrap.removesuffix(":9092") in compose.services()
         assert settings.ledger.address == "http://ledger:8090"
+        assert settings.metrics_port
         url = str(configuration.integrations["orders"].settings.url)  # type: ignore[attr-defined]
         assert re.match(r"http://(\w+):8099/", url)[1] in compose.services()  # type: ignore[index]
 
