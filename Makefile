@@ -5,9 +5,11 @@ VENV := .venv
 CONSTRAINTS := --constraint constraints.txt
 BIN := $(VENV)/bin
 PIP := $(BIN)/pip install --quiet --disable-pip-version-check
+BUILD ?= docker build
+VERSION = $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
 PROJECTS := pyproject.toml streams/tracking/pyproject.toml
 
-.PHONY: up venv check format test test-newest pins coverage faults dist fuzz bench clean
+.PHONY: up venv check format test test-newest pins coverage faults dist image fuzz bench clean
 
 up: $(VENV)/.local  ## broker, collector, router, forwarders and a simulator of the vendors, on this machine
 	@$(BIN)/turnout up --config deploy/example
@@ -51,6 +53,12 @@ dist: $(VENV)/.dev  ## wheels and sdists in dist/, checked, and used in fresh en
 	$(BIN)/python -m build --no-isolation --outdir dist .
 	$(BIN)/twine check --strict dist/*
 	$(BIN)/python -m pytest -m wheels tests/wheels
+
+image: $(VENV)/.dev  ## the container image, with Docker, Podman or Buildah: make image BUILD="buildah build --format docker"
+	rm -rf dist
+	$(BIN)/python -m build --wheel --no-isolation --outdir dist streams/tracking
+	$(BIN)/python -m build --wheel --no-isolation --outdir dist .
+	$(BUILD) --tag turnout:$(VERSION) --build-arg VERSION=$(VERSION) --file deploy/image/Dockerfile .
 
 fuzz: $(VENV)/.dev  ## the generated tests with ten times the examples, from new seeds; TURNOUT_FUZZ=SEED repeats one
 	TURNOUT_FUZZ=$${TURNOUT_FUZZ:-new} $(BIN)/python -m pytest $$(grep -rlE "fuzzing|hypothesis" tests --include="test_*.py")

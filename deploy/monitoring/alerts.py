@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from deploy.monitoring.queries import highest, increase, name_of
+from deploy.monitoring.queries import highest, increase, name_of, or_zero
 from streams.observability import metrics
 
 RUNBOOK = "https://github.com/turnout-router/turnout/blob/main/deploy/docs/operations/alerts.md"
@@ -78,7 +78,7 @@ ALERTS = [
         "probed.",
         [
             "`turnout status`: see the vendor's last response.",
-            "401, 403 or a token error: renew the credentials (OAuth: `turnout authorize NAME`), restart the forwarder.",
+            "401, 403 or a token error: renew the credentials (`turnout authorize NAME`), restart the forwarder.",
             "Otherwise see the vendor's status page. `turnout probe NAME` tries again at once.",
         ],
     ),
@@ -98,7 +98,7 @@ ALERTS = [
     ),
     Alert(
         "TurnoutWorkerFailing",
-        highest(metrics.WORKER_FAILING, ["worker"]),
+        or_zero(highest(metrics.WORKER_FAILING, ["worker"])),
         "== 1",
         "5m",
         "page",
@@ -164,7 +164,7 @@ ALERTS = [
     ),
     Alert(
         "TurnoutCollectorErrors",
-        f'sum (rate({name_of(metrics.COLLECTOR_ERRORS)}{{status=~"5.."}}[5m]))',
+        or_zero(f'sum (rate({name_of(metrics.COLLECTOR_ERRORS)}{{status=~"5.."}}[5m]))'),
         "> 0",
         "5m",
         "page",

@@ -11,7 +11,7 @@ from grafana_foundation_sdk.models import dashboard as models
 from grafana_foundation_sdk.models import units
 from prometheus_client.metrics import MetricWrapperBase
 
-from deploy.monitoring.queries import description_of, highest, name_of, quantile, rate, total
+from deploy.monitoring.queries import description_of, highest, name_of, or_zero, quantile, rate, total
 from streams.observability import metrics
 
 DATASOURCE = models.DataSourceRef(type_val="prometheus", uid="${datasource}")
@@ -118,7 +118,7 @@ HEALTH = [
         "Failures of workers, rules and enrichments",
         [metrics.WORKER_FAILING, metrics.INTERNAL_FAILURES, metrics.ENRICHMENT_FAILURES, metrics.ROUTER_LEFT_OUT],
         [
-            Query(f"{highest(metrics.WORKER_FAILING, ['worker'])} or vector(0)", "{{worker}} is stopped"),
+            Query(or_zero(highest(metrics.WORKER_FAILING, ["worker"])), "{{worker}} is stopped"),
             Query(rate(metrics.INTERNAL_FAILURES, ["worker"]), "{{worker}}: failed records"),
             Query(rate(metrics.ENRICHMENT_FAILURES, ["enrichment"]), "{{enrichment}}: failed events"),
             Query(rate(metrics.ROUTER_LEFT_OUT, ["directive"]), "{{directive}}: values left out"),

@@ -22,7 +22,7 @@ def description_of(metric: MetricWrapperBase) -> str:
 
 def rate(counter: MetricWrapperBase, by: Sequence[str] = (), where: str = "") -> str:
     """Return the increase per second of a counter, summed over processes; 0 if it was never increased."""
-    return f"sum{_by(by)} (rate({name_of(counter)}{_where(where)}[{RATE_INTERVAL}])) or vector(0)"
+    return or_zero(f"sum{_by(by)} (rate({name_of(counter)}{_where(where)}[{RATE_INTERVAL}]))")
 
 
 def total(gauge: MetricWrapperBase, by: Sequence[str] = (), where: str = "") -> str:
@@ -52,7 +52,12 @@ def increase(counter: MetricWrapperBase, period: str, by: Sequence[str] = (), wh
     PromQL's own `increase` needs two values, and would miss the first event of a kind.
     """
     series = f"{name_of(counter)}{_where(where)}"
-    return f"sum{_by(by)} ({series} - (({series} offset {period}) or ({series} * 0)) > 0)"
+    return or_zero(f"sum{_by(by)} ({series} - (({series} offset {period}) or ({series} * 0)) > 0)")
+
+
+def or_zero(expression: str) -> str:
+    """Return the expression, or 0 if none of its series exists yet."""
+    return f"({expression} or vector(0))"
 
 
 def _by(labels: Sequence[str]) -> str:
