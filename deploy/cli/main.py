@@ -5,9 +5,9 @@ from importlib import import_module
 import click
 
 COMMANDS = (
-    *("init", "check", "test", "explain", "diff", "schema", "new", "conformance", "verify", "authorize"),
-    *("topics", "collector", "router", "forwarder", "ledger", "simulate", "up"),
-    *("status", "monitoring", "pause", "resume", "probe"),
+    *("init", "check", "test", "explain", "record", "diff", "schema", "new", "conformance", "verify", "authorize"),
+    *("topics", "collector", "router", "forwarder", "ledger", "console", "simulate", "up"),
+    *("status", "tail", "monitoring", "pause", "resume", "probe"),
     *("why", "audit", "counts"),
     *("dead", "rejected", "replay", "send", "suppress"),
 )

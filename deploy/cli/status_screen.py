@@ -1,8 +1,6 @@
 """Print what processes report, on one screen of 80 columns."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict
-from typing import Any
 
 from rich.console import RenderableType
 from rich.table import Table
@@ -27,28 +25,6 @@ _STYLES = {
     DeliveryState.REFUSED: "red",
     DeliveryState.PAUSED: "yellow",
 }
-
-
-def as_json(overview: Overview, dead: int | None) -> dict[str, Any]:
-    """Return what `--json` prints."""
-    return {
-        "at": rfc3339(overview.at),
-        "problems": list(overview.problems),
-        "processes": [
-            {"id": key, "silent": key in overview.silent, **asdict(process)}
-            for key, process in sorted({**overview.alive, **overview.silent}.items())
-        ],
-        "integrations": [
-            {
-                "name": row.name,
-                "lag": row.lag,
-                "vendor": asdict(row.vendor) if row.vendor else None,
-                "paused": asdict(row.paused) if row.paused else None,
-            }
-            for row in overview.integrations
-        ],
-        "dead_last_hour": dead,
-    }
 
 
 def render(overview: Overview, dead: int | None) -> Iterator[RenderableType]:

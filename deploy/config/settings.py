@@ -5,6 +5,7 @@ from typing import Any
 from pydantic import Field, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
+from deploy.config.models.console import ConsoleSettings
 from streams.collector.settings import CollectorSettings
 from streams.consent.policy import ConsentSettings
 from streams.kafka.settings import Broker
@@ -60,6 +61,8 @@ class TurnoutSettings(BaseSettings):
     """Settings of routers."""
     ledger: LedgerSettings = Field(default_factory=LedgerSettings)
     """Settings of the ledger, and where commands reach it."""
+    console: ConsoleSettings = Field(default_factory=ConsoleSettings)
+    """Settings of the console, which shows everything in a browser."""
     grace: float = Field(25.0, ge=3)
     """Seconds that a process may take to finish its work when it is stopped."""
     metrics_port: int | None = Field(None, ge=0, le=65532)

@@ -39,6 +39,9 @@ RELOAD_SECONDS = 30.0
 ON_RELOAD = frozenset({INVALID, NEEDS_RESTART, NEEDS_TOPIC})
 """Warnings of processes that are not shown: `up` follows the folder itself, and reports each change once."""
 
+CONSOLE_SECONDS = 60.0
+"""Seconds to wait for the console's link before events are shown without it."""
+
 GRACE = "3"
 """Seconds for each worker to finish its work, so that all have stopped within 10."""
 
@@ -100,7 +103,7 @@ class _Local:
         self._watch = Watch(configuration.settings.broker, self._view)
 
     async def run(self) -> None:
-        """Start all processes and show events; raises Failed if a process other than the ledger ends."""
+        """Start all processes and show events; raises Failed if a process other than the ledger or the console ends."""
         configuration, settings = self._configuration, self._configuration.settings
         if settings.embedded:
             self._waiting.describe = lambda: "the embedded broker"
@@ -118,8 +121,9 @@ class _Local:
             await self._supervisor.until_ready(children)
             # Last, so that events are accepted as soon as before.
             await _start_ledger(configuration, self._supervisor, self._environment, self._folders)
+            console = await self._start_console()
             self._waiting.stop()
-            self._terminal.welcome(_url(children[-1].facts))
+            self._terminal.welcome(_url(children[-1].facts), console.facts.get("link"))
             folder = FolderWatch(configuration, self._read, self._apply, self._terminal.print_line)
             watching = asyncio.create_task(self._watch.run(self._terminal.show_update, self._terminal.show_rejected))
             ended = asyncio.create_task(self._supervisor.until_one_ends())
@@ -146,6 +150,13 @@ class _Local:
             await self._supervisor.start(command[0], turnout_command(*command), self._environment)
             for command in commands
         ]
+
+    async def _start_console(self) -> Child:
+        """Start the console; `up` goes on without it if it ends."""
+        command = turnout_command("console", "--config", str(self._configuration.folder))
+        console = await self._supervisor.start("console", command, self._environment, essential=False)
+        await self._supervisor.until_ready_or_ended(console, CONSOLE_SECONDS)
+        return console
 
     async def _apply(self, configuration: Configuration) -> None:
         """Have all processes use a changed configuration, with the topics of new integrations."""

@@ -153,13 +153,18 @@ def file_hashes(folder: Path) -> dict[Path, bytes]:
 class RouterRules:
     """Replaces the rules of a router; a new integration gets a route once its topic exists.
 
-    `restart` restarts the router's pipeline, which is necessary if sources read other topics than before.
+    `restart` restarts the router's pipeline, which is necessary if sources read other topics than before. `record`
+    records the rules, without some integrations, before they are used; it returns False to be called again.
     """
 
     def __init__(
-        self, current_rules: CurrentRules, configuration: Configuration, restart: Callable[[], object] = lambda: None
+        self,
+        current_rules: CurrentRules,
+        configuration: Configuration,
+        restart: Callable[[], object] = lambda: None,
+        record: Callable[[Configuration, Collection[str]], bool] = lambda *_: True,
     ) -> None:
-        self._current_rules, self._restart = current_rules, restart
+        self._current_rules, self._restart, self._record = current_rules, restart, record
         self._reads = configuration.sources.topics
         self._ready = set(configuration.integrations)
         self._logged: set[str] = set()
@@ -173,6 +178,8 @@ class RouterRules:
             remedy = f"turnout topics --create --config {configuration.folder}"
             log.warning(NEEDS_TOPIC, integration=name, remedy=remedy)
         self._logged = waiting
+        if not self._record(configuration, waiting):
+            return False
         self._current_rules.current = configuration.rule_set(without=waiting)
         return self._follow_topics(configuration) and not waiting
 

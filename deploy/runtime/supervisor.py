@@ -129,6 +129,13 @@ class Supervisor:
         finally:
             ended.cancel()
 
+    async def until_ready_or_ended(self, child: Child, timeout: float) -> None:
+        """Wait until a child that is not essential is ready or has ended, or for `timeout` seconds."""
+        tasks = [asyncio.create_task(child.ready.wait()), asyncio.create_task(child.process.wait())]
+        await asyncio.wait(tasks, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
+        for task in tasks:
+            task.cancel()
+
     async def until_version(self, version: str, timeout: float) -> None:
         """Wait until every child that reports a version has applied this one; for at most `timeout` seconds."""
         with suppress(TimeoutError):

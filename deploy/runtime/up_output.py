@@ -39,9 +39,11 @@ class Terminal:
         """Print a warning of one of the processes."""
         self._console.print(one_line((f"{process}: ", "yellow"), text))
 
-    def welcome(self, address: str) -> None:
-        """Print the collector's address and write keys, with an example request to copy."""
+    def welcome(self, address: str, console: str | None) -> None:
+        """Print the link of the console, and the collector's address and write keys with a request to copy."""
         self.print_line()
+        if console:
+            self.print_line(f"console: {console}", "bold")
         for name, file in self._configuration.source_files.items():
             for key in file.write_keys:
                 self.print_line(f"source {name}: send to {address} with the write key {key.get_secret_value()}")

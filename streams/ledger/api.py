@@ -24,7 +24,7 @@ from streams.ledger.audit import AuditReport, BehindError
 from streams.ledger.lookup import Story
 from streams.ledger.settings import LOOPBACK
 from streams.ledger.sqlite_store import SqliteReader
-from streams.ledger.store import NoUserIndexError, StoreError
+from streams.ledger.store import MAX_GROUPS, DeadGroup, NoUserIndexError, StoreError
 from streams.ledger.summary import GROUPS, summarize
 from streams.observability.logging import error_fields
 from streams.records.event import Origin
@@ -33,6 +33,9 @@ log = structlog.get_logger()
 
 MAX_STORIES = 500
 """Most stories in one answer."""
+
+MAX_HOURS = 31 * 24
+"""Most hours that the numbers of a group of dead letters cover."""
 
 HOUR, MINUTE = 3600, 60
 
@@ -79,6 +82,7 @@ class LedgerApi:
                 Route("/why", self._protected(self._answer_why)),
                 Route("/audit", self._protected(self._answer_audit)),
                 Route("/counts", self._protected(self._answer_counts)),
+                Route("/dead/groups", self._protected(self._answer_dead_groups)),
             ],
             exception_handlers={HTTPException: _answer_http_error},
         )
@@ -153,6 +157,26 @@ class LedgerApi:
 
         return {"since": _rfc3339(since), "until": _rfc3339(until), **await self._read(read)}
 
+    async def _answer_dead_groups(self, request: Request) -> Any:
+        hours = min(_number(request, "hours", 24), MAX_HOURS)
+        since = (int(time()) // HOUR + 1 - hours) * HOUR
+        groups = await self._read(lambda reader: reader.dead_groups(since))
+        wanted, integration = request.query_params.get("id"), request.query_params.get("integration")
+        found = [
+            group
+            for group in groups
+            if (group.key.id == wanted if wanted else group.open or _number(request, "all", 0))
+            and integration in (None, group.key.integration)
+        ]
+        found.sort(key=lambda group: (-group.open, -group.last, group.key.id))
+        limit = min(_number(request, "limit", 100), MAX_GROUPS)
+        return {
+            "hours_since": _rfc3339(since),
+            "open": sum(group.open for group in found),
+            "found": len(found),
+            "groups": [group_data(group, range(since, since + hours * HOUR, HOUR)) for group in found[:limit]],
+        }
+
     async def _read(self, use: Callable[[SqliteReader], T]) -> T:
         def in_thread() -> T:
             with closing(self._open_reader()) as reader:
@@ -212,6 +236,20 @@ def story_data(story: Story) -> dict[str, Any]:
             }
             for outcome in story.outcomes
         ],
+    }
+
+
+def group_data(group: DeadGroup, hours: Sequence[int]) -> dict[str, Any]:
+    """Return a group of dead letters as JSON data, with its numbers in these hours."""
+    return {
+        "id": group.key.id,
+        **group.key._asdict(),
+        "open": group.open,
+        "total": group.total,
+        "first": _rfc3339(group.first),
+        "last": _rfc3339(group.last),
+        "hours": [group.hours.get(hour, 0) for hour in hours],
+        "newest": [{"partition": partition, "offset": offset} for partition, offset in group.newest],
     }
 
 

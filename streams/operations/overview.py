@@ -1,9 +1,10 @@
 """Put the reports of processes together, and find what an operator must do."""
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
+from typing import Any
 
-from streams.parsing.times import seconds_of
+from streams.parsing.times import rfc3339, seconds_of
 from streams.records.control import Control
 from streams.records.status import DeliveryState, PipelineStatus, ProcessStatus, VendorStatus
 
@@ -60,6 +61,27 @@ class Overview:
     silent: Mapping[str, ProcessStatus]
     integrations: Sequence[IntegrationOverview]
     problems: Sequence[str] = field(default_factory=tuple)
+
+    def data(self, dead: int | None) -> dict[str, Any]:
+        """Return JSON data; `dead` is the number of dead letters of the last hour, if it is known."""
+        return {
+            "at": rfc3339(self.at),
+            "problems": list(self.problems),
+            "processes": [
+                {"id": key, "silent": key in self.silent, **asdict(process)}
+                for key, process in sorted({**self.alive, **self.silent}.items())
+            ],
+            "integrations": [
+                {
+                    "name": row.name,
+                    "lag": row.lag,
+                    "vendor": asdict(row.vendor) if row.vendor else None,
+                    "paused": asdict(row.paused) if row.paused else None,
+                }
+                for row in self.integrations
+            ],
+            "dead_last_hour": dead,
+        }
 
 
 def make_overview(

@@ -1,7 +1,7 @@
 """Read the reports of processes, and the commands for integrations. Blocking; raises BrokerError."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from typing import Any, Self
 
@@ -12,6 +12,7 @@ from streams.kafka.admin import find_partitions
 from streams.kafka.client import BlockingProducer, kafka_errors, open_consumer, read_to_end
 from streams.kafka.settings import Broker, BrokerError
 from streams.kafka.timestamps import known_offsets
+from streams.operations.overview import Overview, make_overview
 from streams.parsing.times import seconds_of
 from streams.records.control import Control, ControlAction
 from streams.records.format import RecordError
@@ -71,6 +72,12 @@ class OperationsReader:
             # A probe changes nothing that lasts.
             if order.action is not ControlAction.PROBE or _text(record.key) not in self.orders:
                 self.orders[_text(record.key)] = order
+
+    def look(self, integrations: Sequence[str]) -> Overview:
+        """Read new records, and return what processes report of these integrations."""
+        self.catch_up()
+        paused = {name: order for name in integrations if (order := self.paused(name))}
+        return make_overview(self.reports, integrations, paused, time.time())
 
     def paused(self, integration: str) -> Control | None:
         """Return who paused an integration, and when; None if nobody did."""

@@ -38,7 +38,7 @@ class Up:
             text = re.sub("8080|8099|9092", lambda found: self.ports[found[0]], file.read_text())
             file.write_text(text.replace("/tmp/turnout-example", str(folder / "out")))  # noqa: S108
         self.metrics_port = free_row(4)
-        self.ledger_port = str(free_port())
+        self.ledger_port, self.console_port = str(free_port()), str(free_port())
         self._variables = variables or {}
         self._log = (folder / "log").open("w+")
         self._process: subprocess.Popen[bytes] | None = None
@@ -60,6 +60,7 @@ class Up:
                 "COLUMNS": "200",
                 "TURNOUT_METRICS_PORT": str(self.metrics_port),
                 "TURNOUT_LEDGER__PORT": self.ledger_port,
+                "TURNOUT_CONSOLE__PORT": self.console_port,
                 **self._variables,
             },
             stdout=self._log,
@@ -88,6 +89,13 @@ class Up:
             return []
         rows: list[dict[str, Any]] = answer.json()["rows"]
         return rows
+
+    @property
+    def console_link(self) -> str:
+        """The link that it has printed for the console."""
+        found = re.search(r"^console: (http\S+)", self.output, re.MULTILINE)
+        assert found, self.output
+        return found[1]
 
     @property
     def output(self) -> str:

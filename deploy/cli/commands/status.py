@@ -1,17 +1,11 @@
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
 from deploy.cli.options import broker_errors, config_option, load
 from deploy.cli.selection import json_option
 from deploy.terminal.escaping import echo_json
-
-if TYPE_CHECKING:
-    from deploy.config.configuration import Configuration
-    from streams.operations.overview import Overview
-    from streams.operations.reading import OperationsReader
 
 WATCH_SECONDS = 2.0
 
@@ -36,10 +30,10 @@ def status(context: click.Context, folder: Path, *, watch: bool, as_json: bool) 
     broker = configuration.settings.broker
     with broker_errors(broker), OperationsReader(broker, configuration.topics) as reader:
         while True:
-            overview = _look(configuration, reader)
+            overview = reader.look(list(configuration.integrations))
             dead = reader.count_dead()
             if as_json:
-                echo_json(status_screen.as_json(overview, dead), indent=None if watch else 2)
+                echo_json(overview.data(dead), indent=None if watch else 2)
             else:
                 console = PlainConsole(width=None if PlainConsole().is_terminal else status_screen.WIDTH)
                 if watch:
@@ -50,12 +44,3 @@ def status(context: click.Context, folder: Path, *, watch: bool, as_json: bool) 
                 break
             time.sleep(WATCH_SECONDS)
     context.exit(1 if overview.problems else 0)
-
-
-def _look(configuration: "Configuration", reader: "OperationsReader") -> "Overview":
-    from streams.operations.overview import make_overview
-
-    reader.catch_up()
-    names = list(configuration.integrations)
-    paused = {name: order for name in names if (order := reader.paused(name))}
-    return make_overview(reader.reports, names, paused, time.time())

@@ -1,6 +1,5 @@
-from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -10,7 +9,6 @@ from deploy.terminal.escaping import echo, echo_json, escape_line
 
 if TYPE_CHECKING:
     from deploy.config.configuration import Configuration
-    from deploy.ledger.event_story import EventStory, StoryTeller
     from streams.records.event import Origin
 
 
@@ -48,11 +46,15 @@ def why(
     with broker_errors(configuration.settings.broker):
         from deploy.ledger.event_story import StoryTeller
         from deploy.ledger.kafka_facts import open_kafka
+        from deploy.ledger.search import EventQuery, confirm, find_candidates
 
-        found, candidates = _candidates(configuration, message_id, user, place, limit)
+        query = EventQuery(message_id, user, _read_place(configuration, place) if place else None)
+        candidates = find_candidates(configuration, query, limit)
+        if candidates.ledger_away:
+            echo(f"{escape_line(candidates.ledger_away)}; this story is from Kafka alone", err=True)
         with open_kafka(configuration.settings.broker, configuration.topics) as kafka:
             teller = StoryTeller(configuration, kafka, payloads=as_json)
-            heads = [head for head in _heads(teller, candidates) if _is_meant(head[0], message_id, user)]
+            heads = confirm(teller, candidates, query)
             # A list of a user's events needs no more than the ledger has.
             whole = as_json or user is None or len(heads) == 1
             stories = [teller.tell(*head) if whole else head[0] for head in heads]
@@ -64,54 +66,17 @@ def why(
         if whole:
             show_stories(stories)
         else:
-            show_list(stories, found)
+            show_list(stories, candidates.found)
     else:
         sought = f"messageId {message_id}" if message_id else f"user {user}" if user else f"place {place}"
         echo(f"nothing is known about an event with the {escape_line(sought)}", err=True)
     context.exit(0 if stories else 1)
 
 
-Candidate = tuple["Origin", Mapping[str, Any] | None]
-
-
-def _candidates(
-    configuration: "Configuration", message_id: str | None, user: str | None, place: str | None, limit: int
-) -> tuple[int, list[Candidate]]:
-    """Return the number of places where the event may be, and the newest of them with the ledger's stories."""
-    from deploy.ledger.client import LedgerAwayError, LedgerClient
-    from streams.records.event import Origin
-
-    client = LedgerClient(configuration.settings.ledger, configuration.folder)
-    if place is None:
-        answer = client.ask("/why", {"message_id": message_id, "user": user, "limit": limit})
-        places = [Origin(story["topic"], story["partition"], story["offset"]) for story in answer["stories"]]
-        return answer["found"], list(zip(places, answer["stories"], strict=True))
-    at = _read_place(configuration, place)
-    try:
-        stories = client.ask("/why", {"at": ":".join(map(str, at))})["stories"]
-    except LedgerAwayError as error:
-        echo(f"{escape_line(error.message)}; this story is from Kafka alone", err=True)
-        stories = []
-    return 1, [(at, stories[0] if stories else None)]
-
-
 def _read_place(configuration: "Configuration", text: str) -> "Origin":
-    from streams.ledger.lookup import read_place
+    from deploy.ledger.search import find_place
 
-    place = read_place(text) or read_place(f"{configuration.topics.events}:{text}")
+    place = find_place(configuration, text)
     if place is None:
         raise click.BadParameter(f"--at {text!r}: write TOPIC:PARTITION:OFFSET, such as turnout.events:3:1842")
     return place
-
-
-def _heads(teller: "StoryTeller", candidates: list[Candidate]) -> "Iterator[tuple[EventStory, Any | None]]":
-    for place, known in candidates:
-        if head := teller.head(place, known):
-            yield head
-
-
-def _is_meant(story: "EventStory", message_id: str | None, user: str | None) -> bool:
-    """Confirm a candidate by the event itself; a hash may be shared, and an expired event cannot be confirmed."""
-    if story.expired:
-        return True
-    return (message_id is None or story.message_id == message_id) and (user is None or story.user == user)

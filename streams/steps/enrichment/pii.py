@@ -3,7 +3,7 @@
 Costs 4 µs per event, and 25 µs or more if something may have to be masked.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Literal
 
 import orjson
@@ -72,16 +72,7 @@ def make(settings: PiiSettings, _files: Files) -> Enrich:
     """
     safe = [place.removeprefix("$.").split(".") for place in settings.safe]
     emails, cards = "email" in settings.find, "card" in settings.find
-    mask = settings.mask.encode()
-
-    def mask_email(_: Any) -> bytes:
-        return mask
-
-    def mask_card(match: Any) -> bytes:
-        number: bytes = match.group()
-        # Part of a decimal number or a telephone number.
-        inside = match.string[match.start() - 1 : match.start()] in (b".", b"+")
-        return number if inside or not is_card(number) else mask
+    mask = text_masker(settings.mask)
 
     def clean(event: Event) -> Patch | None:
         looked_at = _without(event, safe)
@@ -92,16 +83,36 @@ def make(settings: PiiSettings, _files: Files) -> Enrich:
             return None
         found: list[tuple[Place, str]] = []
         for place, text in _texts(looked_at):
-            cleaned = before = text.encode()
-            if with_email and ("@" in text or "%40" in text):
-                cleaned = _EMAIL.sub(mask_email, cleaned)
-            if with_card and len(text) >= 14:
-                cleaned = _CARD.sub(mask_card, cleaned)
-            if cleaned != before:
-                found.append((place, cleaned.decode()))
+            cleaned = mask(text, with_email, with_card)
+            if cleaned != text:
+                found.append((place, cleaned))
         return _patch(event, found) if found else None
 
     return clean
+
+
+def text_masker(mask: str) -> Callable[[str, bool, bool], str]:
+    """Return a function that masks e-mail addresses and card numbers in a text, each if its flag is set."""
+    replacement = mask.encode()
+
+    def mask_email(_: Any) -> bytes:
+        return replacement
+
+    def mask_card(match: Any) -> bytes:
+        number: bytes = match.group()
+        # Part of a decimal number or a telephone number.
+        inside = match.string[match.start() - 1 : match.start()] in (b".", b"+")
+        return number if inside or not is_card(number) else replacement
+
+    def mask_text(text: str, emails: bool, cards: bool) -> str:
+        cleaned = before = text.encode()
+        if emails and ("@" in text or "%40" in text):
+            cleaned = _EMAIL.sub(mask_email, cleaned)
+        if cards and len(text) >= 14:
+            cleaned = _CARD.sub(mask_card, cleaned)
+        return text if cleaned == before else cleaned.decode()
+
+    return mask_text
 
 
 def is_card(number: bytes) -> bool:

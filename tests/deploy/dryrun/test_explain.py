@@ -177,7 +177,9 @@ def test_draining_takes_nothing(example):
     path = Path("integrations/webhook.yaml")
     path.write_text(path.read_text() + "state: draining\n")
     account = explained("webhook")["webhook"]
-    assert (account["deliveries"], account["steps"][0]["detail"]) == ([], "draining: no new events are forwarded")
+    (delivery,) = account["deliveries"]
+    assert (delivery["outcome"], delivery["payload"]) == ("draining", None)
+    assert [step["detail"] for step in account["steps"]] == ["draining: no new events are forwarded"]
 
 
 def test_what_is_no_event(example):

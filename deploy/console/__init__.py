@@ -1,0 +1,1 @@
+"""The console: pages that show what happens to events, for a browser."""

@@ -1,0 +1,32 @@
+"""Check that a request that changes something comes from one of the console's own pages."""
+
+import hmac
+from urllib.parse import parse_qsl
+
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+
+from deploy.console.access.sessions import Session
+
+SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
+HEADER = "x-csrf-token"
+FIELD = "csrf"
+
+MAX_FORM_BYTES = 256 * 1024
+
+
+async def read_form(request: Request) -> dict[str, str]:
+    """Return the fields of an urlencoded form; raises HTTPException if it is too large."""
+    body = b""
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > MAX_FORM_BYTES:
+            raise HTTPException(413, f"a form may have up to {MAX_FORM_BYTES // 1024} KB")
+    return dict(parse_qsl(body.decode(errors="replace"), keep_blank_values=True))
+
+
+def check_csrf(request: Request, form: dict[str, str], session: Session) -> None:
+    """Raise HTTPException unless the request carries the session's token, in a header or as a field of the form."""
+    given = request.headers.get(HEADER) or form.get(FIELD, "")
+    if not hmac.compare_digest(given.encode(), session.csrf.encode()):
+        raise HTTPException(403, "this form is of another session; load the page again")

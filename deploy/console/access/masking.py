@@ -1,0 +1,146 @@
+"""Mask personal data for viewers, in everything that leaves the console: pages, JSON, streams and downloads.
+
+The data of a whole page is masked at once, whatever its form. Values are found by the names of their fields; then the
+same values are masked wherever else they occur, as in a payload, a vendor's answer or a condition. E-mail addresses and
+card numbers are masked in every text, and so are digests, by which vendors recognize persons.
+"""
+
+import re
+from collections.abc import Iterator, Mapping
+from enum import IntEnum
+from typing import Any
+
+from streams.steps.enrichment.pii import text_masker
+
+MASK = "•••"
+
+PERSONAL_NAMES = frozenset(
+    (
+        *("user", "userid", "anonymousid", "previousid", "groupid", "distinctid", "externalid", "deviceid", "clientid"),
+        *("advertisingid", "idfa", "idfv", "gaid", "fbp", "fbc", "ip", "ipaddress", "clientipaddress", "em", "ph"),
+        *("email", "phone", "phonenumber", "firstname", "lastname", "fullname", "birthday", "dateofbirth", "gender"),
+        *("address", "street", "postalcode", "zip", "zipcode", "latitude", "longitude", "token", "username"),
+    )
+)
+"""Names of fields with personal data, in lower case and without `_`, `-` and `$`; all below them is masked too."""
+
+PERSONAL_OBJECTS = frozenset(("traits", "userdata", "userproperties", "userattributes"))
+"""Objects that describe a person; all of their values are masked."""
+
+MIN_CHARACTERS, MIN_DIGITS = 5, 7
+"""Shorter texts and numbers are masked in their own field only, because they occur elsewhere by chance."""
+
+MAX_CHARACTERS, MAX_VALUES = 500, 2_000
+"""Longer values, and more of them, are masked as whole texts only, not within longer ones."""
+
+_SEPARATORS = re.compile("[_$-]")
+_INDEX = re.compile(r"\[[^\]]*\]")
+_DIGEST = re.compile(r"(?<![0-9A-Za-z])[0-9A-Fa-f]{32,128}(?![0-9A-Za-z])")
+_mask_pii = text_masker(MASK)
+
+
+def mask(data: Any) -> Any:
+    """Return a masked copy of JSON data; keys are kept, but for those that are personal data themselves."""
+    return _Masking(data).mask(data, within=_Within.NONE)
+
+
+def is_personal(path: str) -> bool:
+    """Tell whether a field holds personal data, by its path: `context.traits.email`, `$.user_data[0].em`."""
+    names = {_SEPARATORS.sub("", step).lower() for step in _INDEX.sub("", path).split(".")}
+    return not (names.isdisjoint(PERSONAL_NAMES) and names.isdisjoint(PERSONAL_OBJECTS))
+
+
+def mask_text(text: str) -> str:
+    """Return a text without e-mail addresses, card numbers and digests."""
+    text = _mask_pii(text.encode(errors="replace").decode(), True, True)
+    return _DIGEST.sub(lambda it: f"{it[0][:4]}…{it[0][-4:]}", text)
+
+
+class _Within(IntEnum):
+    """Which part of the data within something is personal."""
+
+    NONE = 0
+    ALL = 1
+    READS = 2
+    """All fields of the values that a directive read, except their paths."""
+
+
+class _Masking:
+    """Masks data with the values of its personal fields."""
+
+    def __init__(self, data: Any) -> None:
+        self._values = frozenset(text for text in _personal(data, within=_Within.NONE) if _is_distinctive(text))
+        within_texts = sorted((it for it in self._values if len(it) <= MAX_CHARACTERS), key=len, reverse=True)
+        pattern = "|".join(map(re.escape, within_texts[:MAX_VALUES]))
+        self._pattern = re.compile(pattern) if pattern else None
+
+    def mask(self, data: Any, *, within: _Within) -> Any:
+        if isinstance(data, Mapping):
+            return {
+                self._mask_key(key): self.mask(value, within=inside) for key, value, inside in _fields(data, within)
+            }
+        if isinstance(data, list | tuple):
+            return [self.mask(value, within=within) for value in data]
+        if data is None or isinstance(data, bool):
+            return data
+        text = str(data)
+        if within or text in self._values:
+            return _shortened(text)
+        if not isinstance(data, str):
+            return data
+        return self._mask_text(text)
+
+    def _mask_key(self, key: str) -> str:
+        # Our own keys have no digits, and pages need them.
+        return self._mask_text(key) if any(it.isdigit() or it == "@" for it in key) else key
+
+    def _mask_text(self, text: str) -> str:
+        return mask_text(self._pattern.sub(lambda it: _shortened(it[0]), text) if self._pattern else text)
+
+
+def _personal(data: Any, *, within: _Within) -> Iterator[str]:
+    """Yield the values of personal fields."""
+    if isinstance(data, Mapping):
+        for _, value, inside in _fields(data, within):
+            yield from _personal(value, within=inside)
+    elif isinstance(data, list | tuple):
+        for value in data:
+            yield from _personal(value, within=within)
+    elif within and data is not None and not isinstance(data, bool):
+        yield str(data)
+
+
+def _fields(data: Mapping[Any, Any], within: _Within) -> Iterator[tuple[str, Any, _Within]]:
+    """Yield the fields of an object, and which of each is personal data."""
+    if within is _Within.READS:
+        yield from ((str(key), value, _Within.NONE if key == "path" else _Within.ALL) for key, value in data.items())
+        return
+    of_person = _describes_person(data)
+    for key, value in data.items():
+        name = str(key)
+        plain = _SEPARATORS.sub("", name).lower()
+        named = plain in PERSONAL_NAMES or plain in PERSONAL_OBJECTS
+        if within or named or (of_person and name == "value"):
+            yield name, value, _Within.ALL
+        else:
+            yield name, value, _Within.READS if of_person and name == "reads" else _Within.NONE
+
+
+def _is_distinctive(text: str) -> bool:
+    return len(text) >= (MIN_DIGITS if text.isdigit() else MIN_CHARACTERS)
+
+
+def _describes_person(data: Mapping[str, Any]) -> bool:
+    """Tell whether an object is about a personal field, as of a payload: its path, or the paths that it was made of."""
+    path = data.get("field") or data.get("path")
+    if isinstance(path, str) and is_personal(path):
+        return True
+    reads = data.get("reads")
+    return isinstance(reads, list) and any(
+        isinstance(each, Mapping) and isinstance(each.get("path"), str) and is_personal(each["path"]) for each in reads
+    )
+
+
+def _shortened(text: str) -> str:
+    """Return bullets, after the beginning of a longer text so that two values can be distinguished."""
+    return f"{text[:2]}{MASK}" if len(text) >= 6 else MASK

@@ -1,0 +1,72 @@
+"""Give screens the configuration, the ledger and Kafka."""
+
+import asyncio
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from queue import Empty, LifoQueue
+from typing import Any, TypeVar
+
+from deploy.config.configuration import Configuration
+from deploy.console.access.audit_log import AuditLog
+from deploy.ledger.client import LedgerClient
+from deploy.ledger.kafka_facts import KafkaFacts, open_kafka
+from streams.kafka.admin import check_reachable
+
+T = TypeVar("T")
+
+MAX_IDLE_READERS = 2
+"""Connections to Kafka that wait for the next request; to open one takes longer than to use it."""
+
+
+class Backend:
+    """Reads what screens show.
+
+    Args:
+        current: Returns the configuration of now.
+        audit_log: Keeps who did what.
+
+    """
+
+    def __init__(self, current: Callable[[], Configuration], audit_log: AuditLog) -> None:
+        self._current = current
+        self.audit_log = audit_log
+        self._idle: LifoQueue[tuple[KafkaFacts, ExitStack]] = LifoQueue(MAX_IDLE_READERS)
+
+    @property
+    def configuration(self) -> Configuration:
+        """The configuration of now."""
+        return self._current()
+
+    @property
+    def ledger(self) -> LedgerClient:
+        """A client of the ledger's API."""
+        configuration = self.configuration
+        return LedgerClient(configuration.settings.ledger, configuration.folder)
+
+    async def ask(self, path: str, **parameters: object) -> Any:
+        """Return an answer of the ledger's API; raises LedgerAwayError or LedgerRefusedError."""
+        return await asyncio.to_thread(self.ledger.ask, path, parameters)
+
+    @contextmanager
+    def kafka(self) -> Iterator[KafkaFacts]:
+        """Lend a reader of Kafka, in a thread; raises BrokerError."""
+        try:
+            facts, opened = self._idle.get_nowait()
+        except Empty:
+            facts, opened = self._open()
+        with opened:
+            yield facts
+            if not self._idle.full():
+                self._idle.put_nowait((facts, opened.pop_all()))
+
+    def close(self) -> None:
+        """Close the connections to Kafka that are not in use."""
+        while not self._idle.empty():
+            self._idle.get_nowait()[1].close()
+
+    def _open(self) -> tuple[KafkaFacts, ExitStack]:
+        configuration = self.configuration
+        check_reachable(configuration.settings.broker)
+        with ExitStack() as opened:
+            facts = opened.enter_context(open_kafka(configuration.settings.broker, configuration.topics))
+            return facts, opened.pop_all()

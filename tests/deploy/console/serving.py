@@ -1,0 +1,85 @@
+"""The console in a thread of its own, without Kafka and without a ledger."""
+
+import asyncio
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import requests
+import uvicorn
+
+from deploy.config.configuration import Configuration, read_configuration
+from deploy.config.models.console import ConsoleSettings
+from deploy.console.access.audit_log import AuditLog
+from deploy.console.access.roles import Role
+from deploy.console.app import ConsoleApp
+from deploy.console.backend import Backend
+from deploy.terminal.failures import listen
+from streams.kafka.settings import Broker
+from streams.ledger.settings import LedgerSettings
+
+EXAMPLE = Path("deploy/example")
+NOWHERE = "127.0.0.1:1"
+
+
+class ServedConsole:
+    """A console at `url`; `links` are those that it has printed."""
+
+    def __init__(self, url: str, app: ConsoleApp, backend: Backend, links: list[str]) -> None:
+        self.url, self.app, self.backend, self.links = url, app, backend, links
+
+    def get(self, path: str, *, role: Role | None = None, **options: Any) -> requests.Response:
+        """Get a page, logged in if there is a role."""
+        return self.session(role).get(f"{self.url}{path}", timeout=60, allow_redirects=False, **options)
+
+    def session(self, role: Role | None) -> requests.Session:
+        """Return a client that is logged in as a role."""
+        client = requests.Session()
+        if role is not None:
+            token = self.app.login._sessions.start(f"a {role}", role)
+            client.cookies.set(self.app.login._cookie._name, token)
+        return client
+
+    def csrf(self, client: requests.Session) -> str:
+        """Return the token that a logged in client's forms carry."""
+        token = client.cookies.get(self.app.login._cookie._name)
+        session = self.app.login._sessions.find(token)
+        return session.csrf
+
+
+def example(**console: Any) -> Configuration:
+    """Return the example, with these settings of the console, and nobody at the addresses of Kafka and the ledger."""
+    configuration = read_configuration(EXAMPLE)
+    settings = configuration.settings.model_copy(
+        update={
+            "console": ConsoleSettings(**console),
+            "broker": Broker(bootstrap=NOWHERE),
+            "ledger": LedgerSettings(port=1),
+        }
+    )
+    return replace(configuration, settings=settings)
+
+
+@contextmanager
+def serving_console(configuration: Configuration, file: Path | None = None) -> Iterator[ServedConsole]:
+    """The console on a port of its own, for the length of a `with`."""
+    with listen("127.0.0.1", 0) as listener:
+        port = listener.getsockname()[1]
+        links: list[str] = []
+        backend = Backend(lambda: configuration, AuditLog(file, b"key"))
+        app = ConsoleApp(backend, port, links.append)
+        server = uvicorn.Server(
+            uvicorn.Config(
+                app, ws="none", lifespan="off", log_config=None, server_header=False, timeout_graceful_shutdown=1
+            )
+        )
+        thread = threading.Thread(target=asyncio.run, args=(server.serve([listener]),))
+        thread.start()
+        try:
+            yield ServedConsole(f"http://127.0.0.1:{port}", app, backend, links)
+        finally:
+            server.should_exit = True
+            thread.join()
