@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from deploy.monitoring.queries import highest, increase, name_of, or_zero
+from deploy.monitoring.queries import highest, increase, lowest, name_of, or_zero
 from streams.observability import metrics
 
 RUNBOOK = "https://github.com/turnout-router/turnout/blob/main/deploy/docs/operations/alerts.md"
@@ -160,6 +160,20 @@ ALERTS = [
         [
             "Read the ledger's log: `the audit waits` and `the audit failed` have the reason.",
             "Its disk is full: enlarge it, or lower `ledger.retention_days`.",
+        ],
+    ),
+    Alert(
+        "TurnoutApiVersionSunset",
+        f"{lowest(metrics.API_SUNSET, ['integration'])} - time()",
+        f"< {30 * 24 * 3600}",
+        "1h",
+        "ticket",
+        "the vendor turns off the API version of {{ $labels.integration }} in {{ $value | humanizeDuration }}",
+        "The integration uses a version of the vendor's API that ends soon. Then the vendor rejects its deliveries.",
+        [
+            "`turnout check DIR`: see the setting and the newest version that this release knows.",
+            "Read what the vendor changed, set the version, and try it: `turnout verify NAME --event FILE`.",
+            "No newer version is known: install a newer release of Turnout.",
         ],
     ),
     Alert(

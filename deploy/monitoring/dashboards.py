@@ -11,7 +11,7 @@ from grafana_foundation_sdk.models import dashboard as models
 from grafana_foundation_sdk.models import units
 from prometheus_client.metrics import MetricWrapperBase
 
-from deploy.monitoring.queries import description_of, highest, name_of, or_zero, quantile, rate, total
+from deploy.monitoring.queries import description_of, highest, lowest, name_of, or_zero, quantile, rate, total
 from streams.observability import metrics
 
 DATASOURCE = models.DataSourceRef(type_val="prometheus", uid="${datasource}")
@@ -115,14 +115,29 @@ HEALTH = [
         ],
     ),
     Graph(
-        "Failures of workers, rules and enrichments",
-        [metrics.WORKER_FAILING, metrics.INTERNAL_FAILURES, metrics.ENRICHMENT_FAILURES, metrics.ROUTER_LEFT_OUT],
+        "Failures of workers and enrichments",
+        [metrics.WORKER_FAILING, metrics.INTERNAL_FAILURES, metrics.ENRICHMENT_FAILURES, metrics.COMMITS_CUT],
         [
             Query(or_zero(highest(metrics.WORKER_FAILING, ["worker"])), "{{worker}} is stopped"),
             Query(rate(metrics.INTERNAL_FAILURES, ["worker"]), "{{worker}}: failed records"),
             Query(rate(metrics.ENRICHMENT_FAILURES, ["enrichment"]), "{{enrichment}}: failed events"),
-            Query(rate(metrics.ROUTER_LEFT_OUT, ["directive"]), "{{directive}}: values left out"),
+            Query(rate(metrics.COMMITS_CUT, ["topic"]), "{{topic}}: commits without room"),
         ],
+    ),
+    Graph(
+        "Values left out of payloads",
+        [metrics.ROUTER_LEFT_OUT, metrics.DELIVERY_LEFT_OUT],
+        [
+            Query(rate(metrics.ROUTER_LEFT_OUT, ["directive"]), "{{directive}}"),
+            Query(rate(metrics.DELIVERY_LEFT_OUT, ["integration"]), "{{integration}}"),
+        ],
+        units.EventsPerSecond,
+    ),
+    Graph(
+        "Time until API versions end",
+        [metrics.API_SUNSET],
+        [Query(f"{lowest(metrics.API_SUNSET, ['integration'])} - time()", "{{integration}}")],
+        units.Seconds,
     ),
     Graph(
         "Records lost to retention",

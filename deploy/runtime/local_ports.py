@@ -55,6 +55,7 @@ def choose_ports(settings: TurnoutSettings) -> ChosenPorts:
 def _uses(settings: TurnoutSettings) -> Iterator[PortUse]:
     yield PortUse("collector", _variable("COLLECTOR", "PORT"), settings.collector.host, settings.collector.port)
     yield PortUse("ledger", _variable("LEDGER", "PORT"), settings.ledger.host, settings.ledger.port)
+    yield PortUse("console", _variable("CONSOLE", "PORT"), settings.console.host, settings.console.port)
     if settings.metrics_port:
         variable, host = _variable("METRICS_PORT"), settings.metrics_host
         yield PortUse("first process with metrics", variable, host, settings.metrics_port, len(PROCESSES))

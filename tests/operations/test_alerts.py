@@ -113,6 +113,17 @@ CASES = [
         "no audit for 3h 10m 0s",
     ),
     AlertCase(
+        "TurnoutApiVersionSunset",
+        {
+            'turnout_api_version_sunset_timestamp_seconds{integration="crm", instance="a:1"}': "2595600x200",
+            'turnout_api_version_sunset_timestamp_seconds{integration="ads", instance="a:1"}': "9999999x200",
+        },
+        "60m",
+        "122m",
+        {"integration": "crm"},
+        "the vendor turns off the API version of crm in 29d 22h 58m 0s",
+    ),
+    AlertCase(
         "TurnoutCollectorErrors",
         {
             'turnout_collector_request_errors_total{status="503", instance="a:1"}': "0x10 0+60x20",

@@ -20,7 +20,7 @@ from tests.support import real_kafka
 
 SCHEMA_MODULE = "github.com/compose-spec/compose-go/v2@v2.9.0"
 
-PROCESSES = {"collector", "router", "forwarder", "ledger"}
+PROCESSES = {"collector", "router", "forwarder", "ledger", "console"}
 
 
 @pytest.fixture
@@ -72,6 +72,8 @@ def test_every_process_runs_from_one_image_without_rights():
 def test_the_settings_are_valid(folder: Path, monkeypatch: pytest.MonkeyPatch):
     """With the services' environment, a new folder is valid, and points to the other services."""
     values = {name: value or "" for name, value in dotenv_values(folder / ".env").items()}
+    oidc = {"issuer": "https://id.example.com", "client_id": "turnout", "client_secret": "s", "operators": ["ops"]}
+    monkeypatch.setenv("TURNOUT_CONSOLE__OIDC", json.dumps(oidc))
     for service in compose.own_services().values():
         for name, value in (values | service["environment"]).items():
             monkeypatch.setenv(name, compose.fill(value, values))

@@ -30,6 +30,15 @@ FAULTS = [
 ]
 """GA4 fails, which pauses it, and the webhook rejects deliveries, which makes dead letters."""
 
+WITH_SUNSET = """
+integration: klaviyo
+forwarder: klaviyo
+preset: klaviyo
+sources: [server]
+settings: {api_key: '${WEBHOOK_TOKEN}', endpoint: 'http://127.0.0.1:8099'}
+"""
+"""An integration whose vendor has said when its API version ends; it gets no events here."""
+
 FIRING = {"TurnoutPaused", "TurnoutDeadLetters", "TurnoutConfigurationInvalid"}
 """The alerts whose faults are switched on."""
 
@@ -37,7 +46,8 @@ FIRING = {"TurnoutPaused", "TurnoutDeadLetters", "TurnoutConfigurationInvalid"}
 @pytest.fixture(scope="module")
 def up(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Up]:
     """A running example."""
-    running = Up(tmp_path_factory.mktemp("up") / "example")
+    files = {"integrations/klaviyo.yaml": WITH_SUNSET}
+    running = Up(tmp_path_factory.mktemp("up") / "example", files)
     try:
         yield running.begun()
     finally:
