@@ -149,7 +149,7 @@ async def test_a_vendor_that_is_away(stage: Stage):
     await stage.start("router").ready(180)
     forwarder = await stage.start("forwarder").ready(180)
     async with stage.load(batch=10):
-        await stage.until(lambda: "delivery paused" in forwarder.log.read_text(), 180)
+        await stage.until(lambda: "delivery is paused" in forwarder.log.read_text(), 180)
         await stop(forwarder)
         forwarder = await stage.start("forwarder").ready(180)
         await stage.until(lambda: len(stage.accepted) > 2000, 180)
