@@ -26,6 +26,7 @@ from streams.ledger.settings import LOOPBACK
 from streams.ledger.sqlite_store import SqliteReader
 from streams.ledger.store import MAX_GROUPS, DeadGroup, NoUserIndexError, StoreError
 from streams.ledger.summary import GROUPS, summarize
+from streams.ledger.undelivered import PartitionDeliveries
 from streams.observability.logging import error_fields
 from streams.records.event import Origin
 
@@ -42,6 +43,9 @@ HOUR, MINUTE = 3600, 60
 T = TypeVar("T")
 Audit = Callable[[int, int | None], Awaitable[AuditReport]]
 """Audits from one time to another, in milliseconds since 1970."""
+
+FindDeliveries = Callable[[str, int, int | None], Awaitable[Sequence[PartitionDeliveries]]]
+"""Finds the deliveries of an integration for events from one time to another, in milliseconds since 1970."""
 
 
 class RefusedError(Exception):
@@ -62,6 +66,7 @@ class LedgerApi:
         token: The token that requests must carry. Without one, requests must name a loopback address as their host, so
             that no web page can send them.
         minutes_since: Returns the time, in seconds since 1970, from which on there are counts by minute.
+        find_deliveries: Finds the deliveries that need no replay.
 
     """
 
@@ -72,9 +77,10 @@ class LedgerApi:
         ready: Callable[[], bool],
         token: str | None,
         minutes_since: Callable[[], float],
+        find_deliveries: FindDeliveries,
     ) -> None:
         self._open_reader, self._audit, self._ready, self._token = open_reader, audit, ready, token
-        self._minutes_since = minutes_since
+        self._minutes_since, self._find_deliveries = minutes_since, find_deliveries
         self._app = Starlette(
             routes=[
                 Route("/health", self._answer_health),
@@ -82,6 +88,7 @@ class LedgerApi:
                 Route("/why", self._protected(self._answer_why)),
                 Route("/audit", self._protected(self._answer_audit)),
                 Route("/counts", self._protected(self._answer_counts)),
+                Route("/deliveries", self._protected(self._answer_deliveries)),
                 Route("/dead/groups", self._protected(self._answer_dead_groups)),
             ],
             exception_handlers={HTTPException: _answer_http_error},
@@ -141,6 +148,14 @@ class LedgerApi:
         until = _number(request, "until", 0)
         since = _number(request, "since", int(time()) - HOUR)
         return report_data(await self._audit(since * 1000, until * 1000 or None))
+
+    async def _answer_deliveries(self, request: Request) -> Any:
+        integration = request.query_params.get("integration", "")
+        if not integration:
+            raise RefusedError(400, "parameters", "give an integration")
+        since, until = _number(request, "since", int(time()) - HOUR), _number(request, "until", 0)
+        found = await self._find_deliveries(integration, since * 1000, until * 1000 or None)
+        return {"partitions": [partition._asdict() for partition in found]}
 
     async def _answer_counts(self, request: Request) -> Any:
         by = [name for name in request.query_params.get("by", "integration,outcome").split(",") if name]

@@ -15,6 +15,7 @@ from streams.ledger.api import LedgerApi
 from streams.ledger.audit import AuditReport, BehindError, Finding, Problem
 from streams.ledger.settings import LedgerSettings
 from streams.ledger.sqlite_store import SqliteReader, SqliteStore
+from streams.ledger.undelivered import PartitionDeliveries
 from streams.records.outcomes import OutcomeDetail, OutcomeInterval
 from tests.streams.ledger.making import START_MS, TOPICS, Records, feed
 
@@ -53,7 +54,11 @@ def get(
         asked.append((since, until))
         return result()
 
-    api = LedgerApi(lambda: SqliteReader(folder, user_key), audit, lambda: False, token, lambda: 0)
+    async def find_deliveries(integration: str, since: int, until: int | None) -> list[PartitionDeliveries]:
+        asked.append((since, until))
+        return [PartitionDeliveries("t.events", 0, [(0, 9)], {integration: [(0, 3)]}, {})]
+
+    api = LedgerApi(lambda: SqliteReader(folder, user_key), audit, lambda: False, token, lambda: 0, find_deliveries)
     path, _, query = path.partition("?")
     sent: list[Any] = []
 
@@ -211,3 +216,15 @@ def test_an_audit_names_what_is_missing(folder: Path):
 
     assert get(folder, "/audit", result=behind)[1]["code"] == "behind"
     assert get(folder, "/audit", result=away) == (503, {"code": "kafka", "message": "Kafka at x does not answer"})
+
+
+def test_deliveries(folder: Path):
+    """The deliveries of an integration, by partition and rule; without an integration the request is refused."""
+    status, answer = get(folder, "/deliveries?integration=one&since=1&until=2")
+    assert status == 200
+    assert answer == {
+        "partitions": [
+            {"topic": "t.events", "partition": 0, "read": [[0, 9]], "delivered": {"one": [[0, 3]]}, "waiting": {}}
+        ]
+    }
+    assert get(folder, "/deliveries")[0] == 400
