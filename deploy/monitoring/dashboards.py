@@ -98,6 +98,12 @@ EVENTS = [
         [Query(total(metrics.LAG, ["topic"]), "{{topic}}")],
     ),
     Graph(
+        "Age of the oldest unfinished record",
+        [metrics.LAG_SECONDS],
+        [Query(highest(metrics.LAG_SECONDS, ["group", "topic"]), "{{topic}}")],
+        units.Seconds,
+    ),
+    Graph(
         "Outcomes of deliveries",
         [metrics.DELIVERY_OUTCOMES],
         [Query(rate(metrics.DELIVERY_OUTCOMES, ["outcome"]), "{{outcome}}")],
@@ -140,6 +146,12 @@ HEALTH = [
         units.Seconds,
     ),
     Graph(
+        "Time until retention removes unfinished records",
+        [metrics.RETENTION_LEFT],
+        [Query(lowest(metrics.RETENTION_LEFT, ["group", "topic"]), "{{topic}}")],
+        units.Hours,
+    ),
+    Graph(
         "Records lost to retention",
         [metrics.RECORDS_LOST],
         [Query(rate(metrics.RECORDS_LOST, ["topic"]), "{{topic}}")],
@@ -159,6 +171,11 @@ HEALTH = [
         units.Seconds,
     ),
     Graph(
+        "Processes by release",
+        [metrics.BUILD_INFO],
+        [Query(f"count by (release, process) ({name_of(metrics.BUILD_INFO)})", "{{process}} {{release}}")],
+    ),
+    Graph(
         "Processes by version of the rules",
         [metrics.CONFIGURATION, metrics.CONFIGURATION_BROKEN],
         [
@@ -174,6 +191,15 @@ DELIVERY = [
         [metrics.DELIVERY_OUTCOMES],
         [Query(rate(metrics.DELIVERY_OUTCOMES, ["integration", "outcome"], SELECTED), "{{integration}} {{outcome}}")],
         units.EventsPerSecond,
+    ),
+    Graph(
+        "From acceptance to delivery",
+        [metrics.END_TO_END_SECONDS],
+        [
+            Query(quantile(0.5, metrics.END_TO_END_SECONDS, ["integration"], SELECTED), "{{integration}} median"),
+            Query(quantile(0.99, metrics.END_TO_END_SECONDS, ["integration"], SELECTED), "{{integration}} 99 %"),
+        ],
+        units.Seconds,
     ),
     Graph(
         "Requests",

@@ -39,6 +39,30 @@ CASES = [
         "a:1 does not answer Prometheus",
     ),
     AlertCase(
+        "TurnoutLag",
+        {
+            'turnout_lag_seconds{group="g", topic="t", partition="0", instance="a:1"}': "0 400x30",
+            'turnout_lag_seconds{group="g", topic="t", partition="1", instance="b:1"}': "0x31",
+            'turnout_lag_seconds{group="g", topic="u", partition="0", instance="b:1"}': "400x8 10x20",
+        },
+        "10m",
+        "12m",
+        {"group": "g", "topic": "t"},
+        "t is 6m 40s behind",
+    ),
+    AlertCase(
+        "TurnoutRetentionNear",
+        {
+            'turnout_retention_hours_left{group="g", topic="t", instance="a:1"}': "23x30",
+            'turnout_retention_hours_left{group="g", topic="t", instance="b:1"}': "168x30",
+            'turnout_retention_hours_left{group="g", topic="u", instance="b:1"}': "24x30",
+        },
+        "9m",
+        "11m",
+        {"group": "g", "topic": "t"},
+        "Kafka removes unfinished records of t in 23 hours",
+    ),
+    AlertCase(
         "TurnoutPaused",
         {
             'turnout_delivery_paused{integration="ga4", instance="a:1"}': "0 1x30",
