@@ -11,6 +11,8 @@ VERSION = $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
 WORKERS ?= 3
 # The markers of the tests that have a command of their own.
 APART := not fault and not wheels and not browser and not operations
+# A line every few seconds while the command after it runs.
+WAITING := echo "installing into $(VENV)"; (while sleep 4; do echo "still installing"; done) & ticker=$$!; trap "kill $$ticker" EXIT;
 PROJECTS := pyproject.toml streams/tracking/pyproject.toml
 
 .PHONY: up venv check format test test-newest pins coverage browser faults operations dist image fuzz bench clean
@@ -81,11 +83,11 @@ clean:
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Turnout needs Python 3.11 or newer, and this is " + sys.version.split()[0] + ": try make PYTHON=python3.12")'
-	$(PYTHON) -m venv $(VENV)
+	@$(WAITING) $(PYTHON) -m venv $(VENV)
 
 # The stamps say what is installed; a change of the dependencies installs anew.
 $(VENV)/.local: $(PROJECTS) | $(BIN)/python
-	$(PIP) --editable streams/tracking --editable '.[local]'
+	@$(WAITING) $(PIP) --editable streams/tracking --editable '.[local]'
 	@touch $@
 
 $(VENV)/.dev: $(PROJECTS) constraints.txt | $(BIN)/python

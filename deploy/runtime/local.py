@@ -119,6 +119,7 @@ class _Local:
         try:
             await self._watch.start(await self._find_partitions(configuration))
             await self._supervisor.until_ready(children)
+            self._waiting.describe = lambda: "the ledger and the console"
             # Last, so that events are accepted as soon as before.
             await _start_ledger(configuration, self._supervisor, self._environment, self._folders)
             console = await self._start_console()
