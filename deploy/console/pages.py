@@ -222,7 +222,10 @@ _ERRORS = {
     401: "Log in",
     403: "Not allowed",
     404: "Not found",
+    405: "Not allowed",
+    409: "Not possible",
     413: "Too large",
+    502: "Refused by the ledger",
     503: "Not available",
     500: "The console failed",
 }

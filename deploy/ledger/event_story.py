@@ -282,7 +282,7 @@ class StoryTeller:
     def _explain_entry(self, entry: StoryEntry, integration: Integration, account: Account | None) -> None:
         document = integration.document
         if entry.rule:
-            entry.where = self._line_of_rule(integration, entry.rule)
+            entry.where = line_of_rule(self._configuration, integration.name, entry.rule)
             return
         if name := CHECKS.get(entry.outcome):
             entry.where = self._short(f"{document.path}:{document.where_key(name)[0]}" if name != "opt-out" else None)
@@ -301,25 +301,30 @@ class StoryTeller:
                 ]
                 entry.explanation = "no rule matched"
 
-    def _line_of_rule(self, integration: Integration, name: str) -> str | None:
-        rules = integration.rules
-        for rule in (*rules.rules, *([rules.otherwise] if rules.otherwise else [])):
-            if rule.name == name:
-                return self._short(f"{rule.place.path}:{rule.place.line}")
-        return None
-
     def _field(self, found: PayloadField) -> dict[str, Any]:
         return {**found.data(), "where": self._short(found.where)}
 
     def _short(self, where: str | None) -> str | None:
-        """Return a file and line relative to the configuration folder; that of a preset by its name."""
-        if where is None:
-            return None
-        path, _, line = where.rpartition(":")
-        try:
-            return f"{Path(path).relative_to(self._configuration.folder)}:{line}"
-        except ValueError:
-            return f"preset {Path(path).name}:{line}"
+        return where and short_place(self._configuration, where)
+
+
+def line_of_rule(configuration: Configuration, integration: str, name: str) -> str | None:
+    """Return the file and line of a rule of today; None if there is no such rule."""
+    known = configuration.integrations.get(integration)
+    rules = known.rules if known else None
+    for rule in (*rules.rules, *([rules.otherwise] if rules.otherwise else [])) if rules else ():
+        if rule.name == name:
+            return short_place(configuration, f"{rule.place.path}:{rule.place.line}")
+    return None
+
+
+def short_place(configuration: Configuration, where: str) -> str:
+    """Return a file and line relative to the configuration folder; that of a preset by its name."""
+    path, _, line = where.rpartition(":")
+    try:
+        return f"{Path(path).relative_to(configuration.folder)}:{line}"
+    except ValueError:
+        return f"preset {Path(path).name}:{line}"
 
 
 def _fields_of(account: Account, rule: str) -> Sequence[PayloadField]:

@@ -5,7 +5,6 @@ import hmac
 import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import closing
-from datetime import UTC, datetime
 from time import time
 from typing import Any, TypeVar
 
@@ -22,10 +21,11 @@ from streams.kafka.settings import BrokerError
 from streams.ledger import lookup
 from streams.ledger.audit import AuditReport, BehindError
 from streams.ledger.lookup import Story
+from streams.ledger.samples import Wanted, find_events
 from streams.ledger.settings import LOOPBACK
 from streams.ledger.sqlite_store import SqliteReader
 from streams.ledger.store import NoUserIndexError, StoreError
-from streams.ledger.summary import GROUPS, summarize
+from streams.ledger.summary import GROUPS, rfc3339_of, summarize
 from streams.observability.logging import error_fields
 from streams.records.event import Origin
 
@@ -79,6 +79,7 @@ class LedgerApi:
                 Route("/why", self._protected(self._answer_why)),
                 Route("/audit", self._protected(self._answer_audit)),
                 Route("/counts", self._protected(self._answer_counts)),
+                Route("/events", self._protected(self._answer_events)),
             ],
             exception_handlers={HTTPException: _answer_http_error},
         )
@@ -144,14 +145,26 @@ class LedgerApi:
             raise RefusedError(400, "parameters", f"cannot group by {unknown[0]!r}; possible: {', '.join(GROUPS)}")
         now = int(time())
         since, until = _number(request, "since", now - HOUR), _number(request, "until", now + HOUR)
-        by_hour = since < self._minutes_since()
-        step = HOUR if by_hour else MINUTE
+        wanted = _number(request, "step", MINUTE)
+        by_hour = since < self._minutes_since() or wanted >= HOUR
+        step = max(wanted, HOUR if by_hour else MINUTE)
         since -= since % step
 
         def read(reader: SqliteReader) -> Any:
-            return summarize(reader.counts(since, until, by_hour=by_hour), by)
+            return summarize(reader.counts(since, until, by_hour=by_hour), by, step)
 
-        return {"since": _rfc3339(since), "until": _rfc3339(until), **await self._read(read)}
+        return {"since": rfc3339_of(since), "until": rfc3339_of(until), **await self._read(read)}
+
+    async def _answer_events(self, request: Request) -> Any:
+        given = request.query_params
+        wanted = Wanted(*(given.get(name) for name in Wanted._fields))
+        since, until = _number(request, "since", 0), _number(request, "until", int(time()) + HOUR)
+        limit = min(_number(request, "limit", 20), MAX_STORIES)
+
+        def read(reader: SqliteReader) -> Any:
+            return [story_data(story) for story in find_events(reader, wanted, since, until, limit)]
+
+        return {"events": await self._read(read)}
 
     async def _read(self, use: Callable[[SqliteReader], T]) -> T:
         def in_thread() -> T:
@@ -186,7 +199,7 @@ def story_data(story: Story) -> dict[str, Any]:
         "source": story.kind and story.kind.source,
         "type": story.kind and story.kind.type,
         "event": story.kind and story.kind.name,
-        "minute": None if story.minute is None else _rfc3339(story.minute * 60),
+        "minute": None if story.minute is None else rfc3339_of(story.minute * 60),
         "rules": list(story.rules),
         "rejected": story.rejected,
         "notes": [{"reason": note.reason, "detail": note.detail} for note in story.notes],
@@ -223,7 +236,7 @@ def report_data(report: AuditReport) -> dict[str, Any]:
         "events": report.events,
         "rejected": report.rejected,
         "in_flight": report.in_flight,
-        "oldest_in_flight": None if oldest is None else _rfc3339(oldest * 60),
+        "oldest_in_flight": None if oldest is None else rfc3339_of(oldest * 60),
         "problems": {str(problem): number for problem, number in report.problems.items()},
         "findings": [
             {**finding._asdict(), "problem": str(finding.problem), "outcomes": list(finding.outcomes)}
@@ -241,10 +254,6 @@ def _number(request: Request, name: str, default: int) -> int:
     if not re.fullmatch("[0-9]{1,12}", text):
         raise RefusedError(400, "parameters", f"{name}: {text!r} is not a whole number")
     return int(text)
-
-
-def _rfc3339(seconds: int) -> str:
-    return datetime.fromtimestamp(seconds, UTC).isoformat().replace("+00:00", "Z")
 
 
 def _json(status: int, data: Any) -> Response:

@@ -2,17 +2,24 @@
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
 from typing import Any
 
 from streams.ledger.store import READ, REJECTED, Count
 
 OF_EVENT = ("source", "type", "event")
 OF_OUTCOME = ("integration", "rule", "outcome", "reason")
-GROUPS = (*OF_EVENT, *OF_OUTCOME)
+TIME = "time"
+GROUPS = (*OF_EVENT, *OF_OUTCOME, TIME)
 """The properties to group by."""
 
 
-def summarize(counts: Iterable[Count], by: Sequence[str]) -> dict[str, Any]:
+def rfc3339_of(seconds: int) -> str:
+    """Return whole seconds since 1970 as RFC 3339."""
+    return datetime.fromtimestamp(seconds, UTC).isoformat().replace("+00:00", "Z")
+
+
+def summarize(counts: Iterable[Count], by: Sequence[str], step: int = 60) -> dict[str, Any]:
     """Sum up counts as JSON data.
 
     `rows` count events if they are grouped by properties of events only. Otherwise they count outcomes: one for each
@@ -21,10 +28,11 @@ def summarize(counts: Iterable[Count], by: Sequence[str]) -> dict[str, Any]:
     Args:
         counts: The counts.
         by: Properties from GROUPS.
+        step: Seconds of one `time`, of which rows have the start (RFC 3339).
 
     """
     accepted = rejected = 0
-    rows: Counter[tuple[str, ...]] = Counter()
+    rows: Counter[tuple[Any, ...]] = Counter()
     of_outcomes = any(name in OF_OUTCOME for name in by)
     for count in counts:
         key = count.key
@@ -38,9 +46,13 @@ def summarize(counts: Iterable[Count], by: Sequence[str]) -> dict[str, Any]:
                 "type": count.kind.type,
                 "event": count.kind.name or "",
                 **key._asdict(),
+                TIME: count.time - count.time % step,
             }
             rows[tuple(values[name] for name in by)] += count.number
     ordered = sorted(rows.items(), key=lambda row: (-row[1], row[0]))
+    if TIME in by:
+        at = by.index(TIME)
+        ordered = [((*row[:at], rfc3339_of(row[at]), *row[at + 1 :]), number) for row, number in ordered]
     return {
         "accepted": accepted,
         "rejected": rejected,
