@@ -5,9 +5,13 @@ VENV := .venv
 CONSTRAINTS := --constraint constraints.txt
 BIN := $(VENV)/bin
 PIP := $(BIN)/pip install --quiet --disable-pip-version-check
+# Processes that run the tests; more than processors, since many tests wait.
+WORKERS ?= 3
+# The markers of the tests that have a command of their own.
+APART := not fault and not wheels and not browser and not operations
 PROJECTS := pyproject.toml streams/tracking/pyproject.toml
 
-.PHONY: up venv check format test test-newest pins coverage faults dist fuzz bench clean
+.PHONY: up venv check format test test-newest pins coverage browser faults operations dist fuzz bench clean
 
 up: $(VENV)/.local  ## broker, collector, router, forwarders and a simulator of the vendors, on this machine
 	@$(BIN)/turnout up --config deploy/example
@@ -25,8 +29,8 @@ format: $(VENV)/.dev
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-test: $(VENV)/.dev  ## all but the faults and the wheels
-	$(BIN)/python -m pytest -m "not fault and not wheels" -p tests.support.cpu
+test: $(VENV)/.dev  ## all but the browser, the faults, the operations and the wheels
+	$(BIN)/python -m pytest -m "$(APART)" -n $(WORKERS) --dist loadfile -p tests.support.cpu
 
 test-newest:  ## the tests with the newest versions that pyproject.toml allows
 	rm -rf .venv-newest
@@ -37,13 +41,19 @@ pins: test-newest  ## constraints.txt with the newest versions, if the tests pas
 	mv constraints.new constraints.txt
 
 coverage: $(VENV)/.dev  ## the lines that the tests without other processes do not run; whether they pass is for `make test`
-	-$(BIN)/python -m coverage run -m pytest -q -m "not fault and not wheels and not kafka" tests/transforms tests/forwarders \
+	-$(BIN)/python -m coverage run -m pytest -q -m "$(APART) and not kafka" tests/transforms tests/forwarders \
 	  tests/language $(addprefix tests/deploy/,config docsgen dryrun terminal) \
 	  $(addprefix tests/streams/,collector consent delivery parsing records routing sources steps tracking)
 	$(BIN)/python -m coverage report
 
+browser: $(VENV)/.dev  ## clients and pages in a real browser: needs Chromium and Node
+	$(BIN)/python -m pytest -m browser
+
 faults: $(VENV)/.dev  ## faults against the oracle, on a real Kafka: needs Java and Maven
 	$(BIN)/python -m pytest -m fault
+
+operations: $(VENV)/.dev  ## procedures and the image, on a real Kafka: needs Java and Maven
+	$(BIN)/python -m pytest -m operations
 
 dist: $(VENV)/.dev  ## wheels and sdists in dist/, checked, and used in fresh environments
 	rm -rf dist

@@ -101,6 +101,11 @@ class Topics:
         """The last command for each integration: pause, resume, probe. It has one partition."""
         return f"{self.prefix}.control"
 
+    @property
+    def rulesets(self) -> str:
+        """The rules of each version that a router has used. It has one partition."""
+        return f"{self.prefix}.rulesets"
+
     def forward(self, integration: str) -> str:
         """The deliveries of one integration."""
         return f"{self.prefix}.forward.{integration}"
@@ -125,6 +130,7 @@ class Topics:
             Topic(self.suppressed, 1, None),
             Topic(self.status, 1, STATUS_SECONDS, compacted=True, optional=True),
             Topic(self.control, 1, None, optional=True),
+            Topic(self.rulesets, 1, None, optional=True),
             *self.of_integrations(integrations),
             *(Topic(topic, None, kept) for topic in read),
         ]

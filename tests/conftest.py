@@ -1,4 +1,4 @@
-"""Fixtures that several rooms share: a real Kafka for the session, and topics of a test's own on it."""
+"""Fixtures that several rooms share: a real Kafka for the test run, and topics of a test's own on it."""
 
 import os
 from collections.abc import Iterator
@@ -16,12 +16,16 @@ from tests.support import fuzzing, real_kafka
 
 @pytest.fixture(scope="session")
 def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[real_kafka.Kafka]:
-    """A real Kafka, started once; skips where Java is missing, unless TURNOUT_TESTS_NEED_KAFKA says it must run."""
+    """A real Kafka, one for all workers of a test run.
+
+    Skips without Java, unless TURNOUT_TESTS_NEED_KAFKA says it must run.
+    """
     reason = real_kafka.why_not()
     if reason and not os.environ.get("TURNOUT_TESTS_NEED_KAFKA"):
         pytest.skip(reason)
-    folder: Path = tmp_path_factory.mktemp("kafka")
-    with real_kafka.running(folder) as running:
+    base: Path = tmp_path_factory.getbasetemp()
+    run = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+    with real_kafka.shared(run / "kafka") as running:
         yield running
 
 

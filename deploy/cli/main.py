@@ -5,9 +5,9 @@ from importlib import import_module
 import click
 
 COMMANDS = (
-    *("check", "test", "explain", "diff", "schema", "new", "conformance", "verify", "authorize"),
+    *("init", "check", "test", "explain", "record", "diff", "schema", "new", "conformance", "verify", "authorize"),
     *("topics", "collector", "router", "forwarder", "ledger", "console", "simulate", "up"),
-    *("status", "pause", "resume", "probe"),
+    *("status", "tail", "pause", "resume", "probe"),
     *("why", "audit", "counts"),
     *("dead", "rejected", "replay", "send", "suppress"),
 )

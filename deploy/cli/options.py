@@ -5,13 +5,14 @@ Command modules import the rest inside functions, because `turnout --help` and s
 
 import gc
 import sys
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
-from functools import partial
+from functools import partial, wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+from click.core import ParameterSource
 
 from deploy.terminal.failures import Failed, Misconfigured
 
@@ -27,13 +28,19 @@ config_option = folder_option(
 )
 
 
-def _reject_folder(context: click.Context, _: click.Parameter, value: tuple[str, ...]) -> None:
-    if value:
-        raise click.UsageError(f"name the folder with --config: {context.command_path} --config {value[0]}")
+def folder_argument(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Let a command take its configuration folder as an argument as well as by --config."""
 
+    @click.argument("directory", metavar="[DIR]", required=False, type=click.Path(path_type=Path))
+    @wraps(command)
+    def with_folder(*arguments: Any, directory: Path | None, folder: Path, **options: Any) -> Any:
+        if directory is None:
+            return command(*arguments, folder=folder, **options)
+        if click.get_current_context().get_parameter_source("folder") is ParameterSource.COMMANDLINE:
+            raise click.UsageError("name the folder once, as an argument or with --config")
+        return command(*arguments, folder=directory, **options)
 
-no_folder_argument = click.argument("folders", nargs=-1, metavar="", expose_value=False, callback=_reject_folder)
-"""Rejects the folder as an argument, which earlier versions allowed, and suggests --config."""
+    return with_folder
 
 
 def read(folder: Path) -> "Configuration":

@@ -56,6 +56,16 @@ class _Time(click.ParamType):
             )
 
 
+class _Group(click.ParamType):
+    name = "ID"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        if not re.fullmatch("[0-9a-f]{12}", str(value)):
+            self.fail(f"{value!r} is not a group: write an id of `dead groups`, such as 2f9c01ab34de", param, ctx)
+        return str(value)
+
+
+GROUP = _Group()
 PLACE = _Place()
 
 TIME = _Time()
@@ -194,6 +204,20 @@ def progress_bar(count: int) -> Iterator[Callable[[int], object]]:
     with Progress(console=PlainConsole(stderr=True), transient=True) as bar:
         task = bar.add_task("", total=count)
         yield lambda number: bar.advance(task, number)
+
+
+@contextmanager
+def reading_progress(total: int | None) -> Iterator[Callable[[int], object]]:
+    """Show on standard error how many events are read, if it is a terminal; yields the function that counts them."""
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    from deploy.terminal.console import PlainConsole
+
+    console = PlainConsole(stderr=True)
+    columns = (TextColumn("events"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
+        task = progress.add_task("", total=total)
+        yield lambda number: progress.advance(task, number)
 
 
 def show_report(report: Counter[str], *, as_json: bool) -> bool:

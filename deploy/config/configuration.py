@@ -1,17 +1,20 @@
 """Read a configuration folder: turnout.yaml, sources/*.yaml, integrations/*.yaml."""
 
+import hashlib
 import os
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
+import orjson
 from pydantic import ValidationError
 from pydantic_settings import SettingsError
 
 from deploy.config.diagnostics import Issue, find_issues
 from deploy.config.integrations import Integration, IntegrationReader
 from deploy.config.models.source import SourceFile
-from deploy.config.reading import Reading, Unset, dotted, keys_of
+from deploy.config.reading import Reading, Recorded, Unset, dotted, keys_of
 from deploy.config.settings import TurnoutSettings, variable
 from deploy.config.sources import SourceReader, SourceRules
 from streams.consent.policy import ConsentSettings
@@ -44,8 +47,10 @@ class ConfigurationError(Exception):
 class Configuration:
     """A valid configuration folder.
 
-    `version` is a hash of the rule files, their presets and the plans. `source_rules` maps each source's name to its
-    file. `unset` lists the unset variables that a worker needs; `warnings` are probable errors.
+    `version` is a hash of everything that decides about events: the rule files, their presets, the plans, the files
+    that enrichments read, and `deciding_settings`. `source_rules` maps each source's name to its file. `unset` lists
+    the unset variables that a worker needs; `warnings` are probable errors. `documents` and `presets` are the files
+    that were read, `digests` the SHA-256 of the files that enrichments read.
     """
 
     folder: Path
@@ -59,6 +64,9 @@ class Configuration:
     unset: Sequence[Unset] = field(default_factory=tuple)
     warnings: Sequence[RuleError] = field(default_factory=tuple)
     data_files: DataFiles = field(default_factory=dict)
+    documents: Sequence[Document] = ()
+    presets: Mapping[str, Document] = field(default_factory=dict)
+    digests: Mapping[Path, str] = field(default_factory=dict)
 
     @property
     def topics(self) -> Topics:
@@ -71,22 +79,41 @@ class Configuration:
         return self.topics.declared(self.integrations, self.sources.topics)
 
     def rule_set(self, without: Collection[str] = ()) -> RuleSet:
-        """Return the rules for the router; draining integrations and those in `without` get no route."""
-        active = [it for it in self.integrations.values() if it.state == "active" and it.name not in without]
-        routes = [it.route(self.topics) for it in active]
-        return RuleSet(self.version, self.sources, tuple(routes))
+        """Return the rules for the router; integrations in `without` get no route."""
+        routes = [
+            it.route(self.topics, takes_new=it.state == "active")
+            for it in self.integrations.values()
+            if it.name not in without
+        ]
+        return RuleSet(self.version_without(without), self.sources, tuple(routes))
+
+    def version_without(self, names: Collection[str]) -> str:
+        """Return the version of the rules without some integrations, so that a version always has the same ones."""
+        if not names:
+            return self.version
+        return hashlib.sha256(f"{self.version} without {' '.join(sorted(names))}".encode()).hexdigest()[:12]
 
 
 def read_configuration(folder: Path) -> Configuration:
     """Read and check a configuration folder; raises ConfigurationError with every error in it."""
-    return _FolderReader(folder).read()
+    return _FolderReader(Reading(folder)).read()
+
+
+def read_recorded(folder: Path, recorded: Recorded) -> Configuration:
+    """Read a folder of recorded rules as it would have been read then; raises ConfigurationError."""
+    return _FolderReader(Reading(folder, recorded)).read()
+
+
+def deciding_settings(settings: TurnoutSettings) -> dict[str, Any]:
+    """Return the settings of turnout.yaml that decide about events, as JSON data."""
+    return settings.model_dump(mode="json", include={"default_source", "consent"})
 
 
 class _FolderReader:
     """Reads one configuration folder."""
 
-    def __init__(self, folder: Path) -> None:
-        self._reading = Reading(folder)
+    def __init__(self, reading: Reading) -> None:
+        self._reading = reading
         self._suppression = Suppression(SuppressedUsers())
 
     def read(self) -> Configuration:
@@ -94,7 +121,8 @@ class _FolderReader:
         if not reading.folder.is_dir():
             raise ConfigurationError([RuleError("the folder does not exist", path=str(reading.folder))])
         folder = reading.folder / "sources"
-        settings = self._read_settings()
+        recorded = reading.recorded
+        settings = recorded.settings if recorded else self._read_settings()
         sources = SourceReader(reading, self._suppression)
         index = sources.read(settings)
         consent = settings.consent if settings else ConsentSettings()
@@ -104,6 +132,10 @@ class _FolderReader:
             reading.warnings.append(RuleError("no sources, so that no events are accepted", hint, path=str(folder)))
         if reading.errors or settings is None:
             raise ConfigurationError(self._sorted_errors(), reading.files.used)
+        digests = {name: digest for name, digest in reading.files.digests.items() if name != settings.suppression.file}
+        for name in sorted(digests):
+            reading.hash.update(digests[name].encode())
+        reading.hash.update(orjson.dumps(deciding_settings(settings), option=orjson.OPT_SORT_KEYS))
         return Configuration(
             reading.folder,
             settings,
@@ -116,6 +148,9 @@ class _FolderReader:
             tuple(reading.unset),
             tuple(reading.warnings),
             reading.files.used,
+            tuple(reading.read),
+            reading.presets,
+            digests,
         )
 
     def _sorted_errors(self) -> list[RuleError]:

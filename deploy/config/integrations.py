@@ -46,11 +46,21 @@ class Integration:
         """Create the forwarder with its settings."""
         return self.forwarder(self.settings)
 
-    def route(self, topics: Topics) -> Route:
-        """Return the integration's route, as the router uses it."""
+    def route(self, topics: Topics, *, takes_new: bool = True) -> Route:
+        """Return the integration's route, as the router uses it; unless it `takes_new` events, they are blocked."""
         topic, single = topics.forward(self.name), not self.rules.match_all
         names = names_of(self.name, self.forwarder.contract.names)
-        return Route(self.name, topic, self.rules.apply, single, self.sources, self.consent, self.sample, names)
+        return Route(
+            self.name,
+            topic,
+            self.rules.apply,
+            single,
+            self.sources,
+            self.consent,
+            self.sample,
+            names,
+            draining=not takes_new,
+        )
 
 
 class IntegrationReader:
@@ -74,12 +84,12 @@ class IntegrationReader:
         file = self._reading.validate(document, IntegrationFile, data)
         self._check_sources(document, data.get("sources"))
         forwarder = self._find_forwarder(document, data.get("forwarder"))
-        settings = self._read_forwarder_settings(document, forwarder, data.get("settings", {})) if forwarder else None
-        if forwarder and (
-            ending := find_sunset(document, forwarder.contract, data.get("settings"), datetime.now(UTC).date())
-        ):
-            self._reading.warnings.append(ending)
-        if forwarder:
+        settings = None
+        if forwarder and not self._reading.recorded:
+            settings = self._read_forwarder_settings(document, forwarder, data.get("settings", {}))
+            today = datetime.now(UTC).date()
+            if ending := find_sunset(document, forwarder.contract, data.get("settings"), today):
+                self._reading.warnings.append(ending)
             self._check_libraries(document, forwarder, data.get("settings"))
         rules = self._read_rules(document, forwarder)
         if len(self._reading.errors) > before or not (file and forwarder and rules):
@@ -151,13 +161,16 @@ class IntegrationReader:
         name = keys_of(document).get("preset")
         if not (forwarder and isinstance(name, str)):
             return None
-        found = forwarder.preset()
+        recorded, found = self._reading.recorded, forwarder.preset()
+        if recorded and name in recorded.presets:
+            return Document.parse(recorded.presets[name], str(found or f"{name}.yaml"))
         if name == forwarder.contract.name and found is not None:
             try:
-                return Document.parse(found.read_bytes(), str(found))
+                preset = self._reading.presets[name] = Document.parse(found.read_bytes(), str(found))
             except RuleError as error:
                 self._reading.errors.append(error)
                 return None
+            return preset
         hint = f"write {forwarder.contract.name!r}" if found else f"{forwarder.contract.name} has no preset"
         self._reading.report(document, f"no preset {name!r} for this forwarder", hint, at=("preset",))
         return None

@@ -1,7 +1,7 @@
 """Read the files of a configuration folder, fill in variables, and collect the errors."""
 
 import hashlib
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -26,16 +26,35 @@ class Unset:
     error: RuleError
 
 
-class Reading:
-    """The state of reading one folder: `hash` covers the rules, `files` are the files that the folder refers to."""
+@dataclass(frozen=True, slots=True)
+class Recorded:
+    """What a folder of recorded rules does not have; `settings` are those of turnout.yaml.
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    `presets` has the text of presets by name, instead of those of the installed release. `files` has paths of the files
+    that enrichments read, by the names in the sources' files. Settings of vendors were not recorded.
+    """
+
+    settings: TurnoutSettings
+    presets: Mapping[str, str]
+    files: Mapping[Path, Path]
+
+
+class Reading:
+    """The state of reading one folder: `hash` covers the rules, `files` are the files that the folder refers to.
+
+    `read` has the files of plans, sources and integrations, `presets` those of the presets by name. `recorded` is set
+    if the folder has recorded rules.
+    """
+
+    def __init__(self, folder: Path, recorded: Recorded | None = None) -> None:
+        self.folder, self.recorded = folder, recorded
         self.errors: list[RuleError] = []
         self.unset: list[Unset] = []
         self.warnings: list[RuleError] = []
         self.hash = hashlib.sha256()
-        self.files = Files(folder)
+        self.files = Files(folder, recorded.files if recorded else None)
+        self.read: list[Document] = []
+        self.presets: dict[str, Document] = {}
 
     def report(self, document: Document, message: str, hint: str | None = None, at: Place = ()) -> None:
         """Record an error at a place of a file; `hint` says what would be right."""
@@ -53,6 +72,7 @@ class Reading:
                 except RuleError as error:
                     self.errors.append(error)
                 else:
+                    self.read.append(document)
                     yield document
 
     def check_name(self, document: Document, key: str) -> None:

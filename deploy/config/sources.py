@@ -147,11 +147,18 @@ class SourceReader:
                 settings = self._reading.validate(document, enrichment.settings, data, at, unknown)
                 if settings is not None and not unknown:
                     yield enrichments.make_step(enrichment, settings, self._reading.files)
+                elif self._reading.recorded and unknown:
+                    message = f"{dotted(at)} is left out, because its variables are not set here"
+                    self._reading.warnings.append(document.error(message, at=at))
             except enrichments.UnknownEnrichmentError as error:
                 self._reading.report(document, str(error), at=at)
             except SettingError as error:
                 message = f"{dotted((*at, *error.key))}: {error.message}"
-                self._reading.report(document, message, error.hint, at=(*at, *error.key))
+                if self._reading.recorded:
+                    # The file may have been recorded by its hash alone.
+                    self._reading.warnings.append(document.error(message, at=(*at, *error.key)))
+                else:
+                    self._reading.report(document, message, error.hint, at=(*at, *error.key))
 
     def _make_webhook(
         self, document: Document, file: SourceFile, rules: Rules | None, unknown: Collection[Place]

@@ -156,6 +156,7 @@ class Renderer:
             trim_blocks=True,
             lstrip_blocks=True,
         )
+        self._jinja.policies["json.dumps_kwargs"] = {"sort_keys": False}
         self._jinja.filters.update(FILTERS)
         self._jinja.globals.update(version=_version(), Role=Role)
 

@@ -16,6 +16,11 @@ from streams.events import EventError
 from streams.records.outcomes import FORWARDED
 from streams.routing.decision import Decision
 
+Place = int | str
+
+MAX_GROUPS = 1000
+"""Kinds of change that are kept apart; further ones are put together by integration, outcomes and rules."""
+
 
 class Side(NamedTuple):
     """One version's result for an event and integration; `outcome` is empty without such an integration or rule."""
@@ -30,13 +35,16 @@ NOTHING = Side("", "", "")
 
 @dataclass(slots=True)
 class Change:
-    """Events that change in the same outcome, rule and fields; `differences` are those of the first event."""
+    """Events that change in the same outcome, rule and fields; `differences` are those of the first event.
+
+    `place` is the first event's line in a file, or its TOPIC:PARTITION:OFFSET in Kafka.
+    """
 
     integration: str
     before: Side
     after: Side
     differences: Sequence[Difference]
-    line: int
+    place: Place
     count: int = 0
 
     @property
@@ -53,7 +61,7 @@ class Change:
             "count": self.count,
             "before": self.before._asdict(),
             "after": self.after._asdict(),
-            "line": self.line,
+            "line" if isinstance(self.place, int) else "at": self.place,
             "fields": [each.data() for each in self.differences],
         }
 
@@ -77,7 +85,7 @@ class Changes:
         """Return each integration and rule with events."""
         return sorted({*self.same, *self.changed})
 
-    def record(self, integration: str, before: RuleOutcome | None, after: RuleOutcome | None, line: int) -> None:
+    def record(self, integration: str, before: RuleOutcome | None, after: RuleOutcome | None, place: Place) -> None:
         """Count an event's outcome for one rule in both versions."""
         sides = [Side(str(it.outcome), it.rule, it.reason) if it else NOTHING for it in (before, after)]
         differences: list[Difference] = []
@@ -89,8 +97,11 @@ class Changes:
             return
         self.changed[rule] += 1
         fields = frozenset(dotted(tuple(0 if isinstance(key, int) else key for key in it.place)) for it in differences)
+        if len(self._groups) >= MAX_GROUPS and (integration, *sides, fields) not in self._groups:
+            # Reasons may quote values, so that each event would be a kind of its own.
+            sides, fields, differences = [side._replace(reason="") for side in sides], frozenset(), []
         group = self._groups.setdefault(
-            (integration, *sides, fields), Change(integration, sides[0], sides[1], differences, line)
+            (integration, *sides, fields), Change(integration, sides[0], sides[1], differences, place)
         )
         group.count += 1
 
@@ -136,26 +147,36 @@ class _Version:
         }
 
 
+class RulesComparison:
+    """Compares two versions of the rules, event by event; `changes` is the result so far."""
+
+    def __init__(self, old: Configuration, new: Configuration) -> None:
+        self._before, self._after = _Version(old), _Version(new)
+        self._names = sorted(self._before.names | self._after.names)
+        self.changes = Changes()
+
+    def add(self, place: Place, value: bytes, source: str | None) -> None:
+        """Compare the results of an event, whose source is by default that of its write key."""
+        self.changes.events += 1
+        before, after = self._before.decide(value, source), self._after.decide(value, source)
+        if isinstance(before, EventError) and isinstance(after, EventError):
+            self.changes.rejected += 1
+            return
+        for name in self._names:
+            old, new = self._before.outcomes(name, before), self._after.outcomes(name, after)
+            for rule in {**old, **new}:
+                self.changes.record(name, old.get(rule), new.get(rule), place)
+
+
 def find_changes(
     old: Configuration, new: Configuration, lines: Iterator[tuple[int, bytes]], source: str | None = None
 ) -> Changes:
     """Compare both versions on events, given as numbered lines of JSON."""
-    before, after = _Version(old), _Version(new)
-    names = sorted(before.names | after.names)
-    changes = Changes()
+    comparison = RulesComparison(old, new)
     for number, line in lines:
-        if not line.strip():
-            continue
-        changes.events += 1
-        versions = before.decide(line, source), after.decide(line, source)
-        if all(isinstance(each, EventError) for each in versions):
-            changes.rejected += 1
-            continue
-        for name in names:
-            old_outcomes, new_outcomes = before.outcomes(name, versions[0]), after.outcomes(name, versions[1])
-            for rule in {**old_outcomes, **new_outcomes}:
-                changes.record(name, old_outcomes.get(rule), new_outcomes.get(rule), number)
-    return changes
+        if line.strip():
+            comparison.add(number, line, source)
+    return comparison.changes
 
 
 @contextmanager

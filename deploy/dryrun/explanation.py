@@ -59,13 +59,17 @@ class ExplainedStep:
 
 @dataclass(frozen=True, slots=True)
 class TriedRule:
-    """A tried rule; `untrue` lists the smallest false parts of its condition, with the values that they found."""
+    """A tried rule; `untrue` lists the smallest false parts of its condition, with the values that they found.
+
+    `fields` are those of the payload if it matched.
+    """
 
     name: str
     where: str
     matched: bool
     condition: str | None
     untrue: Sequence[tuple[str, Any]]
+    fields: Sequence["PayloadField"] = ()
 
     def data(self) -> dict[str, Any]:
         """Return JSON data."""
@@ -177,11 +181,13 @@ def explain(
     source: str | None = None,
     headers: Headers = NO_HEADERS,
     now: datetime | None = None,
+    deliveries: bool = True,
 ) -> Explanation:
     """Explain what becomes of an event, given as JSON text.
 
     Without `source`, the source is found like in the router, by the record's `headers` or the write key; if it is not
-    found, every integration accepts the event. The event is handled as the first record of the events topic.
+    found, every integration accepts the event. The event is handled as the first record of the events topic. Without
+    `deliveries`, accounts have none, and the settings of vendors are not needed.
     """
     topic = configuration.topics.events
     try:
@@ -198,10 +204,14 @@ def explain(
         ExplainedStep("source", True, found or "unknown; assumed to be one that every integration accepts"),
     ]
     chosen = [configuration.integrations[name] for name in integrations or configuration.integrations]
-    routes = [integration.route(configuration.topics) for integration in chosen]
+    routes = [it.route(configuration.topics, takes_new=it.state == "active") for it in chosen]
     rules = RuleSet(configuration.version, configuration.sources, routes)
     decision = decide_now(incoming, rules, now, trace.add_note, trace)
-    accounts = [] if decision.is_rejected else [_explain_integration(it, decision, trace) for it in chosen]
+    accounts = (
+        []
+        if decision.is_rejected
+        else [_explain_integration(it, decision, trace, deliveries=deliveries) for it in chosen]
+    )
     return Explanation(trace.steps, accounts, decision.rejected, found)
 
 
@@ -249,25 +259,29 @@ class _Trace:
         self.mapped_events[route.integration] = event
 
 
-def _explain_integration(integration: Integration, decision: Decision, trace: _Trace) -> Account:
+def _explain_integration(integration: Integration, decision: Decision, trace: _Trace, *, deliveries: bool) -> Account:
     name, path = integration.name, integration.document.path
-    steps = trace.checks[name]
-    if integration.state == "draining":
-        return Account(
-            name, path, [ExplainedStep("state", False, "draining: no new events are forwarded"), *steps], (), ()
-        )
-    forwarder = make_masked_forwarder(integration)
-    taken = [preview_delivery(decided, forwarder) for decided in decision.outcomes if decided.route.integration == name]
     event = trace.mapped_events.get(name)
-    if event is None:
-        return Account(name, path, steps, (), [ExplainedDelivery(each, ()) for each in taken])
-    tried = Tracer(integration.rules).trace(event)
+    tried = Tracer(integration.rules).trace(event) if event is not None else []
+    explained = _explain_deliveries(integration, decision, tried) if deliveries else []
+    return Account(name, path, trace.checks[name], [_tried_rule(each) for each in tried], explained)
+
+
+def _explain_deliveries(
+    integration: Integration, decision: Decision, tried: Sequence[RuleTrace]
+) -> list[ExplainedDelivery]:
+    forwarder = make_masked_forwarder(integration)
+    taken = [
+        preview_delivery(decided, forwarder)
+        for decided in decision.outcomes
+        if decided.route.integration == integration.name
+    ]
     payloads = {each.rule.name: each.payload for each in tried if each.matched}
-    deliveries = []
+    explained = []
     for each in taken:
         payload = payloads.get(each.rule)
-        deliveries.append(ExplainedDelivery(each, list(_fields(payload, ())) if payload else ()))
-    return Account(name, path, steps, [_tried_rule(each) for each in tried], deliveries)
+        explained.append(ExplainedDelivery(each, list(_fields(payload, ())) if payload else ()))
+    return explained
 
 
 def _tried_rule(tried: RuleTrace) -> TriedRule:
@@ -276,7 +290,8 @@ def _tried_rule(tried: RuleTrace) -> TriedRule:
     if condition is not None and not tried.matched:
         untrue = [(condition_text(part.condition), part.found) for part in condition.blame()]
     text = condition_text(condition.condition) if condition else None
-    return TriedRule(rule.name, _where(rule.place), tried.matched, text, untrue)
+    fields = list(_fields(tried.payload, ())) if tried.matched and tried.payload else []
+    return TriedRule(rule.name, _where(rule.place), tried.matched, text, untrue, fields)
 
 
 def _fields(trace: Trace, at: Keys) -> Iterator[PayloadField]:

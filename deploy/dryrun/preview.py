@@ -3,7 +3,7 @@
 import json
 import re
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -16,7 +16,7 @@ from deploy.config.diagnostics import find_issues
 from deploy.config.models.integration import IntegrationFile
 from deploy.dryrun.masked import AnyForwarder, make_forwarder
 from forwarders import registry
-from forwarders.api.contract import Delivery, HttpForwarder, Request, find_problem
+from forwarders.api.contract import Delivery, HttpForwarder, Request, check_payload
 from streams import events
 from streams.consent.policy import ConsentSettings
 from streams.events import EventError, Note
@@ -52,7 +52,7 @@ class RuleOutcome:
     """The outcome of an event for one rule ("" if none matched); FORWARDED has a request, others have a `reason`.
 
     `decided` is the router's decision. A delivery that the router forwards may still be dead here, because of checks
-    before sending.
+    before sending. `left_out` has a note per invalid optional value that is not sent.
     """
 
     rule: str
@@ -61,6 +61,7 @@ class RuleOutcome:
     payload: Mapping[str, Any] | None = None
     request: Request | None = None
     decided: RouteDecision | None = None
+    left_out: Sequence[str] = ()
 
     def data(self) -> dict[str, Any]:
         """Return JSON data; the rule is None if no rule matched."""
@@ -70,6 +71,7 @@ class RuleOutcome:
             "payload": self.payload,
             "request": self.request and request_data(self.request),
             "reason": self.reason,
+            "left_out": list(self.left_out),
         }
 
     def router_data(self) -> dict[str, Any] | None:
@@ -185,17 +187,17 @@ def preview_delivery(decided: RouteDecision, forwarder: AnyForwarder) -> RuleOut
         return RuleOutcome(rule, outcome, reason, decided=decided)
     delivery = DeliveryRecord.decode(decided.value)
     payload = delivery.payload
-    problem = find_problem(forwarder, payload, len(orjson.dumps(payload)))
+    payload, left_out, problem = check_payload(forwarder, payload, len(orjson.dumps(payload)))
     if problem:
         return RuleOutcome(rule, Outcome.DEAD, f"{problem.reason}: {problem.detail}", payload, decided=decided)
-    item = item_of(delivery)
+    item = item_of(delivery._replace(payload=dict(payload)))
     try:
         request = forwarder.build_request([item]) if isinstance(forwarder, HttpForwarder) else forwarder.preview([item])
     except BaseException as error:  # noqa: BLE001  # delivery also makes it a dead letter
         return RuleOutcome(
             rule, Outcome.DEAD, f"the forwarder raised {type(to_exception(error)).__name__}", payload, decided=decided
         )
-    return RuleOutcome(rule, FORWARDED, "", payload, request, decided)
+    return RuleOutcome(rule, FORWARDED, "", payload, request, decided, left_out)
 
 
 def item_of(delivery: DeliveryRecord) -> Delivery:

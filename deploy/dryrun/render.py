@@ -124,6 +124,8 @@ def _show_delivery(page: _Page, delivery: ExplainedDelivery, where: dict[str, st
     by = f" by {result.rule}" if result.rule else ""
     reason = f": {result.reason}" if result.reason else ""
     page.line(2, one_line((f"→ {result.outcome}{by}", f"bold {style}"), reason), where.get(result.rule, ""))
+    for note in result.left_out:
+        page.line(4, one_line(("left out: ", "yellow"), note))
     _show_fields(page, delivery.fields, whole=whole)
     if result.request:
         _show_request(page, result.request, whole=whole)
@@ -214,7 +216,7 @@ def _show_change(console: PlainConsole, change: Change) -> None:
         one_line(
             (f"{change.integration}: {' → '.join(sides)}", "bold"),
             f"  {counted(change.count, 'event')}",
-            (f", first in line {change.line}", "dim"),
+            (f", first {'in line' if isinstance(change.place, int) else 'at'} {change.place}", "dim"),
         )
     )
     _show_differences(console, change.differences)

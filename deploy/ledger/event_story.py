@@ -13,6 +13,7 @@ from deploy.config.configuration import Configuration
 from deploy.config.integrations import Integration
 from deploy.dryrun.explanation import Account, PayloadField, explain
 from deploy.ledger.kafka_facts import KafkaFacts, RecordedOutcome
+from deploy.ledger.past_rules import PastRules, UsedRules
 from streams.events import EventError
 from streams.ledger.books import strength
 from streams.ledger.store import CountKey
@@ -23,7 +24,12 @@ from streams.records.rejected import Rejected
 from streams.routing.decoding import decode, named_source, source_of
 from transforms.model.values import MISSING
 
-CHECKS: Mapping[str, str] = {Outcome.CONSENT: "consent", Outcome.OPTED_OUT: "opt-out", Outcome.SAMPLED: "sample"}
+CHECKS: Mapping[str, str] = {
+    Outcome.CONSENT: "consent",
+    Outcome.OPTED_OUT: "opt-out",
+    Outcome.SAMPLED: "sample",
+    Outcome.DRAINING: "state",
+}
 """The check that leads to an outcome; it is also the key in the integration's file, but for the opt-out."""
 
 
@@ -55,9 +61,9 @@ class LetterFacts:
 class StoryEntry:
     """The outcome for one integration and rule.
 
-    `after_ms` is the time from the event's record to that of the outcome. `where` is the line of the rule or check,
-    `tried` are the rules that did not match, and `fields` those of the payload with their origins, all by the rules of
-    today.
+    `rules` is the version of the rules that led to the outcome. `after_ms` is the time from the event's record to that
+    of the outcome. `attempts` and the HTTP `status` of the last one are None if they are not known. `where` is the line
+    of the rule or check, `tried` are the rules that did not match, and `fields` those of the payload with their origins.
     """
 
     integration: str
@@ -68,6 +74,8 @@ class StoryEntry:
     recorded: list[str] = field(default_factory=list)
     rules: str = ""
     after_ms: int | None = None
+    attempts: int | None = None
+    status: int | None = None
     where: str | None = None
     explanation: str | None = None
     tried: list[Untrue] = field(default_factory=list)
@@ -81,8 +89,10 @@ class EventStory:
     """Everything that is known about an event.
 
     `expired` means that Kafka no longer has the event, so that its id is not confirmed. `rules` are the versions that
-    routed it; `rules_today` is that of the configuration folder. `received` is the event as it was received,
-    and `steps` are those of its source, by the rules of today.
+    routed it; `rules_today` is that of the configuration folder. Lines and reasons are those of `rules`, unless
+    `rules_missing` says why they are those of `rules_today`. `rules_remarks` say what may differ from the decision, and
+    `enrichments` are those that were computed again for the reasons. `received` is the event as it was received, and
+    `steps` are those of its source.
     """
 
     topic: str
@@ -102,6 +112,9 @@ class EventStory:
     notes: list[dict[str, str]] = field(default_factory=list)
     rules: list[str] = field(default_factory=list)
     rules_today: str = ""
+    rules_missing: list[str] = field(default_factory=list)
+    rules_remarks: list[str] = field(default_factory=list)
+    enrichments: list[str] = field(default_factory=list)
     integrations: list[StoryEntry] = field(default_factory=list)
     received: Any = None
     steps: list[dict[str, Any]] = field(default_factory=list)
@@ -120,14 +133,18 @@ class StoryTeller:
     """Makes stories of events.
 
     Args:
-        configuration: The rules of today.
+        configuration: The configuration of today.
         kafka: Reads from Kafka.
         payloads: Whether to add the event and the payloads, and the fields of both.
+        past: Compiled rules of the past, if more stories will be told.
 
     """
 
-    def __init__(self, configuration: Configuration, kafka: KafkaFacts, *, payloads: bool = False) -> None:
+    def __init__(
+        self, configuration: Configuration, kafka: KafkaFacts, *, payloads: bool = False, past: PastRules | None = None
+    ) -> None:
         self._configuration, self._kafka, self._payloads = configuration, kafka, payloads
+        self._past = past or PastRules(configuration)
 
     def head(self, place: Origin, known: Mapping[str, Any] | None) -> tuple[EventStory, Any | None] | None:
         """Return the beginning of a story and the event's record; None if neither Kafka nor the ledger has the event.
@@ -155,6 +172,7 @@ class StoryTeller:
         """Complete a story: times, dead letters, rules, and why the others did not match."""
         if record is None:
             self._read_letters(story, 0)
+            self._explain(story, None)
             return story
         if self._payloads:
             story.received = _received(record.value)
@@ -234,8 +252,9 @@ class StoryTeller:
                 )
                 entry.recorded = list(dict.fromkeys(each.outcome for each in recorded))
                 story.integrations.append(entry)
-            if times := [each.at for each in recorded if each.outcome == entry.outcome]:
-                entry.after_ms = max(0, min(times) - event_ms)
+            if same := [each for each in recorded if each.outcome == entry.outcome]:
+                entry.after_ms = max(0, same[0].at - event_ms)
+                entry.attempts, entry.status = same[0].attempts, same[0].status
         story.integrations.sort(key=lambda entry: (entry.integration, entry.rule))
         if not story.rules:
             story.rules = sorted({each.rules for each in found if each.stage == "router"})
@@ -256,79 +275,97 @@ class StoryTeller:
                     status = found.answer.get("status") if found.answer else None
                     facts.status = status if isinstance(status, int) else facts.status
 
-    def _explain(self, story: EventStory, record: Any) -> None:
-        """Add lines of rules, and why others did not match, by the rules of today."""
-        integrations = self._configuration.integrations
-        names = list(dict.fromkeys(entry.integration for entry in story.integrations))
-        known = [name for name in names if name in integrations]
+    def _explain(self, story: EventStory, record: Any | None) -> None:
+        """Add lines of rules, and why others did not match, by the rules that led to each outcome."""
+        by_version: dict[str, list[StoryEntry]] = defaultdict(list)
+        for entry in story.integrations:
+            if entry.integration:
+                by_version[entry.rules or story.rules_today].append(entry)
+        for used, entries in zip(self._past.find(by_version, self._kafka).values(), by_version.values(), strict=True):
+            story.rules_missing += [used.problem] if used.problem else []
+            story.rules_remarks += [each for each in used.remarks if each not in story.rules_remarks]
+            self._explain_by(used, story, entries, record)
+
+    def _explain_by(
+        self, used: UsedRules, story: EventStory, entries: Sequence[StoryEntry], record: Any | None
+    ) -> None:
+        rules = used.configuration
+        names = [name for name in dict.fromkeys(entry.integration for entry in entries) if name in rules.integrations]
         accounts: dict[str, Account] = {}
-        if known and record.value is not None:
-            source = story.source if story.source in self._configuration.source_files else None
-            now = datetime.fromtimestamp(max(0, record.timestamp) / 1000, UTC)
+        if names and record is not None and record.value is not None:
+            source = story.source if story.source in rules.source_files else None
             explanation = explain(
-                self._configuration, record.value, integrations=known, source=source, headers=record.headers, now=now
+                rules,
+                record.value,
+                integrations=names,
+                source=source,
+                headers=record.headers,
+                now=datetime.fromtimestamp(max(0, record.timestamp) / 1000, UTC),
+                deliveries=False,
             )
             accounts = {account.integration: account for account in explanation.accounts}
+            if source:
+                enrichments = rules.source_files[source].enrich
+                story.enrichments += [name for name in enrichments if name not in story.enrichments]
             if self._payloads:
                 story.steps = [step.data() for step in explanation.steps]
-        for entry in story.integrations:
-            integration = integrations.get(entry.integration)
+        for entry in entries:
+            integration = rules.integrations.get(entry.integration)
             account = accounts.get(entry.integration)
             if integration is not None:
-                self._explain_entry(entry, integration, account)
+                _explain_entry(entry, integration, account, rules.folder)
             if self._payloads and account is not None:
-                entry.fields = [self._field(each) for each in _fields_of(account, entry.rule)]
-
-    def _explain_entry(self, entry: StoryEntry, integration: Integration, account: Account | None) -> None:
-        document = integration.document
-        if entry.rule:
-            entry.where = line_of_rule(self._configuration, integration.name, entry.rule)
-            return
-        if name := CHECKS.get(entry.outcome):
-            entry.where = self._short(f"{document.path}:{document.where_key(name)[0]}" if name != "opt-out" else None)
-            steps = account.steps if account else ()
-            entry.explanation = next((step.detail for step in steps if step.name == name and not step.passed), None)
-        elif entry.outcome == Outcome.FILTERED and account:
-            failed = [step for step in account.steps if not step.passed]
-            if failed and failed[0].name == "source" and integration.sources:
-                entry.explanation = f"takes events of source {', '.join(sorted(integration.sources))} only"
-                entry.where = self._short(f"{document.path}:{document.where_key('sources')[0]}")
-            elif failed:
-                entry.explanation = f"{failed[0].name}: {failed[0].detail}"
-            elif not any(rule.matched for rule in account.rules):
-                entry.tried = [
-                    Untrue(rule.name, self._short(rule.where), list(_tests(rule.untrue))) for rule in account.rules
+                entry.fields = [
+                    {**each.data(), "where": _short(each.where, rules.folder)}
+                    for each in _fields_of(account, entry.rule)
                 ]
-                entry.explanation = "no rule matched"
-
-    def _field(self, found: PayloadField) -> dict[str, Any]:
-        return {**found.data(), "where": self._short(found.where)}
-
-    def _short(self, where: str | None) -> str | None:
-        return where and short_place(self._configuration, where)
 
 
-def line_of_rule(configuration: Configuration, integration: str, name: str) -> str | None:
-    """Return the file and line of a rule of today; None if there is no such rule."""
-    known = configuration.integrations.get(integration)
-    rules = known.rules if known else None
-    for rule in (*rules.rules, *([rules.otherwise] if rules.otherwise else [])) if rules else ():
+def _explain_entry(entry: StoryEntry, integration: Integration, account: Account | None, folder: Path) -> None:
+    document = integration.document
+    if entry.rule:
+        entry.where = line_of_rule(integration, entry.rule, folder)
+        return
+    if name := CHECKS.get(entry.outcome):
+        if name != "opt-out":
+            entry.where = _short(f"{document.path}:{document.where_key(name)[0]}", folder)
+        steps = account.steps if account else ()
+        entry.explanation = next((step.detail for step in steps if step.name == name and not step.passed), None)
+    elif entry.outcome == Outcome.FILTERED and account:
+        failed = [step for step in account.steps if not step.passed]
+        if failed and failed[0].name == "source" and integration.sources:
+            entry.explanation = f"takes events of source {', '.join(sorted(integration.sources))} only"
+            entry.where = _short(f"{document.path}:{document.where_key('sources')[0]}", folder)
+        elif failed:
+            entry.explanation = f"{failed[0].name}: {failed[0].detail}"
+        elif not any(rule.matched for rule in account.rules):
+            entry.tried = [
+                Untrue(rule.name, _short(rule.where, folder), list(_tests(rule.untrue))) for rule in account.rules
+            ]
+            entry.explanation = "no rule matched"
+
+
+def line_of_rule(integration: Integration, name: str, folder: Path) -> str | None:
+    rules = integration.rules
+    for rule in (*rules.rules, *([rules.otherwise] if rules.otherwise else [])):
         if rule.name == name:
-            return short_place(configuration, f"{rule.place.path}:{rule.place.line}")
+            return _short(f"{rule.place.path}:{rule.place.line}", folder)
     return None
 
 
-def short_place(configuration: Configuration, where: str) -> str:
+def _short(where: str | None, folder: Path) -> str | None:
     """Return a file and line relative to the configuration folder; that of a preset by its name."""
+    if where is None:
+        return None
     path, _, line = where.rpartition(":")
     try:
-        return f"{Path(path).relative_to(configuration.folder)}:{line}"
+        return f"{Path(path).relative_to(folder)}:{line}"
     except ValueError:
         return f"preset {Path(path).name}:{line}"
 
 
 def _fields_of(account: Account, rule: str) -> Sequence[PayloadField]:
-    return next((each.fields for each in account.deliveries if each.result.rule == rule and rule), ())
+    return next((each.fields for each in account.rules if each.name == rule and each.matched), ())
 
 
 def is_of_collector(story: EventStory, configuration: Configuration) -> bool:

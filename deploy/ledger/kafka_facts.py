@@ -1,13 +1,13 @@
 """Read from Kafka what the ledger does not keep: an event, when its outcomes came, payloads and dead letters."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager, suppress
 from time import monotonic
 from typing import Any, NamedTuple
 
 from kafka import TopicPartition
 
-from streams.kafka.client import kafka_errors, open_consumer, poll
+from streams.kafka.client import kafka_errors, open_consumer, poll, read_to_end
 from streams.kafka.settings import Broker
 from streams.kafka.timestamps import known_offsets
 from streams.records.dead_letter import DeadLetter
@@ -15,6 +15,7 @@ from streams.records.delivery import DeliveryRecord
 from streams.records.event import Origin
 from streams.records.format import RecordError
 from streams.records.outcomes import FORWARDED, NOTED, Outcomes, Stage
+from streams.records.recorded_rules import RecordedRules
 from streams.topics import Topics
 
 SEARCH_RECORDS = 50_000
@@ -23,7 +24,10 @@ SEARCH_SECONDS = 10.0
 
 
 class RecordedOutcome(NamedTuple):
-    """An outcome as a record of `turnout.outcomes` has it; `at` is the record's time in milliseconds since 1970."""
+    """An outcome as a record of `turnout.outcomes` has it; `at` is the record's time in milliseconds since 1970.
+
+    `attempts` is None if it was not recorded, `status` also if the delivery succeeded at once.
+    """
 
     at: int
     stage: Stage
@@ -33,6 +37,8 @@ class RecordedOutcome(NamedTuple):
     reason: str
     detail: str
     rules: str
+    attempts: int | None = None
+    status: int | None = None
 
 
 class Search(NamedTuple):
@@ -75,6 +81,7 @@ class KafkaFacts:
     def outcomes(self, place: Origin, since_ms: int) -> Search:
         """Return the recorded outcomes of an event; the search ends when every forwarded delivery has a final one."""
         key = f"{place.topic}:{place.partition}".encode()
+        attempts: Attempts = {}
 
         def take(record: Any) -> list[RecordedOutcome]:
             if record.key != key or record.value is None:
@@ -82,7 +89,7 @@ class KafkaFacts:
             with suppress(RecordError):
                 outcomes = Outcomes.decode(record.value)
                 if (outcomes.topic, outcomes.partition) == place[:2]:
-                    return list(_of_event(outcomes, place.offset, record.timestamp))
+                    return list(_of_event(outcomes, place.offset, record.timestamp, attempts))
             return []
 
         return self._search(self._topics.outcomes, place, since_ms, take, _is_complete)
@@ -98,6 +105,23 @@ class KafkaFacts:
 
         found = self._search(self._topics.forward(integration), place, since_ms, take, bool).found
         return found[0] if found else None
+
+    def rules(self, versions: Collection[str]) -> dict[str, RecordedRules]:
+        """Return the recorded rules of these versions, as far as Kafka has them and this release can read them."""
+        part, found = TopicPartition(self._topics.rulesets, 0), dict[str, RecordedRules]()
+        with kafka_errors(self._broker):
+            if part.partition not in (self._consumer.partitions_for_topic(part.topic) or ()):
+                return found
+            self._consumer.assign([part])
+            self._consumer.seek_to_beginning(part)
+            for records in read_to_end(self._consumer, self._broker, part):
+                for record in records:
+                    version = (record.key or b"").decode(errors="replace")
+                    if version in versions:
+                        found.pop(version, None)
+                        with suppress(RecordError):
+                            found[version] = RecordedRules.decode(record.value)
+        return found
 
     def letter(self, partition: int, offset: int) -> DeadLetter | None:
         """Return a dead letter by its place in the dead topic."""
@@ -151,7 +175,14 @@ class KafkaFacts:
         return Search(found, cut=False)
 
 
-def _of_event(outcomes: Outcomes, offset: int, at: int) -> Iterator[RecordedOutcome]:
+Attempts = dict[tuple[str, str], tuple[int, int | None]]
+"""Attempts and status by integration and rule, of outcomes that are still to be read."""
+
+
+def _of_event(outcomes: Outcomes, offset: int, at: int, attempts: Attempts) -> Iterator[RecordedOutcome]:
+    for each in outcomes.attempts or ():
+        if each.first <= offset <= each.last:
+            attempts[each.integration, each.rule] = each.attempts, each.status
     reasons = {
         named[:3]: (named.reason, named.detail)
         for named in outcomes.named
@@ -160,7 +191,10 @@ def _of_event(outcomes: Outcomes, offset: int, at: int) -> Iterator[RecordedOutc
     for span in outcomes.spans:
         if span.first <= offset <= span.last:
             reason, detail = reasons.get(span[:3], (span.detail, ""))
-            yield RecordedOutcome(at, outcomes.stage, *span[:3], reason, detail, outcomes.rules)
+            tried = None if outcomes.attempts is None else attempts.pop(span[:2], (1, None))
+            yield RecordedOutcome(
+                at, outcomes.stage, *span[:3], reason, detail, outcomes.rules, *(tried or (None, None))
+            )
     for named in outcomes.named:
         if named.offset == offset and named.outcome == NOTED:
             yield RecordedOutcome(at, outcomes.stage, "", "", NOTED, named.reason, named.detail, outcomes.rules)

@@ -88,11 +88,10 @@ def _show_block(console: Console, first: Text | str, lines: Sequence[Line], inde
 def _remarks(story: EventStory) -> Iterator[str]:
     if story.expired:
         yield "Kafka no longer has this event. Its id is not confirmed, and the rest is what the ledger kept."
-    if story.rules and story.rules_today not in story.rules:
-        yield (
-            f"Routed by rules {', '.join(story.rules)}. Lines and reasons below are those of today's rules, "
-            f"{story.rules_today}."
-        )
+    for problem in story.rules_missing:
+        yield f"Lines and reasons below are those of today's rules, {story.rules_today}: {problem}."
+    for remark in story.rules_remarks:
+        yield f"Reasons below may differ from the decision: {remark}."
     if story.cut:
         yield "The search for the times of outcomes ended before all were found."
 

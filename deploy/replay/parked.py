@@ -10,6 +10,7 @@ from kafka import TopicPartition
 
 from streams.kafka.client import BlockingProducer, open_consumer, poll, read_to_end
 from streams.kafka.settings import Broker
+from streams.ledger.dead_group import group_of
 from streams.records.dead_letter import DeadLetter
 from streams.records.event import Origin
 from streams.records.format import RecordError
@@ -50,7 +51,10 @@ class ParkedRecord(NamedTuple, Generic[Parked]):
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """Which records to select; None means any. Times are in seconds since 1970; `user` is the event's key."""
+    """Which records to select; None means any. Times are in seconds since 1970; `user` is the event's key.
+
+    `group` is the id of a group of dead letters.
+    """
 
     integration: str | None = None
     reason: str | None = None
@@ -59,6 +63,7 @@ class Selection:
     since: float | None = None
     until: float | None = None
     places: Collection[Place] = ()
+    group: str | None = None
 
     def matches(self, parked: "ParkedRecord[Any]") -> bool:
         """Tell whether a record is selected."""
@@ -67,6 +72,8 @@ class Selection:
             if self.integration is not None and letter.integration != self.integration:
                 return False
             if self.rule is not None and letter.delivery.get("rule") != self.rule:
+                return False
+            if self.group is not None and group_of(letter, parked.key).id != self.group:
                 return False
         return (
             (self.reason is None or letter.reason == self.reason)

@@ -20,7 +20,7 @@ from streams.kafka.settings import BrokerError
 from streams.ledger.api import LedgerApi
 from streams.ledger.audit import AuditReport, BehindError, Problem
 from streams.ledger.ingester import Ingester
-from streams.ledger.kafka_audit import KafkaAuditor, audit_with_kafka
+from streams.ledger.kafka_audit import KafkaAuditor, RecordedIntegrations, audit_with_kafka
 from streams.ledger.sqlite_store import SqliteReader, SqliteStore
 from streams.ledger.store import FolderInUseError, StoreError
 from streams.observability import metrics
@@ -76,6 +76,7 @@ class _Process:
         self._settings, self._store = configuration.settings, store
         self._folder = configuration.folder / self._settings.ledger.folder
         self._reloader = Reloader(configuration, read)
+        self._recorded = RecordedIntegrations(self._settings.broker, self._settings.topics.rulesets)
         self._auditing = asyncio.Lock()
         self._stopping = asyncio.Event()
         self._ingester = self._new_ingester()
@@ -137,7 +138,7 @@ class _Process:
             kafka = KafkaAuditor(settings.broker, settings.topics, current.integrations, current.sources.topics)
             with closing(self._open_reader()) as reader:
                 async with kafka as auditor:
-                    return await audit_with_kafka(reader, auditor, since_ms, until_ms)
+                    return await audit_with_kafka(reader, auditor, since_ms, until_ms, recorded=self._recorded)
 
     async def _audit_on(self) -> None:
         """Audit every hour, and keep the result as metrics."""

@@ -1,6 +1,9 @@
 """Follow events through the topics, and report what each integration received, or why not."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+import asyncio
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from time import monotonic
 from typing import Any
@@ -9,21 +12,67 @@ import orjson
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
 
+from deploy.config.configuration import Configuration
 from deploy.config.integrations import Integration
+from streams.kafka.admin import find_partitions
 from streams.kafka.settings import Broker, BrokerError
 from streams.observability.internal_error import to_exception
 from streams.records.delivery import DeliveryRecord
-from streams.records.event import Origin
-from streams.records.format import SOURCE_HEADER
+from streams.records.event import Origin, valid_trace
+from streams.records.format import SOURCE_HEADER, TRACE_HEADER
 from streams.records.outcomes import FORWARDED, NOTED, Outcome, Outcomes
-from streams.records.rejected import Rejected
+from streams.records.rejected import QUARANTINED_REASON, Rejected
 from streams.topics import Topics
 
 OUTCOME_TIMEOUT_SECONDS = 3.0
 """Seconds after which an event is shown even if outcomes are missing."""
 
-MAX_OPEN_EVENTS = 1000
-"""The maximum number of events with missing outcomes; beyond it, the oldest are dropped."""
+MAX_OPEN_EVENTS = 4000
+"""The maximum number of events with missing outcomes; beyond it, the oldest are shown as they are."""
+
+MAX_FETCHED_BYTES = 4 * 1024 * 1024
+"""The maximum bytes that one answer of Kafka brings, which bounds the memory for records that are not read yet."""
+
+REJECTED = "rejected"
+
+
+@dataclass(frozen=True, slots=True)
+class LiveFilter:
+    """Which events and outcomes to show; each empty set matches all.
+
+    Args:
+        sources: Names of sources.
+        events: Names of track events, pages and screens, or types of calls.
+        users: Ids, each a userId or an anonymousId.
+        traces: The X-Turnout-Trace of the events' requests.
+        integrations: Names of integrations. With any, rejected events are not shown: no integration gets them.
+        outcomes: Outcomes; `rejected` and `quarantined` are also those of events that no integration gets.
+
+    """
+
+    sources: frozenset[str] = frozenset()
+    events: frozenset[str] = frozenset()
+    users: frozenset[str] = frozenset()
+    traces: frozenset[str] = frozenset()
+    integrations: frozenset[str] = frozenset()
+    outcomes: frozenset[str] = frozenset()
+
+    def matches_event(self, event: Mapping[str, Any], source: str, trace: str) -> bool:
+        """Tell whether an event is shown, apart from its outcomes."""
+        return (
+            (not self.sources or source in self.sources)
+            and (not self.traces or trace in self.traces)
+            and (not self.events or any(_is_in(event.get(key), self.events) for key in ("event", "name", "type")))
+            and (not self.users or any(_is_in(event.get(key), self.users) for key in ("userId", "anonymousId")))
+        )
+
+    def matches_outcome(self, outcome: str) -> bool:
+        """Tell whether an outcome is shown."""
+        return not self.outcomes or outcome in self.outcomes
+
+
+def _is_in(value: object, names: frozenset[str]) -> bool:
+    return isinstance(value, str | int) and str(value) in names
 
 
 @dataclass
@@ -41,7 +90,9 @@ class OutcomeRow:
 class SeenEvent:
     """The records about an event so far; `event` is None until its own record is read."""
 
+    origin: Origin | None = None
     source: str = ""
+    trace: str = ""
     event: Mapping[str, Any] | None = None
     since: float = field(default_factory=monotonic)
     rows: dict[tuple[str, str], OutcomeRow] = field(default_factory=dict)
@@ -65,35 +116,106 @@ Update = tuple[SeenEvent, Sequence[OutcomeRow], Sequence[str]]
 """An event, its new outcomes, and the integrations without an outcome."""
 
 
+def update_data(update: Update) -> dict[str, Any]:
+    """Return an update as JSON data."""
+    seen, rows, pending = update
+    event = seen.event or {}
+    return {
+        "source": seen.source or None,
+        "trace": seen.trace or None,
+        "place": list(seen.origin) if seen.origin else None,
+        "event": event,
+        "notes": seen.notes,
+        "outcomes": [
+            {
+                "integration": row.integration,
+                "rule": row.rule or None,
+                "outcome": row.outcome,
+                "reason": row.reason,
+                "payload": row.payload,
+            }
+            for row in rows
+        ],
+        "waiting": list(pending),
+    }
+
+
+def rejected_data(rejected: Rejected) -> dict[str, Any]:
+    """Return a rejected event as JSON data; `event` is its text."""
+    return {
+        "source": rejected.source or None,
+        "place": list(rejected.origin) if rejected.origin else None,
+        REJECTED: rejected.reason,
+        "detail": rejected.detail,
+        "event": (rejected.value or b"").decode(errors="replace"),
+    }
+
+
 class LiveView:
-    """Combine the records about an event from several topics, in any order."""
+    """Combine the records about an event from several topics, in any order.
+
+    Args:
+        topics: The topics of this environment.
+        integrations: The integrations, by name.
+        read: External topics, and the sources that read them.
+        only: Which events and outcomes to show. Others use no memory.
+
+    """
 
     def __init__(
-        self, topics: Topics, integrations: Mapping[str, Integration], read: Mapping[str, str] | None = None
+        self,
+        topics: Topics,
+        integrations: Mapping[str, Integration],
+        read: Mapping[str, str] | None = None,
+        only: LiveFilter | None = None,
     ) -> None:
-        """`read` maps external topics to the sources that read them."""
-        self._topics = topics
-        self._sources = {topics.events: "", **(read or {})}
-        self._active = [name for name, integration in integrations.items() if integration.state == "active"]
+        self._topics, self._only = topics, only or LiveFilter()
         self._seen: dict[Origin, SeenEvent] = {}
+        self._changed: dict[Origin, None] = {}
+        self._began: deque[tuple[float, Origin]] = deque()
+        self._overdue: list[SeenEvent] = []
+        self._last_read: dict[tuple[str, int], int] = {}
         self._rejected: list[Rejected] = []
-        self.names = [*self._sources, topics.rejected, topics.outcomes, *map(topics.forward, integrations)]
+        self.follow(integrations, read)
+
+    def follow(self, integrations: Mapping[str, Integration], read: Mapping[str, str] | None = None) -> None:
+        """Show the outcomes of these integrations from now on; `read` is as at the start."""
+        topics = self._topics
+        self._sources = {topics.events: "", **(read or {})}
+        chosen = [name for name in integrations if name in (self._only.integrations or integrations)]
+        self._chosen = frozenset(chosen)
+        self._active = [name for name in chosen if integrations[name].state == "active"]
+        self.names = [*self._sources, topics.rejected, topics.outcomes, *map(topics.forward, chosen)]
 
     def updates(self, now: float) -> Iterator[Update]:
         """Yield the updates due at `now` (monotonic): complete events, events after the timeout, later outcomes."""
-        for origin, seen in list(self._seen.items()):
+        while self._began and now - self._began[0][0] > OUTCOME_TIMEOUT_SECONDS:
+            self._changed[self._began.popleft()[1]] = None
+        for seen in self._overdue:
+            yield from self._report(seen, seen.pending(self._active))
+        self._overdue.clear()
+        changed, self._changed = self._changed, {}
+        for origin in changed:
+            seen = self._seen.get(origin, _NOTHING)
             if seen.event is None:
                 continue
             if seen.is_rejected:
                 del self._seen[origin]
                 continue
-            pending, new_rows = seen.pending(self._active), seen.unreported()
-            if not pending or (now - seen.since > OUTCOME_TIMEOUT_SECONDS and (new_rows or not seen.is_reported)):
-                yield seen, new_rows, pending
-                seen.reported |= {(row.integration, row.rule) for row in new_rows}
-                seen.is_reported = True
+            pending = seen.pending(self._active)
+            if not pending or now - seen.since > OUTCOME_TIMEOUT_SECONDS:
+                yield from self._report(seen, pending)
             if not pending:
                 del self._seen[origin]
+
+    def _report(self, seen: SeenEvent, pending: Sequence[str]) -> Iterator[Update]:
+        """Yield the update about an event, if there is anything new to show."""
+        rows = [row for row in seen.unreported() if self._only.matches_outcome(row.outcome)]
+        is_first = not seen.is_reported and not self._only.outcomes and not self._only.integrations
+        if rows or is_first or (pending and not seen.is_reported and not self._only.outcomes):
+            yield seen, rows, () if self._only.outcomes else pending
+            seen.reported |= {(row.integration, row.rule) for row in rows}
+            seen.is_reported = True
 
     def rejected(self) -> list[Rejected]:
         """Return the events rejected since the last call."""
@@ -106,7 +228,7 @@ class LiveView:
             if topic in self._sources:
                 self._read_event(topic, record)
             elif topic == self._topics.rejected:
-                self._read_rejected(Rejected.decode(record.key, record.value, record.headers))
+                self._read_rejected(record)
             elif topic == self._topics.outcomes:
                 self._read_outcomes(Outcomes.decode(record.value))
             else:
@@ -118,27 +240,49 @@ class LiveView:
             return
 
     def _read_event(self, topic: str, record: Any) -> None:
+        origin = Origin(topic, record.partition, record.offset)
+        # Until here, others may have created the entry; from here on, the event is open, finished or not shown.
+        known = self._seen.get(origin)
+        self._last_read[topic, record.partition] = record.offset
         try:
             event = orjson.loads(record.value or b"")
         except orjson.JSONDecodeError:
+            event = None
+        headers = dict(record.headers)
+        source = self._sources[topic] or _text(headers.get(SOURCE_HEADER))
+        trace = _text(valid_trace(headers.get(TRACE_HEADER)))
+        if not isinstance(event, dict) or not self._only.matches_event(event, source, trace):
+            self._seen.pop(origin, None)
             return
-        if isinstance(event, dict):
-            seen = self._seen_event(Origin(topic, record.partition, record.offset))
-            seen.event = event
-            stated = (dict(record.headers).get(SOURCE_HEADER) or b"").decode(errors="replace")
-            seen.source = self._sources[topic] or stated
+        seen = known or self._open(origin)
+        seen.event, seen.source, seen.trace = event, source, trace
+        self._changed[origin] = None
 
-    def _read_rejected(self, rejected: Rejected) -> None:
-        if rejected.origin is not None:
-            self._seen_event(rejected.origin).is_rejected = True
-        self._rejected.append(rejected)
+    def _read_rejected(self, record: Any) -> None:
+        rejected = Rejected.decode(record.key, record.value, record.headers)
+        if rejected.origin is not None and (seen := self._find(rejected.origin)):
+            seen.is_rejected = True
+        if self._only.integrations or not self._only.matches_outcome(
+            rejected.reason if rejected.reason == QUARANTINED_REASON else REJECTED
+        ):
+            return
+        event: Any = None
+        if self._only.events or self._only.users:
+            try:
+                event = orjson.loads(rejected.value or b"")
+            except orjson.JSONDecodeError:
+                event = None
+        trace = _text(valid_trace(dict(record.headers).get(TRACE_HEADER)))
+        if self._only.matches_event(event if isinstance(event, dict) else {}, rejected.source, trace):
+            self._rejected.append(rejected)
 
     def _read_outcomes(self, outcomes: Outcomes) -> None:
         for it in outcomes.named:
             origin = Origin(outcomes.topic, outcomes.partition, it.offset)
             reason = ": ".join(filter(None, [it.reason, it.detail]))
             if it.outcome == NOTED:
-                self._seen_event(origin).notes.append(reason)
+                if seen := self._find(origin):
+                    seen.notes.append(reason)
             else:
                 # The interval may be in another record.
                 self._add_outcome(origin, OutcomeRow(it.integration, it.rule, it.outcome, reason))
@@ -149,50 +293,125 @@ class LiveView:
                 self._add_outcome(origin, OutcomeRow(span.integration, span.rule, span.outcome, span.detail))
 
     def _add_outcome(self, origin: Origin, row: OutcomeRow) -> None:
-        rows = self._seen_event(origin).rows
-        known = rows.setdefault((row.integration, row.rule), row)
+        if row.integration not in self._chosen or (seen := self._find(origin)) is None:
+            return
+        known = seen.rows.setdefault((row.integration, row.rule), row)
         known.payload = known.payload or row.payload
         if row.outcome != FORWARDED and known.outcome != Outcome.DELIVERED:
             known.reason = row.reason or (known.reason if known.outcome == row.outcome else "")
             known.outcome = row.outcome
 
-    def _seen_event(self, origin: Origin) -> SeenEvent:
-        seen = self._seen.setdefault(origin, SeenEvent())
+    def _find(self, origin: Origin) -> SeenEvent | None:
+        """Return the entry of an event to change it; None if the event is finished, or not shown."""
+        seen = self._seen.get(origin)
+        if seen is None and origin.offset > self._last_read.get((origin.topic, origin.partition), -1):
+            seen = self._open(origin)
+        if seen is not None:
+            self._changed[origin] = None
+        return seen
+
+    def _open(self, origin: Origin) -> SeenEvent:
+        seen = self._seen[origin] = SeenEvent(origin)
+        self._began.append((seen.since, origin))
         if len(self._seen) > MAX_OPEN_EVENTS:
-            del self._seen[next(iter(self._seen))]
+            oldest = self._seen.pop(next(iter(self._seen)))
+            if oldest.event is not None and not oldest.is_rejected:
+                self._overdue.append(oldest)
+        while len(self._began) > MAX_OPEN_EVENTS:
+            self._began.popleft()
         return seen
 
 
+_NOTHING = SeenEvent()
+
+
+def _text(value: bytes | None) -> str:
+    return (value or b"").decode(errors="replace")
+
+
 class Watch:
-    """Reads the topics of a view from their current ends on; `partitions` are their numbers of partitions."""
+    """Reads the topics of a view from their current ends on, and topics that are added from their beginning."""
 
-    def __init__(self, broker: Broker, partitions: Mapping[str, int], view: LiveView) -> None:
-        self._view = view
-        self._parts = [TopicPartition(name, number) for name in view.names for number in range(partitions[name])]
-        self._consumer = AIOKafkaConsumer(**broker.consumer(), enable_auto_commit=False)
+    def __init__(self, broker: Broker, view: LiveView) -> None:
+        self._broker, self._view = broker, view
+        self._parts: set[TopicPartition] = set()
+        self._added: set[TopicPartition] = set()
+        self._consumer: Any = None
 
-    async def start(self) -> None:
-        """Connect and seek to the end of the topics; raises BrokerError."""
+    async def start(self, partitions: Mapping[str, int]) -> None:
+        """Connect and seek to the end of the topics, given their numbers of partitions; raises BrokerError."""
+        self._parts = self._parts_of(partitions)
+        self._consumer = AIOKafkaConsumer(
+            **self._broker.consumer(), enable_auto_commit=False, fetch_max_bytes=MAX_FETCHED_BYTES
+        )
         try:
             await self._consumer.start()
-            self._consumer.assign(self._parts)
+            self._consumer.assign(list(self._parts))
             await self._consumer.seek_to_end(*self._parts)
             for part in self._parts:
                 await self._consumer.position(part)
         except KafkaError as error:
             raise BrokerError(f"cannot watch the topics: {error}".splitlines()[0]) from error
 
-    async def run(self, show_update: Callable[[Update], None], show_rejected: Callable[[Rejected], None]) -> None:
-        """Call `show_update` and `show_rejected` for events until cancelled."""
+    def add(self, partitions: Mapping[str, int]) -> None:
+        """Also read the topics that the view has now, given their numbers of partitions."""
+        self._added |= self._parts_of(partitions) - self._parts
+
+    async def follow(self) -> AsyncIterator[Update | Rejected]:
+        """Yield updates and rejected events as they come; a slow reader delays reading, and nothing is left out."""
         while True:
-            for tp, records in (await self._consumer.getmany(timeout_ms=200)).items():
+            if self._added:
+                await self._take_added()
+            for tp, records in (await self._consumer.getmany(timeout_ms=200, max_records=1000)).items():
                 for record in records:
                     self._view.read(tp.topic, record)
             for rejected in self._view.rejected():
-                show_rejected(rejected)
-            for new_rows in self._view.updates(monotonic()):
-                show_update(new_rows)
+                yield rejected
+            for update in self._view.updates(monotonic()):
+                yield update
+
+    async def run(self, show_update: Callable[[Update], None], show_rejected: Callable[[Rejected], None]) -> None:
+        """Call `show_update` and `show_rejected` for events until cancelled."""
+        async for each in self.follow():
+            if isinstance(each, Rejected):
+                show_rejected(each)
+            else:
+                show_update(each)
+
+    def _parts_of(self, partitions: Mapping[str, int]) -> set[TopicPartition]:
+        names = self._view.names
+        return {TopicPartition(name, number) for name in names for number in range(partitions.get(name, 0))}
+
+    async def _take_added(self) -> None:
+        """Also read the added partitions; the others keep their positions."""
+        positions = {part: await self._consumer.position(part) for part in self._parts}
+        self._parts |= self._added
+        self._added = set()
+        self._consumer.assign(list(self._parts))
+        new = self._parts - positions.keys()
+        for part, position in positions.items():
+            self._consumer.seek(part, position)
+        await self._consumer.seek_to_beginning(*new)
 
     async def stop(self) -> None:
-        """Disconnect."""
-        await self._consumer.stop()
+        """Disconnect, if it was started."""
+        if self._consumer is not None:
+            await self._consumer.stop()
+
+
+@asynccontextmanager
+async def open_watch(configuration: Configuration, only: LiveFilter) -> AsyncIterator[Watch]:
+    """Follow the events of a configuration from now on, for the length of an `async with`; raises BrokerError."""
+    broker, topics = configuration.settings.broker, configuration.topics
+    read = {topic: source.source for source in configuration.source_files.values() for topic in source.topics}
+    view = LiveView(topics, configuration.integrations, read, only)
+    partitions = await asyncio.to_thread(find_partitions, broker, configuration.declared)
+    if missing := [name for name in view.names if name not in partitions]:
+        raise BrokerError(f"topic {missing[0]} is missing (create it with: turnout topics --create)")
+    watch = Watch(broker, view)
+    try:
+        await watch.start(partitions)
+        yield watch
+    finally:
+        with suppress(KafkaError):
+            await watch.stop()

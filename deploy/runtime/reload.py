@@ -20,7 +20,7 @@ from streams.kafka.settings import BrokerError
 from streams.observability.internal_error import to_exception
 from streams.observability.metrics import CONFIGURATION, CONFIGURATION_BROKEN
 from streams.routing.ruleset import CurrentRules
-from streams.steps.enrichment.files import are_replaced
+from streams.steps.enrichment.files import find_replaced
 from streams.topics import Topic
 
 if TYPE_CHECKING:
@@ -32,14 +32,37 @@ log = structlog.get_logger()
 PERIOD_SECONDS = 2.0
 """Seconds between two checks of the folder."""
 
+INVALID = "invalid configuration; still using the previous version"
+NEEDS_RESTART = "changes in turnout.yaml need a restart"
+NEEDS_TOPIC = "waiting for the topic of a new integration"
+APPLIED = "applied the configuration"
+"""Log messages about a changed folder."""
+
 Apply = Callable[[Configuration, Configuration], bool]
 """Replaces the first configuration by the second; returns False to be called again later with the same two."""
 
 
-class Reloader:
-    """Reloads the configuration when a hash of the folder's files changes.
+class FolderState:
+    """The content of a folder's files, to find which of them change.
 
-    Data files outside the folder may be large, so they are compared by size and modification time.
+    Data files may be large, so they are compared by size and modification time; `data_files` are their stamps when
+    they were read.
+    """
+
+    def __init__(self, configuration: Configuration) -> None:
+        self._folder = configuration.folder
+        self._hashes = file_hashes(self._folder)
+        self.data_files = configuration.data_files
+
+    def changed(self) -> list[Path]:
+        """Return the files that were added, changed or removed since the last call, and replaced data files."""
+        before, self._hashes = self._hashes, file_hashes(self._folder)
+        files = [path for path in (before | self._hashes) if before.get(path) != self._hashes.get(path)]
+        return [*files, *find_replaced(self.data_files)]
+
+
+class Reloader:
+    """Reloads the configuration when the content of the folder's files changes.
 
     `read` reads the folder as at the start of the process, and raises Misconfigured. If the folder is invalid, the
     errors are logged and the previous configuration stays. Changes in turnout.yaml need a restart.
@@ -51,17 +74,14 @@ class Reloader:
         self.current = configuration
         self._read = read
         self._apply = apply
-        self._seen = content_hash(configuration.folder)
-        self._data_files = configuration.data_files
+        self._state = FolderState(configuration)
         self._before: Configuration | None = None
         self._wake = asyncio.Event()
         self._export(broken=False)
 
     def poll(self) -> None:
         """Check the folder once, and apply changes."""
-        seen = content_hash(self.current.folder)
-        if seen != self._seen or are_replaced(self._data_files):
-            self._seen = seen
+        if self._state.changed():
             self._load()
         if self._before is not None and self._apply(self._before, self.current):
             self._before = None
@@ -92,27 +112,27 @@ class Reloader:
         try:
             configuration = self._read()
         except Misconfigured as error:
-            self._data_files = error.data_files
+            self._state.data_files = error.data_files
             self._export(broken=True)
             log.error(  # noqa: TRY400
-                "invalid configuration; still using the previous version",
+                INVALID,
                 version=self.current.version,
                 mistakes=[str(each) for each in error.errors[:20]],
             )
             return
-        self._data_files = configuration.data_files
+        self._state.data_files = configuration.data_files
         if configuration.settings != self.current.settings:
             changed = [
                 name
                 for name in type(configuration.settings).model_fields
                 if getattr(configuration.settings, name) != getattr(self.current.settings, name)
             ]
-            log.warning("changes in turnout.yaml need a restart", keys=changed)
+            log.warning(NEEDS_RESTART, keys=changed)
         self._before = self._before or self.current
         configuration.suppression.keep_users_of(self.current.suppression)
         self.current = replace(configuration, settings=self.current.settings)
         self._export(broken=False)
-        log.info("applied the configuration", version=self.current.version)
+        log.info(APPLIED, version=self.current.version)
 
     def _export(self, *, broken: bool) -> None:
         CONFIGURATION.clear()
@@ -120,27 +140,31 @@ class Reloader:
         CONFIGURATION_BROKEN.set(broken)
 
 
-def content_hash(folder: Path) -> bytes:
-    """Return a hash of the names and content of a configuration folder's files."""
-    digest = hashlib.sha256()
+def file_hashes(folder: Path) -> dict[Path, bytes]:
+    """Return a hash of the content of each file of a configuration folder."""
+    hashes = {}
     inner = (sorted(folder.glob(f"{kind}/*")) for kind in ("plans", "sources", "integrations"))
     for path in (folder / "turnout.yaml", *chain.from_iterable(inner)):
         with suppress(OSError):
-            content = path.read_bytes()
-            digest.update(f"{path.relative_to(folder)}\0{len(content)}\0".encode() + content)
-    return digest.digest()
+            hashes[path] = hashlib.sha256(path.read_bytes()).digest()
+    return hashes
 
 
 class RouterRules:
     """Replaces the rules of a router; a new integration gets a route once its topic exists.
 
-    `restart` restarts the router's pipeline, which is necessary if sources read other topics than before.
+    `restart` restarts the router's pipeline, which is necessary if sources read other topics than before. `record`
+    records the rules, without some integrations, before they are used; it returns False to be called again.
     """
 
     def __init__(
-        self, current_rules: CurrentRules, configuration: Configuration, restart: Callable[[], object] = lambda: None
+        self,
+        current_rules: CurrentRules,
+        configuration: Configuration,
+        restart: Callable[[], object] = lambda: None,
+        record: Callable[[Configuration, Collection[str]], bool] = lambda *_: True,
     ) -> None:
-        self._current_rules, self._restart = current_rules, restart
+        self._current_rules, self._restart, self._record = current_rules, restart, record
         self._reads = configuration.sources.topics
         self._ready = set(configuration.integrations)
         self._logged: set[str] = set()
@@ -152,8 +176,10 @@ class RouterRules:
         self._ready = configuration.integrations.keys() - waiting
         for name in sorted(waiting - self._logged):
             remedy = f"turnout topics --create --config {configuration.folder}"
-            log.warning("waiting for the topic of a new integration", integration=name, remedy=remedy)
+            log.warning(NEEDS_TOPIC, integration=name, remedy=remedy)
         self._logged = waiting
+        if not self._record(configuration, waiting):
+            return False
         self._current_rules.current = configuration.rule_set(without=waiting)
         return self._follow_topics(configuration) and not waiting
 

@@ -6,17 +6,26 @@ import os
 import signal
 import sys
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from pathlib import Path
+from time import monotonic
 from typing import Any
 
 import orjson
 
 from deploy.runtime.logs import READY
+from deploy.runtime.reload import APPLIED
 from deploy.terminal.failures import Failed
 
 MAX_LINES = 20
+
+STALL_SECONDS = 60.0
+STALL_CPU_SECONDS = 1.0
+"""A process that uses less processor time than this in STALL_SECONDS, and logs nothing, makes no progress."""
+
+LOOK_SECONDS = 0.1
 _PR_SET_PDEATHSIG = 1
 
 
@@ -24,7 +33,8 @@ _PR_SET_PDEATHSIG = 1
 class Child:
     """A running process.
 
-    `lines` are the last lines of its output, `facts` the fields that it logged when it was ready, `stop_timeout` the
+    `lines` are the last lines of its output and `line_count` is the number of all of them. `facts` are the fields that
+    it logged when it was ready, with the version of the configuration that it has applied since. `stop_timeout` are the
     seconds that it may take to stop. If a process that is not `essential` ends, that is reported, and the others go on.
     """
 
@@ -33,7 +43,8 @@ class Child:
     stop_timeout: float
     essential: bool = True
     lines: deque[str] = field(default_factory=lambda: deque(maxlen=MAX_LINES))
-    facts: Mapping[str, Any] = field(default_factory=dict)
+    line_count: int = 0
+    facts: dict[str, Any] = field(default_factory=dict)
     ready: asyncio.Event = field(default_factory=asyncio.Event)
 
     def exit_reason(self) -> str:
@@ -42,6 +53,14 @@ class Child:
         how = f"was killed by {signal.Signals(-code).name}" if code and code < 0 else f"ended with exit code {code}"
         last = readable(self.lines[-1]) if self.lines else "no output"
         return f"{self.name} {how}: {last}"
+
+    def cpu_seconds(self) -> float:
+        """Return the processor time that it has used; the time of day where the system does not tell."""
+        try:
+            fields = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()
+        except OSError:
+            return monotonic()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def turnout_command(*arguments: str) -> list[str]:
@@ -56,10 +75,12 @@ class Supervisor:
     """Starts children, each in its own process group, and stops them in reverse order.
 
     With groups of their own, a terminal's Ctrl-C does not stop all of them at once. On Linux they are killed if this
-    process ends in any way. `report` is called with a child's name and each warning in its logs.
+    process ends in any way. `report` is called with a child's name and each warning in its logs, unless the warning's
+    message is in `unreported`.
     """
 
-    def __init__(self, report: Callable[[str, str], None]) -> None:
+    def __init__(self, report: Callable[[str, str], None], unreported: Collection[str] = ()) -> None:
+        self._unreported = unreported
         self._children: list[Child] = []
         self._readers: list[asyncio.Task[None]] = []
         self._report = report
@@ -90,20 +111,21 @@ class Supervisor:
         self._readers.append(asyncio.create_task(self._read(child)))
         return child
 
-    async def until_ready(self, children: Sequence[Child], timeout: float) -> None:
-        """Wait until these children are ready; raises Failed if any child ends, or after `timeout` seconds."""
+    async def until_ready(self, children: Sequence[Child], stall_seconds: float = STALL_SECONDS) -> None:
+        """Wait until these children are ready, as long as one of those that are not makes progress.
+
+        Raises Failed if any child ends, or if no progress is made for `stall_seconds`.
+        """
         ended = asyncio.create_task(self.until_one_ends())
+        progress = _Progress()
         try:
-            async with asyncio.timeout(timeout):
-                for child in children:
-                    ready = asyncio.create_task(child.ready.wait())
-                    await asyncio.wait([ready, ended], return_when=asyncio.FIRST_COMPLETED)
-                    ready.cancel()
-                    if ended.done():
-                        raise Failed(ended.result().exit_reason())
-        except TimeoutError:
-            slow = [child.name for child in children if not child.ready.is_set()]
-            raise Failed(f"not ready after {timeout:.0f} s: {', '.join(slow)}") from None
+            while waiting := [child for child in children if not child.ready.is_set()]:
+                await asyncio.wait([ended], timeout=LOOK_SECONDS)
+                if ended.done():
+                    raise Failed(ended.result().exit_reason())
+                if progress.stalled(waiting) > stall_seconds:
+                    names = ", ".join(child.name for child in waiting)
+                    raise Failed(f"not ready, and no progress for {stall_seconds:.0f} s: {names}")
         finally:
             ended.cancel()
 
@@ -113,6 +135,19 @@ class Supervisor:
         await asyncio.wait(tasks, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
         for task in tasks:
             task.cancel()
+
+    async def until_version(self, version: str, timeout: float) -> None:
+        """Wait until every child that reports a version has applied this one; for at most `timeout` seconds."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(timeout):
+                while any(child.facts.get("version", version) != version for child in self._children):
+                    await asyncio.sleep(LOOK_SECONDS)
+
+    def reload(self) -> None:
+        """Have the children that are ready and have a configuration read it again."""
+        for child in self._children:
+            if "version" in child.facts:
+                _signal(child, signal.SIGHUP)
 
     async def until_one_ends(self) -> Child:
         """Wait until an essential child has ended and its output is read."""
@@ -162,13 +197,36 @@ class Supervisor:
             if not line:
                 return
             data = _parse(line)
+            child.line_count += 1
             if data is not None and data.get("event") == READY:
                 child.facts = data
                 child.ready.set()
                 continue
+            if data is not None and data.get("event") == APPLIED:
+                child.facts["version"] = data.get("version")
             child.lines.append(line.decode(errors="replace").rstrip())
-            if data is not None and data.get("level") in ("warning", "error", "critical"):
+            if data is not None and self._is_reported(data):
                 self._report(child.name, readable(child.lines[-1]))
+
+    def _is_reported(self, data: Mapping[str, Any]) -> bool:
+        is_warning = data.get("level") in ("warning", "error", "critical")
+        return is_warning and data.get("event") not in self._unreported
+
+
+class _Progress:
+    """Notices when children make no progress: they log nothing, and use little processor time."""
+
+    def __init__(self) -> None:
+        self._since = monotonic()
+        self._lines, self._cpu = 0, 0.0
+
+    def stalled(self, children: Sequence[Child]) -> float:
+        """Return for how many seconds none of the children has made progress."""
+        lines, cpu = sum(child.line_count for child in children), sum(child.cpu_seconds() for child in children)
+        # With fewer children than before, both sums are smaller.
+        if lines != self._lines or not 0 <= cpu - self._cpu < STALL_CPU_SECONDS:
+            self._since, self._lines, self._cpu = monotonic(), lines, cpu
+        return monotonic() - self._since
 
 
 def readable(line: str) -> str:

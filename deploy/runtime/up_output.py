@@ -8,6 +8,7 @@ from rich.text import Text
 
 from deploy.config.configuration import Configuration
 from deploy.runtime.live_view import OutcomeRow, SeenEvent, Update
+from deploy.runtime.sample_event import choose_sample
 from deploy.terminal.console import PlainConsole, one_line
 from deploy.terminal.escaping import escape
 from streams.plurals import counted
@@ -17,18 +18,6 @@ from streams.records.rejected import QUARANTINED_REASON, Rejected
 MAX_EVENTS_PER_SECOND = 20
 """The maximum number of events shown per second; others are counted."""
 
-SAMPLE = {
-    "userId": "u-1",
-    "event": "Order Completed",
-    "properties": {
-        "order_id": "A-1001",
-        "total": "59.90",
-        "currency": "EUR",
-        "email": "Ann@Example.com",
-        "products": [{"product_id": "B-7", "sku": "B-7", "name": "Kettle", "price": 59.9, "quantity": 1}],
-    },
-}
-
 
 class Terminal:
     """Prints events with their outcomes."""
@@ -37,6 +26,10 @@ class Terminal:
         self._console = PlainConsole()
         self._configuration = configuration
         self._second, self._count = 0, 0
+
+    def follow(self, configuration: Configuration) -> None:
+        """Explain events by a changed configuration."""
+        self._configuration = configuration
 
     def print_line(self, text: str = "", style: str = "") -> None:
         """Print a line without wrapping, so that it can be copied."""
@@ -54,13 +47,13 @@ class Terminal:
         for name, file in self._configuration.source_files.items():
             for key in file.write_keys:
                 self.print_line(f"source {name}: send to {address} with the write key {key.get_secret_value()}")
-        keys = [key for file in self._configuration.source_files.values() for key in file.write_keys]
+        keys = {name: file.write_keys[-1] for name, file in self._configuration.source_files.items() if file.write_keys}
         if keys:
-            user = shlex.quote(f"{keys[-1].get_secret_value()}:")
+            source, key = list(keys.items())[-1]
+            sample = dict(choose_sample(self._configuration, source))
+            user, path = shlex.quote(f"{key.get_secret_value()}:"), f"/v1/{sample.pop('type')}"
             self.print_line("\nTry:\n")
-            self.print_line(
-                f"curl -u {user} {address}/v1/track -d {shlex.quote(orjson.dumps(SAMPLE).decode())}", "bold"
-            )
+            self.print_line(f"curl -u {user} {address}{path} -d {shlex.quote(orjson.dumps(sample).decode())}", "bold")
         self.print_line("\nPress Ctrl-C to stop. Events are shown as they arrive:\n")
 
     def show_update(self, update: Update) -> None:

@@ -11,7 +11,7 @@ from deploy.runtime.exposition import serve_metrics
 from deploy.runtime.logs import log_ready, set_up
 from deploy.runtime.reload import Apply, Reloader
 from deploy.terminal.failures import Failed
-from streams.kafka.admin import check_reachable, find_mismatches
+from streams.kafka.admin import REACH_SECONDS, check_reachable, find_mismatches
 from streams.kafka.settings import BrokerError
 
 if TYPE_CHECKING:
@@ -20,6 +20,10 @@ if TYPE_CHECKING:
     from streams.worker.worker import Worker
 
     Begin = Callable[[Worker], Apply]
+
+TOPICS_TIMEOUT = 10.0
+EMBEDDED_TIMEOUT = 120.0
+"""Seconds to wait for the broker's answers at the start."""
 
 
 def prepare(configuration: Configuration) -> None:
@@ -33,15 +37,16 @@ def prepare(configuration: Configuration) -> None:
     check_topics(configuration)
 
 
-def check_topics(configuration: Configuration, timeout: float = 10.0) -> None:
-    """Raise Failed if Kafka is not reachable, or if a topic is missing or wrong; waits up to `timeout` seconds.
+def check_topics(configuration: Configuration) -> None:
+    """Raise Failed if Kafka is not reachable, or if a topic is missing or wrong; optional topics may be missing.
 
-    Optional topics may be missing.
+    An embedded broker is known to run, and is given more time to answer on a busy machine.
     """
     broker, declared = configuration.settings.broker, configuration.declared
+    embedded = configuration.settings.embedded
     try:
-        check_reachable(broker)
-        found = find_mismatches(broker, declared, timeout)
+        check_reachable(broker, EMBEDDED_TIMEOUT if embedded else REACH_SECONDS)
+        found = find_mismatches(broker, declared, EMBEDDED_TIMEOUT if embedded else TOPICS_TIMEOUT)
     except BrokerError as error:
         raise Failed(str(error)) from error
     mismatches = [each for each in found if each.partitions is not None or not each.topic.optional]

@@ -12,21 +12,20 @@ from pydantic.fields import FieldInfo
 from deploy.config.diagnostics import find_models, find_secrets
 from deploy.config.models.names import NAME as NAME_PATTERN
 from deploy.config.yaml_edit import on_one_line
+from deploy.scaffold.folder import schema_comment
 from forwarders.api.contract import Contract, Forwarder
 
 NAME = re.compile(NAME_PATTERN)
 FORWARDER_NAME = re.compile("[a-z][a-z0-9_]{0,40}")
 TEMPLATE = Path(__file__).parent / "template"
 """The package of a forwarder for a vendor called Acme."""
-SCHEMA = Path(".schema", "integration.json")
-"""The path of the schema in a configuration folder."""
 
 
 def integration_file(name: str, forwarder: type[Forwarder[Any]]) -> str:
     """Return the text of a new integration's file: required settings as variables, optional ones as comments."""
     contract = forwarder.contract
     lines = [
-        f"# yaml-language-server: $schema=../{SCHEMA.as_posix()}",
+        schema_comment("integration"),
         f"# {contract.title}: {contract.documentation}",
         f"integration: {on_one_line(name)}",
         f"forwarder: {contract.name}",

@@ -1,7 +1,9 @@
 """Escape text from events, vendors and files so that a terminal shows it and never executes it."""
 
 import json
+import os
 import re
+import sys
 from typing import Any
 
 import click
@@ -31,6 +33,17 @@ def echo(text: str = "", *, err: bool = False) -> None:
 def echo_json(data: Any, *, indent: int | None = 2) -> None:
     """Print data as JSON, escaped so that it still parses to the same data."""
     echo(json.dumps(data, indent=indent, ensure_ascii=False))
+
+
+def write_line(text: str) -> bool:
+    """Print a line of many, without flushing it; returns False if nobody reads any more, as after `| head`."""
+    try:
+        sys.stdout.write(f"{text}\n")
+    except BrokenPipeError:
+        # What is still in the buffer must not fail at the end of the process.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return False
+    return True
 
 
 def _escaped(match: re.Match[str]) -> str:

@@ -14,11 +14,13 @@ from email.utils import parsedate_to_datetime
 from enum import StrEnum
 from importlib.resources import files
 from importlib.resources.abc import Traversable
-from typing import Any, ClassVar, Final, Generic, Literal, NoReturn, Self, TypeVar
+from typing import Any, ClassVar, Final, Generic, Literal, NamedTuple, NoReturn, Self, TypeVar
 
 import orjson
 from pydantic import BaseModel, ConfigDict, ValidationError
 from typing_extensions import override
+
+from forwarders.api.tolerance import leave_out_invalid
 
 DELAY_PATTERN = re.compile(r"[0-9]{1,9}(\.[0-9]{1,9})?")
 """A delay in seconds, as vendors write it in headers."""
@@ -104,9 +106,13 @@ class Settings(BaseModel):
 
 
 class Payload(BaseModel):
-    """Base class for a forwarder's payload model. Use the vendor's own field names; errors never quote a value."""
+    """Base class for a forwarder's payload model, with the vendor's own field names.
 
-    model_config = ConfigDict(extra="forbid", hide_input_in_errors=True)
+    Optional fields that are empty or invalid are left out of the request. Only a field that the vendor requires may be
+    required here, since an event without it becomes a dead letter. Errors never quote a value.
+    """
+
+    model_config = ConfigDict(extra="forbid", hide_input_in_errors=True, str_min_length=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,7 +196,9 @@ class Contract(_RefusesOldFields):
         dedupe_caveat: Why a replay may count twice in spite of `dedupe_field`.
         batch_failure: The vendor's behaviour for a batch that contains an invalid delivery.
         rates: The vendor's rate limits.
-        versions: Versions of the API that the setting `api_version` can select, newest first.
+        versions: Versions of the API that the setting `version_setting` can select, newest first, each with its sunset
+            if the vendor publishes one. Without such a setting, the first is the one that requests use.
+        version_setting: The setting that selects the version.
         auth_methods: Authentication methods that the setting `auth` can select.
         authorization: Where to get a refresh token, for the method `oauth_refresh`.
         validation_setting: The setting that makes the vendor validate events and report problems. Its value is true
@@ -217,6 +225,7 @@ class Contract(_RefusesOldFields):
     batch_failure: BatchFailure = BatchFailure.WHOLE
     rates: tuple[Rate, ...] = ()
     versions: tuple[Version, ...] = ()
+    version_setting: str = "api_version"
     auth_methods: tuple[AuthMethod, ...] = ("static",)
     authorization: Authorization | None = None
     validation_setting: str | None = None
@@ -226,6 +235,22 @@ class Contract(_RefusesOldFields):
     def names(self) -> tuple[str, ...]:
         """Return every name of the vendor that an event's `integrations` may use."""
         return (self.name, self.title, *self.aliases)
+
+    def version_in_use(self, settings: Mapping[str, Any]) -> Version | None:
+        """Return the version of the API that these settings select, explicitly or by default.
+
+        Args:
+            settings: The integration's settings.
+
+        Returns:
+            The version, or None if the contract does not declare it.
+
+        """
+        field = self.settings.model_fields.get(self.version_setting)
+        if field is None:
+            return next(iter(self.versions), None)
+        name = settings.get(self.version_setting, field.default)
+        return next((version for version in self.versions if version.name == name), None)
 
     def max_age(self, seconds: float | None = None) -> timedelta | None:
         """Return the maximum age of an event.
@@ -398,7 +423,15 @@ class AuthFailed:
     """
 
 
-Result = Delivered | Retry | Throttled | PermanentFailure | Split | AuthFailed
+@dataclass(frozen=True, slots=True)
+class Retired:
+    """The vendor has turned off the version of its API that the request used.
+
+    Delivery pauses at once and probes: no delivery is lost until a newer version is set.
+    """
+
+
+Result = Delivered | Retry | Throttled | PermanentFailure | Split | AuthFailed | Retired
 """The possible results of a delivery."""
 
 S = TypeVar("S", bound=Settings)
@@ -470,19 +503,55 @@ class Forwarder(ABC, Generic[S]):
         return next((place for place in places if place.is_file()), None)
 
 
-def find_problem(
-    forwarder: Forwarder[Any], payload: Mapping[str, Any], size: int, item_bytes: int | None = None
-) -> PermanentFailure | None:
-    """Say why the vendor would never take a payload of `size` bytes of JSON; None if it may.
+MAX_NOTES: Final = 5
+"""Optional values that are listed with the reason why a payload is invalid."""
 
-    `item_bytes` is the largest size that it takes, by default that of the forwarder's limits.
+
+class CheckedPayload(NamedTuple):
+    """A payload as it is sent.
+
+    Args:
+        payload: The payload, without its invalid optional values.
+        left_out: A note per value that was left out. It names the field and does not quote the value.
+        problem: Why the vendor would never accept the payload; None if it may.
+
+    """
+
+    payload: Mapping[str, Any]
+    left_out: Sequence[str] = ()
+    problem: PermanentFailure | None = None
+
+
+def check_payload(
+    forwarder: Forwarder[Any], payload: Mapping[str, Any], size: int, item_bytes: int | None = None
+) -> CheckedPayload:
+    """Check a payload before it is sent, and leave out optional values that are invalid.
+
+    Args:
+        forwarder: The forwarder that sends it.
+        payload: The payload that a rule made from an event.
+        size: Its size as JSON, in bytes.
+        item_bytes: The largest size that the vendor accepts; by default that of the forwarder's limits.
+
     """
     if item_bytes is None:
         item_bytes = forwarder.limits.item_bytes
     if size > item_bytes:
-        return PermanentFailure("too_large", f"{size} bytes exceed the vendor's limit of {item_bytes}")
+        too_large = PermanentFailure("too_large", f"{size} bytes exceed the vendor's limit of {item_bytes}")
+        return CheckedPayload(payload, (), too_large)
     problem = forwarder.validate(payload)
-    return PermanentFailure("payload", problem) if problem else None
+    if problem is None:
+        return CheckedPayload(payload)
+    model = forwarder.contract.payload
+    if model is None:
+        return CheckedPayload(payload, (), PermanentFailure("payload", problem))
+    kept = leave_out_invalid(model, payload)
+    if kept.left_out:
+        problem = kept.problem or forwarder.validate(kept.payload)
+        if problem is None:
+            return CheckedPayload(kept.payload, kept.left_out)
+        problem = f"{problem} (also invalid: {'; '.join(kept.left_out[:MAX_NOTES])})"
+    return CheckedPayload(payload, (), PermanentFailure("payload", problem))
 
 
 class HttpForwarder(Forwarder[S]):

@@ -152,7 +152,8 @@ CONTENT_ENCODING = _declare("Content-Encoding", "`gzip`, `deflate` or `identity`
 CONTENT_LENGTH = _declare("Content-Length", "A body over the limit is rejected before it is read.")
 TRACE = _declare(
     "X-Turnout-Trace",
-    "Up to 64 letters, digits and `-`: copied to the record header `turnout-trace`. Other values are ignored.",
+    "Up to 64 letters, digits and `-`: copied to the record header `turnout-trace`, by which `turnout tail --trace` "
+    "finds the events. Other values are ignored.",
 )
 ANONYMOUS_ID = _declare(
     "AnonymousId", "The anonymousId of events without any id, in base64 or plain, as RudderStack's clients send it."

@@ -1,7 +1,6 @@
 """The collector's ASGI app: authenticate requests, enforce limits, and send responses."""
 
 import base64
-import re
 from collections.abc import Callable, Mapping, Sequence
 from time import perf_counter, time
 from typing import Any
@@ -32,6 +31,7 @@ from streams.observability.internal_error import to_exception
 from streams.observability.logging import error_fields
 from streams.parsing import lenient_json
 from streams.parsing.times import rfc3339
+from streams.records.event import valid_trace
 from streams.sources.source import Source, Sources
 from streams.topics import Topics
 
@@ -43,7 +43,6 @@ READY_TIMEOUT = 2.0
 _SUCCESS = b'{"success":true}'
 _FAILED = RequestError("internal", "the collector failed; see its log")
 _CODES = {404: "not_found", 405: "method_not_allowed"}
-_TRACE = re.compile(rb"[A-Za-z0-9-]{1,64}")
 
 # A new partition leader is usually elected within seconds.
 _RETRY = ((b"retry-after", b"5"),)
@@ -290,8 +289,7 @@ def _asks_for_privacy(headers: Mapping[bytes, bytes]) -> bool:
 
 
 def _trace(headers: Mapping[bytes, bytes]) -> bytes | None:
-    given = headers.get(api.TRACE)
-    return given if given is not None and _TRACE.fullmatch(given) else None
+    return valid_trace(headers.get(api.TRACE))
 
 
 def _answer(status: int, content: Mapping[str, Any], headers: Mapping[str, str] | None = None) -> Response:

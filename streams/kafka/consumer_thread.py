@@ -8,10 +8,15 @@ test_positions.py test the behaviour that it relies on.
 """
 
 from collections.abc import Mapping
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import aiokafka.consumer.fetcher
-from aiokafka.errors import CommitFailedError, IllegalStateError
+from aiokafka.errors import (
+    CommitFailedError,
+    IllegalStateError,
+    InvalidCommitOffsetSizeError,
+    OffsetMetadataTooLargeError,
+)
 from aiokafka.record.default_records import _DefaultRecordBatchPy
 from aiokafka.record.memory_records import MemoryRecords, _MemoryRecordsPy
 from aiokafka.structs import OffsetAndMetadata, TopicPartition
@@ -20,6 +25,17 @@ from faust.types import TP
 
 from streams.kafka.settings import READ_COMMITTED
 from streams.observability.internal_error import to_exception
+
+
+class Committed(NamedTuple):
+    """A partition's committed offset, and the metadata of the commit."""
+
+    offset: int
+    metadata: str = ""
+
+
+class MetadataRefusedError(Exception):
+    """Kafka allows less metadata in a commit than was sent."""
 
 
 class FetchedRecords(list[Any]):
@@ -145,16 +161,16 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
                     fetched[tp] = nothing
         return fetched
 
-    async def seek_to_committed(self) -> Mapping[TP, int]:
-        """Seek each assigned partition to its committed offset, or to its beginning; return the offsets.
+    async def seek_all(self) -> Mapping[TP, Committed]:
+        """Seek each assigned partition to its committed offset, or to its beginning; return both, with the metadata.
 
-        aiokafka does not seek a partition whose committed offset is 0 or unknown. The result is empty if the assignment
-        changes meanwhile; Faust then calls this again.
+        aiokafka does not seek a partition whose committed offset is 0 or unknown, and its `committed()` drops the
+        metadata. The result is empty if the assignment changes meanwhile; Faust then asks for the seek again.
         """
-        result: Mapping[TP, int] = await self.call_thread(self._seek_to_committed)
+        result: Mapping[TP, Committed] = await self.call_thread(self._seek_all)
         return result
 
-    async def _seek_to_committed(self) -> dict[TP, int]:
+    async def _seek_all(self) -> dict[TP, Committed]:
         consumer = self._ensure_consumer()
         assignment = self._assignment()
         if assignment is None:
@@ -164,10 +180,10 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
         begins = await consumer.beginning_offsets(uncommitted) if uncommitted else {}
         if not assignment.active:
             return {}
-        offsets = {tp: committed[tp].offset if tp in committed else begins[tp] for tp in assignment.tps}
-        for tp, offset in offsets.items():
-            consumer._fetcher.seek_to(tp, offset)
-        return {TP(*tp): offset for tp, offset in offsets.items()}
+        found = {tp: Committed(*committed[tp]) if tp in committed else Committed(begins[tp]) for tp in assignment.tps}
+        for tp, position in found.items():
+            consumer._fetcher.seek_to(tp, position.offset)
+        return {TP(*tp): position for tp, position in found.items()}
 
     async def seek_to(self, offsets: Mapping[TP, int]) -> None:
         """Seek these partitions, except those that are not assigned."""
@@ -189,14 +205,21 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
         consumer = self._ensure_consumer()
         return (await consumer.beginning_offsets([part]))[part], (await consumer.end_offsets([part]))[part]
 
-    async def _commit(self, offsets: Mapping[TP, int]) -> bool:
-        """Commit; return False if the partitions were reassigned, and their records will be redelivered."""
+    async def commit_all(self, positions: Mapping[TP, Committed]) -> bool:
+        """Commit; return False if the partitions were reassigned, and their records will be redelivered.
+
+        Raises MetadataRefusedError if Kafka allows less metadata.
+        """
+        result: bool = await self.call_thread(self._commit_all, positions)
+        return result
+
+    async def _commit_all(self, positions: Mapping[TP, Committed]) -> bool:
         assigned = self.assignment()
-        wanted = {
-            TopicPartition(*tp): OffsetAndMetadata(offset, "") for tp, offset in offsets.items() if tp in assigned
-        }
+        wanted = {TopicPartition(*tp): OffsetAndMetadata(*each) for tp, each in positions.items() if tp in assigned}
         try:
             await self._ensure_consumer().commit(wanted)
+        except (OffsetMetadataTooLargeError, InvalidCommitOffsetSizeError) as error:
+            raise MetadataRefusedError from error
         except (CommitFailedError, IllegalStateError):
             return False
         except BaseException as error:  # noqa: BLE001  # Faust stops the app if this raises

@@ -1,10 +1,13 @@
 """Track which offsets may be committed."""
 
 import asyncio
+from bisect import bisect_left
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from time import monotonic
 from typing import Any, Protocol
+
+from streams.kafka.commit_metadata import OffsetRange, merge_ranges
 
 TP = tuple[str, int]
 
@@ -17,6 +20,9 @@ class Commits(Protocol):
 
     def committable(self, tp: TP) -> int | None:
         """Return the offset before which all records of a partition are finished, or None if none are tracked."""
+
+    def finished_above(self, tp: TP, offset: int) -> list[OffsetRange]:
+        """Return the ranges of offsets from `offset` on that are finished although earlier ones are not."""
 
 
 class DisorderError(Exception):
@@ -65,6 +71,27 @@ class RecordBatch:
         """Return the offset of the first record that is not finished, or the end."""
         return int(self.records[self._low].offset) if self._left else self.end
 
+    def unfinished(self) -> Iterator[OffsetRange]:
+        """Yield the ranges of offsets whose records are not finished, in order.
+
+        An offset without a record is in no range: it was skipped because it was finished before, or it is a gap.
+        """
+        low = self._low if self._left else -1
+        while low >= 0:
+            high = self._done.find(1, low)
+            yield from self._stretches(low, len(self.records) if high < 0 else high)
+            low = -1 if high < 0 else self._done.find(0, high)
+
+    def _stretches(self, low: int, high: int) -> Iterator[OffsetRange]:
+        """Yield the ranges of consecutive offsets among some of the records."""
+        records = self.records
+        while low < high:
+            first = records[low].offset
+            # Offsets ascend, so the stretch ends where an offset is further from the first than its index.
+            end = bisect_left(range(low, high), True, key=lambda at: records[at].offset - first > at - low) + low
+            yield first, records[end - 1].offset + 1
+            low = end
+
     def finish(self) -> None:
         """Finish all records: everything that they caused is acknowledged."""
         self._left = 0
@@ -93,6 +120,7 @@ class OffsetTracker:
         self._held = 0
         self._batches: dict[TP, deque[RecordBatch]] = {}
         self._committable: dict[TP, int] = {}
+        self._restored: dict[TP, list[OffsetRange]] = {}
         self._changed = asyncio.Event()
 
     def open(self, tp: TP, records: Sequence[Any], end: int | None = None) -> RecordBatch:
@@ -117,6 +145,38 @@ class OffsetTracker:
             batches[-1].end = end
         else:
             self._committable[tp] = end
+
+    def restore(self, tp: TP, ranges: Sequence[OffsetRange]) -> None:
+        """Set the offsets of a newly assigned partition that were finished before; their records are skipped."""
+        self._restored[tp] = list(ranges)
+
+    def without_finished(self, tp: TP, records: Sequence[Any]) -> Sequence[Any]:
+        """Return fetched records without those that were finished before the partition was assigned."""
+        ranges = self._restored.get(tp)
+        if not ranges or not records:
+            return records
+        left: list[Any] = []
+        at = 0
+        for record in records:
+            while at < len(ranges) and ranges[at][1] <= record.offset:
+                at += 1
+            if at == len(ranges) or record.offset < ranges[at][0]:
+                left.append(record)
+        del ranges[:at]
+        return left
+
+    def finished_above(self, tp: TP, offset: int) -> list[OffsetRange]:
+        """Return the ranges of offsets from `offset` on that are finished although earlier ones are not."""
+        ranges: list[OffsetRange] = []
+        at = offset
+        for batch in self._batches.get(tp, ()):
+            for start, end in batch.unfinished():
+                ranges.append((at, start))
+                at = end
+            ranges.append((at, batch.end))
+            at = max(at, batch.end)
+        ranges += [(max(start, at), end) for start, end in self._restored.get(tp, ())]
+        return merge_ranges(ranges)
 
     def finished(self, batch: RecordBatch) -> None:
         """Free a batch's bytes, and advance the committable offset; called by the batch."""
@@ -152,6 +212,7 @@ class OffsetTracker:
                 batch.dropped = True
                 self._held -= batch.size
             self._committable.pop(tp, None)
+            self._restored.pop(tp, None)
         self.moved_at = monotonic()
         self._changed.set()
 

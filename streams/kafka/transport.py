@@ -6,7 +6,7 @@ faust-streaming 0.15.3; tests/streams/kafka/test_transport.py tests the behaviou
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from time import monotonic
 from typing import Any, cast
 
@@ -16,9 +16,16 @@ from faust.transport.drivers import aiokafka as driver
 from faust.types import TP, ConsumerMessage
 
 from streams.kafka import aiokafka_patch
-from streams.kafka.consumer_thread import ConsumerThread, FetchedRecords
+from streams.kafka.commit_metadata import (
+    MAX_METADATA_CHARACTERS,
+    PROCESS_BUDGET,
+    CommitBudget,
+    decode_finished,
+    encode_finished,
+)
+from streams.kafka.consumer_thread import Committed, ConsumerThread, FetchedRecords, MetadataRefusedError
 from streams.kafka.offsets import Commits, OffsetTracker
-from streams.observability.metrics import RECORDS_LOST
+from streams.observability.metrics import COMMITS_CUT, RECORDS_LOST
 
 aiokafka_patch.apply()
 
@@ -51,6 +58,10 @@ class Consumer(driver.Consumer):
         self._begun_at: dict[TP, int] = {}
         self._next: dict[TP, int] = {}
         self._refetched: dict[TP, int] = {}
+        self._committed: dict[TP, Committed] = {}
+        self._commit_at: dict[TP, float] = {}
+        self._metadata_limit = MAX_METADATA_CHARACTERS
+        self._is_leaving = False
 
     def _new_consumer_thread(self) -> ConsumerThread:
         return ConsumerThread(self, loop=self.loop, beacon=self.beacon)
@@ -60,11 +71,15 @@ class Consumer(driver.Consumer):
         return self._begun_at.get(tp)
 
     async def perform_seek(self) -> None:
-        """Seek every assigned partition to its committed offset, or to its beginning; Faust calls it on assignment."""
-        for tp, offset in (await self._thread.seek_to_committed()).items():
-            self._begun_at[tp] = self._next[tp] = offset
+        """Seek every assigned partition to its committed offset, or to its beginning; Faust calls it on assignment.
+
+        The records that were finished above it, by the commit's metadata, will be skipped.
+        """
+        for tp, committed in (await self._thread.seek_all()).items():
+            self._begun_at[tp] = self._next[tp] = committed.offset
             self._refetched.pop(tp, None)
-            self._committed_offset[tp] = offset or None
+            self._committed[tp] = committed
+            self.progress.restore(tp, decode_finished(committed.offset, committed.metadata))
 
     async def getmany(self, timeout: float) -> AsyncIterator[tuple[TP, ConsumerMessage]]:
         """Yield each partition's fetched records as one message with a RecordBatch. Waits while the budget is full."""
@@ -82,12 +97,13 @@ class Consumer(driver.Consumer):
                 again.add(tp)
                 continue
             self._next[tp] = records.end
-            if not records:
+            unfinished = self.progress.without_finished(tp, records)
+            if not unfinished:
                 self.progress.skip(tp, records.end)
                 continue
             # Faust drops a message whose offset is lower than the last one.
             self._read_offset[tp] = None
-            yield tp, self._message_of(tp, records)
+            yield tp, self._message_of(tp, unfinished, records.end)
         offsets = {tp: self._next[tp] for tp in again if tp in self._next}
         if offsets:
             await self._thread.seek_to(offsets)
@@ -126,7 +142,7 @@ class Consumer(driver.Consumer):
         self.progress.skip(tp, begin)
         return records.start == begin
 
-    def _message_of(self, tp: TP, records: FetchedRecords) -> ConsumerMessage:
+    def _message_of(self, tp: TP, records: Sequence[Any], end: int) -> ConsumerMessage:
         first = records[0]
         return ConsumerMessage(
             tp.topic,
@@ -136,7 +152,7 @@ class Consumer(driver.Consumer):
             first.timestamp_type,
             [],
             None,
-            cast("bytes", self.progress.open(tp, records, records.end)),  # the codec `raw` passes any value
+            cast("bytes", self.progress.open(tp, records, end)),  # the codec `raw` passes any value
             None,
             tp=tp,
             generation_id=self.app.consumer_generation_id,
@@ -150,6 +166,48 @@ class Consumer(driver.Consumer):
     def _new_offset(self, tp: TP) -> int | None:
         return self.transport.commits.committable(tp)
 
+    def _filter_committable_offsets(self, tps: Iterable[TP]) -> dict[TP, int]:
+        """Return the partitions to commit: those whose offset or metadata changed, if the budget allows."""
+        due: dict[TP, int] = {}
+        now = monotonic()
+        for tp in tps:
+            if now < self._commit_at.get(tp, 0.0) and not self._is_leaving:
+                continue
+            position = self._position_to_commit(tp)
+            if position is not None and position != self._committed.get(tp):
+                due[tp] = position.offset
+                self._commit_at[tp] = self.transport.commit_budget.take(position.metadata)
+        return due
+
+    def _position_to_commit(self, tp: TP) -> Committed | None:
+        """Return what may be committed now, or None if it is nothing, or before what is committed."""
+        offset = self._new_offset(tp)
+        last = self._committed.get(tp)
+        if offset is None or (last is not None and offset < last.offset):
+            return None
+        finished = self.transport.commits.finished_above(tp, offset)
+        metadata, whole = encode_finished(offset, finished, self._metadata_limit) if finished else ("", True)
+        if not whole:
+            COMMITS_CUT.labels(tp.topic).inc()
+        return Committed(offset, metadata)
+
+    async def _commit(self, offsets: Mapping[TP, int]) -> bool:
+        """Commit offsets with the metadata of this moment."""
+        positions = {tp: position for tp in offsets if (position := self._position_to_commit(tp)) is not None}
+        try:
+            did_commit = await self._thread.commit_all(positions)
+        except MetadataRefusedError:
+            self._metadata_limit //= 2
+            log.warning(
+                "Kafka allows less metadata in a commit; some events may be repeated after a restart",
+                group=self.app.conf.id, characters=self._metadata_limit, setting="offset.metadata.max.bytes",
+            )  # fmt: skip
+            positions = {tp: Committed(position.offset) for tp, position in positions.items()}
+            did_commit = await self._thread.commit_all(positions)
+        if did_commit:
+            self._committed.update(positions)
+        return did_commit
+
     async def wait_empty(self) -> None:
         """Wait for batches in progress while the rebalance or stop leaves time, then commit; Faust's has no limit."""
         if self.app.should_stop or self.should_stop:
@@ -158,15 +216,21 @@ class Consumer(driver.Consumer):
         else:
             seconds = self.app.conf.broker_rebalance_timeout - REBALANCE_MARGIN_SECONDS
         await self.transport.settle(max(0.0, seconds))
-        await self.commit()
+        # Faust does not commit if another commit is under way, which may lack what has finished since.
+        await self.maybe_wait_for_commit_to_finish()
+        self._is_leaving = True
+        try:
+            await self.commit()
+        finally:
+            self._is_leaving = False
 
     async def on_partitions_revoked(self, revoked: set[TP]) -> None:
         """Let Faust wait and commit, then discard the partitions' batches."""
         await super().on_partitions_revoked(revoked)
         self._discard_pauses(revoked)
         for tp in revoked:
-            for offsets in (self._next, self._refetched, self._begun_at):
-                offsets.pop(tp, None)
+            for kept in (self._next, self._refetched, self._begun_at, self._committed, self._commit_at):
+                kept.pop(tp, None)
         self.progress.drop(revoked)
         self.transport.on_revoked(revoked)
 
@@ -216,6 +280,7 @@ class Transport(driver.Transport):
             revoked; by default it waits for them.
         on_revoked: Called with the partitions that were revoked.
         commits: Which offsets may be committed; by default those of `progress`.
+        commit_budget: Limits the bytes of commits; by default that of the process.
         kwargs: Those of Faust's transport.
 
     """
@@ -230,9 +295,11 @@ class Transport(driver.Transport):
         settle: Callable[[float], Awaitable[object]] | None = None,
         on_revoked: Callable[[Iterable[TP]], object] = lambda _: None,
         commits: Commits | None = None,
+        commit_budget: CommitBudget = PROCESS_BUDGET,
         **kwargs: Any,
     ) -> None:
         super().__init__(*args, **kwargs)
         self.progress, self.grace, self.on_revoked = progress, grace, on_revoked
         self.commits = progress if commits is None else commits
+        self.commit_budget = commit_budget
         self.settle = progress.wait_until_settled if settle is None else settle

@@ -5,6 +5,7 @@ import hmac
 import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import closing
+from datetime import UTC, datetime
 from time import time
 from typing import Any, TypeVar
 
@@ -24,8 +25,8 @@ from streams.ledger.lookup import Story
 from streams.ledger.samples import Wanted, find_events
 from streams.ledger.settings import LOOPBACK
 from streams.ledger.sqlite_store import SqliteReader
-from streams.ledger.store import NoUserIndexError, StoreError
-from streams.ledger.summary import GROUPS, rfc3339_of, summarize
+from streams.ledger.store import MAX_GROUPS, DeadGroup, NoUserIndexError, StoreError
+from streams.ledger.summary import GROUPS, summarize
 from streams.observability.logging import error_fields
 from streams.records.event import Origin
 
@@ -33,6 +34,9 @@ log = structlog.get_logger()
 
 MAX_STORIES = 500
 """Most stories in one answer."""
+
+MAX_HOURS = 31 * 24
+"""Most hours that the numbers of a group of dead letters cover."""
 
 HOUR, MINUTE = 3600, 60
 
@@ -80,6 +84,7 @@ class LedgerApi:
                 Route("/audit", self._protected(self._answer_audit)),
                 Route("/counts", self._protected(self._answer_counts)),
                 Route("/events", self._protected(self._answer_events)),
+                Route("/dead/groups", self._protected(self._answer_dead_groups)),
             ],
             exception_handlers={HTTPException: _answer_http_error},
         )
@@ -153,7 +158,7 @@ class LedgerApi:
         def read(reader: SqliteReader) -> Any:
             return summarize(reader.counts(since, until, by_hour=by_hour), by, step)
 
-        return {"since": rfc3339_of(since), "until": rfc3339_of(until), **await self._read(read)}
+        return {"since": _rfc3339(since), "until": _rfc3339(until), **await self._read(read)}
 
     async def _answer_events(self, request: Request) -> Any:
         given = request.query_params
@@ -165,6 +170,26 @@ class LedgerApi:
             return [story_data(story) for story in find_events(reader, wanted, since, until, limit)]
 
         return {"events": await self._read(read)}
+
+    async def _answer_dead_groups(self, request: Request) -> Any:
+        hours = min(_number(request, "hours", 24), MAX_HOURS)
+        since = (int(time()) // HOUR + 1 - hours) * HOUR
+        groups = await self._read(lambda reader: reader.dead_groups(since))
+        wanted, integration = request.query_params.get("id"), request.query_params.get("integration")
+        found = [
+            group
+            for group in groups
+            if (group.key.id == wanted if wanted else group.open or _number(request, "all", 0))
+            and integration in (None, group.key.integration)
+        ]
+        found.sort(key=lambda group: (-group.open, -group.last, group.key.id))
+        limit = min(_number(request, "limit", 100), MAX_GROUPS)
+        return {
+            "hours_since": _rfc3339(since),
+            "open": sum(group.open for group in found),
+            "found": len(found),
+            "groups": [group_data(group, range(since, since + hours * HOUR, HOUR)) for group in found[:limit]],
+        }
 
     async def _read(self, use: Callable[[SqliteReader], T]) -> T:
         def in_thread() -> T:
@@ -199,7 +224,7 @@ def story_data(story: Story) -> dict[str, Any]:
         "source": story.kind and story.kind.source,
         "type": story.kind and story.kind.type,
         "event": story.kind and story.kind.name,
-        "minute": None if story.minute is None else rfc3339_of(story.minute * 60),
+        "minute": None if story.minute is None else _rfc3339(story.minute * 60),
         "rules": list(story.rules),
         "rejected": story.rejected,
         "notes": [{"reason": note.reason, "detail": note.detail} for note in story.notes],
@@ -228,6 +253,20 @@ def story_data(story: Story) -> dict[str, Any]:
     }
 
 
+def group_data(group: DeadGroup, hours: Sequence[int]) -> dict[str, Any]:
+    """Return a group of dead letters as JSON data, with its numbers in these hours."""
+    return {
+        "id": group.key.id,
+        **group.key._asdict(),
+        "open": group.open,
+        "total": group.total,
+        "first": _rfc3339(group.first),
+        "last": _rfc3339(group.last),
+        "hours": [group.hours.get(hour, 0) for hour in hours],
+        "newest": [{"partition": partition, "offset": offset} for partition, offset in group.newest],
+    }
+
+
 def report_data(report: AuditReport) -> dict[str, Any]:
     """Return the result of an audit as JSON data."""
     oldest = report.oldest_in_flight
@@ -236,7 +275,7 @@ def report_data(report: AuditReport) -> dict[str, Any]:
         "events": report.events,
         "rejected": report.rejected,
         "in_flight": report.in_flight,
-        "oldest_in_flight": None if oldest is None else rfc3339_of(oldest * 60),
+        "oldest_in_flight": None if oldest is None else _rfc3339(oldest * 60),
         "problems": {str(problem): number for problem, number in report.problems.items()},
         "findings": [
             {**finding._asdict(), "problem": str(finding.problem), "outcomes": list(finding.outcomes)}
@@ -254,6 +293,10 @@ def _number(request: Request, name: str, default: int) -> int:
     if not re.fullmatch("[0-9]{1,12}", text):
         raise RefusedError(400, "parameters", f"{name}: {text!r} is not a whole number")
     return int(text)
+
+
+def _rfc3339(seconds: int) -> str:
+    return datetime.fromtimestamp(seconds, UTC).isoformat().replace("+00:00", "Z")
 
 
 def _json(status: int, data: Any) -> Response:

@@ -18,6 +18,7 @@ STRENGTH: Mapping[str, int] = {
         (
             FORWARDED,
             Outcome.DUPLICATE,
+            Outcome.DRAINING,
             Outcome.FILTERED,
             Outcome.SAMPLED,
             Outcome.OPTED_OUT,

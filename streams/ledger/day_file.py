@@ -15,6 +15,7 @@ from streams.ledger.books import BlockState, KindAndMinute
 from streams.ledger.radix_index import RadixIndex
 from streams.ledger.store import Block, Combo, CountKey, DeadLetterPlace, Partition, Remark
 from streams.records.event import Origin
+from streams.records.outcomes import Outcome
 from streams.records.run_header import Kind
 
 PREFIX, SUFFIX = "ledger-", ".db"
@@ -228,6 +229,9 @@ class DayWriter(DayReader):
         self._key_numbers = {CountKey(*key): number for number, *key in connection.execute("SELECT * FROM count_keys")}
         self._cache: OrderedDict[tuple[int, int], BlockState] = OrderedDict()
         self._indexes = {name: RadixIndex(connection, name) for name in ("ids", "users")}
+        self._with_letters: set[tuple[int, int]] = set(
+            connection.execute(f"SELECT DISTINCT partition, offset >> {bit_sets.BLOCK_BITS} FROM dead_letters")  # noqa: S608  # a number
+        )
 
     @staticmethod
     def create_tables(connection: sqlite3.Connection) -> None:
@@ -305,13 +309,39 @@ class DayWriter(DayReader):
             "INSERT OR IGNORE INTO remarks VALUES (?, ?, ?, ?, ?, ?, ?)", (number, place.offset, *remark)
         )
 
-    def bury(self, letter: DeadLetterPlace) -> None:
-        """Store where a dead letter is."""
+    def bury(self, letter: DeadLetterPlace) -> bool:
+        """Store where a dead letter is; returns whether its delivery has succeeded."""
         place = letter.place
         number = self.ranges[place.topic, place.partition].number
+        block = place.offset >> bit_sets.BLOCK_BITS
+        self._with_letters.add((number, block))
         self.connection.execute(
             "INSERT OR IGNORE INTO dead_letters VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", (number, place.offset, *letter[1:])
         )
+        bit = bit_sets.of(block, place.offset)
+        delivered = letter.integration, letter.rule, Outcome.DELIVERED
+        return any(
+            bits & bit and (combo.integration, combo.rule, combo.outcome) == delivered
+            for number, bits in self._state(number, block).outcomes.items()
+            if (combo := self._combos[number])
+        )
+
+    def delivered_letters(
+        self, partition: Partition, block: int, outcomes: Mapping[Combo, int]
+    ) -> Iterator[tuple[int, int]]:
+        """Return the places in the dead topic of a block's dead letters whose delivery succeeds in `outcomes`."""
+        number = self.ranges[partition].number
+        if (number, block) not in self._with_letters:
+            return
+        select = "SELECT offset, dead_partition, dead_offset FROM dead_letters WHERE partition = ?"
+        select += " AND offset BETWEEN ? AND ? AND integration = ? AND rule = ?"
+        start = block << bit_sets.BLOCK_BITS
+        for combo, bits in outcomes.items():
+            if combo.outcome == Outcome.DELIVERED and bits:
+                ends = start + (bits & -bits).bit_length() - 1, start + bits.bit_length() - 1
+                for offset, *dead in self.connection.execute(select, (number, *ends, combo.integration, combo.rule)):
+                    if bits & bit_sets.of(block, offset):
+                        yield dead[0], dead[1]
 
     def store_offsets(self, offsets: Mapping[Partition, int]) -> None:
         """Store the offsets behind the records of this commit."""

@@ -1,12 +1,12 @@
 """From records of Kafka to batches for a store: which facts the ledger takes from a record."""
 
-from collections.abc import Mapping
 from typing import Any
 
 import orjson
 import structlog
 
-from streams.ledger.store import DeadLetterPlace, LedgerBatch, Partition, RejectedEvent, Run
+from streams.ledger.dead_group import group_of
+from streams.ledger.store import BuriedLetter, DeadLetterPlace, LedgerBatch, Partition, RejectedEvent, Run
 from streams.observability.logging import error_fields
 from streams.records.dead_letter import DeadLetter
 from streams.records.event import Origin
@@ -121,10 +121,13 @@ class RecordIntake:
         )
 
     def _take_dead(self, record: Any) -> None:
-        if Handled.decode(record.headers) is not None:
+        handled = Handled.decode(record.headers)
+        if handled is not None:
+            offsets = [offset for offset in handled.offsets if 0 <= offset < record.offset]
+            self.batch.handled += [(record.partition, offset) for offset in offsets]
             return
         letter = DeadLetter.decode(record.value)
-        delivery, answer = letter.delivery, letter.answer
+        delivery = letter.delivery
         place = Origin(*delivery["from"])
         _check_place(place)
         if (
@@ -133,19 +136,18 @@ class RecordIntake:
             or abs(letter.attempts) >= MAX_NUMBER
         ):
             raise RecordError("a dead letter has a part of another type")
-        status = answer.get("status") if isinstance(answer, Mapping) else None
-        self.batch.dead.append(
-            DeadLetterPlace(
-                place,
-                letter.integration,
-                str(delivery.get("rule") or ""),
-                record.partition,
-                record.offset,
-                letter.reason,
-                letter.attempts,
-                status if type(status) is int and 0 <= status < MAX_NUMBER else None,
-            )
+        group = group_of(letter, record.key)
+        died = DeadLetterPlace(
+            place,
+            letter.integration,
+            str(delivery.get("rule") or ""),
+            record.partition,
+            record.offset,
+            letter.reason,
+            letter.attempts,
+            group.status,
         )
+        self.batch.dead.append(BuriedLetter(died, group, max(0, record.timestamp or 0) // 1000))
 
 
 def _check(outcomes: Outcomes) -> None:

@@ -12,11 +12,14 @@ import orjson
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError, KafkaTimeoutError
 
+from streams.kafka.reading import read_to_end
 from streams.kafka.settings import Broker, BrokerError
 from streams.kafka.timestamps import known_offsets
 from streams.ledger.audit import AuditReport, BehindError, Integrations, KafkaBounds, audit, check_position, resolve
 from streams.ledger.bit_sets import BitSets
 from streams.ledger.store import Partition, Reader
+from streams.records.format import RecordError
+from streams.records.recorded_rules import RecordedRules
 from streams.topics import Topics
 
 DAY_MS = 24 * 3600 * 1000
@@ -35,7 +38,7 @@ async def audit_with_kafka(
     since_ms: int,
     until_ms: int | None = None,
     *,
-    integrations: Integrations = lambda _: None,
+    recorded: "RecordedIntegrations | None" = None,
     patience: float = 30.0,
 ) -> AuditReport:
     """Audit the events whose records are from one time to another, in milliseconds since 1970.
@@ -45,7 +48,7 @@ async def audit_with_kafka(
         kafka: The other side of the books.
         since_ms: The beginning; events that Kafka or the ledger no longer has are left out.
         until_ms: The end, by default the router's committed offset.
-        integrations: See `audit`.
+        recorded: Knows the integrations of each version of the rules.
         patience: Seconds to wait until the ledger has read the outcomes that Kafka has.
 
     Raises:
@@ -63,10 +66,46 @@ async def audit_with_kafka(
             if monotonic() > deadline:
                 raise
             await asyncio.sleep(POLL_SECONDS)
+    # A router records its rules before it uses them: those of the events within the bounds are there now.
+    integrations = await recorded.read() if recorded else _unknown
     report = await asyncio.to_thread(audit, reader, bounds, integrations)
     records = {partition: await kafka.find_records(partition, gaps) for partition, gaps in report.gaps.items()}
     resolve(report, lambda partition, _: records[partition])
     return report
+
+
+class RecordedIntegrations:
+    """The integrations of each version of the rules, from the topic `rulesets`; keeps what it has read."""
+
+    def __init__(self, broker: Broker, topic: str) -> None:
+        self._broker, self._part = broker, TopicPartition(topic, 0)
+        self._next = 0
+        self._found: dict[str, Collection[str]] = {}
+
+    async def read(self) -> Integrations:
+        """Read what is new, and return the integrations by version; raises BrokerError."""
+        consumer = AIOKafkaConsumer(**self._broker.consumer(), group_id=None, enable_auto_commit=False)
+        try:
+            await consumer.start()
+            if self._part.topic in await consumer.topics():
+                await self._catch_up(consumer)
+        except (KafkaError, OSError, TimeoutError) as error:
+            raise _broker_error(self._broker, error) from error
+        finally:
+            with suppress(KafkaError):
+                await consumer.stop()
+        return self._found.get
+
+    async def _catch_up(self, consumer: AIOKafkaConsumer) -> None:
+        consumer.assign([self._part])
+        begin = (await consumer.beginning_offsets([self._part]))[self._part]
+        consumer.seek(self._part, max(self._next, begin))
+        async for records in read_to_end(consumer, self._part):
+            for record in records:
+                # A newer release may have written it; then the outcomes themselves say which integrations there are.
+                with suppress(RecordError):
+                    self._found[(record.key or b"").decode()] = RecordedRules.decode(record.value).integrations
+        self._next = await consumer.position(self._part)
 
 
 class KafkaAuditor:
@@ -107,7 +146,7 @@ class KafkaAuditor:
             await self._consumer.stop()
 
     def _error(self, error: BaseException) -> BrokerError:
-        return BrokerError(f"Kafka at {self._broker.bootstrap} does not answer: {error}".splitlines()[0])
+        return _broker_error(self._broker, error)
 
     async def bounds(self, since_ms: int, until_ms: int | None = None) -> KafkaBounds:
         """Return the bounds of an audit of the records from one time to another, in milliseconds since 1970.
@@ -230,3 +269,11 @@ class KafkaAuditor:
                 if await self._consumer.position(part) >= ends[part]:
                     left.discard(part)
                     self._consumer.pause(part)
+
+
+def _broker_error(broker: Broker, error: BaseException) -> BrokerError:
+    return BrokerError(f"Kafka at {broker.bootstrap} does not answer: {error}".splitlines()[0])
+
+
+def _unknown(_rules: str) -> None:
+    """Return no integrations: none of the versions is known."""

@@ -9,6 +9,8 @@ from prometheus_client import Counter
 from streams.records.format import MAX_RECORD_BYTES, Headers
 from streams.records.outcomes import (
     NOTED,
+    AttemptInterval,
+    Outcome,
     OutcomeDetail,
     OutcomeInterval,
     Outcomes,
@@ -24,6 +26,9 @@ MAX_INTERVALS_PER_RECORD = 20_000
 MAX_DETAILS_PER_RECORD = 300
 """How many offsets with a reason one record may hold. Each takes at most about 4 KB, since details are cut."""
 
+MAX_ATTEMPTS_PER_RECORD = 2_000
+"""How many intervals of attempts one record may hold."""
+
 SPARE_BYTES = 1024
 """Bytes of a record that its value and run header leave to the rest of it."""
 
@@ -34,12 +39,13 @@ MAX_DETAIL_CHARACTERS = 500
 class OutcomeBuffer:
     """Buffer the outcomes of one source partition until they are written."""
 
-    __slots__ = ("_named", "_offsets", "_partition", "_rules", "_stage", "_topic", "read")
+    __slots__ = ("_attempts", "_named", "_offsets", "_partition", "_rules", "_stage", "_topic", "read")
 
     def __init__(self, stage: Stage, topic: str, partition: int, rules: str) -> None:
         self._stage, self._topic, self._partition, self._rules = stage, topic, partition, rules
         self._offsets: dict[tuple[str, str, str, str], list[int]] = {}
         self._named: list[OutcomeDetail] = []
+        self._attempts: dict[tuple[str, str, int, int | None], list[int]] = {}
         self.read: list[tuple[int, str, str, str, str | None]] = []
         """The EventFacts of each event that the router decoded, as tuples, which are faster."""
 
@@ -67,6 +73,16 @@ class OutcomeBuffer:
         else:
             self.add(integration, rule, outcome, offset, detail)
 
+    def attempt(
+        self, integration: str, rule: str, outcome: str, offsets: Iterable[int], attempts: int, status: int | None
+    ) -> None:
+        """These offsets had this outcome after so many attempts, the last with this HTTP status.
+
+        Only what differs from a delivery at the first attempt is kept; a status of None counts as 2xx then.
+        """
+        if outcome != Outcome.DELIVERED or attempts != 1 or (status is not None and not 200 <= status < 300):
+            self._attempts.setdefault((integration, rule, attempts, status), []).extend(offsets)
+
     def note(self, offset: int, reason: str, detail: str) -> None:
         """A remark on an event, whatever becomes of it."""
         self._named.append(OutcomeDetail("", "", NOTED, offset, reason, detail[:MAX_DETAIL_CHARACTERS]))
@@ -84,11 +100,22 @@ class OutcomeBuffer:
             for first, last in intervals(sorted(offsets))
         )
         named = iter(self._named)
+        attempts = [
+            AttemptInterval(*place, first, last)
+            for place, offsets in self._attempts.items()
+            for first, last in intervals(sorted(offsets))
+        ]
+        facts = (self._stage, self._topic, self._partition, self._rules)
+        # A reader that has an outcome also has its attempts, because those come before it or with it.
+        while len(attempts) > MAX_ATTEMPTS_PER_RECORD:
+            yield Outcomes(*facts, (), (), attempts[:MAX_ATTEMPTS_PER_RECORD])
+            attempts = attempts[MAX_ATTEMPTS_PER_RECORD:]
         while True:
             some, reasons = list(islice(spans, MAX_INTERVALS_PER_RECORD)), list(islice(named, MAX_DETAILS_PER_RECORD))
             if not (some or reasons):
                 return
-            yield Outcomes(self._stage, self._topic, self._partition, self._rules, some, reasons)
+            yield Outcomes(*facts, some, reasons, attempts if self._stage == Stage.FORWARDER else None)
+            attempts = []
 
     @property
     def key(self) -> bytes:

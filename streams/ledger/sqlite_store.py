@@ -5,7 +5,8 @@ So a day's data is removed by deleting its file. A commit is one transaction of 
 If it also concerns blocks in older files, they are committed before. After a crash between two of these commits the
 records are read again, and change nothing in the older files.
 
-Counts of days whose file was removed go on by hour in HISTORY_FILE.
+Counts of days whose file was removed go on by hour in HISTORY_FILE. The groups of dead letters are in a file that is
+committed before those of the days.
 """
 
 import fcntl
@@ -15,14 +16,15 @@ import sqlite3
 import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import IO
 
-from streams.ledger import books, day_file
+from streams.ledger import books, day_file, dead_file
 from streams.ledger.bit_sets import BLOCK_BITS, BitSets
 from streams.ledger.day_file import OFFSET_BITS, DayReader, DayWriter
+from streams.ledger.dead_file import DeadLetterFile
 from streams.ledger.store import (
     READ,
     REJECTED,
@@ -30,6 +32,7 @@ from streams.ledger.store import (
     Combo,
     Count,
     CountKey,
+    DeadGroup,
     DeadLetterPlace,
     FolderInUseError,
     LedgerBatch,
@@ -54,6 +57,9 @@ HISTORY_FILE = "history.db"
 LOCK_FILE = "lock"
 HISTORY_DAYS = 396
 """Days that counts by hour are kept: 13 months."""
+
+DEAD_RETENTIONS = 4
+"""How many times longer than events dead letters are kept."""
 
 REASON_CHARACTERS = 64
 HOUR = 3600
@@ -140,6 +146,10 @@ class SqliteReader:
         """Implements `Reader.dead_letters`."""
         return [letter for reader in self._files() for letter in reader.dead_letters(place)]
 
+    def dead_groups(self, hours_since: int) -> Sequence[DeadGroup]:
+        """Implements `Reader.dead_groups`."""
+        return dead_file.read_groups(self._folder, hours_since)
+
     def counts(self, since: int, until: int, *, by_hour: bool = False) -> Iterator[Count]:
         """Implements `Reader.counts`."""
         sums: Counter[tuple[int, Kind, CountKey]] = Counter()
@@ -187,6 +197,7 @@ class SqliteStore(SqliteReader):
         super().__init__(folder, user_key)
         self._retention = retention_days
         self._writers: dict[date, DayWriter] = {}
+        self._others = ExitStack()
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         self._lock = _lock(folder)
         try:
@@ -196,7 +207,8 @@ class SqliteStore(SqliteReader):
             raise StoreError(f"{folder}: {error}") from error
 
     def _open(self) -> None:
-        self._history = day_file.connect(self._folder / HISTORY_FILE)
+        self._dead = self._others.enter_context(closing(DeadLetterFile(self._folder)))
+        self._history = self._others.enter_context(closing(day_file.connect(self._folder / HISTORY_FILE)))
         self._history.executescript(HISTORY)
         for (day,) in self._history.execute("SELECT day FROM removed_days"):
             _remove(day_file.path_of(self._folder, date.fromisoformat(day)))
@@ -223,7 +235,7 @@ class SqliteStore(SqliteReader):
         for writer in self._writers.values():
             writer.connection.close()
         self._writers.clear()
-        self._history.close()
+        self._others.close()
 
     def write(self, batch: LedgerBatch) -> None:
         """Implements `Store.write`."""
@@ -252,7 +264,9 @@ class SqliteStore(SqliteReader):
                 commits[day] = _Commit(self._writers[day])
             return commits[day] if day is not None else None
 
-        _Facts(batch, self._user_key).store(commit_of)
+        handled = [*batch.handled, *_Facts(batch, self._user_key).store(commit_of)]
+        if batch.dead or handled:
+            self._dead.write(batch.dead, handled)
         self._offsets.update(batch.offsets)
         last = commits.pop(newest)
         for commit in commits.values():
@@ -292,6 +306,7 @@ class SqliteStore(SqliteReader):
 
     def expire(self, now: float) -> None:
         """Implements `Store.expire`."""
+        self._dead.expire(int(now - DEAD_RETENTIONS * self._retention * 24 * HOUR))
         today = datetime.fromtimestamp(now, UTC).date()
         with self._reopening():
             for day in sorted(self._writers)[:-1]:  # the newest has the offsets
@@ -439,8 +454,11 @@ class _Facts:
             if one != NO_HASH:
                 blocks[offset >> BLOCK_BITS].append((offset, one))
 
-    def store(self, commit_of: "_CommitOf") -> None:
-        """Write everything into the transactions that `commit_of` returns by partition and block."""
+    def store(self, commit_of: "_CommitOf") -> Iterator[tuple[int, int]]:
+        """Write everything into the transactions that `commit_of` returns by partition and block.
+
+        Returns the places in the dead topic of dead letters whose delivery has succeeded.
+        """
         for partition, facts in self._partitions.items():
             outcomes = facts.outcomes_by_block()
             for block in sorted({*facts.kinds, *outcomes, *facts.ids, *facts.users}):
@@ -450,6 +468,7 @@ class _Facts:
                 deltas = commit.writer.change(partition, block, facts.kinds.get(block, ()), outcomes.get(block, {}))
                 for key, number in deltas.items():
                     commit.counts[key] += number
+                yield from commit.writer.delivered_letters(partition, block, outcomes.get(block, {}))
                 prefix = commit.writer.ranges[partition].number << OFFSET_BITS
                 for found, entries in ((facts.ids, commit.ids), (facts.users, commit.users)):
                     entries.extend([one + (prefix | offset).to_bytes(8, "big") for offset, one in found.get(block, ())])
@@ -462,11 +481,12 @@ class _Facts:
                     Origin(*partition, named.offset),
                     Remark(named.integration, named.rule, named.outcome, named.reason[:REASON_CHARACTERS], detail),
                 )
-        for letter in self._dead:
+        for letter, *_ in self._dead:
             partition = letter.place[:2]
             if commit := commit_of(partition, letter.place.offset >> BLOCK_BITS):
                 commit.writer.extend(partition, letter.place.offset >> BLOCK_BITS)
-                commit.writer.bury(letter)
+                if commit.writer.bury(letter):
+                    yield letter.partition, letter.offset
 
 
 _CommitOf = Callable[[Partition, int], _Commit | None]

@@ -4,6 +4,7 @@ A store holds no payload and no readable id of a person. All data about an event
 coordinates, its place: topic, partition and offset. The bodies of events stay in Kafka.
 """
 
+import hashlib
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
@@ -14,6 +15,16 @@ from streams.records.run_header import Kind, RunHeader
 
 Partition = tuple[str, int]
 """A topic and the number of a partition."""
+
+
+MAX_GROUPS = 1000
+"""Groups that are kept apart; messages come from vendors, so their number has no other bound."""
+
+OTHER_MESSAGE = "(other)"
+"""The message of dead letters whose group is beyond MAX_GROUPS."""
+
+NEWEST_LETTERS = 5
+"""Dead letters of a group whose places are shown."""
 
 
 class StoreError(RuntimeError):
@@ -61,6 +72,50 @@ class DeadLetterPlace(NamedTuple):
     status: int | None
 
 
+class DeadGroupKey(NamedTuple):
+    """The properties that the dead letters of a group share.
+
+    `message` is the vendor's or the rule's message without what differs from event to event, and without personal data.
+    """
+
+    integration: str
+    rule: str
+    reason: str
+    status: int | None
+    message: str
+
+    @property
+    def id(self) -> str:
+        """The id of the group; it depends on nothing else."""
+        return hashlib.blake2b("\0".join(map(str, self)).encode(), digest_size=6).hexdigest()
+
+
+class DeadGroup(NamedTuple):
+    """Dead letters that share a key.
+
+    `open` are those that were neither replayed nor dropped, and whose delivery did not succeed since; `total` counts
+    all that Kafka has. `first` and `last` are the times of the first and last one in seconds since 1970. `hours` are
+    numbers of dead letters by start of the hour, ascending. `newest` are partitions and offsets of the newest open dead
+    letters in the dead topic.
+    """
+
+    key: DeadGroupKey
+    open: int
+    total: int
+    first: int
+    last: int
+    hours: Mapping[int, int]
+    newest: Sequence[tuple[int, int]]
+
+
+class BuriedLetter(NamedTuple):
+    """A dead letter with its group and its time in seconds since 1970."""
+
+    place: DeadLetterPlace
+    group: DeadGroupKey
+    second: int
+
+
 @dataclass(slots=True)
 class LedgerBatch:
     """Records of the topics that the ledger reads, with the offsets behind them.
@@ -72,7 +127,9 @@ class LedgerBatch:
     runs: list[Run] = field(default_factory=list)
     outcomes: list[Outcomes] = field(default_factory=list)
     rejected: list[RejectedEvent] = field(default_factory=list)
-    dead: list[DeadLetterPlace] = field(default_factory=list)
+    dead: list[BuriedLetter] = field(default_factory=list)
+    handled: list[tuple[int, int]] = field(default_factory=list)
+    """Partitions and offsets of dead letters that were replayed or dropped."""
     time_ms: int = 0
 
 
@@ -170,6 +227,12 @@ class Reader(Protocol):
 
     def dead_letters(self, place: Origin) -> Sequence[DeadLetterPlace]:
         """Return where the dead letters of an event are."""
+
+    def dead_groups(self, hours_since: int) -> Sequence[DeadGroup]:
+        """Return the groups of all dead letters that Kafka has, in no order.
+
+        `hours_since` (seconds since 1970) is where the groups' `hours` begin.
+        """
 
     def counts(self, since: int, until: int, *, by_hour: bool = False) -> Iterator[Count]:
         """Return counts from `since` up to, not including, `until` (seconds since 1970).

@@ -2,9 +2,9 @@
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from datetime import UTC, datetime
 from typing import Any
 
+from streams.parsing.times import rfc3339
 from streams.ledger.store import READ, REJECTED, Count
 
 OF_EVENT = ("source", "type", "event")
@@ -12,11 +12,6 @@ OF_OUTCOME = ("integration", "rule", "outcome", "reason")
 TIME = "time"
 GROUPS = (*OF_EVENT, *OF_OUTCOME, TIME)
 """The properties to group by."""
-
-
-def rfc3339_of(seconds: int) -> str:
-    """Return whole seconds since 1970 as RFC 3339."""
-    return datetime.fromtimestamp(seconds, UTC).isoformat().replace("+00:00", "Z")
 
 
 def summarize(counts: Iterable[Count], by: Sequence[str], step: int = 60) -> dict[str, Any]:
@@ -52,7 +47,7 @@ def summarize(counts: Iterable[Count], by: Sequence[str], step: int = 60) -> dic
     ordered = sorted(rows.items(), key=lambda row: (-row[1], row[0]))
     if TIME in by:
         at = by.index(TIME)
-        ordered = [((*row[:at], rfc3339_of(row[at]), *row[at + 1 :]), number) for row, number in ordered]
+        ordered = [((*row[:at], rfc3339(row[at]), *row[at + 1 :]), number) for row, number in ordered]
     return {
         "accepted": accepted,
         "rejected": rejected,

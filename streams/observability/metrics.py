@@ -39,6 +39,12 @@ ROUTER_REJECTED = Counter("turnout_router_rejected_events", "Events rejected or 
 RECORDS_LOST = Counter(
     "turnout_lost_records", "Records that retention removed before a worker read them, by topic.", ["topic"]
 )
+COMMITS_CUT = Counter(
+    "turnout_commits_without_room",
+    "Commits whose metadata had no room for all offsets that were finished out of order; events at those left out are "
+    "delivered again after a restart. By topic.",
+    ["topic"],
+)
 ROUTER_OUTCOMES = Counter(
     "turnout_router_outcomes",
     f"Decisions of the router by integration: `forwarded`, {_names(Stage.ROUTER)}.",
@@ -55,6 +61,11 @@ DELIVERY_OUTCOMES = Counter(
     f"Outcomes of deliveries by integration: {_names(Stage.FORWARDER)}.",
     ["integration", "outcome"],
 )
+DELIVERY_LEFT_OUT = Counter(
+    "turnout_delivery_left_out_values",
+    "Optional values that were left out of deliveries because the vendor would not accept them, by integration.",
+    ["integration"],
+)
 DELIVERY_SECONDS = Histogram(
     "turnout_delivery_request_seconds",
     "Duration of requests to vendors and of writes in seconds, by integration and result: `2xx`, `4xx` and so on "
@@ -67,7 +78,14 @@ DELIVERY_RETRIES = Counter(
 )
 DELIVERY_PAUSED = Gauge(
     "turnout_delivery_paused",
-    "1 while an integration's circuit breaker is open in this worker: its vendor fails or rejects the credentials.",
+    "1 while an integration's circuit breaker is open in this worker: its vendor fails, or rejects the credentials or "
+    "the version of its API.",
+    ["integration"],
+)
+API_SUNSET = Gauge(
+    "turnout_api_version_sunset_timestamp_seconds",
+    "When the vendor turns off the version of its API that an integration uses, in seconds since 1970; absent if the "
+    "vendor has published no date.",
     ["integration"],
 )
 DELIVERY_HELD = Gauge(

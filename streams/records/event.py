@@ -1,5 +1,6 @@
 """Write and read the headers of event records, and their coordinates."""
 
+import re
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
@@ -8,6 +9,8 @@ import orjson
 from streams.records.format import NOTED_HEADER, REPLAY_HEADER, TRACE_HEADER, Headers
 from turnout_tracking import records
 
+_TRACE = re.compile(rb"[A-Za-z0-9-]{1,64}")
+
 
 def event_headers(source: str, trace: bytes | None = None) -> Headers:
     """Return the headers of an event's record; `trace` is the X-Turnout-Trace of its request."""
@@ -15,6 +18,11 @@ def event_headers(source: str, trace: bytes | None = None) -> Headers:
     if trace is not None:
         headers.append((TRACE_HEADER, trace))
     return headers
+
+
+def valid_trace(value: bytes | None) -> bytes | None:
+    """Return an X-Turnout-Trace, or the header made of one, if it is up to 64 letters, digits and `-`; else None."""
+    return value if value is not None and _TRACE.fullmatch(value) else None
 
 
 def noted_header(notes: Sequence[tuple[str, str]]) -> tuple[str, bytes]:

@@ -32,6 +32,7 @@ class Outcome(StrEnum):
     CONSENT = "consent", (Stage.ROUTER,), "the required consent is not given"
     SAMPLED = "sampled", (Stage.ROUTER,), "it is not in the sample"
     SUPPRESSED = "suppressed", (Stage.ROUTER,), "its user is suppressed"
+    DRAINING = "draining", (Stage.ROUTER,), "the integration is draining and takes no new events"
     DUPLICATE = "duplicate", (Stage.ROUTER,), "its messageId was seen before"
     QUARANTINED = "quarantined", (Stage.ROUTER,), "it violates the source's tracking plan"
     EXPIRED = "expired", (Stage.FORWARDER,), "it is older than the vendor or `max_age` allows", "red"
@@ -88,11 +89,29 @@ class OutcomeDetail(NamedTuple):
     detail: str
 
 
+class AttemptInterval(NamedTuple):
+    """Offsets whose deliveries had the same number of attempts, and the same HTTP status at the last one.
+
+    `rule` is that of the outcome. `attempts` is 0 if nothing was sent, `status` None if no response came, or the vendor
+    is not reached by HTTP. Both ends are included.
+    """
+
+    integration: str
+    rule: str
+    attempts: int
+    status: int | None
+    first: int
+    last: int
+
+
 class Outcomes(NamedTuple):
     """A record of the outcomes topic: intervals of offsets of one source partition, never counts.
 
     A redelivery may repeat intervals, so readers merge them: an outcome replaces `forwarded`, and `delivered` replaces
     `dead`. `rules` is the version of the rules that decided.
+
+    `attempts` are those of deliveries that were not delivered at the first attempt with a 2xx status; all others were.
+    None means that attempts are not known: routers make none, and older forwarders did not record them.
     """
 
     stage: Stage
@@ -101,6 +120,7 @@ class Outcomes(NamedTuple):
     rules: str
     spans: Sequence[OutcomeInterval]
     named: Sequence[OutcomeDetail] = ()
+    attempts: Sequence[AttemptInterval] | None = None
 
     def encode(self) -> bytes:
         """Encode the record's value: intervals grouped by everything but their ends; a single offset is a number."""
@@ -108,16 +128,17 @@ class Outcomes(NamedTuple):
         for integration, rule, outcome, first, last, detail in self.spans:
             group = (integration, rule, outcome, detail) if detail else (integration, rule, outcome)
             groups.setdefault(group, []).append(first if first == last else (first, last))
-        return orjson.dumps(
-            {
-                "v": OUTCOMES_VERSION,
-                "stage": self.stage,
-                "from": (self.topic, self.partition),
-                "rules": self.rules,
-                "spans": [(*group[:3], spans, *group[3:]) for group, spans in groups.items()],
-                "named": [tuple(named) for named in self.named],
-            }
-        )
+        data: dict[str, Any] = {
+            "v": OUTCOMES_VERSION,
+            "stage": self.stage,
+            "from": (self.topic, self.partition),
+            "rules": self.rules,
+            "spans": [(*group[:3], spans, *group[3:]) for group, spans in groups.items()],
+            "named": [tuple(named) for named in self.named],
+        }
+        if self.attempts is not None:
+            data["attempts"] = [tuple(each) for each in self.attempts]
+        return orjson.dumps(data)
 
     @classmethod
     def decode(cls, value: bytes | None) -> "Outcomes":
@@ -138,9 +159,16 @@ class Outcomes(NamedTuple):
                     for span in spans
                 ],
                 [OutcomeDetail(*named[: len(OutcomeDetail._fields)]) for named in data["named"]],
+                _attempts(data.get("attempts")),
             )
         except (KeyError, TypeError, ValueError) as error:
             raise RecordError(f"an outcome record has a missing or invalid field: {error}") from error
+
+
+def _attempts(data: Any) -> list[AttemptInterval] | None:
+    if data is None:
+        return None
+    return [AttemptInterval(*each[: len(AttemptInterval._fields)]) for each in data]
 
 
 def intervals(offsets: Iterable[int]) -> Iterator[tuple[int, int]]:

@@ -17,7 +17,7 @@ class DeliveryState(StrEnum):
     FAILING = "failing"
     """The vendor fails. Requests are probes."""
     REFUSED = "refused"
-    """The vendor rejects the credentials. Requests are probes."""
+    """The vendor rejects the credentials, or has retired the API version. Requests are probes."""
     PAUSED = "paused"
     """Paused by `turnout pause`. Nothing is sent."""
 

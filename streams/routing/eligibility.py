@@ -39,6 +39,10 @@ OTHER_SOURCE = Blocked(Outcome.FILTERED)
 """Blocks an event whose source is not one of the integration's."""
 
 
+DRAINING = Blocked(Outcome.DRAINING)
+"""Blocks every event of an integration that is draining."""
+
+
 class Check(Protocol):
     """A condition that an event must meet before an integration's rules see it."""
 
@@ -124,10 +128,32 @@ class SampleCheck:
         return f"{self.sample.rate:.0%} by {self.sample.by}"
 
 
+@dataclass(frozen=True, slots=True)
+class DrainingCheck:
+    """The integration must not be draining."""
+
+    name = "state"
+
+    def __call__(self, _: Event, _source: Source | None, /) -> Blocked | None:
+        """Implement Check."""
+        return DRAINING
+
+    def describe(self, _event: Event, _source: Source | None) -> str:
+        """Implement Check."""
+        return "draining: no new events are forwarded"
+
+
 def checks_of(
-    sources: frozenset[str] | None, names: frozenset[str], consent: Consent | None, sample: Sample | None
+    sources: frozenset[str] | None,
+    names: frozenset[str],
+    consent: Consent | None,
+    sample: Sample | None,
+    *,
+    draining: bool = False,
 ) -> tuple[Check, ...]:
     """Return the checks of an integration. The first that fails decides the outcome, so stronger reasons come first."""
+    if draining:
+        return (DrainingCheck(),)
     checks: list[Check] = [SourceCheck(sources)] if sources is not None else []
     checks.append(OptOutCheck(names))
     if consent is not None:

@@ -16,8 +16,8 @@ from streams.observability.metrics import ROUTER_EVENTS, ROUTER_LEFT_OUT, ROUTER
 from streams.parsing.times import rfc3339
 from streams.records.dead_letter import DeadLetter
 from streams.records.delivery import DeliveryRecord
-from streams.records.event import Origin
-from streams.records.format import VERSION_HEADER
+from streams.records.event import Origin, valid_trace
+from streams.records.format import TRACE_HEADER, VERSION_HEADER
 from streams.records.outcomes import Outcome, Stage
 from streams.records.rejected import rejected_headers
 from streams.routing.decision import REPEATED, TOMBSTONE, Decision, RouteDecision, block_for_all, decide
@@ -163,7 +163,9 @@ class Router:
     def _reject(self, record: Any, reason: str, detail: str, source: str | None, acks: PendingAcks) -> None:
         ROUTER_REJECTED.labels(reason).inc()
         origin = Origin(record.topic, record.partition, record.offset)
-        version = dict(record.headers).get(VERSION_HEADER) if reason == NEWER_FORMAT else None
+        headers = dict(record.headers)
+        version = headers.get(VERSION_HEADER) if reason == NEWER_FORMAT else None
+        trace = valid_trace(headers.get(TRACE_HEADER))
         too_large = f"{len(record.value or b'')} bytes: too large to copy, see the original record ({reason})"
         self._producer.safe_append(
             self._topics.rejected,
@@ -171,8 +173,11 @@ class Router:
             acks,
             key=record.key,
             forms=[
-                lambda: (record.value, rejected_headers(reason, detail, source or "", origin, version=version)),
-                lambda: (b"", rejected_headers("too_large", too_large, source or "", origin)),
+                lambda: (
+                    record.value,
+                    rejected_headers(reason, detail, source or "", origin, version=version, trace=trace),
+                ),
+                lambda: (b"", rejected_headers("too_large", too_large, source or "", origin, trace=trace)),
                 lambda: (b"", rejected_headers("too_large", too_large, "", origin)),
             ],
         )

@@ -17,7 +17,8 @@ Apply = Callable[[Any], Sequence[tuple[str, Any]]]
 class Route:
     """One integration as the router sees it. `sources` None means all; `single` means at most one rule takes an event.
 
-    `names` are those by which events opt out of it (`names_of`), by default its own. `checks` precede its rules.
+    `names` are those by which events opt out of it (`names_of`), by default its own. `draining` if it takes no new
+    events. `checks` precede its rules.
     """
 
     integration: str
@@ -28,13 +29,15 @@ class Route:
     consent: Consent | None = None
     sample: Sample | None = None
     names: frozenset[str] = frozenset()
+    draining: bool = False
     checks: tuple[Check, ...] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         """Default `names` to the integration's own, and make the checks."""
         names = self.names or names_of(self.integration)
         object.__setattr__(self, "names", names)
-        object.__setattr__(self, "checks", checks_of(self.sources, names, self.consent, self.sample))
+        checks = checks_of(self.sources, names, self.consent, self.sample, draining=self.draining)
+        object.__setattr__(self, "checks", checks)
 
 
 @dataclass(frozen=True, slots=True)

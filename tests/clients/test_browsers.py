@@ -18,6 +18,8 @@ from tests.streams.tracking.helpers import asgi_server, until
 from tests.support import npm
 from turnout_tracking import AsgiTracking, Tracker
 
+pytestmark = pytest.mark.browser
+
 TEXT = "ünï 日本語 😀"
 WEEK = 7 * 24 * 3600
 MODULES = npm.modules(SDKS)

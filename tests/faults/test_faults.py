@@ -111,6 +111,38 @@ async def test_sigterm_while_the_vendor_hangs(stage: Stage):
     await stage.verdict()
 
 
+@pytest.mark.parametrize("ordered", [False, True])
+async def test_orderly_stops_and_joins_repeat_nothing(stage: Stage, ordered: bool):
+    """SIGTERM and a join under load, with events that always fail: each good event is delivered exactly once."""
+    file = stage.folder / "integrations/hook.yaml"
+    file.write_text(
+        file.read_text().replace("concurrency: 4", f"concurrency: 4, retry_delay: 1, ordered: {str(ordered).lower()}")
+    )
+
+    def refuse_some(got: Got) -> web.Response:
+        # In order, a failing event holds its user's later ones, so only one fails.
+        return web.Response(
+            status=500 if any(item["n"] % (10**9 if ordered else 300) == 7 for item in got.body) else 200
+        )
+
+    stage.vendor.answer = refuse_some
+    stage.start("router")
+    forwarder = await stage.start("forwarder").ready()
+    async with stage.load(batch=20):
+        for _ in range(3):
+            await flowing(stage, len(stage.received) + 300)
+            assert await forwarder.end(signal.SIGTERM, seconds=15) == 0
+            forwarder = await stage.start("forwarder").ready()
+        await flowing(stage, len(stage.received) + 300)
+        joined = await stage.start("forwarder").ready()
+        await flowing(stage, len(stage.received) + 300)
+        assert await joined.end(signal.SIGTERM, seconds=15) == 0
+    stage.vendor.answer = lambda _: web.json_response({})
+    await stage.until(lambda: set(stage.received) >= stage.accepted)
+    assert stage.bound == 0
+    await stage.verdict()
+
+
 async def test_workers_that_join_and_leave_every_five_seconds(stage: Stage):
     """A minute of joins, SIGTERM and kill -9 of routers and forwarders loses nothing, and progress goes on."""
     stage.start("router")

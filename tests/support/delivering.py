@@ -3,9 +3,9 @@
 import asyncio
 from collections.abc import Sequence
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, Self
 
-from pydantic import Field, SecretStr
+from pydantic import Field, SecretStr, model_validator
 
 from forwarders.api.contract import (
     Category,
@@ -46,7 +46,14 @@ class VendorSettings(Settings):
 class VendorPayload(Payload):
     n: int
     user: str = "u"
-    note: str | None = Field(None, max_length=10)
+    note: str | None = None
+    colour: str | None = Field(None, max_length=10)
+
+    @model_validator(mode="after")
+    def _check_note(self) -> Self:
+        if self.note is not None and len(self.note) > 10:
+            raise ValueError("the note is longer than 10 characters")
+        return self
 
 
 class Vendor(HttpForwarder[VendorSettings]):

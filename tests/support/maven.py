@@ -3,9 +3,9 @@
 import os
 import shutil
 import subprocess
-from contextlib import suppress
 from pathlib import Path
 
+from tests.support.locks import locked
 from tests.support.npm import CACHE
 
 
@@ -15,14 +15,14 @@ def jars(pom: Path) -> Path | None:
         return None
     cache = CACHE / "java" / pom.parent.name
     fetched = cache / "pom.xml"
-    if not fetched.is_file() or fetched.read_text() != pom.read_text():
+    with locked(cache.with_name(f"{cache.name}.lock")):
+        if fetched.is_file() and fetched.read_text() == pom.read_text():
+            return cache / "lib"
         shutil.rmtree(cache, ignore_errors=True)
         work = cache.with_name(f"{cache.name}.{os.getpid()}")
         work.mkdir(parents=True)
         shutil.copy(pom, work)
         copy = ["mvn", "-q", "-B", "dependency:copy-dependencies", "-DincludeScope=runtime", "-DoutputDirectory=lib"]
         subprocess.run(copy, cwd=work, check=True, capture_output=True, stdin=subprocess.DEVNULL)
-        # Another process may have been faster.
-        with suppress(OSError):
-            work.rename(cache)
+        work.rename(cache)
     return cache / "lib"

@@ -4,8 +4,9 @@ import hashlib
 import os
 import shutil
 import subprocess
-from contextlib import suppress
 from pathlib import Path
+
+from tests.support.locks import locked
 
 CACHE = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "turnout"
 
@@ -27,14 +28,14 @@ def modules(folder: Path) -> Path:
 
 def _install(npm: str, folder: Path) -> Path:
     cache = modules(folder).parent
-    if not cache.is_dir():
-        # Another test run may install the same packages at the same time.
+    with locked(cache.with_name(f"{cache.name}.lock")):
+        if cache.is_dir():
+            return modules(folder)
         work = cache.with_name(f"{cache.name}.{os.getpid()}")
         work.mkdir(parents=True)
         for name in ("package.json", "package-lock.json"):
             shutil.copy(folder / name, work)
         install = [npm, "ci", "--ignore-scripts", "--no-audit", "--no-fund"]
         subprocess.run(install, cwd=work, check=True, capture_output=True, stdin=subprocess.DEVNULL)
-        with suppress(OSError):
-            work.rename(cache)
+        work.rename(cache)
     return modules(folder)

@@ -1,4 +1,4 @@
-"""A real Apache Kafka for tests: its jars by Maven into a cache, one KRaft node a test session."""
+"""A real Apache Kafka for tests: its jars by Maven into a cache, one KRaft node per test run."""
 
 import os
 import shutil
@@ -8,9 +8,10 @@ import subprocess
 import time
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
+from tests.support.locks import locked
 from tests.support.ports import free_port
 
 VERSION = "4.1.0"
@@ -62,11 +63,19 @@ def why_not() -> str | None:
 
 
 class Kafka:
+    """A running Kafka."""
+
+    def __init__(self, bootstrap: str) -> None:
+        self.bootstrap = bootstrap
+
+
+class KafkaNode(Kafka):
     """One Kafka node in a folder of its own; may be killed and started again with its data."""
 
     def __init__(self, folder: Path, more: str = "", **values: object) -> None:
         self.folder = folder
         self.port, self.controller = free_port(), free_port()
+        super().__init__(f"127.0.0.1:{self.port}")
         self._process: subprocess.Popen[bytes] | None = None
         folder.mkdir(parents=True, exist_ok=True)
         self._properties = folder / "server.properties"
@@ -74,11 +83,6 @@ class Kafka:
         # Of a property that stands twice Java takes the last.
         self._properties.write_text((PROPERTIES + more).format_map({**ports, **values}))
         _run("kafka.tools.StorageTool", "format", "-t", str(uuid.uuid4()), "-c", str(self._properties))
-
-    @property
-    def bootstrap(self) -> str:
-        """The address of the node."""
-        return f"127.0.0.1:{self.port}"
 
     def start(self) -> None:
         """Start the node and wait until it serves."""
@@ -109,10 +113,10 @@ class Kafka:
 
 
 @contextmanager
-def running(folder: Path, more: str = "", **values: object) -> Iterator[Kafka]:
+def running(folder: Path, more: str = "", **values: object) -> Iterator[KafkaNode]:
     """A running Kafka for the length of a `with`; `more` are properties, with `values` for what stands in braces."""
     _fetch()
-    kafka = Kafka(folder, more, **values)
+    kafka = KafkaNode(folder, more, **values)
     kafka.start()
     try:
         yield kafka
@@ -120,23 +124,47 @@ def running(folder: Path, more: str = "", **values: object) -> Iterator[Kafka]:
         kafka.kill()
 
 
+@contextmanager
+def shared(folder: Path) -> Iterator[Kafka]:
+    """One Kafka for all processes of a test run, during a `with`.
+
+    The process that needs it first starts it, and ends it after the others have left their `with`.
+    """
+    address, starting, using = folder / "address", folder / "starting", folder / "using"
+    with ExitStack() as node, ExitStack() as use:
+        with locked(starting):
+            started = not address.exists()
+            if started:
+                kafka = node.enter_context(running(folder / uuid.uuid4().hex))
+                address.write_text(kafka.bootstrap)
+            use.enter_context(locked(using, shared=True))
+        try:
+            yield Kafka(address.read_text())
+        finally:
+            use.close()
+            if started:
+                node.enter_context(locked(starting))
+                with locked(using):
+                    address.unlink()
+
+
 def _jars() -> Path:
     return CACHE / "lib"
 
 
 def _fetch() -> None:
-    if _jars().is_dir():
-        return
-    work = CACHE.with_name(f"{CACHE.name}.{os.getpid()}")
-    work.mkdir(parents=True)
-    (work / "pom.xml").write_text(POM)
-    subprocess.run(
-        ["mvn", "-q", "-B", f"{COPY}:copy-dependencies", "-DoutputDirectory=lib", "-DincludeScope=runtime"],
-        cwd=work,
-        check=True,
-        stdin=subprocess.DEVNULL,
-    )
-    with suppress(OSError):
+    with locked(CACHE.with_name(f"{CACHE.name}.lock")):
+        if _jars().is_dir():
+            return
+        work = CACHE.with_name(f"{CACHE.name}.{os.getpid()}")
+        work.mkdir(parents=True)
+        (work / "pom.xml").write_text(POM)
+        subprocess.run(
+            ["mvn", "-q", "-B", f"{COPY}:copy-dependencies", "-DoutputDirectory=lib", "-DincludeScope=runtime"],
+            cwd=work,
+            check=True,
+            stdin=subprocess.DEVNULL,
+        )
         work.rename(CACHE)
 
 

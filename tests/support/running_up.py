@@ -39,10 +39,21 @@ class Up:
             file.write_text(text.replace("/tmp/turnout-example", str(folder / "out")))  # noqa: S108
         self._metrics = free_row(4)
         self.ledger_port, self.console_port = str(free_port()), str(free_port())
+        self._variables = variables or {}
         self._log = (folder / "log").open("w+")
-        self.process = subprocess.Popen(
-            [Path(sys.executable).parent / "turnout", "up", "--config", folder],
-            cwd=write_shadows(folder.parent / f"{folder.name}-project"),
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def process(self) -> subprocess.Popen[bytes]:
+        """The process of `turnout up`."""
+        assert self._process, "it is not started"
+        return self._process
+
+    def start(self) -> None:
+        """Start it."""
+        self._process = subprocess.Popen(
+            [Path(sys.executable).parent / "turnout", "up", self.folder],
+            cwd=write_shadows(self.folder.parent / f"{self.folder.name}-project"),
             env={
                 "PATH": os.environ["PATH"],
                 "HOME": str(Path.home()),
@@ -50,14 +61,15 @@ class Up:
                 "TURNOUT_METRICS_PORT": str(self._metrics),
                 "TURNOUT_LEDGER__PORT": self.ledger_port,
                 "TURNOUT_CONSOLE__PORT": self.console_port,
-                **(variables or {}),
+                **self._variables,
             },
             stdout=self._log,
             stderr=subprocess.STDOUT,
         )
 
     def begun(self) -> "Up":
-        """Wait until it takes events."""
+        """Start it, and wait until it takes events."""
+        self.start()
         self.until(lambda: "Press Ctrl-C to stop" in self.output, READY_WITHIN)
         return self
 
@@ -115,8 +127,9 @@ class Up:
         return next(pid for pid, line in self.children().items() if name in line)
 
     def close(self) -> None:
-        self.process.kill()
-        self.process.wait()
+        if self._process:
+            self._process.kill()
+            self._process.wait()
         for pid in self.children():
             os.kill(pid, signal.SIGKILL)
         self._log.close()

@@ -1,10 +1,16 @@
 """Turnout's wheel, installed with turnout-tracking's into a fresh environment."""
 
 import json
+import os
+import re
+import signal
+import subprocess
+import time
 from pathlib import Path
 
 import pytest
 
+from tests.support.ports import free_port, free_row
 from tests.support.shadows import write_shadows
 from tests.wheels.environments import ROOT, Environment, wheel
 
@@ -73,3 +79,39 @@ def test_an_event_is_explained(environment: Environment, tmp_path: Path):
         "turnout", "explain", "--config", example, "--event", "event.json", "--json", cwd=tmp_path
     )
     assert json.loads(explained)
+
+
+def test_from_an_empty_environment_to_a_delivered_event(environment: Environment, tmp_path: Path):
+    """As the README says: install, `init`, `check`, `up`; the printed curl line is delivered to the endpoint."""
+    environment.install(f"{wheel('turnout')}[local]", wheel("turnout_tracking"))
+    environment.run("turnout", "init", "x", cwd=tmp_path)
+    assert "no errors" in environment.run("turnout", "check", "x", cwd=tmp_path)
+    assert "2 passed, 0 failed" in environment.run("turnout", "test", "--config", "x", cwd=tmp_path)
+    ports = {f"TURNOUT_{name}": str(free_port()) for name in ("COLLECTOR__PORT", "LEDGER__PORT", "SIMULATOR_PORT")}
+    ports |= {"TURNOUT_BROKER__BOOTSTRAP": f"127.0.0.1:{free_port()}", "TURNOUT_METRICS_PORT": str(free_row(8))}
+    log = tmp_path / "log"
+    with log.open("wb") as output:
+        up = subprocess.Popen(
+            [environment.folder / "bin" / "turnout", "up", "x"],
+            cwd=tmp_path,
+            env={"PATH": os.environ["PATH"], "HOME": str(Path.home()), "COLUMNS": "200", **ports},
+            stdout=output,
+            stderr=subprocess.STDOUT,
+        )
+    try:
+        (curl,) = wait_for(log, up, "^curl .*$")
+        subprocess.run(f"{curl} -sf", shell=True, check=True, capture_output=True)  # noqa: S602
+        wait_for(log, up, r"^  orders +delivered +order +\{\"order\":\"A-1001\",\"user\":\"u-1\"")
+    finally:
+        up.send_signal(signal.SIGINT)
+        assert up.wait(120) == 0
+
+
+def wait_for(log: Path, process: subprocess.Popen[bytes], pattern: str) -> list[str]:
+    """Wait until the log of a running process has a line with the pattern."""
+    deadline = time.monotonic() + 300
+    while not (found := re.findall(pattern, log.read_text(), re.MULTILINE)):
+        assert process.poll() is None, log.read_text()
+        assert time.monotonic() < deadline, log.read_text()
+        time.sleep(0.1)
+    return found

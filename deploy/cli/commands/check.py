@@ -3,7 +3,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from deploy.cli.options import config_option, no_folder_argument, paused_gc
+from deploy.cli.options import config_option, folder_argument, paused_gc
 from deploy.terminal.escaping import echo, echo_json
 from streams.plurals import counted
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 @click.command(short_help="Find every error in a configuration folder.")
 @config_option
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON object, for programs.")
-@no_folder_argument
+@folder_argument
 @click.pass_context
 def check(context: click.Context, folder: Path, as_json: bool) -> None:
     """Check a configuration folder and print every error with file, line and column.

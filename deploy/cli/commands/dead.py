@@ -6,7 +6,7 @@ import click
 
 from deploy.cli import selection
 from deploy.cli.options import broker_errors, config_option, load
-from deploy.cli.selection import PLACE, json_option, yes_option
+from deploy.cli.selection import GROUP, PLACE, json_option, yes_option
 
 if TYPE_CHECKING:
     from deploy.config.configuration import Configuration
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from streams.records.dead_letter import DeadLetter
 
 integration_option = click.option("--integration", metavar="NAME", help="Only those of this integration.")
+group_option = click.option("--group", metavar="ID", type=GROUP, help="Only those of this group, see `dead groups`.")
 rule_option = click.option("--rule", metavar="NAME", help="Only those of this rule.")
 
 
@@ -26,9 +27,38 @@ def dead() -> None:
     """
 
 
+@dead.command(short_help="Group dead letters by integration, rule and message.")
+@click.option("--integration", metavar="NAME", help="Only the groups of this integration.")
+@click.option("--limit", type=click.IntRange(1, 1000), default=7, show_default=True, help="How many groups to show.")
+@click.option("--all", "show_all", is_flag=True, help="Also groups whose dead letters were all handled.")
+@config_option
+@json_option
+def groups(folder: Path, integration: str | None, limit: int, *, show_all: bool, as_json: bool) -> None:
+    """Group dead letters by integration, rule, reason and the vendor's message, most frequent first.
+
+    Messages are shown without what differs from event to event. A dead letter that was replayed or dropped, or whose
+    event was delivered since, no longer counts. Needs a running ledger.
+    """
+    from deploy.cli.group_table import show_groups
+    from deploy.ledger.client import LedgerClient
+    from deploy.terminal.escaping import echo_json
+
+    configuration = load(folder)
+    parameters = {"integration": integration, "limit": limit, "all": int(show_all)}
+    answer = LedgerClient(configuration.settings.ledger, folder).ask("/dead/groups", parameters)
+    for group in answer["groups"]:
+        line = _line(configuration, group["integration"], group["rule"], group["message"])
+        group["line"] = line and line.removeprefix(f"{configuration.folder}/")
+    if as_json:
+        echo_json(answer)
+    else:
+        show_groups(answer)
+
+
 @dead.command("list", short_help="Count dead letters and show the latest.")
 @integration_option
 @rule_option
+@group_option
 @selection.selection_options
 @click.option("--limit", default=20, show_default=True, help="How many to show individually.")
 @json_option
@@ -60,6 +90,7 @@ def show(folder: Path, place: tuple[int, int]) -> None:
 @dead.command(short_help="Send dead letters again, mapped with today's rules.")
 @integration_option
 @rule_option
+@group_option
 @selection.selection_options
 @click.option("--as-was", is_flag=True, help="Send the original payload instead of mapping the event again.")
 @yes_option
@@ -94,6 +125,7 @@ def replay(folder: Path, places: Any, as_was: bool, yes: bool, as_json: bool, **
 @dead.command(short_help="Mark dead letters as handled.")
 @integration_option
 @rule_option
+@group_option
 @selection.selection_options
 @yes_option
 @json_option
@@ -139,8 +171,13 @@ def _row(parked: "ParkedRecord[DeadLetter]") -> dict[str, Any]:
 
 
 def _data(configuration: "Configuration", parked: "ParkedRecord[DeadLetter]") -> dict[str, Any]:
+    letter = parked.letter
+    line = _line(configuration, letter.integration, letter.delivery["rule"], letter.detail)
+    return {"place": f"{parked.partition}:{parked.offset}", "line": line, **letter._asdict()}
+
+
+def _line(configuration: "Configuration", integration: str, rule: str, detail: str) -> str | None:
     from deploy.replay.rule_location import find_line
 
-    integration = configuration.integrations.get(parked.letter.integration)
-    line = find_line(integration, parked.letter) if integration else None
-    return {"place": f"{parked.partition}:{parked.offset}", "line": line, **parked.letter._asdict()}
+    found = configuration.integrations.get(integration)
+    return find_line(found, rule, detail) if found else None

@@ -1,4 +1,3 @@
-import json
 from pathlib import Path
 
 import click
@@ -8,9 +7,9 @@ from deploy.terminal.escaping import echo
 from deploy.terminal.failures import Failed
 
 
-@click.group(short_help="Create an integration or a forwarder package.")
+@click.group(short_help="Create an integration, source, plan or forwarder.")
 def new() -> None:
-    """Create an integration's file, or a package with a forwarder."""
+    """Create the file of an integration, source or tracking plan, or a package with a forwarder."""
 
 
 @new.command(short_help="Create a package with a new forwarder.")
@@ -53,28 +52,66 @@ def integration(name: str, kind: str, folder: Path) -> None:
 
     Its first line lets editors with yaml-language-server complete and check the file.
     """
-    from deploy.config.schema import integration_schema
-    from deploy.scaffold.scaffold import NAME, SCHEMA, integration_file
+    from deploy.scaffold.scaffold import integration_file
     from forwarders import registry
+
+    _check_name(name)
+    check_name("forwarder", kind, registry.names())
+    try:
+        text = integration_file(name, registry.find(kind))
+        _write(folder, "integration", name, text)
+    except registry.UnknownForwarderError as error:
+        raise Failed(str(error)) from error
+
+
+@new.command(short_help="Create sources/NAME.yaml.")
+@click.argument("name")
+@click.option("--plan", metavar="NAME", help="The tracking plan that checks the source's events.")
+@config_option
+def source(name: str, plan: str | None, folder: Path) -> None:
+    """Write sources/NAME.yaml: a source whose clients send events with a write key.
+
+    Prints a new random write key, and the variable to set it in.
+    """
+    from deploy.scaffold.folder import key_variable, new_secret, source_file
+
+    _check_name(name)
+    if plan is not None:
+        check_name("plan", plan, sorted(path.stem for path in folder.glob("plans/*.yaml")))
+    _write(folder, "source", name, source_file(name, plan))
+    echo(f"a new write key for it, to set where the processes run or in .env: {key_variable(name)}={new_secret()}")
+
+
+@new.command(short_help="Create plans/NAME.yaml.")
+@click.argument("name")
+@config_option
+def plan(name: str, folder: Path) -> None:
+    """Write plans/NAME.yaml: a tracking plan with one event, to change and to name in a source's file."""
+    from deploy.scaffold.folder import plan_file
+
+    _check_name(name)
+    _write(folder, "plan", name, plan_file(name))
+
+
+def _check_name(name: str) -> None:
+    from deploy.scaffold.scaffold import NAME
 
     if not NAME.fullmatch(name):
         raise click.BadParameter(
             f"{name!r} is not a valid name: use a-z, 0-9, - and _, starting with a letter or digit"
         )
-    check_name("forwarder", kind, registry.names())
+
+
+def _write(folder: Path, kind: str, name: str, text: str) -> None:
+    """Write a file of a configuration folder, and print how to check it; raises BadParameter and Failed."""
+    from deploy.scaffold.folder import write_file
+
     if not (folder / "turnout.yaml").is_file():
         raise click.BadParameter(f"{folder} is not a configuration folder: it has no turnout.yaml")
-    path, schema = folder / "integrations" / f"{name}.yaml", folder / SCHEMA
     try:
-        for parent in (path.parent, schema.parent):
-            parent.mkdir(exist_ok=True)
-        schema.write_text(json.dumps(integration_schema(), indent=2) + "\n", encoding="utf-8")
-        with path.open("x", encoding="utf-8") as file:
-            file.write(integration_file(name, registry.find(kind)))
-    except FileExistsError:
-        raise Failed(f"{path} already exists") from None
-    except registry.UnknownForwarderError as error:
-        raise Failed(str(error)) from error
+        path = write_file(folder, kind, name, text)
+    except FileExistsError as error:
+        raise Failed(f"{error.filename} already exists") from None
     except OSError as error:
         raise Failed(f"cannot write {error.filename}: {error.strerror}") from error
-    echo(f"wrote {path}; check it with: turnout check --config {folder}")
+    echo(f"wrote {path}; check it with: turnout check {folder}")

@@ -13,10 +13,15 @@ def router(context: click.Context, folder: Path) -> None:
     import asyncio
 
     from deploy.runtime.reload import Apply, RouterRules
+    from deploy.runtime.rules_recorder import RulesRecorder
     from deploy.runtime.workers import prepare, run
+    from deploy.terminal.failures import Failed
 
     configuration = load(folder, "sources")
     prepare(configuration)
+    recorder = RulesRecorder()
+    if not recorder.record(configuration):
+        raise Failed("cannot record the rules in Kafka; the log says why")
 
     from streams.routing.router import make_router
     from streams.routing.ruleset import CurrentRules
@@ -46,6 +51,6 @@ def router(context: click.Context, folder: Path) -> None:
 
         loop = asyncio.get_running_loop()
         worker.pipelines.append(make())
-        return RouterRules(current_rules, configuration, restart).apply
+        return RouterRules(current_rules, configuration, restart, recorder.record).apply
 
     context.exit(run("router", configuration, lambda: load(folder, "sources"), begin))

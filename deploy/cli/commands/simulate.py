@@ -10,7 +10,7 @@ from streams.plurals import counted
 if TYPE_CHECKING:
     from deploy.simulator.faults import Fault
 
-PORT = 8099
+HOST, PORT = "127.0.0.1", 8099
 
 
 class _Faults(click.ParamType):
@@ -31,7 +31,8 @@ class _Faults(click.ParamType):
 
 
 @click.command(short_help="Run a local simulator of the vendors' APIs.")
-@click.option("--port", default=PORT, show_default=True, help="The port to listen on, on 127.0.0.1.")
+@click.option("--host", default=HOST, show_default=True, help="The address to listen on.")
+@click.option("--port", default=PORT, show_default=True, help="The port to listen on.")
 @click.option("--quiet", is_flag=True, help="Do not show the requests.")
 @click.option("--fault", "faults", multiple=True, type=_Faults(), help="A fault in YAML, such as '{path: /mp, status: "
               "503, times: 3}'. Repeatable.")  # fmt: skip
@@ -42,6 +43,7 @@ class _Faults(click.ParamType):
 @click.pass_context
 def simulate(
     context: click.Context,
+    host: str,
     port: int,
     faults: "tuple[list[Fault], ...]",
     script: Path | None,
@@ -87,11 +89,11 @@ def simulate(
     for number in (signal.SIGINT, signal.SIGTERM):
         # The server stops on either signal and then raises it again, which must not end this process.
         signal.signal(number, signal.SIG_IGN)
-    with listen("127.0.0.1", port) as listener:
+    with listen(host, port) as listener:
         if not quiet:
             scheme = "https" if expired else "http"
             console.print(
-                f"The simulator listens on {scheme}://127.0.0.1:{port}; GET /_requests lists the requests received."
+                f"The simulator listens on {scheme}://{host}:{port}; GET /_requests lists the requests received."
             )
         log_ready("simulator", port=port)
         asyncio.run(serve(simulator, listener, expired=expired))

@@ -13,8 +13,7 @@ from starlette.routing import Route
 from deploy.console.pages import ConsolePage, ConsoleScreen, page
 from deploy.ledger.event_story import line_of_rule
 from streams.ledger.store import REJECTED
-from streams.ledger.summary import rfc3339_of
-from streams.parsing.times import seconds_of
+from streams.parsing.times import rfc3339, seconds_of
 from streams.records.outcomes import FORWARDED, Outcome, find_outcome
 from streams.records.rejected import QUARANTINED_REASON
 
@@ -36,7 +35,7 @@ class Period(NamedTuple):
 
 PERIODS: Mapping[str, Period] = {
     "hour": Period("Hour", HOUR, MINUTE),
-    "day": Period("24 h", DAY, MINUTE),
+    "day": Period("24 h", DAY, 10 * MINUTE),
     "week": Period("7 days", 7 * DAY, HOUR),
     "month": Period("30 days", 30 * DAY, DAY),
 }
@@ -82,7 +81,7 @@ class FlowScreen(ConsoleScreen):
             "period": name,
             "periods": {key: each.title for key, each in PERIODS.items()},
             "since": events["since"],
-            "until": rfc3339_of(until),
+            "until": rfc3339(until),
             "source": source,
             "sources": books.sources,
             **books.totals(),
@@ -124,13 +123,18 @@ class FlowScreen(ConsoleScreen):
                 "outcome": outcome,
                 "family": _family(outcome),
                 "rule": rule,
-                "where": line_of_rule(self.backend.configuration, integration, rule) if rule else None,
+                "where": self._line(integration, rule),
                 "reason": reason,
                 "meaning": known.meaning if (known := find_outcome(outcome)) else "no outcome yet",
                 "count": count,
             }
             for (outcome, rule, reason), count in ordered
         ]
+
+    def _line(self, integration: str, rule: str) -> str | None:
+        configuration = self.backend.configuration
+        known = configuration.integrations.get(integration)
+        return line_of_rule(known, rule, configuration.folder) if known and rule else None
 
     async def _samples(self, request: Request) -> ConsolePage:
         name, _, since, until = _period(request)
@@ -146,7 +150,7 @@ class FlowScreen(ConsoleScreen):
     async def _audit(self, request: Request) -> ConsolePage:
         name, _, since, until = _period(request)
         report = await self.backend.ask("/audit", since=since, until=until)
-        return ConsolePage("Audit", "flow_audit.html", {"period": name, "since": rfc3339_of(since), "report": report})
+        return ConsolePage("Audit", "flow_audit.html", {"period": name, "since": rfc3339(since), "report": report})
 
 
 class _Books:

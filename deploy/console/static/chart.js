@@ -18,22 +18,26 @@
     const names = Object.keys(lines);
     const label = (seconds, long) => new Date(seconds * 1000).toLocaleString('en-GB', step >= 86400 ? { timeZone: 'UTC', day: 'numeric', month: 'short' } : { timeZone: zone(), hour: '2-digit', minute: '2-digit', ...(long || step >= 3600 ? { day: 'numeric', month: 'short' } : {}) });
     const axis = { stroke: colour('--muted'), grid: { stroke: colour('--line'), width: 1 }, ticks: { show: false }, font: '11px system-ui, sans-serif' };
+    // Bars stand on each other: the last line is drawn first, as high as all together. What is received has the rejected within.
+    const stacked = names[0] !== 'received';
+    const sums = names.map((_, index) => times.map((_at, at) => (stacked ? names.slice(0, index + 1).reduce((sum, name) => sum + lines[name][at], 0) : lines[names[index]][at])));
+    const order = stacked ? names.map((_, index) => names.length - 1 - index) : names.map((_, index) => index);
+    const series = order.map((index) => {
+      const name = names[index];
+      return { label: name, stroke: colour(COLOURS[name]), fill: colour(COLOURS[name]), width: 0, paths: uPlot.paths.bars({ size: [0.85, 40] }), points: { show: false }, value: (_, _sum, _series, at) => (at === null ? '' : lines[name][at].toLocaleString('en')) };
+    });
     charts.set(element, new uPlot({
       width: element.clientWidth,
-      height: HEIGHT + (names.length > 1 ? 0 : 0),
+      height: HEIGHT,
       padding: [8, 8, 0, 0],
-      cursor: { y: false, points: { size: 5 } },
-      legend: { live: true },
+      cursor: { y: false, points: { show: false } },
       scales: { y: { range: (_, low, high) => [0, Math.max(high, 1)] } },
       axes: [
-        { ...axis, grid: { show: false }, space: 90, values: (_, splits) => splits.map((at) => label(at, false)) },
-        { ...axis, size: 56, values: (_, splits) => splits.map((at) => (Number.isInteger(at) ? at.toLocaleString('en') : '')) },
+        { ...axis, size: 24, grid: { show: false }, space: 90, values: (_, splits) => splits.map((at) => label(at, false)) },
+        { ...axis, size: 48, values: (_, splits) => splits.map((at) => (Number.isInteger(at) ? at.toLocaleString('en') : '')) },
       ],
-      series: [
-        { label: 'time', value: (_, at) => (at === null ? '' : label(at, true)) },
-        ...names.map((name) => ({ label: name, stroke: colour(COLOURS[name]), width: 1.5, points: { show: false }, value: (_, number) => (number ?? '').toLocaleString('en'), ...(name === 'received' ? { fill: colour(COLOURS[name]), paths: uPlot.paths.bars({ size: [0.85, 40] }), width: 0 } : {}) })),
-      ],
-    }, [times, ...names.map((name) => lines[name])], element));
+      series: [{ label: 'at', value: (_, at) => (at === null ? '' : label(at, true)) }, ...series],
+    }, [times, ...order.map((index) => sums[index])], element));
   };
   const all = () => document.querySelectorAll('[data-chart]').forEach(draw);
   all();

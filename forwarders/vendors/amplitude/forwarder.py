@@ -1,9 +1,11 @@
 """Amplitude HTTP V2 API."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from datetime import timedelta
 from typing import Annotated, Any, Literal, Self
+from urllib.parse import urlencode
 
+import orjson
 from pydantic import Field, model_validator
 from typing_extensions import override
 
@@ -29,6 +31,7 @@ from forwarders.api.contract import (
 )
 from forwarders.api.urls import Endpoint
 
+MAPPING_HOSTS = {"us": "https://api.amplitude.com", "eu": "https://api.eu.amplitude.com"}
 HOSTS = {"us": "https://api2.amplitude.com", "eu": "https://api.eu.amplitude.com"}
 PAUSE = 30.0
 """Seconds to wait before the next event of a user or device that Amplitude throttled."""
@@ -37,11 +40,15 @@ LISTS = ("events_with_invalid_fields", "events_with_missing_fields", "events_wit
 
 
 class AmplitudeEvent(Payload):
-    """An event, with the field names from Amplitude's documentation."""
+    """An event, with the field names from Amplitude's documentation.
+
+    With a `global_user_id` instead of an `event_type`, the user `user_id` is mapped to it.
+    """
 
     user_id: Annotated[str, Field(min_length=1)] | None = None
     device_id: Annotated[str, Field(min_length=1)] | None = None
-    event_type: Annotated[str, Field(min_length=1)]
+    event_type: Annotated[str, Field(min_length=1)] | None = None
+    global_user_id: Annotated[str, Field(min_length=1)] | None = None
     time: int | None = None
     event_properties: dict[str, Any] | None = None
     user_properties: dict[str, Any] | None = None
@@ -84,6 +91,10 @@ class AmplitudeEvent(Payload):
     def _check_who(self) -> Self:
         if self.user_id is None and self.device_id is None:
             raise ValueError("an event needs a user_id or a device_id")
+        if (self.event_type is None) == (self.global_user_id is None):
+            raise ValueError("needs an event_type, or a global_user_id to map the user to")
+        if self.global_user_id is not None and self.user_id is None:
+            raise ValueError("a user who is mapped needs a user_id")
         return self
 
 
@@ -122,7 +133,13 @@ class Amplitude(HttpForwarder[AmplitudeSettings]):
     )
 
     @override
+    def group_key(self, payload: Mapping[str, Any]) -> Hashable:
+        return payload.get("global_user_id") is not None
+
+    @override
     def build_request(self, items: Sequence[Delivery]) -> Request:
+        if items[0].payload.get("global_user_id") is not None:
+            return self._map_users(items)
         settings = self.settings
         body: dict[str, Any] = {
             "api_key": settings.api_key.get_secret_value(),
@@ -131,6 +148,13 @@ class Amplitude(HttpForwarder[AmplitudeSettings]):
         if settings.min_id_length != 5:
             body["options"] = {"min_id_length": settings.min_id_length}
         return Request("POST", f"{settings.endpoint or HOSTS[settings.region]}/2/httpapi", body=body)
+
+    def _map_users(self, items: Sequence[Delivery]) -> Request:
+        settings = self.settings
+        mapping = [{name: item.payload[name] for name in ("user_id", "global_user_id")} for item in items]
+        form = {"api_key": settings.api_key.get_secret_value(), "mapping": orjson.dumps(mapping).decode()}
+        url = f"{settings.endpoint or MAPPING_HOSTS[settings.region]}/usermap"
+        return Request("POST", url, {"Content-Type": "application/x-www-form-urlencoded"}, urlencode(form).encode())
 
     @override
     def parse_response(self, response: Response, items: Sequence[Delivery]) -> Sequence[Result]:
@@ -152,8 +176,14 @@ class Amplitude(HttpForwarder[AmplitudeSettings]):
 
 
 def _fields(payload: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the payload without null fields. Null values inside properties are kept."""
-    return {name: value for name, value in payload.items() if value is not None}
+    """Return the payload without null fields and empty updates of the user. Null values inside properties are kept."""
+    fields = {name: value for name, value in payload.items() if value is not None}
+    updates = fields.get("user_properties")
+    if isinstance(updates, dict):
+        fields["user_properties"] = {name: value for name, value in updates.items() if value != {}}
+        if not fields["user_properties"]:
+            del fields["user_properties"]
+    return fields
 
 
 def _listed(body: Mapping[str, Any]) -> dict[int, str]:

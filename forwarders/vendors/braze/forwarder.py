@@ -1,8 +1,9 @@
 """Braze users/track endpoint."""
 
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Annotated, Any, Self
+from collections.abc import Hashable, Iterator, Mapping, Sequence
+from typing import Annotated, Any, Literal, Self
 
+import orjson
 from pydantic import ConfigDict, Field, model_validator
 from typing_extensions import override
 
@@ -29,6 +30,21 @@ from forwarders.api.fields import Currency
 from forwarders.api.urls import Endpoint
 
 ARRAYS = ("attributes", "events", "purchases")
+MAX_OBJECTS = 75
+"""Maximum number of objects in a request, in all arrays together."""
+
+PRODUCT_PROPERTIES = frozenset({"product_id", "product_name", "variant_id", "price", "quantity"})
+"""What Braze requires of each product in a recommended event."""
+_ORDER = ("total_value", "currency", "products", "source")
+REQUIRED_PROPERTIES: Mapping[str, Sequence[str]] = {
+    "ecommerce.product_viewed": ("product_id", "product_name", "variant_id", "price", "currency", "source"),
+    "ecommerce.cart_updated": ("cart_id", *_ORDER),
+    "ecommerce.checkout_started": ("checkout_id", *_ORDER),
+    "ecommerce.order_placed": ("order_id", *_ORDER),
+    "ecommerce.order_refunded": ("order_id", *_ORDER),
+    "ecommerce.order_cancelled": ("order_id", "cancel_reason", *_ORDER),
+}
+"""What Braze requires of each recommended event."""
 
 
 class BrazeAlias(Payload):
@@ -46,6 +62,7 @@ class Someone(Payload):
     braze_id: str | None = None
     email: str | None = None
     phone: str | None = None
+    update_existing_only: Annotated[bool | None, Field(alias="_update_existing_only")] = None
 
     @model_validator(mode="after")
     def _check_who(self) -> Self:
@@ -60,13 +77,38 @@ class Attributes(Someone):
     model_config = ConfigDict(extra="allow")
 
 
+class RecommendedEvent(Payload):
+    """One of Braze's recommended eCommerce events."""
+
+    name: Literal[
+        "ecommerce.product_viewed",
+        "ecommerce.cart_updated",
+        "ecommerce.checkout_started",
+        "ecommerce.order_placed",
+        "ecommerce.order_refunded",
+        "ecommerce.order_cancelled",
+    ]
+    properties: dict[str, Any]
+
+    @property
+    def complete(self) -> bool:
+        """Return whether the event has every property that Braze requires, also of its products."""
+        products = self.properties.get("products", ())
+        return (
+            all(self.properties.get(name) not in (None, "", []) for name in REQUIRED_PROPERTIES[self.name])
+            and isinstance(products, list | tuple)
+            and all(isinstance(each, dict) and _given(each) >= PRODUCT_PROPERTIES for each in products)
+        )
+
+
 class BrazeEvent(Someone):
-    """A custom event."""
+    """A custom event. `recommended` is sent in its place if it has everything that Braze requires."""
 
     name: Annotated[str, Field(min_length=1, max_length=255)]
     time: str
     app_id: str | None = None
     properties: dict[str, Any] | None = None
+    recommended: RecommendedEvent | None = None
 
 
 class Purchase(Someone):
@@ -81,18 +123,67 @@ class Purchase(Someone):
     properties: dict[str, Any] | None = None
 
 
-class BrazePayload(Payload):
-    """Exactly one object in one of the arrays, since a request is limited to 75 objects. `match: all` sends several."""
+class AliasToIdentify(Payload):
+    """A user known by an alias only, who is merged into the user with an external ID."""
 
-    attributes: Annotated[list[Attributes], Field(min_length=1, max_length=1)] | None = None
-    events: Annotated[list[BrazeEvent], Field(min_length=1, max_length=1)] | None = None
-    purchases: Annotated[list[Purchase], Field(min_length=1, max_length=1)] | None = None
+    external_id: Annotated[str, Field(min_length=1)]
+    user_alias: BrazeAlias
+
+
+class BrazePayload(Payload):
+    """Objects of one event in any of the arrays, or one user to identify.
+
+    `common` is Turnout's own: its fields are put into each object that has such a field, under the object's own. Its
+    `properties` are put into purchases only.
+    """
+
+    common: dict[str, Any] | None = None
+    attributes: Annotated[list[Attributes], Field(min_length=1)] | None = None
+    events: Annotated[list[BrazeEvent], Field(min_length=1)] | None = None
+    purchases: Annotated[list[Purchase], Field(min_length=1)] | None = None
+    aliases_to_identify: Annotated[list[AliasToIdentify], Field(min_length=1, max_length=1)] | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _spread_common(cls, payload: Any) -> Any:
+        return {**payload, **_objects(payload)} if isinstance(payload, dict) else payload
 
     @model_validator(mode="after")
-    def _check_one(self) -> Self:
-        if sum(getattr(self, array) is not None for array in ARRAYS) != 1:
-            raise ValueError("needs one of attributes, events and purchases")
+    def _check_objects(self) -> Self:
+        count = sum(len(getattr(self, array) or ()) for array in ARRAYS)
+        if (count == 0) == (self.aliases_to_identify is None):
+            raise ValueError("needs attributes, events or purchases, or else aliases_to_identify")
+        if count > MAX_OBJECTS:
+            raise ValueError(f"a request has at most {MAX_OBJECTS} objects")
         return self
+
+
+FIELDS: Mapping[str, frozenset[str]] = {
+    array: frozenset(field.alias or name for name, field in model.model_fields.items())
+    for array, model in (("attributes", Attributes), ("events", BrazeEvent), ("purchases", Purchase))
+}
+"""The fields of each array's objects that `common` may set."""
+
+
+def _objects(payload: Mapping[str, Any]) -> dict[str, list[Any]]:
+    """Return a payload's arrays, with the fields of `common` in each object."""
+    common = payload.get("common")
+    common = common if isinstance(common, dict) else {}
+    return {
+        array: [_with_common(array, entry, common) for entry in entries]
+        for array in ARRAYS
+        if isinstance(entries := payload.get(array), list)
+    }
+
+
+def _with_common(array: str, entry: Any, common: Mapping[str, Any]) -> Any:
+    if not isinstance(entry, dict):
+        return entry
+    fields = {name: value for name, value in common.items() if name in FIELDS[array] and name != "properties"}
+    merged = {**fields, **{name: value for name, value in entry.items() if value is not None or name not in fields}}
+    if array == "purchases" and isinstance(common.get("properties"), dict):
+        merged["properties"] = {**common["properties"], **(merged.get("properties") or {})}
+    return merged
 
 
 class BrazeSettings(Settings):
@@ -102,10 +193,16 @@ class BrazeSettings(Settings):
     """A REST API key with the permission `users.track`."""
     endpoint: Endpoint
     """The REST endpoint of the workspace's cluster, such as `https://rest.iad-01.braze.com`."""
+    app_id: Annotated[str, Field(min_length=1)] | None = None
+    """The app's identifier, which is put into events and purchases."""
 
 
 class Braze(HttpForwarder[BrazeSettings]):
-    """Braze accepts the valid objects of a request and lists the invalid ones. A repeated event counts twice."""
+    """Braze accepts the valid objects of a request and lists the invalid ones. A repeated event counts twice.
+
+    An order is an event and a purchase per product, in a request of its own. Objects of users that Braze knows by an
+    alias only have `_update_existing_only: false`, since Braze otherwise drops them if the alias is new.
+    """
 
     contract = Contract(
         name="braze",
@@ -120,22 +217,35 @@ class Braze(HttpForwarder[BrazeSettings]):
         category=Category.CRM,
         settings=BrazeSettings,
         payload=BrazePayload,
-        limits=Limits(items=75, bytes=3_900_000, item_bytes=100_000),
+        limits=Limits(items=50, bytes=3_900_000, item_bytes=100_000),  # 50 for users/identify; 75 for users/track
         ordered=True,
         batch_failure=BatchFailure.LISTED,
         rates=(Rate(3000, seconds=3),),
     )
 
     @override
+    def group_key(self, payload: Mapping[str, Any]) -> Hashable:
+        """Group by endpoint. A payload with several objects has a request of its own, shared by identical ones only."""
+        if payload.get("aliases_to_identify"):
+            return "identify"
+        several = sum(len(payload.get(array) or ()) for array in ARRAYS) > 1
+        return orjson.dumps(payload, option=orjson.OPT_SORT_KEYS) if several else "track"
+
+    @override
     def build_request(self, items: Sequence[Delivery]) -> Request:
-        body = {array: [entry for item in items for entry in item.payload.get(array) or ()] for array in ARRAYS}
         headers = {"Authorization": f"Bearer {self.settings.api_key.get_secret_value()}"}
-        return Request(
-            "POST",
-            f"{self.settings.endpoint}/users/track",
-            headers,
-            {array: entries for array, entries in body.items() if entries},
-        )
+        base = self.settings.endpoint
+        if items[0].payload.get("aliases_to_identify"):
+            body = {"aliases_to_identify": [item.payload["aliases_to_identify"][0] for item in items]}
+            return Request("POST", f"{base}/users/identify", headers, {**body, "merge_behavior": "merge"})
+        app = {"app_id": self.settings.app_id} if self.settings.app_id else {}
+        arrays: dict[str, list[Any]] = {}
+        for objects in _requested(items):
+            for array, entries in objects.items():
+                arrays.setdefault(array, []).extend(
+                    entry if array == "attributes" else {**app, **_recommended(entry)} for entry in entries
+                )
+        return Request("POST", f"{base}/users/track", headers, arrays)
 
     @override
     def parse_response(self, response: Response, items: Sequence[Delivery]) -> Sequence[Result]:
@@ -149,19 +259,44 @@ class Braze(HttpForwarder[BrazeSettings]):
                 for error in errors
                 if isinstance(error, dict) and isinstance(error.get("index"), int)
             }
-            return [
-                PermanentFailure("refused", place[0]) if place in wrong else Delivered() for place in _places(items)
-            ]
+            found = [sorted({array for array, _ in wrong & places}) for places in _places(items)]
+            return [PermanentFailure("refused", ", ".join(arrays)) if arrays else Delivered() for arrays in found]
         return super().parse_response(response, items)
 
 
-def _places(items: Sequence[Delivery]) -> Iterator[tuple[str, int]]:
-    """Yield the array and the index of each item's object in the request."""
+def _given(product: Mapping[str, Any]) -> frozenset[str]:
+    return frozenset(name for name, value in product.items() if value not in (None, ""))
+
+
+def _recommended(entry: Mapping[str, Any]) -> dict[str, Any]:
+    """Return an event as its recommended event, or under its own name if that is incomplete."""
+    event = {name: value for name, value in entry.items() if name != "recommended"}
+    if given := entry.get("recommended"):
+        recommended = RecommendedEvent.model_validate(given)
+        if recommended.complete:
+            properties = {name: value for name, value in recommended.properties.items() if value != {}}
+            return {**event, "name": recommended.name, "properties": properties}
+    return event
+
+
+def _requested(items: Sequence[Delivery]) -> Iterator[dict[str, list[Any]]]:
+    """Yield the objects of each delivery that has its own in the request."""
+    several = sum(len(items[0].payload.get(array) or ()) for array in ARRAYS) > 1
+    for item in items[:1] if several else items:
+        yield _objects(item.payload)
+
+
+def _places(items: Sequence[Delivery]) -> Iterator[frozenset[tuple[str, int]]]:
+    """Yield the arrays and indexes of each delivery's objects in the request."""
     counts = dict.fromkeys(ARRAYS, 0)
-    for item in items:
-        array = next(array for array in ARRAYS if item.payload.get(array))
-        yield array, counts[array]
-        counts[array] += 1
+    requested = list(_requested(items))
+    for objects in requested:
+        places = set()
+        for array, entries in objects.items():
+            places.update((array, counts[array] + number) for number in range(len(entries)))
+            counts[array] += len(entries)
+        # Identical deliveries share the objects of the first one.
+        yield from [frozenset(places)] * (len(items) if len(requested) < len(items) else 1)
 
 
 def _seconds(headers: Mapping[str, str]) -> float | None:

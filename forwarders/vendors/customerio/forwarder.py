@@ -1,6 +1,6 @@
 """Customer.io Track API v2."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from hashlib import sha256
 from typing import Annotated, Any, Literal, Self
@@ -49,12 +49,27 @@ class Relationship(Payload):
     identifiers: Identifiers
 
 
+class CustomerIoDevice(Payload):
+    """A device that receives push notifications."""
+
+    token: Annotated[str, Field(min_length=1)]
+    platform: Literal["ios", "android"]
+    last_used: int | None = None
+    attributes: dict[str, Any] | None = None
+
+
 class CustomerIoPayload(Payload):
-    """An operation on a person, such as identify or an event, or on an object, such as a group."""
+    """An operation on a person, such as identify or an event, or on an object, such as a group.
+
+    The `device` of an event is registered for the person, by an operation of its own in the same request.
+    """
 
     type: Literal["person", "object"]
-    action: Literal["identify", "event", "page", "screen", "delete"]
-    identifiers: Identifiers
+    action: Literal["identify", "event", "page", "screen", "add_device", "merge", "delete"]
+    identifiers: Identifiers | None = None
+    primary: Identifiers | None = None
+    secondary: Identifiers | None = None
+    device: CustomerIoDevice | None = None
     name: Annotated[str, Field(min_length=1, max_length=100)] | None = None
     id: Annotated[str, Field(pattern="^[0-9A-HJKMNP-TV-Z]{26}$")] | None = None
     timestamp: int | None = None
@@ -63,17 +78,25 @@ class CustomerIoPayload(Payload):
 
     @model_validator(mode="after")
     def _check_operation(self) -> Self:
-        given = set(self.identifiers.model_dump(exclude_none=True))
+        merges = self.action == "merge"
+        if merges != (self.primary is not None and self.secondary is not None) or merges == bool(self.identifiers):
+            raise ValueError("merge has primary and secondary, and any other action has identifiers")
+        for who in filter(None, (self.identifiers, self.primary, self.secondary)):
+            self._check_who(set(who.model_dump(exclude_none=True)))
+        if self.action in EVENTS and not self.name:
+            raise ValueError(f"the action {self.action} needs a name")
+        if self.action == "add_device" and self.device is None:
+            raise ValueError("the action add_device needs a device")
+        return self
+
+    def _check_who(self, given: set[str]) -> None:
         if self.type == "object":
             if given != {"object_type_id", "object_id"} or self.action in EVENTS:
                 raise ValueError("an object has object_type_id and object_id, and no events")
         elif len(given) != 1 or given & {"object_type_id", "object_id"}:
             raise ValueError("a person has one of id, email, cio_id and anonymous_id")
-        elif self.action in EVENTS and not self.name:
-            raise ValueError(f"the action {self.action} needs a name")
-        elif "anonymous_id" in given and self.action not in EVENTS:
+        elif "anonymous_id" in given and (self.action not in EVENTS or self.device is not None):
             raise ValueError("an anonymous person has events only")
-        return self
 
 
 class CustomerIoSettings(Settings):
@@ -102,7 +125,7 @@ class CustomerIo(HttpForwarder[CustomerIoSettings]):
         category=Category.CRM,
         settings=CustomerIoSettings,
         payload=CustomerIoPayload,
-        limits=Limits(items=1000, bytes=440_000, item_bytes=31_000),  # 500 KB and 32 KB, minus added fields
+        limits=Limits(items=1000, bytes=240_000, item_bytes=31_000),  # 500 KB and 32 KB, minus added fields and devices
         ordered=True,
         dedupe_field="id",
         batch_failure=BatchFailure.LISTED,
@@ -114,24 +137,49 @@ class CustomerIo(HttpForwarder[CustomerIoSettings]):
         settings = self.settings
         headers = {"Authorization": basic(settings.site_id, settings.api_key)}
         url = f"{settings.endpoint or HOSTS[settings.region]}/api/v2/batch"
-        return Request("POST", url, headers, {"batch": [_operation(item) for item in items]})
+        return Request(
+            "POST", url, headers, {"batch": [operation for item in items for operation in _operations(item)]}
+        )
 
     @override
     def parse_response(self, response: Response, items: Sequence[Delivery]) -> Sequence[Result]:
         errors = response.json.get("errors") if isinstance(response.json, dict) else None
-        reasons: dict[Any, Result] = {
-            error["batch_index"]: PermanentFailure("refused", f"{error.get('reason')} {error.get('field')}")
+        reasons = {
+            error["batch_index"]: f"{error.get('reason')} {error.get('field')}"
             for error in (errors if isinstance(errors, list) else ())
             if isinstance(error, dict) and isinstance(error.get("batch_index"), int)
         }
-        if response.status in (200, 207, 400) and any(n in reasons for n in range(len(items))):
-            return [reasons.get(n, Delivered()) for n in range(len(items))]
+        places = list(_places(items))
+        if response.status in (200, 207, 400) and any(n in reasons for found in places for n in found):
+            return [
+                next((PermanentFailure("refused", reasons[n]) for n in found if n in reasons), Delivered())
+                for found in places
+            ]
         return super().parse_response(response, items)
 
 
-def _operation(item: Delivery) -> Mapping[str, Any]:
+def _operations(item: Delivery) -> Sequence[Mapping[str, Any]]:
+    """Return the operation of a delivery, and that for its device if it is an event with one."""
     operation = {name: value for name, value in item.payload.items() if value is not None}
-    return {"id": ulid(item), **operation} if operation["action"] in EVENTS else operation
+    if operation["action"] not in EVENTS:
+        return [operation]
+    device = operation.pop("device", None)
+    event = {"id": ulid(item), **operation}
+    if device is None:
+        return [event]
+    return [
+        event,
+        {"type": "person", "identifiers": operation["identifiers"], "action": "add_device", "device": device},
+    ]
+
+
+def _places(items: Sequence[Delivery]) -> Iterator[range]:
+    """Yield the indexes of each delivery's operations in the request."""
+    start = 0
+    for item in items:
+        count = len(_operations(item))
+        yield range(start, start + count)
+        start += count
 
 
 def ulid(item: Delivery) -> str:

@@ -34,11 +34,13 @@ MAX_LENGTH = {"page_location": 1000, "page_referrer": 420, "page_title": 300}
 """Maximum length of these values; for all others it is 100 characters, or 500 in Google Analytics 360."""
 
 RESERVED_NAMES = """
-    ad_activeview ad_click ad_exposure ad_query ad_reward adunit_exposure app_clear_data app_exception app_install
-    app_remove app_store_refund app_update app_upgrade dynamic_link_app_open dynamic_link_app_update
+    ad_activeview ad_click ad_exposure ad_query ad_reward adunit_exposure app_background app_clear_data app_exception
+    app_install app_remove app_store_refund app_store_subscription_cancel app_store_subscription_convert
+    app_store_subscription_renew app_update app_upgrade dynamic_link_app_open dynamic_link_app_update
     dynamic_link_first_open error firebase_campaign firebase_in_app_message_action firebase_in_app_message_dismiss
     firebase_in_app_message_impression first_open first_visit notification_dismiss notification_foreground
-    notification_open notification_receive notification_send os_update session_start user_engagement
+    notification_open notification_receive notification_send os_update session_start session_start_with_rollout
+    user_engagement
 """
 APP_NAMES = frozenset({"ad_impression", "in_app_purchase", "screen_view"})
 RESERVED_PREFIXES = ("firebase_", "ga_", "google_", "gtag_")
@@ -57,6 +59,8 @@ def legal(name: str) -> str:
 def _check_name(name: str) -> str:
     if legal(name) in {"", *RESERVED_NAMES.split()}:
         raise ValueError("GA4 reserves this name of an event, or it has no letter of a to z and no digit")
+    if legal(name).startswith(RESERVED_PREFIXES):
+        raise ValueError(f"GA4 reserves names of events that begin with {', '.join(RESERVED_PREFIXES)}")
     return name
 
 

@@ -29,6 +29,7 @@ from forwarders.api.contract import (
 )
 from forwarders.api.fields import Currency, Sha256, without_nulls
 from forwarders.api.oauth import RefreshToken, ServiceAccount
+from forwarders.api.tolerance import needless
 from forwarders.api.urls import Endpoint
 
 SCOPE: Final = "https://www.googleapis.com/auth/datamanager"
@@ -138,7 +139,7 @@ class GoogleAdsEvent(Payload):
         if not (self.userData or click.gclid or click.gbraid or click.wbraid or click.sessionAttributes):
             raise ValueError("needs userData, or a gclid, gbraid, wbraid or sessionAttributes in adIdentifiers")
         if self.conversionValue is not None and self.currency is None:
-            raise ValueError("a conversionValue needs a currency")
+            raise needless("a conversionValue needs a currency", "conversionValue")
         return self
 
 

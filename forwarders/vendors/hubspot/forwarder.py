@@ -1,6 +1,7 @@
 """HubSpot custom events and contacts."""
 
 from collections.abc import Hashable, Mapping, Sequence
+from datetime import timedelta
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
@@ -32,7 +33,7 @@ from forwarders.api.oauth import AccessToken, RefreshToken
 from forwarders.api.urls import Endpoint
 
 PATHS = {
-    "2026-03": ("/events/custom/2026-03/send/batch", "/crm/objects/2026-03/contacts/batch/upsert"),
+    "2026-03": ("/events/2026-03/send/batch", "/crm/objects/2026-03/contacts/batch/upsert"),
     "v3": ("/events/v3/send/batch", "/crm/v3/objects/contacts/batch/upsert"),
 }
 
@@ -82,8 +83,8 @@ class HubSpot(HttpForwarder[HubSpotSettings]):
     """Define each event and its properties in HubSpot before you send it. This requires an Enterprise edition.
 
     Contacts are created or updated by their `idProperty`. If a request contains several updates of a contact, the later
-    ones win. Events have a `uuid` that is the same on every attempt, but HubSpot does not document whether it removes
-    duplicates by it. A replay is therefore not considered safe.
+    ones win. Events have a `uuid` that is the same on every attempt; HubSpot rejects an event whose `uuid` it received
+    within a year.
     """
 
     contract = Contract(
@@ -99,6 +100,8 @@ class HubSpot(HttpForwarder[HubSpotSettings]):
         payload=HubSpotPayload,
         limits=Limits(items=100, bytes=3_000_000, item_bytes=100_000),  # for contacts; 500 for events
         ordered=True,
+        dedupe_field="uuid",
+        dedupe_window=timedelta(days=365),
         batch_failure=BatchFailure.WHOLE,
         rates=(Rate(100, seconds=10),),
         versions=(Version("2026-03"), Version("v3")),

@@ -35,6 +35,7 @@ class Customer(Payload):
     email: str | None = None
     userId: str | None = None  # noqa: N815
     preferUserId: bool | None = None  # noqa: N815
+    mergeNestedObjects: bool | None = None  # noqa: N815
     dataFields: dict[str, Any] | None = None  # noqa: N815
 
 
@@ -54,7 +55,7 @@ class IterableProduct(Payload):
 
 
 class IterablePayload(Payload):
-    """An event (`eventName`), a purchase (`user`, `items`, `total`), or an update of a user."""
+    """An event (`eventName`), a purchase (`user`, `items`, `total`), a merge of two users, or an update of a user."""
 
     email: str | None = None
     userId: str | None = None  # noqa: N815
@@ -69,9 +70,15 @@ class IterablePayload(Payload):
     user: Customer | None = None
     items: list[IterableProduct] | None = None
     total: float | None = None
+    sourceUserId: Annotated[str, Field(min_length=1)] | None = None  # noqa: N815
+    destinationUserId: Annotated[str, Field(min_length=1)] | None = None  # noqa: N815
 
     @model_validator(mode="after")
     def _check_kind(self) -> Self:
+        if (self.sourceUserId is None) != (self.destinationUserId is None):
+            raise ValueError("a merge has sourceUserId and destinationUserId")
+        if self.sourceUserId is not None:
+            return self
         purchase = self.user is not None
         if purchase and (self.items is None or self.total is None or self.id is None or self.eventName is not None):
             raise ValueError("a purchase has user, items, total and id")
@@ -114,8 +121,8 @@ class Iterable(HttpForwarder[IterableSettings]):
 
     @override
     def group_key(self, payload: Mapping[str, Any]) -> Hashable:
-        """Group by endpoint. Purchases are sent one by one; identical ones share a request."""
-        if payload.get("user") is not None:
+        """Group by endpoint. Purchases and merges are sent one by one; identical ones share a request."""
+        if payload.get("user") is not None or payload.get("sourceUserId") is not None:
             return orjson.dumps(payload, option=orjson.OPT_SORT_KEYS)
         return "users" if payload.get("eventName") is None else "events"
 
@@ -129,8 +136,10 @@ class Iterable(HttpForwarder[IterableSettings]):
                 body = {"events": [{"id": item.id, **payload} for item, payload in zip(items, payloads, strict=True)]}
             case "users":
                 path, body = "/api/users/bulkUpdate", {"users": payloads}
-            case _:
+            case _ if "user" in payloads[0]:
                 path, body = "/api/commerce/trackPurchase", payloads[0]
+            case _:
+                path, body = "/api/users/merge", payloads[0]
         headers = {"Api-Key": self.settings.api_key.get_secret_value()}
         return Request("POST", f"{self.settings.endpoint or HOSTS[self.settings.region]}{path}", headers, body)
 

@@ -35,6 +35,7 @@ class ProfileAttributes(Payload):
     email: str | None = None
     phone_number: Annotated[str, Field(pattern=r"^\+[1-9][0-9]{6,14}$")] | None = None
     external_id: str | None = None
+    anonymous_id: str | None = None
     first_name: str | None = None
     last_name: str | None = None
     organization: str | None = None
@@ -133,6 +134,7 @@ class Klaviyo(HttpForwarder[KlaviyoSettings]):
         dedupe_field="unique_id",
         rates=(Rate(75), Rate(700, seconds=60)),  # for profiles; events may be five times as fast
         versions=(Version("2026-04-15", sunset=date(2028, 4, 15)),),
+        version_setting="revision",
     )
 
     @override

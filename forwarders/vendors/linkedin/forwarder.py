@@ -23,6 +23,7 @@ from forwarders.api.contract import (
     Request,
     Response,
     Result,
+    Retired,
     Settings,
     Version,
     result_for_status,
@@ -140,7 +141,12 @@ class LinkedIn(HttpForwarder[LinkedInSettings]):
         dedupe_field="eventId",
         batch_failure=BatchFailure.LISTED,
         rates=(Rate(300, seconds=60), Rate(300_000, seconds=86_400)),
-        versions=(Version("202603"), Version("202511", date(2026, 11, 16))),
+        versions=(
+            Version("202603", date(2027, 3, 16)),
+            Version("202602", date(2027, 2, 15)),
+            Version("202601", date(2027, 1, 15)),
+            Version("202511", date(2026, 11, 16)),
+        ),
         auth_methods=("static", "oauth_refresh"),
         authorization=Authorization("https://www.linkedin.com/oauth/v2/authorization", "rw_conversions r_ads"),
     )
@@ -178,6 +184,8 @@ class LinkedIn(HttpForwarder[LinkedInSettings]):
         elements = response.json.get("elements") if isinstance(response.json, dict) else None
         if 200 <= response.status < 300 and isinstance(elements, list) and len(elements) == len(items):
             return [_result(element, response) for element in elements]
+        if response.status == 426:  # "Version Header is Deprecated"
+            return [Retired()] * len(items)
         if response.status == 422:
             return split_or_fail(items, "status_422")
         return super().parse_response(response, items)

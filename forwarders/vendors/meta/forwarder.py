@@ -1,7 +1,7 @@
 """Meta (Facebook, Instagram) Conversions API."""
 
 from collections.abc import Sequence
-from datetime import timedelta
+from datetime import date, timedelta
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import ConfigDict, Field, model_validator
@@ -19,6 +19,7 @@ from forwarders.api.contract import (
     Request,
     Response,
     Result,
+    Retired,
     Retry,
     Settings,
     Throttled,
@@ -30,6 +31,7 @@ from forwarders.api.urls import Endpoint
 
 TRANSIENT = frozenset({1, 2})
 THROTTLED = frozenset({4, 17, 32, 341, 613, *range(80000, 80015)})
+RETIRED = 2635
 UNAUTHORIZED = frozenset({3, 10, 102, 104, 190, *range(200, 300)})
 
 
@@ -178,7 +180,7 @@ class Meta(HttpForwarder[MetaSettings]):
         max_event_age=timedelta(days=7),
         dedupe_field="event_id",
         dedupe_window=timedelta(hours=48),
-        versions=(Version("v26.0"),),
+        versions=(Version("v26.0"), Version("v25.0", date(2027, 2, 23)), Version("v24.0", date(2026, 11, 10))),
         validation_setting="test_event_code",
     )
 
@@ -203,6 +205,8 @@ class Meta(HttpForwarder[MetaSettings]):
         result: Result
         if code in THROTTLED or response.status == 429:
             result = Throttled(response.retry_after)
+        elif code == RETIRED:
+            result = Retired()
         elif code in UNAUTHORIZED:
             result = AuthFailed()
         elif code in TRANSIENT or error.get("is_transient") is True or response.status >= 500:

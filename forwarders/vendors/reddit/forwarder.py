@@ -21,6 +21,7 @@ from forwarders.api.contract import (
     Version,
 )
 from forwarders.api.fields import Currency, Sha256, without_nulls
+from forwarders.api.tolerance import needless
 from forwarders.api.urls import Endpoint
 
 WITHOUT_VALUE = frozenset({"PAGE_VISIT", "VIEW_CONTENT", "SEARCH"})
@@ -42,7 +43,15 @@ class EventType(Payload):
         "SIGN_UP",
         "CUSTOM",
     ]
-    custom_event_name: Annotated[str, Field(min_length=1, max_length=64)] | None = None
+    custom_event_name: Annotated[str, Field(max_length=64)] | None = None
+
+    @model_validator(mode="after")
+    def _check_name(self) -> Self:
+        if self.tracking_type == "CUSTOM" and self.custom_event_name is None:
+            raise ValueError("a CUSTOM event needs a custom_event_name")
+        if self.tracking_type != "CUSTOM" and self.custom_event_name is not None:
+            raise needless("a custom_event_name goes with CUSTOM only", "custom_event_name")
+        return self
 
 
 class RedditUser(Payload):
@@ -94,20 +103,14 @@ class RedditEvent(Payload):
     @model_validator(mode="after")
     def _check_event(self) -> Self:
         kind, metadata, user = self.type.tracking_type, self.metadata or Metadata(), self.user or RedditUser()
-        if (kind == "CUSTOM") != (self.type.custom_event_name is not None):
-            raise ValueError("a custom_event_name goes with CUSTOM and with no other tracking_type")
         if not self.click_id and all(getattr(user, key) is None for key in MATCH_KEYS):
             raise ValueError("needs a click_id or a field of user to match a person by")
         if self.event_source_url and self.action_source != "WEBSITE":
-            raise ValueError("an event_source_url goes with action_source WEBSITE only")
-        if (metadata.value is None) != (metadata.currency is None):
-            raise ValueError("metadata has value and currency, or none of them")
-        if kind in WITHOUT_VALUE and metadata.value is not None:
-            raise ValueError(f"metadata of {kind} has no value")
+            raise needless("an event_source_url goes with action_source WEBSITE only", "event_source_url")
+        if kind in WITHOUT_VALUE and (metadata.value is not None or metadata.currency is not None):
+            raise needless(f"metadata of {kind} has no value", "metadata.value", "metadata.currency")
         if kind not in WITH_COUNT and metadata.item_count is not None:
-            raise ValueError(f"metadata of {kind} has no item_count")
-        if kind == "PURCHASE" and (metadata.item_count is None or not metadata.products):
-            raise ValueError("metadata of PURCHASE needs item_count and products")
+            raise needless(f"metadata of {kind} has no item_count", "metadata.item_count")
         return self
 
 

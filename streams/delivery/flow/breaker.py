@@ -1,4 +1,4 @@
-"""Pause delivery while the vendor fails or rejects the credentials."""
+"""Pause delivery while the vendor fails, or rejects the credentials or the version of its API."""
 
 import asyncio
 import time
@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import structlog
 
-from forwarders.api.contract import AuthFailed, Delivered, Result, Retry
+from forwarders.api.contract import AuthFailed, Delivered, Result, Retired, Retry
 from streams.observability.metrics import DELIVERY_HELD, DELIVERY_PAUSED
 from streams.parsing.times import rfc3339
 from streams.records.control import Control
@@ -20,6 +20,9 @@ _CLOSED = VendorStatus(DeliveryState.DELIVERING)
 REFUSALS = 3
 """Consecutive deliveries with rejected credentials before delivery is paused."""
 
+RETIRED = "the vendor has turned off this version of its API: set a newer one, or upgrade Turnout"
+"""Why delivery is paused after `Retired`."""
+
 MAX_PAUSE_SECONDS = 5.0
 """Maximum seconds between two probes: many deliveries that always fail must not delay the others for hours."""
 
@@ -30,7 +33,7 @@ class Breaker:
     The pause before a probe doubles from `shortest` to `longest` seconds, at most `MAX_PAUSE_SECONDS`, each time that a
     delivery fails as a probe again; deliveries that were not tried before do not lengthen it. A probe with a response
     closes the breaker. It opens after `failures` failed requests in a row, or after `REFUSALS` different deliveries in
-    a row with rejected credentials.
+    a row with rejected credentials, or at once if the version of the vendor's API is retired.
 
     A delivery that fails although a request sent after its previous failure delivered others is a *suspect*. Its
     failure is attributed to the delivery, not to the vendor, and not counted. To detect this, requests are numbered:
@@ -174,6 +177,9 @@ class Breaker:
             at_once = bool(why) or not comparable or self._refusals >= REFUSALS
             why = why or "the vendor rejects the credentials"
             self.fail(why, at_once=at_once, probe=probe, counts=counts, longer=again, state=DeliveryState.REFUSED)
+            return
+        elif any(isinstance(result, Retired) for result in results):
+            self.fail(RETIRED, at_once=True, probe=probe, longer=again, state=DeliveryState.REFUSED)
             return
         elif all(isinstance(result, Retry) for result in results):
             self.fail(why or "the vendor fails", probe=probe, counts=counts, longer=again)

@@ -16,6 +16,7 @@ from forwarders.api.contract import (
     Request,
     Response,
     Result,
+    Retired,
     Retry,
     Split,
     Throttled,
@@ -173,7 +174,7 @@ def _checked(results: Sequence[Result], count: int) -> Sequence[Result]:
 def _is_result(result: object) -> bool:
     """Whether a forwarder's result is one that delivery can act on."""
     match result:
-        case Delivered() | Split() | AuthFailed():
+        case Delivered() | Split() | AuthFailed() | Retired():
             return True
         case Retry(after) | Throttled(after):
             return after is None or (isinstance(after, int | float) and after >= 0)

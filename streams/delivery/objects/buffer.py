@@ -1,7 +1,7 @@
 """Group a partition's records into objects; only the records determine where an object ends."""
 
 from collections import deque
-from collections.abc import Callable, Hashable, Iterable
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,13 +9,15 @@ from forwarders.api.contract import OffsetRange
 from streams.delivery.objects.spool import Spool
 from streams.kafka.offsets import TP
 from streams.parsing.times import record_time
+from streams.records.event import Origin
 
 
 class ObjectBuffer:
     """One object; its records wait in `spool` until the object is complete.
 
     After encoding, `content` is the object's content, and `rows` has the offsets of the events in it, by their topic,
-    partition, version of the rules, and rule. `cut` is its rotation key.
+    partition, version of the rules, and rule. `left_out` has the origin, the version of the rules and the notes of each
+    event whose invalid optional values are not in the object. `cut` is its rotation key.
     """
 
     __slots__ = (
@@ -27,6 +29,7 @@ class ObjectBuffer:
         "dropped",
         "first",
         "last",
+        "left_out",
         "rows",
         "size",
         "spool",
@@ -42,6 +45,7 @@ class ObjectBuffer:
         self.size = 0
         self.content = b""
         self.rows: dict[tuple[str, int, str, str], list[int]] = {}
+        self.left_out: list[tuple[Origin, str, Sequence[str]]] = []
         self.dropped = False
         self._objects = objects
         self.count = self._left = 0
@@ -55,6 +59,11 @@ class ObjectBuffer:
     def finished(self) -> bool:
         """Return whether every record is finished."""
         return not self._left
+
+    def forget_rows(self) -> None:
+        """Discard what encoding has set, because the object is encoded again."""
+        self.rows.clear()
+        self.left_out.clear()
 
     def put(self, record: Any, size: int) -> None:
         """Add a record of `size` bytes; raises OSError, and then it was not added."""
@@ -131,6 +140,10 @@ class ObjectBuffers:
         """Return the first offset of a partition's first unfinished object, or None."""
         objects = self._unfinished.get(tp)
         return objects[0].first if objects else None
+
+    def finished_above(self, _tp: TP, _offset: int) -> list[tuple[int, int]]:
+        """Return nothing: an object that is written again replaces itself, since it has the same name and records."""
+        return []
 
     def drop(self, tps: Iterable[TP]) -> None:
         """Discard the objects of revoked partitions, finished or not."""

@@ -1,6 +1,7 @@
 """Hold one delivery from its record to its outcome."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,6 +26,7 @@ class PendingDelivery:
         due: When it may be sent again if it is from the retry topic, in seconds since 1970.
         since: Its first failure in seconds since 1970; None if it is not from the retry topic.
         reserved: Whether its user's rate has counted it.
+        left_out: A note per optional value that was left out because it is invalid.
         settled: Whether its outcome was recorded, or it was put into the retry topic.
 
     """
@@ -39,6 +41,7 @@ class PendingDelivery:
     due: float = 0.0
     since: float | None = None
     reserved: bool = False
+    left_out: Sequence[str] = ()
     settled: bool = False
 
     @property

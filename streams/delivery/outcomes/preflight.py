@@ -3,7 +3,7 @@
 import math
 from typing import Any
 
-from forwarders.api.contract import Forwarder, Limits, PermanentFailure, find_problem
+from forwarders.api.contract import CheckedPayload, Forwarder, Limits, check_payload
 from streams.parsing.times import read_time, seconds_of
 
 
@@ -27,6 +27,6 @@ class Preflight:
             return math.inf
         return seconds_of(text) + self.max_age if text else math.inf
 
-    def problem(self, payload: Any, size: int) -> PermanentFailure | None:
-        """Return why the vendor would never accept a payload, of `size` bytes as JSON; None if it may."""
-        return find_problem(self._forwarder, payload, size, self.item_bytes)
+    def check(self, payload: Any, size: int) -> CheckedPayload:
+        """Return a payload as it is sent, or why the vendor would never accept it; `size` is that of its JSON."""
+        return check_payload(self._forwarder, payload, size, self.item_bytes)

@@ -14,7 +14,7 @@ from streams.kafka.offsets import RecordBatch
 from streams.kafka.producer import Producer
 from streams.ledger.outcome_buffer import OutcomeBuffer
 from streams.observability.internal_error import INTERNAL
-from streams.observability.metrics import DELIVERY_OUTCOMES
+from streams.observability.metrics import DELIVERY_LEFT_OUT, DELIVERY_OUTCOMES
 from streams.records.dead_letter import DeadLetter
 from streams.records.delivery import Retried
 from streams.records.event import Origin
@@ -22,6 +22,9 @@ from streams.records.outcomes import Outcome, Stage
 from streams.records.rejected import rejected_headers
 from streams.topics import Topics
 from streams.worker.guard import Guard
+
+LEFT_OUT = "left_out"
+"""The note about an event whose invalid optional values were not sent to a vendor."""
 
 
 class Unreadable:
@@ -70,24 +73,45 @@ class OutcomeWriter:
         self._idle = asyncio.Event()
         self._idle.set()
 
-    def settle(self, pending: PendingDelivery, outcome: Outcome, reason: str = "", detail: str = "") -> None:
-        """Record a delivery's final outcome; `reason` is required unless it was delivered."""
+    def settle(
+        self,
+        pending: PendingDelivery,
+        outcome: Outcome,
+        reason: str = "",
+        detail: str = "",
+        status: int | None = None,
+    ) -> None:
+        """Record a delivery's final outcome; `reason` is required unless it was delivered.
+
+        `status` is that of the last response.
+        """
         self._passed += 1
         pending.settled = True
         self._add(pending)
         delivery = pending.delivery
         topic, partition, offset = delivery.origin
         buffer = self._buffer_of(topic, partition, delivery.rules)
+        if pending.left_out:
+            self._note_left_out(buffer, offset, pending.left_out)
         if reason:
             buffer.name(self._integration, delivery.rule, outcome, offset, reason, detail)
         else:
             buffer.add(self._integration, delivery.rule, outcome, offset)
+        buffer.attempt(self._integration, delivery.rule, outcome, (offset,), pending.attempts, status)
 
-    def settle_rows(self, written: ObjectBuffer) -> None:
-        """Record that the rows of a written object are delivered."""
+    def _note_left_out(self, buffer: OutcomeBuffer, offset: int, left_out: Sequence[str]) -> None:
+        DELIVERY_LEFT_OUT.labels(self._integration).inc(len(left_out))
+        buffer.note(offset, LEFT_OUT, f"{self._integration}: {'; '.join(left_out)}")
+
+    def settle_rows(self, written: ObjectBuffer, attempts: int) -> None:
+        """Record that the rows of an object are delivered, which was written at this attempt."""
         self._add(written)
+        for (topic, partition, offset), rules, left_out in written.left_out:
+            self._note_left_out(self._buffer_of(topic, partition, rules), offset, left_out)
         for (topic, partition, rules, rule), offsets in written.rows.items():
-            self._buffer_of(topic, partition, rules).extend(self._integration, rule, Outcome.DELIVERED, offsets)
+            buffer = self._buffer_of(topic, partition, rules)
+            buffer.extend(self._integration, rule, Outcome.DELIVERED, offsets)
+            buffer.attempt(self._integration, rule, Outcome.DELIVERED, offsets, attempts, None)
 
     def dead_letter(
         self,
@@ -113,7 +137,8 @@ class OutcomeWriter:
             key=pending.key,
             forms=letter.forms(),
         )
-        self.settle(pending, Outcome.DEAD, letter.reason, letter.detail)
+        status = letter.answer["status"] if letter.answer else None
+        self.settle(pending, Outcome.DEAD, letter.reason, letter.detail, status)
 
     def reject(self, unreadable: Unreadable, reason: str, detail: str) -> None:
         """Write a record that is not a valid delivery to the rejected topic."""

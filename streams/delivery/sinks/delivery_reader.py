@@ -70,7 +70,10 @@ class DeliveryReader:
         if pending.expires <= self._clock():
             self._writer.settle(pending, Outcome.EXPIRED)
             return False
-        problem = self._preflight.problem(pending.delivery.payload, pending.size)
+        payload, left_out, problem = self._preflight.check(pending.delivery.payload, pending.size)
+        if left_out:
+            pending.delivery = pending.delivery._replace(payload=dict(payload))
+            pending.left_out, pending.size = left_out, len(orjson.dumps(payload))
         if self._shadow:
             detail = f"{problem.reason}: {self._mask(problem.detail)}" if problem else ""
             self._writer.settle(pending, Outcome.FILTERED, "shadow" if problem else "", detail)

@@ -15,6 +15,7 @@ from forwarders.api.contract import (
     Forwarder,
     PermanentFailure,
     Result,
+    Retired,
     Retry,
     Split,
     Throttled,
@@ -255,11 +256,12 @@ class DeliverySink:
         refused: list[PendingDelivery] = []
         again: list[tuple[PendingDelivery, Result]] = []
         dead, poisoned = False, True
+        status = attempt.response.status if attempt.response is not None else None
         for pending, result in zip(deliveries, attempt.results, strict=True):
             pending.attempts += 1
             match result:
                 case Delivered():
-                    self._writer.settle(pending, Outcome.DELIVERED)
+                    self._writer.settle(pending, Outcome.DELIVERED, status=status)
                 case PermanentFailure():
                     self._writer.dead_letter(pending, result, attempt.request, attempt.response)
                     dead = True
@@ -272,7 +274,7 @@ class DeliverySink:
                     dead = True
                 case Throttled(wanted, "user") if self._failures.throttled_user(pending, wanted):
                     pass
-                case Retry() | Throttled() | AuthFailed():
+                case Retry() | Throttled() | AuthFailed() | Retired():
                     again.append((pending, result))
         if not again:
             return _BatchResult(refused, dead, poisoned)

@@ -2,6 +2,9 @@
 
 import time
 from collections.abc import Callable
+from contextlib import suppress
+from datetime import UTC, datetime
+from datetime import time as time_of_day
 from typing import Any
 
 from forwarders.api.contract import Forwarder, ObjectForwarder
@@ -10,6 +13,7 @@ from streams.delivery.sinks.delivery_sink import DeliverySink
 from streams.delivery.sinks.object_sink import ObjectSink
 from streams.kafka.producer import Producer
 from streams.kafka.settings import Broker
+from streams.observability.metrics import API_SUNSET
 from streams.operations.follower import ControlFollower
 from streams.topics import Topics
 from streams.worker.pipeline import ConsumerPipeline, PipelineControl, Processor, make_pipeline
@@ -37,6 +41,7 @@ def make_delivery(
     `fail` and `remake` are those of `ConsumerPipeline`. If a `follower` is given, its commands apply from the start on.
     """
     topic = topics.forward(integration)
+    _report_sunset(integration, forwarder)
 
     def make_processor(control: PipelineControl) -> Processor:
         def give_up(error: Exception) -> None:
@@ -88,3 +93,13 @@ def make_delivery(
         grace=grace,
         budget=settings.fetched_bytes,
     )
+
+
+def _report_sunset(integration: str, forwarder: Forwarder[Any]) -> None:
+    """Show in the metrics when the vendor turns off the version of its API that the integration uses."""
+    version = forwarder.contract.version_in_use(dict(forwarder.settings))
+    if version and version.sunset:
+        API_SUNSET.labels(integration).set(datetime.combine(version.sunset, time_of_day(), UTC).timestamp())
+    else:
+        with suppress(KeyError):
+            API_SUNSET.remove(integration)

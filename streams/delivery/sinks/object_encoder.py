@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 import orjson
 
-from forwarders.api.contract import Delivery, ObjectForwarder, PermanentFailure
+from forwarders.api.contract import CheckedPayload, Delivery, ObjectForwarder, PermanentFailure
 from streams.delivery.objects.buffer import ObjectBuffer
 from streams.delivery.objects.spool import SpoolClosedError
 from streams.delivery.outcomes.dead_letters import InternalFailure
@@ -44,7 +44,7 @@ class ObjectEncoder:
         failed: dict[int, Exception] = {}
         while True:
             encoded = EncodeResult([], [])
-            ended.rows.clear()
+            ended.forget_rows()
             try:
                 ended.content = self._forwarder.encode(self._items(ended, encoded, failed, range(ended.count)))
             except (OSError, NewerFormatError, SpoolClosedError):
@@ -84,7 +84,7 @@ class ObjectEncoder:
         except BaseException as error:  # noqa: BLE001  # returned, to find the row
             return to_exception(error)
         finally:
-            ended.rows.clear()
+            ended.forget_rows()
         return None
 
     def _items(
@@ -105,7 +105,8 @@ class ObjectEncoder:
             except BaseException as error:  # noqa: BLE001  # one odd record must not stop the others
                 encoded.unreadable.append((Unreadable(ended, index, record), describe(error), to_exception(error)))
                 continue
-            verdict = self._verdict(delivery, len(record.value or b""), now, failed.get(index))
+            checked = self._check(delivery, len(record.value or b""), now, failed.get(index))
+            verdict = checked if isinstance(checked, Outcome) else checked.problem
             if verdict is not None:
                 encoded.others.append((PendingDelivery(delivery, record.key, 0, ended, index), verdict))
                 continue
@@ -115,18 +116,21 @@ class ObjectEncoder:
             if offsets is None:
                 offsets = ended.rows[kind] = []
             offsets.append(offset)
-            yield Delivery(delivery.id, delivery.payload, delivery.type, delivery.event, delivery.time)
+            assert isinstance(checked, CheckedPayload)
+            if checked.left_out:
+                ended.left_out.append((delivery.origin, delivery.rules, checked.left_out))
+            yield Delivery(delivery.id, checked.payload, delivery.type, delivery.event, delivery.time)
 
-    def _verdict(
+    def _check(
         self, delivery: DeliveryRecord, size: int, now: float, failed: Exception | None
-    ) -> PermanentFailure | Outcome | None:
+    ) -> CheckedPayload | Outcome:
         if failed is not None:
-            return InternalFailure.by(failed)
+            return CheckedPayload({}, (), InternalFailure.by(failed))
         try:
             if self._preflight.expiry(delivery.time) <= now:
                 return Outcome.EXPIRED
             if size > self._preflight.item_bytes:
                 size = len(orjson.dumps(delivery.payload))
-            return self._preflight.problem(delivery.payload, size)
+            return self._preflight.check(delivery.payload, size)
         except BaseException as error:  # noqa: BLE001  # as above
-            return InternalFailure.by(to_exception(error))
+            return CheckedPayload({}, (), InternalFailure.by(to_exception(error)))

@@ -166,7 +166,7 @@ class ObjectSink:
             result = await self._put(ended)
             self._breaker.record_results([result])
             if isinstance(result, Delivered):
-                self._writer.settle_rows(ended)
+                self._writer.settle_rows(ended, tries + 1)
                 return
             asked = result.after if isinstance(result, Retry | Throttled) else None
             await self._back_off(backoff(self._settings, tries, asked))

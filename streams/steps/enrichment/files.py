@@ -1,5 +1,6 @@
 """Read the data files of enrichments."""
 
+import hashlib
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -26,29 +27,38 @@ Stamp = tuple[int, int, int]
 
 # The last content of each file. A file is read again only if it has been replaced, so that a configuration reload does
 # not load large files again.
-_read: dict[tuple[Path, Callable[[Path], Any]], tuple[Stamp | None, Any]] = {}
+_read: dict[tuple[Path, Callable[[Path], Any]], tuple[Stamp | None, Any, str]] = {}
 
 
 class Files:
-    """Reads files relative to a configuration folder. `used` has the stamps of all files that were named."""
+    """Reads files relative to a configuration folder.
 
-    def __init__(self, folder: Path) -> None:
+    `used` has the stamps of all files that were named. `digests` has the SHA-256 of those that were read, in hex, by
+    their names. `replaced` has paths of files that are read instead of others, by name.
+    """
+
+    def __init__(self, folder: Path, replaced: Mapping[Path, Path] | None = None) -> None:
         self.folder = folder
         self.used: dict[Path, Stamp | None] = {}
+        self.digests: dict[Path, str] = {}
+        self._replaced = replaced
 
     def read(self, name: Path, key: Key, reader: Callable[[Path], T]) -> T:
         """Return `reader`'s result for a file; raises SettingError for the setting at `key` if it cannot be read.
 
         The reader raises ValueError, or RuleError with a position.
         """
-        path = self.folder / name
+        path = self.folder / (self._replaced or {}).get(name, name)
         # Taken before reading, so that a change during reading is noticed.
         stamp = self.used[path] = stamp_of(path)
         kept = _read.get((path, reader))
         if kept and kept[0] == stamp and stamp:
+            self.digests[name] = kept[2]
             return kept[1]  # type: ignore[no-any-return]
         try:
             found = reader(path)
+            with path.open("rb") as file:
+                digest = hashlib.file_digest(file, "sha256").hexdigest()
         except OSError as error:
             hint = "paths are relative to the configuration folder" if not name.is_absolute() else None
             raise SettingError(key, f"cannot read {path}: {error.strerror or error}", hint) from None
@@ -56,7 +66,9 @@ class Files:
             raise SettingError(key, str(error)) from None
         except ValueError as error:
             raise SettingError(key, f"{path}: {error}") from None
-        _read[path, reader] = (stamp, found)
+        self.digests[name] = digest
+        if self._replaced is None:
+            _read[path, reader] = (stamp, found, digest)
         return found
 
 
@@ -69,6 +81,6 @@ def stamp_of(path: Path) -> Stamp | None:
     return found.st_ino, found.st_size, found.st_mtime_ns
 
 
-def are_replaced(files: Mapping[Path, Stamp | None]) -> bool:
-    """Return whether any of these files was replaced, added or removed."""
-    return any(stamp_of(path) != stamp for path, stamp in files.items())
+def find_replaced(files: Mapping[Path, Stamp | None]) -> list[Path]:
+    """Return those of the files that were replaced, added or removed."""
+    return [path for path, stamp in files.items() if stamp_of(path) != stamp]

@@ -74,8 +74,8 @@ def test_every_command_checks_first(example, command):
     [
         (["collector"], {"WEB_WRITE_KEY", "SERVER_WRITE_KEY"}),
         (["router"], {"WEB_WRITE_KEY", "SERVER_WRITE_KEY"}),
-        (["forwarder"], {"WEBHOOK_TOKEN", "GA4_API_SECRET"}),
-        (["forwarder", "ga4", "file"], {"GA4_API_SECRET"}),
+        (["forwarder"], {"WEBHOOK_TOKEN", "WEBHOOK_URL", "GA4_API_SECRET", "GA4_ENDPOINT"}),
+        (["forwarder", "ga4", "file"], {"GA4_API_SECRET", "GA4_ENDPOINT"}),
     ],
 )
 def test_worker_wants_its_own_secrets_only(example, command, wanted):

@@ -48,6 +48,9 @@ ON_KAFKA = (
 )
 """Every command that needs Kafka."""
 
+WORKERS = ("collector", "router", "forwarder", "ledger", "up")
+"""Those that run until they are stopped."""
+
 
 def groups(command: click.Command = main, words: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
     """The words of each group of commands."""
@@ -106,7 +109,7 @@ def test_help_imports_nothing_but_click():
 def test_every_command_that_reads_a_folder_takes_config():
     """The option and its environment variable are the same for all of them."""
     without = {command.name for command in commands() if not any("--config" in it.opts for it in command.params)}
-    assert without == {"diff", "schema", "forwarder", "conformance", "simulate", "send"}
+    assert without == {"init", "diff", "schema", "forwarder", "conformance", "simulate", "send"}
     for command in commands():
         for parameter in command.params:
             if "--config" in parameter.opts:
@@ -120,12 +123,24 @@ def test_the_folder_may_come_from_the_environment(command: str):
     assert result.exit_code == 0
 
 
-@pytest.mark.parametrize("command", ["check", "up", "test"])
-def test_a_folder_without_config_is_refused(command: str):
-    """A folder named as an argument, as in earlier versions, gives an error that names the option."""
-    result = CliRunner().invoke(main, [command, str(EXAMPLE)])
+def test_test_takes_only_files():
+    """A folder named as an argument of `test` gives an error that names the option."""
+    result = CliRunner().invoke(main, ["test", str(EXAMPLE)])
     assert result.exit_code == 2
     assert "--config" in result.output.splitlines()[-1]
+
+
+@pytest.mark.parametrize("command", ["check", "up"])
+def test_the_folder_may_be_an_argument(command: str, tmp_path: Path):
+    """`turnout check DIR` reads this folder, also if $TURNOUT_CONFIG names another; naming two is an error."""
+    (tmp_path / "turnout.yaml").write_text("partitions: many\n")
+    runner = CliRunner(env={"TURNOUT_CONFIG": str(EXAMPLE)})
+    result = runner.invoke(main, [command, str(tmp_path)])
+    assert result.exit_code == 2
+    assert f"{tmp_path}/turnout.yaml:1:13: partitions" in result.output
+    result = runner.invoke(main, [command, "--config", str(EXAMPLE), str(tmp_path)])
+    assert result.exit_code == 2
+    assert result.output.endswith("name the folder once, as an argument or with --config\n")
 
 
 def test_up_takes_the_current_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
@@ -164,51 +179,47 @@ def deaf() -> Iterator[int]:
         yield server.getsockname()[1]
 
 
-def run_without_kafka(command: str, bootstrap: str) -> subprocess.CompletedProcess[str]:
+def run_without_kafka(command: str, bootstrap: str) -> tuple[int, str]:
+    """Exit code and standard error of a command; one that is no process at work runs in this process, much faster."""
     ports = {f"TURNOUT_{name}": str(free_port()) for name in ("COLLECTOR__PORT", "SIMULATOR_PORT")}
-    return subprocess.run(
-        [TURNOUT, *command.split(), "--config", str(EXAMPLE)],
-        env={
-            "PATH": os.environ["PATH"],
-            "HOME": str(Path.home()),
-            **DEMO,
-            **ports,
-            "TURNOUT_BROKER__BOOTSTRAP": bootstrap,
-            "TURNOUT_EMBEDDED": "false",
-        },
-        input='{"type": "track", "event": "e", "userId": "u"}',
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=120,
+    environment = {**DEMO, **ports, "TURNOUT_BROKER__BOOTSTRAP": bootstrap, "TURNOUT_EMBEDDED": "false"}
+    words = [*command.split(), "--config", str(EXAMPLE)]
+    event = '{"type": "track", "event": "e", "userId": "u"}'
+    if command not in WORKERS:
+        result = CliRunner(env=environment).invoke(main, words, event)
+        return result.exit_code, result.stderr
+    there = {"PATH": os.environ["PATH"], "HOME": str(Path.home()), **environment}
+    done = subprocess.run(
+        [TURNOUT, *words], env=there, input=event, capture_output=True, text=True, check=False, timeout=120
     )
+    return done.returncode, done.stderr
 
 
 @pytest.mark.parametrize("command", ON_KAFKA)
 def test_a_kafka_that_refuses_connections_is_named(command: str):
     """Each command ends with exit code 1, and one line with the address and the reason."""
     bootstrap = f"127.0.0.1:{free_port()}"
-    done = run_without_kafka(command, bootstrap)
-    assert done.returncode == 1, done.stderr
-    assert done.stderr.splitlines()[-1] == f"turnout: cannot reach Kafka at {bootstrap}: Connection refused"
-    assert "Traceback" not in done.stderr
+    code, errors = run_without_kafka(command, bootstrap)
+    assert code == 1, errors
+    assert errors.splitlines()[-1] == f"turnout: cannot reach Kafka at {bootstrap}: Connection refused"
+    assert "Traceback" not in errors
 
 
 @pytest.mark.parametrize("command", ["topics", "router", "up", "dead list", "suppress u"])
 def test_a_kafka_that_does_not_answer_is_named(command: str):
     """A port that accepts connections and never answers gives exit code 1 and a line with the address."""
     with deaf() as port:
-        done = run_without_kafka(command, f"127.0.0.1:{port}")
-    assert done.returncode == 1
+        code, errors = run_without_kafka(command, f"127.0.0.1:{port}")
+    assert code == 1
     line = f"turnout: cannot reach Kafka at 127.0.0.1:{port}: it accepts connections, but does not answer within 3 s"
-    assert done.stderr.splitlines()[-1] == line
+    assert errors.splitlines()[-1] == line
 
 
 def test_a_kafka_whose_name_does_not_resolve_is_named():
     """A host name that does not resolve gives exit code 1 and a line with the address."""
-    done = run_without_kafka("dead list", "kafka.invalid:9092")
-    assert done.returncode == 1
-    assert done.stderr.startswith("turnout: cannot reach Kafka at kafka.invalid:9092: ")
+    code, errors = run_without_kafka("dead list", "kafka.invalid:9092")
+    assert code == 1
+    assert errors.startswith("turnout: cannot reach Kafka at kafka.invalid:9092: ")
 
 
 def test_every_command_on_kafka_is_tried():
@@ -242,6 +253,10 @@ def test_every_command_on_kafka_is_tried():
         ("schema nothing", 2),
         ("new integration ga4 --forwarder ga4", 1),
         ("new integration x --forwarder ga5", 2),
+        ("new source web", 1),
+        ("new source x --plan sho", 2),
+        ("new plan Shop", 2),
+        ("init .", 1),
         ("conformance ga5", 2),
         ("conformance ga4 --cases nowhere", 2),
         ("verify ga5 --event bad.json", 2),

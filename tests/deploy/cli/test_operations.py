@@ -12,8 +12,10 @@ from typing import Any
 
 import pytest
 from aiohttp import web
+from click.testing import CliRunner
 from kafka.admin import KafkaAdminClient
 
+from deploy.cli.main import main
 from streams.kafka.settings import Broker
 from streams.parsing.times import seconds_of
 from streams.records.delivery import DeliveryRecord
@@ -86,11 +88,11 @@ async def run(stage: Stage, *arguments: str, code: int = 0, output: str = "stdou
 
 async def shown(stage: Stage) -> dict[str, Any]:
     """What `turnout status --json` prints, whatever its exit code."""
-    turnout = Path(sys.executable).parent / "turnout"
-    command = [turnout, "status", "--json", "--config", stage.folder]
-    done = await asyncio.to_thread(subprocess.run, command, capture_output=True, text=True, timeout=120, check=False)
+    # In this process: it is asked many times.
+    command = ["status", "--json", "--config", str(stage.folder)]
+    done = await asyncio.to_thread(CliRunner().invoke, main, command)
     data: dict[str, Any] = json.loads(done.stdout)
-    assert done.returncode == bool(data["problems"])
+    assert done.exit_code == bool(data["problems"])
     return data
 
 
@@ -99,7 +101,7 @@ async def shows(stage: Stage, condition: Callable[[dict[str, Any]], bool]) -> di
     deadline = time.monotonic() + 120
     while not condition(data := await shown(stage)):
         assert time.monotonic() < deadline, data
-        await asyncio.sleep(0.2)
+        await asyncio.sleep(0.5)
     return data
 
 
@@ -108,6 +110,7 @@ def state_of(data: dict[str, Any]) -> str | None:
     return row["vendor"] and row["vendor"]["state"]
 
 
+@pytest.mark.operations
 async def test_pause_stops_requests_and_resume_delivers_all(stage: Stage):
     """No request goes out after `pause` has returned, also of a forwarder that starts then; `resume` delivers all."""
     async with receiving() as vendor:

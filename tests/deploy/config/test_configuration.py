@@ -55,7 +55,9 @@ def test_secrets_come_from_the_environment(example, monkeypatch):
     assert not configuration.unset
     assert configuration.sources.find("demo-web").name == "web"
     assert configuration.integrations["ga4"].settings.api_secret.get_secret_value() == "demo-secret"
-    assert not any(value in repr(configuration) for value in dotenv_values(EXAMPLE / "demo.env").values())
+    secrets = [value for value in dotenv_values(EXAMPLE / "demo.env").values() if not value.startswith("http")]
+    assert secrets
+    assert not any(value in repr(configuration) for value in secrets)
 
 
 def test_unset_write_key_opens_nothing(example):
@@ -112,12 +114,13 @@ def test_version_is_that_of_the_rules(example, file, changes):
     assert len(after) == 12
 
 
-def test_draining_integration_has_no_route(example):
-    """An integration that is draining keeps its topic and gets nothing new."""
+def test_draining_integration_takes_nothing_new(example):
+    """An integration that is draining keeps its topic, and its route blocks every event with an outcome of its own."""
     with (example / "integrations/webhook.yaml").open("a") as file:
         file.write("state: draining\n")
     configuration = read_configuration(example)
-    assert "webhook" not in {route.integration for route in configuration.rule_set().routes}
+    (route,) = (route for route in configuration.rule_set().routes if route.integration == "webhook")
+    assert [check({}, None) for check in route.checks] == [Blocked(Outcome.DRAINING)]
     assert configuration.topics.forward("webhook") in {
         topic.name for topic in configuration.topics.declared(configuration.integrations)
     }

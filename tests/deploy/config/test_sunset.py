@@ -8,7 +8,9 @@ import pytest
 from deploy.config.configuration import read_configuration
 from deploy.config.sunset import find_sunset
 from forwarders.api.contract import Version
+from forwarders.vendors.klaviyo.forwarder import Klaviyo
 from forwarders.vendors.linkedin.forwarder import LinkedIn
+from forwarders.vendors.reddit.forwarder import Reddit
 from transforms.documents import Document
 
 CONTRACT = replace(
@@ -45,6 +47,18 @@ def test_version_by_default():
 def test_no_end_is_known(version):
     """A version whose end is not published, or which the contract does not know, is not warned of."""
     assert find_sunset(DEFAULT, CONTRACT, {"api_version": version}, date(2030, 1, 1)) is None
+
+
+def test_version_of_another_setting():
+    """The contract names the setting that selects the version; without one, the version in use is the newest."""
+    contract = replace(Klaviyo.contract, versions=(Version("2026-04-15", date(2028, 4, 15)),))
+    document = Document.parse("forwarder: klaviyo\nsettings: {revision: '2026-04-15'}\n", "crm.yaml")
+    warning = find_sunset(document, contract, document.data["settings"], date(2028, 4, 1))
+    assert str(warning).startswith("crm.yaml:2:22: settings.revision: version 2026-04-15 of Klaviyo ends")
+    fixed = replace(Reddit.contract, versions=(Version("v3", date(2028, 4, 15)),))
+    document = Document.parse("forwarder: reddit\nsettings: {}\n", "ads.yaml")
+    warning = find_sunset(document, fixed, {}, date(2028, 4, 15))
+    assert str(warning).startswith("ads.yaml:1:12: version v3 of Reddit Conversions API ended on 2028-04-15")
 
 
 def test_check_warns(tmp_path):

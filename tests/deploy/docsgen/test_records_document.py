@@ -17,6 +17,7 @@ from streams.records.event import Origin, event_headers, noted_header, replay_he
 from streams.records.format import Headers
 from streams.records.handled import Handled
 from streams.records.outcomes import FORWARDED, NOTED, Outcome, Outcomes, Stage
+from streams.records.recorded_rules import MAX_FILES_BYTES, DataFile, RecordedRules
 from streams.records.rejected import rejected_headers
 from streams.records.status import DeliveryState, PipelineStatus, ProcessStatus, VendorStatus
 from streams.topics import STATUS_SECONDS, Topics
@@ -28,6 +29,7 @@ VENDOR = VendorStatus(DeliveryState.DELIVERING)
 STATUS = orjson.loads(
     ProcessStatus("router", "h", 1, "1", "v", "t", "t", [PipelineStatus("ga4", vendor=VENDOR)]).encode()
 )
+RULES = orjson.loads(RecordedRules("1", [], {}, {}, {}, [DataFile("a.csv", "0", 1)]).encode())
 DELIVERY = DeliveryRecord("m", "r", "v", "track", "Order", "t", "t", "web", ORIGIN, {})
 
 
@@ -43,7 +45,7 @@ def table(section: str, title: str) -> dict[str, str]:
     ("section", "fields"),
     [
         ("turnout.forward.NAME", list(DELIVERY.data())),
-        ("turnout.outcomes", list(orjson.loads(Outcomes(Stage.ROUTER, "t", 0, "v", []).encode()))),
+        ("turnout.outcomes", list(orjson.loads(Outcomes(Stage.FORWARDER, "t", 0, "v", [], [], []).encode()))),
         (
             "turnout.dead",
             list(orjson.loads(DeadLetter("ga4", DELIVERY.data(), "reason", "detail", 1, "t").encode())),
@@ -51,6 +53,8 @@ def table(section: str, title: str) -> dict[str, str]:
         ("turnout.status", list(STATUS)),
         ("A pipeline of turnout.status", list(STATUS["pipelines"][0])),
         ("A vendor of turnout.status", list(STATUS["pipelines"][0]["vendor"])),
+        ("turnout.rulesets", list(RULES)),
+        ("A file of turnout.rulesets", list(RULES["files"][0])),
         ("turnout.control", list(orjson.loads(Control(ControlAction.PAUSED, "ann", "t").encode()))),
     ],
 )
@@ -121,7 +125,8 @@ def test_states_and_actions_are_named():
 
 
 def test_limits_in_the_text_are_those_of_the_code():
-    """Numbers that the page gives about run headers."""
+    """Numbers that the page gives about run headers and recorded files."""
+    assert f"up to {MAX_FILES_BYTES // 1024} KB" in SECTIONS["A file of turnout.rulesets"]
     text = SECTIONS["The header turnout-run"]
     assert f"more than {run_header.EVENTS_PER_HEADER:,} events" in text
     assert f"at most {run_header.NAME_CHARACTERS} characters" in text

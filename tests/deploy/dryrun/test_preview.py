@@ -41,6 +41,28 @@ def test_preview_is_what_the_forwarder_sends(name, written, event):
     ] == expected
 
 
+def test_an_invalid_optional_value_is_not_in_the_request():
+    """`preview` shows the request that delivery would send."""
+    data = {
+        "integration": "reddit",
+        "forwarder": "reddit",
+        "settings": {"pixel_id": "t2_a", "access_token": "x"},
+        "rules": [
+            {
+                "map": {
+                    "event_at": 1767323045678,
+                    "action_source": "OTHER",
+                    "click_id": "c",
+                    "type": {"tracking_type": "LEAD"},
+                    "metadata": {"value": 1, "currency": "$.properties.currency"},
+                }
+            }
+        ],
+    }
+    (request,) = preview(data, {**TRACK, "properties": {"currency": ""}})
+    assert request.body["data"]["events"][0]["metadata"] == {"conversion_id": "m-1", "value": 1}
+
+
 def test_variables_come_from_the_environment_or_are_stars(monkeypatch):
     """`${NAME}` is replaced by what is set; `***` stands for the rest, even where the settings would refuse it."""
     data = {

@@ -4,7 +4,7 @@ from typing import Any
 import orjson
 import pytest
 
-from deploy.runtime.live_view import MAX_OPEN_EVENTS, OUTCOME_TIMEOUT_SECONDS, LiveView
+from deploy.runtime.live_view import MAX_OPEN_EVENTS, OUTCOME_TIMEOUT_SECONDS, LiveFilter, LiveView
 from streams.records.delivery import DeliveryRecord
 from streams.records.event import Origin, event_headers
 from streams.records.outcomes import (
@@ -25,17 +25,17 @@ TOPICS = Topics(prefix="t")
 class Bench:
     """A trail of two integrations, and records to feed it."""
 
-    def __init__(self) -> None:
+    def __init__(self, only: LiveFilter | None = None) -> None:
         active = SimpleNamespace(state="active")
         integrations = {"one": active, "two": active, "old": SimpleNamespace(state="draining")}
-        self.view = LiveView(TOPICS, integrations, {"shop.orders": "orders"})  # type: ignore[arg-type]
+        self.view = LiveView(TOPICS, integrations, {"shop.orders": "orders"}, only)  # type: ignore[arg-type]
 
     def read(self, topic: str, value: bytes | None, offset: int = 7, headers: Any = ()) -> None:
         self.view.read(topic, SimpleNamespace(partition=1, offset=offset, key=b"u", value=value, headers=headers))
 
-    def event(self, offset: int = 7) -> None:
-        event = {"type": "track", "event": "E", "userId": "u"}
-        self.read(TOPICS.events, orjson.dumps(event), offset, event_headers("web"))
+    def event(self, offset: int = 7, trace: bytes | None = None, source: str = "web", **fields: Any) -> None:
+        event = {"type": "track", "event": "E", "userId": "u", **fields}
+        self.read(TOPICS.events, orjson.dumps(event), offset, event_headers(source, trace))
 
     def outcome(
         self, integration: str, outcome: str, rule: str = "r", first: int = 7, last: int = 7, reason: str = ""
@@ -169,3 +169,76 @@ def test_a_topic_of_others_has_offsets_of_its_own(bench):
         spans = [OutcomeInterval(name, "r", Outcome.DELIVERED, 7, 7)]
         bench.read(TOPICS.outcomes, Outcomes(Stage.ROUTER, "shop.orders", 1, "v", spans, []).encode(), 0)
     assert bench.news() == [("orders", {("one", "delivered"), ("two", "delivered")}, [])]
+
+
+@pytest.mark.parametrize(
+    ("only", "hit", "miss"),
+    [
+        (LiveFilter(sources=frozenset({"web"})), {}, {"source": "server"}),
+        (LiveFilter(events=frozenset({"E"})), {}, {"event": "F"}),
+        (LiveFilter(events=frozenset({"page"})), {"type": "page", "event": None}, {}),
+        (LiveFilter(events=frozenset({"Home"})), {"type": "page", "event": None, "name": "Home"}, {"event": None}),
+        (LiveFilter(users=frozenset({"a1"})), {"anonymousId": "a1"}, {"anonymousId": "a2"}),
+        (LiveFilter(users=frozenset({"u", "v"})), {"userId": "v"}, {"userId": "w"}),
+        (LiveFilter(traces=frozenset({"my-test"})), {"trace": b"my-test"}, {"trace": b"my-test\x1b"}),
+        (LiveFilter(sources=frozenset({"web"}), users=frozenset({"x"})), {"userId": "x"}, {}),
+    ],
+)
+def test_filter_of_events(only: LiveFilter, hit: dict[str, Any], miss: dict[str, Any]):
+    """Events that do not match are not shown and use no memory, whichever record comes first."""
+    bench = Bench(only)
+    bench.outcome("one", Outcome.DELIVERED)
+    bench.event(7, **miss)
+    bench.outcome("two", Outcome.DELIVERED)
+    assert bench.news(later=OUTCOME_TIMEOUT_SECONDS + 1) == []
+    assert not bench.view._seen
+    bench.event(8, **hit)
+    for name in ("one", "two"):
+        bench.outcome(name, Outcome.DELIVERED, first=8, last=8)
+    ((_, outcomes, _),) = bench.news()
+    assert outcomes == {("one", "delivered"), ("two", "delivered")}
+
+
+def test_filter_of_integrations():
+    """Only the outcomes of the named integrations are shown and waited for, and only their deliveries are read."""
+    bench = Bench(LiveFilter(integrations=frozenset({"two"})))
+    assert TOPICS.forward("one") not in bench.view.names
+    bench.event()
+    bench.outcome("one", Outcome.DEAD)
+    assert bench.news() == []
+    bench.outcome("two", Outcome.DELIVERED)
+    assert bench.news() == [("web", {("two", "delivered")}, [])]
+    bench.read(TOPICS.rejected, b"{}", 0, rejected_headers("type", "no", "web"))
+    assert bench.view.rejected() == []
+
+
+def test_filter_of_outcomes():
+    """An event is shown for each matching outcome, also a late one, and never without."""
+    bench = Bench(LiveFilter(outcomes=frozenset({"dead"})))
+    bench.event()
+    bench.outcome("one", Outcome.DELIVERED)
+    assert bench.news(later=OUTCOME_TIMEOUT_SECONDS + 1) == []
+    bench.outcome("two", Outcome.DEAD)
+    assert bench.news(later=OUTCOME_TIMEOUT_SECONDS + 2) == [("web", {("two", "dead")}, [])]
+    bench.read(TOPICS.rejected, b"{}", 0, rejected_headers("type", "no", "web"))
+    assert bench.view.rejected() == []
+
+
+def test_filter_of_rejected_events():
+    """A rejected event is chosen by its own fields; one that is not JSON matches no name and no user."""
+    bench = Bench(LiveFilter(users=frozenset({"u"}), outcomes=frozenset({"rejected"})))
+    for value in (b'{"userId": "u"}', b'{"userId": "v"}', b"{"):
+        bench.read(TOPICS.rejected, value, 0, rejected_headers("type", "no", "web"))
+    assert [it.value for it in bench.view.rejected()] == [b'{"userId": "u"}']
+    bench = Bench(LiveFilter(traces=frozenset({"mine"})))
+    for trace in (b"mine", b"other", None):
+        bench.read(TOPICS.rejected, b"{}", 0, rejected_headers("type", "no", "web", trace=trace))
+    assert len(bench.view.rejected()) == 1
+
+
+def test_too_many_open_events(bench: Bench):
+    """Beyond the limit the oldest event is shown without its missing outcomes, so that none is left out."""
+    for offset in range(MAX_OPEN_EVENTS + 3):
+        bench.event(offset)
+    assert bench.news() == [("web", set(), ["one", "two"])] * 3
+    assert len(bench.view._seen) == MAX_OPEN_EVENTS

@@ -1,5 +1,6 @@
 import ast
 import asyncio
+import json
 import os
 import subprocess
 import sys
@@ -55,7 +56,7 @@ def test_stops_the_last_first(tmp_path):
                 time.sleep(60)
             """
             children.append(await bench.start(name, textwrap.dedent(code)))
-        await bench.supervisor.until_ready(children, 120)
+        await bench.supervisor.until_ready(children)
         await bench.supervisor.stop()
         assert [child.process.returncode for child in children] == [0, 0]
 
@@ -69,7 +70,7 @@ def test_kills_who_does_not_stop():
     async def run() -> None:
         bench = Bench()
         children = [await bench.start("good", WORK), await bench.start("deaf", DEAF, stop_timeout=0.2)]
-        await bench.supervisor.until_ready(children, 120)
+        await bench.supervisor.until_ready(children)
         begun = time.monotonic()
         await bench.supervisor.stop()
         assert time.monotonic() - begun < 30
@@ -90,7 +91,7 @@ def test_says_who_ended_and_why():
         ]
         try:
             with pytest.raises(Failed, match=r"^bad ended with exit code 1: turnout: cannot listen$"):
-                await bench.supervisor.until_ready(children, 120)
+                await bench.supervisor.until_ready(children)
         finally:
             await bench.supervisor.stop()
 
@@ -98,16 +99,85 @@ def test_says_who_ended_and_why():
 
 
 def test_says_who_is_not_ready():
-    """A child that is not ready in time is named."""
+    """A child that is not ready and makes no progress is named."""
 
     async def run() -> None:
         bench = Bench()
-        children = [await bench.start("good", WORK), await bench.start("slow", "import time; time.sleep(60)")]
+        children = [await bench.start("good", WORK), await bench.start("hung", "import time; time.sleep(600)")]
         try:
-            with pytest.raises(Failed, match=r"not ready after 1 s: .*slow"):
+            await bench.supervisor.until_ready(children[:1])
+            with pytest.raises(Failed, match=r"^not ready, and no progress for 1 s: hung$"):
                 await bench.supervisor.until_ready(children, 1)
         finally:
             await bench.supervisor.stop()
+
+    asyncio.run(run())
+
+
+@pytest.mark.parametrize("work", ["sum(range(100_000))", "print('a line', flush=True); time.sleep(0.05)"])
+def test_waits_as_long_as_progress_is_made(work, monkeypatch):
+    """A child that works or logs may take many times as long as one that hangs."""
+    # The machine that runs the tests may be busy.
+    monkeypatch.setattr("deploy.runtime.supervisor.STALL_CPU_SECONDS", 0.02)
+    code = f"""
+        import time
+        began = time.monotonic()
+        while time.monotonic() - began < 8:
+            {work}
+        {READY}
+        time.sleep(60)
+    """
+
+    async def run() -> None:
+        bench = Bench()
+        child = await bench.start("slow", textwrap.dedent(code))
+        try:
+            async with asyncio.timeout(120):
+                while not child.cpu_seconds() and not child.lines:
+                    await asyncio.sleep(0.01)
+            await bench.supervisor.until_ready([child], 4)
+        finally:
+            await bench.supervisor.stop()
+
+    asyncio.run(run())
+
+
+def test_some_warnings_are_not_reported():
+    """Messages that `up` reports itself are not reported once more for each process."""
+
+    async def run() -> None:
+        reported: list[str] = []
+        supervisor = Supervisor(lambda _, text: reported.append(text), {"known"})
+        lines = [json.dumps({"event": event, "level": "error"}) for event in ("known", "new")]
+        await supervisor.start("one", [sys.executable, "-c", f"print({chr(10).join(lines)!r})"], os.environ)
+        await supervisor.until_one_ends()
+        await supervisor.stop()
+        assert reported == ["new"]
+
+    asyncio.run(run())
+
+
+def test_waits_for_a_version():
+    """Children are told to reload, and are waited for until they log that they have applied the version."""
+    code = """
+        import json, signal, time
+        def say(event, version):
+            print(json.dumps({"event": event, "version": version}), flush=True)
+        signal.signal(signal.SIGHUP, lambda *_: say("applied the configuration", "2"))
+        say("ready", "1")
+        while True:
+            time.sleep(60)
+    """
+
+    async def run() -> None:
+        bench = Bench()
+        child = await bench.start("one", textwrap.dedent(code))
+        await bench.supervisor.until_ready([child])
+        assert child.facts["version"] == "1"
+        bench.supervisor.reload()
+        await bench.supervisor.until_version("2", 120)
+        assert child.facts["version"] == "2"
+        await bench.supervisor.stop()
 
     asyncio.run(run())
 
@@ -139,7 +209,7 @@ def test_children_die_with_the_supervisor():
                 await supervisor.start("a", [sys.executable, "-c", {WORK!r}], os.environ),
                 await supervisor.start("b", [sys.executable, "-c", {DEAF!r}], os.environ),
             ]
-            await supervisor.until_ready(children, 120)
+            await supervisor.until_ready(children)
             print(*(child.process.pid for child in children), flush=True)
             await asyncio.sleep(60)
         asyncio.run(run())

@@ -1,13 +1,18 @@
+import asyncio
+from collections.abc import Iterator
+from pathlib import Path
+
 import pytest
 
 from streams.kafka.acks import PendingAcks
+from streams.kafka.admin import create_topics
 from streams.kafka.producer import Producer
 from streams.kafka.settings import Broker, BrokerError
 from streams.records.size import RecordTooLargeError
 from streams.topics import Topics
+from tests.support import real_kafka
 from tests.support.ports import free_port
 from tests.support.reading import read, until
-from tests.support.real_kafka import Kafka
 
 pytestmark = [pytest.mark.anyio, pytest.mark.kafka]
 
@@ -68,20 +73,30 @@ async def test_an_unknown_partition_fails_its_records_and_says_so(broker: Broker
     await producer.stop()
 
 
-async def test_records_wait_for_a_broker_that_is_away(kafka: Kafka, broker: Broker, topics: Topics):
+@pytest.fixture
+def node(tmp_path: Path) -> Iterator[real_kafka.KafkaNode]:
+    """A Kafka of the test's own, which it may kill."""
+    with real_kafka.running(tmp_path / "kafka") as running:
+        yield running
+
+
+@pytest.mark.fault
+async def test_records_wait_for_a_broker_that_is_away(node: real_kafka.KafkaNode):
     """A broker that is killed and comes back takes what was appended meanwhile, each record once and in order."""
+    broker, topics = Broker(bootstrap=node.bootstrap), Topics(partitions=3)
+    await asyncio.to_thread(create_topics, broker, topics.declared([]), replication=1, timeout=60)
     producer = Producer(broker, client_id="test")
     await producer.start()
     first = PendingAcks()
     producer.append(topics.events, 0, first, key=None, value=b"0")
     await first.confirmed(120)
-    kafka.kill()
+    node.kill()
     later = PendingAcks()
     for number in range(1, 500):
         producer.append(topics.events, 0, later, key=None, value=b"%d" % number)
     with pytest.raises(TimeoutError):
         await later.confirmed(2)
-    kafka.start()
+    node.start()
     await until(lambda: producer.unconfirmed == 0, 120)
     await producer.stop()
     assert [int(record.value) for record in await read(broker, topics.events)] == list(range(500))

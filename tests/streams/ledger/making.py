@@ -7,11 +7,13 @@ from typing import NamedTuple
 import orjson
 
 from streams.ledger import books
+from streams.ledger.dead_group import group_of
 from streams.ledger.intake import RecordIntake
-from streams.ledger.store import READ, REJECTED, Combo, CountKey, Store
+from streams.ledger.store import READ, REJECTED, Combo, CountKey, DeadGroupKey, Store
 from streams.records.dead_letter import DeadLetter
 from streams.records.delivery import DeliveryRecord
 from streams.records.event import Origin
+from streams.records.handled import Handled
 from streams.records.outcomes import NOTED, OutcomeDetail, OutcomeInterval, Outcomes, Stage
 from streams.records.rejected import Rejected, rejected_headers
 from streams.records.run_header import RUN_HEADER, EventFacts, Kind, decode_run, encode_run
@@ -79,19 +81,32 @@ class Records:
         headers = rejected_headers(reason, "why", "web", origin)
         self.add(TOPICS.rejected, partition, value, headers, key=b"u-1" if origin else None, at=at)
 
-    def dead(self, partition: int, offset: int, integration: str, rule: str, *, at: int = START_MS) -> None:
+    def dead(
+        self,
+        partition: int,
+        offset: int,
+        integration: str,
+        rule: str,
+        *,
+        detail: str = "a@b.example",
+        at: int = START_MS,
+    ) -> None:
         """Add a dead letter."""
         origin = Origin(TOPICS.events, partition, offset)
         delivery = DeliveryRecord("m", rule, "v1", "track", "Order", "t", "t", "web", origin, {"email": "a@b.example"})
         answer = {"status": 422, "body": "a@b.example"}
-        letter = DeadLetter(integration, delivery.data(), "status", "a@b.example", 3, "t", None, answer)
+        letter = DeadLetter(integration, delivery.data(), "status", detail, 3, "t", None, answer)
         self.add(TOPICS.dead, partition, letter.encode(), at=at)
+
+    def handled(self, partition: int, offsets: Sequence[int], *, at: int = START_MS) -> None:
+        """Add a mark that closes dead letters."""
+        self.add(TOPICS.dead, partition, None, Handled("dropped", offsets).headers(), at=at)
 
     def add(
         self,
         topic: str,
         partition: int,
-        value: bytes,
+        value: bytes | None,
         headers: Sequence[tuple[str, bytes]] = (),
         *,
         key: bytes | None = None,
@@ -130,11 +145,39 @@ class Oracle:
         self.outcomes: dict[Origin, set[Combo]] = defaultdict(set)
         self.ids: dict[str, set[Origin]] = defaultdict(set)
         self.users: dict[bytes, set[Origin]] = defaultdict(set)
+        self.letters: dict[tuple[int, int], tuple[DeadLetter, int]] = {}
+        self.handled: set[tuple[int, int]] = set()
         for record in records:
             if record.topic == TOPICS.outcomes:
                 self._take_outcomes(record)
             elif record.topic == TOPICS.rejected:
                 self._take_rejected(record)
+            else:
+                self._take_dead(record)
+
+    def _take_dead(self, record: LocalRecord) -> None:
+        if handled := Handled.decode(record.headers):
+            self.handled |= {(record.partition, offset) for offset in handled.offsets if offset < record.offset}
+        else:
+            self.letters[record.partition, record.offset] = DeadLetter.decode(record.value), record.timestamp // 1000
+
+    def dead_groups(self) -> dict[DeadGroupKey, tuple[int, int, int, int, dict[int, int]]]:
+        """Open and all dead letters, the first and last time, and numbers by hour, by group."""
+        found: dict[DeadGroupKey, list[tuple[int, bool]]] = defaultdict(list)
+        for place, (letter, second) in self.letters.items():
+            unit = letter.integration, letter.delivery["rule"], "delivered"
+            delivered = any(combo[2:5] == unit for combo in self.outcomes.get(Origin(*letter.delivery["from"]), ()))
+            found[group_of(letter, None)].append((second, place not in self.handled and not delivered))
+        return {
+            key: (
+                sum(is_open for _, is_open in letters),
+                len(letters),
+                min(letters)[0],
+                max(letters)[0],
+                dict(Counter(second // 3600 * 3600 for second, _ in letters)),
+            )
+            for key, letters in found.items()
+        }
 
     def _take_outcomes(self, record: LocalRecord) -> None:
         outcomes = Outcomes.decode(record.value)

@@ -53,6 +53,7 @@ TIMES = st.integers(0, 3).map(lambda day: START_MS + day * DAY_MS)
 PARTITIONS = st.integers(0, 1)
 RULES = st.sampled_from(["v1", "v2"])
 NAMES = st.sampled_from([("Order",), ("A", "B"), ("B", "C", "A")])
+DETAILS = st.sampled_from(["a@b.example", "invalid", "7 too long"])
 STEPS = st.lists(
     st.one_of(
         st.tuples(
@@ -62,7 +63,8 @@ STEPS = st.lists(
         st.tuples(
             st.just("rejected"), PARTITIONS, st.one_of(st.none(), OFFSETS), st.sampled_from(["json", "size"]), TIMES
         ),
-        st.tuples(st.just("dead"), PARTITIONS, OFFSETS, TIMES),
+        st.tuples(st.just("dead"), PARTITIONS, OFFSETS, DETAILS, TIMES),
+        st.tuples(st.just("handled"), PARTITIONS, st.lists(st.integers(0, 5), max_size=3), TIMES),
     ),
     max_size=14,
 )
@@ -80,9 +82,12 @@ def make(steps: list) -> Records:
         elif kind == "rejected":
             offset, reason, at = rest
             records.rejected(partition, offset, reason, at=at)
+        elif kind == "dead":
+            offset, detail, at = rest
+            records.dead(partition, offset, "ga4", "r", detail=detail, at=at)
         else:
-            offset, at = rest
-            records.dead(partition, offset, "ga4", "r", at=at)
+            offsets, at = rest
+            records.handled(partition, offsets, at=at)
     return records
 
 
@@ -93,6 +98,9 @@ def check(store: Store, oracle: Oracle) -> None:
         assert sorted(store.find_id(hash_id(name))) == sorted(places)
     for name, places in oracle.users.items():
         assert sorted(store.find_user(hash_id(name))) == sorted(places)
+    groups = {group.key: group for group in store.dead_groups(0)}
+    assert {key: group[1:6] for key, group in groups.items()} == oracle.dead_groups()
+    assert all(len(group.newest) == min(5, group.open) for group in groups.values())
     found: dict[Origin, set] = {}
     kinds: dict[Origin, tuple] = {}
     for topic in (TOPICS.events, TOPICS.rejected):

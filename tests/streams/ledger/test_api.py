@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
+from time import time
 from typing import Any
 
 import orjson
@@ -81,7 +82,7 @@ def get(
 
 def test_without_the_token_nothing_is_answered(folder: Path):
     """A missing and a wrong token get 401, the right one an answer; health and readiness need none."""
-    for path in ("/why?message_id=m-0-1", "/audit", "/counts"):
+    for path in ("/why?message_id=m-0-1", "/audit", "/counts", "/dead/groups"):
         assert get(folder, path, token="right")[0] == 401
         assert get(folder, path, token="right", headers={"authorization": "Bearer wrong"})[0] == 401
         assert get(folder, path, token="right", headers={"authorization": "Bearer right"})[0] == 200
@@ -165,6 +166,28 @@ def test_counts_by_events_and_by_outcomes(folder: Path):
         {"integration": "", "outcome": "rejected", "count": 1},
     ]
     assert get(folder, f"/counts?since={until}&until={until + 60}")[1]["rows"] == []
+
+
+def test_dead_letters_by_group(folder: Path):
+    """Open ones first, with numbers by hour and the newest places; handled groups only if all are asked for."""
+    assert get(folder, "/dead/groups") == (200, {**get(folder, "/dead/groups")[1], "open": 0, "groups": []})
+    status, answer = get(folder, "/dead/groups?all=1&hours=3")
+    assert (status, answer["found"]) == (200, 1)
+    (group,) = answer["groups"]
+    assert (group["integration"], group["rule"], group["reason"], group["status"]) == ("ga4", "r", "status", 422)
+    assert (group["message"], group["open"], group["total"], len(group["hours"])) == ("…", 0, 1, 3)
+    assert get(folder, f"/dead/groups?id={group['id']}")[1]["groups"][0]["id"] == group["id"]
+    with closing(SqliteStore(folder, KEY, 7)) as store:
+        records = Records()
+        for _ in range(2):  # the ledger has the first one
+            records.dead(1, 7, "crm", "r", detail="too long", at=int(time() * 1000))
+        feed(store, records.made[1:])
+    status, answer = get(folder, "/dead/groups?all=1")
+    assert [group["message"] for group in answer["groups"]] == ["too long", "…"]
+    (group,) = get(folder, "/dead/groups?limit=1")[1]["groups"]
+    assert group["newest"] == [{"partition": 1, "offset": 1}]
+    assert group["hours"][-2:] in ([0, 1], [1, 0])
+    assert get(folder, "/dead/groups?integration=other")[1]["found"] == 0
 
 
 def test_an_audit_names_what_is_missing(folder: Path):

@@ -138,7 +138,7 @@ def test_a_run_without_outcomes_has_a_record():
     """Events that were rejected have no outcome, and the ledger learns that they were read."""
     tally = OutcomeBuffer(Stage.ROUTER, "events", 3, "v1")
     ((value, headers),) = tally.encoded([Event(4)])
-    assert Outcomes.decode(value) == (Stage.ROUTER, "events", 3, "v1", [], [])
+    assert Outcomes.decode(value) == (Stage.ROUTER, "events", 3, "v1", [], [], None)
     assert list(decode_run(dict(headers)[RUN_HEADER]).offsets) == [4]
     assert list(tally.encoded()) == []
 
@@ -155,3 +155,41 @@ def test_the_largest_records_with_headers_fit_into_kafka():
     runs = [decode_run(value) for _, headers in found for _, value in headers]
     assert sum(len(run.offsets) for run in runs) == count
     assert sum(len(Outcomes.decode(value).named) for value, _ in found) == count
+
+
+def test_attempts_are_kept_unless_the_first_one_succeeded():
+    """Deliveries at the first attempt with 2xx, or without HTTP, take no room; routers record no attempts."""
+    buffer = OutcomeBuffer(Stage.FORWARDER, "events", 0, "v1")
+    for offset, (outcome, attempts, status) in enumerate(
+        [
+            (Outcome.DELIVERED, 1, 204), (Outcome.DELIVERED, 1, None), (Outcome.DELIVERED, 2, 200),
+            (Outcome.DELIVERED, 2, 200), (Outcome.DELIVERED, 1, 304), (Outcome.DEAD, 1, 422), (Outcome.EXPIRED, 0, None),
+        ]
+    ):  # fmt: skip
+        buffer.add("ga4", "r", outcome, offset)
+        buffer.attempt("ga4", "r", outcome, (offset,), attempts, status)
+    (record,) = written(buffer)
+    assert record.attempts == [
+        ("ga4", "r", 2, 200, 2, 3), ("ga4", "r", 1, 304, 4, 4), ("ga4", "r", 1, 422, 5, 5), ("ga4", "r", 0, None, 6, 6),
+    ]  # fmt: skip
+    routed = OutcomeBuffer(Stage.ROUTER, "events", 0, "v1")
+    routed.add("ga4", "r", "forwarded", 1)
+    assert [record.attempts for record in written(routed)] == [None]
+    assert b"attempts" not in next(routed.records()).encode()
+
+
+def test_attempts_come_no_later_than_their_outcomes():
+    """A reader that has read an outcome has its attempts, however many there are; records stay small enough."""
+    buffer = OutcomeBuffer(Stage.FORWARDER, "events", 0, "v1")
+    offsets = range(0, 60_000, 2)
+    name = "n" * 64
+    for offset in offsets:
+        buffer.add(name, name, Outcome.DEAD, offset)
+        buffer.attempt(name, name, Outcome.DEAD, (offset,), 3, 422)
+    records = written(buffer)
+    first = next(number for number, record in enumerate(records) if record.spans)
+    before = [each.first for record in records[: first + 1] for each in record.attempts or ()]
+    assert before == list(offsets)
+    assert all(not record.attempts for record in records[first + 1 :])
+    assert max(len(record.encode()) for record in buffer.records()) < MAX_RECORD_BYTES - HEADROOM
+    assert unfold(records).total() == len(offsets)

@@ -36,7 +36,7 @@ def test_a_thousand_users_leave_no_trace(tmp_path: Path):
     died = [OutcomeDetail("crm", "r", "dead", offset, "status_422", USERS[offset]) for offset in range(0, 1000, 50)]
     records.outcomes(0, [], died)
     for offset in range(0, 1000, 50):
-        records.dead(0, offset, "crm", "r")
+        records.dead(0, offset, "crm", "r", detail=f"contact {USERS[offset]} of a@b.example is blocked")
     store = SqliteStore(tmp_path, b"a key that nobody knows", 7)
     feed(store, records.made)
     found = [[place.offset for place in places_of_user(store, user)] for user in USERS]
@@ -45,6 +45,7 @@ def test_a_thousand_users_leave_no_trace(tmp_path: Path):
     written = b"".join(path.read_bytes() for path in sorted(tmp_path.iterdir()))
     # The test would find an id: what may be in the files is there.
     assert b"status_422" in written
+    assert "contact … of … is blocked".encode() in written
     assert xxh3_64_digest(b"m-7") in written
     for user in USERS:
         assert user.encode() not in written

@@ -55,6 +55,7 @@ def test_a_crash_between_any_two_statements_counts_nothing_twice(steps: list, ch
 def crash_on_statements(store: SqliteStore, count) -> None:
     """Call `count` before each statement of the files' connections."""
     original = store._writer
+    store._dead._connection = Traced(store._dead._connection, count)
 
     def writer(day):
         found = original(day)

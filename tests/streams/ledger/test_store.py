@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from streams.ledger.intake import RecordIntake
 from streams.ledger.store import NoUserIndexError, Remark, total
 from streams.records.event import Origin
 from streams.records.outcomes import OutcomeDetail, OutcomeInterval
@@ -140,3 +141,54 @@ def test_deleting_the_folder_rebuilds_the_same_ledger(make_store: MakeStore, tmp
         feed(store, records.made, chunk)
         check(store, Oracle(records.made))
         store.close()
+
+
+def test_dead_letters_leave_their_group_when_they_are_handled_or_delivered(make_store: MakeStore, tmp_path: Path):
+    """Replayed, dropped and delivered ones no longer count as open, in whatever order the records come."""
+    records = Records()
+    for offset in range(6):
+        records.dead(0, offset, "crm", "r", detail=f"order {offset} is invalid", at=START_MS + offset * 3_600_000)
+    records.dead(1, 9, "crm", "r", detail="too long")
+    early = list(records.made)
+    records.handled(0, [1, 4])
+    records.outcomes(
+        0, [OutcomeInterval("crm", "r", "delivered", 2, 2), OutcomeInterval("crm", "s", "delivered", 3, 3)]
+    )
+    for order in (records.made, [*records.made[len(early) :], *early]):
+        folder = tmp_path / str(order is records.made)
+        store = make_store(folder, KEY)
+        intake = RecordIntake(TOPICS)
+        for record in order:
+            intake.take(record)
+            store.write(intake.finish())
+        groups = {group.key.message: group for group in store.dead_groups(START_MS // 1000 + 2 * 3600)}
+        invalid = groups["order … is invalid"]
+        assert (invalid.open, invalid.total) == (3, 6)
+        assert [*invalid.newest] == [(0, 5), (0, 3), (0, 0)]
+        assert sum(invalid.hours.values()) == 4
+        assert (invalid.first, invalid.last) == (START_MS // 1000, START_MS // 1000 + 5 * 3600)
+        assert groups["too long"][1:3] == (1, 1)
+        store.close()
+
+
+def test_groups_of_dead_letters_are_bounded_and_expire(
+    make_store: MakeStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """Beyond a number of groups dead letters share one per integration; all are kept as long as dead letters."""
+    monkeypatch.setattr("streams.ledger.store.MAX_GROUPS", 3)
+    store = make_store(tmp_path, KEY)
+    records = Records()
+    for number in range(6):
+        records.dead(0, number, "crm", f"r{number}")
+    feed(store, records.made)
+    assert sorted((group.key.rule, group.open) for group in store.dead_groups(0)) == [
+        ("", 3), ("r0", 1), ("r1", 1), ("r2", 1),
+    ]  # fmt: skip
+    store.expire(START_MS / 1000 + 27 * 24 * 3600)
+    assert len(store.dead_groups(0)) == 4
+    store.expire(START_MS / 1000 + 29 * 24 * 3600)
+    assert not store.dead_groups(0)
+    records.dead(0, 7, "crm", "new", at=START_MS + 29 * DAY_MS)
+    feed(store, records.made)
+    assert [(group.key.rule, group.open) for group in store.dead_groups(0)] == [("new", 1)]
+    store.close()

@@ -52,7 +52,7 @@ def test_a_rejected_record_keeps_its_value_and_says_where_from():
 def test_a_prefix_begins_every_topic():
     """Two environments on one Kafka share no topic."""
     names = [topic.name.removeprefix("staging.") for topic in Topics(prefix="staging").declared(["ga4"])]
-    common = ["events", "rejected", "outcomes", "dead", "suppressed", "status", "control"]
+    common = ["events", "rejected", "outcomes", "dead", "suppressed", "status", "control", "rulesets"]
     assert names == [*common, "forward.ga4", "forward.ga4.retry"]
 
 

@@ -13,7 +13,8 @@ from streams.records.delivery import DeliveryRecord, Retried
 from streams.records.event import Origin, event_headers
 from streams.records.format import NewerFormatError, check_version
 from streams.records.handled import Handled
-from streams.records.outcomes import OutcomeDetail, OutcomeInterval, Outcomes, Stage
+from streams.records.outcomes import AttemptInterval, OutcomeDetail, OutcomeInterval, Outcomes, Stage
+from streams.records.recorded_rules import DataFile, RecordedRules
 from streams.records.rejected import Rejected, rejected_headers
 from streams.records.status import DeliveryState, PipelineStatus, ProcessStatus, VendorStatus
 from turnout_tracking import records
@@ -28,12 +29,14 @@ OUTCOMES = Outcomes(
     "v",
     [OutcomeInterval("ga4", "", "consent", 1, 4, "ads")],
     [OutcomeDetail("", "", "noted", 1, "p", "")],
+    [AttemptInterval("ga4", "r", 3, 422, 1, 1), AttemptInterval("s3", "r", 2, None, 1, 4)],
 )
 VENDOR = VendorStatus(DeliveryState.REFUSED, "t", "why", 401, "no", "t", "t")
 STATUS = ProcessStatus(
     "forwarder", "app-1", 311, "1.0", "v", "t", "t",
     [PipelineStatus("ga4", "why", {"turnout.events": [0, 2]}, 5, 61, VENDOR), PipelineStatus("meta")],
 )  # fmt: skip
+RULES = RecordedRules("1", ["ga4"], {"consent": {}}, {"plans/a.yaml": "a"}, {}, [DataFile("t.csv", "0", 1, b"x")])
 CONTROL = Control(ControlAction.PAUSED, "ann@app-1", "t")
 
 ROUND_TRIPS: dict[str, Callable[[], object]] = {
@@ -46,6 +49,7 @@ ROUND_TRIPS: dict[str, Callable[[], object]] = {
     "HANDLED_VERSION": lambda: Handled.decode(Handled("dropped", [1]).headers()),
     "STATUS_VERSION": lambda: ProcessStatus.decode(STATUS.encode()),
     "CONTROL_VERSION": lambda: Control.decode(CONTROL.encode()),
+    "RULES_VERSION": lambda: RecordedRules.decode(RULES.encode()),
 }
 
 
@@ -68,6 +72,7 @@ def test_a_new_version_of_one_type_is_refused_for_that_type_alone(raised: str, m
         "HANDLED_VERSION": Handled("dropped", [1]).headers,
         "STATUS_VERSION": STATUS.encode,
         "CONTROL_VERSION": CONTROL.encode,
+        "RULES_VERSION": RULES.encode,
     }
     decoders: dict[str, Callable[..., object]] = {
         "EVENT_VERSION": check_version,
@@ -79,6 +84,7 @@ def test_a_new_version_of_one_type_is_refused_for_that_type_alone(raised: str, m
         "HANDLED_VERSION": Handled.decode,
         "STATUS_VERSION": ProcessStatus.decode,
         "CONTROL_VERSION": Control.decode,
+        "RULES_VERSION": RecordedRules.decode,
     }
     with monkeypatch.context() as newer:
         for module in [each for name, each in sys.modules.items() if name.startswith("streams.")]:
@@ -109,12 +115,41 @@ def test_additional_fields_and_headers_change_nothing_for_an_old_reader():
     data = orjson.loads(OUTCOMES.encode())
     data["spans"][0].append("more")
     data["named"][0].append("more")
-    read = Outcomes.decode(orjson.dumps({**data, **more}))
-    assert (read.spans, read.named) == (OUTCOMES.spans, OUTCOMES.named)
+    data["attempts"][0].append("more")
+    assert Outcomes.decode(orjson.dumps({**data, **more})) == OUTCOMES
     assert Control.decode(orjson.dumps({**orjson.loads(CONTROL.encode()), **more})) == CONTROL
+    data = orjson.loads(RULES.encode())
+    data["files"][0] |= more
+    assert RecordedRules.decode(orjson.dumps({**data, **more})) == RULES
     data = orjson.loads(STATUS.encode())
     data["pipelines"][0] |= more
     data["pipelines"][0]["vendor"] |= more
     assert ProcessStatus.decode(orjson.dumps({**data, **more})) == STATUS
     headers = [*rejected_headers("json", "why", "web", ORIGIN), ("turnout-more", b"\xff")]
     assert Rejected.decode(None, b"", headers).origin == ORIGIN
+
+
+def read_outcomes_without_attempts(value: bytes) -> tuple[object, ...]:
+    """Read a record as `Outcomes.decode` did before there were attempts."""
+    data = orjson.loads(value)
+    assert data["v"] == 1
+    topic, partition = data["from"]
+    spans = [
+        OutcomeInterval(integration, rule, outcome, *(span if isinstance(span, list) else (span, span)), *detail[:1])
+        for integration, rule, outcome, spans, *detail in data["spans"]
+        for span in spans
+    ]
+    named = [OutcomeDetail(*named[: len(OutcomeDetail._fields)]) for named in data["named"]]
+    return Stage(data["stage"]), topic, partition, data["rules"], spans, named
+
+
+def test_readers_and_writers_of_attempts_run_beside_those_without():
+    """A ledger from before attempts reads a new forwarder's outcomes, and a new one reads those without attempts."""
+    assert read_outcomes_without_attempts(OUTCOMES.encode()) == OUTCOMES[:6]
+    before = (
+        b'{"v":1,"stage":"forwarder","from":["turnout.events",1],"rules":"v",'
+        b'"spans":[["ga4","r","dead",[3]],["ga4","r","delivered",[[4,9]]]],"named":[["ga4","r","dead",3,"status_422",""]]}'
+    )
+    read = Outcomes.decode(before)
+    assert (read.attempts, len(read.spans), read.named[0].reason) == (None, 2, "status_422")
+    assert read.encode() == before

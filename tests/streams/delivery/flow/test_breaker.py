@@ -2,8 +2,8 @@ import asyncio
 
 import pytest
 
-from forwarders.api.contract import AuthFailed, Retry
-from streams.delivery.flow.breaker import Breaker
+from forwarders.api.contract import AuthFailed, Retired, Retry
+from streams.delivery.flow.breaker import RETIRED, Breaker
 from streams.observability.metrics import DELIVERY_HELD, DELIVERY_PAUSED
 from streams.records.control import Control, ControlAction
 from streams.records.status import DeliveryState, VendorStatus
@@ -166,3 +166,12 @@ async def test_status_says_why_delivery_is_paused():
     breaker.succeed()
     assert breaker.status.state is DeliveryState.DELIVERING
     assert breaker.status.probe is None
+
+
+async def test_a_retired_version_pauses_at_once():
+    """The first response of its kind is enough, also of a suspect, and the reason says what to do."""
+    breaker = Breaker("one", 3, 300, 300)
+    breaker.record_results([Retired(), Retired()], comparable=True, suspect=True)
+    assert breaker.is_open
+    assert (breaker.status.state, breaker.status.reason) == (DeliveryState.REFUSED, RETIRED)
+    breaker.close()

@@ -151,7 +151,7 @@ async def test_a_compressed_answer_is_read_up_to_the_bound(encoding: bytes):
 @pytest.mark.parametrize(
     ("body", "encoding"),
     [
-        (gzip.compress(b'{"a":1}'), b"gzip"),
+        (gzip.compress(b'{"a":1}', mtime=0), b"gzip"),
         (zlib.compress(b'{"a":1}'), b"deflate"),
         (zlib.compress(b'{"a":1}')[2:-4], b"deflate"),
         (b'{"a":1}', b"gzip"),

@@ -5,7 +5,7 @@ import re
 import time
 from collections.abc import Sequence
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from itertools import pairwise
 from math import log2
 from typing import Any
@@ -19,18 +19,22 @@ from prometheus_client import REGISTRY
 from forwarders.api.contract import (
     Category,
     Contract,
+    Delivery,
     Limits,
     PermanentFailure,
     Rate,
+    Response,
     Result,
+    Retired,
     Retry,
     Throttled,
+    Version,
     split_or_fail,
 )
 from streams.delivery.flow.breaker import Breaker
 from streams.kafka.acks import PendingAcks
 from streams.kafka.producer import Producer
-from streams.observability.metrics import DELIVERY_PAUSED
+from streams.observability.metrics import API_SUNSET, DELIVERY_PAUSED
 from streams.parsing.times import rfc3339
 from streams.records.delivery import DeliveryRecord, Retried
 from streams.records.event import Origin
@@ -143,6 +147,28 @@ async def test_refused_credentials_pause_the_integration(bench: Bench, status: i
             mended = True
             assert await bench.settled(100) == dict.fromkeys(range(100), "delivered")
             assert DELIVERY_PAUSED.labels("one")._value.get() == 0
+    assert not await bench.dead()
+
+
+async def test_a_retired_version_pauses_the_integration(bench: Bench):
+    """The first response pauses; nothing is dead, and a newer version lets all through."""
+    await bench.forward(*({"n": n} for n in range(20)))
+    newer = False
+
+    class Versioned(Vendor):
+        contract = replace(Vendor.contract, versions=(Version("v1", date(2027, 3, 16)),))
+
+        def parse_response(self, response: Response, items: Sequence[Delivery]) -> Sequence[Result]:
+            return [Retired()] * len(items) if response.status == 426 else super().parse_response(response, items)
+
+    async with receiving() as vendor:
+        vendor.answer = lambda _: web.Response(status=200 if newer else 426)
+        async with bench.running(make(Versioned, vendor), items=1, concurrency=1, backoff_min=0.2, backoff_max=0.4):
+            await until(lambda: DELIVERY_PAUSED.labels("one")._value.get() == 1)
+            assert API_SUNSET.labels("one")._value.get() == datetime(2027, 3, 16, tzinfo=UTC).timestamp()
+            assert not await bench.outcomes()
+            newer = True
+            assert await bench.settled(20) == dict.fromkeys(range(20), "delivered")
     assert not await bench.dead()
 
 

@@ -1,6 +1,7 @@
 import asyncio
 import re
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import pytest
@@ -68,9 +69,28 @@ async def test_one_bad_item_is_one_dead_letter_and_never_spoils_a_batch(bench: B
         assert await bench.settled(3) == {0: "delivered", 1: "dead", 2: "delivered"}
     (letter,) = await bench.dead()
     assert (letter.reason, letter.delivery["payload"]["n"], letter.request) == ("payload", 1, None)
-    assert letter.detail.startswith("note: ")
+    assert letter.detail == ": Value error, the note is longer than 10 characters (1 in all)"
     assert "secret" not in letter.detail
     assert numbers(vendor.got) == [[0, 2]]
+
+
+async def test_an_invalid_optional_value_is_left_out_and_noted(bench: Bench):
+    """The delivery is sent without it; the note and the metric name it without its value, once also after a retry."""
+    await bench.forward({"n": 0, "user": "u"}, {"n": 1, "colour": "a secret much longer than ten", "user": "u"})
+    answers = [web.Response(status=503)]
+    count = partial(REGISTRY.get_sample_value, "turnout_delivery_left_out_values_total", {"integration": "one"})
+    before = count() or 0
+    async with receiving() as vendor, bench.running(Vendor(VendorSettings(url=vendor.url)), retry_in_place=0):
+        vendor.answer = lambda _: answers.pop() if answers else web.json_response({})
+        assert await bench.settled(2) == {0: "delivered", 1: "delivered"}
+    assert [each for got in vendor.got for each in got.body if each["n"] == 1] == [{"n": 1, "user": "u"}] * 2
+    assert (count() or 0) - before == 1
+    (named,) = [
+        named
+        for record in await read(bench.broker, bench.topics.outcomes)
+        for named in Outcomes.decode(record.value).named
+    ]
+    assert named == ("", "", "noted", 1, "left_out", "one: colour: String should have at most 10 characters")
 
 
 async def test_a_permanent_failure_is_a_dead_letter_with_all_that_is_needed(bench: Bench):
@@ -309,7 +329,7 @@ async def test_in_shadow_nothing_is_sent_and_all_is_recorded(bench: Bench):
         for named in Outcomes.decode(record.value).named
     ]
     assert (named.offset, named.reason) == (1, "shadow")
-    assert named.detail.startswith("payload: note: ")
+    assert named.detail.startswith("payload: : Value error, the note is longer")
 
 
 async def test_requests_retries_and_ends_are_counted(bench: Bench):

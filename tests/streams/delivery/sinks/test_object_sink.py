@@ -35,11 +35,12 @@ from streams.delivery.sinks.object_sink import ObjectSink
 from streams.kafka.offsets import OffsetTracker
 from streams.records.delivery import DeliveryRecord
 from streams.records.event import Origin
+from streams.records.outcomes import Outcomes
 from streams.topics import Topics
 from tests.support.delivering import Bench, VendorPayload
 from tests.support.offline_delivery import FakeProducer
 from tests.support.panics import panic
-from tests.support.reading import committed, until
+from tests.support.reading import committed, read, until
 
 TP = ("forward", 0)
 LATER = "2999-01-01T00:00:00Z"
@@ -208,6 +209,27 @@ async def test_what_is_no_row_leaves_the_object_its_name(bench: Bench, tmp_path:
     assert store.objects == {(0, 0, 9): list(range(3, 10))}
     assert outcomes == {0: "expired", 1: "expired", 2: "dead", **dict.fromkeys(range(3, 10), "delivered")}
     assert [letter.reason for letter in await bench.dead()] == ["payload"]
+
+
+@pytest.mark.anyio
+async def test_an_invalid_optional_value_is_not_in_the_object(bench: Bench, tmp_path: Path):
+    """The row is written without it, and the event has a note."""
+
+    class Coloured(Store):
+        def encode(self, items: Iterable[Delivery]) -> bytes:
+            return orjson.dumps([item.payload.get("colour") for item in items])
+
+    store = Coloured(StoreSettings())
+    async with bench.running(store, spool=tmp_path):
+        await bench.forward({"n": 0, "colour": "longer than ten"}, *({"n": n, "colour": "c"} for n in range(1, 11)))
+        await bench.settled(10)
+    assert store.objects == {(0, 0, 9): [None, *"c" * 9]}
+    notes = [
+        named
+        for record in await read(bench.broker, bench.topics.outcomes)
+        for named in Outcomes.decode(record.value).named
+    ]
+    assert notes == [("", "", "noted", 0, "left_out", "one: colour: String should have at most 10 characters")]
 
 
 @pytest.mark.anyio

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from streams.steps.enrichment import registry
-from streams.steps.enrichment.files import Files, SettingError, are_replaced
+from streams.steps.enrichment.files import Files, SettingError, find_replaced
 from tests.streams.steps.enrichment.conftest import write_places
 
 
@@ -116,6 +116,6 @@ def test_named_files_are_watched(own):
     with pytest.raises(SettingError):
         registry.find("geo").make(settings, files)
     assert files.used == {own / "gone.mmdb": None}
-    assert not are_replaced(files.used)
+    assert not find_replaced(files.used)
     (own / "gone.mmdb").touch()
-    assert are_replaced(files.used)
+    assert find_replaced(files.used)

@@ -1,0 +1,1 @@
+"""Installing, running and watching Turnout, with real parts: run by `make operations`."""

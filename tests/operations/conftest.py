@@ -1,0 +1,23 @@
+"""The image, built once for the session."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from tests.support import image
+from tests.support.image import ImageTools
+
+TAG = "turnout:test"
+
+
+@pytest.fixture(scope="session")
+def image_tools(tmp_path_factory: pytest.TempPathFactory) -> ImageTools:
+    """Tools with the built image; skips if they are missing, unless TURNOUT_TESTS_NEED_IMAGE says it must run."""
+    reason = image.why_not()
+    if reason and not os.environ.get(image.REQUIRED):
+        pytest.skip(reason)
+    folder: Path = tmp_path_factory.mktemp("image")
+    tools = ImageTools(folder)
+    tools.build(TAG)
+    return tools
