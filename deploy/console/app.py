@@ -53,12 +53,12 @@ class ConsoleApp:
             OidcProvider(oidc, f"{address}{CALLBACK}") if oidc else None,
             print_link,
         )
-        screens = [screen(backend) for screen in SCREENS]
-        self._renderer = Renderer(settings.prefix, screens)
+        self._backend, self._screens = backend, [screen(backend) for screen in SCREENS]
+        self._renderer = Renderer(settings.prefix, self._screens)
         app = Starlette(
             routes=[
                 *self.login.routes(self._renderer),
-                *(route for screen in screens for route in screen.routes()),
+                *(route for screen in self._screens for route in screen.routes()),
                 Route("/up", _answer_health),
                 Mount("/static", _StaticFiles(directory=STATIC)),
             ],
@@ -70,6 +70,12 @@ class ConsoleApp:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
         await self._app(scope, receive, send)
+
+    def close(self) -> None:
+        """Close the connections to Kafka; blocking."""
+        for screen in self._screens:
+            screen.close()
+        self._backend.close()
 
     def _authenticated(self, app: ASGIApp) -> ASGIApp:
         """Let only users who have logged in reach the screens."""

@@ -68,6 +68,9 @@ class ConsoleScreen:
         """Return the routes, made by `page`, `action` and `stream`."""
         raise NotImplementedError
 
+    def close(self) -> None:
+        """Release what the screen has opened."""
+
 
 def page(path: str, show: Callable[[Request], Awaitable[ConsolePage]], *, needs: Role = Role.VIEWER) -> list[Route]:
     """Return the routes of a page and of its JSON form, which is also sent if JSON is accepted but HTML is not."""

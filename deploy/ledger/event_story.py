@@ -346,6 +346,7 @@ def _explain_entry(entry: StoryEntry, integration: Integration, account: Account
 
 
 def line_of_rule(integration: Integration, name: str, folder: Path) -> str | None:
+    """Return the file and line of a rule; None if its name is unknown."""
     rules = integration.rules
     for rule in (*rules.rules, *([rules.otherwise] if rules.otherwise else [])):
         if rule.name == name:

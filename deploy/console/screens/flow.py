@@ -43,7 +43,7 @@ PERIODS: Mapping[str, Period] = {
 
 FAMILIES: Mapping[str, Sequence[str]] = {
     "delivered": (Outcome.DELIVERED,),
-    "filtered": (Outcome.FILTERED, Outcome.SAMPLED, Outcome.DUPLICATE),
+    "filtered": (Outcome.FILTERED, Outcome.SAMPLED, Outcome.DUPLICATE, Outcome.DRAINING),
     "privacy": (Outcome.CONSENT, Outcome.OPTED_OUT, Outcome.SUPPRESSED),
     "held": (Outcome.QUARANTINED, Outcome.EXPIRED),
     "dead": (Outcome.DEAD,),
@@ -125,7 +125,7 @@ class FlowScreen(ConsoleScreen):
                 "rule": rule,
                 "where": self._line(integration, rule),
                 "reason": reason,
-                "meaning": known.meaning if (known := find_outcome(outcome)) else "no outcome yet",
+                "meaning": _meaning(outcome),
                 "count": count,
             }
             for (outcome, rule, reason), count in ordered
@@ -237,6 +237,13 @@ def _period(request: Request) -> tuple[str, Period, int, int]:
 
 def _family(outcome: str) -> str:
     return next((family for family, outcomes in FAMILIES.items() if outcome in outcomes), "filtered")
+
+
+def _meaning(outcome: str) -> str:
+    if outcome == Outcome.FILTERED:
+        return "no rule took it, or it is not from one of the sources"
+    known = find_outcome(outcome)
+    return known.meaning if known else "no outcome yet"
 
 
 def _index(order: Sequence[str], outcome: str) -> int:

@@ -1,6 +1,6 @@
 // Charts: [data-chart] has times, a step and lines. Colours are those of the style sheet, in both themes.
 (() => {
-  const COLOURS = { received: '--spark', rejected: '--bad', delivered: '--ok', filtered: '--choice', privacy: '--privacy', held: '--warn', dead: '--bad', waiting: '--wait' };
+  const COLOURS = { received: '--spark', rejected: '--bad', delivered: '--ok', filtered: '--spark', privacy: '--privacy', held: '--warn', dead: '--bad', waiting: '--wait' };
   const HEIGHT = 140;
   const charts = new Map();
   const colour = (name) => {
