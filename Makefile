@@ -11,7 +11,7 @@ WORKERS ?= 3
 APART := not fault and not wheels and not browser and not operations
 PROJECTS := pyproject.toml streams/tracking/pyproject.toml
 
-.PHONY: up venv check format test test-newest pins coverage browser faults operations dist fuzz bench clean
+.PHONY: up venv check format test test-newest pins coverage browser screenshots faults operations dist fuzz bench clean
 
 up: $(VENV)/.local  ## broker, collector, router, forwarders and a simulator of the vendors, on this machine
 	@$(BIN)/turnout up --config deploy/example
@@ -48,6 +48,9 @@ coverage: $(VENV)/.dev  ## the lines that the tests without other processes do n
 
 browser: $(VENV)/.dev  ## clients and pages in a real browser: needs Chromium and Node
 	$(BIN)/python -m pytest -m browser
+
+screenshots: $(VENV)/.dev  ## pictures of the console for deploy/docs/console: needs Chromium
+	$(BIN)/python -m tests.deploy.console.pictures
 
 faults: $(VENV)/.dev  ## faults against the oracle, on a real Kafka: needs Java and Maven
 	$(BIN)/python -m pytest -m fault

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from playwright.sync_api import Browser as Chromium
+from playwright.sync_api import Locator, expect, sync_playwright
 from playwright.sync_api import Page as Tab
-from playwright.sync_api import expect, sync_playwright
 
 from deploy.console.access.roles import Role
 from tests.deploy.console.serving import ServedConsole
@@ -66,6 +66,12 @@ def tab(
         context.close()
     left = [text for text in complaints if expected is None or expected not in text]
     assert not left, left
+
+
+def card(opened: Tab, integration: str) -> Locator:
+    """The card of an integration."""
+    name = opened.locator("summary b", has_text=re.compile(f"^{integration}$"))
+    return opened.locator("details.card").filter(has=name).first
 
 
 def violations(opened: Tab) -> list[str]:

@@ -8,7 +8,7 @@ from playwright.sync_api import expect
 
 from deploy.config.models.tests import Case
 from deploy.console.access.roles import Role
-from tests.deploy.console.browsing import tab
+from tests.deploy.console.browsing import card, tab
 from tests.deploy.console.shop import HOSTILE
 
 pytestmark = pytest.mark.browser
@@ -20,19 +20,22 @@ def test_a_missing_purchase_is_found_replayed_and_delivered(chromium, shop, shop
         page.goto("/")
         page.get_by_label("Message ID, user or coordinates").fill("m-0004")
         page.get_by_role("button", name="Find").click()
-        card = page.locator("details.card", has_text="meta").first
-        expect(card.locator("summary .o")).to_have_text("dead")
-        expect(card.locator(".msg").first).to_contain_text("refused it. 400")
-        card.get_by_role("tab", name="Request and answer").click()
-        expect(card.get_by_label("Answer of meta")).to_contain_text("OAuthException")
-        expect(card.get_by_label("Request to meta")).to_contain_text("/v26.0/1048/events")
+        meta = card(page, "meta")
+        expect(meta.locator("summary .o")).to_have_text("dead")
+        expect(meta.locator(".msg").first).to_contain_text("refused it. 400")
+        meta.get_by_role("tab", name="Request and answer").click()
+        expect(meta.get_by_label("Answer of meta")).to_contain_text("OAuthException")
+        expect(meta.get_by_label("Request to meta")).to_contain_text("/v26.0/1048/events")
         shop.forgive()
-        card.get_by_role("button", name="Replay to meta").click()
+        meta.get_by_role("button", name="Replay to meta").click()
         page.get_by_role("dialog").get_by_role("button", name="Replay 1 event").click()
         expect(page.locator(".toast")).to_have_text("Sent to meta again.")
-        while page.locator("details.card", has_text="meta").first.locator("summary .o").inner_text() != "delivered":
-            page.wait_for_timeout(500)
+        for _ in range(60):
+            if meta.locator("summary .o").inner_text() == "delivered":
+                break
+            page.wait_for_timeout(1_000)
             page.reload()
+        expect(meta.locator("summary .o")).to_have_text("delivered")
     entry = shop_console.backend.audit_log.recent[0]
     assert (entry["action"], entry["integration"], entry["result"]) == ("replay", "meta", {"replayed": 1})
     assert "m-0004" not in json.dumps(entry)
@@ -89,9 +92,9 @@ def test_explanation_by_todays_rules(chromium, shop_console):
     with tab(chromium, shop_console, Role.VIEWER) as page:
         page.goto("/?q=m-0002")
         page.get_by_role("link", name="Explain with today").click()
-        card = page.locator("details.card", has_text="webhook")
-        expect(card.locator("summary")).to_contain_text("mapped")
-        expect(card.locator("summary")).to_contain_text("was delivered")
+        found = card(page, "webhook")
+        expect(found.locator("summary")).to_contain_text("mapped")
+        expect(found.locator("summary")).to_contain_text("was delivered")
 
 
 def test_viewers_see_no_personal_data(chromium, shop_console):

@@ -10,7 +10,7 @@ from playwright.sync_api import expect
 from deploy.cli.main import main
 from deploy.console.access.roles import Role
 from deploy.console.screens.flow import FAMILIES, PERIODS
-from tests.deploy.console.browsing import tab
+from tests.deploy.console.browsing import card, tab
 
 pytestmark = pytest.mark.browser
 
@@ -83,7 +83,7 @@ def test_number_leads_to_events(chromium, shop_console):
         row.get_by_role("link").click()
         expect(page.get_by_role("heading", level=1)).to_have_text("Examples: filtered")
         page.locator("[data-rows] a", has_text="Order Completed").first.click()
-        expect(page.locator("details.card", has_text="crm").locator("summary .o").first).to_have_text("filtered")
+        expect(card(page, "crm").locator("summary .o").first).to_have_text("filtered")
 
 
 def test_chart_is_drawn(chromium, shop_console):

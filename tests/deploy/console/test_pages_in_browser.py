@@ -7,7 +7,7 @@ import requests
 from playwright.sync_api import expect
 
 from deploy.console.access.roles import Role
-from tests.deploy.console.browsing import THEMES, WIDTHS, overflow, tab, violations
+from tests.deploy.console.browsing import THEMES, WIDTHS, card, overflow, tab, violations
 from tests.deploy.console.conftest import shop_configuration
 from tests.deploy.console.serving import ServedConsole, serving_console
 
@@ -142,6 +142,6 @@ def test_ledger_that_is_away(chromium, shop, shop_console, without_ledger: Serve
         expect(page.get_by_text("The ledger does not answer.")).to_be_visible()
         page.goto(f"/?q={at}")
         expect(page.get_by_text("This story is from Kafka alone.")).to_be_visible()
-        expect(page.locator("details.card", has_text="meta").get_by_text("dead", exact=True)).to_be_visible()
+        expect(card(page, "meta").get_by_text("dead", exact=True)).to_be_visible()
     assert without_ledger.get("/find.json?q=m-0002", role=Role.EDITOR).status_code == 503
     assert without_ledger.get("/flow.json", role=Role.EDITOR).status_code == 503
