@@ -123,7 +123,11 @@ class FindScreen(ConsoleScreen):
             if record is None or record.value is None:
                 raise HTTPException(404, f"Kafka no longer has the event at {_text(place)}.")
             known = story.source if story.source in configuration.source_files else None
-            return explain(configuration, record.value, source=known, headers=record.headers).data()
+            explained = explain(configuration, record.value, source=known, headers=record.headers).data()
+            for account in explained["integrations"]:
+                for delivery in account["deliveries"]:
+                    del delivery["router"]  # the same as the payload, as text
+            return explained
 
         before = {entry.integration: entry.outcome for entry in story.integrations}
         data = {

@@ -142,7 +142,7 @@ def test_hostile_event_is_harmless(chromium, shop_console):
                 assert page.locator("main script, main img, main a[href^='javascript']").count() == 0
                 text = page.locator("body").inner_text()
                 assert not {character for character in "\x1b\u202e" if character in text + page.content()}
-                if sought != "m-wide":
+                if sought != "m-wide" and role is Role.EDITOR:
                     expect(page.locator("main")).to_contain_text("<script>alert(1)</script>\\u001b[31m\\u202egnp")
                 assert "49" not in page.locator("h1").inner_text()
     received = shop_console.get("/find.json?q=m-hostile-1", role=Role.EDITOR).json()["events"][0]["received"]
