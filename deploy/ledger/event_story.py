@@ -63,7 +63,7 @@ class StoryEntry:
 
     `rules` is the version of the rules that led to the outcome. `after_ms` is the time from the event's record to that
     of the outcome. `attempts` and the HTTP `status` of the last one are None if they are not known. `where` is the line
-    of the rule or check, `tried` are the rules that did not match, and `fields` those of the payload with their origins.
+    of the rule or check, `tried` are the rules that did not match, and `fields` are the payload's, with their origins.
     """
 
     integration: str

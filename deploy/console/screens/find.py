@@ -145,7 +145,7 @@ class FindScreen(ConsoleScreen):
         integration = form.get("integration", "")
         configuration = self.backend.configuration
         if integration not in configuration.integrations:
-            raise HTTPException(404, f"There is no integration {integration!r}.")
+            raise HTTPException(404, f"The configuration has no integration {integration!r}.")
         if configuration.integrations[integration].state == "draining":
             raise HTTPException(409, f"{integration} is draining, and takes no new deliveries.")
         dead = [
@@ -174,7 +174,7 @@ class FindScreen(ConsoleScreen):
             teller = StoryTeller(configuration, kafka)
             heads = confirm(teller, find_candidates(configuration, query, 1), query)
             if not heads:
-                raise HTTPException(404, f"There is no event at {_text(place)}.")
+                raise HTTPException(404, f"Nothing is known about an event at {_text(place)}.")
             return teller.tell(*heads[0])
 
 

@@ -230,7 +230,7 @@ def _period(request: Request) -> tuple[str, Period, int, int]:
     name = request.query_params.get("period", "hour")
     period = PERIODS.get(name)
     if period is None:
-        raise HTTPException(400, f"There is no period {name!r}. There are {', '.join(PERIODS)}.")
+        raise HTTPException(400, f"The period {name!r} is not one of {', '.join(PERIODS)}.")
     until = (int(time.time()) // period.step + 1) * period.step
     return name, period, until - period.seconds, until
 
