@@ -63,7 +63,7 @@ class StoryEntry:
 
     `rules` is the version of the rules that led to the outcome. `after_ms` is the time from the event's record to that
     of the outcome. `attempts` and the HTTP `status` of the last one are None if they are not known. `where` is the line
-    of the rule or check, `tried` are the rules that did not match, and `fields` those of the payload with their origins.
+    of the rule or check, `tried` are the rules that did not match, and `fields` are the payload's, with their origins.
     """
 
     integration: str
@@ -324,7 +324,7 @@ class StoryTeller:
 def _explain_entry(entry: StoryEntry, integration: Integration, account: Account | None, folder: Path) -> None:
     document = integration.document
     if entry.rule:
-        entry.where = _line_of_rule(integration, entry.rule, folder)
+        entry.where = line_of_rule(integration, entry.rule, folder)
         return
     if name := CHECKS.get(entry.outcome):
         if name != "opt-out":
@@ -345,7 +345,8 @@ def _explain_entry(entry: StoryEntry, integration: Integration, account: Account
             entry.explanation = "no rule matched"
 
 
-def _line_of_rule(integration: Integration, name: str, folder: Path) -> str | None:
+def line_of_rule(integration: Integration, name: str, folder: Path) -> str | None:
+    """Return the file and line of a rule; None if its name is unknown."""
     rules = integration.rules
     for rule in (*rules.rules, *([rules.otherwise] if rules.otherwise else [])):
         if rule.name == name:

@@ -23,6 +23,7 @@ from streams.ledger import lookup
 from streams.ledger.audit import AuditReport, BehindError
 from streams.ledger.catalog import MAX_KINDS, WHOLE_EVENT, CatalogRow
 from streams.ledger.lookup import Story
+from streams.ledger.samples import Wanted, find_events
 from streams.ledger.settings import LOOPBACK
 from streams.ledger.store import MAX_GROUPS, DeadGroup, NoUserIndexError, Reader, StoreError
 from streams.ledger.summary import GROUPS, rfc3339, step_for, summarize
@@ -93,6 +94,7 @@ class LedgerApi:
                 Route("/counts", self._protected(self._answer_counts)),
                 Route("/catalog", self._protected(self._answer_catalog)),
                 Route("/deliveries", self._protected(self._answer_deliveries)),
+                Route("/events", self._protected(self._answer_events)),
                 Route("/dead/groups", self._protected(self._answer_dead_groups)),
             ],
             exception_handlers={HTTPException: _answer_http_error},
@@ -187,6 +189,17 @@ class LedgerApi:
             if given.get("source") in (None, row.kind.source) and given.get("event") in (None, row.kind.name)
         )
         return {"found": len(found), "events": found[: min(_number(request, "limit", 100), MAX_KINDS)]}
+
+    async def _answer_events(self, request: Request) -> Any:
+        given = request.query_params
+        wanted = Wanted(*(given.get(name) for name in Wanted._fields))
+        since, until = _number(request, "since", 0), _number(request, "until", int(time()) + HOUR)
+        limit = min(_number(request, "limit", 20), MAX_STORIES)
+
+        def read(reader: Reader) -> Any:
+            return [story_data(story) for story in find_events(reader, wanted, since, until, limit)]
+
+        return {"events": await self._read(read)}
 
     async def _answer_dead_groups(self, request: Request) -> Any:
         hours = min(_number(request, "hours", 24), MAX_HOURS)

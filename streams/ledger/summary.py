@@ -44,10 +44,11 @@ def summarize(counts: Iterable[Count], by: Sequence[str]) -> dict[str, Any]:
     Args:
         counts: The counts.
         by: Properties from GROUPS.
+        step: Seconds of one `time`, of which rows have the start (RFC 3339).
 
     """
     accepted = rejected = 0
-    rows: Counter[tuple[str, ...]] = Counter()
+    rows: Counter[tuple[Any, ...]] = Counter()
     of_outcomes = any(name in OF_OUTCOME for name in by)
     values: dict[tuple[Kind, CountKey], dict[str, str]] = {}
     for time, kind, key, number in counts:

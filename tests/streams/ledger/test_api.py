@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Callable
 from contextlib import closing
+from datetime import datetime
 from pathlib import Path
 from time import time
 from typing import Any
@@ -89,7 +90,7 @@ def get(
 
 def test_without_the_token_nothing_is_answered(folder: Path):
     """A missing and a wrong token get 401, the right one an answer; health and readiness need none."""
-    for path in ("/why?message_id=m-0-1", "/audit", "/counts", "/dead/groups", "/catalog"):
+    for path in ("/why?message_id=m-0-1", "/audit", "/counts", "/events", "/dead/groups", "/catalog"):
         assert get(folder, path, token="right")[0] == 401
         assert get(folder, path, token="right", headers={"authorization": "Bearer wrong"})[0] == 401
         assert get(folder, path, token="right", headers={"authorization": "Bearer right"})[0] == 200
@@ -270,3 +271,33 @@ def test_deliveries(folder: Path):
         ]
     }
     assert get(folder, "/deliveries")[0] == 400
+
+
+def test_counts_by_time(folder: Path):
+    """Counts are grouped by time in steps of minutes, hours or days; all steps have the same sum."""
+    since, until = START_MS // 1000 - 3600, START_MS // 1000 + 3600
+    rows = {
+        step: get(folder, f"/counts?since={since}&until={until}&by=time,event&step={name}")[1]["rows"]
+        for step, name in ((60, "minute"), (3600, "hour"), (86_400, "day"))
+    }
+    for step, found in rows.items():
+        assert sum(row["count"] for row in found) == 10
+        assert {round(datetime.fromisoformat(row["time"]).timestamp()) % step for row in found} == {0}
+
+
+def test_examples_of_an_outcome(folder: Path):
+    """Events are found by the outcome that counts, the newest of a partition; also by source, reason and time."""
+
+    def offsets(query: str) -> list[int]:
+        return [event["offset"] for event in get(folder, f"/events?{query}")[1]["events"]]
+
+    assert sorted(offsets("integration=ga4&outcome=delivered")) == list(range(9))
+    assert sorted(offsets("integration=ga4&outcome=delivered&limit=2")) == [7, 8]
+    # It died, and was delivered later.
+    assert offsets("integration=ga4&outcome=dead") == []
+    assert offsets("integration=slack&rule=&outcome=filtered&limit=1") == [8]
+    assert offsets("outcome=rejected&reason=too_deep") == [9]
+    assert offsets("outcome=rejected&reason=other") == []
+    assert offsets("integration=ga4&outcome=delivered&source=nobody") == []
+    assert offsets(f"integration=ga4&outcome=delivered&until={START_MS // 1000 - 3600}") == []
+    assert offsets(f"integration=ga4&outcome=delivered&since={START_MS // 1000 + 3600}") == []
