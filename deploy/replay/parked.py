@@ -50,7 +50,10 @@ class ParkedRecord(NamedTuple, Generic[Parked]):
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """Which records to select; None means any. Times are in seconds since 1970; `user` is the event's key."""
+    """Which records to select; None means any. Times are in seconds since 1970; `user` is the event's key.
+
+    `id` is the messageId of dead letters.
+    """
 
     integration: str | None = None
     reason: str | None = None
@@ -59,6 +62,7 @@ class Selection:
     since: float | None = None
     until: float | None = None
     places: Collection[Place] = ()
+    id: str | None = None
 
     def matches(self, parked: "ParkedRecord[Any]") -> bool:
         """Tell whether a record is selected."""
@@ -66,7 +70,11 @@ class Selection:
         if isinstance(letter, DeadLetter):
             if self.integration is not None and letter.integration != self.integration:
                 return False
-            if self.rule is not None and letter.delivery.get("rule") != self.rule:
+            rule, delivery_id = letter.delivery.get("rule"), letter.delivery.get("id")
+            if self.rule is not None and rule != self.rule:
+                return False
+            # With `match: all`, the rule is a part of the delivery's ID.
+            if self.id is not None and delivery_id not in (self.id, f"{self.id}:{rule}"):
                 return False
         return (
             (self.reason is None or letter.reason == self.reason)

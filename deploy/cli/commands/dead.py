@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 integration_option = click.option("--integration", metavar="NAME", help="Only those of this integration.")
 rule_option = click.option("--rule", metavar="NAME", help="Only those of this rule.")
+id_option = click.option("--id", metavar="MESSAGE_ID", help="Only those of the event with this messageId.")
 
 
 @click.group(short_help="List, show, replay or drop dead letters.")
@@ -29,6 +30,7 @@ def dead() -> None:
 @dead.command("list", short_help="Count dead letters and show the latest.")
 @integration_option
 @rule_option
+@id_option
 @selection.selection_options
 @click.option("--limit", default=20, show_default=True, help="How many to show individually.")
 @json_option
@@ -60,6 +62,7 @@ def show(folder: Path, place: tuple[int, int]) -> None:
 @dead.command(short_help="Send dead letters again, mapped with today's rules.")
 @integration_option
 @rule_option
+@id_option
 @selection.selection_options
 @click.option("--as-was", is_flag=True, help="Send the original payload instead of mapping the event again.")
 @yes_option
@@ -94,6 +97,7 @@ def replay(folder: Path, places: Any, as_was: bool, yes: bool, as_json: bool, **
 @dead.command(short_help="Mark dead letters as handled.")
 @integration_option
 @rule_option
+@id_option
 @selection.selection_options
 @yes_option
 @json_option

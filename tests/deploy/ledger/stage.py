@@ -132,6 +132,12 @@ class Stage:
         producer.send(self.topics.outcomes, value, headers=[(RUN_HEADER, header)], partition=0).get(60)
         producer.close()
 
+    async def forget_rules(self, rules: str) -> None:
+        """Remove a version of the rules from Kafka."""
+        producer = KafkaProducer(**self.broker.client())
+        producer.send(self.topics.rulesets, None, rules.encode(), partition=0).get(60)
+        producer.close()
+
     def ask(self, path: str) -> Any:
         """Ask the ledger's API."""
         return requests.get(f"http://127.0.0.1:{self.port}{path}", timeout=60).json()
