@@ -16,7 +16,7 @@ from aiohttp import web
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import CommitFailedError
 from click.testing import CliRunner, Result
-from kafka import KafkaProducer
+from kafka import KafkaAdminClient, KafkaProducer
 
 from deploy.cli.main import main
 from streams.kafka.admin import create_topics
@@ -137,6 +137,12 @@ class Stage:
         producer = KafkaProducer(**self.broker.client())
         producer.send(self.topics.rulesets, None, rules.encode(), partition=0).get(60)
         producer.close()
+
+    def delete_before(self, offset: int) -> None:
+        """Remove the events of partition 0 before an offset, as Kafka's retention does."""
+        admin = KafkaAdminClient(**self.broker.client())
+        admin.delete_records({TopicPartition(self.topics.events, 0): offset})
+        admin.close()
 
     def ask(self, path: str) -> Any:
         """Ask the ledger's API."""

@@ -86,6 +86,16 @@ async def test_the_story_of_an_event(broker: Broker, tmp_path: Path):
         assert "1 attempt, after it was dead" in why.stdout
         assert "dead replay" not in why.stdout
 
+        # The same id again: both are shown, and the second was dropped.
+        stage.sent = 1
+        stage.send()
+        await stage.routed()
+        assert (await stage.run("audit")).exit_code == 0
+        why = await stage.run("why", "m-1")
+        assert why.stdout.startswith("This id came 2 times.\n")
+        (second,) = [event for event in (await stage.json("why", "m-1"))["events"] if event["offset"] == 2]
+        assert {entry["outcome"] for entry in second["integrations"]} == {"duplicate"}
+
         # A hash only finds candidates: a run that gives this event another id does not make it that event.
         await stage.claim(offset=0, message_id="m-77")
         async with asyncio.timeout(120):
@@ -95,6 +105,14 @@ async def test_the_story_of_an_event(broker: Broker, tmp_path: Path):
 
         listed = await stage.run("why", "--user", "u-0")
         assert (listed.exit_code, listed.stdout.splitlines()[0]) == (0, "Order   m-0   user u-0   source web")
+        # Of an event that Kafka no longer has, it says what is left.
+        await asyncio.to_thread(stage.delete_before, 2)
+        why = await stage.run("why", "--at", "0:1")
+        assert why.stdout.splitlines()[0] == "Order   source web"
+        assert "Kafka no longer has this event. Expired:" in why.stdout
+        assert "                    rule order, integrations/good.yaml:5" in why.stdout.splitlines()
+        assert "slack    filtered" in why.stdout
+
         for sought in (["m-9"], ["--user", "nobody"], ["--at", "1:7"]):
             missing = await stage.run("why", *sought)
             assert (missing.exit_code, missing.stdout) == (1, "")
