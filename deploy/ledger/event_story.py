@@ -332,7 +332,7 @@ def _explain_entry(
     if name := CHECKS.get(entry.outcome):
         if name != "opt-out":
             entry.where = _short(f"{document.path}:{document.where_key(name)[0]}", folder)
-        steps = account.steps if account else ()
+        steps = account.steps if account and entry.outcome != Outcome.DRAINING else ()
         entry.explanation = next((step.detail for step in steps if step.name == name and not step.passed), None)
         if name == "consent" and integration.consent is not None and event is not None:
             entry.explanation = integration.consent.summarize(event)

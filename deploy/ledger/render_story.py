@@ -103,8 +103,8 @@ def _show_block(console: Console, first: Text | str, lines: Sequence[Line], inde
 def _remarks(story: EventStory) -> Iterator[str]:
     if story.expired:
         yield (
-            "Kafka no longer has this event. Expired: its user, its values, payloads, times and attempts, and the proof "
-            "that it has this messageId. Left: outcomes with their reasons, rules and dead letters."
+            "Kafka no longer has this event. Expired: its user, its values, payloads, times and attempts, and the "
+            "proof that it has this messageId. Left: outcomes with their reasons, rules and dead letters."
         )
     for problem in story.rules_missing:
         yield f"Lines and reasons below are those of today's rules, {story.rules_today}: {problem}."

@@ -13,7 +13,7 @@ from uuid import uuid4
 import orjson
 import requests
 from aiohttp import web
-from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.errors import CommitFailedError
 from click.testing import CliRunner, Result
 from kafka import KafkaAdminClient, KafkaProducer
@@ -131,6 +131,18 @@ class Stage:
         producer = KafkaProducer(**self.broker.client())
         producer.send(self.topics.outcomes, value, headers=[(RUN_HEADER, header)], partition=0).get(60)
         producer.close()
+
+    async def send_in_transaction(self, values: Sequence[bytes], *, commit: bool) -> None:
+        """Send values to partition 0 in a transaction, which is committed or aborted."""
+        producer = AIOKafkaProducer(**self.broker.client(), transactional_id=uuid4().hex)
+        await producer.start()
+        try:
+            await producer.begin_transaction()
+            for value in values:
+                await producer.send_and_wait(self.topics.events, value, headers=event_headers("web"), partition=0)
+            await (producer.commit_transaction() if commit else producer.abort_transaction())
+        finally:
+            await producer.stop()
 
     async def forget_rules(self, rules: str) -> None:
         """Remove a version of the rules from Kafka."""
