@@ -99,8 +99,9 @@ class Stage:
             return web.json_response({"email": "invalid \x1b[31m"}, status=422)
         return web.json_response({})
 
-    async def start(self, command: str) -> None:
-        self.processes[command] = Process(self.folder, command)
+    async def start(self, command: str, code: Path | None = None) -> None:
+        """Start a process, by the code in another folder if it is given."""
+        self.processes[command] = Process(self.folder, command, code=code)
         await self.processes[command].ready()
 
     async def stop(self, command: str) -> None:

@@ -71,6 +71,7 @@ rules:
 """
 
 
+@pytest.mark.fault
 async def test_books_of_every_kind_balance(broker: Broker, tmp_path: Path):
     """Aborted transactions, repeats, invalid events, a draining integration, and a later one with several rules."""
     async with running(tmp_path, broker, ["router", "forwarder", "ledger"]) as stage:
