@@ -90,9 +90,9 @@ class EventStory:
 
     `expired` means that Kafka no longer has the event, so that its id is not confirmed. `rules` are the versions that
     routed it; `rules_today` is that of the configuration folder. Lines and reasons are those of `rules`, unless
-    `rules_missing` says why they are those of `rules_today`. `rules_remarks` say what may differ from the decision, and
-    `enrichments` are those that were computed again for the reasons. `notes` have `reason` and `detail`, and for the
-    notes of a plan also `explanation` and `where`.
+    `rules_missing` says why they are those of `rules_today`. `rules_remarks` are reasons why an explanation may
+    differ from the decision, and `enrichments` are those that were computed again. `notes` have `reason` and `detail`;
+    those of a plan also have `explanation` and `where`.
     """
 
     topic: str
@@ -134,7 +134,7 @@ class StoryTeller:
         configuration: The configuration of today.
         kafka: Reads from Kafka.
         payloads: Whether to look for the payloads that the router wrote.
-        past: Compiled rules of the past, if more stories will be told.
+        past: Compiled rules of the past, for several tellers.
 
     """
 

@@ -72,14 +72,16 @@ def _explain_violation(
     entry: Keys | None = None if number is None else ("events", number)
     missing = rule in ("required", "unplanned_property", "additionalProperties")
     place = entry and _find_schema(plan, entry, path[:-1] if missing else path)
-    where = f"{plan.path}:{plan.where_key(*place)[0]}" if place else None
-    if entry and not place:
-        where = f"{plan.path}:{plan.where(*entry)[0]}"
+    where = None
+    if entry:
+        # The line of the property, which may refer to a definition.
+        line = plan.where_key(*place[0])[0] if place else plan.where(*entry)[0]
+        where = f"{plan.path}:{line}"
     if rule == "required":
         return f"{name} is missing", where
     if missing:
         return f"{name} is not planned", where
-    schema = _value(plan.data, place) if place else {}
+    schema = _value(plan.data, place[1]) if place else {}
     if rule == "type" and isinstance(schema, dict) and "type" in schema:
         wanted = schema["type"] if isinstance(schema["type"], list) else [schema["type"]]
         value = _value(event, path)
@@ -95,14 +97,17 @@ def _label(planned: Mapping[str, Any]) -> str:
     return planned.get("event") or " ".join(filter(None, (planned.get("type", "track"), planned.get("name"))))
 
 
-def _find_schema(plan: Document, entry: Keys, path: Keys) -> Keys | None:
-    """Return the keys of the schema for a path in the event; None if it is not found by names alone."""
+def _find_schema(plan: Document, entry: Keys, path: Keys) -> tuple[Keys, Keys] | None:
+    """Return where the plan names a path of the event, and where its schema is; None if names alone do not lead there.
+
+    The two differ if the plan refers to a definition.
+    """
     at: Keys = (*entry, path[0]) if path else entry
     for step in path[1:]:
         at = _follow(plan, at)
         at = (*at, "items") if isinstance(step, int) else (*at, "properties", step)
-    at = _follow(plan, at)
-    return at if isinstance(_value(plan.data, at), dict) else None
+    schema = _follow(plan, at)
+    return (at, schema) if isinstance(_value(plan.data, schema), dict) else None
 
 
 def _follow(plan: Document, at: Keys) -> Keys:

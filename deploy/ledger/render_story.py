@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.text import Text
 
 from deploy.config.json_diff import ABSENT, shown
-from deploy.ledger.event_story import CHECKS, EventStory, LetterFacts, StoryEntry, Untrue
+from deploy.ledger.event_story import EventStory, LetterFacts, StoryEntry, Untrue
 from deploy.terminal.console import PlainConsole, one_line
 from streams.plurals import counted
 from streams.records.outcomes import FORWARDED, Outcome, find_outcome
@@ -66,10 +66,9 @@ def _show(console: Console, story: EventStory) -> None:
         _show_block(console, "", [(remark, "yellow")], 0)
     console.print()
     _show_rows(console, list(_rows(story)) or [("", "", "", [("no outcome is recorded yet", "yellow")])])
-    if story.enrichments and any(entry.tried or entry.outcome in CHECKS for entry in story.integrations):
-        text = f"Enrichments were computed again for these reasons: {', '.join(story.enrichments)}."
+    if story.enrichments and any(entry.tried for entry in story.integrations):
         console.print()
-        _show_block(console, "", [(text, "dim")], 0)
+        _show_block(console, "", [("The values of enrichments above were computed again.", "dim")], 0)
 
 
 def _show_rows(console: Console, rows: Sequence[Row]) -> None:

@@ -66,7 +66,7 @@ class Consent:
     assume: Assumption = "denied"
 
     def summarize(self, event: Event) -> str:
-        """Say what is required, and what an event grants by name."""
+        """Return the required categories, and those that an event grants by name, in words."""
         required = (" and " if self.match == "all" else " or ").join(it.name for it in self.categories)
         return f"needs {required}; the event {GivenConsent.by(event.get('context') or {}).summary}"
 
@@ -121,7 +121,7 @@ class GivenConsent(NamedTuple):
 
     @property
     def summary(self) -> str:
-        """Say what is granted by name."""
+        """Return the categories that are granted by name, in words."""
         names = [name for name, given in self.preferences.items() if given is True]
         names += [str(name) for name in self.allowed if name not in names]
         granted = ", ".join(name for name in names if name not in self.denied)

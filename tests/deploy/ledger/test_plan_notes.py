@@ -41,9 +41,9 @@ def noted(event: dict[str, Any]) -> str:
 @pytest.mark.parametrize(
     ("properties", "text", "line"),
     [
-        ({"total": "x"}, "properties.total is text, not a number", 4),
-        ({"total": True}, "properties.total is a boolean, not a number", 4),
-        ({"total": -1}, "properties.total violates minimum: 0", 4),
+        ({"total": "x"}, "properties.total is text, not a number", 10),
+        ({"total": True}, "properties.total is a boolean, not a number", 10),
+        ({"total": -1}, "properties.total violates minimum: 0", 10),
         ({"tax": "x"}, "properties.tax is text, not a number or null", 11),
         ({"kind": "c"}, 'properties.kind violates enum: ["a", "b"]', 12),
         ({"lines": [{"price": 1}, {"price": None}]}, "properties.lines[1].price is null, not a number", 14),
@@ -77,7 +77,7 @@ def test_a_missing_property_and_an_unplanned_event():
 def test_without_the_event_or_the_plan():
     """Without the event its types are not said. A note of a plan that is not there is left as it is."""
     explained = explain_note("shop: Order: $.properties.total type", [DOCUMENT], None)
-    assert explained == ("shop: properties.total is not a number", "/etc/turnout/plans/shop.yaml:4")
+    assert explained == ("shop: properties.total is not a number", "/etc/turnout/plans/shop.yaml:10")
     explained = explain_note("shop: Order: $.properties.* type, 3 more", [DOCUMENT], None)
     assert explained is not None
     assert explained.text == "shop: $.properties.* type; 3 more"
