@@ -12,7 +12,7 @@ from deploy.terminal.failures import Failed
 
 if TYPE_CHECKING:
     from deploy.config.configuration import Configuration
-    from deploy.runtime.live_view import LiveFilter
+    from deploy.live.live_view import LiveFilter
 
 
 @click.command(short_help="Show events as they arrive, with their outcomes.")
@@ -47,7 +47,7 @@ def tail(
     """
     configuration = load(folder)
 
-    from deploy.runtime.live_view import REJECTED, LiveFilter
+    from deploy.live.live_view import REJECTED, LiveFilter
     from streams.records.outcomes import Outcome
 
     for name in sources:
@@ -62,7 +62,7 @@ def tail(
 
 
 async def _follow(configuration: "Configuration", only: "LiveFilter", *, as_json: bool) -> None:
-    from deploy.runtime.live_view import open_watch, rejected_data, update_data
+    from deploy.live.live_view import open_watch, rejected_data, update_data
     from deploy.runtime.up_output import Terminal
     from streams.records.rejected import Rejected
 
