@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from deploy.conformance.golden import item_of
-from forwarders.api.contract import Category, HttpForwarder, check_payload
+from forwarders.api.contract import HttpForwarder, check_payload
 from tests.support import golden, spec_events
 
 ROOT = Path(__file__).parents[3]
