@@ -91,7 +91,7 @@ class RecordedIntegrations:
         self._found: dict[str, Collection[str]] = {}
 
     async def read(self) -> Integrations:
-        """Read what is new, and return the integrations by version; raises BrokerError."""
+        """Read new records, and return the integrations by version; raises BrokerError."""
         consumer = AIOKafkaConsumer(**self._broker.consumer(), group_id=None, enable_auto_commit=False)
         try:
             await consumer.start()
