@@ -194,9 +194,8 @@ class LiveView:
         for seen in self._overdue:
             yield from self._report(seen, seen.pending(self._active))
         self._overdue.clear()
-        changed = [
-            (origin, seen) for origin in self._changed if (seen := self._seen.get(origin)) and seen.event is not None
-        ]
+        open_ones = [(origin, self._seen[origin]) for origin in self._changed if origin in self._seen]
+        changed = [(origin, seen) for origin, seen in open_ones if seen.event is not None]
         self._changed.clear()
         for origin, seen in sorted(changed, key=lambda each: each[1].since):
             if seen.is_rejected:
