@@ -10,12 +10,12 @@ VERSION = $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
 # Processes that run the tests; more than processors, since many tests wait.
 WORKERS ?= 3
 # The markers of the tests that have a command of their own.
-APART := not fault and not wheels and not browser and not operations
+APART := not fault and not wheels and not browser and not operations and not clickhouse
 # A line every few seconds while the command after it runs.
 WAITING := echo "installing into $(VENV)"; (while sleep 4; do echo "still installing"; done) & ticker=$$!; trap "kill $$ticker" EXIT;
 PROJECTS := pyproject.toml streams/tracking/pyproject.toml
 
-.PHONY: up venv check format test test-newest pins coverage browser faults operations dist image fuzz bench clean
+.PHONY: up venv check format test test-newest pins coverage browser clickhouse faults operations dist image fuzz bench clean
 
 up: $(VENV)/.local  ## broker, collector, router, forwarders and a simulator of the vendors, on this machine
 	@$(BIN)/turnout up --config deploy/example
@@ -33,7 +33,7 @@ format: $(VENV)/.dev
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-test: $(VENV)/.dev  ## all but the browser, the faults, the operations and the wheels
+test: $(VENV)/.dev  ## all but the browser, ClickHouse, the faults, the operations and the wheels
 	$(BIN)/python -m pytest -m "$(APART)" -n $(WORKERS) --dist loadfile -p tests.support.cpu
 
 test-newest:  ## the tests with the newest versions that pyproject.toml allows
@@ -55,6 +55,14 @@ browser: $(VENV)/.dev  ## clients and pages in a real browser: needs Chromium an
 
 faults: $(VENV)/.dev  ## faults against the oracle, on a real Kafka: needs Java and Maven
 	$(BIN)/python -m pytest -m fault
+
+clickhouse: $(VENV)/.dev .venv-chdb/.installed  ## the ledger's store on ClickHouse, which runs in a process (533 MB)
+	TURNOUT_TESTS_CHDB=$(CURDIR)/.venv-chdb/bin/python $(BIN)/python -m pytest -m clickhouse tests/streams/ledger
+
+.venv-chdb/.installed:
+	$(PYTHON) -m venv .venv-chdb
+	.venv-chdb/bin/pip install --quiet --disable-pip-version-check chdb-core==26.9.0
+	@touch $@
 
 operations: $(VENV)/.dev  ## procedures and the image, on a real Kafka: needs Java and Maven
 	$(BIN)/python -m pytest -m operations
@@ -79,7 +87,7 @@ bench: $(VENV)/.dev  ## the figures, on a real Kafka
 	@set -e; for script in $$(grep -l __main__ tests/benchmarks/*.py); do echo "== $$script"; $(BIN)/python -m $$(echo $${script%.py} | tr / .); done
 
 clean:
-	rm -rf .venv .venv-newest build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf .venv .venv-newest .venv-chdb build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Turnout needs Python 3.11 or newer, and this is " + sys.version.split()[0] + ": try make PYTHON=python3.12")'

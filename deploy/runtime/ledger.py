@@ -24,8 +24,9 @@ from streams.ledger.audit import AuditReport, BehindError, Problem
 from streams.ledger.ingester import Ingester
 from streams.ledger.intake import RecordIntake
 from streams.ledger.kafka_audit import KafkaAuditor, RecordedIntegrations, audit_with_kafka, current_bounds
-from streams.ledger.sqlite_store import SqliteReader, SqliteStore
-from streams.ledger.store import FolderInUseError, StoreError
+from streams.ledger.sampler import EventSampler
+from streams.ledger.store import FolderInUseError, Reader, Store, StoreError
+from streams.ledger.stores import open_reader, open_store
 from streams.ledger.undelivered import PartitionDeliveries, find_deliveries
 from streams.observability import metrics
 from streams.operations.description import by_topic, with_lag
@@ -53,13 +54,13 @@ STOP_SECONDS = 3
 
 
 @contextmanager
-def opened_store(configuration: Configuration) -> Iterator[SqliteStore]:
+def opened_store(configuration: Configuration) -> Iterator[Store]:
     """Open the store of a configuration; raises Misconfigured if another process uses it, and Failed."""
     settings = configuration.settings
     folder = configuration.folder / settings.ledger.folder
     days = settings.ledger.retention_days or settings.retention_days
     try:
-        store = SqliteStore(folder, settings.ledger.key, days)
+        store = open_store(settings.ledger, folder, days)
     except FolderInUseError as error:
         message, hint = f"ledger.folder: {error}", "stop the other process, or give this one another folder"
         raise Misconfigured([RuleError(message, hint, path=str(configuration.folder / "turnout.yaml"))]) from error
@@ -71,7 +72,7 @@ def opened_store(configuration: Configuration) -> Iterator[SqliteStore]:
 
 def run(
     configuration: Configuration,
-    store: SqliteStore,
+    store: Store,
     listener: socket.socket,
     read: Callable[[], Configuration],
     facts: Mapping[str, Any],
@@ -86,7 +87,7 @@ class LedgerReading:
 
     name = "ledger"
 
-    def __init__(self, topics: Topics, open_reader: Callable[[], SqliteReader]) -> None:
+    def __init__(self, topics: Topics, open_reader: Callable[[], Reader]) -> None:
         self.group = f"{topics.prefix}.ledger"
         self._parts = [
             TP(topic, number) for topic in RecordIntake(topics).topics for number in range(topics.partitions)
@@ -103,7 +104,7 @@ class LedgerReading:
 
 
 class _Process:
-    def __init__(self, configuration: Configuration, store: SqliteStore, read: Callable[[], Configuration]) -> None:
+    def __init__(self, configuration: Configuration, store: Store, read: Callable[[], Configuration]) -> None:
         self._settings, self._store = configuration.settings, store
         self._folder = configuration.folder / self._settings.ledger.folder
         self._reloader = Reloader(configuration, read)
@@ -174,10 +175,17 @@ class _Process:
         )
 
     def _new_ingester(self) -> Ingester:
-        return Ingester(self._settings.broker, self._settings.topics, self._store)
+        settings, current = self._settings, self._reloader.current
+        sources: dict[str, str | None] = {settings.topics.events: None}
+        for topic in current.sources.topics:
+            owner = current.sources.by_topic(topic)
+            sources[topic] = owner.name if owner else None
+        per_second = settings.ledger.sample_per_second
+        sampler = EventSampler(settings.broker, sources, per_second) if per_second else None
+        return Ingester(settings.broker, settings.topics, self._store, sampler)
 
-    def _open_reader(self) -> SqliteReader:
-        return SqliteReader(self._folder, self._settings.ledger.key)
+    def _open_reader(self) -> Reader:
+        return open_reader(self._settings.ledger, self._folder)
 
     async def _ingest(self) -> None:
         """Read until the process stops; while Kafka does not answer, try again."""
