@@ -12,22 +12,16 @@ from streams.parsing.times import record_time
 
 
 class ObjectBuffer:
-    """One object; its records wait in `spool` until the object is complete.
-
-    After encoding, `content` is the object's content, and `rows` has the offsets of the events in it, by their topic,
-    partition, version of the rules, and rule. `cut` is its rotation key.
-    """
+    """One object; its records wait in `spool` until the object is stored. `cut` is its rotation key."""
 
     __slots__ = (
         "_left",
         "_objects",
-        "content",
         "count",
         "cut",
         "dropped",
         "first",
         "last",
-        "rows",
         "size",
         "spool",
         "time",
@@ -40,8 +34,6 @@ class ObjectBuffer:
         self.first = self.last = first
         self.time, self.cut = time, cut
         self.size = 0
-        self.content = b""
-        self.rows: dict[tuple[str, int, str, str], list[int]] = {}
         self.dropped = False
         self._objects = objects
         self.count = self._left = 0
@@ -64,16 +56,13 @@ class ObjectBuffer:
         self.count += 1
         self._left += 1
 
-    def finish(self) -> None:
-        """Finish the rows: their outcomes are acknowledged."""
-        self._finish(sum(map(len, self.rows.values())))
-
     def finish_record(self, _: int = 0) -> None:
-        """Finish one record that is not a row: everything that it caused is acknowledged."""
-        self._finish(1)
+        """Finish one record: everything that it caused is acknowledged."""
+        self.finish_records(1)
 
-    def _finish(self, records: int) -> None:
-        self._left -= records
+    def finish_records(self, count: int) -> None:
+        """Finish a number of records: everything that they caused is acknowledged."""
+        self._left -= count
         if not self._left:
             self._objects.remove_finished(self.tp)
 

@@ -14,7 +14,7 @@ class ObjectUpload:
         ended: The object.
         parts: The ranges of its records that are left, the next one last. At first that is the whole object. Each has
             the store's refusal, once it is final.
-        settled: The indices of records that are no rows, and have their outcome.
+        settled: The indices of records that are left out of the object, and have their outcome.
         tries: Number of requests.
         failures: Consecutive failures; determines the back-off.
         spent: Seconds of back-off after failures while other objects were stored.

@@ -1,9 +1,9 @@
 """Write the outcomes of deliveries as intervals, and finish the deliveries once Kafka has stored them."""
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 from forwarders.api.contract import PermanentFailure, Request, Response
 from streams.delivery.objects.buffer import ObjectBuffer
@@ -27,14 +27,29 @@ from streams.worker.guard import Guard
 class Unreadable:
     """A record that is not a valid delivery, and goes to the rejected topic."""
 
-    __slots__ = ("_index", "fetched", "record")
+    __slots__ = ("fetched", "index", "record")
 
     def __init__(self, fetched: RecordBatch | ObjectBuffer, index: int, record: Any) -> None:
-        self.fetched, self._index, self.record = fetched, index, record
+        self.fetched, self.index, self.record = fetched, index, record
 
     def finish(self) -> None:
         """Finish the record: the rejected record is acknowledged."""
-        self.fetched.finish_record(self._index)
+        self.fetched.finish_record(self.index)
+
+
+Rows = Mapping[tuple[str, int, str, str], Sequence[int]]
+"""The offsets of the events in an object, by their topic, partition, version of the rules, and rule."""
+
+
+class StoredRows(NamedTuple):
+    """A number of rows of an object that are stored."""
+
+    fetched: ObjectBuffer
+    number: int
+
+    def finish(self) -> None:
+        """Finish the rows: their outcomes are acknowledged."""
+        self.fetched.finish_records(self.number)
 
 
 class OutcomeWriter:
@@ -64,7 +79,7 @@ class OutcomeWriter:
         self._passed = 0
         self._buffers: dict[tuple[str, int, str], OutcomeBuffer] = {}
         self._acks: PendingAcks | None = None
-        self._deliveries: list[PendingDelivery | ObjectBuffer | Unreadable] = []
+        self._deliveries: list[PendingDelivery | StoredRows | Unreadable] = []
         self._unconfirmed = 0
         self._timer: asyncio.TimerHandle | None = None
         self._idle = asyncio.Event()
@@ -83,10 +98,10 @@ class OutcomeWriter:
         else:
             buffer.add(self._integration, delivery.rule, outcome, offset)
 
-    def settle_rows(self, written: ObjectBuffer) -> None:
-        """Record that the rows of a written object are delivered."""
-        self._add(written)
-        for (topic, partition, rules, rule), offsets in written.rows.items():
+    def settle_rows(self, fetched: ObjectBuffer, rows: Rows) -> None:
+        """Record that rows of an object are delivered."""
+        self._add(StoredRows(fetched, sum(map(len, rows.values()))))
+        for (topic, partition, rules, rule), offsets in rows.items():
             self._buffer_of(topic, partition, rules).extend(self._integration, rule, Outcome.DELIVERED, offsets)
 
     def dead_letter(
@@ -183,7 +198,7 @@ class OutcomeWriter:
         self._write()
         await self._idle.wait()
 
-    def _add(self, pending: PendingDelivery | ObjectBuffer | Unreadable) -> None:
+    def _add(self, pending: PendingDelivery | StoredRows | Unreadable) -> None:
         """Finish this when all records that are written together are acknowledged."""
         if self._acks is None:
             self._current()
@@ -199,7 +214,7 @@ class OutcomeWriter:
         return self._acks
 
     def _finish(
-        self, deliveries: Sequence[PendingDelivery | ObjectBuffer | Unreadable], error: BaseException | None
+        self, deliveries: Sequence[PendingDelivery | StoredRows | Unreadable], error: BaseException | None
     ) -> None:
         """Finish the deliveries that were settled together, unless Kafka refused a record about them."""
         if error is None:

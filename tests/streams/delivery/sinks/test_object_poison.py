@@ -46,16 +46,18 @@ REFUSED = PermanentFailure("status_400")
 class OpenStore(ObjectForwarder[OpenSettings]):
     """Keeps each object's numbers by its first and last offset; `behave` answers by numbers and time."""
 
-    contract = Contract("store", "Store", "https://example.com", Category.STORAGE, OpenSettings, limits=Limits(100))
+    contract = Contract(
+        "store", "Store", "https://example.com", Category.STORAGE, OpenSettings, limits=Limits(1_000_000, 10**8)
+    )
 
     def __init__(self, behave: Callable[[list[int], float], Result]) -> None:
         super().__init__(OpenSettings())
-        self.behave = behave
+        self.behave, self.rows = behave, ROWS
         self.objects: dict[tuple[int, int], list[int]] = {}
         self.requests: list[tuple[float, list[int]]] = []
 
     def rotation_key(self, offset: int, time: float) -> Hashable:  # noqa: ARG002
-        return offset // ROWS
+        return offset // self.rows
 
     def encode(self, items: Iterable[Delivery]) -> bytes:
         return orjson.dumps([item.payload["n"] for item in items])
@@ -85,6 +87,8 @@ class ObjectBench:
             FakeProducer(self._look), fail=self.failed.append, clock=lambda: START + self.loop.time(),
         )  # fmt: skip
         self.progress = OffsetTracker()
+        self.count = 0
+        self.trickle: asyncio.Task[None] | None = None
         self.tasks: list[asyncio.Task[None]] = []
 
     def _look(self, topic: str, record: Record) -> None:
@@ -99,9 +103,19 @@ class ObjectBench:
     def got(self) -> set[int]:
         return {number for numbers in self.store.objects.values() for number in numbers}
 
-    async def start(self, count: int) -> None:
-        """Forward so many payloads, and one more, which ends the last object."""
+    async def start(self, count: int, every: float = 0) -> None:
+        """Forward so many payloads, and one more, which ends the last object; then ten each so many seconds."""
         await self.sink.start()
+        self.forward(count + 1)
+        if every:
+            self.trickle = self.loop.create_task(self._trickle(every))
+
+    async def _trickle(self, every: float) -> None:
+        while True:
+            await asyncio.sleep(every)
+            self.forward(self.store.rows)
+
+    def forward(self, count: int) -> None:
         records = [
             Record(
                 n,
@@ -110,8 +124,9 @@ class ObjectBench:
                 ).encode(),
                 b"k",
             )
-            for n in range(count + 1)
+            for n in range(self.count, self.count + count)
         ]  # fmt: skip
+        self.count += count
         run = self.progress.open(TP, records)
         run.begin()
         self.tasks.append(self.loop.create_task(self.sink.work(run)))
@@ -120,9 +135,11 @@ class ObjectBench:
         start = self.loop.time()
         while not condition():
             assert self.loop.time() - start < seconds, (len(self.got), sorted(self.dead), len(self.store.requests))
-            await asyncio.sleep(0.05)
+            await asyncio.sleep(max(0.05, seconds / 2000))
 
     async def stop(self) -> None:
+        if self.trickle:
+            self.trickle.cancel()
         await self.sink.settle(60)
         self.progress.drop([TP])
         self.sink.resume([TP])
@@ -155,16 +172,16 @@ def test_any_set_of_refused_rows(tmp_path_factory, bad, concurrency, seed):
 
     async def run() -> None:
         bench = ObjectBench(tmp_path_factory.getbasetemp(), refusing(bad), concurrency=concurrency)
-        await bench.start(80)
+        await bench.start(80, every=20)
         good = set(range(80)) - bad
-        await bench.until(lambda: bench.got == good and set(bench.dead) == bad, 30 * 60)
+        await bench.until(lambda: good <= bench.got and set(bench.dead) == bad, 30 * 60)
         assert {letter.reason for letter in bench.dead.values()} <= {"status_400"}
         stored = [number for numbers in bench.store.objects.values() for number in numbers]
-        assert len(stored) == len(good)
+        assert len(stored) == len(bench.got)
         assert all(first <= min(n) <= max(n) <= last for (first, last), n in bench.store.objects.items())
-        await bench.until(lambda: bench.sink.objects.committable(TP) == 80, 60)
+        await bench.until(lambda: (bench.sink.objects.committable(TP) or 0) >= 80, 60)
         await bench.stop()
-        assert set(bench.outcomes) == {(n, "dead" if n in bad else "delivered") for n in range(80)}
+        assert set(bench.outcomes) >= {(n, "dead" if n in bad else "delivered") for n in range(80)}
 
     virtually(run())
 
@@ -174,9 +191,9 @@ def test_a_store_that_takes_nothing_is_an_outage(tmp_path: Path, result: Result)
     """While no object passes none is dead or divided, for any time; then all are stored whole."""
 
     async def run() -> None:
-        bench = ObjectBench(tmp_path, lambda _, now: result if now < 24 * HOUR else Delivered(), retry_for=HOUR)
+        bench = ObjectBench(tmp_path, lambda _, now: result if now < 3 * HOUR else Delivered(), retry_for=HOUR)
         await bench.start(200)
-        await bench.until(lambda: len(bench.got) == 200, 25 * HOUR)
+        await bench.until(lambda: len(bench.got) == 200, 4 * HOUR)
         assert not bench.dead
         assert all(len(numbers) == ROWS for _, numbers in bench.store.requests)
         await bench.stop()
@@ -190,16 +207,14 @@ def test_objects_that_always_fail_stop_no_other_and_are_dead_in_the_end(tmp_path
     bad = set(range(70))
 
     async def run() -> None:
-        bench = ObjectBench(tmp_path, refusing(bad, result), retry_for=2 * HOUR)
-        await bench.start(3000)
-        await bench.until(lambda: len(bench.got) == 2930, 60)
+        bench = ObjectBench(tmp_path, refusing(bad, result), retry_for=HOUR)
+        await bench.start(1000, every=20)
+        await bench.until(lambda: set(range(70, 1000)) <= bench.got, 60)
         assert not bench.dead
-        # Others pass at any time in production.
-        bench.sink.vendor.delivered = 1 << 60
-        await bench.until(lambda: set(bench.dead) == bad, 12 * HOUR)
+        await bench.until(lambda: set(bench.dead) == bad, 6 * HOUR)
         assert {letter.reason for letter in bench.dead.values()} == {"retries"}
         assert all(letter.attempts > 10 for letter in bench.dead.values())
-        await bench.until(lambda: bench.sink.objects.committable(TP) == 3000, 60)
+        await bench.until(lambda: (bench.sink.objects.committable(TP) or 0) >= 1000, 60)
         await bench.stop()
 
     virtually(run())
@@ -209,10 +224,12 @@ def test_an_object_whose_every_row_is_refused_costs_few_requests(tmp_path: Path)
     """After eight rows that were refused alone the rest of the object is dead untried."""
 
     async def run() -> None:
-        bench = ObjectBench(tmp_path, refusing(range(10, 20)))
-        await bench.start(30)
-        await bench.until(lambda: set(bench.dead) == set(range(10, 20)), HOUR)
-        assert sum(bool(set(numbers) & set(range(10, 20))) for _, numbers in bench.store.requests) <= 20
+        bad = set(range(500, 1000))
+        bench = ObjectBench(tmp_path, refusing(bad))
+        bench.store.rows = 500
+        await bench.start(1500, every=20)
+        await bench.until(lambda: set(bench.dead) == bad, HOUR)
+        assert sum(not bad.isdisjoint(numbers) for _, numbers in bench.store.requests) <= 50
         await bench.stop()
 
     virtually(run())
