@@ -169,7 +169,7 @@ def test_bash_completes_commands(tmp_path: Path):
         text=True,
         check=True,
     )
-    assert done.stdout == "resume rejected replay\n--integration\n"
+    assert done.stdout == "record resume rejected replay\n--integration --id\n"
 
 
 @contextmanager
