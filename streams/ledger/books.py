@@ -124,6 +124,14 @@ def _unit(combo: Combo) -> tuple[str, str]:
     return (combo.integration, combo.rule) if combo.outcome != READ else ("", READ)
 
 
+def union(parts: Iterable[int]) -> int:
+    """Return the union of bit sets."""
+    found = 0
+    for bits in parts:
+        found |= bits
+    return found
+
+
 def strength(key: CountKey) -> tuple[int, str, str]:
     """Return the order of outcomes: the strongest of one event, integration and rule counts."""
     return STRENGTH.get(key.outcome, 1), key.reason, key.outcome

@@ -35,11 +35,14 @@ class Period(NamedTuple):
 
 PERIODS: Mapping[str, Period] = {
     "hour": Period("Hour", HOUR, MINUTE),
-    "day": Period("24 h", DAY, 10 * MINUTE),
+    "day": Period("24 h", DAY, HOUR),
     "week": Period("7 days", 7 * DAY, HOUR),
     "month": Period("30 days", 30 * DAY, DAY),
 }
-"""Minutes are counted for 48 hours only."""
+
+
+STEP_NAMES: Mapping[int, str] = {MINUTE: "minute", HOUR: "hour", DAY: "day"}
+"""The ledger's names of steps in seconds."""
 
 FAMILIES: Mapping[str, Sequence[str]] = {
     "delivered": (Outcome.DELIVERED,),
@@ -66,7 +69,7 @@ class FlowScreen(ConsoleScreen):
     async def _show(self, request: Request) -> ConsolePage:
         name, period, since, until = _period(request)
         source, chosen = request.query_params.get("source", ""), request.query_params.get("integration", "")
-        span = {"since": since, "until": until, "step": period.step}
+        span = {"since": since, "until": until, "step": STEP_NAMES[period.step]}
         events, outcomes, over_time = await asyncio.gather(
             self.backend.ask("/counts", **span, by="time,source"),
             self.backend.ask("/counts", **span, by="source,type,integration,rule,outcome,reason"),
