@@ -224,11 +224,10 @@ class LiveView:
         for seen in self._overdue:
             yield from self._report(seen, seen.pending(self._active))
         self._overdue.clear()
-        changed, self._changed = self._changed, {}
-        for origin in changed:
-            seen = self._seen.get(origin, _NOTHING)
-            if seen.event is None:
-                continue
+        open_ones = [(origin, self._seen[origin]) for origin in self._changed if origin in self._seen]
+        changed = [(origin, seen) for origin, seen in open_ones if seen.event is not None]
+        self._changed.clear()
+        for origin, seen in sorted(changed, key=lambda each: each[1].since):
             if seen.is_rejected:
                 del self._seen[origin]
                 continue
@@ -339,9 +338,6 @@ class LiveView:
         while len(self._began) > MAX_OPEN_EVENTS:
             self._began.popleft()
         return seen
-
-
-_NOTHING = SeenEvent()
 
 
 def _text(value: bytes | None) -> str:

@@ -92,6 +92,7 @@ def test_a_changed_folder(up):
     assert not [line for line in up.output.splitlines() if re.match("(collector|router|forwarder|ledger): ", line)]
 
 
+@pytest.mark.operations
 def test_the_ledger_may_die(up):
     """When the ledger dies that is reported, and events still reach the vendors."""
     os.kill(up.pid_of("main ledger"), signal.SIGKILL)
@@ -102,6 +103,7 @@ def test_the_ledger_may_die(up):
     up.until(lambda: "/mp/collect" in {it["path"] for it in up.at_vendors()})
 
 
+@pytest.mark.operations
 def test_a_process_that_dies(up):
     """When a child dies all others are stopped, even one that hangs, and the exit code is 1."""
     os.kill(up.pid_of("forwarder"), signal.SIGSTOP)
