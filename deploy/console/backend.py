@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from queue import Empty, LifoQueue
+from queue import Empty, Full, LifoQueue
 from typing import Any, TypeVar
 
 from deploy.config.configuration import Configuration
@@ -66,8 +66,11 @@ class Backend:
             facts, opened = self._open()
         with opened:
             yield facts
-            if not self._idle.full():
-                self._idle.put_nowait((facts, opened.pop_all()))
+            kept = opened.pop_all()
+            try:
+                self._idle.put_nowait((facts, kept))
+            except Full:
+                kept.close()
 
     def close(self) -> None:
         """Close the connections to Kafka that are not in use."""
