@@ -59,9 +59,8 @@ class OidcProvider:
     def begin(self, path: str) -> tuple[str, PendingLogin]:
         """Return the address of the provider's page, and the login, which continues at `path`; raises OidcError."""
         state, nonce, verifier = (secrets.token_urlsafe(48) for _ in range(3))
-        login = PendingLogin(
-            state, nonce, verifier, path if len(path) <= MAX_PATH else "/", self._clock() + LOGIN_SECONDS
-        )
+        path = path if len(path) <= MAX_PATH else "/"
+        login = PendingLogin(state, nonce, verifier, path, self._clock() + LOGIN_SECONDS)
         with self._client() as client:
             url, _ = client.create_authorization_url(
                 self._discover()["authorization_endpoint"],

@@ -186,12 +186,12 @@ def test_folders_are_not_listed(console, path):
 def test_json_is_no_script(console):
     """A JSON form is not run as a script, nor read as a page, whatever a field contains."""
     text = "</script><script>alert(1)</script>\u2028=cmd|'/C calc'!A0"
-    answer = console.get(f"/find.json?q={quote(text)}", role=Role.EDITOR)
+    answer = console.get(f"/flow.json?period={quote(text)}", role=Role.EDITOR)
     assert answer.headers["content-type"] == "application/json"
     assert answer.headers["x-content-type-options"] == "nosniff"
     assert answer.headers["cross-origin-resource-policy"] == "same-origin"
     assert "\u2028" not in answer.text
-    assert answer.json()["query"] == text
+    assert answer.json()["error"].startswith(f"The period {text!r} is not one of")
 
 
 @pytest.mark.parametrize(
