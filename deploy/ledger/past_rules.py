@@ -3,6 +3,7 @@
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import version
+from threading import Lock
 
 from deploy.config.configuration import Configuration
 from deploy.config.recorded_rules import UnusableRulesError, read_rules
@@ -27,14 +28,19 @@ class UsedRules:
 
 
 class PastRules:
-    """Compiles rules of past versions, and keeps the last ones; for one configuration folder."""
+    """Compiles rules of past versions, and keeps the last ones; for one configuration folder and any thread."""
 
     def __init__(self, today: Configuration) -> None:
         self.today = today
         self._kept: dict[str, UsedRules] = {}
+        self._lock = Lock()
 
     def find(self, versions: Collection[str], kafka: KafkaFacts) -> Mapping[str, UsedRules]:
         """Return the rules of each of these versions, today's with a problem if they are not to be had."""
+        with self._lock:
+            return self._find(versions, kafka)
+
+    def _find(self, versions: Collection[str], kafka: KafkaFacts) -> Mapping[str, UsedRules]:
         missing = {each for each in versions if each != self.today.version and each not in self._kept}
         recorded = kafka.rules(missing) if missing else {}
         found = {}
