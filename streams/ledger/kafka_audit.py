@@ -12,7 +12,7 @@ import orjson
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError, KafkaTimeoutError
 
-from streams.kafka.reading import read_to_end
+from streams.kafka.reading import partitions_of, read_to_end
 from streams.kafka.settings import Broker, BrokerError
 from streams.kafka.timestamps import known_offsets
 from streams.ledger.audit import AuditReport, BehindError, Integrations, KafkaBounds, audit, check_position, resolve
@@ -162,9 +162,7 @@ class KafkaAuditor:
         The order matters: an outcome is in Kafka before the offset of its delivery is committed.
         """
         prefix = self._topics.prefix
-        events = self._parts(self._topics.events)
-        for topic in self._external:
-            events += await self._external_parts(topic)
+        events = self._parts(self._topics.events) + await partitions_of(self._consumer, self._external)
         committed = await self._committed(f"{prefix}.router", events)
         positions: dict[str, Mapping[TopicPartition, int | None]] = {}
         for name in self._integrations:
@@ -221,10 +219,6 @@ class KafkaAuditor:
 
     def _parts(self, topic: str) -> list[TopicPartition]:
         return [TopicPartition(topic, number) for number in range(self._topics.partitions)]
-
-    async def _external_parts(self, topic: str) -> list[TopicPartition]:
-        await self._consumer.topics()
-        return [TopicPartition(topic, number) for number in sorted(self._consumer.partitions_for_topic(topic) or ())]
 
     async def _committed(self, group: str, parts: Iterable[TopicPartition]) -> Mapping[TopicPartition, int | None]:
         consumer = AIOKafkaConsumer(**self._broker.consumer(), group_id=group, enable_auto_commit=False)
