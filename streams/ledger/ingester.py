@@ -131,6 +131,7 @@ class Ingester:
         if self._sampler:
             batch.samples = self._sampler.take()
         self._committed_at = monotonic()
+        await asyncio.to_thread(self._store.keep)
         stored: dict[Partition, int] = dict(self._store.offsets())
         if batch.samples or any(stored.get(partition) != offset for partition, offset in batch.offsets.items()):
             await asyncio.to_thread(self._store.write, batch)
