@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from kafka import TopicPartition
 
-from streams.kafka.client import kafka_errors, open_consumer, poll, read_to_end
+from streams.kafka.client import is_at_end, kafka_errors, open_consumer, poll, read_to_end
 from streams.kafka.settings import Broker
 from streams.kafka.timestamps import known_offsets
 from streams.records.dead_letter import DeadLetter
@@ -173,7 +173,7 @@ class KafkaFacts:
                 return Search(found, cut=False)
             self._consumer.seek(part, start)
             read, deadline = 0, monotonic() + SEARCH_SECONDS
-            while self._consumer.position(part) < end:
+            while not is_at_end(self._consumer, self._broker, part, end):
                 for record in poll(self._consumer, self._broker).get(part, ()):
                     read += 1
                     found += take(record)

@@ -12,6 +12,7 @@ import orjson
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError, KafkaTimeoutError
 
+from streams.kafka.client import complete_ends
 from streams.kafka.reading import partitions_of, read_to_end
 from streams.kafka.settings import Broker, BrokerError
 from streams.kafka.timestamps import known_offsets
@@ -177,7 +178,7 @@ class KafkaAuditor:
             for topic in (self._topics.outcomes, self._topics.rejected, self._topics.dead)
             for part in self._parts(topic)
         ]
-        needed = {(part.topic, part.partition): end for part, end in (await self._consumer.end_offsets(read)).items()}
+        needed = {(part.topic, part.partition): end for part, end in (await self._ends(read)).items()}
         in_flight = {
             partition: {key: dict(sets.blocks()) for key, sets in by_rule.items()}
             for partition, by_rule in waiting.items()
@@ -190,7 +191,7 @@ class KafkaAuditor:
         self._consumer.assign([part])
         self._fetched_at = monotonic()
         begin = (await self._consumer.beginning_offsets([part]))[part]
-        end = (await self._consumer.end_offsets([part]))[part]
+        end = (await self._ends([part]))[part]
         found: list[int] = []
         position = -NEAR
         pending: list[int] = []
@@ -216,6 +217,9 @@ class KafkaAuditor:
         elif monotonic() - self._fetched_at > READ_TIMEOUT_SECONDS:
             raise KafkaTimeoutError
         return [record for records in fetched.values() for record in records]
+
+    async def _ends(self, parts: Sequence[TopicPartition]) -> Mapping[TopicPartition, int]:
+        return await asyncio.to_thread(complete_ends, self._broker, await self._consumer.end_offsets(parts))
 
     def _parts(self, topic: str) -> list[TopicPartition]:
         return [TopicPartition(topic, number) for number in range(self._topics.partitions)]
@@ -253,7 +257,7 @@ class KafkaAuditor:
         parts = list(positions)
         self._consumer.assign(parts)
         self._fetched_at = monotonic()
-        begins, ends = await self._consumer.beginning_offsets(parts), await self._consumer.end_offsets(parts)
+        begins, ends = await self._consumer.beginning_offsets(parts), await self._ends(parts)
         left = set()
         for part, offset in positions.items():
             start = max(begins[part], offset or 0)
