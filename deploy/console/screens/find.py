@@ -12,11 +12,13 @@ from starlette.routing import Route
 
 from deploy.config.configuration import Configuration
 from deploy.console.access.roles import Role
+from deploy.console.backend import Backend
 from deploy.console.pages import ConsolePage, ConsoleScreen, Done, action, page, session_of
 from deploy.console.story_view import describe
 from deploy.dryrun.explanation import explain
 from deploy.ledger.client import LedgerAwayError, LedgerRefusedError
 from deploy.ledger.event_story import EventStory, StoryTeller
+from deploy.ledger.past_rules import PastRules
 from deploy.ledger.search import Candidates, EventQuery, confirm, find_candidates, find_place
 from deploy.replay.one_event import replay_event
 from deploy.replay.replay_range import ReplayRange, find_objections
@@ -39,6 +41,10 @@ class FindScreen(ConsoleScreen):
     title: ClassVar[str] = "Find"
     path: ClassVar[str] = "/"
     key: ClassVar[str] = "f"
+
+    def __init__(self, backend: Backend) -> None:
+        super().__init__(backend)
+        self._past = PastRules(backend.configuration)
 
     def routes(self) -> Sequence[Route]:
         """Return the routes."""
@@ -85,7 +91,7 @@ class FindScreen(ConsoleScreen):
         queries = [EventQuery(place=place)] if place else [EventQuery(message_id=sought), EventQuery(user=sought)]
         candidates, stories, notes = Candidates(0, ()), list[dict[str, Any]](), list[str]()
         with self.backend.kafka() as kafka:
-            teller = StoryTeller(configuration, kafka, payloads=True)
+            teller = StoryTeller(configuration, kafka, payloads=True, past=self._past_rules(configuration))
             for query in queries:
                 try:
                     candidates = find_candidates(configuration, query, MAX_EVENTS)
@@ -107,6 +113,12 @@ class FindScreen(ConsoleScreen):
             "problem": candidates.ledger_away,
             "days": configuration.settings.retention_days,
         }
+
+    def _past_rules(self, configuration: Configuration) -> PastRules:
+        """Return what keeps the rules of past versions, for these rules of today."""
+        if self._past.today is not configuration:
+            self._past = PastRules(configuration)
+        return self._past
 
     def _objections(self, integration: str, since: float) -> list[str]:
         """Return why the vendor may count a replay of an event of this time twice, or not accept it."""
@@ -171,7 +183,7 @@ class FindScreen(ConsoleScreen):
         configuration: Configuration = self.backend.configuration
         query = EventQuery(place=place)
         with self.backend.kafka() as kafka:
-            teller = StoryTeller(configuration, kafka)
+            teller = StoryTeller(configuration, kafka, past=self._past_rules(configuration))
             heads = confirm(teller, find_candidates(configuration, query, 1), query)
             if not heads:
                 raise HTTPException(404, f"Nothing is known about an event at {_text(place)}.")
