@@ -7,7 +7,7 @@ from threading import Lock
 
 from deploy.config.configuration import Configuration
 from deploy.config.recorded_rules import UnusableRulesError, read_rules
-from deploy.ledger.kafka_facts import KafkaFacts
+from deploy.ledger.kafka_facts import RULES_BYTES, FoundRules, KafkaFacts
 from streams.records.recorded_rules import RecordedRules
 
 MAX_VERSIONS = 20
@@ -32,8 +32,8 @@ class PastRules:
 
     def __init__(self, today: Configuration) -> None:
         self.today = today
-        self._kept: dict[str, UsedRules] = {}
         self._lock = Lock()
+        self._kept: dict[str, UsedRules] = {}
 
     def find(self, versions: Collection[str], kafka: KafkaFacts) -> Mapping[str, UsedRules]:
         """Return the rules of each of these versions, today's with a problem if they are not to be had."""
@@ -42,17 +42,18 @@ class PastRules:
 
     def _find(self, versions: Collection[str], kafka: KafkaFacts) -> Mapping[str, UsedRules]:
         missing = {each for each in versions if each != self.today.version and each not in self._kept}
-        recorded = kafka.rules(missing) if missing else {}
+        recorded = kafka.rules(missing) if missing else FoundRules({}, cut=False)
+        where = f"among the newest {RULES_BYTES >> 20} MB in Kafka" if recorded.cut else "in Kafka"
         found = {}
         for each in versions:
             if each == self.today.version:
                 found[each] = UsedRules(self.today)
             elif each in self._kept:
                 found[each] = self._kept[each]
-            elif each not in recorded:
-                found[each] = UsedRules(self.today, f"the rules {each} are not in Kafka")
+            elif each not in recorded.by_version:
+                found[each] = UsedRules(self.today, f"the rules {each} are not {where}")
             else:
-                found[each] = self._keep(each, recorded[each])
+                found[each] = self._keep(each, recorded.by_version[each])
         return found
 
     def _keep(self, rules_version: str, recorded: RecordedRules) -> UsedRules:
