@@ -3,8 +3,6 @@
 import asyncio
 import os
 import shutil
-import signal
-from collections.abc import AsyncIterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -13,39 +11,12 @@ import aiohttp
 import pytest
 from aiohttp import web
 
-from tests.faults.harness import CONCURRENCY, ITEMS, KEY, Process, Stage, staged
-from tests.support import previous_release, real_kafka
+from tests.faults.harness import CONCURRENCY, ITEMS, KEY, Stage
+from tests.operations.steps import more, replace, stop
+from tests.support import previous_release
 from tests.support.ports import free_port
 
 pytestmark = [pytest.mark.anyio, pytest.mark.kafka, pytest.mark.operations]
-
-STOP_SECONDS = 30.0
-
-
-@pytest.fixture
-async def stage(kafka: real_kafka.Kafka, tmp_path: Path) -> AsyncIterator[Stage]:
-    async with staged(kafka, tmp_path / "stage") as stage:
-        yield stage
-
-
-async def more(stage: Stage, count: int = 300) -> None:
-    """Wait until the vendor has received more events."""
-    beyond = len(stage.received) + count
-    await stage.until(lambda: len(stage.received) > beyond, 240)
-
-
-async def stop(process: Process) -> None:
-    """Stop a process as systemd, Docker and Kubernetes do."""
-    assert await process.end(signal.SIGTERM, STOP_SECONDS) == 0, process.log.read_text()[-3000:]
-
-
-async def replace(stage: Stage, old: Process, *arguments: str, code: Path | None = None) -> Process:
-    """Start the new process, then stop the old one."""
-    new = await stage.start(*arguments, code=code).ready(180)
-    await more(stage)
-    await stop(old)
-    return new
-
 
 async def test_rolling_restart(stage: Stage):
     """Restarting one process after the other under load loses nothing, and repeats nothing."""

@@ -1,0 +1,27 @@
+"""The steps that several procedures share."""
+
+import signal
+from pathlib import Path
+
+from tests.faults.harness import Process, Stage
+
+STOP_SECONDS = 30.0
+
+
+async def more(stage: Stage, count: int = 300) -> None:
+    """Wait until the vendor has received more events."""
+    beyond = len(stage.received) + count
+    await stage.until(lambda: len(stage.received) > beyond, 240)
+
+
+async def stop(process: Process) -> None:
+    """Stop a process as systemd, Docker and Kubernetes do."""
+    assert await process.end(signal.SIGTERM, STOP_SECONDS) == 0, process.log.read_text()[-3000:]
+
+
+async def replace(stage: Stage, old: Process, *arguments: str, code: Path | None = None) -> Process:
+    """Start the new process, then stop the old one."""
+    new = await stage.start(*arguments, code=code).ready(180)
+    await more(stage)
+    await stop(old)
+    return new
