@@ -4,6 +4,7 @@ import signal
 from pathlib import Path
 
 from tests.faults.harness import Process, Stage
+from tests.support.ports import free_port
 
 STOP_SECONDS = 30.0
 
@@ -25,3 +26,18 @@ async def replace(stage: Stage, old: Process, *arguments: str, code: Path | None
     await more(stage)
     await stop(old)
     return new
+
+
+async def run(stage: Stage, *arguments: str) -> str:
+    """Run a command to its end; return what it prints."""
+    command = stage.start(*arguments)
+    assert await command.end(0, 90) == 0, command.log.read_text()
+    return command.log.read_text()
+
+
+def with_ledger(stage: Stage) -> int:
+    """Add a ledger to the settings; return its port."""
+    port = free_port()
+    settings = stage.folder / "turnout.yaml"
+    settings.write_text(f"{settings.read_text()}ledger: {{folder: the-ledger, port: {port}}}\n")
+    return port

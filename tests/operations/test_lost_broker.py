@@ -1,6 +1,7 @@
 """Brokers are lost and replaced as deploy/docs/operations/lost-broker.md says."""
 
 import asyncio
+import signal
 import time
 from pathlib import Path
 
@@ -8,7 +9,7 @@ import pytest
 from kafka import KafkaAdminClient
 
 from tests.faults.harness import Stage, staged
-from tests.operations.steps import more, stop
+from tests.operations.steps import more, run, with_ledger
 from tests.support import real_kafka
 
 pytestmark = [pytest.mark.anyio, pytest.mark.kafka, pytest.mark.operations]
@@ -66,3 +67,29 @@ async def _until_replicated(stage: Stage) -> None:
     async with asyncio.timeout(180):
         while await asyncio.to_thread(under_replicated):
             await asyncio.sleep(0.5)
+
+
+async def test_the_only_broker_loses_its_disk(tmp_path: Path):
+    """What was delivered stays delivered; after the topics are created again, new events flow and the books balance."""
+    with real_kafka.running(tmp_path / "kafka") as kafka:
+        async with staged(kafka, tmp_path / "stage") as stage:
+            with_ledger(stage)
+            for process in ("ledger", "router", "forwarder"):
+                await stage.start(process).ready(180)
+            await stage.send(200)
+            await stage.until(lambda: set(stage.received) >= stage.accepted)
+            await asyncio.to_thread(kafka.kill)
+            kafka.lose_data()
+            await asyncio.to_thread(kafka.start)
+            for process in stage.processes[1:]:
+                await process.end(signal.SIGTERM, 60)
+            (stage.folder / "the-ledger").rename(stage.folder / "the-old-ledger")
+            await run(stage, "topics", "--create")
+            for process in ("ledger", "forwarder", "router"):
+                await stage.start(process).ready(180)
+            stage.start("collector")
+            await stage.serving()
+            stage.accepted.clear()
+            await stage.send(100)
+            await stage.until(lambda: set(stage.received) >= stage.accepted)
+            await stage.verdict()
