@@ -74,7 +74,9 @@ def grow_topics(broker: Broker, topics: Iterable[Topic], timeout: float = 30.0) 
         if growing:
             admin.create_partitions(growing)
     deadline = time.monotonic() + timeout
-    while {name: number for name, number in find_partitions(broker, topics, timeout).items() if name in growing} != growing:
+    while {
+        name: number for name, number in find_partitions(broker, topics, timeout).items() if name in growing
+    } != growing:
         if time.monotonic() > deadline:
             raise BrokerError(f"Kafka at {broker.bootstrap} does not list the partitions that it created")
         time.sleep(0.05)

@@ -1,5 +1,6 @@
 """The steps that several procedures share."""
 
+import asyncio
 import signal
 from pathlib import Path
 
@@ -35,9 +36,28 @@ async def run(stage: Stage, *arguments: str) -> str:
     return command.log.read_text()
 
 
-def with_ledger(stage: Stage) -> int:
-    """Add a ledger to the settings; return its port."""
+def with_ledger(stage: Stage, more: str = "sample_per_second: 20") -> int:
+    """Add a ledger to the settings, with one more of its settings; return its port."""
     port = free_port()
     settings = stage.folder / "turnout.yaml"
-    settings.write_text(f"{settings.read_text()}ledger: {{folder: the-ledger, port: {port}}}\n")
+    settings.write_text(f"{settings.read_text()}ledger: {{folder: the-ledger, port: {port}, {more}}}\n")
     return port
+
+
+async def start_all(stage: Stage, *kinds: str) -> list[Process]:
+    """Start processes at the same time, and wait until they are ready."""
+    return list(await asyncio.gather(*(stage.start(kind).ready(180) for kind in kinds)))
+
+
+async def end_all(stage: Stage) -> None:
+    """End every process in whatever state it is."""
+    await asyncio.gather(*(process.end(signal.SIGTERM, 60) for process in stage.processes))
+
+
+async def start_anew(stage: Stage) -> None:
+    """Create the missing topics and start all processes; only what is accepted from now on has to arrive."""
+    await run(stage, "topics", "--create")
+    stage.start("collector")
+    await start_all(stage, "ledger", "forwarder", "router")
+    await stage.serving()
+    stage.accepted.clear()

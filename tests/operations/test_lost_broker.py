@@ -1,7 +1,6 @@
 """Brokers are lost and replaced as deploy/docs/operations/lost-broker.md says."""
 
 import asyncio
-import signal
 import time
 from pathlib import Path
 
@@ -9,7 +8,7 @@ import pytest
 from kafka import KafkaAdminClient
 
 from tests.faults.harness import Stage, staged
-from tests.operations.steps import more, run, with_ledger
+from tests.operations.steps import end_all, more, start_all, start_anew, with_ledger
 from tests.support import real_kafka
 
 pytestmark = [pytest.mark.anyio, pytest.mark.kafka, pytest.mark.operations]
@@ -74,22 +73,15 @@ async def test_the_only_broker_loses_its_disk(tmp_path: Path):
     with real_kafka.running(tmp_path / "kafka") as kafka:
         async with staged(kafka, tmp_path / "stage") as stage:
             with_ledger(stage)
-            for process in ("ledger", "router", "forwarder"):
-                await stage.start(process).ready(180)
+            await start_all(stage, "ledger", "router", "forwarder")
             await stage.send(200)
             await stage.until(lambda: set(stage.received) >= stage.accepted)
             await asyncio.to_thread(kafka.kill)
             kafka.lose_data()
             await asyncio.to_thread(kafka.start)
-            for process in stage.processes[1:]:
-                await process.end(signal.SIGTERM, 60)
+            await end_all(stage)
             (stage.folder / "the-ledger").rename(stage.folder / "the-old-ledger")
-            await run(stage, "topics", "--create")
-            for process in ("ledger", "forwarder", "router"):
-                await stage.start(process).ready(180)
-            stage.start("collector")
-            await stage.serving()
-            stage.accepted.clear()
+            await start_anew(stage)
             await stage.send(100)
             await stage.until(lambda: set(stage.received) >= stage.accepted)
             await stage.verdict()

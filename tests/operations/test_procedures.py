@@ -18,6 +18,7 @@ from tests.support.ports import free_port
 
 pytestmark = [pytest.mark.anyio, pytest.mark.kafka, pytest.mark.operations]
 
+
 async def test_rolling_restart(stage: Stage):
     """Restarting one process after the other under load loses nothing, and repeats nothing."""
     routers = [await stage.start("router").ready(180) for _ in range(2)]
