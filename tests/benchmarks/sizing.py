@@ -35,6 +35,7 @@ INTEGRATION = """
 integration: hook
 forwarder: webhook
 settings: {{url: '{url}', batch_size: 20}}
+preset: webhook
 """
 
 
