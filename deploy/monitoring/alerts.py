@@ -78,8 +78,7 @@ ALERTS = [
         [
             "`turnout status`: see which integration is behind, and whether it is paused or failing.",
             "A vendor is slow: raise `delivery.concurrency`, or ask it for a higher rate.",
-            "Otherwise start more routers or forwarders, up to the number of partitions; [add partitions](partitions.md) for "
-            "more.",
+            "Otherwise start more routers or forwarders, up to the number of [partitions](partitions.md).",
         ],
     ),
     Alert(
@@ -108,8 +107,7 @@ ALERTS = [
         [
             "`turnout status`: see the vendor's last response.",
             "401, 403 or a token error: [rotate the credentials](secrets.md#credentials-of-a-vendor).",
-            "Otherwise see the vendor's status page, and follow [A vendor is away](vendor-outage.md). `turnout probe NAME` "
-            "tries again at once.",
+            "Otherwise see the vendor's status page, and follow [A vendor is away](vendor-outage.md).",
         ],
     ),
     Alert(
@@ -137,8 +135,7 @@ ALERTS = [
         "topic that was deleted.",
         [
             "Read the log of the process for `worker failed`, which names the error.",
-            "A topic is missing: follow [A topic was deleted](deleted-topic.md). A plug-in fails: install its previous "
-            "version.",
+            "A topic is missing: [create it again](deleted-topic.md). A plug-in fails: install its previous version.",
             "`turnout status`: see that it delivers again.",
         ],
     ),
@@ -190,8 +187,7 @@ ALERTS = [
         "The ledger is behind, or cannot reach Kafka. Lost events would not be noticed.",
         [
             "Read the ledger's log: `the audit waits` and `the audit failed` have the reason.",
-            "Its disk is full: enlarge it, or lower `ledger.retention_days`. Its files are damaged: "
-            "[restore or rebuild it](ledger.md).",
+            "Its disk is full: enlarge it. Its files are damaged: [restore or rebuild it](ledger.md).",
         ],
     ),
     Alert(
