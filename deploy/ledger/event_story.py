@@ -138,7 +138,7 @@ class StoryTeller:
         configuration: The configuration of today.
         kafka: Reads from Kafka.
         payloads: Whether to add the event and the payloads, and the fields of both.
-        past: Compiled rules of the past, if more stories will be told.
+        past: Compiled rules of the past, to share between stories.
 
     """
 

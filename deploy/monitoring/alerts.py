@@ -88,7 +88,7 @@ ALERTS = [
         "10m",
         "page",
         "Kafka removes unfinished records of {{ $labels.topic }} in {{ $value | humanize }} hours",
-        "An integration has been behind or paused for so many days that the retention of its topic is near.",
+        "An integration has been behind or paused for days, and the retention of its topic is near.",
         [
             "Raise `retention.ms` of the topic first, with `kafka-configs.sh`: nothing is lost then.",
             "`turnout status`: see why the integration is behind, and repair that.",

@@ -1,4 +1,3 @@
-import asyncio
 import signal
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -45,6 +44,8 @@ def tail(
     these follow when they come. Several values of an option mean any of them, several options all of them. At most 20
     events per second are shown; with --json all, one per line.
     """
+    import asyncio
+
     configuration = load(folder)
 
     from deploy.runtime.live_view import REJECTED, LiveFilter
@@ -62,6 +63,8 @@ def tail(
 
 
 async def _follow(configuration: "Configuration", only: "LiveFilter", *, as_json: bool) -> None:
+    import asyncio
+
     from deploy.runtime.live_view import open_watch, rejected_data, update_data
     from deploy.runtime.up_output import Terminal
     from streams.records.rejected import Rejected

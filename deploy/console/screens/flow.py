@@ -141,11 +141,9 @@ class FlowScreen(ConsoleScreen):
 
     async def _samples(self, request: Request) -> ConsolePage:
         name, _, since, until = _period(request)
-        wanted = {
-            key: request.query_params[key]
-            for key in ("source", "integration", "rule", "outcome", "reason")
-            if key in request.query_params and (key != "source" or request.query_params[key])
-        }
+        given = request.query_params
+        wanted = {name: given.get(name) for name in ("source", "integration", "rule", "outcome", "reason")}
+        wanted["source"] = wanted["source"] or None
         answer = await self.backend.ask("/events", **wanted, since=since, until=until, limit=SAMPLES)
         data = {"period": name, "wanted": wanted, "events": answer["events"], "limit": SAMPLES}
         return ConsolePage("Examples", "flow_samples.html", data)

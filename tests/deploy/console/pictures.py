@@ -16,7 +16,7 @@ from tests.deploy.console.shop import Shop, order
 
 DOCS = Path("deploy/docs/console")
 PAGES = {"find": "/?q=m-0002", "flow": "/flow?integration=meta", "health": "/health"}
-SECONDS = 100.0
+SECONDS = 70.0
 """How long events are sent, so that charts have several minutes."""
 
 
