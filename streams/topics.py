@@ -109,6 +109,20 @@ class Topics:
         """The rules of each version that a router has used. It has one partition."""
         return f"{self.prefix}.rulesets"
 
+    @property
+    def router_group(self) -> str:
+        """The consumer group of the routers."""
+        return f"{self.prefix}.router"
+
+    def forwarder_group(self, integration: str) -> str:
+        """The consumer group of one integration's forwarders."""
+        return f"{self.prefix}.forwarder.{integration}"
+
+    def readers(self, integrations: Iterable[str]) -> dict[str, list[str]]:
+        """Return the topics in which each consumer group keeps the order of a user's events."""
+        forwarders = {self.forwarder_group(name): [self.forward(name), self.retry(name)] for name in integrations}
+        return {self.router_group: [self.events], **forwarders}
+
     def forward(self, integration: str) -> str:
         """The deliveries of one integration."""
         return f"{self.prefix}.forward.{integration}"

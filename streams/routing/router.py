@@ -248,7 +248,7 @@ def make_router(
 
     `suppressed` is the list that the rules in `holder` use; `fail` and `remake` are those of `ConsumerPipeline`.
     """
-    group = f"{topics.prefix}.router"
+    group = topics.router_group
 
     def make_processor(control: PipelineControl) -> Processor:
         windows = Windows(broker, settings.dedupe_window, group, topics)
