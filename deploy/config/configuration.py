@@ -76,7 +76,8 @@ class Configuration:
     @property
     def declared(self) -> Sequence[Topic]:
         """Every topic that this folder needs."""
-        return self.topics.declared(self.integrations, self.sources.topics)
+        memory_days = self.settings.memory.days if self.sources.memory is not None else None
+        return self.topics.declared(self.integrations, self.sources.topics, memory_days)
 
     def rule_set(self, without: Collection[str] = ()) -> RuleSet:
         """Return the rules for the router; integrations in `without` get no route."""
@@ -85,7 +86,7 @@ class Configuration:
             for it in self.integrations.values()
             if it.name not in without
         ]
-        return RuleSet(self.version_without(without), self.sources, tuple(routes))
+        return RuleSet(self.version_without(without), self.sources, tuple(routes), self.sources.memory)
 
     def version_without(self, names: Collection[str]) -> str:
         """Return the version of the rules without some integrations, so that a version always has the same ones."""
