@@ -112,7 +112,8 @@ class MemoryEntry:
         """Return JSON of at most MAX_ENTRY_BYTES, without the oldest groups if they do not fit."""
         self.visitors = self.visitors[-MAX_VISITORS:]
         while True:
-            data = orjson.dumps({"groups": self.groups, "visitors": self.visitors})
+            groups = {name: tuple(remembered) for name, remembered in self.groups.items()}
+            data = orjson.dumps({"groups": groups, "visitors": list(map(tuple, self.visitors))})
             if len(data) <= MAX_ENTRY_BYTES or not self.groups:
                 return data
             del self.groups[min(self.groups, key=lambda name: self.groups[name].time)]

@@ -138,11 +138,14 @@ class MemoryTable:
             if known is None or known.values != values or self._is_stale(known.time, GROUP_SECONDS.get(name)):
                 entry.groups[name] = Remembered(values, now)
                 changed = True
-        for digest, home in others.items():
-            changed |= self._link(entry, digest, home, now)
-        if changed:
-            self._forgotten.pop(own, None)
+        linked = [digest for digest, home in others.items() if self._link(entry, Visitor(digest.hex(), home, now))]
+        if changed or linked:
             self._put(own, entry)
+        for digest in linked:
+            self._forgotten.pop(digest, None)
+            if others[digest] != self._partition:
+                link = MemoryKey(MemoryKind.LINK, digest, self._partition)
+                self._writes[others[digest], link] = encode_link(copied=False)
 
     def forget(self, event: Event) -> None:
         """Implement MemoryAccess."""
@@ -206,18 +209,14 @@ class MemoryTable:
                 others[self._cipher.digest(str(other))] = self._home(str(other).encode(errors="surrogatepass"))
         return digest, others
 
-    def _link(self, entry: MemoryEntry, digest: bytes, home: int, now: int) -> bool:
+    def _link(self, entry: MemoryEntry, new: Visitor) -> bool:
         """Link an entry to a visitor; returns whether the entry has changed."""
-        text = digest.hex()
-        known = next((visitor for visitor in entry.visitors if visitor.digest == text), None)
+        known = next((visitor for visitor in entry.visitors if visitor.digest == new.digest), None)
         if known is not None:
             if not self._is_stale(known.time):
                 return False
             entry.visitors.remove(known)
-        entry.visitors.append(Visitor(text, home, now))
-        self._forgotten.pop(digest, None)
-        if home != self._partition:
-            self._writes[home, MemoryKey(MemoryKind.LINK, digest, self._partition)] = encode_link(copied=False)
+        entry.visitors.append(new)
         return True
 
     def _read(self, entries: Mapping[bytes, _Stored], digest: bytes) -> MemoryEntry | None:
