@@ -18,6 +18,7 @@ from deploy.config.reading import Reading, Recorded, Unset, dotted, keys_of
 from deploy.config.settings import TurnoutSettings, variable
 from deploy.config.sources import SourceReader, SourceRules
 from streams.consent.policy import ConsentSettings
+from streams.records.memory import MemoryCipher
 from streams.routing.ruleset import RuleSet
 from streams.sources.source import Sources
 from streams.steps.enrichment.files import SettingError, Stamp
@@ -78,6 +79,12 @@ class Configuration:
         """Every topic that this folder needs."""
         memory_days = self.settings.memory.days if self.sources.memory is not None else None
         return self.topics.declared(self.integrations, self.sources.topics, memory_days)
+
+    @property
+    def memory_cipher(self) -> MemoryCipher | None:
+        """The cipher of the enrichment `memory`; None if no source has it."""
+        secret = self.settings.memory.secret
+        return MemoryCipher(secret.get_secret_value()) if secret and self.sources.memory is not None else None
 
     def rule_set(self, without: Collection[str] = ()) -> RuleSet:
         """Return the rules for the router; integrations in `without` get no route."""

@@ -96,6 +96,7 @@ class MemoryTable:
         self._forgotten: dict[bytes, None] = {}
         self._writes: dict[tuple[int, MemoryKey], bytes | None] = {}
         self._now = 0.0
+        self._last: tuple[bytes, bytes, MemoryEntry] | None = None
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -220,13 +221,22 @@ class MemoryTable:
         return True
 
     def _read(self, entries: Mapping[bytes, _Stored], digest: bytes) -> MemoryEntry | None:
+        """Return an entry. The last is kept, since an event is remembered and then completed."""
         stored = entries.get(digest)
-        return self._cipher.decrypt(digest, stored.value) if stored else None
+        if stored is None:
+            return None
+        if self._last is not None and self._last[0] == digest and self._last[1] is stored.value:
+            return self._last[2]
+        entry = self._cipher.decrypt(digest, stored.value)
+        self._last = (digest, stored.value, entry) if entry is not None else None
+        return entry
 
     def _put(self, digest: bytes, entry: MemoryEntry) -> None:
         for name in [name for name, known in entry.groups.items() if not self._is_fresh(known.time)]:
             del entry.groups[name]
+        self._last = None  # the entry has changed, and may fail to be stored
         value = self._cipher.encrypt(digest, entry)
+        self._last = digest, value, entry
         self._entries.pop(digest, None)
         self._entries[digest] = _Stored(value, self._now)
         self._write_entry(digest, value)
