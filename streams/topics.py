@@ -111,7 +111,7 @@ class Topics:
 
     @property
     def memory(self) -> str:
-        """What events said of users and visitors, encrypted, for sources with the enrichment `memory`.
+        """Encrypted values from the events of users and visitors, for sources with the enrichment `memory`.
 
         Partitions are those of the events topic, so that a router has the entries of the users whose events it gets.
         """

@@ -59,7 +59,7 @@ class TurnoutSettings(BaseSettings):
     suppression: SuppressionSettings = Field(default_factory=SuppressionSettings)
     """Users whose events are not forwarded."""
     memory: VisitorMemorySettings = Field(default_factory=VisitorMemorySettings)
-    """What the enrichment `memory` keeps of users and visitors."""
+    """Settings of the enrichment `memory` for all sources."""
     router: RouterSettings = Field(default_factory=RouterSettings)
     """Settings of routers."""
     ledger: LedgerSettings = Field(default_factory=LedgerSettings)

@@ -1,6 +1,6 @@
 """Encode, encrypt and decode the records of the memory of visitors.
 
-Keys have digests of IDs, and values are encrypted, so that the topic tells nothing without the secret.
+Keys have digests of IDs, and entries are encrypted, so that nobody can read them without the secret.
 """
 
 from collections.abc import Mapping
@@ -103,7 +103,7 @@ class Visitor(NamedTuple):
 
 @dataclass(slots=True)
 class MemoryEntry:
-    """What events said of one ID: the last values of each group, and the visitors that it is linked to."""
+    """The entry of one ID: the last values of each group in its events, and the visitors that it is linked to."""
 
     groups: dict[str, Remembered] = field(default_factory=dict)
     visitors: list[Visitor] = field(default_factory=list)

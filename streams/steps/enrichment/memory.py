@@ -1,4 +1,4 @@
-"""Remember what a visitor's browser said, and add it to later events of the same user.
+"""Remember the values in a visitor's events, and add them to later events of the same user.
 
 Costs 30 µs per event.
 """
@@ -52,7 +52,7 @@ class MemorySettings(Settings):
     """
 
 
-class Group(NamedTuple):
+class MemoryGroup(NamedTuple):
     """Fields of an event that are remembered, replaced and added together.
 
     `parent` is the object that has the `leaves`. The event has values of its own if one of the leaves is in it, or in
@@ -66,7 +66,7 @@ class Group(NamedTuple):
     vendor: str = ""
 
 
-def _of_vendors() -> Iterator[Group]:
+def _of_vendors() -> Iterator[MemoryGroup]:
     ids: Mapping[str, Sequence[tuple[str, ...]]] = {
         "meta": [("fbp",), ("fbc",)],
         "ga4": [("client_id",), ("session_id",), ("app_instance_id",)],
@@ -80,10 +80,10 @@ def _of_vendors() -> Iterator[Group]:
     }
     for vendor, groups in ids.items():
         for leaves in groups:
-            yield Group(f"{vendor}.{leaves[0]}", ("integrations", vendor), leaves, vendor=vendor)
+            yield MemoryGroup(f"{vendor}.{leaves[0]}", ("integrations", vendor), leaves, vendor=vendor)
 
 
-def _of_traits() -> Iterator[Group]:
+def _of_traits() -> Iterator[MemoryGroup]:
     for leaves in (
         ("email",),
         ("phone",),
@@ -92,15 +92,15 @@ def _of_traits() -> Iterator[Group]:
         ("gender",),
         ("birthday",),
     ):
-        yield Group(f"traits.{leaves[0]}", ("context", "traits"), leaves)
+        yield MemoryGroup(f"traits.{leaves[0]}", ("context", "traits"), leaves)
     # The parts of two addresses are not mixed.
     parts = ("city", "state", "postalCode", "postal_code", "country")
-    yield Group("traits.address", ("context", "traits", "address"), parts, (("properties", "address"),))
+    yield MemoryGroup("traits.address", ("context", "traits", "address"), parts, (("properties", "address"),))
 
 
-GROUPS: Sequence[Group] = (
+GROUPS: Sequence[MemoryGroup] = (
     *_of_vendors(),
-    Group("clicks", ("context", "clickIds"), tuple(sorted(CLICK_IDS)), ()),
+    MemoryGroup("clicks", ("context", "clickIds"), tuple(sorted(CLICK_IDS)), ()),
     *_of_traits(),
 )
 """All that is remembered: fields that presets read, by which vendors of advertising and GA4 recognize a visitor."""
@@ -183,7 +183,7 @@ def find_values(event: Event) -> dict[str, Values]:
     return found
 
 
-def _values(there: Mapping[str, Any], group: Group) -> dict[str, Value]:
+def _values(there: Mapping[str, Any], group: MemoryGroup) -> dict[str, Value]:
     values: dict[str, Value] = {}
     for leaf in group.leaves:
         value = there.get(leaf)
@@ -201,7 +201,7 @@ def _object_in(event: Mapping[str, Any], path: tuple[str, ...]) -> Mapping[str, 
     return there
 
 
-def _has_own(event: Event, group: Group) -> bool:
+def _has_own(event: Event, group: MemoryGroup) -> bool:
     """Return whether the event has a value of the group, also one that is too long or of another type."""
     places = [group.parent, *group.rivals]
     if group.parent[0] == "context":
@@ -243,8 +243,8 @@ def paths_of(patch: Mapping[str, Any], at: str = "") -> Iterator[str]:
 class MemoryStep(EnrichmentStep):
     """Remember an event's values, and add those that are remembered, as far as the consent in the event allows it.
 
-    An event that denies the consent also deletes what is remembered. The note `memory` lists the fields that were
-    added, without values.
+    An event that denies the consent deletes the entries of its user and visitor. The note `memory` lists the fields
+    that were added, without values.
     """
 
     def __init__(self, consent: Consent, assume: Assumption | None, memory: VisitorMemory) -> None:
