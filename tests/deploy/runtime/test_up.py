@@ -58,7 +58,7 @@ def test_the_way_of_an_event(up):
     ):
         up.until(lambda line=line: re.search(line, up.output.partition("page Home  user u-2")[2], re.MULTILINE))
 
-    assert len(up.children()) == 6
+    assert len(up.children()) == 7
     up.process.send_signal(signal.SIGINT)
     assert up.process.wait(120) == 0
     assert not up.children()
@@ -116,7 +116,7 @@ def test_a_process_that_dies(up):
 
 def test_kill_9(up):
     """A kill -9 of `up` itself leaves no process behind."""
-    assert len(up.children()) == 6
+    assert len(up.children()) == 7
     up.process.kill()
     up.process.wait()
     deadline = time.monotonic() + 120

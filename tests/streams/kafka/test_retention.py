@@ -27,6 +27,7 @@ def test_dead_letters_and_rejected_events_are_kept_four_times_as_long():
         "turnout.suppressed": None,
         "turnout.status": 600 / (24 * 3600),
         "turnout.control": None,
+        "turnout.rulesets": None,
         "turnout.forward.ga4": 3,
         "turnout.forward.ga4.retry": 3,
         "shop.orders": 3,
@@ -35,6 +36,7 @@ def test_dead_letters_and_rejected_events_are_kept_four_times_as_long():
         "turnout.suppressed": 1,
         "turnout.status": 1,
         "turnout.control": 1,
+        "turnout.rulesets": 1,
         "shop.orders": None,
     }
 
@@ -92,6 +94,7 @@ def test_topics_are_created_with_their_retention(broker: Broker, topics: Topics,
         "suppressed": 1,
         "status": 1,
         "control": 1,
+        "rulesets": 1,
     }
     configs = read_configs(broker, [f"{prefix}.{name}" for name in rows])
     assert {name.removeprefix(f"{prefix}."): config.get("retention.ms") for name, config in configs.items()} == {
