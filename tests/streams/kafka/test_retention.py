@@ -105,6 +105,7 @@ def test_topics_are_created_with_their_retention(broker: Broker, topics: Topics,
         "suppressed": None,
         "status": str(600 * 1000),
         "control": None,
+        "rulesets": None,
         "forward.one": str(5 * DAY_MS),
         "forward.one.retry": str(5 * DAY_MS),
     }
@@ -113,5 +114,6 @@ def test_topics_are_created_with_their_retention(broker: Broker, topics: Topics,
     assert {name: policy for name, policy in policies.items() if policy != "delete"} == {
         "suppressed": "compact",
         "control": "compact",
+        "rulesets": "compact",
         "status": "compact,delete",
     }
