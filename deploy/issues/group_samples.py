@@ -82,7 +82,7 @@ def _letters(
         for part in (TopicPartition(topic, number) for number in numbers):
             consumer.assign([part])
             begin, end = consumer.beginning_offsets([part])[part], consumer.end_offsets([part])[part]
-            end = max(begin, min(end, newest.get(part.partition, end) + 1))
+            end = newest[part.partition] + 1 if part.partition in newest else end
             consumer.seek(part, max(begin, end - share))
             while consumer.position(part) < end:
                 for record in poll(consumer, broker).get(part, ()):

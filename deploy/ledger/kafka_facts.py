@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from kafka import TopicPartition
 
-from streams.kafka.client import kafka_errors, open_consumer, poll, read_to_end
+from streams.kafka.client import kafka_errors, open_consumer, poll, poll_beyond_end, read_to_end
 from streams.kafka.settings import Broker
 from streams.kafka.timestamps import known_offsets
 from streams.records.dead_letter import DeadLetter
@@ -17,9 +17,6 @@ from streams.records.format import RecordError
 from streams.records.outcomes import FORWARDED, NOTED, Outcomes, Stage
 from streams.records.recorded_rules import RecordedRules
 from streams.topics import Topics
-
-BEYOND_END_MS = 500
-"""Milliseconds to wait for a record at or behind the end that the broker reports."""
 
 SEARCH_RECORDS = 50_000
 SEARCH_SECONDS = 10.0
@@ -77,8 +74,7 @@ class KafkaFacts:
                 return None
             self._consumer.seek(part, place.offset)
             if place.offset >= end:
-                # The embedded broker may report an end that is too low.
-                records = self._consumer.poll(timeout_ms=BEYOND_END_MS, max_records=1).get(part, ())
+                records = poll_beyond_end(self._consumer, part, 1)
                 return next((record for record in records if record.offset == place.offset), None)
             while self._consumer.position(part) <= place.offset:
                 for record in poll(self._consumer, self._broker, 1).get(part, ()):

@@ -415,9 +415,7 @@ class Watch:
 
 
 @asynccontextmanager
-async def open_watch(
-    configuration: Configuration, only: LiveFilter, *, payloads: bool = True
-) -> AsyncIterator[Watch]:
+async def open_watch(configuration: Configuration, only: LiveFilter, *, payloads: bool = True) -> AsyncIterator[Watch]:
     """Follow the events of a configuration from now on, for the length of an `async with`; raises BrokerError.
 
     The arguments `only` and `payloads` are those of LiveView.

@@ -30,9 +30,7 @@ def replay_dead(
         return send(configuration, producer, suppressed, chosen, advance)
 
 
-def drop_dead(
-    configuration: Configuration, chosen: Iterable[ParkedRecord[DeadLetter]], advance: Advance
-) -> Report:
+def drop_dead(configuration: Configuration, chosen: Iterable[ParkedRecord[DeadLetter]], advance: Advance) -> Report:
     """Mark dead letters as handled without sending them."""
     with ReplayProducer(configuration.settings.broker, configuration.topics.dead) as producer:
         return Counter({"dropped": drop(producer, chosen, advance)})

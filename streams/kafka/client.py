@@ -18,6 +18,9 @@ BOOTSTRAP_MS = 10_000
 POLL_TIMEOUT_SECONDS = 60.0
 """Seconds without an expected record after which Kafka is reported as down."""
 
+BEYOND_END_MS = 500
+"""Milliseconds to wait for a record behind the end that the broker reports."""
+
 
 class BlockingProducer:
     """A producer for a `with` block; `confirm` waits until Kafka has stored all records."""
@@ -94,6 +97,15 @@ def poll(consumer: Any, broker: Broker, most: int | None = None) -> dict[Any, li
             return found
         if time.monotonic() > deadline:
             raise BrokerError(f"Kafka at {broker.bootstrap}: no record arrived for {POLL_TIMEOUT_SECONDS:.0f} seconds")
+
+
+def poll_beyond_end(consumer: Any, part: TopicPartition, most: int | None = None) -> list[Any]:
+    """Return records from the end that the broker reports on, at most `most`; empty if there are none.
+
+    The embedded broker reports the first offset of the last batch plus one.
+    """
+    found: list[Any] = consumer.poll(timeout_ms=BEYOND_END_MS, max_records=most).get(part, [])
+    return found
 
 
 def read_to_end(consumer: Any, broker: Broker, part: TopicPartition) -> Iterator[list[Any]]:

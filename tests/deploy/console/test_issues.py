@@ -122,7 +122,9 @@ def test_viewers_see_no_personal_data_and_cannot_replay(chromium, issues, shop_c
     assert group(shop_console, COMMA)["open"] == found["open"]
 
 
-@pytest.mark.parametrize("path", ["/issues/..%2f..%2fetc", "/issues/<b>", f"/issues/{'0' * 12}", f"/issues/{'0' * 12}/job"])
+@pytest.mark.parametrize(
+    "path", ["/issues/..%2f..%2fetc", "/issues/<b>", f"/issues/{'0' * 12}", f"/issues/{'0' * 12}/job"]
+)
 def test_unknown_groups(issues, shop_console, path):
     """A path without a group is 404."""
     assert shop_console.get(path, role=Role.VIEWER).status_code == 404
@@ -211,7 +213,10 @@ def test_group_is_dropped(chromium, issues, shop_console):
 def test_hostile_dead_letters_are_harmless(chromium, issues, shop_console):
     """Markup and control characters in every field of a failed event are text in its group."""
     event = hostile(6300)
-    event |= {"event": "Order Completed", "context": {**event["context"], **{"consent": order(1)["context"]["consent"]}}}
+    event |= {
+        "event": "Order Completed",
+        "context": {**event["context"], **{"consent": order(1)["context"]["consent"]}},
+    }
     issues.send(event)
     issues.until_settled()
     issues.until(lambda: group(shop_console, COMMA)["last"] and any(
