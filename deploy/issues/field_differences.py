@@ -124,8 +124,8 @@ def find_differences(
         bad, good = of_failed.get(path, nothing), of_delivered.get(path, nothing)
         found = [
             FieldDifference(
-                path, kind, feature, count, len(failed), other, len(delivered), bad.top(), *_usual(good, len(delivered)),
-                good.top(), *(_bounds(kind, bad, good)),
+                path, kind, feature, count, len(failed), other, len(delivered), bad.top(),
+                *_usual(good, len(delivered)), good.top(), *_bounds(kind, bad, good),
             )
             for kind, feature, count, other in _candidates(bad, good, len(failed), len(delivered))
         ]  # fmt: skip

@@ -60,7 +60,7 @@ def read_samples(configuration: Configuration, group: Mapping[str, Any]) -> Grou
 
 
 def _events(configuration: Configuration, origins: Sequence[Origin]) -> dict[Origin, Mapping[str, Any]]:
-    found = {}
+    found: dict[Origin, Mapping[str, Any]] = {}
     with kafka_errors(configuration.settings.broker):
         records = Events(configuration.settings.broker).at(origins)
     for origin, record in records.items():

@@ -2,9 +2,9 @@
 
     python -m tests.benchmarks.live [SECONDS [EVENTS_PER_SECOND [TABS]]]
 
-A real Kafka gets events and outcomes as the collector, the router and the forwarders write them: several integrations, of
-which one filters, and a dead letter in a hundred. The console runs in a process of its own on one core; open pages read
-their streams as browsers do. The first quarter of the time is not measured.
+A real Kafka gets events and outcomes as the collector, the router and the forwarders write them: several integrations,
+of which one filters, and a dead letter in a hundred. The console runs in a process of its own on one core; open pages
+read their streams as browsers do. The first quarter of the time is not measured.
 """
 
 import asyncio
