@@ -76,7 +76,7 @@ class LiveTab:
             self._new[key] = event
 
     def batch(self, integrations: Sequence[str]) -> dict[str, Any]:
-        """Return the rows since the last call as JSON data, newest first, with outcomes in the order of `integrations`."""
+        """Return the rows since the last call as JSON data, newest first, with outcomes of `integrations` in order."""
         now = monotonic()
         seconds, self._since = max(now - self._since, 0.001), now
         new, self._new = self._new, {}

@@ -71,8 +71,8 @@ def visit(page: Tab, shop: Shop, console: ServedConsole, path: str) -> None:
     for first in range(0, LIVE_EVENTS, 4):
         number = int(time.monotonic() * 1000) % 100_000 + first
         no_consent = {**order(1)["context"], "consent": {"categoryPreferences": {"advertising": False}}}
-        visit = {"type": "page", "name": "Checkout", "messageId": f"p-{number}", "userId": f"u-81{number}"}
-        shop.send(order(number), order(number + 1, 30.0, context=no_consent), visit, mistaken(number + 2))
+        viewed = {"type": "page", "name": "Checkout", "messageId": f"p-{number}", "userId": f"u-81{number}"}
+        shop.send(order(number), order(number + 1, 30.0, context=no_consent), viewed, mistaken(number + 2))
         page.wait_for_timeout(400)
     expect(page.locator("#rows tr")).to_have_count(LIVE_EVENTS)
 
