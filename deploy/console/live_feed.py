@@ -43,7 +43,7 @@ def open_light_watch(configuration: Configuration) -> AbstractAsyncContextManage
 
 
 class LiveTab:
-    """What one open page shows next: at most `ROWS_PER_SECOND` events, the number of others, and later outcomes.
+    """The next message of one open page: at most `ROWS_PER_SECOND` events, how many more came, and later outcomes.
 
     Args:
         only: Which events the page shows.

@@ -100,7 +100,7 @@ def poll(consumer: Any, broker: Broker, most: int | None = None) -> dict[Any, li
 
 
 def poll_beyond_end(consumer: Any, part: TopicPartition, most: int | None = None) -> list[Any]:
-    """Return records from the end that the broker reports on, at most `most`; empty if there are none.
+    """Return the records behind the end that the broker reports, at most `most`, if there are any.
 
     The embedded broker reports the first offset of the last batch plus one.
     """

@@ -177,8 +177,7 @@ async def run(folder: Path, seconds: int, rate: int, tabs: int) -> dict[str, obj
         "share of a core, %": round(100 * cpu / took, 1),
         "events per second, as pages say": round(mean(seen)) if seen else 0,
         "rows drawn per second and page": round(mean(tab.rows for tab in opened) / seconds, 1),
-        "memory after a quarter, MB": round(mean(memory[quarter : quarter + 8]), 1),
-        "memory at the end, MB": round(mean(memory[-8:]), 1),
+        "memory by quarter, MB": [round(mean(memory[each * quarter :][:quarter]), 1) for each in range(4)],
         "seconds": seconds,
         "pages": tabs,
     }

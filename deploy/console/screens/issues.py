@@ -32,7 +32,7 @@ _GROUP = re.compile("[0-9a-f]{12}")
 
 
 class IssuesScreen(ConsoleScreen):
-    """What `turnout dead groups` shows, with the means to understand and to repair."""
+    """The groups of `turnout dead groups`, the reason of each, and its replay."""
 
     title: ClassVar[str] = "Issues"
     path: ClassVar[str] = "/issues"
