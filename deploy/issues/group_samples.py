@@ -10,7 +10,7 @@ from kafka import TopicPartition
 from deploy.config.configuration import Configuration
 from deploy.ledger.client import LedgerClient
 from deploy.replay.parked import Events, ParkedRecord
-from streams.kafka.client import kafka_errors, open_consumer, poll
+from streams.kafka.client import is_at_end, kafka_errors, open_consumer, poll
 from streams.ledger.dead_group import group_of
 from streams.records.dead_letter import DeadLetter
 from streams.records.event import Origin
@@ -84,7 +84,7 @@ def _letters(
             begin, end = consumer.beginning_offsets([part])[part], consumer.end_offsets([part])[part]
             end = newest[part.partition] + 1 if part.partition in newest else end
             consumer.seek(part, max(begin, end - share))
-            while consumer.position(part) < end:
+            while not is_at_end(consumer, broker, part, end):
                 for record in poll(consumer, broker).get(part, ()):
                     if (letter := _decode(record)) and group_of(letter, record.key).id == group_id:
                         yield ParkedRecord(part.partition, record.offset, record.timestamp / 1000, record.key, letter)

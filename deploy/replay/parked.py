@@ -8,7 +8,7 @@ from typing import Any, Generic, NamedTuple, TypeVar
 
 from kafka import TopicPartition
 
-from streams.kafka.client import BlockingProducer, open_consumer, poll, poll_beyond_end, read_to_end
+from streams.kafka.client import BlockingProducer, complete_ends, open_consumer, poll, read_to_end
 from streams.kafka.settings import Broker
 from streams.ledger.dead_group import group_of
 from streams.records.dead_letter import DeadLetter
@@ -138,18 +138,15 @@ class Events:
         with open_consumer(self._broker) as consumer:
             for part, offsets in offsets_by_partition.items():
                 consumer.assign([part])
-                begin, end = consumer.beginning_offsets([part])[part], consumer.end_offsets([part])[part]
-                left = [offset for offset in offsets if offset >= begin]
+                begin = consumer.beginning_offsets([part])[part]
+                end = complete_ends(self._broker, consumer.end_offsets([part]))[part]
+                left = [offset for offset in offsets if begin <= offset < end]
                 position = -MAX_SKIPPED_OFFSETS - 1
                 while left:
                     if not position <= left[0] <= position + MAX_SKIPPED_OFFSETS:
                         position = left[0]
                         consumer.seek(part, position)
-                    if left[0] < end:
-                        records = poll(consumer, self._broker).get(part, [])
-                    elif not (records := poll_beyond_end(consumer, part)):
-                        break
-                    for record in records:
+                    for record in poll(consumer, self._broker).get(part, ()):
                         position = record.offset + 1
                         if left and record.offset == left[0]:
                             found[Origin(part.topic, part.partition, left.pop(0))] = record
