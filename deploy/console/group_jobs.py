@@ -133,7 +133,7 @@ class GroupJobs:
 
 
 def _outcome_since(outcomes: Iterable[Mapping[str, Any]], integration: str, rule: str | None, place: Place) -> str:
-    """Return the outcome since a dead letter was replayed; FORWARDED as long as there is none."""
+    """Return the outcome since a dead letter was replayed, or FORWARDED until it has one."""
     found = [each for each in outcomes if each["integration"] == integration and rule in (None, each["rule"])]
     if living := [str(each["outcome"]) for each in found if each["outcome"] != Outcome.DEAD]:
         return living[0]

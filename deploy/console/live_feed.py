@@ -43,7 +43,7 @@ def open_light_watch(configuration: Configuration) -> AbstractAsyncContextManage
 
 
 class LiveTab:
-    """What one open page shows next: at most `ROWS_PER_SECOND` events, the number of others, and later outcomes.
+    """The next message of one open page: at most `ROWS_PER_SECOND` events, how many more came, and later outcomes.
 
     Args:
         only: Which events the page shows.
@@ -76,7 +76,7 @@ class LiveTab:
             self._new[key] = event
 
     def batch(self, integrations: Sequence[str]) -> dict[str, Any]:
-        """Return the rows since the last call as JSON data, the newest first; outcomes in the order of `integrations`."""
+        """Return the rows since the last call as JSON data, newest first, with outcomes of `integrations` in order."""
         now = monotonic()
         seconds, self._since = max(now - self._since, 0.001), now
         new, self._new = self._new, {}
@@ -170,7 +170,6 @@ def _key(event: SeenEvent | Rejected) -> str:
 
 def _row(key: str, seen: SeenEvent | Rejected, integrations: Sequence[str]) -> dict[str, Any]:
     """Return an event as JSON data, without fields that only its story shows."""
-    is_rejected = isinstance(seen, Rejected)
     event: Mapping[str, Any] = read_rejected_event(seen) if isinstance(seen, Rejected) else seen.event or {}
     return {
         "key": key,
@@ -182,7 +181,7 @@ def _row(key: str, seen: SeenEvent | Rejected, integrations: Sequence[str]) -> d
         "user": _text(event, "userId") or _text(event, "anonymousId"),
         "trace": (seen.trace or b"").decode(errors="replace") if isinstance(seen, Rejected) else seen.trace,
         REJECTED: seen.reason if isinstance(seen, Rejected) else None,
-        "outcomes": [] if is_rejected else _outcomes(seen, integrations),
+        "outcomes": [] if isinstance(seen, Rejected) else _outcomes(seen, integrations),
     }
 
 

@@ -16,7 +16,7 @@ MIN_SCORE = 0.5
 """The share of failed events with a feature, minus that of delivered ones, from which the feature is reported."""
 
 MAX_DEPTH, MAX_FIELDS, MAX_ITEMS = 8, 500, 10
-"""Bounds of what is read of one event."""
+"""Bounds for the fields of one event."""
 
 MAX_PATH_CHARACTERS, MAX_VALUE_CHARACTERS = 200, 120
 MIN_LENGTH_RATIO = 2
@@ -124,8 +124,8 @@ def find_differences(
         bad, good = of_failed.get(path, nothing), of_delivered.get(path, nothing)
         found = [
             FieldDifference(
-                path, kind, feature, count, len(failed), other, len(delivered), bad.top(), *_usual(good, len(delivered)),
-                good.top(), *(_bounds(kind, bad, good)),
+                path, kind, feature, count, len(failed), other, len(delivered), bad.top(),
+                *_usual(good, len(delivered)), good.top(), *_bounds(kind, bad, good),
             )
             for kind, feature, count, other in _candidates(bad, good, len(failed), len(delivered))
         ]  # fmt: skip

@@ -10,7 +10,7 @@ from kafka import TopicPartition
 from deploy.config.configuration import Configuration
 from deploy.ledger.client import LedgerClient
 from deploy.replay.parked import Events, ParkedRecord
-from streams.kafka.client import kafka_errors, open_consumer, poll
+from streams.kafka.client import is_at_end, kafka_errors, open_consumer, poll
 from streams.ledger.dead_group import group_of
 from streams.records.dead_letter import DeadLetter
 from streams.records.event import Origin
@@ -60,7 +60,7 @@ def read_samples(configuration: Configuration, group: Mapping[str, Any]) -> Grou
 
 
 def _events(configuration: Configuration, origins: Sequence[Origin]) -> dict[Origin, Mapping[str, Any]]:
-    found = {}
+    found: dict[Origin, Mapping[str, Any]] = {}
     with kafka_errors(configuration.settings.broker):
         records = Events(configuration.settings.broker).at(origins)
     for origin, record in records.items():
@@ -82,9 +82,9 @@ def _letters(
         for part in (TopicPartition(topic, number) for number in numbers):
             consumer.assign([part])
             begin, end = consumer.beginning_offsets([part])[part], consumer.end_offsets([part])[part]
-            end = max(begin, min(end, newest.get(part.partition, end) + 1))
+            end = newest[part.partition] + 1 if part.partition in newest else end
             consumer.seek(part, max(begin, end - share))
-            while consumer.position(part) < end:
+            while not is_at_end(consumer, broker, part, end):
                 for record in poll(consumer, broker).get(part, ()):
                     if (letter := _decode(record)) and group_of(letter, record.key).id == group_id:
                         yield ParkedRecord(part.partition, record.offset, record.timestamp / 1000, record.key, letter)

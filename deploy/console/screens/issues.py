@@ -32,7 +32,7 @@ _GROUP = re.compile("[0-9a-f]{12}")
 
 
 class IssuesScreen(ConsoleScreen):
-    """What `turnout dead groups` shows, with the means to understand and to repair."""
+    """The groups of `turnout dead groups`, the reason of each, and its replay."""
 
     title: ClassVar[str] = "Issues"
     path: ClassVar[str] = "/issues"
@@ -171,7 +171,7 @@ def _group_id(request: Request) -> str:
 
 
 def _newest(sample: FailedSample) -> dict[str, Any]:
-    """Return the newest dead letter in full as JSON data; with its event, whose personal data is then masked all over."""
+    """Return the newest dead letter in full as JSON data, with its event, so that personal data is masked all over."""
     letter = sample.letter.letter
     return {
         "detail": letter.detail.removeprefix(": ").removeprefix("Value error, "),

@@ -21,6 +21,12 @@
   });
   document.addEventListener('htmx:sse:before:message', (event) => { if (paused) event.preventDefault(); });
   document.addEventListener('htmx:after:swap', () => {
+    // After a new connection, an event that is on the page may come again with a later outcome.
+    const ids = new Set();
+    for (const row of [...rows.children]) {
+      if (ids.has(row.id)) row.remove();
+      ids.add(row.id);
+    }
     while (rows.children.length > Number(rows.dataset.max)) rows.lastElementChild.remove();
   });
   setInterval(() => { if (summary.textContent !== state.innerText) summary.textContent = state.innerText; }, 10_000);

@@ -3,6 +3,7 @@
 import json
 import re
 import time
+from itertools import pairwise
 
 import pytest
 from click.testing import CliRunner
@@ -171,7 +172,7 @@ def test_missing_purchases_are_found_replayed_and_delivered(chromium, issues, sh
     assert entries[0]["result"] == {"replayed": number}
     assert "m-6021" not in json.dumps(entries)
     with capsys.disabled():
-        for (_, before), (name, at) in zip(marks, marks[1:], strict=False):
+        for (_, before), (name, at) in pairwise(marks):
             print(f"\n  {name}: {at - before:.1f} s", end="")
 
 
@@ -215,7 +216,7 @@ def test_hostile_dead_letters_are_harmless(chromium, issues, shop_console):
     event = hostile(6300)
     event |= {
         "event": "Order Completed",
-        "context": {**event["context"], **{"consent": order(1)["context"]["consent"]}},
+        "context": {**event["context"], "consent": order(1)["context"]["consent"]},
     }
     issues.send(event)
     issues.until_settled()

@@ -189,4 +189,4 @@ def test_filters(only, expected):
         tab.take((event, [], []))
     tab.take(Rejected("missing", "", "web", None, None, b'{"userId":"u-r"}', trace=b"mine"))
     rows = tab.batch([])["rows"]
-    assert [row["rejected"] and "rejected" or int(row["at"].rpartition(":")[2]) for row in rows] == expected
+    assert [(row["rejected"] and "rejected") or int(row["at"].rpartition(":")[2]) for row in rows] == expected

@@ -16,6 +16,7 @@ pytestmark = pytest.mark.browser
 PAGES = (
     "/", "/?q=m-0002", "/?q=m-0004", "/?q=m-hostile-1", "/?q=m-hostile-2", "/?q=m-wide", "/?q=u-810001", "/?q=nothing",
     "/flow", "/flow?integration=meta&period=day", "/flow/samples?outcome=delivered", "/flow/audit", "/health",
+    "/live", "/live?event=none&user=u-1", "/issues", "/issues?all=1&sort=last", "/issues/{group}",
 )  # fmt: skip
 MAX_FIRST_PAGE_BYTES = 300 * 1024
 
@@ -25,9 +26,10 @@ MAX_FIRST_PAGE_BYTES = 300 * 1024
 def test_pages_are_accessible(chromium, shop_console, width, theme):
     """No page has a violation of WCAG or scrolls sideways, in both themes and at both widths, with every card open."""
     found = {}
+    groups = shop_console.get("/issues.json?all=1", role=Role.EDITOR).json()["groups"]
     with tab(chromium, shop_console, Role.EDITOR, width=width, theme=theme) as page:
         for path in PAGES:
-            page.goto(path)
+            page.goto(path.format(group=groups[0]["id"]))
             if page.locator("[data-open-all]").count():
                 page.evaluate("document.querySelectorAll('details').forEach(it => { it.open = true; })")
             if problems := [*violations(page), *([f"{overflow(page)} px too wide"] if overflow(page) else [])]:
@@ -145,3 +147,8 @@ def test_ledger_that_is_away(chromium, shop, shop_console, without_ledger: Serve
         expect(card(page, "meta").get_by_text("dead", exact=True)).to_be_visible()
     assert without_ledger.get("/find.json?q=m-0002", role=Role.EDITOR).status_code == 503
     assert without_ledger.get("/flow.json", role=Role.EDITOR).status_code == 503
+    with tab(chromium, without_ledger, Role.EDITOR, expected="503") as page:
+        page.goto("/issues")
+        expect(page.get_by_text("no ledger answers")).to_be_visible()
+        assert not violations(page)
+    assert without_ledger.get("/issues.json", role=Role.EDITOR).status_code == 503
