@@ -113,7 +113,7 @@ def test_topics(example, broker):
     """`topics` shows what is missing or differs, and creates what is missing; workers refuse till then."""
     there = {**DEMO, "TURNOUT_BROKER__BOOTSTRAP": broker.bootstrap, "TURNOUT_CONFIG": str(example)}
     done = turnout("topics", **there)
-    assert (done.returncode, done.stdout.count("missing")) == (1, 13)
+    assert (done.returncode, done.stdout.count("missing")) == (1, 14)
 
     done = turnout("router", **there)
     assert done.returncode == 1
