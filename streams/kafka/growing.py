@@ -16,8 +16,8 @@ from streams.topics import Topic
 def find_obstacles(broker: Broker, readers: Mapping[str, Sequence[str]], timeout: float = 10.0) -> list[str]:
     """Return why partitions cannot be added without disorder, one line per reason.
 
-    A user's new events would go to another partition, where they may overtake older ones. Therefore no worker may run,
-    and no record may wait.
+    A user's new events would go to another partition and could overtake older ones. Therefore no worker may run, and no
+    record may wait.
 
     Args:
         broker: How to reach Kafka.

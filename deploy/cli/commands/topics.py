@@ -27,7 +27,7 @@ def topics(context: click.Context, folder: Path, create: bool, grow: bool, as_js
     are not created.
 
     --grow needs topics without unfinished records, and no running router or forwarder: otherwise a user's events could
-    overtake each other. It says what is in the way, and exits with 1.
+    overtake each other. If it adds none, it prints the reasons and exits with 1.
     """
     configuration = load(folder)
 
