@@ -71,6 +71,15 @@ class ConsoleApp:
         """Answer one request."""
         await self._app(scope, receive, send)
 
+    def warm_up(self) -> None:
+        """Do in advance what the first request of a screen would wait for; blocking."""
+        self._renderer.warm_up()
+        for screen in self._screens:
+            try:
+                screen.warm_up()
+            except BrokerError as error:
+                log.info("the first request will take longer", screen=screen.title, **error_fields(error))
+
     def close(self) -> None:
         """Close the connections to Kafka; blocking."""
         for screen in self._screens:

@@ -2,12 +2,13 @@
 
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from itertools import chain
 from time import monotonic
 from typing import Any, NamedTuple
 
 from kafka import TopicPartition
 
-from streams.kafka.client import complete_ends, is_at_end, kafka_errors, open_consumer, poll
+from streams.kafka.client import complete_ends, is_at_end, kafka_errors, open_consumer, poll, read_to_end
 from streams.kafka.settings import Broker
 from streams.kafka.timestamps import known_offsets
 from streams.records.dead_letter import DeadLetter
@@ -16,10 +17,14 @@ from streams.records.event import Origin
 from streams.records.format import RecordError
 from streams.records.outcomes import FORWARDED, NOTED, Outcomes, Stage
 from streams.records.recorded_rules import RecordedRules
+from streams.records.rejected import Rejected
 from streams.topics import Topics
 
 BEYOND_END_MS = 500
 """Milliseconds to wait for a record at or behind the end that the broker reports."""
+
+REJECTED_RECORDS = 200
+"""The newest rejected events of a partition that are read for examples."""
 
 RULES_AT_ONCE = 16
 RULES_BYTES = 64 * 1024 * 1024
@@ -179,6 +184,30 @@ class KafkaFacts:
             return []
 
         return self._search(self._topics.dead, place, since_ms, take, lambda found: len(found) >= expected).found
+
+    def newest_rejected(self, since: float, until: float) -> list[tuple[Origin, float, Rejected]]:
+        """Return the newest events that the collector rejected, with their places and times in seconds since 1970.
+
+        At most REJECTED_RECORDS of each partition are read.
+        """
+        found: list[tuple[Origin, float, Rejected]] = []
+        topic = self._topics.rejected
+        with kafka_errors(self._broker):
+            parts = [TopicPartition(topic, number) for number in self._consumer.partitions_for_topic(topic) or ()]
+            ends = self._consumer.end_offsets(parts) if parts else {}
+            starts = known_offsets(self._consumer.offsets_for_times(dict.fromkeys(parts, int(since * 1000))))
+            for part, start in starts.items():
+                self._consumer.assign([part])
+                self._consumer.seek(part, max(start, ends[part] - REJECTED_RECORDS))
+                for record in chain.from_iterable(read_to_end(self._consumer, self._broker, part)):
+                    with suppress(RecordError):
+                        at = record.timestamp / 1000
+                        if record.value is None or not since <= at < until:
+                            continue
+                        rejected = Rejected.decode(record.key, record.value, record.headers)
+                        if rejected.origin is None:
+                            found.append((Origin(topic, part.partition, record.offset), at, rejected))
+        return sorted(found, key=lambda it: it[1], reverse=True)
 
     def _search(
         self,

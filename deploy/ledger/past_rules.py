@@ -28,7 +28,7 @@ class UsedRules:
 
 
 class PastRules:
-    """Compiles rules of past versions, and keeps the last ones; for one configuration folder, and for any threads."""
+    """Compiles rules of past versions, and keeps the last ones; for one configuration folder and any thread."""
 
     def __init__(self, today: Configuration) -> None:
         self.today = today

@@ -162,13 +162,12 @@ class KafkaAuditor:
 
         The order matters: an outcome is in Kafka before the offset of its delivery is committed.
         """
-        prefix = self._topics.prefix
         events = self._parts(self._topics.events) + await partitions_of(self._consumer, self._external)
-        committed = await self._committed(f"{prefix}.router", events)
+        committed = await self._committed(self._topics.router_group, events)
         positions: dict[str, Mapping[TopicPartition, int | None]] = {}
         for name in self._integrations:
             parts = [*self._parts(self._topics.forward(name)), *self._parts(self._topics.retry(name))]
-            positions[name] = await self._committed(f"{prefix}.forwarder.{name}", parts)
+            positions[name] = await self._committed(self._topics.forwarder_group(name), parts)
         ranges = await self._ranges(committed, since_ms, until_ms)
         waiting: dict[Partition, dict[tuple[str, str], BitSets]] = defaultdict(lambda: defaultdict(BitSets))
         for name, offsets in positions.items():

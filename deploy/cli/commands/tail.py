@@ -11,7 +11,7 @@ from deploy.terminal.failures import Failed
 
 if TYPE_CHECKING:
     from deploy.config.configuration import Configuration
-    from deploy.runtime.live_view import LiveFilter
+    from deploy.live.live_view import LiveFilter
 
 
 @click.command(short_help="Show events as they arrive, with their outcomes.")
@@ -48,7 +48,7 @@ def tail(
 
     configuration = load(folder)
 
-    from deploy.runtime.live_view import REJECTED, LiveFilter
+    from deploy.live.live_view import REJECTED, LiveFilter
     from streams.records.outcomes import Outcome
 
     for name in sources:
@@ -65,7 +65,7 @@ def tail(
 async def _follow(configuration: "Configuration", only: "LiveFilter", *, as_json: bool) -> None:
     import asyncio
 
-    from deploy.runtime.live_view import open_watch, rejected_data, update_data
+    from deploy.live.live_view import open_watch, rejected_data, update_data
     from deploy.runtime.up_output import Terminal
     from streams.records.rejected import Rejected
 

@@ -6,22 +6,28 @@ import click
 
 from deploy.cli.options import broker_errors, config_option, load
 from deploy.terminal.escaping import echo_json
+from deploy.terminal.failures import Failed
 
 if TYPE_CHECKING:
+    from streams.kafka.settings import Broker
     from streams.topics import Topic
 
 
 @click.command(short_help="Compare declared topics with Kafka, and create them.")
 @config_option
 @click.option("--create", is_flag=True, help="Create the topics that are missing.")
+@click.option("--grow", is_flag=True, help="Add partitions to topics that have fewer than declared.")
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON object, for programs.")
 @click.pass_context
-def topics(context: click.Context, folder: Path, create: bool, as_json: bool) -> None:
+def topics(context: click.Context, folder: Path, create: bool, grow: bool, as_json: bool) -> None:
     """Compare the declared topics with the topics in Kafka.
 
     Exits with 1 if a topic is missing or has another number of partitions; workers then refuse to start. They start
     without PREFIX.status and PREFIX.control. External topics that a source reads may have any number of partitions, and
     are not created.
+
+    --grow needs topics without unfinished records, and no running router or forwarder: otherwise a user's events could
+    overtake each other. It says what is in the way, and exits with 1.
     """
     configuration = load(folder)
 
@@ -35,6 +41,9 @@ def topics(context: click.Context, folder: Path, create: bool, as_json: bool) ->
             missing = [topic for topic in declared if topic.name not in existing]
             create_topics(broker, missing, configuration.settings.replication)
             existing = find_partitions(broker, declared)
+        if grow:
+            _grow(broker, declared, configuration.topics.readers(configuration.integrations))
+            existing = find_partitions(broker, declared)
     wrong = {mismatch.topic.name for mismatch in compare_topics(declared, existing)}
     if as_json:
         rows = [{"topic": it.name, "declared": it.partitions, "there": existing.get(it.name)} for it in declared]
@@ -42,6 +51,14 @@ def topics(context: click.Context, folder: Path, create: bool, as_json: bool) ->
     else:
         _show(declared, existing, wrong)
     context.exit(1 if wrong else 0)
+
+
+def _grow(broker: "Broker", declared: "Sequence[Topic]", readers: Mapping[str, Sequence[str]]) -> None:
+    from streams.kafka.growing import find_obstacles, grow_topics
+
+    if obstacles := find_obstacles(broker, readers):
+        raise Failed("no partitions are added:\n" + "\n".join(f"  {line}" for line in obstacles))
+    grow_topics(broker, declared)
 
 
 def _show(declared: "Sequence[Topic]", existing: Mapping[str, int], wrong: Collection[str]) -> None:

@@ -37,6 +37,9 @@ MIN_PART = 6
 MAX_CHARACTERS, MAX_VALUES = 500, 2_000
 """Longer values, and more of them, are masked as whole texts only, not within longer ones."""
 
+VALUE_FIELDS = frozenset(("value", "values", "usual_values", "bounds", "usual_bounds", "before", "after"))
+"""Fields with values, in an object about one field of an event."""
+
 _SEPARATORS = re.compile("[_$-]")
 _INDEX = re.compile(r"\[[^\]]*\]")
 _DIGEST = re.compile(r"(?<![0-9A-Za-z])[0-9A-Fa-f]{32,128}(?![0-9A-Za-z])")
@@ -124,7 +127,7 @@ def _fields(data: Mapping[Any, Any], within: _Within) -> Iterator[tuple[str, Any
         name = str(key)
         plain = _SEPARATORS.sub("", name).lower()
         named = plain in MASKED_NAMES or plain in PERSONAL_OBJECTS
-        if within or named or (of_person and name in ("value", "before", "after")):
+        if within or named or (of_person and name in VALUE_FIELDS):
             yield name, value, _Within.ALL
         else:
             yield name, value, _Within.READS if of_person and name == "reads" else _Within.NONE

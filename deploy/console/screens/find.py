@@ -18,7 +18,6 @@ from deploy.console.story_view import describe
 from deploy.dryrun.explanation import explain
 from deploy.ledger.client import LedgerAwayError, LedgerRefusedError
 from deploy.ledger.event_story import EventStory, StoryTeller
-from deploy.ledger.past_rules import PastRules
 from deploy.ledger.search import Candidates, EventQuery, confirm, find_candidates, find_place
 from deploy.replay.one_event import replay_event
 from deploy.replay.replay_range import ReplayRange, find_objections
@@ -34,6 +33,9 @@ HOUR_SECONDS = 3600
 FAILED = frozenset((Outcome.DEAD, Outcome.EXPIRED, Outcome.QUARANTINED, REJECTED))
 """Outcomes that somebody should look at."""
 
+WARM_UP_EVENT = b'{"type": "track", "event": "Warm-up", "messageId": "warm-up", "anonymousId": "warm-up"}'
+"""An event that is explained at the start, and is never sent."""
+
 
 class FindScreen(ConsoleScreen):
     """The home page: one box for a messageId, a user, or a place in Kafka."""
@@ -42,10 +44,6 @@ class FindScreen(ConsoleScreen):
     path: ClassVar[str] = "/"
     key: ClassVar[str] = "f"
 
-    def __init__(self, backend: Backend) -> None:
-        super().__init__(backend)
-        self._past = PastRules(backend.configuration)
-
     def routes(self) -> Sequence[Route]:
         """Return the routes."""
         return [
@@ -53,6 +51,13 @@ class FindScreen(ConsoleScreen):
             *page("/event/explain", self._explain),
             *action("/event/replay", self._replay, needs=Role.OPERATOR),
         ]
+
+    def warm_up(self) -> None:
+        """Connect to Kafka, and compile the rules for explanations."""
+        configuration = self.backend.configuration
+        with self.backend.kafka() as kafka:
+            kafka.record(Origin(configuration.topics.events, 0, 0))
+        explain(configuration, WARM_UP_EVENT, deliveries=False)
 
     async def _show(self, request: Request) -> ConsolePage:
         sought = request.query_params.get("q", "").strip()
@@ -87,11 +92,11 @@ class FindScreen(ConsoleScreen):
     def _find(self, sought: str) -> dict[str, Any]:
         """Look for an event by its place, else by its messageId, else for those of a user."""
         configuration = self.backend.configuration
-        place = find_place(configuration, sought)
+        place = self._place(sought)
         queries = [EventQuery(place=place)] if place else [EventQuery(message_id=sought), EventQuery(user=sought)]
         candidates, stories, notes = Candidates(0, ()), list[dict[str, Any]](), list[str]()
         with self.backend.kafka() as kafka:
-            teller = StoryTeller(configuration, kafka, payloads=True, past=self._past_rules(configuration))
+            teller = StoryTeller(configuration, kafka, payloads=True, past=self.backend.past_rules)
             for query in queries:
                 try:
                     candidates = find_candidates(configuration, query, MAX_EVENTS)
@@ -114,11 +119,14 @@ class FindScreen(ConsoleScreen):
             "days": configuration.settings.retention_days,
         }
 
-    def _past_rules(self, configuration: Configuration) -> PastRules:
-        """Return what keeps the rules of past versions, for these rules of today."""
-        if self._past.today is not configuration:
-            self._past = PastRules(configuration)
-        return self._past
+    def _place(self, text: str) -> Origin | None:
+        """Read a place in a topic with events; the console does not show other topics that its Kafka user may read."""
+        configuration = self.backend.configuration
+        topics = configuration.topics
+        place = find_place(configuration, text)
+        if place and place.topic in (topics.events, topics.rejected, *configuration.sources.topics):
+            return place
+        return None
 
     def _objections(self, integration: str, since: float) -> list[str]:
         """Return why the vendor may count a replay of an event of this time twice, or not accept it."""
@@ -174,16 +182,16 @@ class FindScreen(ConsoleScreen):
 
     async def _event(self, text: str) -> tuple[Origin, EventStory]:
         """Return the story of the event at a place; raises HTTPException."""
-        place = find_place(self.backend.configuration, text)
+        place = self._place(text)
         if place is None:
-            raise HTTPException(400, "Name the event as topic:partition:offset.")
+            raise HTTPException(400, "Name the event as topic:partition:offset, of a topic with events.")
         return place, await asyncio.to_thread(self._tell, place)
 
     def _tell(self, place: Origin) -> EventStory:
         configuration: Configuration = self.backend.configuration
         query = EventQuery(place=place)
         with self.backend.kafka() as kafka:
-            teller = StoryTeller(configuration, kafka, past=self._past_rules(configuration))
+            teller = StoryTeller(configuration, kafka, past=self.backend.past_rules)
             heads = confirm(teller, find_candidates(configuration, query, 1), query)
             if not heads:
                 raise HTTPException(404, f"Nothing is known about an event at {_text(place)}.")

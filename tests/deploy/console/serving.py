@@ -39,7 +39,7 @@ class ServedConsole:
         """Return a client that is logged in as a role."""
         client = requests.Session()
         if role is not None:
-            token = self.app.login._sessions.start(f"a {role}", role)
+            token = self.app.login._sessions.start(str(role), role)
             client.cookies.set(self.app.login._cookie._name, token)
         return client
 

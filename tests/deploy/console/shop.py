@@ -121,6 +121,7 @@ class Shop(Up):
             {"type": "track", "event": "Signed Up", "messageId": "m-0005", "userId": "u-810005"},
             {"type": "page", "name": "Checkout", "messageId": "m-0006", "userId": "u-810001"},
             {"type": "track", "event": "Heartbeat", "messageId": "m-0007", "anonymousId": "anonymous-7"},
+            {"type": "track", "messageId": "m-0009", "userId": "u-810009"},
             hostile(1),
             hostile(2, 32_000),
             {

@@ -39,6 +39,15 @@ def test_dead_letters_and_rejected_events_are_kept_four_times_as_long():
     }
 
 
+def test_the_memory_is_declared_only_if_a_source_uses_it():
+    """With the partitions of the events, compacted, and for its own number of days."""
+    assert "turnout.memory" not in {topic.name for topic in Topics().declared([])}
+    (memory,) = [it for it in Topics(partitions=5).declared([], memory_days=30) if it.name == "turnout.memory"]
+    assert (memory.partitions, memory.config["cleanup.policy"]) == (5, "compact,delete")
+    assert memory.config["retention.ms"] == str(30 * DAY_MS)
+    assert memory.config["segment.ms"] == str(DAY_MS)
+
+
 @pytest.fixture
 def folder(broker: Broker, topics: Topics, tmp_path: Path) -> Path:
     """A configuration folder of its own prefix, with one integration, whose topics are not there yet."""
