@@ -180,7 +180,7 @@ class Consumer(driver.Consumer):
         return due
 
     def _position_to_commit(self, tp: TP) -> Committed | None:
-        """Return the offset to commit now; None if there is none, or if it is before the committed one."""
+        """Return the offset to commit now; None without any, or if it is before the committed one."""
         offset = self._new_offset(tp)
         last = self._committed.get(tp)
         if offset is None or (last is not None and offset < last.offset):
