@@ -12,7 +12,6 @@ from starlette.routing import Route
 
 from deploy.config.configuration import Configuration
 from deploy.console.access.roles import Role
-from deploy.console.backend import Backend
 from deploy.console.pages import ConsolePage, ConsoleScreen, Done, action, page, session_of
 from deploy.console.story_view import describe
 from deploy.dryrun.explanation import explain
