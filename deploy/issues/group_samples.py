@@ -10,7 +10,7 @@ from kafka import TopicPartition
 from deploy.config.configuration import Configuration
 from deploy.ledger.client import LedgerClient
 from deploy.replay.parked import Events, ParkedRecord
-from streams.kafka.client import is_at_end, kafka_errors, open_consumer, poll
+from streams.kafka.client import complete_ends, is_at_end, kafka_errors, open_consumer, poll
 from streams.ledger.dead_group import group_of
 from streams.records.dead_letter import DeadLetter
 from streams.records.event import Origin
@@ -81,8 +81,9 @@ def _letters(
         share = max(MIN_READ_RECORDS, MAX_READ_RECORDS // max(len(numbers), 1))
         for part in (TopicPartition(topic, number) for number in numbers):
             consumer.assign([part])
-            begin, end = consumer.beginning_offsets([part])[part], consumer.end_offsets([part])[part]
-            end = newest[part.partition] + 1 if part.partition in newest else end
+            begin = consumer.beginning_offsets([part])[part]
+            end = complete_ends(broker, consumer.end_offsets([part]))[part]
+            end = max(begin, min(end, newest.get(part.partition, end) + 1))
             consumer.seek(part, max(begin, end - share))
             while not is_at_end(consumer, broker, part, end):
                 for record in poll(consumer, broker).get(part, ()):

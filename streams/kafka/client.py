@@ -100,26 +100,26 @@ def poll(consumer: Any, broker: Broker, most: int | None = None) -> dict[Any, li
 
 
 def complete_ends(broker: Broker, ends: Mapping[Part, int]) -> Mapping[Part, int]:
-    """Return the offsets behind the last records, of the ends that either client library was told by `end_offsets`.
+    """Return the offsets behind the last records; `ends` is the answer of `end_offsets`, of either client library.
 
-    Kafka tells them right. The embedded broker tells the offset behind the first record of the last batch, and the
+    Kafka's answer is right. The embedded broker returns the offset behind the first record of the last batch, and the
     right one only with records. Raises BrokerError.
     """
-    told = {TopicPartition(*part): end for part, end in ends.items() if end}
-    if broker.idempotent or not told:
+    filled = {TopicPartition(*part): end for part, end in ends.items() if end}
+    if broker.idempotent or not filled:
         return ends
     with open_consumer(broker) as consumer, kafka_errors(broker):
-        consumer.assign(list(told))
-        for part, end in told.items():
+        consumer.assign(list(filled))
+        for part, end in filled.items():
             consumer.seek(part, end - 1)
-        while any(consumer.highwater(part) is None for part in told):
+        while any(consumer.highwater(part) is None for part in filled):
             poll(consumer, broker)
-        found = {tuple(part): max(end, consumer.highwater(part)) for part, end in told.items()}
+        found = {tuple(part): max(end, consumer.highwater(part)) for part, end in filled.items()}
     return {part: found.get(tuple(part), 0) for part in ends}
 
 
 def is_at_end(consumer: Any, broker: Broker, part: TopicPartition, end: int) -> bool:
-    """Check whether a consumer has read a partition up to the end that `end_offsets` told; see `complete_ends`."""
+    """Check whether a consumer has read a partition up to `end`, the answer of `end_offsets`; see `complete_ends`."""
     if not broker.idempotent:
         end = max(end, consumer.highwater(part) or 0)
     return bool(consumer.position(part) >= end)

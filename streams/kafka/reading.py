@@ -13,7 +13,7 @@ async def partitions_of(consumer: AIOKafkaConsumer, topics: Collection[str]) -> 
     """
     existing = await consumer.topics()
     found = [topic for topic in topics if topic in existing]
-    # `topics` does not tell the client which partitions there are; it asks for those of topics that it needs.
+    # After `topics` the client knows no partitions; it asks for those of topics that it needs.
     await consumer.end_offsets([TopicPartition(topic, 0) for topic in found])
     return [
         TopicPartition(topic, number)

@@ -54,3 +54,15 @@ def test_the_search_for_rules_is_bounded(
         assert (list(found.by_version), found.cut) == ([f"v{VERSIONS - 2}"], True)
         (used,) = PastRules(load(tmp_path)).find({"v1"}, kafka).values()
     assert used.problem == "the rules v1 are not among the newest 64 MB in Kafka"
+
+
+def test_rules_that_were_read_are_kept(
+    broker: Broker, recorded: Topics, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """The second event of a version needs nothing from Kafka; so the console reads each version once."""
+    (tmp_path / "turnout.yaml").write_text(f"prefix: {recorded.prefix}\n")
+    past = PastRules(load(tmp_path))
+    with open_kafka(broker, recorded) as kafka:
+        first = past.find({"v1"}, kafka)
+        monkeypatch.setattr(kafka, "rules", None)
+        assert past.find({"v1"}, kafka) == first

@@ -1,4 +1,4 @@
-"""The embedded broker tells ends that are too low; no reader loses the rest of the last batch."""
+"""The embedded broker reports ends that are too low; no reader loses the rest of the last batch."""
 
 import asyncio
 from collections.abc import Iterator
