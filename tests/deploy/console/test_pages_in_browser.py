@@ -110,21 +110,33 @@ def test_times_are_the_readers(chromium, shop_console):
         page.goto("/?q=m-0002")
         time = page.locator(".steps time").first
         utc = time.get_attribute("title").split()[1]
-        expect(page.locator("#zone")).to_have_text("Berlin")
+        zone = page.get_by_role("button", name="Berlin")
         expect(time).not_to_have_text(utc)
-        page.locator("#zone").click()
+        zone.click()
         expect(time).to_have_text(utc)
 
 
 def test_menu_on_a_phone(chromium, shop_console):
-    """On a phone the navigation is behind a button."""
+    """On a phone the navigation, the switch of the zone and the logout are behind a button."""
     with tab(chromium, shop_console, Role.VIEWER, width=390) as page:
+        page.goto("/?q=m-0002")
+        time = page.locator(".steps time").first
+        page.get_by_role("button", name="Menu").click()
+        page.get_by_role("button", name="Berlin").click()
+        expect(time).to_have_text(time.get_attribute("title").split()[1])
+        page.get_by_role("button", name="UTC").click()
+        page.keyboard.press("Escape")
         page.goto("/")
         link = page.get_by_role("link", name="Health")
         expect(link).to_be_hidden()
         page.get_by_role("button", name="Menu").click()
         link.click()
         expect(page).to_have_url(re.compile("/health$"))
+    with tab(chromium, shop_console, Role.VIEWER, width=390, expected="401") as page:
+        page.goto("/")
+        page.get_by_role("button", name="Menu").click()
+        page.get_by_role("button", name="Log out").click()
+        expect(page.get_by_role("heading", level=1)).to_have_text("Log in")
 
 
 @pytest.fixture(scope="module")
