@@ -7,10 +7,6 @@ from hashlib import sha256
 from typing import Any, NamedTuple
 
 import yaml
-from markupsafe import Markup
-from markupsafe import escape as escape_html
-
-from deploy.terminal.escaping import escape
 
 MAX_TEXT = 2_000
 """Characters of one value that a page shows; the JSON form has all."""
@@ -124,9 +120,9 @@ def place(where: str | None) -> str:
     return f"preset:{line}" if preset.startswith("preset ") else (where or "").removeprefix("integrations/")
 
 
-def breakable(path: str) -> Markup:
-    """Return a path that lines may break after its dots and before its brackets."""
-    return Markup(re.sub(r"(\.|(?=\[))", r"\1<wbr>", str(escape_html(escape(path)))))
+def path_steps(path: str) -> list[str]:
+    """Return the parts of a path between which lines may break: after its dots and before its brackets."""
+    return re.split(r"(?<=\.)|(?=\[)", path)
 
 
 def css(outcome: str) -> str:
@@ -159,7 +155,7 @@ FILTERS: Mapping[str, Callable[..., Any]] = {
     "field_id": field_id,
     "as_test": as_test,
     "place": place,
-    "breakable": breakable,
+    "path_steps": path_steps,
     "css": css,
     "word": word,
 }
