@@ -69,6 +69,15 @@
   document.addEventListener('htmx:error', () => toast('The console does not answer.'));
   document.addEventListener('htmx:after:swap', () => writeTimes(document));
 
+  // Loading: nothing for 200 ms, then a line above the old page, which stays until the new one is there.
+  const setLoading = (loading) => {
+    document.documentElement.toggleAttribute('data-loading', loading);
+    document.getElementById('main').setAttribute('aria-busy', loading);
+  };
+  let waiting;
+  addEventListener('beforeunload', () => { waiting = setTimeout(setLoading, 200, true); });
+  addEventListener('pageshow', () => { clearTimeout(waiting); setLoading(false); });
+
   // Clicks: dialogs, copying, opening all cards.
   const openAll = () => {
     const cards = all('details.card');

@@ -7,15 +7,14 @@ import requests
 from playwright.sync_api import expect
 
 from deploy.console.access.roles import Role
-from tests.deploy.console.browsing import THEMES, WIDTHS, card, overflow, tab, violations
-from tests.deploy.console.conftest import shop_configuration
-from tests.deploy.console.serving import ServedConsole, serving_console
+from tests.deploy.console.browsing import THEMES, WIDTHS, overflow, tab, violations
 
 pytestmark = pytest.mark.browser
 
 PAGES = (
     "/", "/?q=m-0002", "/?q=m-0004", "/?q=m-hostile-1", "/?q=m-hostile-2", "/?q=m-wide", "/?q=u-810001", "/?q=nothing",
-    "/flow", "/flow?integration=meta&period=day", "/flow/samples?outcome=delivered", "/flow/audit", "/health",
+    "/flow", "/flow?integration=meta&period=day", "/flow/samples?outcome=delivered",
+    "/flow/samples?outcome=rejected", "/flow/audit", "/health",
 )  # fmt: skip
 MAX_FIRST_PAGE_BYTES = 300 * 1024
 
@@ -137,23 +136,3 @@ def test_menu_on_a_phone(chromium, shop_console):
         page.get_by_role("button", name="Menu").click()
         page.get_by_role("button", name="Log out").click()
         expect(page.get_by_role("heading", level=1)).to_have_text("Log in")
-
-
-@pytest.fixture(scope="module")
-def without_ledger(shop):
-    """A console for the shop whose ledger does not answer."""
-    with serving_console(shop_configuration(shop, 1)) as served:
-        yield served
-
-
-def test_ledger_that_is_away(chromium, shop, shop_console, without_ledger: ServedConsole):
-    """Without the ledger, pages say so; an event is found by its place, with a story from Kafka alone."""
-    at = shop_console.get("/find.json?q=m-0002", role=Role.EDITOR).json()["events"][0]["at"]
-    with tab(chromium, without_ledger, Role.EDITOR) as page:
-        page.goto("/")
-        expect(page.get_by_text("The ledger does not answer.")).to_be_visible()
-        page.goto(f"/?q={at}")
-        expect(page.get_by_text("This story is from Kafka alone.")).to_be_visible()
-        expect(card(page, "meta").get_by_text("dead", exact=True)).to_be_visible()
-    assert without_ledger.get("/find.json?q=m-0002", role=Role.EDITOR).status_code == 503
-    assert without_ledger.get("/flow.json", role=Role.EDITOR).status_code == 503
