@@ -87,7 +87,7 @@ def _summary(entry: StoryEntry) -> str:
 
 
 def _vendor_says(entry: StoryEntry) -> str:
-    """Return the message in the vendor's answer; empty if there is none."""
+    """Return the message in the vendor's answer, or an empty text."""
     for letter in entry.dead_letters:
         body = letter.answer.get("body") if letter.answer else None
         if isinstance(body, str):

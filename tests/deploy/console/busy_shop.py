@@ -5,9 +5,10 @@ import subprocess
 import time
 from typing import Any
 
-from tests.deploy.console.shop import FILES, POISON, PRODUCTS, Shop, order
+from tests.deploy.console.shop import FILES as SHOP_FILES
+from tests.deploy.console.shop import POISON, PRODUCTS, Shop, order
 
-VENDORS = {
+FILES = SHOP_FILES | {
     "integrations/amplitude.yaml": """integration: amplitude
 forwarder: amplitude
 preset: amplitude
@@ -22,7 +23,7 @@ rules:
   - {name: heartbeat, when: 'event = "Heartbeat"', drop: true}
 """,
     ".gitignore": "/log\n/out\n",
-    "demo.env": FILES["demo.env"] + "AMPLITUDE_API_KEY=demo-amplitude\nKLAVIYO_API_KEY=demo-klaviyo\n",
+    "demo.env": SHOP_FILES["demo.env"] + "AMPLITUDE_API_KEY=demo-amplitude\nKLAVIYO_API_KEY=demo-klaviyo\n",
 }
 
 COMMITS = (
@@ -102,6 +103,3 @@ def make_event(chance: random.Random, number: int) -> dict[str, Any]:
     elif name == "Signed Up":
         event["properties"] = {"plan": chance.choice(["free", "paid", "trial"])}
     return event
-
-
-FILES_OF_PICTURES = FILES | VENDORS

@@ -5,18 +5,18 @@ Everything is real: `turnout up`, its events, and a browser.
 
 import sys
 import tempfile
-import time
 from pathlib import Path
 
 from deploy.console.access.roles import Role
 from tests.deploy.console.browsing import THEMES, WIDTHS, browser, name_of, tab
+from tests.deploy.console.busy_shop import FILES, BusyShop
 from tests.deploy.console.conftest import shop_configuration
 from tests.deploy.console.serving import serving_console
-from tests.deploy.console.shop import Shop, order
+from tests.deploy.console.shop import Shop
 
 DOCS = Path("deploy/docs/console")
-PAGES = {"find": "/?q=m-0002", "flow": "/flow?integration=meta", "health": "/health"}
-SECONDS = 70.0
+PAGES = {"find": "/?q=m-0004", "flow": "/flow?integration=meta", "health": "/health"}
+SECONDS = 100.0
 """How long events are sent, so that charts have several minutes."""
 
 
@@ -24,15 +24,10 @@ def main() -> None:
     """Write each screen: for the documentation light and wide, and with a folder given, in both themes and widths."""
     everywhere = Path(sys.argv[1]) if len(sys.argv) > 1 else None
     with tempfile.TemporaryDirectory() as work:
-        shop = Shop(Path(work) / "shop")
+        shop = BusyShop(Path(work) / "nordlicht", FILES)
         try:
             shop.send_all_kinds()
-            begun, number = time.monotonic(), 100
-            while time.monotonic() - begun < SECONDS:
-                shop.send(*(order(number + each, 40 + (number + each) % 170) for each in range(5)))
-                number += 5
-                time.sleep(0.5)
-            shop.until_settled()
+            shop.be_busy(SECONDS)
             write(shop, everywhere)
         finally:
             shop.close()
