@@ -133,7 +133,8 @@ def session_of(request: Request) -> Session:
 def check_role(request: Request, needed: Role) -> None:
     """Raise HTTPException unless the user has a role."""
     if not session_of(request).role.may(needed):
-        raise HTTPException(403, f"This needs the role {needed}.")
+        role = session_of(request).role
+        raise HTTPException(403, f"This needs the role {needed}, and you are {role}. Ask who runs this console.")
 
 
 def renderer_of(request: Request) -> "Renderer":

@@ -273,7 +273,7 @@ def _index(order: Sequence[str], outcome: str) -> int:
 
 
 def _describe_rejected(rejected: Rejected) -> dict[str, Any]:
-    """Return of a rejected event what the ledger says of others; its type and name if it is JSON."""
+    """Return the fields of a rejected event that the ledger has for accepted ones; type and name only if it is JSON."""
     event: Any = None
     with suppress(orjson.JSONDecodeError):
         event = orjson.loads(rejected.value or b"")

@@ -14,13 +14,14 @@ from playwright.sync_api import expect
 
 from deploy.console.access.roles import Role
 from tests.deploy.console.browsing import THEMES, WIDTHS, browser, name_of, tab
+from tests.deploy.console.busy_shop import FILES, BusyShop
 from tests.deploy.console.conftest import shop_configuration
 from tests.deploy.console.serving import ServedConsole, serving_console
 from tests.deploy.console.shop import Shop, order
 
 DOCS = Path("deploy/docs/console")
 PAGES = {
-    "find": "/?q=m-0002",
+    "find": "/?q=m-0004",
     "flow": "/flow?integration=meta",
     "health": "/health",
     "live": "/live",
@@ -30,7 +31,7 @@ MISTAKES = 12
 """Purchases of a new version of the app, whose total is a text."""
 
 LIVE_EVENTS = 40
-SECONDS = 70.0
+SECONDS = 100.0
 """How long events are sent, so that charts have several minutes."""
 
 
@@ -38,16 +39,11 @@ def main() -> None:
     """Write each screen: for the documentation light and wide, and with a folder given, in both themes and widths."""
     everywhere = Path(sys.argv[1]) if len(sys.argv) > 1 else None
     with tempfile.TemporaryDirectory() as work:
-        shop = Shop(Path(work) / "shop")
+        shop = BusyShop(Path(work) / "nordlicht", FILES)
         try:
             shop.send_all_kinds()
             shop.send(*(mistaken(900 + each) for each in range(MISTAKES)))
-            begun, number = time.monotonic(), 100
-            while time.monotonic() - begun < SECONDS:
-                shop.send(*(order(number + each, 40 + (number + each) % 170) for each in range(5)))
-                number += 5
-                time.sleep(0.5)
-            shop.until_settled()
+            shop.be_busy(SECONDS)
             write(shop, everywhere)
         finally:
             shop.close()

@@ -1,6 +1,7 @@
 """A shop that runs `turnout up`, with events of every outcome."""
 
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -86,11 +87,15 @@ def hostile(number: int, size: int = 20_000) -> dict[str, Any]:
 class Shop(Up):
     """A running shop."""
 
-    def __init__(self, folder: Path) -> None:
-        super().__init__(folder, FILES)
+    def __init__(self, folder: Path, files: Mapping[str, str] = FILES) -> None:
+        super().__init__(folder, files)
+        self.prepare()
         self.begun()
         self.sent = 0
         self.simulate({"path": "/v", "poison": POISON, "times": None})
+
+    def prepare(self) -> None:
+        """Change the folder before anything runs."""
 
     def simulate(self, fault: dict[str, Any]) -> None:
         """Make the simulator of the vendors fail."""

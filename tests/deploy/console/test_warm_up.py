@@ -1,37 +1,48 @@
 """Before the first request, the console has done what that would wait for."""
 
 import os
-import signal
-from threading import Timer
+import subprocess
+import sys
+import time
+from pathlib import Path
 
 import pytest
 
 from deploy.console import backend as backend_module
 from deploy.console.access.roles import Role
-from deploy.console.app import ConsoleApp
-from deploy.runtime import console as process
-from deploy.terminal.failures import listen
-from tests.deploy.console.serving import ServedConsole, example, serving_console
+from tests.deploy.console.serving import EXAMPLE, NOWHERE, ServedConsole, example, serving_console
+
+VARIABLES = {
+    "TURNOUT_CONSOLE__PORT": "0",
+    "TURNOUT_BROKER__BOOTSTRAP": NOWHERE,
+    "WEB_WRITE_KEY": "web",
+    "SERVER_WRITE_KEY": "server",
+    "WEBHOOK_TOKEN": "token",
+    "GA4_API_SECRET": "secret",
+    "WEBHOOK_URL": "http://127.0.0.1:1",
+    "GA4_ENDPOINT": "http://127.0.0.1:1",
+}
 
 
-def test_process_warms_up_at_its_start(monkeypatch):
-    """`turnout console` warms up without a request."""
-    warmed: list[ConsoleApp] = []
-
-    def warm_up(app: ConsoleApp) -> None:
-        warmed.append(app)
-        os.kill(os.getpid(), signal.SIGTERM)
-
-    monkeypatch.setattr(ConsoleApp, "warm_up", warm_up)
-    monkeypatch.setattr(process, "log_ready", lambda *_, **__: None)
-    give_up = Timer(60, os.kill, (os.getpid(), signal.SIGTERM))
-    give_up.start()
+def test_process_warms_up_at_its_start(tmp_path):
+    """`turnout console` connects to Kafka without a request; here nobody answers, and it goes on."""
+    log = tmp_path / "log"
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            [Path(sys.executable).with_name("turnout"), "console", "--config", EXAMPLE],
+            stdout=output,
+            stderr=output,
+            env={**os.environ, **VARIABLES},
+        )
     try:
-        with listen("127.0.0.1", 0) as listener:
-            assert process.run(example(), listener, example) == 0
+        deadline = time.monotonic() + 120
+        while not all(text in log.read_text() for text in ("the first request will take longer", '"ready"')):
+            assert process.poll() is None, log.read_text()
+            assert time.monotonic() < deadline, log.read_text()
+            time.sleep(0.1)
     finally:
-        give_up.cancel()
-    assert len(warmed) == 1
+        process.terminate()
+        process.wait(60)
 
 
 def test_console_without_kafka_starts(console: ServedConsole):
