@@ -167,6 +167,7 @@ class RouterRules:
         self._current_rules, self._restart, self._record = current_rules, restart, record
         self._reads = configuration.sources.topics
         self._has_memory = configuration.sources.memory is not None
+        self._logged_memory = False
         self._ready = set(configuration.integrations)
         self._logged: set[str] = set()
         self._logged_topics: set[str] = set()
@@ -193,10 +194,10 @@ class RouterRules:
             self._has_memory = not _missing_topics(
                 configuration, [topics.of_memory(configuration.settings.memory.days)]
             )
-            if not self._has_memory and topics.memory not in self._logged_topics:
+            if not self._has_memory and not self._logged_memory:
                 remedy = f"turnout topics --create --config {configuration.folder}"
                 log.warning("waiting for the topic of the memory", topic=topics.memory, remedy=remedy)
-                self._logged_topics.add(topics.memory)
+                self._logged_memory = True
         return self._has_memory
 
     def _follow_topics(self, configuration: Configuration) -> bool:
