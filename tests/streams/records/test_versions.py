@@ -13,6 +13,7 @@ from streams.records.delivery import DeliveryRecord, Retried
 from streams.records.event import Origin, event_headers
 from streams.records.format import NewerFormatError, check_version
 from streams.records.handled import Handled
+from streams.records.memory import encode_link, is_copied
 from streams.records.outcomes import AttemptInterval, OutcomeDetail, OutcomeInterval, Outcomes, Stage
 from streams.records.recorded_rules import DataFile, RecordedRules
 from streams.records.rejected import Rejected, rejected_headers
@@ -50,6 +51,7 @@ ROUND_TRIPS: dict[str, Callable[[], object]] = {
     "STATUS_VERSION": lambda: ProcessStatus.decode(STATUS.encode()),
     "CONTROL_VERSION": lambda: Control.decode(CONTROL.encode()),
     "RULES_VERSION": lambda: RecordedRules.decode(RULES.encode()),
+    "MEMORY_VERSION": lambda: is_copied(encode_link(copied=True)),
 }
 
 
@@ -73,6 +75,7 @@ def test_a_new_version_of_one_type_is_refused_for_that_type_alone(raised: str, m
         "STATUS_VERSION": STATUS.encode,
         "CONTROL_VERSION": CONTROL.encode,
         "RULES_VERSION": RULES.encode,
+        "MEMORY_VERSION": lambda: encode_link(copied=True),
     }
     decoders: dict[str, Callable[..., object]] = {
         "EVENT_VERSION": check_version,
@@ -85,6 +88,7 @@ def test_a_new_version_of_one_type_is_refused_for_that_type_alone(raised: str, m
         "STATUS_VERSION": ProcessStatus.decode,
         "CONTROL_VERSION": Control.decode,
         "RULES_VERSION": RecordedRules.decode,
+        "MEMORY_VERSION": is_copied,
     }
     with monkeypatch.context() as newer:
         for module in [each for name, each in sys.modules.items() if name.startswith("streams.")]:
