@@ -39,8 +39,8 @@ RELOAD_SECONDS = 30.0
 ON_RELOAD = frozenset({INVALID, NEEDS_RESTART, NEEDS_TOPIC})
 """Warnings of processes that are not shown: `up` follows the folder itself, and reports each change once."""
 
-CONSOLE_SECONDS = 60.0
-"""Seconds to wait for the console's link before events are shown without it."""
+OTHERS_SECONDS = 60.0
+"""Seconds to wait for the ledger and the console, and its link, before events are shown without them."""
 
 GRACE = "3"
 """Seconds for each worker to finish its work, so that all have stopped within 10."""
@@ -121,8 +121,12 @@ class _Local:
             await self._supervisor.until_ready(children)
             self._waiting.describe = lambda: "the ledger and the console"
             # Last, so that events are accepted as soon as before.
-            await _start_ledger(configuration, self._supervisor, self._environment, self._folders)
+            ledger = await _start_ledger(configuration, self._supervisor, self._environment, self._folders)
             console = await self._start_console()
+            # Both read the folder, so a later change must not end them.
+            await asyncio.gather(
+                *(self._supervisor.until_ready_or_ended(each, OTHERS_SECONDS) for each in (ledger, console))
+            )
             self._waiting.stop()
             self._terminal.welcome(_url(children[-1].facts), console.facts.get("link"))
             folder = FolderWatch(configuration, self._read, self._apply, self._terminal.print_line)
@@ -155,9 +159,7 @@ class _Local:
     async def _start_console(self) -> Child:
         """Start the console; `up` goes on without it if it ends."""
         command = turnout_command("console", "--config", str(self._configuration.folder))
-        console = await self._supervisor.start("console", command, self._environment, essential=False)
-        await self._supervisor.until_ready_or_ended(console, CONSOLE_SECONDS)
-        return console
+        return await self._supervisor.start("console", command, self._environment, essential=False)
 
     async def _apply(self, configuration: Configuration) -> None:
         """Have all processes use a changed configuration, with the topics of new integrations."""
@@ -195,7 +197,7 @@ def _read_topics(configuration: Configuration) -> Mapping[str, str]:
 
 async def _start_ledger(
     configuration: Configuration, supervisor: Supervisor, environment: Mapping[str, str], folders: ExitStack
-) -> None:
+) -> Child:
     """Start the ledger; the data of an embedded broker ends with it, and so does that ledger's folder."""
     settings, variables = configuration.settings, dict(environment)
     if settings.embedded:
@@ -204,7 +206,7 @@ async def _start_ledger(
         if settings.ledger.user_key is None:
             variables["TURNOUT_LEDGER__USER_KEY"] = secrets.token_hex(32)
     command = turnout_command("ledger", "--config", str(configuration.folder))
-    await supervisor.start("ledger", command, variables, essential=False)
+    return await supervisor.start("ledger", command, variables, essential=False)
 
 
 def _url(facts: Mapping[str, Any]) -> str:

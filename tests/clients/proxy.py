@@ -2,10 +2,11 @@
 
 import gzip
 import json
+import socket
 import threading
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from http.client import HTTPConnection
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -46,6 +47,23 @@ class _Server(ThreadingHTTPServer):
     def __init__(self, proxy: Proxy, collector: int, port: int) -> None:
         super().__init__(("127.0.0.1", port), _Handler)
         self.proxy, self.collector = proxy, collector
+        self._open: set[Any] = set()
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        """Note a connection."""
+        self._open.add(request)
+        super().process_request(request, client_address)
+
+    def shutdown_request(self, request: Any) -> None:
+        """Forget a connection."""
+        self._open.discard(request)
+        super().shutdown_request(request)
+
+    def end_connections(self) -> None:
+        """End the connections that clients keep, which would bring the requests of the next proxy on this port."""
+        for connection in list(self._open):
+            with suppress(OSError):
+                connection.shutdown(socket.SHUT_RDWR)
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -124,3 +142,4 @@ def proxying(collector: int, port: int = 0) -> Iterator[Proxy]:
         finally:
             server.shutdown()
             thread.join()
+            server.end_connections()

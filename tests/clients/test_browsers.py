@@ -12,7 +12,7 @@ from starlette.responses import HTMLResponse
 from streams import events
 from tests.clients.browser import Browser, Site, serving
 from tests.clients.collecting import EVENT_BYTES, KEY, Collector, collecting
-from tests.clients.proxy import Proxy
+from tests.clients.proxy import Proxy, proxying
 from tests.clients.sdk import SDKS, example
 from tests.streams.tracking.helpers import asgi_server, until
 from tests.support import npm
@@ -52,6 +52,13 @@ def collector(chromium: Browser, tmp_path_factory: pytest.TempPathFactory) -> It
     shutil.copy(SEGMENT, folder / "analytics.js")
     client = {"path": "/assets/a.js", "file": "../analytics.js"}
     with collecting(folder, client=client, cookie_domain="example.com") as running:
+        yield running
+
+
+@pytest.fixture
+def proxy(collector: Collector) -> Iterator[Proxy]:
+    """A proxy before the collector, on a port of its own: a browser caches what it got from another."""
+    with proxying(collector.port) as running:
         yield running
 
 

@@ -13,6 +13,7 @@ from streams.ledger.api import LedgerApi
 from streams.ledger.audit import AuditReport
 from streams.ledger.intake import RecordIntake
 from streams.ledger.sqlite_store import SqliteReader, SqliteStore
+from streams.ledger.undelivered import PartitionDeliveries
 from tests.deploy.replay.stage import Stage
 from tests.support.ports import free_port
 from tests.support.reading import read, until
@@ -35,7 +36,10 @@ def serving(folder: Path, port: int) -> Iterator[None]:
     async def audit(_since: int, _until: int | None) -> AuditReport:
         return AuditReport()
 
-    app = LedgerApi(lambda: SqliteReader(folder, None), audit, lambda: True, None, lambda: 0)
+    async def find_deliveries(_integration: str, _since: int, _until: int | None) -> list[PartitionDeliveries]:
+        return []
+
+    app = LedgerApi(lambda: SqliteReader(folder, None), audit, lambda: True, None, lambda: 0, find_deliveries)
     server = uvicorn.Server(uvicorn.Config(app, host="127.0.0.1", port=port, log_config=None, lifespan="off"))
     thread = threading.Thread(target=server.run)
     thread.start()
