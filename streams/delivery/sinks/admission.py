@@ -5,11 +5,15 @@ from collections.abc import Callable
 from streams.delivery.flow.batches import Batch
 from streams.delivery.flow.breaker import Breaker
 from streams.delivery.flow.rates import Rates
+from streams.delivery.flow.retry_topic import RATE, RetryTopic
 from streams.delivery.flow.schedule import Schedule
 from streams.delivery.flow.worker_pool import WorkerPool
 from streams.delivery.outcomes.pending import PendingDelivery
 from streams.delivery.outcomes.writer import OutcomeWriter
 from streams.records.outcomes import Outcome
+
+MAX_ASIDE_SECONDS = 5.0
+"""Seconds for which a delivery waits in memory for its user's rate; if it would be longer, in the retry topic."""
 
 
 class Admission:
@@ -24,13 +28,14 @@ class Admission:
         rates: Rates,
         breaker: Breaker,
         pool: WorkerPool[Batch],
+        retry_topic: RetryTopic,
         writer: OutcomeWriter,
         clock: Callable[[], float],
         *,
         expires: bool,
     ) -> None:
         self._schedule, self._rates, self._breaker, self._pool = schedule, rates, breaker, pool
-        self._writer, self._clock, self._expires = writer, clock, expires
+        self._retry_topic, self._writer, self._clock, self._expires = retry_topic, writer, clock, expires
 
     async def admit(self, batch: Batch, deliveries: list[PendingDelivery]) -> list[PendingDelivery]:
         """Wait until these may be sent together; return those that may.
@@ -70,13 +75,21 @@ class Admission:
 
     async def _hold_back_users(self, deliveries: list[PendingDelivery]) -> list[PendingDelivery]:
         """Return the deliveries whose user's rate has room. The others wait aside; if ordered, all wait here."""
-        waits = [self._rates.wait_of_user(pending.key, counts=not pending.reserved) for pending in deliveries]
-        for pending in deliveries:
-            pending.reserved = True
         if self._schedule.holds is not None:
+            waits = [self._rates.wait_of_user(pending.key, counts=not pending.reserved) for pending in deliveries]
+            for pending in deliveries:
+                pending.reserved = True
             await self._pool.sleep(max(waits))
             return deliveries
-        for pending, wait in zip(deliveries, waits, strict=True):
+        free = []
+        for pending in deliveries:
+            if not pending.reserved and self._rates.wait_of_user(pending.key, counts=False) > MAX_ASIDE_SECONDS:
+                self._retry_topic.move(pending, RATE)
+                continue
+            wait = self._rates.wait_of_user(pending.key, counts=not pending.reserved)
+            pending.reserved = True
             if wait:
                 self._schedule.set_aside(pending, wait)
-        return [pending for pending, wait in zip(deliveries, waits, strict=True) if not wait]
+            else:
+                free.append(pending)
+        return free
