@@ -5,13 +5,17 @@ VENV := .venv
 CONSTRAINTS := --constraint constraints.txt
 BIN := $(VENV)/bin
 PIP := $(BIN)/pip install --quiet --disable-pip-version-check
+BUILD ?= docker build
+VERSION = $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
 # Processes that run the tests; more than processors, since many tests wait.
 WORKERS ?= 3
 # The markers of the tests that have a command of their own.
-APART := not fault and not wheels and not browser and not operations
+APART := not fault and not wheels and not browser and not operations and not clickhouse
+# A line every few seconds while the command after it runs.
+WAITING := echo "installing into $(VENV)"; (while sleep 4; do echo "still installing"; done) & ticker=$$!; trap "kill $$ticker" EXIT;
 PROJECTS := pyproject.toml streams/tracking/pyproject.toml
 
-.PHONY: up venv check format test test-newest pins coverage browser faults operations dist fuzz bench clean
+.PHONY: up venv check format test test-newest pins coverage browser screenshots clickhouse faults operations dist image fuzz bench clean
 
 up: $(VENV)/.local  ## broker, collector, router, forwarders and a simulator of the vendors, on this machine
 	@$(BIN)/turnout up --config deploy/example
@@ -29,7 +33,7 @@ format: $(VENV)/.dev
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-test: $(VENV)/.dev  ## all but the browser, the faults, the operations and the wheels
+test: $(VENV)/.dev  ## all but the browser, ClickHouse, the faults, the operations and the wheels
 	$(BIN)/python -m pytest -m "$(APART)" -n $(WORKERS) --dist loadfile -p tests.support.cpu
 
 test-newest:  ## the tests with the newest versions that pyproject.toml allows
@@ -49,8 +53,19 @@ coverage: $(VENV)/.dev  ## the lines that the tests without other processes do n
 browser: $(VENV)/.dev  ## clients and pages in a real browser: needs Chromium and Node
 	$(BIN)/python -m pytest -m browser
 
+screenshots: $(VENV)/.dev  ## pictures of the console for deploy/docs/console: needs Chromium
+	$(BIN)/python -m tests.deploy.console.pictures
+
 faults: $(VENV)/.dev  ## faults against the oracle, on a real Kafka: needs Java and Maven
 	$(BIN)/python -m pytest -m fault
+
+clickhouse: $(VENV)/.dev .venv-chdb/.installed  ## the ledger's store on ClickHouse, which runs in a process (533 MB)
+	TURNOUT_TESTS_CHDB=$(CURDIR)/.venv-chdb/bin/python $(BIN)/python -m pytest -m clickhouse tests/streams/ledger
+
+.venv-chdb/.installed:
+	$(PYTHON) -m venv .venv-chdb
+	.venv-chdb/bin/pip install --quiet --disable-pip-version-check chdb-core==26.9.0
+	@touch $@
 
 operations: $(VENV)/.dev  ## procedures and the image, on a real Kafka: needs Java and Maven
 	$(BIN)/python -m pytest -m operations
@@ -62,6 +77,12 @@ dist: $(VENV)/.dev  ## wheels and sdists in dist/, checked, and used in fresh en
 	$(BIN)/twine check --strict dist/*
 	$(BIN)/python -m pytest -m wheels tests/wheels
 
+image: $(VENV)/.dev  ## the container image, with Docker, Podman or Buildah: make image BUILD="buildah build --format docker"
+	rm -rf dist
+	$(BIN)/python -m build --wheel --no-isolation --outdir dist streams/tracking
+	$(BIN)/python -m build --wheel --no-isolation --outdir dist .
+	$(BUILD) --tag turnout:$(VERSION) --build-arg VERSION=$(VERSION) --file deploy/image/Dockerfile .
+
 fuzz: $(VENV)/.dev  ## the generated tests with ten times the examples, from new seeds; TURNOUT_FUZZ=SEED repeats one
 	TURNOUT_FUZZ=$${TURNOUT_FUZZ:-new} $(BIN)/python -m pytest $$(grep -rlE "fuzzing|hypothesis" tests --include="test_*.py")
 
@@ -69,15 +90,15 @@ bench: $(VENV)/.dev  ## the figures, on a real Kafka
 	@set -e; for script in $$(grep -l __main__ tests/benchmarks/*.py); do echo "== $$script"; $(BIN)/python -m $$(echo $${script%.py} | tr / .); done
 
 clean:
-	rm -rf .venv .venv-newest build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf .venv .venv-newest .venv-chdb build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Turnout needs Python 3.11 or newer, and this is " + sys.version.split()[0] + ": try make PYTHON=python3.12")'
-	$(PYTHON) -m venv $(VENV)
+	@$(WAITING) $(PYTHON) -m venv $(VENV)
 
 # The stamps say what is installed; a change of the dependencies installs anew.
 $(VENV)/.local: $(PROJECTS) | $(BIN)/python
-	$(PIP) --editable streams/tracking --editable '.[local]'
+	@$(WAITING) $(PIP) --editable streams/tracking --editable '.[local]'
 	@touch $@
 
 $(VENV)/.dev: $(PROJECTS) constraints.txt | $(BIN)/python

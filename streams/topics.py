@@ -15,6 +15,9 @@ finish.
 
 DAY = 24 * 3600
 
+PARKED_RETENTIONS = 4
+"""How many times longer than events dead letters and rejected events are kept."""
+
 STATUS_SECONDS = 600
 """How long a process's last report counts, in seconds."""
 
@@ -121,7 +124,7 @@ class Topics:
 
         `read` are external topics that sources read.
         """
-        kept, long = self.retention_days * DAY, 4 * self.retention_days * DAY
+        kept, long = self.retention_days * DAY, PARKED_RETENTIONS * self.retention_days * DAY
         return [
             Topic(self.events, self.partitions, kept),
             Topic(self.rejected, self.partitions, long),

@@ -7,7 +7,7 @@ import click
 COMMANDS = (
     *("init", "check", "test", "explain", "record", "diff", "schema", "new", "conformance", "verify", "authorize"),
     *("topics", "collector", "router", "forwarder", "ledger", "console", "simulate", "up"),
-    *("status", "tail", "pause", "resume", "probe"),
+    *("status", "tail", "monitoring", "pause", "resume", "probe"),
     *("why", "audit", "counts"),
     *("dead", "rejected", "replay", "send", "suppress"),
 )

@@ -22,7 +22,7 @@ from streams.routing.ruleset import RuleSet
 from streams.sources.source import Sources
 from streams.steps.enrichment.files import SettingError, Stamp
 from streams.suppression.filter import SuppressedUsers, Suppression, SuppressionSettings, read_ids
-from streams.topics import Topic, Topics
+from streams.topics import PARKED_RETENTIONS, Topic, Topics
 from transforms import RuleError
 from transforms.documents import Document
 
@@ -183,12 +183,14 @@ class _FolderReader:
 
     def _check_retention(self, document: Document, settings: TurnoutSettings) -> None:
         """Warn of data about persons that is kept for long."""
-        for place, days in (
-            (("retention_days",), settings.retention_days),
-            (("ledger", "retention_days"), settings.ledger.retention_days or 0),
+        parked = PARKED_RETENTIONS * settings.retention_days
+        for place, longest, what in (
+            (("retention_days",), settings.retention_days, "events"),
+            (("retention_days",), parked, "dead letters and rejected events"),
+            (("ledger", "retention_days"), settings.ledger.retention_days or 0, "events"),
         ):
-            if days > LONG_RETENTION_DAYS:
-                message = f"{dotted(place)}: events are kept for {days} days"
+            if longest > LONG_RETENTION_DAYS:
+                message = f"{dotted(place)}: {what} are kept for {longest} days"
                 hint = f"personal data should be kept no longer than needed; up to {LONG_RETENTION_DAYS} days are usual"
                 self._reading.warnings.append(document.error(message, hint, at=place))
 

@@ -14,7 +14,7 @@ _FORMAT = "%x1e" + "%x1f".join(_FIELDS)
 
 
 @dataclass(frozen=True, slots=True)
-class Change:
+class FolderChange:
     """A commit: its short id, when (RFC 3339) and by whom it was written, its subject, and the files of the folder."""
 
     commit: str
@@ -24,7 +24,7 @@ class Change:
     files: tuple[str, ...]
 
 
-def read_history(folder: Path, number: int = MAX_CHANGES) -> list[Change] | None:
+def read_history(folder: Path, number: int = MAX_CHANGES) -> list[FolderChange] | None:
     """Return the last changes of a folder, the newest first; None if git does not keep its history."""
     command = [
         *("git", "-C", str(folder), "--no-pager", "-c", "core.quotePath=false", "log", f"--max-count={number}"),
@@ -52,7 +52,7 @@ def has_changes(folder: Path) -> bool:
     return bool(ran.stdout.strip())
 
 
-def _change(text: str) -> Change:
+def _change(text: str) -> FolderChange:
     head, _, files = text.partition("\n")
     commit, at, who, subject = head.split("\x1f", 3)
-    return Change(commit, at, who, subject, tuple(filter(None, files.splitlines())))
+    return FolderChange(commit, at, who, subject, tuple(filter(None, files.splitlines())))

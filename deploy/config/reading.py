@@ -28,7 +28,7 @@ class Unset:
 
 @dataclass(frozen=True, slots=True)
 class Recorded:
-    """What a folder of recorded rules does not have; `settings` are those of turnout.yaml.
+    """Inputs that a folder of recorded rules does not have; `settings` are those of turnout.yaml.
 
     `presets` has the text of presets by name, instead of those of the installed release. `files` has paths of the files
     that enrichments read, by the names in the sources' files. Settings of vendors were not recorded.

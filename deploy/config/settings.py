@@ -69,12 +69,12 @@ class TurnoutSettings(BaseSettings):
     """Maximum bytes of memory for deliveries that a forwarder has fetched but not finished. Its integrations have equal
     shares of them.
     """
-    metrics_port: int | None = Field(None, ge=0, le=65532)
-    """Port for a collector's metrics; a router, a forwarder and a ledger use the next three. 0 uses free ports, which
-    are logged. By default, metrics are not served.
+    metrics_port: int | None = Field(9400, ge=0, le=65532)
+    """Port for a collector's metrics and health; a router, a forwarder and a ledger use the next three. 0 uses free
+    ports, which are logged; so does a process whose default port is in use. null serves nothing.
     """
-    metrics_host: str = "0.0.0.0"
-    """Address for the metrics; the default is every interface."""
+    metrics_host: str = "127.0.0.1"
+    """Address for the metrics; the default is reached only from this machine. 0.0.0.0 is every interface."""
     simulator_port: int | None = Field(None, ge=1, le=65535)
     """Port on which `turnout up` starts a simulator of the vendors. By default, none is started."""
 

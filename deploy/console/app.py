@@ -10,7 +10,7 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, RedirectResponse, Response
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from deploy.console.access.headers import RequestGuard, own_origins
 from deploy.console.access.login import CALLBACK, LOGIN, PUBLIC_PATHS, Login
@@ -24,6 +24,9 @@ from streams.kafka.settings import BrokerError
 from streams.observability.logging import error_fields
 
 log = structlog.get_logger()
+
+ERRORS = (HTTPException, LedgerAwayError, LedgerRefusedError, BrokerError, Exception)
+"""Errors that are answered with a page."""
 
 KEEP_SECONDS = 365 * 24 * 3600
 """Seconds that browsers keep static files; their addresses change with their content."""
@@ -50,23 +53,29 @@ class ConsoleApp:
             OidcProvider(oidc, f"{address}{CALLBACK}") if oidc else None,
             print_link,
         )
-        screens = [screen(backend) for screen in SCREENS]
-        self._renderer = Renderer(settings.prefix, screens)
+        self._backend, self._screens = backend, [screen(backend) for screen in SCREENS]
+        self._renderer = Renderer(settings.prefix, self._screens)
         app = Starlette(
             routes=[
                 *self.login.routes(self._renderer),
-                *(route for screen in screens for route in screen.routes()),
+                *(route for screen in self._screens for route in screen.routes()),
                 Route("/up", _answer_health),
                 Mount("/static", _StaticFiles(directory=STATIC)),
             ],
-            exception_handlers={HTTPException: self._answer_http_error},
+            exception_handlers=dict.fromkeys(ERRORS, self._answer_error),
         )
         app.state.renderer = self._renderer
-        self._app: ASGIApp = RequestGuard(self._authenticated(self._safe(app)), own_origins(address, port))
+        self._app: ASGIApp = RequestGuard(self._authenticated(self._logged(app)), own_origins(address, port))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
         await self._app(scope, receive, send)
+
+    def close(self) -> None:
+        """Close the connections to Kafka; blocking."""
+        for screen in self._screens:
+            screen.close()
+        self._backend.close()
 
     def _authenticated(self, app: ASGIApp) -> ASGIApp:
         """Let only users who have logged in reach the screens."""
@@ -87,39 +96,28 @@ class ConsoleApp:
         path = f"{request.url.path}?{request.url.query}" if request.url.query else request.url.path
         return RedirectResponse(f"{LOGIN}?next={quote(path)}", 303)
 
-    def _safe(self, app: ASGIApp) -> ASGIApp:
-        """Answer with an error if a screen fails; the next request may succeed."""
+    def _logged(self, app: ASGIApp) -> ASGIApp:
+        """Log why a screen failed; the user has got an error page, and the next request may succeed."""
 
         async def answer(scope: Scope, receive: Receive, send: Send) -> None:
-            begun = False
-
-            async def send_on(message: Message) -> None:
-                nonlocal begun
-                begun = True
-                await send(message)
-
             try:
-                await app(scope, receive, send_on)
-            except (LedgerAwayError, BrokerError) as error:
-                failed = self._renderer.refuse(Request(scope), 503, _message(error))
-            except LedgerRefusedError as error:
-                failed = self._renderer.refuse(Request(scope), 502, _message(error))
+                await app(scope, receive, send)
             except Exception as error:  # noqa: BLE001  # a traceback may hold ids
                 log.error("a request failed", path=scope["path"], **error_fields(error))  # noqa: TRY400
-                failed = self._renderer.refuse(Request(scope), 500, "The log of the console says where.")
-            else:
-                return
-            if not begun:
-                await failed(scope, receive, send)
 
         return answer
 
-    async def _answer_http_error(self, request: Request, error: Exception) -> Response:
-        assert isinstance(error, HTTPException)  # Starlette's type for handlers is wider
-        message = (
-            "This page does not exist." if error.status_code == 404 and error.detail == "Not Found" else error.detail
-        )
-        return self._renderer.refuse(request, error.status_code, message)
+    async def _answer_error(self, request: Request, error: Exception) -> Response:
+        """Answer with an error page."""
+        status, message = 500, "The log of the console says where."
+        if isinstance(error, HTTPException):
+            missing = error.status_code == 404 and error.detail == "Not Found"
+            status, message = error.status_code, "This page does not exist." if missing else error.detail
+        elif isinstance(error, LedgerAwayError | BrokerError):
+            status, message = 503, str(getattr(error, "message", error))
+        elif isinstance(error, LedgerRefusedError):
+            status, message = 502, error.message
+        return self._renderer.refuse(request, status, message)
 
 
 class _StaticFiles(StaticFiles):
@@ -135,7 +133,3 @@ async def _answer_health(_request: Request) -> Response:
 
 def _is_public(path: str) -> bool:
     return any(path == each or (each.endswith("/") and path.startswith(each)) for each in PUBLIC_PATHS)
-
-
-def _message(error: Exception) -> str:
-    return str(getattr(error, "message", error))

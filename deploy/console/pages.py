@@ -68,6 +68,9 @@ class ConsoleScreen:
         """Return the routes, made by `page`, `action` and `stream`."""
         raise NotImplementedError
 
+    def close(self) -> None:
+        """Release what the screen has opened."""
+
 
 def page(path: str, show: Callable[[Request], Awaitable[ConsolePage]], *, needs: Role = Role.VIEWER) -> list[Route]:
     """Return the routes of a page and of its JSON form, which is also sent if JSON is accepted but HTML is not."""
@@ -156,6 +159,7 @@ class Renderer:
             trim_blocks=True,
             lstrip_blocks=True,
         )
+        self._jinja.policies["json.dumps_kwargs"] = {"sort_keys": False}
         self._jinja.filters.update(FILTERS)
         self._jinja.globals.update(version=_version(), Role=Role)
 
@@ -222,7 +226,10 @@ _ERRORS = {
     401: "Log in",
     403: "Not allowed",
     404: "Not found",
+    405: "Not allowed",
+    409: "Not possible",
     413: "Too large",
+    502: "Refused by the ledger",
     503: "Not available",
     500: "The console failed",
 }

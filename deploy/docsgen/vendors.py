@@ -1,11 +1,14 @@
 """Write a page for each of Turnout's forwarders from its contract: python -m deploy.docsgen.vendors."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from copy import deepcopy
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel
 
+from deploy.conformance.golden import EVENTS
 from deploy.terminal.durations import humanize
 from forwarders import registry
 from forwarders.api.contract import (
@@ -16,6 +19,29 @@ from forwarders.api.contract import (
     HttpForwarder,
     Rate,
 )
+from streams.events import normalize
+from transforms import DROP, Rules, read_rules
+from transforms.documents import Document
+
+ALIAS = {"type": "alias", "previousId": "a-1", "userId": "u-42", "timestamp": "2026-01-02T03:04:05.678Z"}
+CLICK_IDS = {"google_ads": {"gclid": "g-1"}, "linkedin": {"li_fat_id": "f-1"}, "reddit": {"click_id": "c-1"}}
+CAPABILITIES: Mapping[str, str] = {
+    "page": "page views",
+    "screen": "screen views",
+    "identify": "identify calls",
+    "group": "group calls",
+    "alias": "alias calls",
+    "products-searched": "Products Searched",
+    "product-viewed": "Product Viewed",
+    "product-added": "Product Added",
+    "checkout-started": "Checkout Started",
+    "order-completed": "Order Completed",
+    "order-refunded": "Order Refunded",
+    "signed-up": "Signed Up",
+    "lead": "Lead Generated",
+    "custom": "other events",
+}
+"""The usual events of the conformance checks, and an alias call, each with its title."""
 
 FOLDER = Path(__file__).parents[1] / "docs" / "vendors"
 
@@ -81,17 +107,92 @@ def page(name: str) -> str:
             "## Preset",
             "",
             f"`preset: {name}` has the rules that `turnout explain` shows merged with yours.",
+            "",
+            "| event | rule |",
+            "| --- | --- |",
+            *(f"| {title} | {f'`{rule}`' if rule else 'not sent'} |" for title, rule in _capabilities(forwarder)),
         ]
+    lines += _readme(forwarder)
     return "\n".join(lines) + "\n"
 
 
 def index() -> str:
     """Return the text of the list of all pages."""
-    lines = [NOTICE, "# Vendors", "", "| forwarder | | category |", "| --- | --- | --- |"]
+    lines = [
+        NOTICE,
+        "# Vendors",
+        "",
+        "The events that each preset sends, and whether the vendor recognizes duplicates.",
+        "",
+    ]
+    titles = [CAPABILITIES[key] for key in INDEXED]
+    lines += [f"| forwarder | | category | {' | '.join(titles)} | duplicates |", "| --- " * (len(titles) + 4) + "|"]
     for name in own():
-        contract = registry.find(name).contract
-        lines.append(f"| [`{name}`]({name}.md) | {contract.title} | {contract.category.value} |")
+        forwarder = registry.find(name)
+        contract = forwarder.contract
+        sent = dict(_capabilities(forwarder)) if forwarder.preset() else {}
+        cells = ["yes" if sent.get(title) else "no" for title in titles]
+        known = "recognized" if contract.dedupe_field and not contract.dedupe_caveat else "may count twice"
+        link = f"[`{name}`]({name}.md)"
+        lines.append(f"| {link} | {contract.title} | {contract.category.value} | {' | '.join(cells)} | {known} |")
+    lines += [
+        "",
+        "How events are delivered to each vendor.",
+        "",
+        f"| forwarder | {' | '.join(DELIVERY)} |",
+        "| --- " * (len(DELIVERY) + 1) + "|",
+    ]
+    for name in own():
+        forwarder = registry.find(name)
+        values = [value(forwarder) for value in DELIVERY.values()]
+        lines.append(f"| [`{name}`]({name}.md) | {' | '.join(values)} |")
     return "\n".join(lines) + "\n"
+
+
+def _yes(answer: object) -> str:
+    return "yes" if answer else ""
+
+
+DELIVERY: Mapping[str, Callable[[type[Forwarder[Any]]], str]] = {
+    "preset": lambda forwarder: _yes(forwarder.preset()),
+    "batches of": lambda forwarder: f"{forwarder.contract.limits.items:,}",
+    "names invalid deliveries": lambda forwarder: _yes(forwarder.contract.batch_failure is BatchFailure.LISTED),
+    "recognizes duplicates": lambda forwarder: _yes(forwarder.contract.dedupe_field),
+    "maximum age": lambda forwarder: (
+        humanize(forwarder.contract.max_event_age) if forwarder.contract.max_event_age else ""
+    ),
+    "OAuth": lambda forwarder: _yes(set(forwarder.contract.auth_methods) - {"static"}),
+    "validates without recording": lambda forwarder: _yes(forwarder.contract.validation_setting),
+}
+"""The columns of the table about delivery."""
+
+
+INDEXED = ("page", "screen", "identify", "group", "alias", "order-completed", "custom")
+"""The capabilities that the list of all forwarders shows."""
+
+
+def _capabilities(forwarder: type[Forwarder[Any]]) -> Iterator[tuple[str, str | None]]:
+    """Yield the title of each capability, and the preset's rule that sends such an event; None if it is not sent."""
+    preset = forwarder.preset()
+    assert preset is not None
+    rules, errors = read_rules(Document.parse(preset.read_bytes(), preset.name))
+    if rules is None:
+        raise errors[0]
+    for key, title in CAPABILITIES.items():
+        yield title, _rule(rules, ALIAS if key == "alias" else EVENTS[key]["everything"])
+
+
+def _rule(rules: Rules, event: Mapping[str, Any]) -> str | None:
+    """Return the rule that sends an event; every vendor's click ID is added, since some vendors require one."""
+    outcome = rules.apply(normalize(deepcopy({**event, "integrations": CLICK_IDS})))
+    return next((rule for rule, payload in outcome if payload is not DROP), None)
+
+
+def _readme(forwarder: type[Forwarder[Any]]) -> Iterator[str]:
+    """Yield the README beside the forwarder without its title."""
+    file = files(forwarder.__module__.rpartition(".")[0]) / "README.md"
+    if file.is_file():
+        yield from ("", *file.read_text().rstrip().splitlines()[2:])
 
 
 def _facts(forwarder: type[Forwarder[Any]]) -> Iterator[tuple[str, str]]:

@@ -150,13 +150,14 @@ class Explanation:
     """The source's steps, and an account per integration unless the event is rejected.
 
     `rejection` is the reason why the record goes to the rejected topic; quarantined events also have accounts. `source`
-    is None if it is unknown.
+    is None if it is unknown. `event` is the event after the source's steps, None if it is invalid.
     """
 
     steps: Sequence[ExplainedStep]
     accounts: Sequence[Account] = field(default_factory=tuple)
     rejection: Rejection | None = None
     source: str | None = None
+    event: Event | None = None
 
     @property
     def rejected(self) -> bool:
@@ -212,7 +213,7 @@ def explain(
         if decision.is_rejected
         else [_explain_integration(it, decision, trace, deliveries=deliveries) for it in chosen]
     )
-    return Explanation(trace.steps, accounts, decision.rejected, found)
+    return Explanation(trace.steps, accounts, decision.rejected, found, decision.event)
 
 
 class _Trace:

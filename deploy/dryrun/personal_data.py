@@ -80,7 +80,7 @@ class PersonalDataMask:
         return value
 
     def _mask_text(self, text: str) -> str:
-        """Replace what is personal in any text."""
+        """Replace addresses, card numbers and parameters of URLs in any text."""
         if "=" in text:
             text = _PARAMETER.sub(self._mask_parameter, text)
         if "@" in text or "%40" in text:

@@ -187,17 +187,17 @@ def preview_delivery(decided: RouteDecision, forwarder: AnyForwarder) -> RuleOut
         return RuleOutcome(rule, outcome, reason, decided=decided)
     delivery = DeliveryRecord.decode(decided.value)
     payload = delivery.payload
-    payload, left_out, problem = check_payload(forwarder, payload, len(orjson.dumps(payload)))
+    sent, left_out, problem = check_payload(forwarder, payload, len(orjson.dumps(payload)))
     if problem:
         return RuleOutcome(rule, Outcome.DEAD, f"{problem.reason}: {problem.detail}", payload, decided=decided)
-    item = item_of(delivery._replace(payload=dict(payload)))
+    item = item_of(delivery._replace(payload=dict(sent)))
     try:
         request = forwarder.build_request([item]) if isinstance(forwarder, HttpForwarder) else forwarder.preview([item])
     except BaseException as error:  # noqa: BLE001  # delivery also makes it a dead letter
         return RuleOutcome(
             rule, Outcome.DEAD, f"the forwarder raised {type(to_exception(error)).__name__}", payload, decided=decided
         )
-    return RuleOutcome(rule, FORWARDED, "", payload, request, decided, left_out)
+    return RuleOutcome(rule, FORWARDED, "", sent, request, decided, left_out)
 
 
 def item_of(delivery: DeliveryRecord) -> Delivery:

@@ -14,7 +14,8 @@ from deploy.config.integrations import Integration
 from deploy.dryrun.explanation import Account, PayloadField, explain
 from deploy.ledger.kafka_facts import KafkaFacts, RecordedOutcome
 from deploy.ledger.past_rules import PastRules, UsedRules
-from streams.events import EventError
+from deploy.ledger.plan_notes import explain_note
+from streams.events import Event, EventError
 from streams.ledger.books import strength
 from streams.ledger.store import CountKey
 from streams.records.event import Origin, read_notes
@@ -63,7 +64,7 @@ class StoryEntry:
 
     `rules` is the version of the rules that led to the outcome. `after_ms` is the time from the event's record to that
     of the outcome. `attempts` and the HTTP `status` of the last one are None if they are not known. `where` is the line
-    of the rule or check, `tried` are the rules that did not match, and `fields` those of the payload with their origins.
+    of the rule or check, `tried` are the rules that did not match, and `fields` are the payload's, with their origins.
     """
 
     integration: str
@@ -90,9 +91,10 @@ class EventStory:
 
     `expired` means that Kafka no longer has the event, so that its id is not confirmed. `rules` are the versions that
     routed it; `rules_today` is that of the configuration folder. Lines and reasons are those of `rules`, unless
-    `rules_missing` says why they are those of `rules_today`. `rules_remarks` say what may differ from the decision, and
-    `enrichments` are those that were computed again for the reasons. `received` is the event as it was received, and
-    `steps` are those of its source.
+    `rules_missing` says why they are those of `rules_today`. `rules_remarks` are reasons why an explanation may
+    differ from the decision, and `enrichments` are those that were computed again. `notes` have `reason` and `detail`;
+    those of a plan also have `explanation` and `where`. `received` is the event as it was received, and `steps` are
+    those of its source.
     """
 
     topic: str
@@ -292,6 +294,7 @@ class StoryTeller:
         rules = used.configuration
         names = [name for name in dict.fromkeys(entry.integration for entry in entries) if name in rules.integrations]
         accounts: dict[str, Account] = {}
+        event: Event | None = None
         if names and record is not None and record.value is not None:
             source = story.source if story.source in rules.source_files else None
             explanation = explain(
@@ -304,6 +307,7 @@ class StoryTeller:
                 deliveries=False,
             )
             accounts = {account.integration: account for account in explanation.accounts}
+            event = explanation.event
             if source:
                 enrichments = rules.source_files[source].enrich
                 story.enrichments += [name for name in enrichments if name not in story.enrichments]
@@ -313,24 +317,39 @@ class StoryTeller:
             integration = rules.integrations.get(entry.integration)
             account = accounts.get(entry.integration)
             if integration is not None:
-                _explain_entry(entry, integration, account, rules.folder)
+                _explain_entry(entry, integration, account, event, rules.folder)
             if self._payloads and account is not None:
                 entry.fields = [
                     {**each.data(), "where": _short(each.where, rules.folder)}
                     for each in _fields_of(account, entry.rule)
                 ]
+        _explain_notes(story, rules, event)
 
 
-def _explain_entry(entry: StoryEntry, integration: Integration, account: Account | None, folder: Path) -> None:
+def _explain_notes(story: EventStory, rules: Configuration, event: Event | None) -> None:
+    """Say in words what a tracking plan noted, and where the plan says so."""
+    for note in story.notes:
+        if note["reason"] == "plan" and "explanation" not in note:
+            explained = explain_note(note["detail"], rules.documents, event)
+            if explained is not None:
+                note["explanation"] = explained.text
+                note["where"] = _short(explained.where, rules.folder) or ""
+
+
+def _explain_entry(
+    entry: StoryEntry, integration: Integration, account: Account | None, event: Event | None, folder: Path
+) -> None:
     document = integration.document
     if entry.rule:
-        entry.where = _line_of_rule(integration, entry.rule, folder)
+        entry.where = line_of_rule(integration, entry.rule, folder)
         return
     if name := CHECKS.get(entry.outcome):
         if name != "opt-out":
             entry.where = _short(f"{document.path}:{document.where_key(name)[0]}", folder)
-        steps = account.steps if account else ()
+        steps = account.steps if account and entry.outcome != Outcome.DRAINING else ()
         entry.explanation = next((step.detail for step in steps if step.name == name and not step.passed), None)
+        if name == "consent" and integration.consent is not None and event is not None:
+            entry.explanation = integration.consent.summarize(event)
     elif entry.outcome == Outcome.FILTERED and account:
         failed = [step for step in account.steps if not step.passed]
         if failed and failed[0].name == "source" and integration.sources:
@@ -345,7 +364,8 @@ def _explain_entry(entry: StoryEntry, integration: Integration, account: Account
             entry.explanation = "no rule matched"
 
 
-def _line_of_rule(integration: Integration, name: str, folder: Path) -> str | None:
+def line_of_rule(integration: Integration, name: str, folder: Path) -> str | None:
+    """Return the file and line of a rule; None if its name is unknown."""
     rules = integration.rules
     for rule in (*rules.rules, *([rules.otherwise] if rules.otherwise else [])):
         if rule.name == name:

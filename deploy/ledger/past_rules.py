@@ -18,7 +18,7 @@ class UsedRules:
     """The rules by which an event is explained.
 
     `problem` says why they are today's rules instead of those that routed the event; None if they are the right ones.
-    `remarks` say what may differ from the decision.
+    `remarks` are reasons why an explanation may differ from the decision.
     """
 
     configuration: Configuration

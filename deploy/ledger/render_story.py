@@ -1,7 +1,9 @@
 """Print stories of events, 80 columns wide."""
 
+import re
 from collections.abc import Iterator, Sequence
 
+import orjson
 from rich.console import Console
 from rich.text import Text
 
@@ -13,11 +15,18 @@ from streams.records.outcomes import FORWARDED, Outcome, find_outcome
 
 WIDTH = 80
 NAME_WIDTH = 20
+MIN_NAME_WIDTH = 7
 MAX_ANSWER_CHARACTERS = 200
+MAX_MESSAGE_FIELDS = 3
+SAFE_ID = re.compile(r"[\w.:@/+=][\w.:@/+=-]*", re.ASCII)
+"""Message ids that need no quotes in a shell."""
 FEW_RULES = 3
 
 Line = tuple[str, str]
 """A text and its style."""
+
+Row = tuple[str, str, str, list[Line]]
+"""A name, an outcome and its style, and lines."""
 
 
 def show_stories(stories: Sequence[EventStory], *, dropped: int = 0) -> None:
@@ -55,13 +64,18 @@ def _show(console: Console, story: EventStory) -> None:
     console.print(one_line(f"{_time(story)}   {_place(story)}"), soft_wrap=True)
     for remark in _remarks(story):
         _show_block(console, "", [(remark, "yellow")], 0)
-    rows = list(_rows(story))
-    if not rows:
-        rows = [("", "", "", [("no outcome is recorded yet", "yellow")])]
     console.print()
+    _show_rows(console, list(_rows(story)) or [("", "", "", [("no outcome is recorded yet", "yellow")])])
+    if story.enrichments and any(entry.tried for entry in story.integrations):
+        console.print()
+        _show_block(console, "", [("The values of enrichments above were computed again.", "dim")], 0)
+
+
+def _show_rows(console: Console, rows: Sequence[Row]) -> None:
+    """Print rows in three columns."""
     widths = [
-        min(NAME_WIDTH, max(one_line(name).cell_len for name in names))
-        for names in ([row[0] for row in rows], [row[1] for row in rows])
+        min(NAME_WIDTH, max(least, *(one_line(text).cell_len for text in texts)))
+        for texts, least in (([row[0] for row in rows], MIN_NAME_WIDTH), ([row[1] for row in rows], 0))
     ]
     for integration, outcome, style, lines in rows:
         indent = widths[0] + widths[1] + 4
@@ -87,7 +101,10 @@ def _show_block(console: Console, first: Text | str, lines: Sequence[Line], inde
 
 def _remarks(story: EventStory) -> Iterator[str]:
     if story.expired:
-        yield "Kafka no longer has this event. Its id is not confirmed, and the rest is what the ledger kept."
+        yield (
+            "Kafka no longer has this event. Expired: its user, its values, payloads, times and attempts, and the "
+            "proof that it has this messageId. Left: outcomes with their reasons, rules and dead letters."
+        )
     for problem in story.rules_missing:
         yield f"Lines and reasons below are those of today's rules, {story.rules_today}: {problem}."
     for remark in story.rules_remarks:
@@ -96,17 +113,30 @@ def _remarks(story: EventStory) -> Iterator[str]:
         yield "The search for the times of outcomes ended before all were found."
 
 
-def _rows(story: EventStory) -> Iterator[tuple[str, str, str, list[Line]]]:
+def _rows(story: EventStory) -> Iterator[Row]:
     """Return the rows: name, outcome, its style, and lines."""
     if story.rejected:
         detail = story.rejected_detail or ""
         yield "event", "rejected", "red", [(f"{detail} ({story.rejected})" if detail else story.rejected, "")]
     for note in story.notes:
-        yield note["reason"], "noted", "yellow", [(note["detail"], "")]
+        lines = [(note.get("explanation") or note["detail"], "")]
+        yield note["reason"], "noted", "yellow", lines + ([(note["where"], "dim")] if note.get("where") else [])
+    several = sum(entry.outcome == Outcome.DEAD for entry in story.integrations) > 1
     for entry in story.integrations:
         known = find_outcome(entry.outcome)
         style = known.colour if known else "yellow"
-        yield entry.integration or "event", entry.outcome, style, list(_lines(entry))
+        told = list(_lines(entry))
+        if entry.outcome == Outcome.DEAD and (fix := _remedy(story, entry, several=several)):
+            told.append((f"after a fix: turnout dead replay {fix}", "cyan"))
+        yield entry.integration or "event", entry.outcome, style, told
+
+
+def _remedy(story: EventStory, entry: StoryEntry, *, several: bool) -> str | None:
+    """Return the arguments of `turnout dead replay` for an entry; None if nothing can be replayed."""
+    letter = entry.dead_letters[-1] if entry.dead_letters else None
+    if story.message_id and SAFE_ID.fullmatch(story.message_id):
+        return f"--id {story.message_id}" + (f" --integration {entry.integration}" if several else "")
+    return f"{letter.partition}:{letter.offset}" if letter else None
 
 
 def _lines(entry: StoryEntry) -> Iterator[Line]:
@@ -117,37 +147,72 @@ def _lines(entry: StoryEntry) -> Iterator[Line]:
     elif entry.where:
         yield entry.where, "dim"
     yield from _tried(entry.tried)
-    if letter and entry.outcome == Outcome.DEAD:
-        yield f"after a fix: turnout dead replay {letter.partition}:{letter.offset}", "cyan"
 
 
 def _facts(entry: StoryEntry, letter: LetterFacts | None) -> Iterator[str]:
-    if entry.after_ms is not None and entry.outcome not in (FORWARDED, Outcome.FILTERED, Outcome.CONSENT):
-        yield _after(entry.after_ms)
     if entry.outcome == FORWARDED:
         yield "forwarded, and not finished yet"
         return
-    if letter:
-        yield f"{counted(letter.attempts, 'attempt')}{' before it was delivered' * (entry.outcome != Outcome.DEAD)}"
+    if entry.after_ms is not None and entry.outcome in (Outcome.DELIVERED, Outcome.EXPIRED):
+        yield _after(entry.after_ms)
+    yield from _attempts(entry, letter)
     if entry.outcome == Outcome.DEAD:
         yield _death(entry, letter)
+    elif entry.outcome == Outcome.DELIVERED:
+        if letter:
+            yield "after it was dead"
     elif entry.outcome == Outcome.CONSENT:
-        yield f"not granted: {entry.reason}" if entry.reason else "the required consent is not given"
-    elif entry.outcome != Outcome.DELIVERED:
+        yield entry.explanation or (f"needs {entry.reason}" if entry.reason else "the required consent is not given")
+    else:
         known = find_outcome(entry.outcome)
         recorded = ": ".join(filter(None, (entry.reason, *entry.details)))
         yield recorded or entry.explanation or ("a rule drops it" if entry.rule else known.meaning if known else "")
 
 
+def _attempts(entry: StoryEntry, letter: LetterFacts | None) -> Iterator[str]:
+    """Say how often it was tried, as far as that is known; the status of a delivery that succeeded at once is 2xx."""
+    attempts = entry.attempts
+    if attempts is None and letter and entry.outcome == Outcome.DEAD:
+        attempts = letter.attempts
+    if attempts:
+        yield counted(attempts, "attempt")
+    if entry.status is not None and entry.outcome == Outcome.DELIVERED:
+        yield str(entry.status)
+
+
 def _death(entry: StoryEntry, letter: LetterFacts | None) -> str:
     """Return the vendor's answer, else the reason of the dead letter."""
+    status = entry.status if letter is None or letter.status is None else letter.status
+    body = str(letter.answer.get("body") or "") if letter and letter.answer else ""
+    if status is not None:
+        said = vendor_message(body) or next(iter(entry.details), "")
+        cut = said if len(said) <= MAX_ANSWER_CHARACTERS else f"{said[:MAX_ANSWER_CHARACTERS]}…"
+        return f'{status} "{cut}"' if cut else str(status)
     if letter is None:
         return ": ".join(filter(None, (entry.reason, *entry.details)))
-    if letter.status is not None:
-        body = str(letter.answer.get("body") or "") if letter.answer else ""
-        cut = body if len(body) <= MAX_ANSWER_CHARACTERS else f"{body[:MAX_ANSWER_CHARACTERS]}…"
-        return f"{letter.status} {cut}".strip()
     return ": ".join(filter(None, (letter.reason, letter.detail)))
+
+
+def vendor_message(body: str) -> str:
+    """Return what a vendor's answer says: the texts of a small JSON object, else the body on one line."""
+    try:
+        data = orjson.loads(body)
+    except orjson.JSONDecodeError:
+        return " ".join(body.split())
+    while isinstance(data, dict | list) and len(data) == 1:
+        (inner,) = data.values() if isinstance(data, dict) else data
+        if isinstance(data, dict) and not isinstance(inner, dict | list):
+            break
+        data = inner
+    if isinstance(data, str):
+        return data
+    if (
+        isinstance(data, dict)
+        and 0 < len(data) <= MAX_MESSAGE_FIELDS
+        and all(isinstance(value, str | int | float) for value in data.values())
+    ):
+        return ", ".join(f"{key}: {value}" for key, value in data.items())
+    return " ".join(body.split())
 
 
 def _tried(rules: Sequence[Untrue]) -> Iterator[Line]:
@@ -156,8 +221,6 @@ def _tried(rules: Sequence[Untrue]) -> Iterator[Line]:
     for rule in telling[:FEW_RULES]:
         tests = [f"{each['test']}, but it is {shown(each.get('value', ABSENT), 40)}" for each in rule.tests]
         yield f"{rule.rule}: {'; '.join(tests)}", ""
-        if rule.where:
-            yield f"  {rule.where}", "dim"
     left = len(rules) - len(telling[:FEW_RULES])
     if left and telling:
         yield f"and {counted(left, 'more rule')}", "dim"

@@ -54,6 +54,7 @@ class Selection:
     """Which records to select; None means any. Times are in seconds since 1970; `user` is the event's key.
 
     `group` is the id of a group of dead letters.
+    `id` is the messageId of dead letters.
     """
 
     integration: str | None = None
@@ -64,6 +65,7 @@ class Selection:
     until: float | None = None
     places: Collection[Place] = ()
     group: str | None = None
+    id: str | None = None
 
     def matches(self, parked: "ParkedRecord[Any]") -> bool:
         """Tell whether a record is selected."""
@@ -71,7 +73,11 @@ class Selection:
         if isinstance(letter, DeadLetter):
             if self.integration is not None and letter.integration != self.integration:
                 return False
-            if self.rule is not None and letter.delivery.get("rule") != self.rule:
+            rule, delivery_id = letter.delivery.get("rule"), letter.delivery.get("id")
+            if self.rule is not None and rule != self.rule:
+                return False
+            # With `match: all`, the rule is a part of the delivery's ID.
+            if self.id is not None and delivery_id not in (self.id, f"{self.id}:{rule}"):
                 return False
             if self.group is not None and group_of(letter, parked.key).id != self.group:
                 return False

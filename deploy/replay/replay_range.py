@@ -16,6 +16,7 @@ from kafka.structs import OffsetAndMetadata
 from deploy.config.configuration import Configuration
 from deploy.config.integrations import Integration
 from deploy.replay.remapping import REJECTED, Mapped, Remapper
+from deploy.replay.undelivered import KnownDeliveries
 from deploy.terminal.durations import humanize
 from streams.events import Event
 from streams.kafka.client import BlockingProducer, kafka_errors, open_consumer, poll
@@ -36,17 +37,20 @@ Stopped = Callable[[float], bool]
 class ReplayRange:
     """A selection of events: those received from `since` until before `until`, in seconds since 1970.
 
-    `events` are names of track events and types of other calls; empty for all.
+    `events` are names of track events and types of other calls; empty for all. With `undelivered`, deliveries that
+    arrived, or still wait in Kafka, are left out.
     """
 
     integration: str
     since: float
     until: float
     events: frozenset[str] = frozenset()
+    undelivered: bool = False
 
     def group(self, prefix: str) -> str:
         """Return the consumer group that stores the position, which is the same for the same range."""
-        identity = orjson.dumps([self.since, self.until, sorted(self.events)])
+        parts = [self.since, self.until, sorted(self.events), *(["undelivered"] if self.undelivered else [])]
+        identity = orjson.dumps(parts)
         return f"{prefix}.replay.{self.integration}.{hashlib.sha256(identity).hexdigest()[:12]}"
 
     def includes(self, event: Event) -> bool:
@@ -61,7 +65,9 @@ def find_objections(integration: Integration, replay_range: ReplayRange, now: fl
         return []
     found = []
     age = timedelta(seconds=now - replay_range.since)
-    if contract.dedupe_field is None:
+    if replay_range.undelivered:
+        pass  # none of them has arrived
+    elif contract.dedupe_field is None:
         found.append(f"{contract.title} does not recognize duplicates: events that it has received count twice")
     elif contract.dedupe_caveat:
         found.append(f"{contract.title} may count events twice that it has received: {contract.dedupe_caveat}")
@@ -123,11 +129,19 @@ class Replay:
     """A replay, as a context manager. Blocking; raises BrokerError.
 
     Its position is stored in Kafka, as the offsets of a consumer group: a replay of the same range resumes there,
-    unless it starts `anew`.
+    unless it starts `anew`. `known` are deliveries to leave out.
     """
 
-    def __init__(self, configuration: Configuration, replay_range: ReplayRange, *, anew: bool = False) -> None:
+    def __init__(
+        self,
+        configuration: Configuration,
+        replay_range: ReplayRange,
+        *,
+        anew: bool = False,
+        known: KnownDeliveries | None = None,
+    ) -> None:
         self._configuration, self._replay_range, self._anew = configuration, replay_range, anew
+        self._known = known
         self._broker, self._topics = configuration.settings.broker, configuration.topics
         self._ranges: dict[TopicPartition, PartitionRange] = {}
 
@@ -203,7 +217,7 @@ class Replay:
                     elif record.offset < span.end:
                         report.read += 1
                         for mapped in mapper.map(record, windows[part]):
-                            outcome, reason = self._send(mapped, record.key, producer)
+                            outcome, reason = self._leave(mapped, record) or self._send(mapped, record.key, producer)
                             report.outcomes[outcome, mapped.rule, reason] += 1
             if producer:
                 producer.confirm()
@@ -222,6 +236,12 @@ class Replay:
         for part, span in left.items():
             self._consumer.seek(part, max(begins[part], span.at - size))
         return {part: Window(size) for part in left}
+
+    def _leave(self, mapped: Mapped, record: Any) -> tuple[str, str] | None:
+        """Return the outcome and the reason of a delivery that is left out; None if it is to be sent."""
+        if self._known is None or mapped.delivery is None:
+            return None
+        return self._known.reason_to_leave(record.topic, record.partition, record.offset, mapped.rule)
 
     def _send(self, mapped: Mapped, key: bytes | None, producer: BlockingProducer | None) -> tuple[str, str]:
         """Send the delivery, if there is one; returns the outcome and its reason."""

@@ -56,7 +56,7 @@ async def _run(configuration: Configuration, listener: socket.socket, read: Call
     stopped.cancel()
     server.should_exit = True
     await serving
-    await asyncio.to_thread(backend.close)
+    await asyncio.to_thread(app.close)
     return 0
 
 

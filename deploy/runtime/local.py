@@ -105,7 +105,6 @@ class _Local:
     async def run(self) -> None:
         """Start all processes and show events; raises Failed if a process other than the ledger or the console ends."""
         configuration, settings = self._configuration, self._configuration.settings
-        self._terminal.print_line(f"starting with the configuration in {configuration.folder}")
         if settings.embedded:
             self._waiting.describe = lambda: "the embedded broker"
             await _start_broker(settings.broker, self._supervisor)
@@ -120,6 +119,7 @@ class _Local:
         try:
             await self._watch.start(await self._find_partitions(configuration))
             await self._supervisor.until_ready(children)
+            self._waiting.describe = lambda: "the ledger and the console"
             # Last, so that events are accepted as soon as before.
             await _start_ledger(configuration, self._supervisor, self._environment, self._folders)
             console = await self._start_console()

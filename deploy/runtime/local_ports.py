@@ -48,16 +48,17 @@ def choose_ports(settings: TurnoutSettings) -> ChosenPorts:
         taken |= set(range(port, port + use.row))
         if port != use.port:
             variables[use.variable] = use.at(port)
-            notes.append(f"port {use.port} is in use; the {use.user} listens on {port}")
+            notes.append(f"port {use.port} is in use; using {port} for the {use.user}")
     return ChosenPorts(variables, notes)
 
 
 def _uses(settings: TurnoutSettings) -> Iterator[PortUse]:
     yield PortUse("collector", _variable("COLLECTOR", "PORT"), settings.collector.host, settings.collector.port)
     yield PortUse("ledger", _variable("LEDGER", "PORT"), settings.ledger.host, settings.ledger.port)
+    yield PortUse("console", _variable("CONSOLE", "PORT"), settings.console.host, settings.console.port)
     if settings.metrics_port:
         variable, host = _variable("METRICS_PORT"), settings.metrics_host
-        yield PortUse("first process with metrics", variable, host, settings.metrics_port, len(PROCESSES))
+        yield PortUse("metrics", variable, host, settings.metrics_port, len(PROCESSES))
     if settings.simulator_port:
         yield PortUse("simulator", _variable("SIMULATOR_PORT"), "127.0.0.1", settings.simulator_port)
     if settings.embedded:

@@ -96,7 +96,9 @@ class Terminal:
             return fate.reason
         if fate.payload is not None:
             return orjson.dumps(fate.payload).decode()
-        sources = self._configuration.integrations[fate.integration].sources
+        # An integration may have been added since the start.
+        integration = self._configuration.integrations.get(fate.integration)
+        sources = integration.sources if integration else None
         if fate.outcome == Outcome.FILTERED and not fate.rule:
             return "not from one of its sources" if sources and seen.source not in sources else "no rule matches"
         known = find_outcome(fate.outcome)

@@ -7,16 +7,14 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from deploy.config.configuration import Configuration
-from deploy.runtime.exposition import serve_metrics
-from deploy.runtime.logs import log_ready, set_up
+from deploy.runtime.exposition import Readiness, serve_metrics
+from deploy.runtime.logs import log_ready, log_stopped, set_up
 from deploy.runtime.reload import Apply, Reloader
 from deploy.terminal.failures import Failed
 from streams.kafka.admin import REACH_SECONDS, check_reachable, find_mismatches
 from streams.kafka.settings import BrokerError
 
 if TYPE_CHECKING:
-    from faust.types import TP
-
     from streams.worker.worker import Worker
 
     Begin = Callable[[Worker], Apply]
@@ -28,7 +26,7 @@ EMBEDDED_TIMEOUT = 120.0
 
 def prepare(configuration: Configuration) -> None:
     """Set up logging and the event loop, and check the topics; raises Failed if they are missing or wrong."""
-    set_up()
+    set_up(configuration.settings.broker)
     with suppress(ImportError):
         import uvloop
 
@@ -67,7 +65,7 @@ def run(process: str, configuration: Configuration, read: Callable[[], Configura
     from streams.kafka.producer import Producer
     from streams.operations.description import describe_worker
     from streams.operations.reporter import Reporter
-    from streams.worker.lag import keep_lag
+    from streams.worker.lag import LagMeter
     from streams.worker.pipeline import StartError
     from streams.worker.worker import Worker
 
@@ -80,14 +78,14 @@ def run(process: str, configuration: Configuration, read: Callable[[], Configura
             on_failure=lambda error: worker.fail(f"Kafka did not accept a batch: {type(error).__name__}"),
         )
         worker = Worker(producer)
-        lags: dict[TP, int] = {}
+        meter = LagMeter(settings.broker, lambda: worker.pipelines)
         reloader = Reloader(configuration, read, begin(worker))
         reporter = Reporter(
             process,
             settings.broker,
             topics.status,
             lambda: reloader.current.version,
-            lambda: describe_worker(worker, lags),
+            lambda: describe_worker(worker, meter),
         )
         background: list[asyncio.Task[None]] = []
 
@@ -95,14 +93,15 @@ def run(process: str, configuration: Configuration, read: Callable[[], Configura
             async with reporter.running() as report:
 
                 def ready() -> None:
-                    lagging = keep_lag(settings.broker, lambda: worker.pipelines, latest=lags)
-                    background.append(asyncio.create_task(lagging))
+                    background.append(asyncio.create_task(meter.run()))
                     report()
+                    readiness.started(lambda: meter.obstacle() or _find_obstacle(worker))
                     log_ready(process, version=configuration.version, **facts)
 
                 async with reloader.running():
                     code = await worker.run(ready)
                 reporter.is_clean = code == 0
+            log_stopped(process, code)
             if worker.is_stuck:
                 # asyncio would wait for the app's tasks, which ignore their cancellation.
                 os._exit(code)
@@ -112,8 +111,16 @@ def run(process: str, configuration: Configuration, read: Callable[[], Configura
                 task.cancel()
             await asyncio.gather(*background, return_exceptions=True)
 
+    readiness = Readiness()
     try:
-        with serve_metrics(process, settings) as facts:
+        with serve_metrics(process, settings, readiness) as facts:
             return asyncio.run(work(facts))
     except (BrokerError, StartError) as error:
         raise Failed(str(error)) from error
+
+
+def _find_obstacle(worker: "Worker") -> str | None:
+    """Return why a worker is not ready; None while any of its pipelines runs."""
+    if any(pipeline.name not in worker.failures for pipeline in worker.pipelines):
+        return None
+    return "; ".join(f"{name} is failing: {why}" for name, why in worker.failures.items()) or "nothing runs"

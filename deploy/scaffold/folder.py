@@ -124,6 +124,8 @@ ORDERS_URL=${{SIMULATOR_URL:-http://simulator:8099}}/hooks/orders
 TURNOUT_LEDGER__USER_KEY={new_secret()}
 # Commands and the ledger of compose.yaml use this token.
 LEDGER_TOKEN={new_secret()}
+# The password of Grafana's user `admin`, in the profile `observability` of compose.yaml.
+GRAFANA_PASSWORD={new_secret()}
 """
 
 

@@ -169,6 +169,7 @@ VENDORS = (
         "amplitude", "/(2/httpapi|batch)", lambda items: VendorReply(200, {"code": 200, "events_ingested": len(items)}),
         _amplitude, items="events", key="insert_id", time="time", unit=1e3,
     ),
+    Vendor("amplitude mapping", "/usermap", _ok({}), forwarder="amplitude"),
     Vendor(
         "mixpanel", "/import", lambda items: VendorReply(200, {"code": 200, "num_records_imported": len(items)}),
         _mixpanel, items="", key="properties.$insert_id",
@@ -180,11 +181,15 @@ VENDORS = (
     Vendor("posthog", "/batch/", _ok({"status": "Ok"}), items="batch", key="uuid"),
     Vendor("braze", "/users/track", _ok({"message": "success"}, 201), _braze, items="events"),
     Vendor(
+        "braze identify", "/users/identify", _ok({"message": "success"}, 201),
+        items="aliases_to_identify", forwarder="braze",
+    ),
+    Vendor(
         "klaviyo", "/api/(events|profile-import)", _ok(None, 202), _whole(400, KLAVIYO_ERROR),
         key="data.attributes.unique_id",
     ),
     Vendor(
-        "hubspot", "/events/(custom/2026-03|v3)/send/batch", _ok(None, 204), _whole(400, HUBSPOT_ERROR),
+        "hubspot", "/events/(2026-03|v3)/send/batch", _ok(None, 204), _whole(400, HUBSPOT_ERROR),
         items="inputs", key="uuid",
     ),
     Vendor(
@@ -197,6 +202,7 @@ VENDORS = (
     Vendor(
         "iterable purchases", "/api/commerce/trackPurchase", _ok({"code": "Success"}), key="id", forwarder="iterable",
     ),
+    Vendor("iterable merge", "/api/users/merge", _ok({"code": "Success"}), forwarder="iterable"),
     Vendor("segment", "/v1/batch", _ok({"success": True}), items="batch", key="messageId"),
     Vendor("slack", "/services/.+", _ok("ok"), _whole(400, "invalid_payload")),
     TOKEN,

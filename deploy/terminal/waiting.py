@@ -6,7 +6,7 @@ from time import monotonic
 from types import TracebackType
 from typing import Self
 
-PERIOD_SECONDS = 4.0
+PERIOD_SECONDS = 3.0
 """Seconds between two lines; with the delays of a busy machine there is one every 5 seconds."""
 
 

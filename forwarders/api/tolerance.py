@@ -20,7 +20,7 @@ class Tolerated(NamedTuple):
     """A payload without its invalid optional values.
 
     Args:
-        payload: What is left.
+        payload: The valid payload, or the original one if there is a problem.
         left_out: A note per removed value, which does not quote it.
         problem: Why the payload is still invalid; None if it is valid.
 
@@ -35,11 +35,11 @@ def needless(message: str, *fields: str) -> PydanticCustomError:
     """Return an error for a model validator to raise if the object is valid without some optional fields.
 
     Args:
-        message: What is wrong, without quoting a value.
+        message: The error, which must not quote a value.
         fields: The fields to leave out, with dots for those of inner objects.
 
     """
-    return PydanticCustomError(NEEDLESS, message, {"fields": fields})  # type: ignore[arg-type]  # not a literal
+    return PydanticCustomError(NEEDLESS, message, {"fields": fields})
 
 
 def leave_out_invalid(model: type[BaseModel], payload: Mapping[str, Any]) -> Tolerated:
@@ -65,7 +65,7 @@ def leave_out_invalid(model: type[BaseModel], payload: Mapping[str, Any]) -> Tol
             place = _place((), found[()])
             problem = f"{place}: {notes.pop(place, found[()]['msg'])}"
             return Tolerated(payload, _lines(notes), problem)
-        # What is wrong with a value may only be a value in it.
+        # An invalid value inside may be the only reason why the value around it is invalid.
         innermost = [at for at in found if not any(len(other) > len(at) and other[: len(at)] == at for other in found)]
         # The last item of a list first, so that the other indexes stay valid.
         for at in sorted(innermost, key=lambda at: [(type(key) is int, key) for key in at], reverse=True):
@@ -92,10 +92,10 @@ def _errors(model: type[BaseModel], payload: Any) -> Sequence[ErrorDetails]:
 def _positions(error: ErrorDetails, payload: Any) -> Iterator[Position]:
     """Yield the positions of the values to remove; () is the payload itself, which cannot be removed."""
     at: Position = ()
-    value = payload
+    value: Any = payload
     for key in error["loc"]:
         # Other keys are missing, or name the member of a union.
-        if (type(value) is dict and key in value) or (type(value) is list and type(key) is int and key < len(value)):
+        if key in (value if isinstance(value, dict) else range(len(value)) if isinstance(value, list) else ()):
             value, at = value[key], (*at, key)
     fields = error["ctx"]["fields"] if error["type"] == NEEDLESS else ()
     present = [keys for field in fields if _has(value, keys := field.split("."))]
@@ -120,12 +120,13 @@ def _place(at: Position, error: ErrorDetails) -> str:
 
 def _remove(payload: Any, at: Position, emptied: list[tuple[dict[str, Any], str]]) -> None:
     """Remove a value; record the list around it if that becomes empty."""
-    container, around = payload, None
+    around: Any = None
+    container = payload
     for key in at[:-1]:
-        around, container = (container, key), container[key]
+        around, container = container, container[key]
     del container[at[-1]]
-    if container == [] and around is not None and isinstance(around[0], dict):
-        emptied.append(around)
+    if container == [] and isinstance(around, dict):
+        emptied.append((around, str(at[-2])))
 
 
 def _lines(notes: Mapping[str, str]) -> Sequence[str]:

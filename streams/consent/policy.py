@@ -65,6 +65,11 @@ class Consent:
     match: Literal["all", "any"] = "all"
     assume: Assumption = "denied"
 
+    def summarize(self, event: Event) -> str:
+        """Return the required categories, and those that an event grants by name, in words."""
+        required = (" and " if self.match == "all" else " or ").join(it.name for it in self.categories)
+        return f"needs {required}; the event {GivenConsent.by(event.get('context') or {}).summary}"
+
     def lacking(self, event: Event, assume: Assumption | None = None) -> str:
         """Describe the required categories that an event does not grant; empty if its consent is enough.
 
@@ -113,6 +118,19 @@ class GivenConsent(NamedTuple):
             gpc=own.get("globalPrivacyControl") is True,
             lists=lists or preferences is not None or allowed is not None,
         )
+
+    @property
+    def summary(self) -> str:
+        """Return the categories that are granted by name, in words."""
+        names = [name for name, given in self.preferences.items() if given is True]
+        names += [str(name) for name in self.allowed if name not in names]
+        granted = ", ".join(name for name in names if name not in self.denied)
+        extra = (" by its consent string" if self.string else "") + (
+            " under Global Privacy Control" if self.gpc else ""
+        )
+        if not (granted or self.lists or self.denied or extra):
+            return "has no consent information"
+        return f"grants {granted or ('less' if self.string else 'nothing')}{extra}"
 
     def grants(self, category: ConsentCategory, *, assumed: bool) -> bool:
         """Return whether a category is granted: any denial wins, then any grant, then `assumed`."""

@@ -4,6 +4,7 @@ import socket
 import threading
 import time
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
@@ -117,6 +118,28 @@ def compare_topics(topics: Iterable[Topic], existing: Mapping[str, int]) -> list
         for topic in topics
         if topic.name not in existing or topic.partitions not in (None, existing[topic.name])
     ]
+
+
+def find_retention(broker: Broker, topics: Iterable[str], timeout: float = 10.0) -> dict[str, float | None]:
+    """Return for how many seconds Kafka keeps the records of each of these topics; None for no limit in time.
+
+    A topic is left out if Kafka does not tell; the embedded broker never does. Blocking. Raises BrokerError if Kafka
+    does not answer.
+    """
+    if not broker.idempotent:
+        return {}  # the embedded broker closes the connection
+    from kafka.admin import ConfigResource
+
+    found: dict[str, float | None] = {}
+    with _Admin(broker, timeout) as admin:
+        resources = [ConfigResource("TOPIC", name, configs=["retention.ms"]) for name in topics]
+        answer = admin.describe_configs(resources, config_filter="all") if resources else {}
+    for by_name in answer.values():
+        for name, configs in by_name.items():
+            with suppress(KeyError, TypeError, ValueError):
+                milliseconds = int(configs["retention.ms"]["value"])
+                found[name] = milliseconds / 1000 if milliseconds >= 0 else None
+    return found
 
 
 def create_topics(broker: Broker, topics: Sequence[Topic], replication: int, timeout: float = 10.0) -> None:

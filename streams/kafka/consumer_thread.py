@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple, cast
 
 import aiokafka.consumer.fetcher
+import structlog
 from aiokafka.errors import (
     CommitFailedError,
     IllegalStateError,
@@ -25,6 +26,9 @@ from faust.types import TP
 
 from streams.kafka.settings import READ_COMMITTED
 from streams.observability.internal_error import to_exception
+from streams.observability.logging import error_fields
+
+log = structlog.get_logger()
 
 
 class Committed(NamedTuple):
@@ -141,6 +145,12 @@ patch_fetch_results()
 
 class ConsumerThread(driver.AIOKafkaConsumerThread):
     """Run aiokafka's consumer, reading only committed records."""
+
+    def on_crash(self, msg: str, *fmt: Any, **kwargs: Any) -> None:  # noqa: ARG002
+        """Log the crash in one line; mode would print a traceback."""
+        for error in fmt:
+            if isinstance(error, BaseException):
+                log.error("the thread of a consumer failed", **error_fields(error))
 
     def _create_worker_consumer(self, transport: Any) -> Any:
         consumer = super()._create_worker_consumer(transport)

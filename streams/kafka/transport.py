@@ -232,9 +232,22 @@ class Consumer(driver.Consumer):
         finally:
             self._is_leaving = False
 
+    async def on_partitions_assigned(self, assigned: set[TP], generation_id: int = 0) -> None:
+        """Let Faust seek and resume."""
+        self._log_partitions("partitions gained", assigned)
+        await super().on_partitions_assigned(assigned, generation_id)
+
+    def _log_partitions(self, event: str, parts: Iterable[TP]) -> None:
+        numbers: dict[str, list[int]] = {}
+        for tp in sorted(parts):
+            numbers.setdefault(tp.topic, []).append(tp.partition)
+        if numbers:
+            log.info(event, group=self.app.conf.id, partitions=numbers)
+
     async def on_partitions_revoked(self, revoked: set[TP]) -> None:
         """Let Faust wait and commit, then discard the partitions' batches."""
         await super().on_partitions_revoked(revoked)
+        self._log_partitions("partitions lost", revoked)
         self._discard_pauses(revoked)
         for tp in revoked:
             for kept in (self._next, self._refetched, self._begun_at, self._committed, self._commit_at):

@@ -3,9 +3,9 @@
 import asyncio
 import hmac
 import re
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import closing
-from datetime import UTC, datetime
 from time import time
 from typing import Any, TypeVar
 
@@ -21,13 +21,16 @@ from starlette.types import Receive, Scope, Send
 from streams.kafka.settings import BrokerError
 from streams.ledger import lookup
 from streams.ledger.audit import AuditReport, BehindError
+from streams.ledger.catalog import MAX_KINDS, WHOLE_EVENT, CatalogRow
 from streams.ledger.lookup import Story
+from streams.ledger.samples import Wanted, find_events
 from streams.ledger.settings import LOOPBACK
-from streams.ledger.sqlite_store import SqliteReader
-from streams.ledger.store import MAX_GROUPS, DeadGroup, NoUserIndexError, StoreError
-from streams.ledger.summary import GROUPS, summarize
+from streams.ledger.store import MAX_GROUPS, DeadGroup, NoUserIndexError, Reader, StoreError
+from streams.ledger.summary import GROUPS, rfc3339, step_for, summarize
+from streams.ledger.undelivered import PartitionDeliveries
 from streams.observability.logging import error_fields
 from streams.records.event import Origin
+from streams.records.run_header import Kind
 
 log = structlog.get_logger()
 
@@ -37,11 +40,16 @@ MAX_STORIES = 500
 MAX_HOURS = 31 * 24
 """Most hours that the numbers of a group of dead letters cover."""
 
-HOUR, MINUTE = 3600, 60
+HOUR = 3600
+STEPS = {"minute": 60, "hour": HOUR, "day": 24 * HOUR}
+"""Steps by which counts can be read, in seconds."""
 
 T = TypeVar("T")
 Audit = Callable[[int, int | None], Awaitable[AuditReport]]
 """Audits from one time to another, in milliseconds since 1970."""
+
+FindDeliveries = Callable[[str, int, int | None], Awaitable[Sequence[PartitionDeliveries]]]
+"""Finds the deliveries of an integration for events from one time to another, in milliseconds since 1970."""
 
 
 class RefusedError(Exception):
@@ -62,19 +70,21 @@ class LedgerApi:
         token: The token that requests must carry. Without one, requests must name a loopback address as their host, so
             that no web page can send them.
         minutes_since: Returns the time, in seconds since 1970, from which on there are counts by minute.
+        find_deliveries: Finds the deliveries that need no replay.
 
     """
 
     def __init__(
         self,
-        open_reader: Callable[[], SqliteReader],
+        open_reader: Callable[[], Reader],
         audit: Audit,
         ready: Callable[[], bool],
         token: str | None,
         minutes_since: Callable[[], float],
+        find_deliveries: FindDeliveries,
     ) -> None:
         self._open_reader, self._audit, self._ready, self._token = open_reader, audit, ready, token
-        self._minutes_since = minutes_since
+        self._minutes_since, self._find_deliveries = minutes_since, find_deliveries
         self._app = Starlette(
             routes=[
                 Route("/health", self._answer_health),
@@ -82,6 +92,9 @@ class LedgerApi:
                 Route("/why", self._protected(self._answer_why)),
                 Route("/audit", self._protected(self._answer_audit)),
                 Route("/counts", self._protected(self._answer_counts)),
+                Route("/catalog", self._protected(self._answer_catalog)),
+                Route("/deliveries", self._protected(self._answer_deliveries)),
+                Route("/events", self._protected(self._answer_events)),
                 Route("/dead/groups", self._protected(self._answer_dead_groups)),
             ],
             exception_handlers={HTTPException: _answer_http_error},
@@ -142,20 +155,51 @@ class LedgerApi:
         since = _number(request, "since", int(time()) - HOUR)
         return report_data(await self._audit(since * 1000, until * 1000 or None))
 
+    async def _answer_deliveries(self, request: Request) -> Any:
+        integration = request.query_params.get("integration", "")
+        if not integration:
+            raise RefusedError(400, "parameters", "give an integration")
+        since, until = _number(request, "since", int(time()) - HOUR), _number(request, "until", 0)
+        found = await self._find_deliveries(integration, since * 1000, until * 1000 or None)
+        return {"partitions": [partition._asdict() for partition in found]}
+
     async def _answer_counts(self, request: Request) -> Any:
         by = [name for name in request.query_params.get("by", "integration,outcome").split(",") if name]
         if unknown := [name for name in by if name not in GROUPS]:
             raise RefusedError(400, "parameters", f"cannot group by {unknown[0]!r}; possible: {', '.join(GROUPS)}")
         now = int(time())
         since, until = _number(request, "since", now - HOUR), _number(request, "until", now + HOUR)
-        by_hour = since < self._minutes_since()
-        step = HOUR if by_hour else MINUTE
+        given = request.query_params.get("step")
+        if given not in (None, *STEPS):
+            raise RefusedError(400, "parameters", f"step: {given!r} is not one of {', '.join(STEPS)}")
+        step = STEPS[given] if given else step_for(since, min(until, now), self._minutes_since())
         since -= since % step
 
-        def read(reader: SqliteReader) -> Any:
-            return summarize(reader.counts(since, until, by_hour=by_hour), by)
+        def read(reader: Reader) -> Any:
+            return summarize(reader.counts(since, until, step), by)
 
-        return {"since": _rfc3339(since), "until": _rfc3339(until), **await self._read(read)}
+        return {"since": rfc3339(since), "until": rfc3339(until), "step": step, **await self._read(read)}
+
+    async def _answer_catalog(self, request: Request) -> Any:
+        given = request.query_params
+        rows = await self._read(lambda reader: reader.catalog())
+        found = catalog_data(
+            row
+            for row in rows
+            if given.get("source") in (None, row.kind.source) and given.get("event") in (None, row.kind.name)
+        )
+        return {"found": len(found), "events": found[: min(_number(request, "limit", 100), MAX_KINDS)]}
+
+    async def _answer_events(self, request: Request) -> Any:
+        given = request.query_params
+        wanted = Wanted(*(given.get(name) for name in Wanted._fields))
+        since, until = _number(request, "since", 0), _number(request, "until", int(time()) + HOUR)
+        limit = min(_number(request, "limit", 20), MAX_STORIES)
+
+        def read(reader: Reader) -> Any:
+            return [story_data(story) for story in find_events(reader, wanted, since, until, limit)]
+
+        return {"events": await self._read(read)}
 
     async def _answer_dead_groups(self, request: Request) -> Any:
         hours = min(_number(request, "hours", 24), MAX_HOURS)
@@ -171,13 +215,13 @@ class LedgerApi:
         found.sort(key=lambda group: (-group.open, -group.last, group.key.id))
         limit = min(_number(request, "limit", 100), MAX_GROUPS)
         return {
-            "hours_since": _rfc3339(since),
+            "hours_since": rfc3339(since),
             "open": sum(group.open for group in found),
             "found": len(found),
             "groups": [group_data(group, range(since, since + hours * HOUR, HOUR)) for group in found[:limit]],
         }
 
-    async def _read(self, use: Callable[[SqliteReader], T]) -> T:
+    async def _read(self, use: Callable[[Reader], T]) -> T:
         def in_thread() -> T:
             with closing(self._open_reader()) as reader:
                 return use(reader)
@@ -185,7 +229,7 @@ class LedgerApi:
         return await asyncio.to_thread(in_thread)
 
 
-def _stories(reader: SqliteReader, given: Mapping[str, str], limit: int) -> dict[str, Any]:
+def _stories(reader: Reader, given: Mapping[str, str], limit: int) -> dict[str, Any]:
     """Return the stories of the newest candidates, oldest first; `found` is the number of all candidates."""
     places: Sequence[Origin]
     if "at" in given:
@@ -210,7 +254,7 @@ def story_data(story: Story) -> dict[str, Any]:
         "source": story.kind and story.kind.source,
         "type": story.kind and story.kind.type,
         "event": story.kind and story.kind.name,
-        "minute": None if story.minute is None else _rfc3339(story.minute * 60),
+        "minute": None if story.minute is None else rfc3339(story.minute * 60),
         "rules": list(story.rules),
         "rejected": story.rejected,
         "notes": [{"reason": note.reason, "detail": note.detail} for note in story.notes],
@@ -246,11 +290,34 @@ def group_data(group: DeadGroup, hours: Sequence[int]) -> dict[str, Any]:
         **group.key._asdict(),
         "open": group.open,
         "total": group.total,
-        "first": _rfc3339(group.first),
-        "last": _rfc3339(group.last),
+        "first": rfc3339(group.first),
+        "last": rfc3339(group.last),
         "hours": [group.hours.get(hour, 0) for hour in hours],
         "newest": [{"partition": partition, "offset": offset} for partition, offset in group.newest],
     }
+
+
+def catalog_data(rows: Iterable[CatalogRow]) -> list[dict[str, Any]]:
+    """Return the catalog as JSON data: events, most frequent first, each with its properties."""
+    kinds: dict[Kind, dict[str, list[CatalogRow]]] = defaultdict(lambda: defaultdict(list))
+    for row in rows:
+        kinds[row.kind][row.property].append(row)
+    found = []
+    for kind, properties in kinds.items():
+        (whole,) = properties.pop(WHOLE_EVENT)
+        shares = [
+            {
+                "name": name,
+                "share": min(1.0, round(sum(row.number for row in its) / whole.number, 4)),
+                "types": {row.type: round(row.number / whole.number, 4) for row in its},
+                "first": rfc3339(min(row.first for row in its)),
+                "last": rfc3339(max(row.last for row in its)),
+            }
+            for name, its in sorted(properties.items())
+        ]
+        about = {"source": kind.source, "type": kind.type, "event": kind.name, "sampled": whole.number}
+        found.append({**about, "first": rfc3339(whole.first), "last": rfc3339(whole.last), "properties": shares})
+    return sorted(found, key=lambda event: (-event["sampled"], str(event["event"])))
 
 
 def report_data(report: AuditReport) -> dict[str, Any]:
@@ -261,7 +328,7 @@ def report_data(report: AuditReport) -> dict[str, Any]:
         "events": report.events,
         "rejected": report.rejected,
         "in_flight": report.in_flight,
-        "oldest_in_flight": None if oldest is None else _rfc3339(oldest * 60),
+        "oldest_in_flight": None if oldest is None else rfc3339(oldest * 60),
         "problems": {str(problem): number for problem, number in report.problems.items()},
         "findings": [
             {**finding._asdict(), "problem": str(finding.problem), "outcomes": list(finding.outcomes)}
@@ -279,10 +346,6 @@ def _number(request: Request, name: str, default: int) -> int:
     if not re.fullmatch("[0-9]{1,12}", text):
         raise RefusedError(400, "parameters", f"{name}: {text!r} is not a whole number")
     return int(text)
-
-
-def _rfc3339(seconds: int) -> str:
-    return datetime.fromtimestamp(seconds, UTC).isoformat().replace("+00:00", "Z")
 
 
 def _json(status: int, data: Any) -> Response:

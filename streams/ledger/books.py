@@ -98,8 +98,8 @@ def apply(
             units.setdefault(unit, []).append(combo)
     masks, previous = list(state.kinds.items()), {**state.outcomes, **old}
     for members in units.values():
-        before_keys = _effective(members, previous, combos, known)
-        for key, bits in _effective(members, state.outcomes, combos, state.known).items():
+        before_keys = effective(members, previous, combos, known)
+        for key, bits in effective(members, state.outcomes, combos, state.known).items():
             before = before_keys.pop(key, 0)
             _add(counts, masks, key, bits & ~before, before & ~bits)
         for key, before in before_keys.items():
@@ -114,7 +114,7 @@ def recount(state: BlockState, combos: Mapping[int, Combo]) -> Deltas:
         units.setdefault(_unit(combos[combo]), []).append(combo)
     counts: Deltas = Counter()
     for members in units.values():
-        for key, bits in _effective(members, state.outcomes, combos, state.known).items():
+        for key, bits in effective(members, state.outcomes, combos, state.known).items():
             _add(counts, list(state.kinds.items()), key, bits, 0)
     return counts
 
@@ -124,12 +124,20 @@ def _unit(combo: Combo) -> tuple[str, str]:
     return (combo.integration, combo.rule) if combo.outcome != READ else ("", READ)
 
 
+def union(parts: Iterable[int]) -> int:
+    """Return the union of bit sets."""
+    found = 0
+    for bits in parts:
+        found |= bits
+    return found
+
+
 def strength(key: CountKey) -> tuple[int, str, str]:
     """Return the order of outcomes: the strongest of one event, integration and rule counts."""
     return STRENGTH.get(key.outcome, 1), key.reason, key.outcome
 
 
-def _effective(
+def effective(
     members: Iterable[int], outcomes: Mapping[int, int], combos: Mapping[int, Combo], known: int
 ) -> dict[CountKey, int]:
     """Return the events that count under each key, out of those in `known`."""

@@ -2,7 +2,7 @@
 
 import heapq
 import sqlite3
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import date
 from itertools import groupby
@@ -22,6 +22,14 @@ PREFIX, SUFFIX = "ledger-", ".db"
 
 OFFSET_BITS = 44
 """Bits of an offset in a place; the number of the partition in the file is above them."""
+
+MINUTE, HOUR, DAY = 60, 3600, 86400
+COUNT_TABLES: Mapping[int, tuple[str, str]] = {
+    MINUTE: ("counts", "minute"),
+    HOUR: ("hours", "hour"),
+    DAY: ("days", "day"),
+}
+"""The tables of counts and their columns of time, by seconds."""
 
 CACHED_BLOCKS = 256
 MAX_KINDS = 5000
@@ -49,6 +57,12 @@ CREATE TABLE outcomes(
 ) WITHOUT ROWID;
 CREATE TABLE counts(
   minute INTEGER, kind INTEGER, key INTEGER, count INTEGER, PRIMARY KEY(minute, kind, key)
+) WITHOUT ROWID;
+CREATE TABLE hours(
+  hour INTEGER, kind INTEGER, key INTEGER, count INTEGER, PRIMARY KEY(hour, kind, key)
+) WITHOUT ROWID;
+CREATE TABLE days(
+  day INTEGER, kind INTEGER, key INTEGER, count INTEGER, PRIMARY KEY(day, kind, key)
 ) WITHOUT ROWID;
 CREATE TABLE remarks(
   partition INTEGER, offset INTEGER, integration TEXT, rule TEXT, outcome TEXT, reason TEXT, detail TEXT,
@@ -181,17 +195,18 @@ class DayReader:
                 f"{select} WHERE partition = ? AND offset = ?", (found.number, place.offset)
             )
 
-    def counts(self, since: int, until: int, seconds: int) -> Iterator[tuple[int, Kind, CountKey, int]]:
-        """Return the sums of counts by steps of `seconds` (60 or 3600): start, kind, key and number."""
-        minutes = seconds // 60
-        for start, number, *rest in self.connection.execute(
-            "SELECT minute / ? * ? AS start, sum(count) AS number,"
-            " source, type, name, integration, rule, outcome, reason"
-            " FROM counts JOIN kinds ON kinds.id = kind JOIN count_keys ON count_keys.id = key"
-            " WHERE minute >= ? AND minute < ? GROUP BY start, kind, key HAVING sum(count) != 0",
-            (minutes, seconds, -(-since // 60), -(-until // 60)),
+    def counts(self, since: int, until: int, step: int) -> Iterator[tuple[int, Kind, CountKey, int]]:
+        """Return the counts by steps of MINUTE, HOUR or DAY seconds: start, kind, key and number."""
+        table, column = COUNT_TABLES[step]
+        kinds, keys = self.kinds(), self._count_keys()
+        for at, kind, key, number in self.connection.execute(
+            f"SELECT * FROM {table} WHERE {column} >= ? AND {column} < ? AND count != 0",  # noqa: S608  # names from the code
+            (-(-since // step), -(-until // step)),
         ):
-            yield start, Kind(*rest[:3]), CountKey(*rest[3:]), number
+            yield at * step, kinds[kind], keys[key], number
+
+    def _count_keys(self) -> dict[int, CountKey]:
+        return {number: CountKey(*key) for number, *key in self.connection.execute("SELECT * FROM count_keys")}
 
     def span_of_reads(self, topic: str, partition: int) -> tuple[int, int] | None:
         """Return the first and last offset of a partition that a router is known to have read."""
@@ -226,7 +241,7 @@ class DayWriter(DayReader):
         self._combos = self.combos()
         self._combo_numbers = {combo: number for number, combo in self._combos.items()}
         self._kind_numbers = {kind: number for number, kind in self.kinds().items()}
-        self._key_numbers = {CountKey(*key): number for number, *key in connection.execute("SELECT * FROM count_keys")}
+        self._key_numbers = {key: number for number, key in self._count_keys().items()}
         self._cache: OrderedDict[tuple[int, int], BlockState] = OrderedDict()
         self._indexes = {name: RadixIndex(connection, name) for name in ("ids", "users")}
         self._with_letters: set[tuple[int, int]] = set(
@@ -290,12 +305,17 @@ class DayWriter(DayReader):
         return change.counts
 
     def count(self, deltas: books.Deltas) -> None:
-        """Add to the counts."""
-        self.connection.executemany(
-            "INSERT INTO counts VALUES (?, ?, ?, ?)"
-            " ON CONFLICT (minute, kind, key) DO UPDATE SET count = count + excluded.count",
-            [(minute, kind, self._key(key), number) for ((kind, minute), key), number in deltas.items() if number],
-        )
+        """Add to the counts by minute, hour and day."""
+        sums: dict[int, Counter[tuple[int, int, int]]] = {step: Counter() for step in COUNT_TABLES}
+        for ((kind, minute), key), number in deltas.items():
+            for step, its in sums.items():
+                its[minute * MINUTE // step, kind, self._key(key)] += number
+        for step, its in sums.items():
+            self.connection.executemany(
+                f"INSERT INTO {COUNT_TABLES[step][0]} VALUES (?, ?, ?, ?)"  # noqa: S608  # names from the code
+                " ON CONFLICT DO UPDATE SET count = count + excluded.count",
+                [(*key, number) for key, number in its.items() if number],
+            )
 
     def index(self, ids: Iterable[bytes], users: Iterable[bytes]) -> None:
         """Add entries to the indexes; called once per commit."""

@@ -15,6 +15,7 @@ from aiokafka.errors import KafkaError
 
 from streams.kafka.settings import Broker, BrokerError
 from streams.ledger.intake import RecordIntake
+from streams.ledger.sampler import EventSampler
 from streams.ledger.store import Partition, Store, StoreError
 from streams.topics import Topics
 
@@ -34,11 +35,20 @@ class Ingester:
         broker: How to reach Kafka.
         topics: The topics of this environment.
         store: The store to write to.
+        sampler: Samples events for the catalog, or None to keep no catalog.
         clock: Returns the time in seconds since 1970.
 
     """
 
-    def __init__(self, broker: Broker, topics: Topics, store: Store, clock: Callable[[], float] = time) -> None:
+    def __init__(
+        self,
+        broker: Broker,
+        topics: Topics,
+        store: Store,
+        sampler: EventSampler | None = None,
+        clock: Callable[[], float] = time,
+    ) -> None:
+        self._sampler = sampler
         self._broker, self._topics, self._store, self._clock = broker, topics, store, clock
         self._intake = RecordIntake(topics)
         self._stopping = asyncio.Event()
@@ -62,6 +72,7 @@ class Ingester:
             enable_auto_commit=False,
             fetch_max_bytes=FETCH_BYTES,
         )
+        sampling = asyncio.create_task(self._sampler.run()) if self._sampler else None
         try:
             await consumer.start()
             await self._assign(consumer)
@@ -71,6 +82,9 @@ class Ingester:
         except (KafkaError, OSError) as error:
             raise BrokerError(f"Kafka at {self._broker.bootstrap} does not answer: {error}".splitlines()[0]) from error
         finally:
+            if sampling:
+                sampling.cancel()
+                await asyncio.gather(sampling, return_exceptions=True)
             with suppress(KafkaError):
                 await consumer.stop()
 
@@ -114,9 +128,11 @@ class Ingester:
 
     async def _commit(self) -> None:
         batch = self._intake.finish()
+        if self._sampler:
+            batch.samples = self._sampler.take()
         self._committed_at = monotonic()
         stored: dict[Partition, int] = dict(self._store.offsets())
-        if any(stored.get(partition) != offset for partition, offset in batch.offsets.items()):
+        if batch.samples or any(stored.get(partition) != offset for partition, offset in batch.offsets.items()):
             await asyncio.to_thread(self._store.write, batch)
         if monotonic() - self._expired_at >= EXPIRE_SECONDS:
             self._expired_at = monotonic()

@@ -56,22 +56,30 @@ async def audit_with_kafka(
         BrokerError: Kafka does not answer.
 
     """
-    bounds = await kafka.bounds(since_ms, until_ms)
-    deadline = monotonic() + patience
-    while True:
-        try:
-            check_position(reader, bounds.needed)
-            break
-        except BehindError:
-            if monotonic() > deadline:
-                raise
-            await asyncio.sleep(POLL_SECONDS)
+    bounds = await current_bounds(reader, kafka, since_ms, until_ms, patience)
     # A router records its rules before it uses them: those of the events within the bounds are there now.
     integrations = await recorded.read() if recorded else _unknown
     report = await asyncio.to_thread(audit, reader, bounds, integrations)
     records = {partition: await kafka.find_records(partition, gaps) for partition, gaps in report.gaps.items()}
     resolve(report, lambda partition, _: records[partition])
     return report
+
+
+async def current_bounds(
+    reader: Reader, kafka: "KafkaAuditor", since_ms: int, until_ms: int | None = None, patience: float = 30.0
+) -> KafkaBounds:
+    """Return the state of Kafka once the ledger has read the outcomes that Kafka has; see `audit_with_kafka`."""
+    bounds = await kafka.bounds(since_ms, until_ms)
+    deadline = monotonic() + patience
+    while True:
+        try:
+            check_position(reader, bounds.needed)
+        except BehindError:
+            if monotonic() > deadline:
+                raise
+            await asyncio.sleep(POLL_SECONDS)
+        else:
+            return bounds
 
 
 class RecordedIntegrations:
@@ -83,7 +91,7 @@ class RecordedIntegrations:
         self._found: dict[str, Collection[str]] = {}
 
     async def read(self) -> Integrations:
-        """Read what is new, and return the integrations by version; raises BrokerError."""
+        """Read new records, and return the integrations by version; raises BrokerError."""
         consumer = AIOKafkaConsumer(**self._broker.consumer(), group_id=None, enable_auto_commit=False)
         try:
             await consumer.start()

@@ -76,9 +76,9 @@ class OutcomeBuffer:
     def attempt(
         self, integration: str, rule: str, outcome: str, offsets: Iterable[int], attempts: int, status: int | None
     ) -> None:
-        """These offsets had this outcome after so many attempts, the last with this HTTP status.
+        """Add the number of attempts until these offsets had this outcome, and the HTTP status of the last attempt.
 
-        Only what differs from a delivery at the first attempt is kept; a status of None counts as 2xx then.
+        Deliveries at the first attempt with a 2xx status, or without HTTP, are left out.
         """
         if outcome != Outcome.DELIVERED or attempts != 1 or (status is not None and not 200 <= status < 300):
             self._attempts.setdefault((integration, rule, attempts, status), []).extend(offsets)

@@ -1,7 +1,7 @@
 """Settings of the ledger."""
 
 from pathlib import Path
-from typing import Self
+from typing import Literal, Self
 
 from pydantic import Field, SecretStr, field_validator, model_validator
 
@@ -10,9 +10,26 @@ from streams.settings import StrictModel
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
 
+class ClickHouseAddress(StrictModel):
+    """The key `ledger.clickhouse` of turnout.yaml."""
+
+    url: str = Field(pattern=r"^https?://[^/?#\s@]+(/[^/?#\s]*)?$")
+    """Address of ClickHouse's HTTP interface with the database as its path: `https://clickhouse.internal:8443/turnout`.
+    The database must exist; the ledger creates its tables.
+    """
+    user: str = "default"
+    """User that may create, read and change tables in the database."""
+    password: SecretStr = SecretStr("")
+    """The user's password, from the environment or a file."""
+
+
 class LedgerSettings(StrictModel):
     """The key `ledger` of turnout.yaml."""
 
+    store: Literal["sqlite", "clickhouse"] = "sqlite"
+    """Where the ledger keeps its data: in files, or in ClickHouse if one machine is not enough."""
+    clickhouse: ClickHouseAddress | None = None
+    """How to reach ClickHouse, for `store: clickhouse`."""
     folder: Path = Path("ledger")
     """Folder of the ledger's files, relative to the configuration folder. One process uses it. If you delete it, the
     ledger is rebuilt from Kafka.
@@ -32,6 +49,11 @@ class LedgerSettings(StrictModel):
     retention_days: int | None = Field(None, ge=1)
     """Days that the ledger keeps what happened to an event; by default as long as topics keep events."""
 
+    sample_per_second: int = Field(20, ge=0, le=1000)
+    """Events per second that the catalog of event and property names is made from; 0 for no catalog. Only names and
+    types are kept.
+    """
+
     @field_validator("url")
     @classmethod
     def _without_slash(cls, url: str | None) -> str | None:
@@ -41,6 +63,12 @@ class LedgerSettings(StrictModel):
     def _is_protected(self) -> Self:
         if self.host not in LOOPBACK and self.token is None:
             raise ValueError("an address that is not loopback needs a `token`")
+        return self
+
+    @model_validator(mode="after")
+    def _knows_clickhouse(self) -> Self:
+        if self.store == "clickhouse" and self.clickhouse is None:
+            raise ValueError("`store: clickhouse` needs `clickhouse: {url: …}`")
         return self
 
     @property

@@ -5,30 +5,31 @@ So a day's data is removed by deleting its file. A commit is one transaction of 
 If it also concerns blocks in older files, they are committed before. After a crash between two of these commits the
 records are read again, and change nothing in the older files.
 
-Counts of days whose file was removed go on by hour in HISTORY_FILE. The groups of dead letters are in a file that is
-committed before those of the days.
+Counts of days whose file was removed go on by hour and day in HISTORY_FILE. The groups of dead letters are in a file
+that is committed before those of the days.
 """
 
 import fcntl
-import hashlib
 import heapq
 import sqlite3
 import time
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import IO
 
-from streams.ledger import books, day_file, dead_file
-from streams.ledger.bit_sets import BLOCK_BITS, BitSets
-from streams.ledger.day_file import OFFSET_BITS, DayReader, DayWriter
+from streams.ledger import books, catalog_file, day_file, dead_file
+from streams.ledger.bit_sets import BLOCK_BITS
+from streams.ledger.catalog import CatalogRow
+from streams.ledger.catalog_file import CatalogFile
+from streams.ledger.day_file import COUNT_TABLES, DAY, HOUR, MINUTE, OFFSET_BITS, DayReader, DayWriter
 from streams.ledger.dead_file import DeadLetterFile
+from streams.ledger.facts import BatchFacts, keyed
 from streams.ledger.store import (
-    READ,
-    REJECTED,
     Block,
+    BuriedLetter,
     Combo,
     Count,
     CountKey,
@@ -39,30 +40,17 @@ from streams.ledger.store import (
     NoUserIndexError,
     Partition,
     Remark,
-    Run,
     StoreError,
 )
 from streams.records.event import Origin
-from streams.records.outcomes import (
-    NOTED,
-    Outcome,
-    OutcomeDetail,
-    Outcomes,
-    Stage,
-    intervals,
-)
-from streams.records.run_header import HASH_BYTES, NO_HASH, Kind
+from streams.records.run_header import Kind
+from streams.topics import PARKED_RETENTIONS
 
 HISTORY_FILE = "history.db"
 LOCK_FILE = "lock"
 HISTORY_DAYS = 396
-"""Days that counts by hour are kept: 13 months."""
+"""Days that counts by hour and day are kept: 13 months."""
 
-DEAD_RETENTIONS = 4
-"""How many times longer than events dead letters are kept."""
-
-REASON_CHARACTERS = 64
-HOUR = 3600
 
 HISTORY = """
 CREATE TABLE IF NOT EXISTS hours(
@@ -70,6 +58,11 @@ CREATE TABLE IF NOT EXISTS hours(
   count INTEGER
 );
 CREATE INDEX IF NOT EXISTS hours_by_time ON hours(time);
+CREATE TABLE IF NOT EXISTS days(
+  day TEXT, time INTEGER, source TEXT, type TEXT, name TEXT, integration TEXT, rule TEXT, outcome TEXT, reason TEXT,
+  count INTEGER
+);
+CREATE INDEX IF NOT EXISTS days_by_time ON days(time);
 CREATE TABLE IF NOT EXISTS removed_days(day TEXT PRIMARY KEY);
 CREATE TABLE IF NOT EXISTS removed_blocks(topic TEXT, partition INTEGER, below INTEGER, PRIMARY KEY(topic, partition));
 """
@@ -150,25 +143,31 @@ class SqliteReader:
         """Implements `Reader.dead_groups`."""
         return dead_file.read_groups(self._folder, hours_since)
 
-    def counts(self, since: int, until: int, *, by_hour: bool = False) -> Iterator[Count]:
+    def catalog(self) -> Sequence[CatalogRow]:
+        """Implements `Reader.catalog`."""
+        return catalog_file.read_catalog(self._folder)
+
+    def counts(self, since: int, until: int, step: int = MINUTE) -> Iterator[Count]:
         """Implements `Reader.counts`."""
         sums: Counter[tuple[int, Kind, CountKey]] = Counter()
-        for reader in self._files():
-            for start, kind, key, number in reader.counts(since, until, HOUR if by_hour else 60):
+        # A day's file has no events of later days, but for the clocks of other machines.
+        oldest = datetime.fromtimestamp(since, UTC).date() - timedelta(days=2)
+        for reader in self._files(oldest):
+            for start, kind, key, number in reader.counts(since, until, step):
                 sums[start, kind, key] += number
-        if by_hour and (self._folder / HISTORY_FILE).exists():
+        if step != MINUTE and (self._folder / HISTORY_FILE).exists():
             with closing(day_file.connect(self._folder / HISTORY_FILE, query_only=True)) as history:
-                hours = "SELECT * FROM hours WHERE time >= ? AND time < ?"
-                for _, start, source, kind, name, *key, number in history.execute(hours, (since, until)):
+                rows = f"SELECT * FROM {COUNT_TABLES[step][0]} WHERE time >= ? AND time < ?"  # noqa: S608  # from the code
+                for _, start, source, kind, name, *key, number in history.execute(rows, (since, until)):
                     sums[start, Kind(source, kind, name), CountKey(*key)] += number
         for (start, kind, key), number in sorted(sums.items(), key=lambda item: item[0][0]):
             if number:
                 yield Count(start, kind, key, number)
 
-    def _files(self) -> list[DayReader]:
-        """Return the files, oldest day first."""
-        days = day_file.days_in(self._folder)
-        for day in set(self._readers) - set(days):
+    def _files(self, oldest: date = date.min) -> list[DayReader]:
+        """Return the files of a day and later ones, oldest first."""
+        days = [day for day in day_file.days_in(self._folder) if day >= oldest]
+        for day in {day for day in self._readers if day >= oldest} - set(days):
             self._readers.pop(day).connection.close()
         for day in days:
             if day not in self._readers:
@@ -208,6 +207,7 @@ class SqliteStore(SqliteReader):
 
     def _open(self) -> None:
         self._dead = self._others.enter_context(closing(DeadLetterFile(self._folder)))
+        self._catalog = self._others.enter_context(closing(CatalogFile(self._folder)))
         self._history = self._others.enter_context(closing(day_file.connect(self._folder / HISTORY_FILE)))
         self._history.executescript(HISTORY)
         for (day,) in self._history.execute("SELECT day FROM removed_days"):
@@ -226,7 +226,7 @@ class SqliteStore(SqliteReader):
         self._offsets = dict(self.offsets())
 
     def close(self) -> None:
-        """Implements `Store.close`."""
+        """Implements `Reader.close`."""
         super().close()
         self._close_files()
         self._lock.close()
@@ -264,7 +264,7 @@ class SqliteStore(SqliteReader):
                 commits[day] = _Commit(self._writers[day])
             return commits[day] if day is not None else None
 
-        handled = [*batch.handled, *_Facts(batch, self._user_key).store(commit_of)]
+        handled = [*batch.handled, *_store(BatchFacts(batch, self._user_key), batch.dead, commit_of)]
         if batch.dead or handled:
             self._dead.write(batch.dead, handled)
         self._offsets.update(batch.offsets)
@@ -273,6 +273,8 @@ class SqliteStore(SqliteReader):
             commit.finish()
         last.writer.store_offsets(self._offsets)
         last.finish()
+        if batch.samples:
+            self._catalog.add(batch.samples)
 
     def _newest(self, time_ms: int) -> date:
         """Return the day that new blocks go to."""
@@ -301,29 +303,33 @@ class SqliteStore(SqliteReader):
             return newest
         return next((day for day in days if self._writers[day].ranges[partition].first <= block), days[-1])
 
-    def _files(self) -> list[DayReader]:
-        return [self._writers[day] for day in sorted(self._writers)]
+    def _files(self, oldest: date = date.min) -> list[DayReader]:
+        return [self._writers[day] for day in sorted(self._writers) if day >= oldest]
 
     def expire(self, now: float) -> None:
         """Implements `Store.expire`."""
-        self._dead.expire(int(now - DEAD_RETENTIONS * self._retention * 24 * HOUR))
+        self._dead.expire(int(now - PARKED_RETENTIONS * self._retention * DAY))
+        self._catalog.expire(int(now - HISTORY_DAYS * DAY))
         today = datetime.fromtimestamp(now, UTC).date()
         with self._reopening():
             for day in sorted(self._writers)[:-1]:  # the newest has the offsets
                 if day < today - timedelta(days=self._retention + 1):
                     self._expire_day(day)
-            self._history.execute("DELETE FROM hours WHERE time < ?", (now - HISTORY_DAYS * 24 * HOUR,))
+            for table in ("hours", "days"):
+                oldest = now - HISTORY_DAYS * DAY
+                self._history.execute(f"DELETE FROM {table} WHERE time < ?", (oldest,))  # noqa: S608  # of this function
 
     def _expire_day(self, day: date) -> None:
         writer = self._writers[day]
         self._history.execute("BEGIN IMMEDIATE")
-        self._history.executemany(
-            "INSERT INTO hours VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-            [
-                (day.isoformat(), start, *kind, *key, number)
-                for start, kind, key, number in writer.counts(0, 2**40, HOUR)
-            ],
-        )
+        for step in (HOUR, DAY):
+            self._history.executemany(
+                f"INSERT INTO {COUNT_TABLES[step][0]} VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",  # noqa: S608  # from the code
+                [
+                    (day.isoformat(), start, *kind, *key, number)
+                    for start, kind, key, number in writer.counts(0, 2**40, step)
+                ],
+            )
         removed = {partition: found.last + 1 for partition, found in writer.ranges.items()}
         for partition, below in removed.items():
             self._removed[partition] = max(below, self._removed.get(partition, 0))
@@ -354,147 +360,39 @@ class _Commit:
         self.writer.connection.execute("COMMIT")
 
 
-class _PartitionFacts:
-    """The facts of a batch about one partition, in the form in which blocks store them."""
+def _store(
+    facts_of_batch: BatchFacts, dead: Sequence[BuriedLetter], commit_of: "_CommitOf"
+) -> Iterator[tuple[int, int]]:
+    """Write everything into the transactions that `commit_of` returns by partition and block.
 
-    def __init__(self) -> None:
-        self.kinds: dict[int, list[tuple[Kind, int, int]]] = defaultdict(list)
-        self.outcomes: dict[Combo, BitSets] = defaultdict(BitSets)
-        self.ids: dict[int, list[tuple[int, bytes]]] = defaultdict(list)
-        self.users: dict[int, list[tuple[int, bytes]]] = defaultdict(list)
-
-    def add_kinds(self, kinds: Mapping[tuple[Kind, int], BitSets]) -> None:
-        """Add the events of one run; the order of runs matters if they describe an event twice."""
-        for (kind, minute), sets in kinds.items():
-            for block, bits in sets.blocks():
-                self.kinds[block].append((kind, minute, bits))
-
-    def outcomes_by_block(self) -> Mapping[int, dict[Combo, int]]:
-        """Return the outcomes' bits by block and combo."""
-        found: dict[int, dict[Combo, int]] = defaultdict(dict)
-        for combo, sets in self.outcomes.items():
-            for block, bits in sets.blocks():
-                found[block][combo] = bits
-        return found
-
-
-class _Facts:
-    """The facts of a batch, by partition."""
-
-    def __init__(self, batch: LedgerBatch, user_key: bytes | None) -> None:
-        self._user_key = user_key
-        self._keyed: dict[bytes, bytes] = {}
-        self._partitions: dict[Partition, _PartitionFacts] = defaultdict(_PartitionFacts)
-        self._named: list[tuple[Partition, Stage, OutcomeDetail]] = []
-        self._dead = batch.dead
-        for run in batch.runs:
-            self._add_run(run)
-        for outcomes in batch.outcomes:
-            self._add_outcomes(outcomes)
-        for rejected in batch.rejected:
-            facts, offset = self._partitions[rejected.place[:2]], rejected.place.offset
-            facts.outcomes[Combo(Stage.ROUTER, "", "", "", REJECTED, rejected.reason[:REASON_CHARACTERS])].add(
-                offset, offset
-            )
-            if rejected.kind is not None:
-                sets = BitSets()
-                sets.add(offset, offset)
-                facts.add_kinds({(rejected.kind, rejected.minute): sets})
-                self._add_hashes(facts.users, [offset], self._keyed_users(rejected.user_hash))
-            self._add_hashes(facts.ids, [offset], rejected.id_hash)
-
-    def _add_run(self, run: Run) -> None:
-        header = run.header
-        facts = self._partitions[run.topic, run.partition]
-        read = facts.outcomes[Combo(Stage.ROUTER, run.rules, "", "", READ, "")]
-        for first, last in intervals(header.offsets):
-            read.add(first, last)
-        kinds: dict[tuple[Kind, int], BitSets] = defaultdict(BitSets)
-        if len(header.table) == 1 and min(header.minutes) == max(header.minutes):
-            sets = kinds[header.table[0], header.minutes[0]]
-            for first, last in intervals(header.offsets):
-                sets.add(first, last)
-        else:
-            for offset, kind, minute in zip(header.offsets, header.kinds, header.minutes, strict=True):
-                kinds[header.table[kind], minute].add(offset, offset)
-        facts.add_kinds(kinds)
-        self._add_hashes(facts.ids, header.offsets, header.ids)
-        self._add_hashes(facts.users, header.offsets, self._keyed_users(header.users))
-
-    def _add_outcomes(self, outcomes: Outcomes) -> None:
-        stage, topic, partition, rules = outcomes[:4]
-        sets = self._partitions[topic, partition].outcomes
-        for integration, rule, outcome, first, last, detail in outcomes.spans:
-            sets[Combo(stage, rules, integration, rule, outcome, detail)].add(first, last)
-        for named in outcomes.named:
-            self._named.append(((topic, partition), stage, named))
-            if named.outcome != NOTED:
-                combo = Combo(
-                    stage, rules, named.integration, named.rule, named.outcome, named.reason[:REASON_CHARACTERS]
-                )
-                sets[combo].add(named.offset, named.offset)
-
-    def _keyed_users(self, hashes: bytes) -> bytes:
-        """Return the keyed hashes of users; without a key, no hashes."""
-        if self._user_key is None:
-            return bytes(len(hashes))
-        cache, key, found = self._keyed, self._user_key, []
-        for at in range(0, len(hashes), HASH_BYTES):
-            one = hashes[at : at + HASH_BYTES]
-            digest = cache.get(one)
-            if digest is None:
-                digest = cache[one] = keyed(one, key)
-            found.append(digest)
-        return b"".join(found)
-
-    @staticmethod
-    def _add_hashes(blocks: dict[int, list[tuple[int, bytes]]], offsets: Sequence[int], hashes: bytes) -> None:
-        for at, offset in enumerate(offsets):
-            one = hashes[at * HASH_BYTES : (at + 1) * HASH_BYTES]
-            if one != NO_HASH:
-                blocks[offset >> BLOCK_BITS].append((offset, one))
-
-    def store(self, commit_of: "_CommitOf") -> Iterator[tuple[int, int]]:
-        """Write everything into the transactions that `commit_of` returns by partition and block.
-
-        Returns the places in the dead topic of dead letters whose delivery has succeeded.
-        """
-        for partition, facts in self._partitions.items():
-            outcomes = facts.outcomes_by_block()
-            for block in sorted({*facts.kinds, *outcomes, *facts.ids, *facts.users}):
-                commit = commit_of(partition, block)
-                if commit is None:
-                    continue
-                deltas = commit.writer.change(partition, block, facts.kinds.get(block, ()), outcomes.get(block, {}))
-                for key, number in deltas.items():
-                    commit.counts[key] += number
-                yield from commit.writer.delivered_letters(partition, block, outcomes.get(block, {}))
-                prefix = commit.writer.ranges[partition].number << OFFSET_BITS
-                for found, entries in ((facts.ids, commit.ids), (facts.users, commit.users)):
-                    entries.extend([one + (prefix | offset).to_bytes(8, "big") for offset, one in found.get(block, ())])
-        for partition, stage, named in self._named:
-            if commit := commit_of(partition, named.offset >> BLOCK_BITS):
-                # The vendor's answer may quote personal data; it is in the dead letter.
-                detail = named.detail if stage == Stage.ROUTER and named.outcome != Outcome.DEAD else ""
-                commit.writer.extend(partition, named.offset >> BLOCK_BITS)
-                commit.writer.remark(
-                    Origin(*partition, named.offset),
-                    Remark(named.integration, named.rule, named.outcome, named.reason[:REASON_CHARACTERS], detail),
-                )
-        for letter, *_ in self._dead:
-            partition = letter.place[:2]
-            if commit := commit_of(partition, letter.place.offset >> BLOCK_BITS):
-                commit.writer.extend(partition, letter.place.offset >> BLOCK_BITS)
-                if commit.writer.bury(letter):
-                    yield letter.partition, letter.offset
+    Returns the places in the dead topic of dead letters whose delivery has succeeded.
+    """
+    for partition, facts in facts_of_batch.partitions.items():
+        outcomes = facts.outcomes_by_block()
+        for block in sorted({*facts.kinds, *outcomes, *facts.ids, *facts.users}):
+            commit = commit_of(partition, block)
+            if commit is None:
+                continue
+            deltas = commit.writer.change(partition, block, facts.kinds.get(block, ()), outcomes.get(block, {}))
+            for key, number in deltas.items():
+                commit.counts[key] += number
+            yield from commit.writer.delivered_letters(partition, block, outcomes.get(block, {}))
+            prefix = commit.writer.ranges[partition].number << OFFSET_BITS
+            for found, entries in ((facts.ids, commit.ids), (facts.users, commit.users)):
+                entries.extend([one + (prefix | offset).to_bytes(8, "big") for offset, one in found.get(block, ())])
+    for place, remark in facts_of_batch.remarks:
+        if commit := commit_of(place[:2], place.offset >> BLOCK_BITS):
+            commit.writer.extend(place[:2], place.offset >> BLOCK_BITS)
+            commit.writer.remark(place, remark)
+    for letter, *_ in dead:
+        partition = letter.place[:2]
+        if commit := commit_of(partition, letter.place.offset >> BLOCK_BITS):
+            commit.writer.extend(partition, letter.place.offset >> BLOCK_BITS)
+            if commit.writer.bury(letter):
+                yield letter.partition, letter.offset
 
 
 _CommitOf = Callable[[Partition, int], _Commit | None]
-
-
-def keyed(user_hash: bytes, key: bytes) -> bytes:
-    """Return the digest by which the index of users knows a hash."""
-    return hashlib.blake2b(user_hash, digest_size=HASH_BYTES, key=key[: hashlib.blake2b.MAX_KEY_SIZE]).digest()
 
 
 def _lock(folder: Path) -> IO[bytes]:

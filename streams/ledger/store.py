@@ -9,6 +9,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
+from streams.ledger.catalog import CatalogRow, EventSample
 from streams.records.event import Origin
 from streams.records.outcomes import Outcomes
 from streams.records.run_header import Kind, RunHeader
@@ -130,6 +131,8 @@ class LedgerBatch:
     dead: list[BuriedLetter] = field(default_factory=list)
     handled: list[tuple[int, int]] = field(default_factory=list)
     """Partitions and offsets of dead letters that were replayed or dropped."""
+    samples: list[EventSample] = field(default_factory=list)
+    """Names and types of some events, for the catalog. They have no offsets: a crash may lose them."""
     time_ms: int = 0
 
 
@@ -162,10 +165,10 @@ class CountKey(NamedTuple):
 
 
 class Count(NamedTuple):
-    """A number of events: of one minute or hour, kind, integration, rule, outcome and reason.
+    """A number of events: of one minute, hour or day, kind, integration, rule, outcome and reason.
 
-    `time` is the start of the minute or hour, in seconds since 1970. All events that a router read are counted once
-    with the outcome READ and no integration.
+    `time` is the start of the minute, hour or day, in seconds since 1970. All events that a router read are counted
+    once with the outcome READ and no integration.
     """
 
     time: int
@@ -201,6 +204,9 @@ class Remark(NamedTuple):
 class Reader(Protocol):
     """Answers questions about stored data. Each method sees the commits before its call."""
 
+    def close(self) -> None:
+        """Release files and connections."""
+
     def offsets(self) -> Mapping[Partition, int]:
         """Return the next offset to read of each partition of the topics that the ledger reads."""
 
@@ -234,10 +240,14 @@ class Reader(Protocol):
         `hours_since` (seconds since 1970) is where the groups' `hours` begin.
         """
 
-    def counts(self, since: int, until: int, *, by_hour: bool = False) -> Iterator[Count]:
+    def catalog(self) -> Sequence[CatalogRow]:
+        """Return the catalog of events and properties, in no order."""
+
+    def counts(self, since: int, until: int, step: int = 60) -> Iterator[Count]:
         """Return counts from `since` up to, not including, `until` (seconds since 1970).
 
-        Counts by minute go back as far as the events, counts by hour 13 months. Counts of zero are left out.
+        `step` is 60, 3600 or 86400 seconds. Counts by minute go back as far as the events, by hour and day 13 months.
+        Counts of zero are left out.
         """
 
 
@@ -254,9 +264,6 @@ class Store(Reader, Protocol):
 
     def expire(self, now: float) -> None:
         """Remove the data of events that Kafka no longer has, and old counts; `now` is in seconds since 1970."""
-
-    def close(self) -> None:
-        """Release the store."""
 
 
 class NoUserIndexError(StoreError):

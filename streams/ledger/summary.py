@@ -2,14 +2,37 @@
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
 from typing import Any
 
-from streams.ledger.store import READ, REJECTED, Count
+from streams.ledger.store import READ, REJECTED, Count, CountKey
+from streams.records.run_header import Kind
+
+MINUTES_UP_TO = 3 * 3600
+HOURS_UP_TO = 8 * 86400
+"""Lengths of time in seconds that are read by minute or by hour: days of minutes are too many rows."""
 
 OF_EVENT = ("source", "type", "event")
 OF_OUTCOME = ("integration", "rule", "outcome", "reason")
-GROUPS = (*OF_EVENT, *OF_OUTCOME)
+TIME = "time"
+GROUPS = (*OF_EVENT, *OF_OUTCOME, TIME)
 """The properties to group by."""
+
+
+def rfc3339(seconds: int) -> str:
+    """Return a time as text, in UTC."""
+    return datetime.fromtimestamp(seconds, UTC).isoformat().replace("+00:00", "Z")
+
+
+def step_for(since: int, until: int, minutes_since: float) -> int:
+    """Return the seconds by which counts of a time are read: minutes for hours, hours for days, days for weeks.
+
+    `minutes_since` is the time from which there are counts by minute.
+    """
+    length = until - since
+    if length <= MINUTES_UP_TO and since >= minutes_since:
+        return 60
+    return 3600 if length <= HOURS_UP_TO else 86400
 
 
 def summarize(counts: Iterable[Count], by: Sequence[str]) -> dict[str, Any]:
@@ -21,29 +44,36 @@ def summarize(counts: Iterable[Count], by: Sequence[str]) -> dict[str, Any]:
     Args:
         counts: The counts.
         by: Properties from GROUPS.
+        step: Seconds of one `time`, of which rows have the start (RFC 3339).
 
     """
     accepted = rejected = 0
-    rows: Counter[tuple[str, ...]] = Counter()
+    rows: Counter[tuple[Any, ...]] = Counter()
     of_outcomes = any(name in OF_OUTCOME for name in by)
-    for count in counts:
-        key = count.key
+    values: dict[tuple[Kind, CountKey], dict[str, str]] = {}
+    for time, kind, key, number in counts:
         if key.outcome == READ:
-            accepted += count.number
+            accepted += number
         elif key.outcome == REJECTED:
-            rejected += count.number
+            rejected += number
         if (key.outcome != READ) == of_outcomes:
-            values = {
-                "source": count.kind.source,
-                "type": count.kind.type,
-                "event": count.kind.name or "",
-                **key._asdict(),
-            }
-            rows[tuple(values[name] for name in by)] += count.number
-    ordered = sorted(rows.items(), key=lambda row: (-row[1], row[0]))
+            found = values.get((kind, key))
+            if found is None:
+                about = {"source": kind.source, "type": kind.type, "event": kind.name or ""}
+                found = values[kind, key] = {**about, **key._asdict()}
+            rows[tuple([str(time) if name == TIME else found[name] for name in by])] += number
+    in_time = list(by).index(TIME) if TIME in by else None
+    ordered = sorted(rows.items(), key=lambda row: ("" if in_time is None else row[0][in_time], -row[1], row[0]))
+    dates = {row[in_time]: rfc3339(int(row[in_time])) for row in rows} if in_time is not None else {}
     return {
         "accepted": accepted,
         "rejected": rejected,
         "by": list(by),
-        "rows": [{**dict(zip(by, values, strict=True)), "count": number} for values, number in ordered],
+        "rows": [
+            {
+                **{name: dates[value] if name == TIME else value for name, value in zip(by, row, strict=True)},
+                "count": number,
+            }
+            for row, number in ordered
+        ],
     }

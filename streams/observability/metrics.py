@@ -98,6 +98,25 @@ LAG = Gauge(
     "Unfinished records in this process's partitions of a topic, including those that wait for a vendor.",
     ["topic"],
 )
+LAG_SECONDS = Gauge(
+    "turnout_lag_seconds",
+    "Age of the oldest unfinished record of a partition in seconds, by consumer group; 0 without any.",
+    ["group", "topic", "partition"],
+)
+RETENTION_LEFT = Gauge(
+    "turnout_retention_hours_left",
+    "Hours until Kafka's retention removes the oldest unfinished record of a topic in this process, by consumer group; "
+    "the whole retention without any. Not there if the topic keeps records forever.",
+    ["group", "topic"],
+)
+END_TO_END_SECONDS = Histogram(
+    "turnout_end_to_end_seconds",
+    "Seconds from the moment the collector accepted an event until the vendor accepted it, by integration; not of "
+    "objects, which wait until they are complete.",
+    ["integration"],
+    buckets=(0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 900, 3600, 14400, 86400),
+)
+BUILD_INFO = Gauge("turnout_build_info", "1 for the release of Turnout that runs.", ["release", "process"])
 INTERNAL_FAILURES = Counter(
     "turnout_internal_failures",
     "Records that failed because of an error in Turnout or a plug-in, by worker: `router`, or the integration.",

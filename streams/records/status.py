@@ -48,15 +48,19 @@ class VendorStatus:
 
 @dataclass(frozen=True, slots=True)
 class PipelineStatus:
-    """One pipeline of a process: the router, or the delivery to one integration.
+    """One pipeline of a process: the router, the ledger, or the delivery to one integration.
 
     Args:
-        name: `router`, or the integration.
+        name: `router`, `ledger`, or the integration.
         failing: Why it is being restarted; None while it runs.
         partitions: The partitions it works on, by topic.
         lag: How many of their records are not finished; None if that is not known yet.
         stalled: Seconds without progress while records wait that should not.
-        vendor: The state of the vendor; None for the router.
+        vendor: The state of the vendor; None for the router and the ledger.
+        oldest: When the oldest unfinished record was written to Kafka, RFC 3339; None without any, or if unknown.
+        expires: When Kafka's retention removes the first unfinished record, RFC 3339; None as `oldest`.
+        finished: Records finished per second in the last 5 minutes; None if not known yet.
+        arrived: Records that arrived per second meanwhile.
 
     """
 
@@ -66,6 +70,10 @@ class PipelineStatus:
     lag: int | None = None
     stalled: int = 0
     vendor: VendorStatus | None = None
+    oldest: str | None = None
+    expires: str | None = None
+    finished: float | None = None
+    arrived: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +81,7 @@ class ProcessStatus:
     """The report of one process.
 
     Args:
-        kind: `collector`, `router` or `forwarder`.
+        kind: `collector`, `router`, `forwarder` or `ledger`.
         host: The name of its machine.
         pid: Its process id there.
         release: The version of Turnout.

@@ -186,6 +186,11 @@ class ConsumerPipeline:
             self.fail(f"{self.name}: {describe(error)} while {doing}")
 
     @property
+    def group(self) -> str:
+        """Return its consumer group."""
+        return str(self.app.conf.id)
+
+    @property
     def done(self) -> Mapping[TP, int]:
         """Return the offset of each of its partitions before which all records are finished."""
         reading = cast("Consumer", self.app.consumer)

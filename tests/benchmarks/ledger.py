@@ -2,6 +2,7 @@
 
     python -m tests.benchmarks.ledger [EVENTS]
     python -m tests.benchmarks.ledger --ids EVENTS    only ids and users, for 100 M and more events
+    python -m tests.benchmarks.ledger --days DAYS     counts over days, as the API answers them
 
 Events of five integrations and ten names in runs of 500 from 12 partitions, as routers and forwarders record them: two
 integrations take all, two some, one filters, one in a thousand deliveries dies. The records are made before, in another
@@ -15,19 +16,24 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Iterator
+from contextlib import closing
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import NamedTuple
 
 import orjson
 
+from streams.ledger import day_file
 from streams.ledger.audit import KafkaBounds, audit
 from streams.ledger.ingester import COMMIT_EVENTS
 from streams.ledger.intake import RecordIntake
 from streams.ledger.lookup import places_of_message, places_of_user, story_of
 from streams.ledger.outcome_buffer import OutcomeBuffer
 from streams.ledger.sqlite_store import SqliteReader, SqliteStore
-from streams.ledger.store import LedgerBatch, Run
+from streams.ledger.store import READ, CountKey, LedgerBatch, Run
+from streams.ledger.summary import step_for, summarize
 from streams.records.event import Origin
 from streams.records.outcomes import FORWARDED, Outcome, Stage
 from streams.records.run_header import HASH_BYTES, RUN_HEADER, EventFacts, Kind, RunHeader, encode_run
@@ -262,6 +268,45 @@ def index(folder: Path, count: int) -> dict[str, float]:
     return figures
 
 
+GROUPS_OF_FLOW = ["time", "source", "integration", "outcome"]
+
+
+def counts_over(folder: Path, days: int) -> dict[str, float]:
+    """Answer counts over days with 20 kinds of events and five integrations in every minute; fails if one is wrong."""
+    SqliteStore(folder, None, days).close()
+    now = int(time.time())
+    today = now // 86400
+    kinds = [Kind("web", "track", name) for name in (*NAMES, *(f"Other {number}" for number in range(10)))]
+    keys = [CountKey("", "", READ, ""), *(CountKey(name, f"rule of {name}", Outcome.DELIVERED, "") for name in "abcde")]
+    for day in range(today - days + 1, today + 1):
+        path = day_file.path_of(folder, datetime.fromtimestamp(day * 86400, UTC).date())
+        with closing(day_file.connect(path)) as connection:
+            connection.execute("BEGIN")
+            day_file.DayWriter.create_tables(connection)
+            writer = day_file.DayWriter(connection)
+            numbers = [writer._kind(kind) for kind in kinds]
+            minutes = range(day * 1440, day * 1440 + 1440)
+            for hour in range(0, 1440, 60):
+                some = minutes[hour : hour + 60]
+                writer.count(Counter({((kind, at), key): 5 for at in some for kind in numbers for key in keys}))
+            connection.execute("COMMIT")
+    figures = {}
+    for name, length in (("a day", 1), ("a week", 7), (f"{days} days", days)):
+        since = (today - length + 1) * 86400
+        step = step_for(since, now, 0)
+        times = []
+        for _ in range(5):
+            started = time.monotonic()
+            with closing(SqliteReader(folder, None)) as reader:
+                answer = summarize(
+                    reader.counts(since, now + 86400, step), ["time", "source", "integration", "outcome"]
+                )
+            times.append(time.monotonic() - started)
+            assert answer["accepted"] == length * 1440 * len(kinds) * 5
+        figures[f"counts over {name} by {step} s, ms, worst of 5"] = round(max(times) * 1000)
+    return figures
+
+
 def forget(folder: Path) -> None:
     """Drop the files from the system's cache."""
     os.sync()
@@ -288,6 +333,9 @@ if __name__ == "__main__":
                 pickle.dump(chunk, sys.stdout.buffer)
                 chunk = []
         pickle.dump(chunk, sys.stdout.buffer)
+    elif sys.argv[1:2] == ["--days"]:
+        with tempfile.TemporaryDirectory() as where:
+            print(orjson.dumps(counts_over(Path(where), int(sys.argv[2])), option=orjson.OPT_INDENT_2).decode())
     elif sys.argv[1:2] == ["--ids"]:
         with tempfile.TemporaryDirectory() as where:
             print(orjson.dumps(index(Path(where), int(sys.argv[2])), option=orjson.OPT_INDENT_2).decode())

@@ -24,6 +24,7 @@ from deploy.config.diagnostics import find_secrets
 from deploy.dryrun.explanation import explain
 from deploy.simulator.server import Simulator
 from deploy.simulator.vendor_state import VendorState
+from forwarders.api.contract import check_payload
 from streams.observability.internal_error import INTERNAL
 from streams.records.dead_letter import DeadLetter
 from streams.records.delivery import DeliveryRecord
@@ -284,4 +285,5 @@ def _check_explanation(configuration: Configuration, fate: Fate, name: str) -> N
             else:
                 assert each["outcome"] == outcome, where
             payload = fate.forwarded[key].payload if key in fate.forwarded else None
-            assert each["payload"] == payload, where
+            sent = check_payload(golden.of(name).make(), payload, 0).payload if payload is not None else None
+            assert each["payload"] == sent, where

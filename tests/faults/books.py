@@ -8,14 +8,14 @@ from pathlib import Path
 from streams.kafka.settings import Broker
 from streams.ledger.audit import AuditReport
 from streams.ledger.ingester import Ingester
-from streams.ledger.kafka_audit import KafkaAuditor, audit_with_kafka
+from streams.ledger.kafka_audit import KafkaAuditor, RecordedIntegrations, audit_with_kafka
 from streams.ledger.sqlite_store import SqliteReader, SqliteStore
 from streams.topics import Topics
 from tests.faults.oracle import Findings
 
 
-async def audit(reader: SqliteReader, kafka: KafkaAuditor, integrations: Sequence[str]) -> AuditReport:
-    return await audit_with_kafka(reader, kafka, 0, integrations=lambda _: integrations, patience=120)
+async def audit(reader: SqliteReader, kafka: KafkaAuditor, recorded: RecordedIntegrations) -> AuditReport:
+    return await audit_with_kafka(reader, kafka, 0, recorded=recorded, patience=120)
 
 
 async def check(broker: Broker, topics: Topics, integrations: Sequence[str], folder: Path, findings: Findings) -> None:
@@ -24,11 +24,12 @@ async def check(broker: Broker, topics: Topics, integrations: Sequence[str], fol
     ingester = Ingester(broker, topics, store)
     running = asyncio.create_task(ingester.run())
     reader = SqliteReader(folder, b"key")
+    recorded = RecordedIntegrations(broker, topics.rulesets)
     try:
         async with KafkaAuditor(broker, topics, integrations) as kafka:
             async with asyncio.timeout(180):
                 # The router's commit follows within a second.
-                while (report := await audit(reader, kafka, integrations)).events < len(findings.messages):
+                while (report := await audit(reader, kafka, recorded)).events < len(findings.messages):
                     await asyncio.sleep(0.2)
         assert report.balanced, report.findings[:20]
         assert not report.unknown

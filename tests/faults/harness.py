@@ -57,15 +57,16 @@ TEXT = "ünï \u202e😀"
 
 
 class Process:
-    """One of Turnout's processes."""
+    """One of Turnout's processes; `code` is the folder of another version's code."""
 
-    def __init__(self, folder: Path, *arguments: str) -> None:
+    def __init__(self, folder: Path, *arguments: str, code: Path | None = None) -> None:
         self.log = folder / f"{arguments[0]}-{time.monotonic_ns()}.log"
         with self.log.open("wb") as log:
             self._process = subprocess.Popen(
                 [sys.executable, "-c", "from deploy.cli.main import main; main()", *arguments, "--config", str(folder)],
                 stdout=log,
                 stderr=log,
+                cwd=code,
                 env={**os.environ, "FAULTS_WRITE_KEY": KEY},
             )
 
@@ -133,9 +134,9 @@ class Stage:
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(text)
 
-    def start(self, *arguments: str) -> Process:
-        """Start one of Turnout's processes."""
-        process = Process(self.folder, *arguments)
+    def start(self, *arguments: str, code: Path | None = None) -> Process:
+        """Start one of Turnout's processes, of another version by the folder of its code."""
+        process = Process(self.folder, *arguments, code=code)
         self.processes.append(process)
         return process
 

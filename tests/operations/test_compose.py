@@ -20,7 +20,7 @@ from tests.support import real_kafka
 
 SCHEMA_MODULE = "github.com/compose-spec/compose-go/v2@v2.9.0"
 
-PROCESSES = {"collector", "router", "forwarder", "ledger"}
+PROCESSES = {"collector", "router", "forwarder", "ledger", "console"}
 
 
 @pytest.fixture
@@ -50,7 +50,7 @@ def test_init_writes_it_with_every_variable(folder: Path):
     assert (folder / "compose.yaml").read_text() == text
     values = dotenv_values(folder / ".env")
     required = {name for name, kind in compose.variables_of(text).items() if kind != "-"}
-    assert required == {"LEDGER_TOKEN"}
+    assert required == {"LEDGER_TOKEN", "GRAFANA_PASSWORD"}
     assert required <= values.keys()
 
 
@@ -72,6 +72,8 @@ def test_every_process_runs_from_one_image_without_rights():
 def test_the_settings_are_valid(folder: Path, monkeypatch: pytest.MonkeyPatch):
     """With the services' environment, a new folder is valid, and points to the other services."""
     values = {name: value or "" for name, value in dotenv_values(folder / ".env").items()}
+    oidc = {"issuer": "https://id.example.com", "client_id": "turnout", "client_secret": "s", "operators": ["ops"]}
+    monkeypatch.setenv("TURNOUT_CONSOLE__OIDC", json.dumps(oidc))
     for service in compose.own_services().values():
         for name, value in (values | service["environment"]).items():
             monkeypatch.setenv(name, compose.fill(value, values))
@@ -81,6 +83,7 @@ def test_the_settings_are_valid(folder: Path, monkeypatch: pytest.MonkeyPatch):
         assert not settings.embedded
         assert settings.broker.bootstrap.removesuffix(":9092") in compose.services()
         assert settings.ledger.address == "http://ledger:8090"
+        assert settings.metrics_port
         url = str(configuration.integrations["orders"].settings.url)  # type: ignore[attr-defined]
         assert re.match(r"http://(\w+):8099/", url)[1] in compose.services()  # type: ignore[index]
 

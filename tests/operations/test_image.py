@@ -41,7 +41,7 @@ def test_what_the_image_says_of_itself(image_tools: ImageTools):
     assert config["Entrypoint"] == ["turnout"]
     assert config["Labels"]["org.opencontainers.image.version"] == "0.1.0"
     assert config["StopSignal"] == "SIGTERM"
-    assert found["HealthCheck"]["Test"][0] == "CMD"
+    assert found["Healthcheck"]["Test"][0] == "CMD"
     assert found["Size"] < MAX_BYTES
     bill = json.loads(in_image(image_tools, "cat", config["Labels"]["org.cyclonedx.sbom"]))
     assert (bill["bomFormat"], bill["specVersion"]) == ("CycloneDX", "1.6")
@@ -52,8 +52,8 @@ def test_what_the_image_says_of_itself(image_tools: ImageTools):
 def test_nothing_to_build_with_is_left(image_tools: ImageTools):
     """There is no pip, compiler or wheel, no setting of the machine that built it, and bytecode is there."""
     script = (
-        "id -u; command -v pip gcc cc make; ls /build /etc/pip.conf; touch /new /opt/turnout/new;"
-        "find / -xdev \\( -name '*.whl' -o -perm -4000 -o -perm -2000 \\) -newer /etc/hostname;"
+        "id -u; command -v pip gcc cc make; ls /build; test ! -s /etc/pip.conf || echo pip.conf;"
+        "find / -xdev -name '*.whl'; touch /new /opt/turnout/new;"
         "ls /opt/turnout/lib/python3*/site-packages/deploy/cli/__pycache__/main.*.pyc | wc -l"
     )
     ran = image_tools.run(

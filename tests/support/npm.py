@@ -19,6 +19,12 @@ def command(script: Path, folder: Path) -> tuple[list[str], dict[str, str]] | No
     return [node, str(script)], os.environ | {"NODE_PATH": str(_install(npm, folder))}
 
 
+def installed(folder: Path) -> Path | None:
+    """The packages of a folder's package.json, which are installed; None without npm."""
+    npm = shutil.which("npm")
+    return _install(npm, folder) if npm else None
+
+
 def modules(folder: Path) -> Path:
     """Where the packages of a folder's package-lock.json are once a command was asked for."""
     files = [folder / "package.json", folder / "package-lock.json"]

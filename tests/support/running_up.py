@@ -37,7 +37,7 @@ class Up:
         for file in (folder / "turnout.yaml", *folder.glob("integrations/*.yaml")):
             text = re.sub("8080|8099|9092", lambda found: self.ports[found[0]], file.read_text())
             file.write_text(text.replace("/tmp/turnout-example", str(folder / "out")))  # noqa: S108
-        self._metrics = free_row(4)
+        self.metrics_port = free_row(4)
         self.ledger_port, self.console_port = str(free_port()), str(free_port())
         self._variables = variables or {}
         self._log = (folder / "log").open("w+")
@@ -58,7 +58,7 @@ class Up:
                 "PATH": os.environ["PATH"],
                 "HOME": str(Path.home()),
                 "COLUMNS": "200",
-                "TURNOUT_METRICS_PORT": str(self._metrics),
+                "TURNOUT_METRICS_PORT": str(self.metrics_port),
                 "TURNOUT_LEDGER__PORT": self.ledger_port,
                 "TURNOUT_CONSOLE__PORT": self.console_port,
                 **self._variables,
@@ -79,7 +79,7 @@ class Up:
 
     def metrics(self, process: int) -> str:
         """What Prometheus gets of the collector (0), router (1), forwarder (2) or ledger (3)."""
-        return requests.get(f"http://127.0.0.1:{self._metrics + process}/metrics", timeout=60).text
+        return requests.get(f"http://127.0.0.1:{self.metrics_port + process}/metrics", timeout=60).text
 
     def counts(self) -> list[dict[str, Any]]:
         """The ledger's counts by outcome; empty until it answers."""

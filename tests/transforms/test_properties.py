@@ -202,6 +202,7 @@ def test_a_deep_event_breaks_nothing(directive, kind):
         value = [value] if kind is list else {"a": value}
     definition = DIRECTIVES[directive]
     arguments = {
+        "part": "os.name", "hints": "$.x",
         "operator": "lower", "pattern": "a", "separator": "_", "mode": "encode", "objects": ["$.x"], "length": 3,
         "values": ["$.x"], "value": "$.x", "path": "$.x", "shape": {"a": "$.a"}, "template": "{{x}}",
     }  # fmt: skip

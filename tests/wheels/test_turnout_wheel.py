@@ -87,6 +87,11 @@ def test_from_an_empty_environment_to_a_delivered_event(environment: Environment
     environment.run("turnout", "init", "x", cwd=tmp_path)
     assert "no errors" in environment.run("turnout", "check", "x", cwd=tmp_path)
     assert "2 passed, 0 failed" in environment.run("turnout", "test", "--config", "x", cwd=tmp_path)
+    environment.run("turnout", "monitoring", "monitoring", cwd=tmp_path)
+    assert {path.name for path in (tmp_path / "monitoring" / "dashboards").iterdir()} == {
+        "overview.json",
+        "delivery.json",
+    }
     ports = {f"TURNOUT_{name}": str(free_port()) for name in ("COLLECTOR__PORT", "LEDGER__PORT", "SIMULATOR_PORT")}
     ports |= {"TURNOUT_BROKER__BOOTSTRAP": f"127.0.0.1:{free_port()}", "TURNOUT_METRICS_PORT": str(free_row(8))}
     log = tmp_path / "log"

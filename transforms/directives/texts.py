@@ -10,6 +10,7 @@ from transforms.directives.arguments import FLAG, VALUE, checked, choice, option
 from transforms.directives.definition import directive
 from transforms.model.nodes import Node
 from transforms.runtime import text as texts
+from transforms.runtime import user_agents
 from transforms.syntax.regular_expressions import compile_expression, find_problem
 
 
@@ -163,3 +164,22 @@ def match(out: Emitter, value: Node, pattern: Any, group: int | None = None) -> 
     """
     number = min(pattern.groups, 1) if group is None else group
     return out.call(texts.match_group, out.emit(value).code, out.constant(pattern, "PATTERN"), repr(number))
+
+
+@directive(
+    "@user_agent",
+    gives="string",
+    arguments={
+        "value": VALUE,
+        "part": choice(
+            *("browser.name", "browser.version", "os.name", "os.version"),
+            *("device.type", "device.manufacturer", "device.model"),
+        ),
+        "hints": optional(VALUE),
+    },
+)
+def read_user_agent(out: Emitter, value: Node, part: str, hints: Node | None = None) -> Expr:
+    """A part of the browser that a user agent names, or its client hints, as the enrichment `user_agent` finds it."""
+    given = "None" if hints is None else out.emit(hints).code
+    group, _, name = part.partition(".")
+    return out.call(user_agents.find_part, out.emit(value).code, given, repr(group), repr(name))

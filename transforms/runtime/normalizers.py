@@ -1,7 +1,8 @@
 """Normalize personal data as vendors require before hashing; a normalizer returns '' for an invalid value.
 
 Sources: Meta, "Customer Information Parameters" of the Conversions API; Google, "Format your data" of enhanced
-conversions; TikTok, "Hash and normalize" of the Events API.
+conversions; TikTok, "Hash and normalize" of the Events API; Reddit, "Match keys" of the Conversions API v3, for
+`email_plain`.
 """
 
 import re
@@ -53,6 +54,19 @@ _NAMES_OF_COUNTRIES = {
     "us": ("usa", "unitedstates", "unitedstatesofamerica"),
 }
 """ISO 3166-1 alpha-3 codes and English names that shops often have; any other name is missing."""
+_US_STATES: dict[str, str] = dict(
+    re.findall(
+        "([a-z]+):([a-z]{2})",
+        "alabama:al alaska:ak arizona:az arkansas:ar california:ca colorado:co connecticut:ct delaware:de "
+        "districtofcolumbia:dc florida:fl georgia:ga hawaii:hi idaho:id illinois:il indiana:in iowa:ia kansas:ks "
+        "kentucky:ky louisiana:la maine:me maryland:md massachusetts:ma michigan:mi minnesota:mn mississippi:ms "
+        "missouri:mo montana:mt nebraska:ne nevada:nv newhampshire:nh newjersey:nj newmexico:nm newyork:ny "
+        "northcarolina:nc northdakota:nd ohio:oh oklahoma:ok oregon:or pennsylvania:pa rhodeisland:ri "
+        "southcarolina:sc southdakota:sd tennessee:tn texas:tx utah:ut vermont:vt virginia:va washington:wa "
+        "westvirginia:wv wisconsin:wi wyoming:wy",
+    )
+)
+"""The abbreviations by which Meta, Snapchat and Pinterest know the states of the USA."""
 _CODES = {name: code for code, names in _NAMES_OF_COUNTRIES.items() for name in names}
 
 
@@ -77,6 +91,13 @@ def _google_email(value: str) -> str:
     return f"{name}{at}{domain}" if name else ""
 
 
+def _plain_email(value: str) -> str:
+    """Leave out the dots and the `+suffix` of any name."""
+    name, at, domain = _email(value).rpartition("@")
+    name = name.partition("+")[0].replace(".", "")
+    return f"{name}{at}{domain}" if name else ""
+
+
 def _letters(value: str) -> str:
     """Return the letters in lower case, with their marks: vowel signs are marks in some scripts."""
     if value.isascii():
@@ -98,9 +119,10 @@ def _city(value: str) -> str:
 
 
 def _state(value: str) -> str:
-    """Return the name or code of a state; from an ISO 3166-2 code (`US-NY`) the part after the country."""
+    """Return the name of a state, or its code for the USA and for an ISO 3166-2 code (`GB-ENG` gives `eng`)."""
     code = _STATE_CODE.fullmatch(value.strip())
-    return _city(code[1] if code else value)
+    name = _city(code[1] if code else value)
+    return _US_STATES.get(name, name)
 
 
 def _country(value: str) -> str:
@@ -148,6 +170,7 @@ NORMALIZERS: dict[str, Callable[[str], str]] = {
     "lower": _lower,
     "email": _email,
     "email_google": _google_email,
+    "email_plain": _plain_email,
     "phone": normalize_phone,
     "phone_e164": _phone_e164,
     "name": _name,

@@ -14,8 +14,8 @@ def collector(context: click.Context, folder: Path) -> None:
     """Accept events over HTTP. Run any number of collectors behind a load balancer."""
     import asyncio
 
-    from deploy.runtime.exposition import serve_metrics
-    from deploy.runtime.logs import log_ready
+    from deploy.runtime.exposition import Readiness, serve_metrics
+    from deploy.runtime.logs import log_ready, log_stopped
     from deploy.runtime.reload import Reloader
     from deploy.runtime.workers import prepare
     from deploy.terminal.failures import Failed, Misconfigured
@@ -45,14 +45,17 @@ def collector(context: click.Context, folder: Path) -> None:
 
             def ready() -> None:
                 report()
+                readiness.started()
                 log_ready("collector", host=server.address[0], port=server.address[1], **facts)
 
             code = await server.serve(ready)
             reporter.is_clean = code == 0
+            log_stopped("collector", code)
             return code
 
+    readiness = Readiness()
     try:
-        with serve_metrics("collector", settings) as facts:
+        with serve_metrics("collector", settings, readiness) as facts:
             context.exit(asyncio.run(serve(facts)))
     except BrokerError as error:
         raise Failed(str(error)) from error

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 integration_option = click.option("--integration", metavar="NAME", help="Only those of this integration.")
 group_option = click.option("--group", metavar="ID", type=GROUP, help="Only those of this group, see `dead groups`.")
 rule_option = click.option("--rule", metavar="NAME", help="Only those of this rule.")
+id_option = click.option("--id", metavar="MESSAGE_ID", help="Only those of the event with this messageId.")
 
 
 @click.group(short_help="List, show, replay or drop dead letters.")
@@ -59,6 +60,7 @@ def groups(folder: Path, integration: str | None, limit: int, *, show_all: bool,
 @integration_option
 @rule_option
 @group_option
+@id_option
 @selection.selection_options
 @click.option("--limit", default=20, show_default=True, help="How many to show individually.")
 @json_option
@@ -91,6 +93,7 @@ def show(folder: Path, place: tuple[int, int]) -> None:
 @integration_option
 @rule_option
 @group_option
+@id_option
 @selection.selection_options
 @click.option("--as-was", is_flag=True, help="Send the original payload instead of mapping the event again.")
 @yes_option
@@ -126,6 +129,7 @@ def replay(folder: Path, places: Any, as_was: bool, yes: bool, as_json: bool, **
 @integration_option
 @rule_option
 @group_option
+@id_option
 @selection.selection_options
 @yes_option
 @json_option

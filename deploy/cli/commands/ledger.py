@@ -14,7 +14,7 @@ def ledger(context: click.Context, folder: Path) -> None:
     Reads outcomes, rejected events and dead letters from Kafka into the folder `ledger.folder`, and checks every hour
     that the books balance. One process uses a folder; a second one exits with 2.
     """
-    from deploy.runtime.exposition import serve_metrics
+    from deploy.runtime.exposition import Readiness, serve_metrics
     from deploy.runtime.ledger import opened_store, run
     from deploy.runtime.workers import prepare
     from deploy.terminal.failures import listen
@@ -22,9 +22,10 @@ def ledger(context: click.Context, folder: Path) -> None:
     configuration = load(folder)
     settings = configuration.settings
     prepare(configuration)
+    readiness = Readiness()
     with (
         opened_store(configuration) as store,
         listen(settings.ledger.host, settings.ledger.port) as listener,
-        serve_metrics("ledger", settings) as facts,
+        serve_metrics("ledger", settings, readiness) as facts,
     ):
-        context.exit(run(configuration, store, listener, lambda: load(folder), facts))
+        context.exit(run(configuration, store, listener, lambda: load(folder), facts, readiness))

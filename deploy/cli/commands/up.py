@@ -40,6 +40,8 @@ def up(context: click.Context, folder: Path) -> None:
     """
     from deploy.terminal.waiting import WaitingLines
 
+    # Before the modules are loaded, which takes long on a busy machine.
+    echo(f"starting with the configuration in {folder}")
     with WaitingLines(lambda: "Python to load the modules", echo) as waiting:
         import asyncio
         import os

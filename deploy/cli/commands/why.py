@@ -37,8 +37,9 @@ def why(
     """Show what happened to an event: for each integration the outcome, when, by which rule, and why not.
 
     Name the event by its MESSAGE_ID, its user, or its place in Kafka. The ledger finds it, and the event itself is read
-    from Kafka. The lines of rules, and the reasons why none matched, are those of the configuration folder; the output
-    says so if other rules routed the event. JSON has payloads, requests and answers. Exits with 1 if nothing is found.
+    from Kafka. The lines of rules, and the reasons why none matched, are those of the rules that routed the event; the
+    output says so if Kafka does not have them. JSON has payloads, requests and answers. Exits with 1 if nothing is
+    found.
     """
     if sum(value is not None for value in (message_id, user, place)) != 1:
         raise click.UsageError("name one of MESSAGE_ID, --user and --at")

@@ -48,7 +48,7 @@ class AuditLog:
             if self._file is not None:
                 with self._file.open("ab") as file:
                     file.write(orjson.dumps(entry) + b"\n")
-        log.info("action", **{f"by_{name}" if name == "user" else name: value for name, value in entry.items()})
+        log.info("action in the console", details=entry)
 
 
 def _now() -> str:

@@ -27,8 +27,11 @@ PERSONAL_NAMES = frozenset(
 PERSONAL_OBJECTS = frozenset(("traits", "userdata", "userproperties", "userattributes"))
 """Objects that describe a person; all of their values are masked."""
 
-MIN_CHARACTERS, MIN_DIGITS = 5, 7
+MIN_CHARACTERS, MIN_DIGITS = 3, 7
 """Shorter texts and numbers are masked in their own field only, because they occur elsewhere by chance."""
+
+MIN_PART = 6
+"""Shorter texts are masked as whole words only."""
 
 MAX_CHARACTERS, MAX_VALUES = 500, 2_000
 """Longer values, and more of them, are masked as whole texts only, not within longer ones."""
@@ -71,7 +74,7 @@ class _Masking:
     def __init__(self, data: Any) -> None:
         self._values = frozenset(text for text in _personal(data, within=_Within.NONE) if _is_distinctive(text))
         within_texts = sorted((it for it in self._values if len(it) <= MAX_CHARACTERS), key=len, reverse=True)
-        pattern = "|".join(map(re.escape, within_texts[:MAX_VALUES]))
+        pattern = "|".join(map(_as_pattern, within_texts[:MAX_VALUES]))
         self._pattern = re.compile(pattern) if pattern else None
 
     def mask(self, data: Any, *, within: _Within) -> Any:
@@ -120,10 +123,14 @@ def _fields(data: Mapping[Any, Any], within: _Within) -> Iterator[tuple[str, Any
         name = str(key)
         plain = _SEPARATORS.sub("", name).lower()
         named = plain in PERSONAL_NAMES or plain in PERSONAL_OBJECTS
-        if within or named or (of_person and name == "value"):
+        if within or named or (of_person and name in ("value", "before", "after")):
             yield name, value, _Within.ALL
         else:
             yield name, value, _Within.READS if of_person and name == "reads" else _Within.NONE
+
+
+def _as_pattern(text: str) -> str:
+    return re.escape(text) if len(text) >= MIN_PART else rf"(?<!\w){re.escape(text)}(?!\w)"
 
 
 def _is_distinctive(text: str) -> bool:

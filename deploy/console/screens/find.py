@@ -123,7 +123,11 @@ class FindScreen(ConsoleScreen):
             if record is None or record.value is None:
                 raise HTTPException(404, f"Kafka no longer has the event at {_text(place)}.")
             known = story.source if story.source in configuration.source_files else None
-            return explain(configuration, record.value, source=known, headers=record.headers).data()
+            explained = explain(configuration, record.value, source=known, headers=record.headers).data()
+            for account in explained["integrations"]:
+                for delivery in account["deliveries"]:
+                    del delivery["router"]  # the same as the payload, as text
+            return explained
 
         before = {entry.integration: entry.outcome for entry in story.integrations}
         data = {
@@ -141,7 +145,7 @@ class FindScreen(ConsoleScreen):
         integration = form.get("integration", "")
         configuration = self.backend.configuration
         if integration not in configuration.integrations:
-            raise HTTPException(404, f"There is no integration {integration!r}.")
+            raise HTTPException(404, f"The configuration has no integration {integration!r}.")
         if configuration.integrations[integration].state == "draining":
             raise HTTPException(409, f"{integration} is draining, and takes no new deliveries.")
         dead = [
@@ -170,7 +174,7 @@ class FindScreen(ConsoleScreen):
             teller = StoryTeller(configuration, kafka)
             heads = confirm(teller, find_candidates(configuration, query, 1), query)
             if not heads:
-                raise HTTPException(404, f"There is no event at {_text(place)}.")
+                raise HTTPException(404, f"Nothing is known about an event at {_text(place)}.")
             return teller.tell(*heads[0])
 
 

@@ -40,6 +40,13 @@ class HealthScreen(ConsoleScreen):
         """Return the routes."""
         return page("/health", self._show)
 
+    def close(self) -> None:
+        """Close the connection to Kafka."""
+        with self._lock:
+            if self._reader is not None:
+                self._reader.__exit__()
+                self._reader = None
+
     async def _show(self, request: Request) -> ConsolePage:  # noqa: ARG002
         configuration = self.backend.configuration
         (overview, dead), changes, is_changed = await asyncio.gather(

@@ -2,6 +2,7 @@
 
 from deploy.console.pages import ConsoleScreen
 from deploy.console.screens.find import FindScreen
+from deploy.console.screens.flow import FlowScreen
 from deploy.console.screens.health import HealthScreen
 
-SCREENS: tuple[type[ConsoleScreen], ...] = (FindScreen, HealthScreen)
+SCREENS: tuple[type[ConsoleScreen], ...] = (FindScreen, FlowScreen, HealthScreen)

@@ -90,6 +90,8 @@
     if (near('[data-close], [data-send]')) setTimeout(() => near('dialog').close());
   });
 
+  document.addEventListener('change', (event) => event.target.closest?.('[data-submit]')?.requestSubmit());
+
   // Keys. Single keys do nothing in a field, and can be turned off.
   const single = document.getElementById('single-keys');
   if (single) {

@@ -29,6 +29,7 @@ from forwarders.api.contract import (
     Throttled,
     split_or_fail,
 )
+from forwarders.api.tolerance import needless
 from forwarders.api.urls import Endpoint
 
 MAPPING_HOSTS = {"us": "https://api.amplitude.com", "eu": "https://api.eu.amplitude.com"}
@@ -91,8 +92,10 @@ class AmplitudeEvent(Payload):
     def _check_who(self) -> Self:
         if self.user_id is None and self.device_id is None:
             raise ValueError("an event needs a user_id or a device_id")
-        if (self.event_type is None) == (self.global_user_id is None):
+        if self.event_type is None and self.global_user_id is None:
             raise ValueError("needs an event_type, or a global_user_id to map the user to")
+        if self.event_type is not None and self.global_user_id is not None:
+            raise needless("an event has no global_user_id", "global_user_id")
         if self.global_user_id is not None and self.user_id is None:
             raise ValueError("a user who is mapped needs a user_id")
         return self

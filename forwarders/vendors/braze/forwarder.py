@@ -34,7 +34,7 @@ MAX_OBJECTS = 75
 """Maximum number of objects in a request, in all arrays together."""
 
 PRODUCT_PROPERTIES = frozenset({"product_id", "product_name", "variant_id", "price", "quantity"})
-"""What Braze requires of each product in a recommended event."""
+"""Properties that Braze requires of each product in a recommended event."""
 _ORDER = ("total_value", "currency", "products", "source")
 REQUIRED_PROPERTIES: Mapping[str, Sequence[str]] = {
     "ecommerce.product_viewed": ("product_id", "product_name", "variant_id", "price", "currency", "source"),
@@ -44,7 +44,7 @@ REQUIRED_PROPERTIES: Mapping[str, Sequence[str]] = {
     "ecommerce.order_refunded": ("order_id", *_ORDER),
     "ecommerce.order_cancelled": ("order_id", "cancel_reason", *_ORDER),
 }
-"""What Braze requires of each recommended event."""
+"""Properties that Braze requires of each recommended event."""
 
 
 class BrazeAlias(Payload):
@@ -101,23 +101,33 @@ class RecommendedEvent(Payload):
         )
 
 
-class BrazeEvent(Someone):
+class Occurrence(Someone):
+    """An object with a time, which may come from `common`, so that rules need not write it in each object."""
+
+    time: str | None = None
+
+    @model_validator(mode="after")
+    def _check_time(self) -> Self:
+        if self.time is None:
+            raise ValueError("needs a time")
+        return self
+
+
+class BrazeEvent(Occurrence):
     """A custom event. `recommended` is sent in its place if it has everything that Braze requires."""
 
     name: Annotated[str, Field(min_length=1, max_length=255)]
-    time: str
     app_id: str | None = None
     properties: dict[str, Any] | None = None
     recommended: RecommendedEvent | None = None
 
 
-class Purchase(Someone):
+class Purchase(Occurrence):
     """A purchased product."""
 
     product_id: Annotated[str, Field(min_length=1, max_length=255)]
     currency: Currency
     price: float
-    time: str
     quantity: Annotated[int, Field(ge=1, le=100)] | None = None
     app_id: str | None = None
     properties: dict[str, Any] | None = None
@@ -181,8 +191,9 @@ def _with_common(array: str, entry: Any, common: Mapping[str, Any]) -> Any:
         return entry
     fields = {name: value for name, value in common.items() if name in FIELDS[array] and name != "properties"}
     merged = {**fields, **{name: value for name, value in entry.items() if value is not None or name not in fields}}
-    if array == "purchases" and isinstance(common.get("properties"), dict):
-        merged["properties"] = {**common["properties"], **(merged.get("properties") or {})}
+    properties, own = common.get("properties"), entry.get("properties")
+    if array == "purchases" and isinstance(properties, dict) and (own is None or isinstance(own, dict)):
+        merged["properties"] = {**properties, **(own or {})}
     return merged
 
 
@@ -255,7 +266,7 @@ class Braze(HttpForwarder[BrazeSettings]):
             return [Throttled(_seconds(response.headers) or response.retry_after)] * len(items)
         if response.status in (200, 201) and isinstance(errors, list):
             wrong = {
-                (error.get("input_array"), error["index"])
+                (str(error.get("input_array")), error["index"])
                 for error in errors
                 if isinstance(error, dict) and isinstance(error.get("index"), int)
             }
@@ -291,7 +302,7 @@ def _places(items: Sequence[Delivery]) -> Iterator[frozenset[tuple[str, int]]]:
     counts = dict.fromkeys(ARRAYS, 0)
     requested = list(_requested(items))
     for objects in requested:
-        places = set()
+        places: set[tuple[str, int]] = set()
         for array, entries in objects.items():
             places.update((array, counts[array] + number) for number in range(len(entries)))
             counts[array] += len(entries)

@@ -25,6 +25,7 @@ from forwarders.api.contract import (
     Result,
     Settings,
 )
+from forwarders.api.tolerance import needless
 from forwarders.api.urls import Endpoint
 
 HOSTS = {"us": "https://track.customer.io", "eu": "https://track-eu.customer.io"}
@@ -78,8 +79,14 @@ class CustomerIoPayload(Payload):
 
     @model_validator(mode="after")
     def _check_operation(self) -> Self:
-        merges = self.action == "merge"
-        if merges != (self.primary is not None and self.secondary is not None) or merges == bool(self.identifiers):
+        if self.action == "merge":
+            if self.primary is None or self.secondary is None:
+                raise ValueError("merge has primary and secondary, and any other action has identifiers")
+            if self.identifiers is not None:
+                raise needless("merge has no identifiers", "identifiers")
+        elif self.primary is not None or self.secondary is not None:
+            raise needless(f"{self.action} has no primary and secondary", "primary", "secondary")
+        elif self.identifiers is None:
             raise ValueError("merge has primary and secondary, and any other action has identifiers")
         for who in filter(None, (self.identifiers, self.primary, self.secondary)):
             self._check_who(set(who.model_dump(exclude_none=True)))
@@ -95,8 +102,10 @@ class CustomerIoPayload(Payload):
                 raise ValueError("an object has object_type_id and object_id, and no events")
         elif len(given) != 1 or given & {"object_type_id", "object_id"}:
             raise ValueError("a person has one of id, email, cio_id and anonymous_id")
-        elif "anonymous_id" in given and (self.action not in EVENTS or self.device is not None):
+        elif "anonymous_id" in given and self.action not in EVENTS:
             raise ValueError("an anonymous person has events only")
+        elif "anonymous_id" in given and self.device is not None:
+            raise needless("an anonymous person has no device", "device")
 
 
 class CustomerIoSettings(Settings):

@@ -27,7 +27,7 @@ from forwarders.api.contract import (
     Split,
     Version,
 )
-from forwarders.api.fields import Currency, Sha256, without_nulls
+from forwarders.api.fields import Currency, Sha256, without_empty_objects
 from forwarders.api.oauth import RefreshToken, ServiceAccount
 from forwarders.api.tolerance import needless
 from forwarders.api.urls import Endpoint
@@ -246,8 +246,9 @@ class GoogleAds(HttpForwarder[GoogleAdsSettings]):
 
 def _event(item: Delivery) -> dict[str, Any]:
     """Return the event without empty fields and without the name of the conversion action."""
-    event = {"transactionId": item.id, **without_nulls(item.payload)}
-    return {name: value for name, value in event.items() if name != "conversion" and value != {}}
+    event = {"transactionId": item.id, **without_empty_objects(item.payload)}
+    del event["conversion"]
+    return event
 
 
 def _violations(body: Any) -> list[tuple[int, str]]:

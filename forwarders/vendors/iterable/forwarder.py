@@ -24,6 +24,7 @@ from forwarders.api.contract import (
     Result,
     Settings,
 )
+from forwarders.api.tolerance import needless
 from forwarders.api.urls import Endpoint
 
 HOSTS = {"us": "https://api.iterable.com", "eu": "https://api.eu.iterable.com"}
@@ -76,7 +77,7 @@ class IterablePayload(Payload):
     @model_validator(mode="after")
     def _check_kind(self) -> Self:
         if (self.sourceUserId is None) != (self.destinationUserId is None):
-            raise ValueError("a merge has sourceUserId and destinationUserId")
+            raise needless("a merge has sourceUserId and destinationUserId", "sourceUserId", "destinationUserId")
         if self.sourceUserId is not None:
             return self
         purchase = self.user is not None

@@ -26,7 +26,7 @@ from forwarders.api.contract import (
     Version,
     split_or_fail,
 )
-from forwarders.api.fields import Currency, Hashes, without_nulls
+from forwarders.api.fields import Currency, HashedPerson, without_nulls
 from forwarders.api.urls import Endpoint
 
 TRANSIENT = frozenset({1, 2})
@@ -35,20 +35,9 @@ RETIRED = 2635
 UNAUTHORIZED = frozenset({3, 10, 102, 104, 190, *range(200, 300)})
 
 
-class MetaUserData(Payload):
+class MetaUserData(HashedPerson):
     """Fields by which Meta matches a person. Fields that Meta's reference requires hashed must be hashed."""
 
-    em: Hashes = None
-    ph: Hashes = None
-    fn: Hashes = None
-    ln: Hashes = None
-    db: Hashes = None
-    ge: Hashes = None
-    ct: Hashes = None
-    st: Hashes = None
-    zp: Hashes = None
-    country: Hashes = None
-    external_id: Hashes = None
     client_ip_address: str | None = None
     client_user_agent: str | None = None
     fbc: Annotated[str, Field(pattern=r"^fb\.[0-9]+\.[0-9]+\..+$")] | None = None

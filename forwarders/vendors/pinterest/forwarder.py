@@ -25,7 +25,7 @@ from forwarders.api.contract import (
     Settings,
     Version,
 )
-from forwarders.api.fields import Currency, Sha256, without_nulls
+from forwarders.api.fields import Currency, Sha256, without_empty_objects
 from forwarders.api.urls import Endpoint
 
 
@@ -74,10 +74,47 @@ class PinterestCustomData(Payload):
     num_items: int | None = None
     order_id: str | None = None
     search_string: str | None = None
+    opt_out_type: str | None = None
+    predicted_ltv: str | None = None
+    np: str | None = None
+
+
+class PinterestApp(Payload):
+    """The app of an event."""
+
+    app_id: str | None = None
+    app_name: str | None = None
+    app_package_name: str | None = None
+    app_store: str | None = None
+    app_version: str | None = None
+    install_time: int | None = None
+    user_agent: str | None = None
+    window_height: int | None = None
+    window_width: int | None = None
+
+
+class PinterestDevice(Payload):
+    """The device of an event."""
+
+    brand: str | None = None
+    carrier: str | None = None
+    form_factor: str | None = None
+    languages: list[Annotated[str, Field(pattern="^[a-z]{2}$")]] | None = None
+    locale: str | None = None
+    model: str | None = None
+    network_type: str | None = None
+    os_family: str | None = None
+    os_name: str | None = None
+    os_version: str | None = None
+    screen_density: int | None = None
+    screen_height: int | None = None
+    screen_width: int | None = None
+    timezone: str | None = None
+    type: str | None = None
 
 
 class PinterestEvent(Payload):
-    """An event with one of Pinterest's names: add_to_cart, checkout, lead, page_visit, search, signup or custom."""
+    """An event with one of Pinterest's names, such as add_to_cart, checkout or page_visit, or `custom`."""
 
     event_name: Annotated[str, Field(min_length=1)]
     action_source: Literal["app_android", "app_ios", "web", "offline"]
@@ -85,6 +122,7 @@ class PinterestEvent(Payload):
     event_id: str | None = None
     event_source_url: str | None = None
     opt_out: bool | None = None
+    advertiser_tracking_enabled: bool | None = None
     partner_name: str | None = None
     user_data: PinterestUserData
     custom_data: PinterestCustomData | None = None
@@ -97,7 +135,9 @@ class PinterestEvent(Payload):
     device_type: str | None = None
     os_version: str | None = None
     wifi: bool | None = None
-    language: str | None = None
+    language: Annotated[str, Field(pattern="^[a-z]{2}$")] | None = None
+    app_info: PinterestApp | None = None
+    device_info: PinterestDevice | None = None
 
     @model_validator(mode="after")
     def _check_user(self) -> Self:
@@ -153,7 +193,7 @@ class Pinterest(HttpForwarder[PinterestSettings]):
         url = (
             f"{settings.endpoint}/v5/ad_accounts/{settings.ad_account_id}/events{'?test=true' if settings.test else ''}"
         )
-        data = [{"event_id": item.id, **without_nulls(item.payload)} for item in items]
+        data = [{"event_id": item.id, **without_empty_objects(item.payload)} for item in items]
         return Request("POST", url, headers, {"data": data})
 
     @override

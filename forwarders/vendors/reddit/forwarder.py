@@ -54,6 +54,13 @@ class EventType(Payload):
         return self
 
 
+class ScreenDimensions(Payload):
+    """The size of the screen in pixels."""
+
+    width: int
+    height: int
+
+
 class RedditUser(Payload):
     """Fields by which Reddit matches a person."""
 
@@ -63,10 +70,10 @@ class RedditUser(Payload):
     uuid: str | None = None
     ip_address: str | None = None
     user_agent: str | None = None
-    idfa: str | None = None
-    aaid: str | None = None
+    idfa: Sha256 | None = None
+    aaid: Sha256 | None = None
     data_processing_options: dict[str, Any] | None = None
-    screen_dimensions: dict[str, int] | None = None
+    screen_dimensions: ScreenDimensions | None = None
 
 
 class RedditProduct(Payload):
@@ -144,10 +151,17 @@ class Reddit(HttpForwarder[RedditSettings]):
         limits=Limits(items=1000, bytes=4_000_000, item_bytes=100_000),
         max_event_age=timedelta(days=7),
         dedupe_field="metadata.conversion_id",
-        rates=(Rate(5000, seconds=60), Rate(250_000, seconds=60, of="items")),
+        dedupe_window=timedelta(days=2),
+        rates=(Rate(1000), Rate(10_000, of="items")),
         versions=(Version("v3"),),
         validation_setting="test_id",
     )
+
+    @property
+    @override
+    def limits(self) -> Limits:
+        """Return the limits; the Event Testing tool shows one event per request."""
+        return Limits(1, 100_000, 100_000) if self.settings.test_id else self.contract.limits
 
     @override
     def build_request(self, items: Sequence[Delivery]) -> Request:

@@ -20,24 +20,17 @@ from forwarders.api.contract import (
     Settings,
     Version,
 )
-from forwarders.api.fields import Currency, Hashes, without_nulls
+from forwarders.api.fields import Currency, HashedPerson, without_nulls
 from forwarders.api.urls import Endpoint
 
 
-class SnapchatUserData(Payload):
+class SnapchatUserData(HashedPerson):
     """Fields by which Snapchat matches a person."""
 
-    em: Hashes = None
-    ph: Hashes = None
-    fn: Hashes = None
-    ln: Hashes = None
-    ge: Hashes = None
-    ct: Hashes = None
-    st: Hashes = None
-    zp: Hashes = None
-    country: Hashes = None
-    external_id: Hashes = None
     madid: str | None = None
+    idfv: str | None = None
+    lead_id: str | int | None = None
+    subscription_id: str | None = None
     client_ip_address: str | None = None
     client_user_agent: str | None = None
     sc_click_id: str | None = None
@@ -80,6 +73,9 @@ class SnapchatEvent(Payload):
     user_data: SnapchatUserData
     custom_data: SnapchatCustomData | None = None
     app_data: dict[str, Any] | None = None
+    data_processing_options: list[Literal["LDU"]] | None = None
+    data_processing_options_country: Literal[0, 1] | None = None
+    data_processing_options_state: int | None = None
 
     @model_validator(mode="after")
     def _check_user(self) -> Self:

@@ -1,8 +1,8 @@
 """TikTok Events API 2.0."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Final, Literal, Self
 
 from pydantic import ConfigDict, Field, model_validator
 from typing_extensions import override
@@ -27,8 +27,18 @@ from forwarders.api.contract import (
     Version,
     split_or_fail,
 )
-from forwarders.api.fields import Currency, Hashes, without_nulls
+from forwarders.api.fields import Currency, Hashes, without_empty_objects
 from forwarders.api.urls import Endpoint
+
+ONLY_FOR: Final[Mapping[str, str]] = {"page": "web", "app": "app", "ad": "app", "lead": "crm"}
+"""The event sources whose events have these objects."""
+
+NAMES_OF_APPS: Final[Mapping[str, str]] = {
+    "InitiateCheckout": "Checkout",
+    "CompleteRegistration": "Registration",
+    "Lead": "GenerateLead",
+}
+"""Standard events of websites, and what TikTok calls them for apps."""
 
 TAKEN = frozenset({0, 20001})
 TOO_MANY = 40100
@@ -52,6 +62,38 @@ class TikTokUser(Payload):
     ip: str | None = None
     user_agent: str | None = None
     locale: str | None = None
+    idfa: str | None = None
+    idfv: str | None = None
+    gaid: str | None = None
+    att_status: Literal["AUTHORIZED", "DENIED", "NOT_DETERMINED", "RESTRICTED", "NOT_APPLICABLE"] | None = None
+
+
+class TikTokApp(Payload):
+    """The app of an event; only sent if the event source is an app."""
+
+    app_id: str | None = None
+    app_name: str | None = None
+    app_version: str | None = None
+
+
+class TikTokAd(Payload):
+    """The ad, as an attribution provider reports it; only sent if the event source is an app."""
+
+    callback: str | None = None
+    campaign_id: str | None = None
+    ad_id: str | None = None
+    creative_id: str | None = None
+    is_retargeting: bool | None = None
+    attributed: bool | None = None
+    attribution_type: str | None = None
+    attribution_provider: str | None = None
+
+
+class TikTokLead(Payload):
+    """The lead of an event; only sent if the event source is a CRM."""
+
+    lead_id: str
+    lead_event_source: str | None = None
 
 
 class TikTokPage(Payload):
@@ -101,6 +143,9 @@ class TikTokEvent(Payload):
     user: TikTokUser
     properties: TikTokProperties | None = None
     page: TikTokPage | None = None
+    app: TikTokApp | None = None
+    ad: TikTokAd | None = None
+    lead: TikTokLead | None = None
     limited_data_use: bool | None = None
 
     @model_validator(mode="after")
@@ -117,6 +162,8 @@ class TikTokSettings(Settings):
     """The type of the event source."""
     event_source_id: Annotated[str, Field(min_length=1)]
     """The ID of the pixel, app, offline event set or CRM event set."""
+    app_id: str | None = None
+    """The ID of the app in its store, if the event source is an app and events do not name it."""
     access_token: HeaderSecret
     """An access token of the Events API."""
     test_event_code: str | None = None
@@ -164,12 +211,31 @@ class TikTok(HttpForwarder[TikTokSettings]):
         body: dict[str, Any] = {
             "event_source": settings.event_source,
             "event_source_id": settings.event_source_id,
-            "data": [{"event_id": item.id, **without_nulls(item.payload)} for item in items],
+            "data": [self._event(item) for item in items],
         }
         if settings.test_event_code:
             body["test_event_code"] = settings.test_event_code
         headers = {"Access-Token": settings.access_token.get_secret_value()}
         return Request("POST", f"{settings.endpoint}/open_api/v1.3/event/track/", headers, body)
+
+    def _event(self, item: Delivery) -> dict[str, Any]:
+        """Return the event with the objects and the name that belong to the event source."""
+        source = self.settings.event_source
+        event = {"event_id": item.id, **without_empty_objects(item.payload)}
+        event = {key: value for key, value in event.items() if ONLY_FOR.get(key, source) == source}
+        if source == "app":
+            event["event"] = NAMES_OF_APPS.get(event["event"], event["event"])
+            event["app"] = {"app_id": self.settings.app_id, **event.get("app", {})}
+        return event
+
+    @override
+    def validate(self, payload: Mapping[str, Any]) -> str | None:
+        problem = super().validate(payload)
+        if problem is None and self.settings.event_source == "app" and not self.settings.app_id:
+            app = payload.get("app") or {}
+            if not app.get("app_id"):
+                return "app: set app_id, here or in the settings, for an event source that is an app"
+        return problem
 
     @override
     def parse_response(self, response: Response, items: Sequence[Delivery]) -> Sequence[Result]:

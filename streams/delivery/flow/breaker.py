@@ -23,6 +23,9 @@ REFUSALS = 3
 RETIRED = "the vendor has turned off this version of its API: set a newer one, or upgrade Turnout"
 """Why delivery is paused after `Retired`."""
 
+MAX_LOGGED_CHARACTERS = 200
+"""Characters of a vendor's answer, secrets masked, in the line about a pause."""
+
 MAX_PAUSE_SECONDS = 5.0
 """Maximum seconds between two probes: many deliveries that always fail must not delay the others for hours."""
 
@@ -232,8 +235,16 @@ class Breaker:
             self.is_open = True
             self._gauge.set(1)
             self._status = VendorStatus(state, rfc3339(time.time()), reason)
-            log.error("delivery is paused", integration=self._integration, reason=reason)
             self._pause(longer=True)
+            status = self.status
+            log.error(
+                "delivery is paused",
+                integration=self._integration,
+                reason=reason,
+                status=status.status,
+                answer=status.answer[:MAX_LOGGED_CHARACTERS],
+                next_probe=status.probe,
+            )
 
     def close(self) -> None:
         """Cancel the timer when the integration stops."""

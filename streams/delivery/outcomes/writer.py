@@ -2,7 +2,9 @@
 
 import asyncio
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from functools import partial
+from time import time
 from typing import Any
 
 from forwarders.api.contract import PermanentFailure, Request, Response
@@ -14,7 +16,8 @@ from streams.kafka.offsets import RecordBatch
 from streams.kafka.producer import Producer
 from streams.ledger.outcome_buffer import OutcomeBuffer
 from streams.observability.internal_error import INTERNAL
-from streams.observability.metrics import DELIVERY_LEFT_OUT, DELIVERY_OUTCOMES
+from streams.observability.metrics import DELIVERY_LEFT_OUT, DELIVERY_OUTCOMES, END_TO_END_SECONDS
+from streams.parsing.times import seconds_of
 from streams.records.dead_letter import DeadLetter
 from streams.records.delivery import Retried
 from streams.records.event import Origin
@@ -64,6 +67,7 @@ class OutcomeWriter:
     ) -> None:
         self._integration, self._topics, self._producer, self._moment = integration, topics, producer, moment
         self._guard, self._dead_letters = guard, dead_letters
+        self._end_to_end = END_TO_END_SECONDS.labels(integration)
         self._passed = 0
         self._buffers: dict[tuple[str, int, str], OutcomeBuffer] = {}
         self._acks: PendingAcks | None = None
@@ -72,6 +76,12 @@ class OutcomeWriter:
         self._timer: asyncio.TimerHandle | None = None
         self._idle = asyncio.Event()
         self._idle.set()
+
+    def _observe(self, pending: PendingDelivery) -> None:
+        """Measure the time since the collector accepted an event that is delivered now."""
+        # Events that another producer wrote may have no such time, or an unreadable one.
+        with suppress(ValueError, TypeError):
+            self._end_to_end.observe(max(0.0, time() - seconds_of(pending.delivery.received)))
 
     def settle(
         self,
@@ -87,6 +97,8 @@ class OutcomeWriter:
         """
         self._passed += 1
         pending.settled = True
+        if outcome is Outcome.DELIVERED:
+            self._observe(pending)
         self._add(pending)
         delivery = pending.delivery
         topic, partition, offset = delivery.origin

@@ -34,7 +34,7 @@ class Files:
     """Reads files relative to a configuration folder.
 
     `used` has the stamps of all files that were named. `digests` has the SHA-256 of those that were read, in hex, by
-    their names. `replaced` has paths of files that are read instead of others, by name.
+    their names. `replaced` has paths of files to read instead, by name.
     """
 
     def __init__(self, folder: Path, replaced: Mapping[Path, Path] | None = None) -> None:

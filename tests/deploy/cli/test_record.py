@@ -1,4 +1,4 @@
-"""`turnout record` and `turnout diff --since` on a real Kafka: the embedded broker finds no offsets by records' times."""
+"""`turnout record` and `turnout diff --since` on a real Kafka: the embedded one finds no offsets by records' times."""
 
 import json
 import shutil

@@ -33,7 +33,9 @@ def test_it_shows_all_in_80_columns():
         "b": process("router", PipelineStatus("router", None, {"events": [0]}, 12)),
         "c": process(
             "forwarder",
-            PipelineStatus("meta", None, {"f": [0]}, 1204, 0, refused),
+            PipelineStatus(
+                "meta", None, {"f": [0]}, 1204, 0, refused, rfc3339(NOW - 4000), rfc3339(NOW + 500_000), 4.0, 2.0
+            ),
             PipelineStatus("crm", None, {"f": [0]}, 88, 0, VendorStatus(DeliveryState.PAUSED)),
         ),
     }
@@ -44,12 +46,15 @@ def test_it_shows_all_in_80_columns():
     for part in (
         "router     app-1:7",
         "silent for 50 s",
-        "meta         1,204  refused  401 no no no no",
-        "next probe in 3 s",
-        "crm             88  paused   by ann@app-1",
-        "since 2027-01-15 07:50 UTC",
+        "          lag  oldest  drained in  kept for  state",
+        "router     12       -           -         -  routing",
+        "meta    1,204   1.1 h        10 m     5.8 d  refused",
+        "    next probe in 3 s: 401 no no no no",
+        "crm        88       -           -         -  paused",
+        "    by ann@app-1 since 2027-01-15 07:50 UTC",
         "dead letters in the last hour: about 3",
         "  no collector reports any more",
+        "    start one: turnout collector",
     ):
         assert part in text, text
 

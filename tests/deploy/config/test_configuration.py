@@ -163,11 +163,12 @@ def test_a_long_retention_is_warned_of(example):
     """More than 30 days of personal data lead to a warning at the key, for topics and for the ledger."""
     path = example / "turnout.yaml"
     text = path.read_text()
-    path.write_text(f"{text}retention_days: 30\nledger: {{retention_days: 30}}\n")
+    path.write_text(f"{text}retention_days: 7\nledger: {{retention_days: 30}}\n")
     assert not [it for it in read_configuration(example).warnings if "retention_days" in str(it)]
     path.write_text(f"{text}retention_days: 31\nledger: {{retention_days: 45}}\n")
     warnings = [str(it).partition(": ")[2] for it in read_configuration(example).warnings]
     assert [it.partition(" (")[0] for it in warnings if "retention_days" in it] == [
         "retention_days: events are kept for 31 days",
+        "retention_days: dead letters and rejected events are kept for 124 days",
         "ledger.retention_days: events are kept for 45 days",
     ]

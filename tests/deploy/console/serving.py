@@ -83,3 +83,4 @@ def serving_console(configuration: Configuration, file: Path | None = None) -> I
         finally:
             server.should_exit = True
             thread.join()
+            app.close()

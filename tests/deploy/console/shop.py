@@ -32,16 +32,11 @@ rules:
     when: 'event = "Signed Up"'
     map: {user: $.userId}
 """,
-    "demo.env": """WEB_WRITE_KEY=demo-web
-SERVER_WRITE_KEY=demo-server
-WEBHOOK_TOKEN=demo-token
-GA4_API_SECRET=demo-secret
-META_TOKEN=demo-meta
-""",
+    "demo.env": Path("deploy/example/demo.env").read_text() + "META_TOKEN=demo-meta\n",
 }
 
 POISON = "refuse-me"
-"""A text that the simulated CRM refuses."""
+"""A text that the simulated Meta refuses."""
 
 HOSTILE = "<script>alert(1)</script>\x1b[31m\u202egnp.exe'\"><img src=x onerror=alert(2)>{{7*7}}${7*7}"
 """A text that would do harm in a page or a terminal that does not escape it."""
@@ -89,17 +84,21 @@ def hostile(number: int, size: int = 20_000) -> dict[str, Any]:
 
 
 class Shop(Up):
-    """A running shop; `ids` are the messageIds of events by what becomes of them."""
+    """A running shop."""
 
     def __init__(self, folder: Path) -> None:
         super().__init__(folder, FILES)
         self.begun()
         self.sent = 0
-        self.simulate({"path": "/hooks/crm", "poison": POISON, "times": None})
+        self.simulate({"path": "/v", "poison": POISON, "times": None})
 
     def simulate(self, fault: dict[str, Any]) -> None:
         """Make the simulator of the vendors fail."""
         requests.post(f"http://127.0.0.1:{self.ports['8099']}/_script", json=[fault], timeout=60).raise_for_status()
+
+    def forgive(self) -> None:
+        """Let the simulator of the vendors work again."""
+        requests.delete(f"http://127.0.0.1:{self.ports['8099']}/_script", timeout=60).raise_for_status()
 
     def send(self, *events: Any, key: str = "demo-web") -> None:
         """Send events to the collector."""
@@ -113,7 +112,7 @@ class Shop(Up):
         no_consent = {**order(3)["context"], "consent": {"categoryPreferences": {"advertising": False}}}
         bad_total = order(2, "149,90")
         refused = order(4, 250.0)
-        refused["context"] = {**refused["context"], "traits": {"email": f"{POISON}@nordlicht.example"}}
+        refused["properties"]["order_id"] = f"A-{POISON}"
         self.send(
             order(1),
             bad_total,
@@ -137,20 +136,16 @@ class Shop(Up):
         self.send(order(1))
 
     def until_settled(self) -> None:
-        """Wait until the ledger has an outcome of every event for every integration."""
-        self.until(lambda: sum(row["count"] for row in self.rows()) >= self.sent and not self._waiting())
+        """Wait until the ledger has a final outcome of every event for every integration."""
+        self.until(self._is_settled)
 
-    def rows(self, by: str = "event") -> list[dict[str, Any]]:
-        """The ledger's counts."""
+    def _is_settled(self) -> bool:
         try:
-            answer = requests.get(f"http://127.0.0.1:{self.ledger_port}/counts?by={by}", timeout=60)
+            answer = requests.get(f"http://127.0.0.1:{self.ledger_port}/counts?by=outcome", timeout=60).json()
         except requests.ConnectionError:
-            return []
-        rows: list[dict[str, Any]] = answer.json()["rows"]
-        return rows
-
-    def _waiting(self) -> bool:
-        return any(row["outcome"] == "forwarded" for row in self.rows("outcome")) or not self.rows("outcome")
+            return False
+        waiting = any(row["outcome"] == "forwarded" for row in answer["rows"])
+        return answer["accepted"] + answer["rejected"] >= self.sent and not waiting
 
 
 def main() -> None:

@@ -47,6 +47,8 @@ def test_origins_stay_readable():
         "field": "user_data.ln", "value": "0123", "where": "meta.yaml:8", "directive": "@hash",
         "reads": [{"path": "$.properties.surname", "value": "Braun-Ferrero"}],
     }  # fmt: skip
+    change = {"field": "context.ip", "before": "84.17.40.9", "after": "84.17.40.0"}
+    assert mask(change) == {"field": "context.ip", "before": "84•••", "after": "84•••"}
     assert mask({"fields": [field], "event": {"properties": {"surname": "Braun-Ferrero"}}}) == {
         "fields": [field | {"value": "•••", "reads": [{"path": "$.properties.surname", "value": "Br•••"}]}],
         "event": {"properties": {"surname": "Br•••"}},
@@ -67,9 +69,15 @@ def test_personal_paths(path, personal):
 
 def test_short_values_do_not_spread():
     """A short value is masked in its own field only, so that other texts stay readable."""
-    assert mask({"traits": {"city": "Ulm"}, "at": "Ulm 2026", "year": {"birthday": "2026"}}) == {
-        "traits": {"city": "•••"}, "at": "Ulm 2026", "year": {"birthday": "•••"},
+    assert mask({"traits": {"city": "Au"}, "at": "Au 2026", "year": {"birthday": "2026"}}) == {
+        "traits": {"city": "•••"}, "at": "Au 2026", "year": {"birthday": "•••"},
     }  # fmt: skip
+
+
+def test_words_are_masked_whole():
+    """A short name is masked as a word, also in JSON within a text, and not within other words."""
+    data = {"traits": {"firstName": "Lena"}, "body": '{"fn": "Lena", "state": "Lenawee"}'}
+    assert mask(data)["body"] == '{"fn": "•••", "state": "Lenawee"}'
 
 
 def test_many_and_long_values_are_masked():

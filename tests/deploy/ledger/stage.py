@@ -13,10 +13,10 @@ from uuid import uuid4
 import orjson
 import requests
 from aiohttp import web
-from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.errors import CommitFailedError
 from click.testing import CliRunner, Result
-from kafka import KafkaProducer
+from kafka import KafkaAdminClient, KafkaProducer
 
 from deploy.cli.main import main
 from streams.kafka.admin import create_topics
@@ -99,8 +99,9 @@ class Stage:
             return web.json_response({"email": "invalid \x1b[31m"}, status=422)
         return web.json_response({})
 
-    async def start(self, command: str) -> None:
-        self.processes[command] = Process(self.folder, command)
+    async def start(self, command: str, code: Path | None = None) -> None:
+        """Start a process, by the code in another folder if it is given."""
+        self.processes[command] = Process(self.folder, command, code=code)
         await self.processes[command].ready()
 
     async def stop(self, command: str) -> None:
@@ -131,6 +132,30 @@ class Stage:
         producer = KafkaProducer(**self.broker.client())
         producer.send(self.topics.outcomes, value, headers=[(RUN_HEADER, header)], partition=0).get(60)
         producer.close()
+
+    async def send_in_transaction(self, values: Sequence[bytes], *, commit: bool) -> None:
+        """Send values to partition 0 in a transaction, which is committed or aborted."""
+        producer = AIOKafkaProducer(**self.broker.client(), transactional_id=uuid4().hex)
+        await producer.start()
+        try:
+            await producer.begin_transaction()
+            for value in values:
+                await producer.send_and_wait(self.topics.events, value, headers=event_headers("web"), partition=0)
+            await (producer.commit_transaction() if commit else producer.abort_transaction())
+        finally:
+            await producer.stop()
+
+    async def forget_rules(self, rules: str) -> None:
+        """Remove a version of the rules from Kafka."""
+        producer = KafkaProducer(**self.broker.client())
+        producer.send(self.topics.rulesets, None, rules.encode(), partition=0).get(60)
+        producer.close()
+
+    def delete_before(self, offset: int) -> None:
+        """Remove the events of partition 0 before an offset, as Kafka's retention does."""
+        admin = KafkaAdminClient(**self.broker.client())
+        admin.delete_records({TopicPartition(self.topics.events, 0): offset})
+        admin.close()
 
     def ask(self, path: str) -> Any:
         """Ask the ledger's API."""

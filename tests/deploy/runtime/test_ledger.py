@@ -1,5 +1,6 @@
 """`turnout ledger` as a process on a real Kafka."""
 
+import asyncio
 import signal
 from contextlib import closing
 from pathlib import Path
@@ -12,6 +13,7 @@ from streams.kafka.admin import create_topics
 from streams.kafka.settings import Broker
 from streams.ledger.sqlite_store import SqliteStore
 from streams.ledger.store import LedgerBatch
+from streams.operations.reading import OperationsReader
 from streams.topics import Topics
 from tests.faults.harness import Process
 from tests.support.ports import free_port, free_row
@@ -47,6 +49,14 @@ async def test_a_ledger_process_starts_serves_and_stops(kafka: Kafka, broker: Br
 
         await until(lambda: status("/ready") == 200)
         assert (status("/health"), status("/counts")) == (200, 401)
+        own = f"http://127.0.0.1:{metrics}"
+        for path in ("/health", "/ready"):
+            assert (await asyncio.to_thread(requests.get, f"{own}{path}", timeout=60)).status_code == 200
+        await until(lambda: f'turnout_lag_seconds{{group="{topics.prefix}.ledger"' in scrape())
+        with OperationsReader(broker, topics) as reader:
+            await until(lambda: any(row.kind == "ledger" for row in reader.look([]).alive.values()))
+            (report,) = reader.look([]).alive.values()
+        assert [pipeline.name for pipeline in report.pipelines] == ["ledger"]
         await until(lambda: 'turnout_ledger_problem_events{problem="no_outcome"} 0.0' in scrape())
         second = Process(tmp_path, "ledger")
         await until(lambda: not second.runs)

@@ -133,7 +133,7 @@ def test_busy_ports(tmp_path):
         try:
             running.begun()
             for port in busy:
-                assert re.search(f"^port {port} is in use; the .* listens on [0-9]+$", running.output, re.MULTILINE)
+                assert re.search(f"^port {port} is in use; using [0-9]+ for the .*$", running.output, re.MULTILINE)
             (curl,) = re.findall("^curl .*$", running.output, re.MULTILINE)
             subprocess.run(f"{curl} -sf", shell=True, capture_output=True, check=True)  # noqa: S602
             running.until(lambda: re.search("^  webhook +delivered", running.output, re.MULTILINE))

@@ -1,10 +1,14 @@
 """Fields that presets send to one vendor for standard events."""
 
+from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs
 
 import pytest
 
+from streams.steps.enrichment.campaign import CAMPAIGN
+from streams.steps.enrichment.files import Files
+from streams.steps.enrichment.user_agent import USER_AGENT
 from tests.support import golden, spec_events
 
 ANONYMOUS = "0a6b1c2d-1111-4222-8333-444455556666"
@@ -102,15 +106,21 @@ EXPECTED: dict[str, list[tuple[str, str, str, Any]]] = {
 }
 
 
+def at(body: Any, path: str) -> Any:
+    """Return the value at a path of a request's body; None if there is no such key."""
+    for key in path.split("."):
+        body = body[int(key)] if isinstance(body, list) else body.get(key) if isinstance(body, dict) else None
+    return body
+
+
 @pytest.mark.parametrize(
     ("vendor", "event", "identity", "path", "expected"),
     [(vendor, *row) for vendor, rows in EXPECTED.items() for row in rows],
 )
 def test_field(vendor: str, event: str, identity: str, path: str, expected: Any) -> None:
     """The request for an event has a value at a path; of a list, the number of items is expected."""
-    (found,) = spec_events.requests(golden.of(vendor), spec_events.event(event, identity))
-    for key in path.split("."):
-        found = found[int(key)] if isinstance(found, list) else found.get(key) if isinstance(found, dict) else None
+    (body,) = spec_events.requests(golden.of(vendor), spec_events.event(event, identity))
+    found = at(body, path)
     assert (len(found) if isinstance(found, list) else found) == expected
 
 
@@ -145,3 +155,65 @@ def test_ga4_takes_a_list_of_categories(category: Any, expected: Any) -> None:
     (body,) = spec_events.requests(golden.of("ga4"), event)
     item = body["events"][0]["params"]["items"][0]
     assert [item.get(f"item_category{level}") for level in ("", 2, 3, 4)] == expected
+
+
+@pytest.mark.parametrize(
+    ("vendor", "path", "expected"),
+    [
+        ("amplitude", "events.0.os_name", "Chrome"),
+        ("amplitude", "events.0.platform", "Web"),
+        ("amplitude", "events.0.user_properties.$set.utm_source", "news"),
+        ("amplitude", "events.0.user_properties.$set.gclid", "g-1"),
+        ("mixpanel", "0.properties.$browser", "Chrome"),
+        ("mixpanel", "0.properties.utm_source", "news"),
+        ("posthog", "batch.0.properties.$browser", "Chrome"),
+        ("posthog", "batch.0.properties.$device_type", "Desktop"),
+        ("ga4", "device.operating_system", "Windows"),
+        ("ga4", "device.category", "desktop"),
+    ],
+)
+def test_enrichments_are_read(vendor: str, path: str, expected: str) -> None:
+    """Presets send what the enrichments user_agent and campaign find in an event with a user agent and a URL only."""
+    event = spec_events.event("Article Read")
+    for name in ("browser", "os", "device", "campaign"):
+        del event["context"][name]
+    event["context"]["page"]["url"] += "&gclid=g-1"
+    for enrichment in (USER_AGENT, CAMPAIGN):
+        patch = enrichment.make(enrichment.settings(), Files(Path()))(event)
+        assert isinstance(patch, dict)
+        event["context"] |= patch["context"]
+    (body,) = spec_events.requests(golden.of(vendor), event)
+    assert at(body, path) == expected
+
+
+@pytest.mark.parametrize(
+    ("vendor", "path", "expected"),
+    [
+        ("amplitude", "events.0.os_name", "Chrome"),
+        ("amplitude", "events.0.os_version", "126.0.6478"),
+        ("amplitude", "events.0.device_model", "Windows"),
+        ("amplitude", "events.0.platform", "Web"),
+        ("mixpanel", "0.properties.$browser", "Chrome"),
+        ("mixpanel", "0.properties.$os", "Windows"),
+        ("posthog", "batch.0.properties.$browser_version", "126.0.6478"),
+        ("posthog", "batch.0.properties.$device_type", "Desktop"),
+    ],
+)
+def test_user_agent_is_read_without_the_enrichment(vendor: str, path: str, expected: str) -> None:
+    """Vendors that do not read a user agent get browser, system and device of an event that only has one."""
+    event = spec_events.event("Article Read")
+    for name in ("browser", "os", "device"):
+        del event["context"][name]
+    (body,) = spec_events.requests(golden.of(vendor), event)
+    assert at(body, path) == expected
+
+
+@pytest.mark.parametrize("kind", ["ios", "iOS", "Android"])
+def test_user_agent_of_an_app_is_not_a_browser(kind: str) -> None:
+    """An app's HTTP library is not taken for a browser."""
+    event = spec_events.event("Application Opened")
+    event["context"]["device"]["type"] = kind
+    (body,) = spec_events.requests(golden.of("mixpanel"), event)
+    assert at(body, "0.properties.$browser") is None
+    (body,) = spec_events.requests(golden.of("amplitude"), event)
+    assert at(body, "events.0.os_name") == "iOS"

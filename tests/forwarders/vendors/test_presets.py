@@ -13,6 +13,7 @@ from deploy.conformance.golden import EVENTS
 from forwarders.api.contract import check_payload
 from streams.events import EventError, normalize
 from tests.support import golden
+from transforms import Failure
 
 REQUIRED = yaml.safe_load((Path(__file__).parents[2] / "cases" / "required_places.yaml").read_text())
 ORDER = EVENTS["order-completed"]["smallest"]
@@ -90,6 +91,8 @@ def test_a_value_of_another_type_costs_only_itself(name: str) -> None:
                 except EventError:
                     continue
                 for _, payload in made:
-                    if isinstance(payload, dict) and (problem := check_payload(forwarder, payload, 1000).problem):
+                    if isinstance(payload, Failure):
+                        found[place] = payload.error
+                    elif isinstance(payload, dict) and (problem := check_payload(forwarder, payload, 1000).problem):
                         found[place] = problem.detail
     assert not found

@@ -231,7 +231,7 @@ def _rank(key: CountKey) -> tuple[int, str]:
 
 def counts_of(store: Store, seconds: int = 60) -> Counts:
     found: Counts = Counter()
-    for time, kind, key, number in store.counts(0, 2**40, by_hour=seconds == 3600):
+    for time, kind, key, number in store.counts(0, 2**40, seconds):
         assert number
         assert (time, kind, key) not in found
         found[time, kind, key] = number

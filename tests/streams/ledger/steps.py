@@ -3,19 +3,30 @@
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+import pytest
 from hypothesis import strategies as st
 
 from streams.ledger import bit_sets
+from streams.ledger.clickhouse_store import ClickHouseStore
 from streams.ledger.sqlite_store import SqliteStore
 from streams.ledger.store import READ, Store
 from streams.records.event import Origin
 from streams.records.outcomes import OutcomeDetail, OutcomeInterval
 from streams.records.run_header import hash_id
 from tests.streams.ledger.making import DAY_MS, START_MS, TOPICS, Oracle, Records, counts_of
+from tests.support import fuzzing
+from tests.support.clickhouse import database_for
 
 MakeStore = Callable[[Path, bytes | None], Store]
 
-STORES: Mapping[str, MakeStore] = {"sqlite": lambda folder, user_key: SqliteStore(folder, user_key, 7)}
+STORES: Mapping[str, MakeStore] = {
+    "sqlite": lambda folder, user_key: SqliteStore(folder, user_key, 7),
+    "clickhouse": lambda folder, user_key: ClickHouseStore(database_for(folder), user_key, 7),
+}
+EVERY_STORE = [
+    pytest.param(make, id=name, marks=[pytest.mark.clickhouse] if name == "clickhouse" else [])
+    for name, make in STORES.items()
+]
 """Every store; the tests in test_store.py run with each."""
 
 KEY = b"key"
@@ -70,6 +81,11 @@ STEPS = st.lists(
 )
 
 
+def examples(make_store: MakeStore) -> int:
+    """Return how many examples a generated test has: a statement takes ClickHouse milliseconds."""
+    return fuzzing.examples(30) if make_store is STORES["sqlite"] else fuzzing.examples(4)
+
+
 def make(steps: list) -> Records:
     records = Records()
     for kind, partition, *rest in steps:
@@ -93,14 +109,13 @@ def make(steps: list) -> Records:
 
 def check(store: Store, oracle: Oracle) -> None:
     """Compare all that a store answers with the oracle."""
-    assert counts_of(store) == oracle.counts()
+    for step in (60, 3600, 86400):
+        assert counts_of(store, step) == oracle.counts(step)
     for name, places in oracle.ids.items():
         assert sorted(store.find_id(hash_id(name))) == sorted(places)
     for name, places in oracle.users.items():
         assert sorted(store.find_user(hash_id(name))) == sorted(places)
-    groups = {group.key: group for group in store.dead_groups(0)}
-    assert {key: group[1:6] for key, group in groups.items()} == oracle.dead_groups()
-    assert all(len(group.newest) == min(5, group.open) for group in groups.values())
+    _check_groups(store, oracle)
     found: dict[Origin, set] = {}
     kinds: dict[Origin, tuple] = {}
     for topic in (TOPICS.events, TOPICS.rejected):
@@ -118,6 +133,10 @@ def check(store: Store, oracle: Oracle) -> None:
             assert numbers == sorted(set(numbers))
     assert kinds == oracle.kinds
     assert found == oracle.outcomes
+    _check_partitions(store, oracle)
+
+
+def _check_partitions(store: Store, oracle: Oracle) -> None:
     reads: dict[int, list[int]] = {}
     for place, combos in oracle.outcomes.items():
         if any(combo.outcome == READ for combo in combos):
@@ -125,3 +144,9 @@ def check(store: Store, oracle: Oracle) -> None:
     assert store.partitions() == {
         (TOPICS.events, partition): (min(offsets), max(offsets)) for partition, offsets in reads.items()
     }
+
+
+def _check_groups(store: Store, oracle: Oracle) -> None:
+    groups = {group.key: group for group in store.dead_groups(0)}
+    assert {key: group[1:6] for key, group in groups.items()} == oracle.dead_groups()
+    assert all(len(group.newest) == min(5, group.open) for group in groups.values())

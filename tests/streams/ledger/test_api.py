@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Callable
 from contextlib import closing
+from datetime import datetime
 from pathlib import Path
 from time import time
 from typing import Any
@@ -13,8 +14,11 @@ import pytest
 from streams.kafka.settings import BrokerError
 from streams.ledger.api import LedgerApi
 from streams.ledger.audit import AuditReport, BehindError, Finding, Problem
+from streams.ledger.catalog import sample_of
 from streams.ledger.settings import LedgerSettings
 from streams.ledger.sqlite_store import SqliteReader, SqliteStore
+from streams.ledger.store import LedgerBatch
+from streams.ledger.undelivered import PartitionDeliveries
 from streams.records.outcomes import OutcomeDetail, OutcomeInterval
 from tests.streams.ledger.making import START_MS, TOPICS, Records, feed
 
@@ -53,7 +57,11 @@ def get(
         asked.append((since, until))
         return result()
 
-    api = LedgerApi(lambda: SqliteReader(folder, user_key), audit, lambda: False, token, lambda: 0)
+    async def find_deliveries(integration: str, since: int, until: int | None) -> list[PartitionDeliveries]:
+        asked.append((since, until))
+        return [PartitionDeliveries("t.events", 0, [(0, 9)], {integration: [(0, 3)]}, {})]
+
+    api = LedgerApi(lambda: SqliteReader(folder, user_key), audit, lambda: False, token, lambda: 0, find_deliveries)
     path, _, query = path.partition("?")
     sent: list[Any] = []
 
@@ -82,7 +90,7 @@ def get(
 
 def test_without_the_token_nothing_is_answered(folder: Path):
     """A missing and a wrong token get 401, the right one an answer; health and readiness need none."""
-    for path in ("/why?message_id=m-0-1", "/audit", "/counts", "/dead/groups"):
+    for path in ("/why?message_id=m-0-1", "/audit", "/counts", "/events", "/dead/groups", "/catalog"):
         assert get(folder, path, token="right")[0] == 401
         assert get(folder, path, token="right", headers={"authorization": "Bearer wrong"})[0] == 401
         assert get(folder, path, token="right", headers={"authorization": "Bearer right"})[0] == 200
@@ -168,6 +176,32 @@ def test_counts_by_events_and_by_outcomes(folder: Path):
     assert get(folder, f"/counts?since={until}&until={until + 60}")[1]["rows"] == []
 
 
+def test_the_catalog_names_events_and_properties_with_shares(folder: Path):
+    """Most frequent events first; shares are of the sampled events, by type."""
+    with closing(SqliteStore(folder, KEY, 7)) as store:
+        for name, properties in (("Pay", {}), ("Order", {"total": 1}), ("Order", {"total": "x"}), ("Order", {"a": []})):
+            value = {"type": "track", "event": name, "properties": properties}
+            sample = sample_of(orjson.dumps(value), "web", 60)
+            assert sample is not None
+            store.write(LedgerBatch(samples=[sample]))
+    status, answer = get(folder, "/catalog")
+    assert (status, answer["found"]) == (200, 2)
+    order, pay = answer["events"]
+    assert (order["source"], order["event"], order["sampled"], order["last"]) == (
+        "web",
+        "Order",
+        3,
+        "1970-01-01T00:01:00Z",
+    )
+    assert (pay["event"], pay["properties"]) == ("Pay", [])
+    assert [(each["name"], each["share"], each["types"]) for each in order["properties"]] == [
+        ("properties.a", 0.3333, {"array": 0.3333}),
+        ("properties.total", 0.6667, {"number": 0.3333, "string": 0.3333}),
+    ]
+    assert get(folder, "/catalog?event=Pay")[1]["events"] == [pay]
+    assert len(get(folder, "/catalog?limit=1")[1]["events"]) == 1
+
+
 def test_dead_letters_by_group(folder: Path):
     """Open ones first, with numbers by hour and the newest places; handled groups only if all are asked for."""
     assert get(folder, "/dead/groups") == (200, {**get(folder, "/dead/groups")[1], "open": 0, "groups": []})
@@ -188,6 +222,20 @@ def test_dead_letters_by_group(folder: Path):
     assert group["newest"] == [{"partition": 1, "offset": 1}]
     assert group["hours"][-2:] in ([0, 1], [1, 0])
     assert get(folder, "/dead/groups?integration=other")[1]["found"] == 0
+
+
+def test_counts_in_time(folder: Path):
+    """By time, a row for each step; a longer time is read in larger steps, and the answer says which."""
+    since, until = START_MS // 1000 - 3600, START_MS // 1000 + 3600
+    answer = get(folder, f"/counts?since={since}&until={until}&by=time,event")[1]
+    assert answer["step"] == 60
+    assert [row["count"] for row in answer["rows"]] == [2, 2, 2, 1, 2, 1]
+    assert [row["time"] for row in answer["rows"]] == sorted(row["time"] for row in answer["rows"])
+    for days, step in ((1, 3600), (30, 86400)):
+        answer = get(folder, f"/counts?since={until - days * 86400}&until={until}&by=time")[1]
+        assert (answer["step"], answer["accepted"], len(answer["rows"])) == (step, 10, 1)
+    assert get(folder, f"/counts?since={since}&until={until}&by=time&step=hour")[1]["step"] == 3600
+    assert get(folder, "/counts?step=week")[0] == 400
 
 
 def test_an_audit_names_what_is_missing(folder: Path):
@@ -211,3 +259,45 @@ def test_an_audit_names_what_is_missing(folder: Path):
 
     assert get(folder, "/audit", result=behind)[1]["code"] == "behind"
     assert get(folder, "/audit", result=away) == (503, {"code": "kafka", "message": "Kafka at x does not answer"})
+
+
+def test_deliveries(folder: Path):
+    """The deliveries of an integration, by partition and rule; without an integration the request is refused."""
+    status, answer = get(folder, "/deliveries?integration=one&since=1&until=2")
+    assert status == 200
+    assert answer == {
+        "partitions": [
+            {"topic": "t.events", "partition": 0, "read": [[0, 9]], "delivered": {"one": [[0, 3]]}, "waiting": {}}
+        ]
+    }
+    assert get(folder, "/deliveries")[0] == 400
+
+
+def test_counts_by_time(folder: Path):
+    """Counts are grouped by time in steps of minutes, hours or days; all steps have the same sum."""
+    since, until = START_MS // 1000 - 3600, START_MS // 1000 + 3600
+    rows = {
+        step: get(folder, f"/counts?since={since}&until={until}&by=time,event&step={name}")[1]["rows"]
+        for step, name in ((60, "minute"), (3600, "hour"), (86_400, "day"))
+    }
+    for step, found in rows.items():
+        assert sum(row["count"] for row in found) == 10
+        assert {round(datetime.fromisoformat(row["time"]).timestamp()) % step for row in found} == {0}
+
+
+def test_examples_of_an_outcome(folder: Path):
+    """Events are found by the outcome that counts, the newest of a partition; also by source, reason and time."""
+
+    def offsets(query: str) -> list[int]:
+        return [event["offset"] for event in get(folder, f"/events?{query}")[1]["events"]]
+
+    assert sorted(offsets("integration=ga4&outcome=delivered")) == list(range(9))
+    assert sorted(offsets("integration=ga4&outcome=delivered&limit=2")) == [7, 8]
+    # It died, and was delivered later.
+    assert offsets("integration=ga4&outcome=dead") == []
+    assert offsets("integration=slack&rule=&outcome=filtered&limit=1") == [8]
+    assert offsets("outcome=rejected&reason=too_deep") == [9]
+    assert offsets("outcome=rejected&reason=other") == []
+    assert offsets("integration=ga4&outcome=delivered&source=nobody") == []
+    assert offsets(f"integration=ga4&outcome=delivered&until={START_MS // 1000 - 3600}") == []
+    assert offsets(f"integration=ga4&outcome=delivered&since={START_MS // 1000 + 3600}") == []

@@ -163,7 +163,8 @@ def test_attempts_are_kept_unless_the_first_one_succeeded():
     for offset, (outcome, attempts, status) in enumerate(
         [
             (Outcome.DELIVERED, 1, 204), (Outcome.DELIVERED, 1, None), (Outcome.DELIVERED, 2, 200),
-            (Outcome.DELIVERED, 2, 200), (Outcome.DELIVERED, 1, 304), (Outcome.DEAD, 1, 422), (Outcome.EXPIRED, 0, None),
+            (Outcome.DELIVERED, 2, 200), (Outcome.DELIVERED, 1, 304), (Outcome.DEAD, 1, 422),
+            (Outcome.EXPIRED, 0, None),
         ]
     ):  # fmt: skip
         buffer.add("ga4", "r", outcome, offset)

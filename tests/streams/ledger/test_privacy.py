@@ -3,10 +3,13 @@
 from hashlib import md5, sha1, sha256
 from pathlib import Path
 
+import orjson
 from xxhash import xxh3_64_digest, xxh64_digest
 
+from streams.ledger.catalog import sample_of
 from streams.ledger.lookup import places_of_user
 from streams.ledger.sqlite_store import SqliteStore
+from streams.ledger.store import LedgerBatch
 from streams.records.outcomes import OutcomeDetail, OutcomeInterval, Outcomes, Stage
 from streams.records.run_header import RUN_HEADER, EventFacts, encode_run
 from tests.streams.ledger.making import START_MS, TOPICS, EventRecord, Records, feed
@@ -39,6 +42,12 @@ def test_a_thousand_users_leave_no_trace(tmp_path: Path):
         records.dead(0, offset, "crm", "r", detail=f"contact {USERS[offset]} of a@b.example is blocked")
     store = SqliteStore(tmp_path, b"a key that nobody knows", 7)
     feed(store, records.made)
+    for user in USERS:
+        properties = {user: user, "contact": {user: user}, "list": [{user: user}]}
+        event = {"type": "track", "event": user, "userId": user, "properties": properties, "traits": {"email": user}}
+        sample = sample_of(orjson.dumps(event), "web", 0)
+        assert sample is not None
+        store.write(LedgerBatch(samples=[sample]))
     found = [[place.offset for place in places_of_user(store, user)] for user in USERS]
     store.close()
     assert found == [[offset] for offset in offsets]
@@ -47,6 +56,7 @@ def test_a_thousand_users_leave_no_trace(tmp_path: Path):
     assert b"status_422" in written
     assert "contact … of … is blocked".encode() in written
     assert xxh3_64_digest(b"m-7") in written
+    assert b"properties.list[].(id)" in written
     for user in USERS:
         assert user.encode() not in written
         assert not [each for each in hashes(user) if each in written]

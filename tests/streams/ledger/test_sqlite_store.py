@@ -174,7 +174,7 @@ def test_expired_days_leave_counts_by_hour(tmp_path: Path):
     records.run(0, range(10), [OutcomeInterval("ga4", "r", "forwarded", 0, 9)])
     records.run(0, range(5000, 5010), [OutcomeInterval("ga4", "r", "forwarded", 5000, 5009)], at=START_MS + 2 * DAY_MS)
     feed(store, records.made, 1)
-    before = counts_of(store, 3600)
+    before, days = counts_of(store, 3600), counts_of(store, 86400)
     assert before == Oracle(records.made).counts(3600)
     assert len(list(tmp_path.glob("ledger-*.db"))) == 2
     store.expire(START_MS / 1000 + 8 * DAY_MS / 1000)
@@ -189,8 +189,10 @@ def test_expired_days_leave_counts_by_hour(tmp_path: Path):
     store.close()
     store = SqliteStore(tmp_path, KEY, 7)
     assert counts_of(store, 3600) == before
+    assert counts_of(store, 86400) == days
     assert dict(store.offsets()) == {(TOPICS.outcomes, 0): 3}
     store.expire(START_MS / 1000 + 500 * DAY_MS / 1000)
+    assert not counts_of(store, 86400)
     assert not counts_of(store, 3600), "counts by hour are kept for 13 months"
     assert dict(store.offsets()) == {(TOPICS.outcomes, 0): 3}, "the newest file has the offsets, and stays"
     store.close()

@@ -1,5 +1,6 @@
 """Every store keeps the union of the records that it is given, in any chunks and with repeats."""
 
+import random
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -13,40 +14,45 @@ from streams.records.event import Origin
 from streams.records.outcomes import OutcomeDetail, OutcomeInterval
 from streams.records.run_header import hash_id
 from tests.streams.ledger.making import DAY_MS, START_MS, TOPICS, Oracle, Records, counts_of, feed, user
-from tests.streams.ledger.steps import KEY, MEMORY, STEPS, STORES, MakeStore, check, make
-from tests.support import fuzzing
+from tests.streams.ledger.steps import EVERY_STORE, KEY, MEMORY, STEPS, MakeStore, check, examples, make
 
-pytestmark = pytest.mark.parametrize("make_store", STORES.values(), ids=STORES)
+pytestmark = pytest.mark.parametrize("make_store", EVERY_STORE)
 
 
-@settings(max_examples=fuzzing.examples(30))
-@given(STEPS, st.integers(1, 6))
-def test_records_in_any_chunks_give_what_a_simple_oracle_says(make_store: MakeStore, steps: list, chunk: int):
+def test_records_in_any_chunks_give_what_a_simple_oracle_says(make_store: MakeStore):
     """Counts, places and outcomes do not depend on how records are cut into batches."""
-    records = make(steps).made
-    with TemporaryDirectory(dir=MEMORY) as folder:
-        store = make_store(Path(folder), KEY)
-        feed(store, records, chunk)
-        check(store, Oracle(records))
-        store.close()
+
+    @settings(max_examples=examples(make_store), deadline=None)
+    @given(STEPS, st.integers(1, 6))
+    def run(steps: list, chunk: int) -> None:
+        records = make(steps).made
+        with TemporaryDirectory(dir=MEMORY) as folder:
+            store = make_store(Path(folder), KEY)
+            feed(store, records, chunk)
+            check(store, Oracle(records))
+            store.close()
+
+    run()
 
 
-@settings(max_examples=fuzzing.examples(30))
-@given(STEPS, st.integers(1, 4), st.randoms(use_true_random=False))
-def test_repeated_records_change_nothing(make_store: MakeStore, steps: list, chunk: int, chance):
+def test_repeated_records_change_nothing(make_store: MakeStore):
     """Routers and forwarders repeat outcomes after a crash; each event counts once."""
-    once = make(steps)
-    twice = make(steps + [step for step in steps if chance.random() < 0.5])
-    with TemporaryDirectory(dir=MEMORY) as folder:
-        store = make_store(Path(folder), KEY)
-        feed(store, twice.made, chunk)
-        counts = counts_of(store)
-        expected = Oracle(once.made).counts()
-        # The collector's rejected events have no coordinates but their own.
-        if all(step[0] != "rejected" for step in steps):
-            assert counts == expected
-        check(store, Oracle(twice.made))
-        store.close()
+
+    @settings(max_examples=examples(make_store), deadline=None)
+    @given(STEPS, st.integers(1, 4), st.randoms(use_true_random=False))
+    def run(steps: list, chunk: int, chance: random.Random) -> None:
+        once = make(steps)
+        twice = make(steps + [step for step in steps if chance.random() < 0.5])
+        with TemporaryDirectory(dir=MEMORY) as folder:
+            store = make_store(Path(folder), KEY)
+            feed(store, twice.made, chunk)
+            # The collector's rejected events have no coordinates but their own.
+            if all(step[0] != "rejected" for step in steps):
+                assert counts_of(store) == Oracle(once.made).counts()
+            check(store, Oracle(twice.made))
+            store.close()
+
+    run()
 
 
 def test_a_count_moves_when_a_dead_letter_is_delivered(make_store: MakeStore, tmp_path: Path):

@@ -1,0 +1,33 @@
+"""The scripts of others that the console serves are exactly npm's."""
+
+import re
+
+import pytest
+
+from deploy.console.pages import STATIC
+from tests.deploy.console.browsing import PACKAGES
+from tests.support import npm
+
+pytestmark = pytest.mark.browser
+
+VENDOR = STATIC / "vendor"
+
+
+def test_scripts_are_those_of_npm():
+    """Each vendored file is npm's, with its licence, and the list has the versions of the packages."""
+    modules = npm.installed(PACKAGES)
+    if modules is None:
+        pytest.skip("npm is missing")
+    htmx = [modules / "htmx.org" / "dist" / name for name in ("htmx.min.js", "ext/hx-sse.min.js")]
+    texts = [re.sub(r"^//# sourceMappingURL.*\n?", "", path.read_text(), flags=re.MULTILINE) for path in htmx]
+    assert (VENDOR / "htmx.js").read_text().split() == "\n".join(texts).split()
+    for name, source in (("uplot.js", "uPlot.iife.min.js"), ("uplot.css", "uPlot.min.css")):
+        assert (VENDOR / name).read_bytes() == (modules / "uplot" / "dist" / source).read_bytes()
+    listed = (VENDOR / "README.md").read_text()
+    for package, licence in (("htmx.org", "htmx"), ("uplot", "uplot")):
+        version = re.search(r'"version": "([^"]+)"', (modules / package / "package.json").read_text())[1]
+        assert f" {version} |" in listed
+        assert (VENDOR / f"{licence}.LICENSE").read_bytes() == (modules / package / "LICENSE").read_bytes()
+    assert {path.name for path in VENDOR.iterdir()} - {"README.md"} == {
+        "htmx.js", "htmx.LICENSE", "uplot.js", "uplot.css", "uplot.LICENSE",
+    }  # fmt: skip

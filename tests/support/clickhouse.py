@@ -1,0 +1,50 @@
+"""Databases of ClickHouse for tests, on chdb in a process of its own."""
+
+import atexit
+import hashlib
+import os
+import subprocess
+from functools import cache
+from pathlib import Path
+from tempfile import mkdtemp
+
+import pytest
+
+from streams.ledger import clickhouse_tables
+from streams.ledger.clickhouse_client import ClickHouseClient
+from streams.ledger.settings import ClickHouseAddress
+
+PASSWORD = "only for tests"
+PYTHON = "TURNOUT_TESTS_CHDB"
+"""The environment variable with the path of a Python that has chdb-core; `make clickhouse` sets it."""
+
+
+@cache
+def _port() -> int:
+    """Start the server once for all tests; it ends with this process."""
+    python = os.environ.get(PYTHON)
+    if not python:
+        pytest.skip(f"{PYTHON} is not set: run `make clickhouse`")
+    # Tests have events of the past, which ClickHouse would remove at any time.
+    clickhouse_tables.TTL_MARGIN_DAYS = 4000
+    script = Path(__file__).with_name("clickhouse_front.py")
+    server = subprocess.Popen(
+        [python, str(script), mkdtemp(prefix="chdb-")],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        env={**os.environ, "PASSWORD": PASSWORD},
+        text=True,
+    )
+    atexit.register(server.kill)
+    assert server.stdout
+    return int(server.stdout.readline())
+
+
+def database_for(folder: Path) -> ClickHouseAddress:
+    """Return the settings of a database that is a folder's own; the same folder has the same one."""
+    port, name = _port(), f"t{hashlib.blake2b(str(folder).encode(), digest_size=8).hexdigest()}"
+    server = ClickHouseAddress(url=f"http://127.0.0.1:{port}/default", user="turnout", password=PASSWORD)
+    client = ClickHouseClient(server)
+    client.run(f"CREATE DATABASE IF NOT EXISTS {name}")
+    client.close()
+    return server.model_copy(update={"url": f"http://127.0.0.1:{port}/{name}"})
