@@ -11,6 +11,12 @@ from streams.records.delivery import Retried
 RATE = "rate"
 """The reason of a delivery that waits for its user's rate, and of its dead letter if it never has room."""
 
+THROTTLED = "throttled"
+"""The reason of a delivery whose user the vendor throttles for a longer time."""
+
+RATE_REASONS = frozenset((RATE, THROTTLED))
+"""The reasons that say nothing about the delivery itself."""
+
 
 class RetryTopic:
     """Move deliveries to the retry topic until they have failed for `retry_for` seconds."""
@@ -36,6 +42,6 @@ class RetryTopic:
 
 
 def _give_up(reason: str, age: float) -> PermanentFailure:
-    if reason == RATE:
+    if reason in RATE_REASONS:
         return PermanentFailure(RATE, f"the rate of its user had no room for {age:.0f} s")
     return PermanentFailure("retries", f"failed for {age:.0f} s ({reason})")

@@ -15,6 +15,9 @@ from streams.records.outcomes import Outcome
 MAX_ASIDE_SECONDS = 5.0
 """Seconds for which a delivery waits in memory for its user's rate; if it would be longer, in the retry topic."""
 
+MIN_ASIDE_SECONDS = 0.001
+"""Seconds that it waits at least: the sum of a clock and a shorter wait may be the same time."""
+
 
 class Admission:
     """Wait for the vendor's rates, and hold back deliveries that may not be sent.
@@ -76,20 +79,20 @@ class Admission:
     async def _hold_back_users(self, deliveries: list[PendingDelivery]) -> list[PendingDelivery]:
         """Return the deliveries whose user's rate has room. The others wait aside; if ordered, all wait here."""
         if self._schedule.holds is not None:
-            waits = [self._rates.wait_of_user(pending.key, counts=not pending.reserved) for pending in deliveries]
-            for pending in deliveries:
-                pending.reserved = True
-            await self._pool.sleep(max(waits))
+            await self._pool.sleep(max(map(self._wait_for_user, deliveries)))
             return deliveries
         free = []
         for pending in deliveries:
-            if not pending.reserved and self._rates.wait_of_user(pending.key, counts=False) > MAX_ASIDE_SECONDS:
+            if pending.slot is None and self._rates.wait_of_user(pending.key) > MAX_ASIDE_SECONDS:
                 self._retry_topic.move(pending, RATE)
-                continue
-            wait = self._rates.wait_of_user(pending.key, counts=not pending.reserved)
-            pending.reserved = True
-            if wait:
-                self._schedule.set_aside(pending, wait)
+            elif wait := self._wait_for_user(pending):
+                self._schedule.set_aside(pending, max(wait, MIN_ASIDE_SECONDS))
             else:
                 free.append(pending)
         return free
+
+    def _wait_for_user(self, pending: PendingDelivery) -> float:
+        """Return the seconds until a delivery's user has room for it; the user's rate counts it once."""
+        if pending.slot is None:
+            pending.slot = self._rates.reserve(pending.key)
+        return self._rates.wait_for_slot(pending.key, pending.slot)

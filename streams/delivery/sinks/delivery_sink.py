@@ -194,9 +194,9 @@ class DeliverySink:
             if pending is None:
                 continue
             wait = pending.due - now
-            # A longer wait than the delay comes from a clock that was changed, or a delay that was longer.
-            if 0 < wait <= self._settings.retry_delay:
-                self._give_back(fetched, index, wait)
+            # Clocks of machines differ a little; a much longer wait than the delay comes from one that was changed.
+            if 0 < wait <= 2 * self._settings.retry_delay:
+                self._give_back(fetched, index, min(wait, self._settings.retry_delay))
                 break
             self._schedule.add(pending)
         await self._producer.wait_for_room()
@@ -316,7 +316,7 @@ class DeliverySink:
         else:
             # They failed before they went to the retry topic, if all of them come from there.
             suspect = all(
-                each.since is not None and each.attempts and self._delivered_at > each.due - delay
+                each.since is not None and each.attempts and not each.parked and self._delivered_at > each.due - delay
                 for each in deliveries
             )
         was_open = self._breaker.is_open
