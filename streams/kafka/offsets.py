@@ -138,6 +138,7 @@ class RecordBatch:
     def finish(self) -> None:
         """Finish all records: everything that they caused is acknowledged."""
         self._left = 0
+        self.records = []  # not needed, although it may be behind a batch that is not finished
         self._progress.finished(self)
 
     def finish_record(self, index: int) -> None:
