@@ -19,7 +19,7 @@ class TopicWatch:
     Args:
         broker: How to connect to Kafka.
         topics: Returns the names of the topics that the process uses; those that do not exist yet are ignored.
-        fail: Called with a line that names the topic and what has changed.
+        fail: Called with a line that names the topic and the change.
         find: Returns the topics that exist; raises BrokerError if Kafka does not respond.
 
     """
@@ -41,7 +41,7 @@ class TopicWatch:
         self._fail(changed)
 
     async def look(self) -> str:
-        """Return what has changed since the first look, or an empty string."""
+        """Return the change since the first look in one line, or an empty string."""
         problem = await self._compare()
         if problem:
             await asyncio.sleep(CONFIRM_SECONDS)
