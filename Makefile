@@ -60,7 +60,7 @@ faults: $(VENV)/.dev  ## faults against the oracle, on a real Kafka: needs Java 
 	$(BIN)/python -m pytest -m fault
 
 clickhouse: $(VENV)/.dev .venv-chdb/.installed  ## the ledger's store on ClickHouse, which runs in a process (533 MB)
-	TURNOUT_TESTS_CHDB=$(CURDIR)/.venv-chdb/bin/python $(BIN)/python -m pytest -m clickhouse tests/streams/ledger
+	TURNOUT_TESTS_CHDB=$(CURDIR)/.venv-chdb/bin/python $(BIN)/python -m pytest -m clickhouse tests/streams/ledger tests/deploy/runtime/test_ledger.py
 
 .venv-chdb/.installed:
 	$(PYTHON) -m venv .venv-chdb

@@ -48,7 +48,7 @@ class Topic:
                 "cleanup.policy": "compact,delete",
                 "max.message.bytes": str(MAX_RECORD_BYTES),
                 "retention.ms": str(self.retention * 1000),
-                "segment.ms": str(self.retention * 1000),
+                "segment.ms": str(min(self.retention, DAY) * 1000),
             }
         return {
             "cleanup.policy": "delete",
@@ -109,6 +109,28 @@ class Topics:
         """The rules of each version that a router has used. It has one partition."""
         return f"{self.prefix}.rulesets"
 
+    @property
+    def router_group(self) -> str:
+        """The consumer group of the routers."""
+        return f"{self.prefix}.router"
+
+    def forwarder_group(self, integration: str) -> str:
+        """The consumer group of one integration's forwarders."""
+        return f"{self.prefix}.forwarder.{integration}"
+
+    def readers(self, integrations: Iterable[str]) -> dict[str, list[str]]:
+        """Return the topics in which each consumer group keeps the order of a user's events."""
+        forwarders = {self.forwarder_group(name): [self.forward(name), self.retry(name)] for name in integrations}
+        return {self.router_group: [self.events], **forwarders}
+
+    @property
+    def memory(self) -> str:
+        """Encrypted values from the events of users and visitors, for sources with the enrichment `memory`.
+
+        Partitions are those of the events topic, so that a router has the entries of the users whose events it gets.
+        """
+        return f"{self.prefix}.memory"
+
     def forward(self, integration: str) -> str:
         """The deliveries of one integration."""
         return f"{self.prefix}.forward.{integration}"
@@ -119,10 +141,12 @@ class Topics:
         """
         return f"{self.forward(integration)}.retry"
 
-    def declared(self, integrations: Iterable[str], read: Iterable[str] = ()) -> list[Topic]:
+    def declared(
+        self, integrations: Iterable[str], read: Iterable[str] = (), memory_days: int | None = None
+    ) -> list[Topic]:
         """Return every topic that this environment needs. Dead letters and rejected events are kept four times as long.
 
-        `read` are external topics that sources read.
+        `read` are external topics that sources read. `memory_days` is None unless a source has the enrichment `memory`.
         """
         kept, long = self.retention_days * DAY, PARKED_RETENTIONS * self.retention_days * DAY
         return [
@@ -134,9 +158,14 @@ class Topics:
             Topic(self.status, 1, STATUS_SECONDS, compacted=True, optional=True),
             Topic(self.control, 1, None, optional=True),
             Topic(self.rulesets, 1, None, optional=True),
+            *([] if memory_days is None else [self.of_memory(memory_days)]),
             *self.of_integrations(integrations),
             *(Topic(topic, None, kept) for topic in read),
         ]
+
+    def of_memory(self, days: int) -> Topic:
+        """Return the topic of the memory, which keeps values for `days`."""
+        return Topic(self.memory, self.partitions, days * DAY, compacted=True)
 
     def of_integrations(self, names: Iterable[str]) -> list[Topic]:
         """Return the topics of these integrations."""

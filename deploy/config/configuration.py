@@ -18,6 +18,7 @@ from deploy.config.reading import Reading, Recorded, Unset, dotted, keys_of
 from deploy.config.settings import TurnoutSettings, variable
 from deploy.config.sources import SourceReader, SourceRules
 from streams.consent.policy import ConsentSettings
+from streams.records.memory import MemoryCipher
 from streams.routing.ruleset import RuleSet
 from streams.sources.source import Sources
 from streams.steps.enrichment.files import SettingError, Stamp
@@ -76,7 +77,14 @@ class Configuration:
     @property
     def declared(self) -> Sequence[Topic]:
         """Every topic that this folder needs."""
-        return self.topics.declared(self.integrations, self.sources.topics)
+        memory_days = self.settings.memory.days if self.sources.memory is not None else None
+        return self.topics.declared(self.integrations, self.sources.topics, memory_days)
+
+    @property
+    def memory_cipher(self) -> MemoryCipher | None:
+        """The cipher of the enrichment `memory`; None if no source has it."""
+        secret = self.settings.memory.secret
+        return MemoryCipher(secret.get_secret_value()) if secret and self.sources.memory is not None else None
 
     def rule_set(self, without: Collection[str] = ()) -> RuleSet:
         """Return the rules for the router; integrations in `without` get no route."""
@@ -85,7 +93,7 @@ class Configuration:
             for it in self.integrations.values()
             if it.name not in without
         ]
-        return RuleSet(self.version_without(without), self.sources, tuple(routes))
+        return RuleSet(self.version_without(without), self.sources, tuple(routes), self.sources.memory)
 
     def version_without(self, names: Collection[str]) -> str:
         """Return the version of the rules without some integrations, so that a version always has the same ones."""

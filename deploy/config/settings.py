@@ -11,6 +11,7 @@ from streams.consent.policy import ConsentSettings
 from streams.kafka.settings import Broker
 from streams.ledger.settings import LedgerSettings
 from streams.routing.settings import RouterSettings
+from streams.steps.enrichment.memory import VisitorMemorySettings
 from streams.suppression.filter import SuppressionSettings
 from streams.topics import Topics
 
@@ -57,6 +58,8 @@ class TurnoutSettings(BaseSettings):
     """The categories for consent signals that do not name any."""
     suppression: SuppressionSettings = Field(default_factory=SuppressionSettings)
     """Users whose events are not forwarded."""
+    memory: VisitorMemorySettings = Field(default_factory=VisitorMemorySettings)
+    """Settings of the enrichment `memory` for all sources."""
     router: RouterSettings = Field(default_factory=RouterSettings)
     """Settings of routers."""
     ledger: LedgerSettings = Field(default_factory=LedgerSettings)

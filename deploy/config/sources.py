@@ -2,10 +2,12 @@
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from pydantic import SecretStr
 
 from deploy.config.diagnostics import Place, hint_at
+from deploy.config.environment import UNSET
 from deploy.config.event_check import check_created, check_repairs
 from deploy.config.known_names import KnownNames
 from deploy.config.loss_check import check_losses
@@ -15,11 +17,20 @@ from deploy.config.reading import Reading, dotted, keys_of
 from deploy.config.settings import TurnoutSettings
 from streams.collector.api import WEBHOOKS
 from streams.collector.signatures import make_verify
+from streams.consent.policy import ConsentSettings
 from streams.sources.source import Source, Sources
 from streams.sources.webhooks import WebhookEndpoint
 from streams.steps.context import DefaultContext
 from streams.steps.enrichment import registry as enrichments
+from streams.steps.enrichment.contract import Enrichment
 from streams.steps.enrichment.files import SettingError
+from streams.steps.enrichment.memory import (
+    MEMORY,
+    MIN_SECRET_CHARACTERS,
+    MemorySettings,
+    VisitorMemory,
+    make_memory_step,
+)
 from streams.steps.kinds import Kinds
 from streams.steps.plan import Plan, PlanStep
 from streams.steps.source_rules import SourceRulesStep
@@ -55,10 +66,13 @@ class SourceReader:
         self.rules: dict[str, SourceRules] = {}
         self.known = KnownNames.of()
         self._readable_plans: list[Plan] = []
+        self._memory = VisitorMemory()
+        self._settings: TurnoutSettings | None = None
         self._plans: dict[str, PlanStep | None] = {}
 
     def read(self, settings: TurnoutSettings | None) -> Sources:
         """Read the plans and then the sources; returns no sources if two contradict each other."""
+        self._settings = settings
         for document in self._reading.documents("plans"):
             self._read_plan(document)
         self.known = KnownNames.of(self._readable_plans)
@@ -146,7 +160,7 @@ class SourceReader:
                 data, unknown = self._reading.fill(document, enrichment.settings, written, at)
                 settings = self._reading.validate(document, enrichment.settings, data, at, unknown)
                 if settings is not None and not unknown:
-                    yield enrichments.make_step(enrichment, settings, self._reading.files)
+                    yield self._make_enrichment(document, file, enrichment, settings)
                 elif self._reading.recorded and unknown:
                     message = f"{dotted(at)} is left out, because its variables are not set here"
                     self._reading.warnings.append(document.error(message, at=at))
@@ -159,6 +173,32 @@ class SourceReader:
                     self._reading.warnings.append(document.error(message, at=(*at, *error.key)))
                 else:
                     self._reading.report(document, message, error.hint, at=(*at, *error.key))
+
+    def _make_enrichment(
+        self, document: Document, file: SourceFile, enrichment: Enrichment[Any], settings: Any
+    ) -> Step:
+        if isinstance(settings, MemorySettings):
+            return self._make_memory(document, file, settings)
+        return enrichments.make_step(enrichment, settings, self._reading.files)
+
+    def _make_memory(self, document: Document, file: SourceFile, settings: MemorySettings) -> Step:
+        at: Place = ("enrich", MEMORY.name)
+        if file.topics:
+            hint = "send these events to Turnout's collector, or leave out `memory`"
+            message = f"{dotted(at)}: the source reads topics of other systems, whose partitions are not those of users"
+            self._reading.report(document, message, hint, at=at)
+        if self._settings is not None and not self._reading.recorded:
+            secret = self._settings.memory.secret
+            if secret is None:
+                hint = "write `memory: {secret: '${TURNOUT_MEMORY_SECRET}'}` in turnout.yaml"
+                self._reading.report(document, f"{dotted(at)}: the memory has no secret", hint, at=at)
+            elif secret.get_secret_value() != UNSET and len(secret.get_secret_value()) < MIN_SECRET_CHARACTERS:
+                hint = "make one: openssl rand -base64 32"
+                message = f"{dotted(at)}: memory.secret has fewer than {MIN_SECRET_CHARACTERS} characters"
+                self._reading.report(document, message, hint, at=at)
+        consent = self._settings.consent if self._settings else ConsentSettings()
+        assume = file.consent.assume if file.consent else None
+        return make_memory_step(settings, consent, assume, self._memory)
 
     def _make_webhook(
         self, document: Document, file: SourceFile, rules: Rules | None, unknown: Collection[Place]

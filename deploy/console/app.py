@@ -71,6 +71,15 @@ class ConsoleApp:
         """Answer one request."""
         await self._app(scope, receive, send)
 
+    def warm_up(self) -> None:
+        """Do in advance what the first request of a screen would wait for; blocking."""
+        self._renderer.warm_up()
+        for screen in self._screens:
+            try:
+                screen.warm_up()
+            except BrokerError as error:
+                log.info("the first request will take longer", screen=screen.title, **error_fields(error))
+
     def close(self) -> None:
         """Close the connections to Kafka; blocking."""
         for screen in self._screens:
@@ -113,8 +122,10 @@ class ConsoleApp:
         if isinstance(error, HTTPException):
             missing = error.status_code == 404 and error.detail == "Not Found"
             status, message = error.status_code, "This page does not exist." if missing else error.detail
-        elif isinstance(error, LedgerAwayError | BrokerError):
-            status, message = 503, str(getattr(error, "message", error))
+        elif isinstance(error, LedgerAwayError):
+            status, message = 503, f"{error.message}. Events can still be found by topic:partition:offset."
+        elif isinstance(error, BrokerError):
+            status, message = 503, str(error)
         elif isinstance(error, LedgerRefusedError):
             status, message = 502, error.message
         return self._renderer.refuse(request, status, message)

@@ -3,13 +3,14 @@
 import asyncio
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from queue import Empty, LifoQueue
+from queue import Empty, Full, LifoQueue
 from typing import Any, TypeVar
 
 from deploy.config.configuration import Configuration
 from deploy.console.access.audit_log import AuditLog
 from deploy.ledger.client import LedgerClient
 from deploy.ledger.kafka_facts import KafkaFacts, open_kafka
+from deploy.ledger.past_rules import PastRules
 from streams.kafka.admin import check_reachable
 
 T = TypeVar("T")
@@ -31,11 +32,20 @@ class Backend:
         self._current = current
         self.audit_log = audit_log
         self._idle: LifoQueue[tuple[KafkaFacts, ExitStack]] = LifoQueue(MAX_IDLE_READERS)
+        self._past = PastRules(current())
 
     @property
     def configuration(self) -> Configuration:
         """The configuration of now."""
         return self._current()
+
+    @property
+    def past_rules(self) -> PastRules:
+        """Compiled rules of the past, kept until the configuration changes."""
+        configuration = self.configuration
+        if self._past.today is not configuration:
+            self._past = PastRules(configuration)
+        return self._past
 
     @property
     def ledger(self) -> LedgerClient:
@@ -56,8 +66,11 @@ class Backend:
             facts, opened = self._open()
         with opened:
             yield facts
-            if not self._idle.full():
-                self._idle.put_nowait((facts, opened.pop_all()))
+            kept = opened.pop_all()
+            try:
+                self._idle.put_nowait((facts, kept))
+            except Full:
+                kept.close()
 
     def close(self) -> None:
         """Close the connections to Kafka that are not in use."""

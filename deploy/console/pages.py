@@ -68,6 +68,9 @@ class ConsoleScreen:
         """Return the routes, made by `page`, `action` and `stream`."""
         raise NotImplementedError
 
+    def warm_up(self) -> None:
+        """Do in advance what the first request would wait for; blocking, raises BrokerError."""
+
     def close(self) -> None:
         """Release what the screen has opened."""
 
@@ -130,7 +133,8 @@ def session_of(request: Request) -> Session:
 def check_role(request: Request, needed: Role) -> None:
     """Raise HTTPException unless the user has a role."""
     if not session_of(request).role.may(needed):
-        raise HTTPException(403, f"This needs the role {needed}.")
+        role = session_of(request).role
+        raise HTTPException(403, f"This needs the role {needed}, and you are {role}. Ask who runs this console.")
 
 
 def renderer_of(request: Request) -> "Renderer":
@@ -162,6 +166,11 @@ class Renderer:
         self._jinja.policies["json.dumps_kwargs"] = {"sort_keys": False}
         self._jinja.filters.update(FILTERS)
         self._jinja.globals.update(version=_version(), Role=Role)
+
+    def warm_up(self) -> None:
+        """Compile the templates."""
+        for name in self._jinja.list_templates():
+            self._jinja.get_template(name)
 
     def respond(self, request: Request, shown: ConsolePage) -> Response:
         """Return a page in the form that is asked for."""

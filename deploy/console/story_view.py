@@ -2,7 +2,10 @@
 
 from collections import Counter
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import Any
+
+import orjson
 
 from deploy.config.configuration import Configuration
 from deploy.console.text import as_code, clip
@@ -16,6 +19,9 @@ ATTENTION = (Outcome.DEAD, Outcome.EXPIRED, Outcome.QUARANTINED, FORWARDED)
 LAST = (Outcome.FILTERED, Outcome.CONSENT, Outcome.OPTED_OUT, Outcome.SUPPRESSED, Outcome.SAMPLED, Outcome.DUPLICATE)
 
 MAX_REASON = 160
+
+MESSAGES = ("message", "detail", "error_description", "title", "error", "errors")
+"""Keys of vendors' answers that hold their words, in the order of preference."""
 
 Objections = Callable[[str, float], list[str]]
 """Returns why a vendor may count a replay twice, or not accept it: of an integration, for an event of a time."""
@@ -32,6 +38,7 @@ def describe(story: EventStory, configuration: Configuration, objections: Object
         {
             **data["integrations"][story.integrations.index(entry)],
             "summary": _summary(entry),
+            "vendor_says": _vendor_says(entry),
             "without": _without(entry),
             "open": entry.outcome in ATTENTION or (entry.outcome == Outcome.FILTERED and bool(entry.tried)),
             "replay": _replay(story, entry, configuration, objections),
@@ -54,13 +61,15 @@ def _without(entry: StoryEntry) -> list[dict[str, Any]]:
     return [
         {"field": field["field"], "reads": [read for read in field["reads"] if "value" in read]}
         for field in entry.fields
-        if field["failed"] and "value" not in field
+        if field["failed"] and "value" not in field and any("value" in read for read in field["reads"])
     ]
 
 
 def _summary(entry: StoryEntry) -> str:
     """Say in one line why the outcome is what it is."""
     for letter in entry.dead_letters:
+        if words := _vendor_says(entry):
+            return clip(f"“{words}”", MAX_REASON)
         if letter.detail or letter.reason:
             return clip(letter.detail or letter.reason, MAX_REASON)
     if entry.outcome == FORWARDED:
@@ -75,6 +84,27 @@ def _summary(entry: StoryEntry) -> str:
         return clip(entry.explanation or "; ".join(entry.details) or entry.reason, MAX_REASON)
     known = find_outcome(entry.outcome)
     return "" if known in (None, Outcome.DELIVERED) else known.meaning
+
+
+def _vendor_says(entry: StoryEntry) -> str:
+    """Return the message in the vendor's answer, or an empty text."""
+    for letter in entry.dead_letters:
+        body = letter.answer.get("body") if letter.answer else None
+        if isinstance(body, str):
+            with suppress(orjson.JSONDecodeError):
+                body = orjson.loads(body)
+        if words := _find_message(body):
+            return words
+    return ""
+
+
+def _find_message(body: Any, depth: int = 4) -> str:
+    if isinstance(body, Mapping) and depth:
+        named = [body[name] for name in MESSAGES if name in body]
+        return next(filter(None, (_find_message(each, depth - 1) for each in (*named, *body.values()))), "")
+    if isinstance(body, list) and depth:
+        return next(filter(None, (_find_message(each, depth - 1) for each in body)), "")
+    return body if isinstance(body, str) and " " in body and not body.startswith("<") else ""
 
 
 def _replay(
@@ -107,7 +137,9 @@ def _timeline(story: EventStory) -> list[dict[str, Any]]:
         steps.append({"name": "Rejected", "kind": "b", "text": detail})
         return steps
     if story.notes:
-        text = "; ".join(clip(note["detail"] or note["reason"], MAX_REASON) for note in story.notes)
+        text = "; ".join(
+            clip(note.get("explanation") or note["detail"] or note["reason"], MAX_REASON) for note in story.notes
+        )
         remarks = "1 remark" if len(story.notes) == 1 else f"{len(story.notes)} remarks"
         steps.append({"name": remarks, "kind": "w", "text": text})
     changed = [field for step in story.steps for field in step.get("fields", ())]

@@ -120,6 +120,11 @@ def place(where: str | None) -> str:
     return f"preset:{line}" if preset.startswith("preset ") else (where or "").removeprefix("integrations/")
 
 
+def path_steps(path: str) -> list[str]:
+    """Return the parts of a path between which lines may break: after its dots and before its brackets."""
+    return re.split(r"(?<=\.)|(?=\[)", path)
+
+
 def css(outcome: str) -> str:
     """Return a name that is safe as a class of the style sheet."""
     return re.sub("[^a-z_]", "", outcome.lower())
@@ -150,6 +155,7 @@ FILTERS: Mapping[str, Callable[..., Any]] = {
     "field_id": field_id,
     "as_test": as_test,
     "place": place,
+    "path_steps": path_steps,
     "css": css,
     "word": word,
 }

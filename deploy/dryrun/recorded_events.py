@@ -2,7 +2,7 @@
 
 import heapq
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
@@ -10,7 +10,7 @@ import orjson
 from kafka import TopicPartition
 
 from deploy.config.configuration import Configuration
-from streams.kafka.client import kafka_errors, open_consumer, poll
+from streams.kafka.client import complete_ends, kafka_errors, open_consumer, poll
 from streams.kafka.settings import Broker
 from streams.kafka.timestamps import known_offsets
 from streams.routing.decoding import named_source
@@ -107,8 +107,9 @@ class RecordedEvents:
                 stop, size = start, 2 * size
         return [event for _, _, event in sorted(found, key=lambda each: each[0])]
 
-    def _bounds(self) -> tuple[dict[TopicPartition, int], dict[TopicPartition, int]]:
-        return self._consumer.beginning_offsets(self._parts), self._consumer.end_offsets(self._parts)
+    def _bounds(self) -> tuple[Mapping[TopicPartition, int], Mapping[TopicPartition, int]]:
+        ends = complete_ends(self._broker, self._consumer.end_offsets(self._parts))
+        return self._consumer.beginning_offsets(self._parts), ends
 
     def _offsets_at(self, at: float) -> dict[TopicPartition, int]:
         return known_offsets(self._consumer.offsets_for_times(dict.fromkeys(self._parts, round(at * 1000))))

@@ -31,6 +31,7 @@ from streams.routing.decision import Decision
 from streams.routing.decoding import IncomingEvent
 from streams.routing.ruleset import RuleSet
 from streams.sources.source import Source, Sources
+from streams.steps.enrichment.memory import memory_of, remembering
 from streams.steps.step import Blocked, run_steps
 from transforms.documents import Document, Location
 from transforms.model.nodes import Call, ObjectNode
@@ -160,7 +161,8 @@ class RuleTestRunner:
             incoming = decode_event(encode(case.event), sources, case.source)
         except EventError as error:
             return error
-        return decide_now(incoming, RuleSet("", sources, [self._route]), case.now or FIXED_NOW)
+        with remembering(sources.memory, case.memory):
+            return decide_now(incoming, RuleSet("", sources, [self._route]), case.now or FIXED_NOW)
 
     def _line(self, difference: Difference, results: Sequence[Mapping[str, Any]]) -> str | None:
         """Return the line of the rule that makes a field of the payload."""
@@ -209,7 +211,8 @@ class SourceTestRunner:
     def run(self, entry: Entry) -> Result:
         """Run a test and compare the results with the expected ones."""
         assert isinstance(entry.case, SourceCase)
-        results = [self._actual(event) for event in self._events(entry.case)]
+        with remembering(memory_of(self._source.steps), entry.case.memory):
+            results = [self._actual(event) for event in self._events(entry.case)]
         differences = list(_compare_results(entry.case.expect, results))
         return Result(entry, results, differences, {}, [it["reason"] for it in results if it["reason"]])
 

@@ -138,7 +138,7 @@ class StoryTeller:
         configuration: The configuration of today.
         kafka: Reads from Kafka.
         payloads: Whether to add the event and the payloads, and the fields of both.
-        past: Compiled rules of the past, if more stories will be told.
+        past: Compiled rules of the past, to share between stories.
 
     """
 
@@ -320,7 +320,7 @@ class StoryTeller:
                 _explain_entry(entry, integration, account, event, rules.folder)
             if self._payloads and account is not None:
                 entry.fields = [
-                    {**each.data(), "where": _short(each.where, rules.folder)}
+                    {**each.data(), "where": short_place(each.where, rules.folder)}
                     for each in _fields_of(account, entry.rule)
                 ]
         _explain_notes(story, rules, event)
@@ -333,7 +333,7 @@ def _explain_notes(story: EventStory, rules: Configuration, event: Event | None)
             explained = explain_note(note["detail"], rules.documents, event)
             if explained is not None:
                 note["explanation"] = explained.text
-                note["where"] = _short(explained.where, rules.folder) or ""
+                note["where"] = short_place(explained.where, rules.folder) or ""
 
 
 def _explain_entry(
@@ -345,7 +345,7 @@ def _explain_entry(
         return
     if name := CHECKS.get(entry.outcome):
         if name != "opt-out":
-            entry.where = _short(f"{document.path}:{document.where_key(name)[0]}", folder)
+            entry.where = short_place(f"{document.path}:{document.where_key(name)[0]}", folder)
         steps = account.steps if account and entry.outcome != Outcome.DRAINING else ()
         entry.explanation = next((step.detail for step in steps if step.name == name and not step.passed), None)
         if name == "consent" and integration.consent is not None and event is not None:
@@ -354,12 +354,12 @@ def _explain_entry(
         failed = [step for step in account.steps if not step.passed]
         if failed and failed[0].name == "source" and integration.sources:
             entry.explanation = f"takes events of source {', '.join(sorted(integration.sources))} only"
-            entry.where = _short(f"{document.path}:{document.where_key('sources')[0]}", folder)
+            entry.where = short_place(f"{document.path}:{document.where_key('sources')[0]}", folder)
         elif failed:
             entry.explanation = f"{failed[0].name}: {failed[0].detail}"
         elif not any(rule.matched for rule in account.rules):
             entry.tried = [
-                Untrue(rule.name, _short(rule.where, folder), list(_tests(rule.untrue))) for rule in account.rules
+                Untrue(rule.name, short_place(rule.where, folder), list(_tests(rule.untrue))) for rule in account.rules
             ]
             entry.explanation = "no rule matched"
 
@@ -369,11 +369,11 @@ def line_of_rule(integration: Integration, name: str, folder: Path) -> str | Non
     rules = integration.rules
     for rule in (*rules.rules, *([rules.otherwise] if rules.otherwise else [])):
         if rule.name == name:
-            return _short(f"{rule.place.path}:{rule.place.line}", folder)
+            return short_place(f"{rule.place.path}:{rule.place.line}", folder)
     return None
 
 
-def _short(where: str | None, folder: Path) -> str | None:
+def short_place(where: str | None, folder: Path) -> str | None:
     """Return a file and line relative to the configuration folder; that of a preset by its name."""
     if where is None:
         return None

@@ -1,13 +1,14 @@
 """Read from Kafka what the ledger does not keep: an event, when its outcomes came, payloads and dead letters."""
 
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from itertools import chain
 from time import monotonic
 from typing import Any, NamedTuple
 
 from kafka import TopicPartition
 
-from streams.kafka.client import kafka_errors, open_consumer, poll, read_to_end
+from streams.kafka.client import complete_ends, is_at_end, kafka_errors, open_consumer, poll, read_to_end
 from streams.kafka.settings import Broker
 from streams.kafka.timestamps import known_offsets
 from streams.records.dead_letter import DeadLetter
@@ -16,7 +17,18 @@ from streams.records.event import Origin
 from streams.records.format import RecordError
 from streams.records.outcomes import FORWARDED, NOTED, Outcomes, Stage
 from streams.records.recorded_rules import RecordedRules
+from streams.records.rejected import Rejected
 from streams.topics import Topics
+
+BEYOND_END_MS = 500
+"""Milliseconds to wait for a record at or behind the end that the broker reports."""
+
+REJECTED_RECORDS = 200
+"""The newest rejected events of a partition that are read for examples."""
+
+RULES_AT_ONCE = 16
+RULES_BYTES = 64 * 1024 * 1024
+"""How many of the newest rules are read first, and how many bytes of rules at most."""
 
 SEARCH_RECORDS = 50_000
 SEARCH_SECONDS = 10.0
@@ -48,6 +60,13 @@ class Search(NamedTuple):
     cut: bool
 
 
+class FoundRules(NamedTuple):
+    """Recorded rules by version; `cut` if RULES_BYTES ended the search for others."""
+
+    by_version: Mapping[str, RecordedRules]
+    cut: bool
+
+
 @contextmanager
 def open_kafka(broker: Broker, topics: Topics) -> Iterator["KafkaFacts"]:
     """Open a reader of Kafka for a `with` block; raises BrokerError."""
@@ -70,12 +89,18 @@ class KafkaFacts:
             self._consumer.assign([part])
             begin = self._consumer.beginning_offsets([part])[part]
             end = self._consumer.end_offsets([part])[part]
-            if not begin <= place.offset < end:
+            if place.offset < begin:
                 return None
             self._consumer.seek(part, place.offset)
+            if place.offset >= end:
+                # The embedded broker may report an end that is too low.
+                records = self._consumer.poll(timeout_ms=BEYOND_END_MS, max_records=1).get(part, ())
+                return next((record for record in records if record.offset == place.offset), None)
             while self._consumer.position(part) <= place.offset:
                 for record in poll(self._consumer, self._broker, 1).get(part, ()):
-                    return record if record.offset == place.offset else None
+                    # Some brokers return a batch from its first record on.
+                    if record.offset >= place.offset:
+                        return record if record.offset == place.offset else None
         return None
 
     def outcomes(self, place: Origin, since_ms: int) -> Search:
@@ -106,22 +131,39 @@ class KafkaFacts:
         found = self._search(self._topics.forward(integration), place, since_ms, take, bool).found
         return found[0] if found else None
 
-    def rules(self, versions: Collection[str]) -> dict[str, RecordedRules]:
-        """Return the recorded rules of these versions, as far as Kafka has them and this release can read them."""
-        part, found = TopicPartition(self._topics.rulesets, 0), dict[str, RecordedRules]()
+    def rules(self, versions: Collection[str]) -> FoundRules:
+        """Return the recorded rules of these versions, as far as Kafka has them and this release can read them.
+
+        The newest records are read first, and no more than RULES_BYTES.
+        """
+        part, found, left = TopicPartition(self._topics.rulesets, 0), dict[str, RecordedRules](), set(versions)
         with kafka_errors(self._broker):
             if part.partition not in (self._consumer.partitions_for_topic(part.topic) or ()):
-                return found
+                return FoundRules(found, cut=False)
             self._consumer.assign([part])
-            self._consumer.seek_to_beginning(part)
-            for records in read_to_end(self._consumer, self._broker, part):
-                for record in records:
-                    version = (record.key or b"").decode(errors="replace")
-                    if version in versions:
-                        found.pop(version, None)
-                        with suppress(RecordError):
-                            found[version] = RecordedRules.decode(record.value)
-        return found
+            begin = self._consumer.beginning_offsets([part])[part]
+            stop = complete_ends(self._broker, self._consumer.end_offsets([part]))[part]
+            size, read = RULES_AT_ONCE, 0
+            while left and stop > begin and read < RULES_BYTES:
+                start = max(begin, stop - size)
+                newest: dict[str, bytes | None] = {}
+                for record in self._between(part, start, stop):
+                    read += len(record.value or b"")
+                    newest[(record.key or b"").decode(errors="replace")] = record.value
+                for version in left & newest.keys():
+                    left.discard(version)
+                    with suppress(RecordError):
+                        found[version] = RecordedRules.decode(newest[version])
+                stop, size = start, 2 * size
+        return FoundRules(found, cut=bool(left) and stop > begin)
+
+    def _between(self, part: TopicPartition, start: int, stop: int) -> Iterator[Any]:
+        """Yield the records of the assigned partition from one offset up to, not including, another."""
+        self._consumer.seek(part, start)
+        while self._consumer.position(part) < stop:
+            for record in poll(self._consumer, self._broker).get(part, ()):
+                if start <= record.offset < stop:
+                    yield record
 
     def letter(self, partition: int, offset: int) -> DeadLetter | None:
         """Return a dead letter by its place in the dead topic."""
@@ -142,6 +184,30 @@ class KafkaFacts:
             return []
 
         return self._search(self._topics.dead, place, since_ms, take, lambda found: len(found) >= expected).found
+
+    def newest_rejected(self, since: float, until: float) -> list[tuple[Origin, float, Rejected]]:
+        """Return the newest events that the collector rejected, with their places and times in seconds since 1970.
+
+        At most REJECTED_RECORDS of each partition are read.
+        """
+        found: list[tuple[Origin, float, Rejected]] = []
+        topic = self._topics.rejected
+        with kafka_errors(self._broker):
+            parts = [TopicPartition(topic, number) for number in self._consumer.partitions_for_topic(topic) or ()]
+            ends = self._consumer.end_offsets(parts) if parts else {}
+            starts = known_offsets(self._consumer.offsets_for_times(dict.fromkeys(parts, int(since * 1000))))
+            for part, start in starts.items():
+                self._consumer.assign([part])
+                self._consumer.seek(part, max(start, ends[part] - REJECTED_RECORDS))
+                for record in chain.from_iterable(read_to_end(self._consumer, self._broker, part)):
+                    with suppress(RecordError):
+                        at = record.timestamp / 1000
+                        if record.value is None or not since <= at < until:
+                            continue
+                        rejected = Rejected.decode(record.key, record.value, record.headers)
+                        if rejected.origin is None:
+                            found.append((Origin(topic, part.partition, record.offset), at, rejected))
+        return sorted(found, key=lambda it: it[1], reverse=True)
 
     def _search(
         self,
@@ -164,7 +230,7 @@ class KafkaFacts:
                 return Search(found, cut=False)
             self._consumer.seek(part, start)
             read, deadline = 0, monotonic() + SEARCH_SECONDS
-            while self._consumer.position(part) < end:
+            while not is_at_end(self._consumer, self._broker, part, end):
                 for record in poll(self._consumer, self._broker).get(part, ()):
                     read += 1
                     found += take(record)

@@ -3,10 +3,11 @@
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import version
+from threading import Lock
 
 from deploy.config.configuration import Configuration
 from deploy.config.recorded_rules import UnusableRulesError, read_rules
-from deploy.ledger.kafka_facts import KafkaFacts
+from deploy.ledger.kafka_facts import RULES_BYTES, FoundRules, KafkaFacts
 from streams.records.recorded_rules import RecordedRules
 
 MAX_VERSIONS = 20
@@ -27,26 +28,32 @@ class UsedRules:
 
 
 class PastRules:
-    """Compiles rules of past versions, and keeps the last ones; for one configuration folder."""
+    """Compiles rules of past versions, and keeps the last ones; for one configuration folder and any thread."""
 
     def __init__(self, today: Configuration) -> None:
         self.today = today
+        self._lock = Lock()
         self._kept: dict[str, UsedRules] = {}
 
     def find(self, versions: Collection[str], kafka: KafkaFacts) -> Mapping[str, UsedRules]:
         """Return the rules of each of these versions, today's with a problem if they are not to be had."""
+        with self._lock:
+            return self._find(versions, kafka)
+
+    def _find(self, versions: Collection[str], kafka: KafkaFacts) -> Mapping[str, UsedRules]:
         missing = {each for each in versions if each != self.today.version and each not in self._kept}
-        recorded = kafka.rules(missing) if missing else {}
+        recorded = kafka.rules(missing) if missing else FoundRules({}, cut=False)
+        where = f"among the newest {RULES_BYTES >> 20} MB in Kafka" if recorded.cut else "in Kafka"
         found = {}
         for each in versions:
             if each == self.today.version:
                 found[each] = UsedRules(self.today)
             elif each in self._kept:
                 found[each] = self._kept[each]
-            elif each not in recorded:
-                found[each] = UsedRules(self.today, f"the rules {each} are not in Kafka")
+            elif each not in recorded.by_version:
+                found[each] = UsedRules(self.today, f"the rules {each} are not {where}")
             else:
-                found[each] = self._keep(each, recorded[each])
+                found[each] = self._keep(each, recorded.by_version[each])
         return found
 
     def _keep(self, rules_version: str, recorded: RecordedRules) -> UsedRules:

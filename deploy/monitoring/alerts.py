@@ -78,7 +78,7 @@ ALERTS = [
         [
             "`turnout status`: see which integration is behind, and whether it is paused or failing.",
             "A vendor is slow: raise `delivery.concurrency`, or ask it for a higher rate.",
-            "Otherwise start more routers or forwarders, up to the number of partitions.",
+            "Otherwise start more routers or forwarders, up to the number of [partitions](partitions.md).",
         ],
     ),
     Alert(
@@ -88,7 +88,7 @@ ALERTS = [
         "10m",
         "page",
         "Kafka removes unfinished records of {{ $labels.topic }} in {{ $value | humanize }} hours",
-        "An integration has been behind or paused for so many days that the retention of its topic is near.",
+        "An integration has been behind or paused for days, and the retention of its topic is near.",
         [
             "Raise `retention.ms` of the topic first, with `kafka-configs.sh`: nothing is lost then.",
             "`turnout status`: see why the integration is behind, and repair that.",
@@ -106,8 +106,8 @@ ALERTS = [
         "probed.",
         [
             "`turnout status`: see the vendor's last response.",
-            "401, 403 or a token error: renew the credentials (`turnout authorize NAME`), restart the forwarder.",
-            "Otherwise see the vendor's status page. `turnout probe NAME` tries again at once.",
+            "401, 403 or a token error: [rotate the credentials](secrets.md#credentials-of-a-vendor).",
+            "Otherwise see the vendor's status page, and follow [A vendor is away](vendor-outage.md).",
         ],
     ),
     Alert(
@@ -135,7 +135,7 @@ ALERTS = [
         "topic that was deleted.",
         [
             "Read the log of the process for `worker failed`, which names the error.",
-            "A topic is missing: `turnout topics --create`. A plug-in fails: install its previous version.",
+            "A topic is missing: [create it again](deleted-topic.md). A plug-in fails: install its previous version.",
             "`turnout status`: see that it delivers again.",
         ],
     ),
@@ -187,7 +187,7 @@ ALERTS = [
         "The ledger is behind, or cannot reach Kafka. Lost events would not be noticed.",
         [
             "Read the ledger's log: `the audit waits` and `the audit failed` have the reason.",
-            "Its disk is full: enlarge it, or lower `ledger.retention_days`.",
+            "Its disk is full: enlarge it. Its files are damaged: [restore or rebuild it](ledger.md).",
         ],
     ),
     Alert(
@@ -214,7 +214,7 @@ ALERTS = [
         "Kafka does not confirm events. Clients that retry lose nothing.",
         [
             "See whether Kafka's brokers are up, and whether partitions have fewer than `min.insync.replicas`.",
-            "Restart the failed broker. The collector needs no restart.",
+            "Start the failed broker again: [A broker is lost](lost-broker.md). The collector needs no restart.",
         ],
     ),
 ]

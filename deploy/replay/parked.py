@@ -8,7 +8,7 @@ from typing import Any, Generic, NamedTuple, TypeVar
 
 from kafka import TopicPartition
 
-from streams.kafka.client import BlockingProducer, open_consumer, poll, read_to_end
+from streams.kafka.client import BlockingProducer, complete_ends, open_consumer, poll, read_to_end
 from streams.kafka.settings import Broker
 from streams.ledger.dead_group import group_of
 from streams.records.dead_letter import DeadLetter
@@ -138,7 +138,8 @@ class Events:
         with open_consumer(self._broker) as consumer:
             for part, offsets in offsets_by_partition.items():
                 consumer.assign([part])
-                begin, end = consumer.beginning_offsets([part])[part], consumer.end_offsets([part])[part]
+                begin = consumer.beginning_offsets([part])[part]
+                end = complete_ends(self._broker, consumer.end_offsets([part]))[part]
                 left = [offset for offset in offsets if begin <= offset < end]
                 position = -MAX_SKIPPED_OFFSETS - 1
                 while left:

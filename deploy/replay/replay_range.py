@@ -19,7 +19,7 @@ from deploy.replay.remapping import REJECTED, Mapped, Remapper
 from deploy.replay.undelivered import KnownDeliveries
 from deploy.terminal.durations import humanize
 from streams.events import Event
-from streams.kafka.client import BlockingProducer, kafka_errors, open_consumer, poll
+from streams.kafka.client import BlockingProducer, complete_ends, kafka_errors, open_consumer, poll
 from streams.kafka.timestamps import known_offsets
 from streams.records.outcomes import FORWARDED, Outcome
 from streams.records.size import RecordTooLargeError
@@ -181,7 +181,8 @@ class Replay:
             return self._run(producer, rate, advance, stopped)
 
     def _find(self, parts: list[TopicPartition]) -> dict[TopicPartition, PartitionRange]:
-        begins, ends = self._consumer.beginning_offsets(parts), self._consumer.end_offsets(parts)
+        begins = self._consumer.beginning_offsets(parts)
+        ends = complete_ends(self._broker, self._consumer.end_offsets(parts))
         since, until = (
             self._offsets_at(self._replay_range.since, parts),
             self._offsets_at(self._replay_range.until, parts),

@@ -4,6 +4,7 @@ import asyncio
 import signal
 import socket
 import sys
+import threading
 from collections.abc import Callable
 
 import structlog
@@ -49,6 +50,8 @@ async def _run(configuration: Configuration, listener: socket.socket, read: Call
     stopping = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stopping.set)
+    # A daemon, so that a Kafka that does not answer delays neither the start nor the stop.
+    threading.Thread(target=app.warm_up, name="warm-up", daemon=True).start()
     serving = asyncio.create_task(server.serve([listener]))
     stopped = asyncio.create_task(stopping.wait())
     async with reloader.running():

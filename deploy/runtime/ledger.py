@@ -25,7 +25,7 @@ from streams.ledger.ingester import Ingester
 from streams.ledger.intake import RecordIntake
 from streams.ledger.kafka_audit import KafkaAuditor, RecordedIntegrations, audit_with_kafka, current_bounds
 from streams.ledger.sampler import EventSampler
-from streams.ledger.store import FolderInUseError, Reader, Store, StoreError
+from streams.ledger.store import Reader, Store, StoreError, StoreInUseError
 from streams.ledger.stores import open_reader, open_store
 from streams.ledger.undelivered import PartitionDeliveries, find_deliveries
 from streams.observability import metrics
@@ -61,9 +61,8 @@ def opened_store(configuration: Configuration) -> Iterator[Store]:
     days = settings.ledger.retention_days or settings.retention_days
     try:
         store = open_store(settings.ledger, folder, days)
-    except FolderInUseError as error:
-        message, hint = f"ledger.folder: {error}", "stop the other process, or give this one another folder"
-        raise Misconfigured([RuleError(message, hint, path=str(configuration.folder / "turnout.yaml"))]) from error
+    except StoreInUseError as error:
+        raise _in_use(configuration, error) from error
     except (StoreError, OSError) as error:
         raise Failed(f"cannot open the ledger: {error}") from error
     with closing(store):
@@ -80,6 +79,14 @@ def run(
 ) -> int:
     """Run the ledger until SIGTERM or SIGINT; returns the exit code. Raises Failed if it cannot go on."""
     return asyncio.run(_Process(configuration, store, read).run(listener, facts, readiness))
+
+
+def _in_use(configuration: Configuration, error: StoreInUseError) -> Misconfigured:
+    setting, other = "ledger.folder", "folder"
+    if configuration.settings.ledger.store == "clickhouse":
+        setting, other = "ledger.clickhouse.url", "database"
+    hint = f"stop the other process, or give this one another {other}"
+    return Misconfigured([RuleError(f"{setting}: {error}", hint, path=str(configuration.folder / "turnout.yaml"))])
 
 
 class LedgerReading:
@@ -196,6 +203,8 @@ class _Process:
                 log.error("cannot read from Kafka; trying again", reason=str(error))  # noqa: TRY400
                 await self._sleep(INGEST_RETRY_SECONDS)
                 self._ingester = self._new_ingester()
+            except StoreInUseError as error:
+                raise _in_use(self._reloader.current, error) from error
             except (StoreError, NewerFormatError) as error:
                 raise Failed(f"the ledger cannot go on: {error}") from error
 

@@ -12,9 +12,9 @@ from dataclasses import replace
 from typing import Any, ParamSpec, TypeVar
 
 from deploy.config.configuration import Configuration
+from deploy.live.live_view import LiveView, Watch
 from deploy.runtime import embedded_broker
 from deploy.runtime.folder_watch import FolderWatch
-from deploy.runtime.live_view import LiveView, Watch
 from deploy.runtime.reload import INVALID, NEEDS_RESTART, NEEDS_TOPIC
 from deploy.runtime.supervisor import Child, Supervisor, turnout_command
 from deploy.runtime.up_output import Terminal

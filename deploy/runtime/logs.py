@@ -100,7 +100,7 @@ class _Limit:
         self._causes: dict[Any, tuple[float, int]] = {}
 
     def allow(self, cause: Any) -> int | None:
-        """Return how many lines were left out since the last one; None if this one is left out, too."""
+        """Return how many lines were left out since the last one; None if this one is also left out."""
         with self._lock:
             now = monotonic()
             began, left_out = self._causes.get(cause, (float("-inf"), 0))

@@ -166,6 +166,8 @@ class RouterRules:
     ) -> None:
         self._current_rules, self._restart, self._record = current_rules, restart, record
         self._reads = configuration.sources.topics
+        self._has_memory = configuration.sources.memory is not None
+        self._logged_memory = False
         self._ready = set(configuration.integrations)
         self._logged: set[str] = set()
         self._logged_topics: set[str] = set()
@@ -180,8 +182,23 @@ class RouterRules:
         self._logged = waiting
         if not self._record(configuration, waiting):
             return False
-        self._current_rules.current = configuration.rule_set(without=waiting)
-        return self._follow_topics(configuration) and not waiting
+        rules = configuration.rule_set(without=waiting)
+        has_memory = rules.memory is None or self._has_memory_topic(configuration)
+        self._current_rules.current = rules if has_memory else replace(rules, memory=None)
+        return self._follow_topics(configuration) and not waiting and has_memory
+
+    def _has_memory_topic(self, configuration: Configuration) -> bool:
+        """Return whether the topic of the memory exists; until then, nothing is remembered."""
+        topics = configuration.topics
+        if not self._has_memory:
+            self._has_memory = not _missing_topics(
+                configuration, [topics.of_memory(configuration.settings.memory.days)]
+            )
+            if not self._has_memory and not self._logged_memory:
+                remedy = f"turnout topics --create --config {configuration.folder}"
+                log.warning("waiting for the topic of the memory", topic=topics.memory, remedy=remedy)
+                self._logged_memory = True
+        return self._has_memory
 
     def _follow_topics(self, configuration: Configuration) -> bool:
         """Have the router read the topics of the sources; returns False while one of them is missing."""

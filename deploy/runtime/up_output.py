@@ -7,7 +7,7 @@ import orjson
 from rich.text import Text
 
 from deploy.config.configuration import Configuration
-from deploy.runtime.live_view import OutcomeRow, SeenEvent, Update
+from deploy.live.live_view import OutcomeRow, SeenEvent, Update
 from deploy.runtime.sample_event import choose_sample
 from deploy.terminal.console import PlainConsole, one_line
 from deploy.terminal.escaping import escape

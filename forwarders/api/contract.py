@@ -745,12 +745,18 @@ class ObjectForwarder(WriterForwarder[S]):
         """
 
     @abstractmethod
-    async def put(self, content: bytes, offsets: OffsetRange) -> Delivered | Retry | Throttled | AuthFailed:
+    async def put(
+        self, content: bytes, offsets: OffsetRange
+    ) -> Delivered | Retry | Throttled | AuthFailed | PermanentFailure:
         """Store an object durably, replacing one with the same offsets.
+
+        A `PermanentFailure` says that the store does not accept this object. If it accepts others, delivery divides
+        the object, and the deliveries that are refused alone become dead letters.
 
         Args:
             content: The return value of `encode`.
-            offsets: The offsets of all records of the object, including those without a delivery in it.
+            offsets: The offsets of all records of the object, including those without a delivery in it. The parts of a
+                divided object have narrower ranges.
 
         Returns:
             The result for the whole object.

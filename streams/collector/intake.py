@@ -11,10 +11,10 @@ import structlog
 from streams import events
 from streams.collector import json_slices
 from streams.collector.errors import RequestError
-from streams.collector.partition import make_partitioner
 from streams.collector.settings import CollectorSettings
 from streams.events import EventError
 from streams.kafka.acks import PendingAcks
+from streams.kafka.partition import make_partitioner
 from streams.kafka.producer import Producer
 from streams.parsing import lenient_json
 from streams.parsing.times import read_time

@@ -120,6 +120,11 @@ class GivenConsent(NamedTuple):
         )
 
     @property
+    def is_given(self) -> bool:
+        """Return whether the event has any consent information."""
+        return bool(self.lists or self.preferences or self.allowed or self.denied or self.string or self.gpc)
+
+    @property
     def summary(self) -> str:
         """Return the categories that are granted by name, in words."""
         names = [name for name, given in self.preferences.items() if given is True]

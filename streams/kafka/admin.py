@@ -77,7 +77,7 @@ class _Attempt:
             time.sleep(RECONNECT_SECONDS)
         self.problem = f"it accepts connections, but does not answer within {self._seconds:g} s"
         try:
-            with _Admin(self._broker, self._deadline - time.monotonic()) as admin:
+            with AdminConnection(self._broker, self._deadline - time.monotonic()) as admin:
                 self.problem = "it answers, but the brokers that it advertises (advertised.listeners) do not"
                 admin.describe_topics([])
         except BrokerError as error:
@@ -106,7 +106,7 @@ def find_partitions(broker: Broker, topics: Iterable[Topic], timeout: float = 10
 
     Blocking. Raises BrokerError if Kafka does not respond within `timeout` seconds.
     """
-    with _Admin(broker, timeout) as admin:
+    with AdminConnection(broker, timeout) as admin:
         return _partitions(admin, topics)
 
 
@@ -115,7 +115,7 @@ def find_identities(broker: Broker, topics: Iterable[str], timeout: float = 10.0
 
     Blocking. Raises BrokerError if Kafka does not respond within `timeout` seconds.
     """
-    with _Admin(broker, timeout) as admin:
+    with AdminConnection(broker, timeout) as admin:
         return {
             found["name"]: TopicIdentity(str(found.get("topic_id")), len(found["partitions"]))
             for found in admin.describe_topics(sorted(topics))
@@ -151,7 +151,7 @@ def find_retention(broker: Broker, topics: Iterable[str], timeout: float = 10.0)
     from kafka.admin import ConfigResource
 
     found: dict[str, float | None] = {}
-    with _Admin(broker, timeout) as admin:
+    with AdminConnection(broker, timeout) as admin:
         resources = [ConfigResource("TOPIC", name, configs=["retention.ms"]) for name in topics]
         answer = admin.describe_configs(resources, config_filter="all") if resources else {}
     for by_name in answer.values():
@@ -173,7 +173,7 @@ def create_topics(broker: Broker, topics: Sequence[Topic], replication: int, tim
     # Records are accepted while one replica is down, and acknowledged records are on more than one disk.
     safe = {"min.insync.replicas": str(max(1, replication - 1))}
     topics = [topic for topic in topics if topic.partitions is not None]
-    with _Admin(broker, timeout) as admin:
+    with AdminConnection(broker, timeout) as admin:
         for topic in topics:
             config = {**topic.config, **safe}
             try:
@@ -196,7 +196,7 @@ def _partitions(admin: Any, topics: Iterable[Topic]) -> dict[str, int]:
     }
 
 
-class _Admin:
+class AdminConnection:
     """kafka-python's admin client for a `with` block; raises its errors as BrokerError."""
 
     def __init__(self, broker: Broker, timeout: float) -> None:

@@ -188,7 +188,7 @@ class Consumer(driver.Consumer):
         return due
 
     def _position_to_commit(self, tp: TP) -> Committed | None:
-        """Return the position to commit now, or None if there is none or it is before the committed one."""
+        """Return the offset to commit with its metadata; None if it is not known, or before the committed one."""
         offset = self._new_offset(tp)
         last = self._committed.get(tp)
         if offset is None or (last is not None and offset < last.offset):

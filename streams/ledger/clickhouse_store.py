@@ -10,6 +10,9 @@ written in this order:
 A process that was killed after 2 has offsets older than its journal. The next one does 3 again: bit sets are replaced
 by themselves, and ClickHouse ignores counts whose token it knows. A process that was killed before 2 has counted
 nothing.
+
+One process writes. It is named in the table `writer`, and raises the number there every few seconds. Another one begins
+only if that number does not change for LEASE_SECONDS, or if the writer has ended.
 """
 
 import base64
@@ -19,6 +22,7 @@ from collections import Counter, OrderedDict, defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
+from uuid import uuid4
 
 import orjson
 
@@ -43,7 +47,7 @@ from streams.ledger.store import (
     NoUserIndexError,
     Partition,
     Remark,
-    StoreError,
+    StoreInUseError,
 )
 from streams.records.event import Origin
 from streams.records.outcomes import Outcome
@@ -51,6 +55,10 @@ from streams.records.run_header import Kind
 from streams.topics import PARKED_RETENTIONS
 
 DAY_SECONDS = 86400
+BEAT_SECONDS = 5.0
+LEASE_SECONDS = 30.0
+"""Seconds after which a writer that shows no sign of life is replaced."""
+
 BLOCKS_PER_QUERY = 64
 CACHED_BLOCKS = 256
 MAX_KINDS = 5000
@@ -60,6 +68,10 @@ _PLACE = "topic = %(topic)s AND partition = %(partition)s"
 _BLOCKS = "block BETWEEN %(first)s AND %(last)s"
 _COUNT_COLUMNS = "time, source, type, name, integration, rule, outcome, reason, number"
 _BIT_COLUMNS = "day, topic, partition, block, outcome, label, bits, number"
+
+
+def _in_use() -> StoreInUseError:
+    return StoreInUseError("another ledger process writes to this database of ClickHouse")
 
 
 def _label(key: Combo | tuple[Kind, int]) -> str:
@@ -244,7 +256,47 @@ class ClickHouseStore(ClickHouseReader):
         self._retention = retention_days
         for statement in statements(retention_days):
             self._client.run(statement)
+        self._process, self._beat, self._beat_at = uuid4().hex, 0, float("-inf")
+        self._become_writer()
         self._open()
+
+    def close(self) -> None:
+        """Let another process write, and close the connections."""
+        try:
+            if self._read_writer()[0] == self._process:
+                self._name_writer("")
+        finally:
+            super().close()
+
+    def keep(self) -> None:
+        """Implements `Store.keep`."""
+        if time.monotonic() - self._beat_at >= BEAT_SECONDS:
+            self._check_writer()
+            self._name_writer(self._process)
+
+    def _become_writer(self) -> None:
+        before, deadline = self._read_writer(), time.monotonic() + LEASE_SECONDS
+        while before[0] and time.monotonic() < deadline:
+            time.sleep(min(1.0, LEASE_SECONDS))
+            if self._read_writer() != before:
+                raise _in_use()
+        self._beat = before[1]
+        self._name_writer(self._process)
+        self._check_writer()
+
+    def _read_writer(self) -> tuple[str, int]:
+        """Return who writes, empty if nobody does, and the number of the last sign of life."""
+        rows = self._client.rows("SELECT process, beat FROM writer ORDER BY beat DESC, process DESC LIMIT 1")
+        return (rows[0][0], rows[0][1]) if rows else ("", 0)
+
+    def _name_writer(self, process: str) -> None:
+        self._beat += 1
+        self._client.insert("writer", "one, process, beat", [(0, process, self._beat)])
+        self._beat_at = time.monotonic()
+
+    def _check_writer(self) -> None:
+        if self._read_writer()[0] != self._process:
+            raise _in_use()
 
     def _open(self) -> None:
         """Finish the last batch if its process was killed, and fill the caches."""
@@ -277,6 +329,7 @@ class ClickHouseStore(ClickHouseReader):
 
     def write(self, batch: LedgerBatch) -> None:
         """Implements `Store.write`."""
+        self._check_writer()
         try:
             self._write(batch)
         except BaseException:
@@ -287,7 +340,7 @@ class ClickHouseStore(ClickHouseReader):
     def _write(self, batch: LedgerBatch) -> None:
         (newest,) = self._client.rows("SELECT max(batch) FROM journal")[0]
         if newest != self._batch:
-            raise StoreError("another ledger process writes to this database of ClickHouse: stop one of them")
+            raise _in_use()
         day = datetime.fromtimestamp(min(batch.time_ms / 1000 or time.time(), time.time()), UTC).date().isoformat()
         facts = BatchFacts(batch, self._user_key)
         self._insert_unions(day, facts, batch)

@@ -85,6 +85,10 @@ CREATE TABLE IF NOT EXISTS journal(one UInt8, batch UInt64, payload String)
 ENGINE = ReplacingMergeTree(batch) ORDER BY one
 """,
         """
+CREATE TABLE IF NOT EXISTS writer(one UInt8, process String, beat UInt64)
+ENGINE = ReplacingMergeTree(beat) ORDER BY one
+""",
+        """
 CREATE TABLE IF NOT EXISTS removed(topic String, partition UInt32, below UInt64)
 ENGINE = ReplacingMergeTree(below) ORDER BY (topic, partition)
 """,

@@ -13,6 +13,7 @@ import structlog
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
 
+from streams.kafka.client import complete_ends
 from streams.kafka.settings import Broker, BrokerError
 from streams.ledger.intake import RecordIntake
 from streams.ledger.sampler import EventSampler
@@ -93,7 +94,8 @@ class Ingester:
         parts = [TopicPartition(topic, number) for topic in self._intake.topics for number in numbers]
         consumer.assign(parts)
         stored = dict(self._store.offsets())
-        begins, ends = await consumer.beginning_offsets(parts), await consumer.end_offsets(parts)
+        begins = await consumer.beginning_offsets(parts)
+        ends = await asyncio.to_thread(complete_ends, self._broker, await consumer.end_offsets(parts))
         for part in parts:
             offset = stored.get((part.topic, part.partition), 0)
             if offset > ends[part]:
@@ -131,6 +133,7 @@ class Ingester:
         if self._sampler:
             batch.samples = self._sampler.take()
         self._committed_at = monotonic()
+        await asyncio.to_thread(self._store.keep)
         stored: dict[Partition, int] = dict(self._store.offsets())
         if batch.samples or any(stored.get(partition) != offset for partition, offset in batch.offsets.items()):
             await asyncio.to_thread(self._store.write, batch)

@@ -12,7 +12,8 @@ import orjson
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError, KafkaTimeoutError
 
-from streams.kafka.reading import read_to_end
+from streams.kafka.client import complete_ends
+from streams.kafka.reading import partitions_of, read_to_end
 from streams.kafka.settings import Broker, BrokerError
 from streams.kafka.timestamps import known_offsets
 from streams.ledger.audit import AuditReport, BehindError, Integrations, KafkaBounds, audit, check_position, resolve
@@ -161,15 +162,12 @@ class KafkaAuditor:
 
         The order matters: an outcome is in Kafka before the offset of its delivery is committed.
         """
-        prefix = self._topics.prefix
-        events = self._parts(self._topics.events)
-        for topic in self._external:
-            events += await self._external_parts(topic)
-        committed = await self._committed(f"{prefix}.router", events)
+        events = self._parts(self._topics.events) + await partitions_of(self._consumer, self._external)
+        committed = await self._committed(self._topics.router_group, events)
         positions: dict[str, Mapping[TopicPartition, int | None]] = {}
         for name in self._integrations:
             parts = [*self._parts(self._topics.forward(name)), *self._parts(self._topics.retry(name))]
-            positions[name] = await self._committed(f"{prefix}.forwarder.{name}", parts)
+            positions[name] = await self._committed(self._topics.forwarder_group(name), parts)
         ranges = await self._ranges(committed, since_ms, until_ms)
         waiting: dict[Partition, dict[tuple[str, str], BitSets]] = defaultdict(lambda: defaultdict(BitSets))
         for name, offsets in positions.items():
@@ -179,7 +177,7 @@ class KafkaAuditor:
             for topic in (self._topics.outcomes, self._topics.rejected, self._topics.dead)
             for part in self._parts(topic)
         ]
-        needed = {(part.topic, part.partition): end for part, end in (await self._consumer.end_offsets(read)).items()}
+        needed = {(part.topic, part.partition): end for part, end in (await self._ends(read)).items()}
         in_flight = {
             partition: {key: dict(sets.blocks()) for key, sets in by_rule.items()}
             for partition, by_rule in waiting.items()
@@ -192,7 +190,7 @@ class KafkaAuditor:
         self._consumer.assign([part])
         self._fetched_at = monotonic()
         begin = (await self._consumer.beginning_offsets([part]))[part]
-        end = (await self._consumer.end_offsets([part]))[part]
+        end = (await self._ends([part]))[part]
         found: list[int] = []
         position = -NEAR
         pending: list[int] = []
@@ -219,12 +217,11 @@ class KafkaAuditor:
             raise KafkaTimeoutError
         return [record for records in fetched.values() for record in records]
 
+    async def _ends(self, parts: Sequence[TopicPartition]) -> Mapping[TopicPartition, int]:
+        return await asyncio.to_thread(complete_ends, self._broker, await self._consumer.end_offsets(parts))
+
     def _parts(self, topic: str) -> list[TopicPartition]:
         return [TopicPartition(topic, number) for number in range(self._topics.partitions)]
-
-    async def _external_parts(self, topic: str) -> list[TopicPartition]:
-        await self._consumer.topics()
-        return [TopicPartition(topic, number) for number in sorted(self._consumer.partitions_for_topic(topic) or ())]
 
     async def _committed(self, group: str, parts: Iterable[TopicPartition]) -> Mapping[TopicPartition, int | None]:
         consumer = AIOKafkaConsumer(**self._broker.consumer(), group_id=group, enable_auto_commit=False)
@@ -259,7 +256,7 @@ class KafkaAuditor:
         parts = list(positions)
         self._consumer.assign(parts)
         self._fetched_at = monotonic()
-        begins, ends = await self._consumer.beginning_offsets(parts), await self._consumer.end_offsets(parts)
+        begins, ends = await self._consumer.beginning_offsets(parts), await self._ends(parts)
         left = set()
         for part, offset in positions.items():
             start = max(begins[part], offset or 0)

@@ -9,6 +9,7 @@ import structlog
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
 
+from streams.kafka.reading import partitions_of
 from streams.kafka.settings import Broker
 from streams.ledger.catalog import EventSample, sample_of
 from streams.observability.logging import error_fields
@@ -66,15 +67,7 @@ class EventSampler:
         )
         try:
             await consumer.start()
-            # The client knows the partitions only of topics that it is assigned.
-            firsts = [TopicPartition(topic, 0) for topic in self._sources]
-            consumer.assign(firsts)
-            await consumer.end_offsets(firsts)
-            parts = [
-                TopicPartition(topic, number)
-                for topic in self._sources
-                for number in sorted(consumer.partitions_for_topic(topic) or ())
-            ]
+            parts = await partitions_of(consumer, self._sources)
             consumer.assign(parts)
             consumer.pause(*parts)
             self._seen = await consumer.end_offsets(parts)

@@ -35,12 +35,12 @@ from streams.ledger.store import (
     CountKey,
     DeadGroup,
     DeadLetterPlace,
-    FolderInUseError,
     LedgerBatch,
     NoUserIndexError,
     Partition,
     Remark,
     StoreError,
+    StoreInUseError,
 )
 from streams.records.event import Origin
 from streams.records.run_header import Kind
@@ -188,7 +188,7 @@ class SqliteStore(SqliteReader):
         retention_days: Days that Kafka keeps events.
 
     Raises:
-        FolderInUseError: Another process uses the folder.
+        StoreInUseError: Another process uses the folder.
 
     """
 
@@ -241,6 +241,9 @@ class SqliteStore(SqliteReader):
         """Implements `Store.write`."""
         with self._reopening():
             self._write(batch)
+
+    def keep(self) -> None:
+        """Implements `Store.keep`: the lock of the folder ends with the process."""
 
     @contextmanager
     def _reopening(self) -> Iterator[None]:
@@ -401,7 +404,7 @@ def _lock(folder: Path) -> IO[bytes]:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
         lock.close()
-        raise FolderInUseError(f"{folder} is in use by another ledger process") from error
+        raise StoreInUseError(f"{folder} is in use by another ledger process") from error
     return lock
 
 

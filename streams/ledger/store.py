@@ -32,8 +32,8 @@ class StoreError(RuntimeError):
     """The store cannot be used; the message is one line for people."""
 
 
-class FolderInUseError(StoreError):
-    """Another process uses the store's folder."""
+class StoreInUseError(StoreError):
+    """Another process writes to the store."""
 
 
 class Run(NamedTuple):
@@ -252,7 +252,7 @@ class Reader(Protocol):
 
 
 class Store(Reader, Protocol):
-    """Keeps the data; only one ledger process at a time writes to a store of files.
+    """Keeps the data; only one ledger process at a time writes to a store.
 
     `write` is atomic: after a crash, either the batch and its offsets are stored or the offsets are not, and the same
     records are read and written again. Writing records again changes nothing: a store keeps the union of what it was
@@ -261,6 +261,9 @@ class Store(Reader, Protocol):
 
     def write(self, batch: LedgerBatch) -> None:
         """Store a batch and its offsets; raises StoreError."""
+
+    def keep(self) -> None:
+        """Stay the one process that writes; called every few seconds, also without a batch. Raises StoreInUseError."""
 
     def expire(self, now: float) -> None:
         """Remove the data of events that Kafka no longer has, and old counts; `now` is in seconds since 1970."""

@@ -8,7 +8,7 @@ from streams.ledger.store import Reader, Store
 
 
 def open_store(settings: LedgerSettings, folder: Path, retention_days: int) -> Store:
-    """Open the store for writing; `folder` is that of the files. Raises StoreError or FolderInUseError."""
+    """Open the store for writing; `folder` is that of the files. Raises StoreError or StoreInUseError."""
     if settings.clickhouse is not None and settings.store == "clickhouse":
         from streams.ledger.clickhouse_store import ClickHouseStore
 

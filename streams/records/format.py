@@ -22,6 +22,7 @@ SUPPRESSED_VERSION = 1
 STATUS_VERSION = 1
 CONTROL_VERSION = 1
 RULES_VERSION = 1
+MEMORY_VERSION = 1
 """The format version of each record type: the one that this code writes, and the newest that it reads.
 
 Raise a version only if an older reader would misread the record. An additional field or header does not raise it.

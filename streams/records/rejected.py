@@ -66,7 +66,8 @@ def _clean(text: str) -> bytes:
 class Rejected(NamedTuple):
     """A decoded record of the rejected topic.
 
-    `value` is the event, byte for byte. `version` is its format version if it was rejected because of that.
+    `value` is the event, byte for byte. `version` is its format version if it was rejected because of that. `trace` is
+    the X-Turnout-Trace of its request.
     """
 
     reason: str
@@ -76,6 +77,7 @@ class Rejected(NamedTuple):
     key: bytes | None
     value: bytes | None
     version: bytes | None = None
+    trace: bytes | None = None
 
     @classmethod
     def decode(cls, key: bytes | None, value: bytes | None, headers: Iterable[tuple[str, bytes]]) -> "Rejected":
@@ -92,6 +94,7 @@ class Rejected(NamedTuple):
                 key,
                 value,
                 found.get(FORMAT_HEADER),
+                found.get(TRACE_HEADER),
             )
         except (KeyError, ValueError, TypeError, AttributeError) as error:
             raise RecordError(f"a rejected record has a missing or invalid header: {error}") from error

@@ -2,14 +2,14 @@
 
 import asyncio
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from time import perf_counter
 from typing import Any
 
-from streams.events import EventError
+from streams.events import EventError, Note
 from streams.kafka.acks import PendingAcks
-from streams.kafka.offsets import RecordBatch
+from streams.kafka.offsets import TP, RecordBatch
 from streams.kafka.producer import Producer
 from streams.kafka.settings import Broker
 from streams.ledger.outcome_buffer import OutcomeBuffer
@@ -20,16 +20,19 @@ from streams.records.dead_letter import DeadLetter
 from streams.records.delivery import DeliveryRecord
 from streams.records.event import Origin, valid_trace
 from streams.records.format import TRACE_HEADER, VERSION_HEADER
+from streams.records.memory import MemoryCipher
 from streams.records.outcomes import Outcome, Stage
 from streams.records.rejected import rejected_headers
 from streams.routing.decision import REPEATED, TOMBSTONE, Decision, RouteDecision, block_for_all, decide
-from streams.routing.decoding import NEWER_FORMAT, decode, named_source
+from streams.routing.decoding import NEWER_FORMAT, IncomingEvent, decode, named_source
 from streams.routing.dedupe import Window, Windows, sender_of
+from streams.routing.memory import MemoryLimits, MemoryTable, MemoryTables
 from streams.routing.ruleset import CurrentRules, RuleSet
 from streams.routing.settings import RouterSettings
+from streams.steps.enrichment.memory import VisitorMemorySettings
 from streams.suppression.filter import SuppressedUsers
 from streams.suppression.follower import SuppressionFollower
-from streams.topics import Topics
+from streams.topics import DAY, Topics
 from streams.worker.guard import Guard
 from streams.worker.pipeline import ConsumerPipeline, PipelineControl, Processor, make_pipeline
 from transforms.runtime.numbers import take_left_out
@@ -53,9 +56,11 @@ class Router:
         follower: SuppressionFollower,
         guard: Guard,
         clock: Callable[[], float],
+        memories: MemoryTables | None = None,
     ) -> None:
         self._holder, self._topics, self._producer, self._windows = holder, topics, producer, windows
         self._follower, self._guard, self._clock = follower, guard, clock
+        self._memories = memories
 
     async def work(self, batch: RecordBatch) -> None:
         """Route a batch of events. An event that fails does not hold up the others."""
@@ -63,6 +68,7 @@ class Router:
         rules = self._holder.current
         topic, partition = batch.tp
         window = await self._windows.of(batch.tp, batch.records[0].offset)
+        table = await self._memories.of(batch.tp) if self._memories is not None and rules.memory is not None else None
         buffer = OutcomeBuffer(Stage.ROUTER, topic, partition, rules.version)
         acks = PendingAcks(lambda error: batch.finish() if error is None else None)
         counted = 0
@@ -73,7 +79,7 @@ class Router:
                 if batch.dropped:
                     return
                 began = perf_counter()
-            failed = self._route(record, rules, window, buffer, acks)
+            failed = self._route(record, rules, window, table, buffer, acks)
             if failed is not None:
                 self._guard.passed(index - counted)
                 counted = index + 1
@@ -82,17 +88,25 @@ class Router:
         ROUTER_EVENTS.inc(len(batch.records))
         for directive, count in take_left_out():
             ROUTER_LEFT_OUT.labels(directive).inc(count)
+        if table is not None and self._memories is not None:
+            self._memories.write(table, acks)
         self._write_outcomes(buffer, acks, partition, batch.records)
         acks.seal()
         await self._producer.wait_for_room()
 
     def _route(
-        self, record: Any, rules: RuleSet, window: Window, buffer: OutcomeBuffer, acks: PendingAcks
+        self,
+        record: Any,
+        rules: RuleSet,
+        window: Window,
+        table: MemoryTable | None,
+        buffer: OutcomeBuffer,
+        acks: PendingAcks,
     ) -> tuple[Exception, Callable[[], None]] | None:
         """Route one event. Returns an internal error, and a function that records it if the guard allows that."""
         named = named_source(record, rules.sources)
         try:
-            decision = self._decide(record, rules, window, buffer, named)
+            decision = self._decide(record, rules, window, table, buffer, named)
         except EventError as error:
             self._reject(record, error.code, str(error), named, acks)
             return None
@@ -106,7 +120,13 @@ class Router:
         return None
 
     def _decide(
-        self, record: Any, rules: RuleSet, window: Window, buffer: OutcomeBuffer, named: str | None
+        self,
+        record: Any,
+        rules: RuleSet,
+        window: Window,
+        table: MemoryTable | None,
+        buffer: OutcomeBuffer,
+        named: str | None,
     ) -> Decision:
         """Decode an event, look for repeats, and decide; raises EventError if the event is rejected."""
         offset = record.offset
@@ -124,12 +144,25 @@ class Router:
         if window.repeats(sender, message_id, offset):
             return Decision(event, block_for_all(rules.routes, REPEATED))
         try:
-            decision = decide(incoming, rules, self._clock, partial(buffer.note, offset))
+            decision = self._decide_with(table, incoming, rules, partial(buffer.note, offset))
         except BaseException:
             window.forget(sender, message_id, offset)
             raise
         if decision.is_rejected:
             window.forget(sender, message_id, offset)
+        return decision
+
+    def _decide_with(self, table: MemoryTable | None, incoming: IncomingEvent, rules: RuleSet, note: Note) -> Decision:
+        """Decide with the memory of the event's partition. A suppressed user is forgotten."""
+        if table is None or rules.memory is None or self._memories is None:
+            return decide(incoming, rules, self._clock, note)
+        rules.memory.opened = self._memories.open(table, incoming.timestamp)
+        try:
+            decision = decide(incoming, rules, self._clock, note)
+        finally:
+            rules.memory.opened = None
+        if decision.held is not None and decision.held.outcome is Outcome.SUPPRESSED:
+            table.forget(decision.event)
         return decision
 
     def _write(
@@ -252,20 +285,36 @@ def make_router(
     *,
     fail: Callable[[str], None],
     grace: float,
+    memory: VisitorMemorySettings | None = None,
     remake: Callable[[], ConsumerPipeline] | None = None,
     clock: Callable[[], float] = time.time,
 ) -> ConsumerPipeline:
     """Create the router as a pipeline of a worker. It reads the topics of the current sources.
 
-    `suppressed` is the list that the rules in `holder` use; `fail` and `remake` are those of `ConsumerPipeline`.
+    `suppressed` is the list that the rules in `holder` use; without a secret in `memory`, nothing is remembered.
+    `fail` and `remake` are those of `ConsumerPipeline`.
     """
-    group = f"{topics.prefix}.router"
+    group = topics.router_group
 
     def make_processor(control: PipelineControl) -> Processor:
         windows = Windows(broker, settings.dedupe_window, group, topics)
         follower = SuppressionFollower(broker, topics.suppressed, suppressed, group)
         guard = Guard("router", lambda error: control.give_up(error, "routing"))
-        router = Router(holder, topics, producer, windows, follower, guard, clock)
+        memories = None
+        if memory is not None and memory.secret is not None:
+            cipher = MemoryCipher(memory.secret.get_secret_value())
+            limits = MemoryLimits(memory.days * DAY, memory.entries)
+            memories = MemoryTables(
+                broker,
+                topics,
+                producer,
+                cipher,
+                limits,
+                group,
+                clock,
+                lambda error: control.give_up(error, "following the memory of visitors"),
+            )
+        router = Router(holder, topics, producer, windows, follower, guard, clock, memories)
 
         async def settle(seconds: float) -> bool:
             guard.flush()
@@ -274,8 +323,16 @@ def make_router(
         async def stop() -> None:
             guard.drop()
             await follower.stop()
+            if memories is not None:
+                await memories.stop()
 
-        return Processor(router.work, stop=stop, settle=settle, on_revoked=windows.drop)
+        def drop(tps: Iterable[TP]) -> None:
+            revoked = list(tps)
+            windows.drop(revoked)
+            if memories is not None:
+                memories.drop(revoked)
+
+        return Processor(router.work, stop=stop, settle=settle, on_revoked=drop)
 
     return make_pipeline(
         "router",

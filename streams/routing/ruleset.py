@@ -7,6 +7,7 @@ from typing import Any
 from streams.consent.policy import Consent
 from streams.routing.eligibility import Check, Sample, checks_of
 from streams.sources.source import Sources
+from streams.steps.enrichment.memory import VisitorMemory
 from turnout_tracking.optout import names_of
 
 Apply = Callable[[Any], Sequence[tuple[str, Any]]]
@@ -42,11 +43,15 @@ class Route:
 
 @dataclass(frozen=True, slots=True)
 class RuleSet:
-    """All current rules. `version` is a hash of their files; every record made by the rules carries it."""
+    """All current rules. `version` is a hash of their files; every record made by the rules carries it.
+
+    `memory` is the one that steps of the sources use, None if no source has the enrichment `memory`.
+    """
 
     version: str
     sources: Sources
     routes: Sequence[Route] = field(default_factory=tuple)
+    memory: VisitorMemory | None = None
 
 
 class CurrentRules:

@@ -10,6 +10,7 @@ from typing import Any, Self
 from streams.consent.policy import Assumption
 from streams.sources.limits import SourceLimits
 from streams.sources.webhooks import WebhookEndpoint
+from streams.steps.enrichment.memory import VisitorMemory, memory_of
 from streams.steps.kinds import Kinds
 from streams.steps.step import Step
 
@@ -124,6 +125,11 @@ class Sources:
     def by_topic(self, topic: str) -> Source | None:
         """Return the source that owns a topic, regardless of its records' headers."""
         return self._by_topic.get(topic)
+
+    @property
+    def memory(self) -> VisitorMemory | None:
+        """The memory that steps of the sources use; None if no source has the enrichment `memory`."""
+        return next(filter(None, (memory_of(source.steps) for source in self._by_name.values())), None)
 
     @property
     def topics(self) -> Sequence[str]:

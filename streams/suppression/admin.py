@@ -9,9 +9,11 @@ import orjson
 from kafka import TopicPartition
 
 from streams.kafka.client import BlockingProducer, kafka_errors, open_consumer, read_to_end
+from streams.kafka.partition import make_partitioner
 from streams.kafka.settings import Broker
 from streams.parsing.texts import comparable
 from streams.records.format import SUPPRESSED_VERSION
+from streams.records.memory import MEMORY_MARK, MemoryCipher, MemoryKey, MemoryKind
 from streams.suppression.filter import SETTLE_SECONDS, SuppressedUsers
 from streams.topics import SUPPRESSED_END, Topics
 
@@ -53,16 +55,32 @@ class SuppressedList:
         self._users.mark_read()
 
 
-def change(broker: Broker, topics: Topics, suppressed: SuppressedUsers, users: Iterable[str], *, lift: bool) -> int:
-    """Suppress users or lift their suppression, and return how many. It applies to all events that arrive later."""
+def change(
+    broker: Broker,
+    topics: Topics,
+    suppressed: SuppressedUsers,
+    users: Iterable[str],
+    *,
+    lift: bool,
+    memory: MemoryCipher | None = None,
+) -> int:
+    """Suppress users or lift their suppression, and return how many. It applies to all events that arrive later.
+
+    With the cipher of the enrichment `memory`, what it has of suppressed users is deleted.
+    """
     topic = topics.suppressed
     value = orjson.dumps({"v": SUPPRESSED_VERSION})
     listed = list(users)
+    home = make_partitioner(topics.partitions)
     keys = {key for user in listed for key in suppressed.digests(user)}
     with BlockingProducer(broker) as producer:
         for key in sorted(keys):
             producer.send(topic, key, None if lift else value, 0)
         producer.send(topic, SUPPRESSED_END, value, 0)
+        if memory is not None and not lift:
+            for user in listed:
+                key = MemoryKey(MemoryKind.FORGET, memory.digest(user)).encode()
+                producer.send(topics.memory, key, MEMORY_MARK, home(user.encode(errors="surrogatepass")))
         producer.confirm()
     time.sleep(SETTLE_SECONDS)
     return len(set(map(comparable, listed)))

@@ -19,6 +19,7 @@ import orjson
 from streams.events import Event
 from streams.steps.enrichment import registry
 from streams.steps.enrichment.files import Files
+from streams.steps.enrichment.memory import MEMORY
 from streams.steps.enrichment.step import EnrichmentStep
 from streams.steps.step import run_steps
 from tests.streams.steps.enrichment.conftest import write_places
@@ -75,6 +76,7 @@ def make_steps(folder: Path) -> list[EnrichmentStep]:
     return [
         registry.make_step(each, each.settings.model_validate(SETTINGS.get(each.name, {})), files)
         for each in registry.BUILT_IN
+        if each is not MEMORY  # tests.benchmarks.memory measures it
     ]
 
 

@@ -4,6 +4,9 @@
     python -m tests.benchmarks.ledger --ids EVENTS    only ids and users, for 100 M and more events
     python -m tests.benchmarks.ledger --days DAYS     counts over days, as the API answers them
 
+The first prints its progress to stderr. SIGINT and SIGTERM end the writing after a whole run; the figures are those of
+what was written.
+
 Events of five integrations and ten names in runs of 500 from 12 partitions, as routers and forwarders record them: two
 integrations take all, two some, one filters, one in a thousand deliveries dies. The records are made before, in another
 process, and decoded as the ingester decodes them.
@@ -12,6 +15,7 @@ process, and decoded as the ingester decodes them.
 import os
 import pickle
 import random
+import signal
 import subprocess
 import sys
 import tempfile
@@ -118,43 +122,55 @@ def written_bytes() -> int:
 
 def records_from(count: int) -> Iterator[LocalRecord]:
     """Return the records, made by another process."""
-    child = subprocess.Popen(
-        [sys.executable, "-m", "tests.benchmarks.ledger", "--make", str(count)], stdout=subprocess.PIPE
-    )
-    assert child.stdout
-    while True:
+    command = [sys.executable, "-m", "tests.benchmarks.ledger", "--make", str(count)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, start_new_session=True) as child:
+        assert child.stdout
         try:
-            yield from pickle.load(child.stdout)  # noqa: S301  # its own child
+            while True:
+                yield from pickle.load(child.stdout)  # noqa: S301  # its own child
         except EOFError:
-            break
-    assert child.wait() == 0
+            assert child.wait() == 0
+        finally:
+            child.kill()
 
 
 def ingest(folder: Path, count: int) -> dict[str, float]:
-    """Write the records to a store; returns the figures."""
+    """Write the records to a store, until all are written or a signal comes; returns the figures."""
+    stopped: list[int] = []
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda number, _frame: stopped.append(number))
     store = SqliteStore(folder, KEY, 7)
     intake = RecordIntake(TOPICS)
     used = worst = 0.0
     written = written_bytes()
     early = 0.0
-    done = 0
-    for record in records_from(count):
-        began, started = time.process_time(), time.monotonic()
-        intake.take(record)
-        if intake.events >= COMMIT_EVENTS:
-            done += intake.events
-            store.write(intake.finish())
-            worst = max(worst, time.monotonic() - started)
-            if done <= count // 5:
-                early = measure.memory(os.getpid())
-        used += time.process_time() - began
+    done = shown = 0
+    with closing(records_from(count)) as records:
+        for record in records:
+            if stopped and record.headers:
+                break
+            began, started = time.process_time(), time.monotonic()
+            intake.take(record)
+            if intake.events >= COMMIT_EVENTS:
+                done += intake.events
+                store.write(intake.finish())
+                worst = max(worst, time.monotonic() - started)
+                if done <= count // 5:
+                    early = measure.memory(os.getpid())
+            used += time.process_time() - began
+            if done >= shown + 1_000_000:
+                shown = done
+                figures = f"{done / used:,.0f} per CPU-second, {measure.memory(os.getpid()):.0f} MB"
+                print(f"{done:,} events, {figures}", file=sys.stderr, flush=True)
+    done += intake.events
     store.write(intake.finish())
     store.close()
     size = sum(path.stat().st_size for path in folder.iterdir())
     return {
-        "events per CPU-second": round(count / used),
-        "bytes per event": round(size / count, 1),
-        "bytes written per event": round((written_bytes() - written) / count),
+        "events": done,
+        "events per CPU-second": round(done / used),
+        "bytes per event": round(size / done, 1),
+        "bytes written per event": round((written_bytes() - written) / done),
         "longest commit, seconds": round(worst, 2),
         "memory after a fifth, MB": round(early),
         "memory at the end, MB": round(measure.memory(os.getpid())),
@@ -166,11 +182,11 @@ def percentile(times: list[float], part: float) -> float:
     return round(sorted(times)[min(len(times) - 1, int(len(times) * part))] * 1000, 2)
 
 
-def look_up(folder: Path, count: int) -> dict[str, float]:
+def look_up(folder: Path, count: int, users: int) -> dict[str, float]:
     """Find random ids and users; fails if one is missing or wrong."""
     reader = SqliteReader(folder, KEY)
     chance = random.Random(2)
-    ids, stories, users = [], [], []
+    ids, stories, of_users = [], [], []
     for _ in range(LOOKUPS):
         number = chance.randrange(count)
         place = place_of(number)
@@ -187,12 +203,12 @@ def look_up(folder: Path, count: int) -> dict[str, float]:
     for _ in range(LOOKUPS // 10):
         number = chance.randrange(count)
         started = time.monotonic()
-        found = places_of_user(reader, user(number, max(1, count // 20)).decode())
-        users.append(time.monotonic() - started)
+        found = places_of_user(reader, user(number, users).decode())
+        of_users.append(time.monotonic() - started)
         assert Origin(TOPICS.events, *place_of(number)) in found
     reader.close()
     figures = {}
-    for name, times in (("id", ids), ("story", stories), ("user", users)):
+    for name, times in (("id", ids), ("story", stories), ("user", of_users)):
         figures[f"find {name}, ms, median"] = percentile(times, 0.5)
         figures[f"find {name}, ms, p99"] = percentile(times, 0.99)
     return figures
@@ -206,9 +222,9 @@ def balance(folder: Path, count: int) -> dict[str, float]:
         partition, first = place_of(start)
         ends[partition] = max(ends.get(partition, 0), first + RUN)
     ranges = {(TOPICS.events, partition): (0, end) for partition, end in ends.items()}
-    started = time.monotonic()
+    started, began = time.monotonic(), time.process_time()
     report = audit(reader, KafkaBounds(ranges, {}, {}))
-    took = time.monotonic() - started
+    took, used = time.monotonic() - started, time.process_time() - began
     assert report.balanced, report.findings[:3]
     assert report.events == count
     started = time.monotonic()
@@ -217,7 +233,8 @@ def balance(folder: Path, count: int) -> dict[str, float]:
     reader.close()
     return {
         "audit, seconds": round(took, 2),
-        "audit of 18 M events, seconds": round(took / count * 18e6, 1),
+        "audit, CPU seconds": round(used, 2),
+        "audit of 18 M events, CPU seconds": round(used / count * 18e6, 1),
         "counts of all minutes, seconds": round(time.monotonic() - started, 2),
     }
 
@@ -268,14 +285,14 @@ def index(folder: Path, count: int) -> dict[str, float]:
     return figures
 
 
+EVENTS_PER_COUNT = 5
 GROUPS_OF_FLOW = ["time", "source", "integration", "outcome"]
 
 
-def counts_over(folder: Path, days: int) -> dict[str, float]:
-    """Answer counts over days with 20 kinds of events and five integrations in every minute; fails if one is wrong."""
+def fill_days(folder: Path, days: int) -> int:
+    """Fill a ledger with counts of 20 kinds of events and five integrations in every minute; returns events per day."""
     SqliteStore(folder, None, days).close()
-    now = int(time.time())
-    today = now // 86400
+    today = int(time.time()) // 86400
     kinds = [Kind("web", "track", name) for name in (*NAMES, *(f"Other {number}" for number in range(10)))]
     keys = [CountKey("", "", READ, ""), *(CountKey(name, f"rule of {name}", Outcome.DELIVERED, "") for name in "abcde")]
     for day in range(today - days + 1, today + 1):
@@ -288,8 +305,18 @@ def counts_over(folder: Path, days: int) -> dict[str, float]:
             minutes = range(day * 1440, day * 1440 + 1440)
             for hour in range(0, 1440, 60):
                 some = minutes[hour : hour + 60]
-                writer.count(Counter({((kind, at), key): 5 for at in some for kind in numbers for key in keys}))
+                writer.count(
+                    Counter({((kind, at), key): EVENTS_PER_COUNT for at in some for kind in numbers for key in keys})
+                )
             connection.execute("COMMIT")
+    return 1440 * len(kinds) * EVENTS_PER_COUNT
+
+
+def counts_over(folder: Path, days: int) -> dict[str, float]:
+    """Answer counts over days with 20 kinds of events and five integrations in every minute; fails if one is wrong."""
+    per_day = fill_days(folder, days)
+    now = int(time.time())
+    today = now // 86400
     figures = {}
     for name, length in (("a day", 1), ("a week", 7), (f"{days} days", days)):
         since = (today - length + 1) * 86400
@@ -302,7 +329,7 @@ def counts_over(folder: Path, days: int) -> dict[str, float]:
                     reader.counts(since, now + 86400, step), ["time", "source", "integration", "outcome"]
                 )
             times.append(time.monotonic() - started)
-            assert answer["accepted"] == length * 1440 * len(kinds) * 5
+            assert answer["accepted"] == length * per_day
         figures[f"counts over {name} by {step} s, ms, worst of 5"] = round(max(times) * 1000)
     return figures
 
@@ -320,7 +347,10 @@ def main(count: int) -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         print(f"{count:,} events, 5 integrations, {TOPICS.partitions} partitions", flush=True)
-        figures = {**ingest(folder, count), **balance(folder, count), **look_up(folder, count)}
+        figures = ingest(folder, count)
+        print(orjson.dumps(figures, option=orjson.OPT_INDENT_2).decode(), file=sys.stderr, flush=True)
+        reached = int(figures["events"])
+        figures = {**figures, **balance(folder, reached), **look_up(folder, reached, max(1, count // 20))}
     print(orjson.dumps(figures, option=orjson.OPT_INDENT_2).decode())
 
 

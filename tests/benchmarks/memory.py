@@ -1,134 +1,105 @@
-"""The memory of a forwarder whose vendors all hang, with deliveries waiting for each of its integrations in Kafka.
+"""What the enrichment `memory` costs: CPU microseconds an event, and memory and CPU for a million users.
 
-    python -m tests.benchmarks.memory [WAITING [INTEGRATIONS [SECONDS]]]
+    python -m tests.benchmarks.memory [USERS]
 
-Prints the memory beside the bound of deploy/docs/delivery.md.
+*Known*: a page call of a visitor whose values are remembered and unchanged, which is what most events are. *New*: of a
+visitor who is not known, whose entry is encrypted and written. *Completed*: a server's purchase that gets the values.
+*Read back*: what a router does with each record when it gets a partition. Without Kafka.
 """
 
-import asyncio
 import sys
-import tempfile
 import time
-from pathlib import Path
+import tracemalloc
+from collections.abc import Callable
+from typing import Any
 
-import orjson
+from streams.consent.policy import ConsentSettings
+from streams.events import Event
+from streams.records.memory import MemoryCipher, MemoryKey
+from streams.routing.memory import MemoryLimits, MemoryTable
+from streams.steps.enrichment.memory import MemorySettings, MemoryStep, VisitorMemory, make_memory_step
 
-from forwarders.vendors.webhook.forwarder import Webhook, WebhookSettings
-from streams.delivery.flow.settings import DeliverySettings
-from streams.kafka.acks import PendingAcks
-from streams.kafka.admin import create_topics
-from streams.kafka.offsets import RECORD_BYTES, MemoryBudget
-from streams.kafka.producer import Producer
-from streams.kafka.settings import Broker
-from streams.topics import Topics
-from tests.benchmarks import measure
-from tests.benchmarks.hung_vendor import VALUE
-from tests.support import real_kafka
-
-TOPICS = Topics(prefix="bench", partitions=12)
-FETCHED_BYTES = 256 * 1024 * 1024
-MB = 1024 * 1024
+EVENTS = 20_000
+CONSENT = {"consent": {"categoryPreferences": {"advertising": True}}}
+LIMIT = 200.0
+"""Microseconds that an event may cost."""
 
 
-async def fill(broker: Broker, names: list[str], count: int) -> None:
-    """Forward this many orders, in turn to each integration."""
-    producer = Producer(broker, client_id="fill")
-    await producer.start()
-    acks = PendingAcks()
-    for number in range(count):
-        at, name = divmod(number, len(names))
-        part = at % TOPICS.partitions
-        value = VALUE % (number, part, at // TOPICS.partitions, at % 10_000, number, number % 500)
-        producer.append(TOPICS.forward(names[name]), part, acks, key=b"user-%d" % (at % 10_000), value=value)
-        if not number % 1000:
-            await producer.wait_for_room()
-    await acks.confirmed(600)
-    await producer.stop()
-
-
-async def hang() -> None:
-    """Take requests and never answer."""
-
-    async def take(reader: asyncio.StreamReader, _: asyncio.StreamWriter) -> None:
-        while await reader.read(65536):
-            pass
-
-    server = await asyncio.start_server(take, "127.0.0.1", 0)
-    print(server.sockets[0].getsockname()[1], flush=True)
-    await server.serve_forever()
-
-
-async def deliver(bootstrap: str, port: str, *names: str) -> None:
-    """Run the measured process: the deliveries, until it is killed."""
-    from streams.delivery.sinks.factory import make_delivery
-    from streams.worker.worker import Worker
-
-    broker = Broker(bootstrap=bootstrap)
-    producer = Producer(broker, client_id="forwarder")
-    worker = Worker(producer)
-    memory = MemoryBudget(FETCHED_BYTES)
-    worker.pipelines = [
-        make_delivery(
-            name,
-            Webhook(WebhookSettings(url=f"http://127.0.0.1:{port}/hung", batch_size=100)),
-            DeliverySettings(timeout=10),
-            TOPICS,
-            broker,
-            producer,
-            fail=worker.fail,
-            grace=5,
-            memory=memory,
-        )
-        for name in names
-    ]
-    await worker.run()
-
-
-def main(waiting: int = 300_000, integrations: int = 25, seconds: int = 60) -> None:
-    names = [f"i{number}" for number in range(integrations)]
-    partitions = integrations * TOPICS.partitions
-    with tempfile.TemporaryDirectory() as folder, real_kafka.running(Path(folder) / "kafka") as kafka:
-        broker = Broker(bootstrap=kafka.bootstrap)
-        create_topics(broker, TOPICS.declared(names), 1)
-        vendor = measure.start("tests.benchmarks.memory", "--hang")
-        assert vendor.stdout
-        port = vendor.stdout.readline().strip()
-        idle = measure.start("tests.benchmarks.memory", "--deliver", broker.bootstrap, port, *names)
-        levels = []
-        for _ in range(seconds):
-            time.sleep(1)
-            levels.append(measure.memory(idle.pid))
-        base = levels[-1]
-        idle.kill()
-        idle.wait()
-        asyncio.run(fill(broker, names, waiting))
-        child = measure.start("tests.benchmarks.memory", "--deliver", broker.bootstrap, port, *names)
-        levels = []
-        for _ in range(2 * seconds):
-            time.sleep(1)
-            levels.append(measure.memory(child.pid))
-        assert child.poll() is None, "the forwarder died"
-        child.kill()
-        vendor.kill()
-    prefetched = 2 * partitions * 128 * 1024
-    batches = integrations * 500 * (2 * len(VALUE) + RECORD_BYTES)
-    figures = {
-        "deliveries waiting": waiting,
-        "integrations": integrations,
-        "partitions of forward topics": partitions,
-        "memory without deliveries, MB": round(base),
-        "memory at the end, MB": round(levels[-1]),
-        "memory at its peak, MB": round(max(levels)),
-        "bound, MB": round(base + (FETCHED_BYTES + prefetched + batches) / MB),
+def page(number: int) -> Event:
+    """A page call of visitor `number` with the IDs that browsers have."""
+    return {
+        "type": "page",
+        "anonymousId": f"visitor-{number}",
+        "messageId": f"m-{number}",
+        "integrations": {
+            "meta": {"fbp": f"fb.1.1790000000000.{number:010}", "fbc": f"fb.1.1790000000000.IwAR0{number:060}"},
+            "ga4": {"client_id": f"{number:010}.1790000000", "session_id": "1790000000"},
+            "google_ads": {"gclid": f"EAIaIQobChMI{number:080}"},
+        },
+        "context": {**CONSENT, "clickIds": {"gclid": f"EAIaIQobChMI{number:080}", "fbclid": f"IwAR0{number:060}"}},
     }
-    print(orjson.dumps(figures, option=orjson.OPT_INDENT_2).decode())
+
+
+def purchase(number: int) -> Event:
+    return {
+        "type": "track",
+        "event": "Order Completed",
+        "anonymousId": f"visitor-{number}",
+        "properties": {"revenue": 1},
+        "context": dict(CONSENT),
+    }
+
+
+def make_table(users: int) -> MemoryTable:
+    cipher = MemoryCipher("a secret of sixteen")
+    return MemoryTable(0, cipher, MemoryLimits(30 * 24 * 3600, users), lambda _: 0)
+
+
+def measure(step: MemoryStep, make: Callable[[int], Event], numbers: range) -> float:
+    """CPU microseconds per event."""
+    events = [make(number) for number in numbers]
+    began = time.process_time_ns()
+    for event in events:
+        step(event, lambda *_: None)
+    return (time.process_time_ns() - began) / len(events) / 1000
+
+
+def read_back(records: list[Any], users: int, keep: list[MemoryTable] | None = None) -> float:
+    """Return the CPU seconds for the records of `users`."""
+    table = make_table(users)
+    if keep is not None:
+        keep.append(table)
+    began = time.process_time()
+    for turn in range(users):
+        key, value = records[turn % len(records)]
+        # Each has a digest and a value of its own, as records that are read from Kafka.
+        encoded = key._replace(digest=turn.to_bytes(16, "big")).encode()
+        table.take(MemoryKey.decode(encoded), bytes(bytearray(value)), 0, live=False)
+    return time.process_time() - began
+
+
+def main(users: int) -> None:
+    table, memory = make_table(users + EVENTS), VisitorMemory()
+    step = make_memory_step(MemorySettings(consent=("advertising",)), ConsentSettings(), None, memory)
+    memory.opened = table.at(1_790_000_000)
+    costs = {
+        "new": measure(step, page, range(EVENTS)),
+        "known": measure(step, page, range(EVENTS)),
+        "completed": measure(step, purchase, range(EVENTS)),
+    }
+    records: list[Any] = [(key, value) for _, key, value in table.take_writes()]
+    spent = read_back(records, users)
+    tracemalloc.start()
+    kept: list[MemoryTable] = []
+    read_back(records, users, kept)
+    held, _ = tracemalloc.get_traced_memory()
+    for name, cost in costs.items():
+        print(f"{name}: {cost:.1f} µs an event")
+    million = 1_000_000 / users
+    print(f"a million users: {held * million / 1e6:,.0f} MB, {spent * million:.1f} s to read back, ", end="")
+    print(f"{len(records[0][1])} bytes a value")
+    sys.exit(max(costs.values()) > LIMIT)
 
 
 if __name__ == "__main__":
-    if sys.argv[1:2] in (["--deliver"], ["--hang"]):
-        import uvloop
-
-        asyncio.set_event_loop_policy(uvloop.EventLoopPolicy())
-        asyncio.run(hang() if sys.argv[1] == "--hang" else deliver(*sys.argv[2:]))
-    else:
-        main(*map(int, sys.argv[1:]))
+    main(int(sys.argv[1]) if sys.argv[1:] else 100_000)

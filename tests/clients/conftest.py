@@ -6,6 +6,7 @@ import pytest
 
 from tests.clients.collecting import Collector, collecting
 from tests.clients.proxy import Proxy, proxying
+from tests.support.ports import free_port
 
 
 @pytest.fixture(scope="session")
@@ -15,8 +16,14 @@ def collector(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Collector]:
         yield running
 
 
+@pytest.fixture(scope="session")
+def proxy_port() -> int:
+    """The port of each proxy: programs that contain it are built once."""
+    return free_port()
+
+
 @pytest.fixture
-def proxy(collector: Collector) -> Iterator[Proxy]:
+def proxy(collector: Collector, proxy_port: int) -> Iterator[Proxy]:
     """A proxy before the collector."""
-    with proxying(collector.port) as running:
+    with proxying(collector.port, proxy_port) as running:
         yield running

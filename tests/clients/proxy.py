@@ -43,8 +43,8 @@ class _Server(ThreadingHTTPServer):
 
     daemon_threads = True
 
-    def __init__(self, proxy: Proxy, collector: int) -> None:
-        super().__init__(("127.0.0.1", 0), _Handler)
+    def __init__(self, proxy: Proxy, collector: int, port: int) -> None:
+        super().__init__(("127.0.0.1", port), _Handler)
         self.proxy, self.collector = proxy, collector
 
 
@@ -112,10 +112,10 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 @contextmanager
-def proxying(collector: int) -> Iterator[Proxy]:
-    """Run a proxy in front of the collector on this port."""
+def proxying(collector: int, port: int = 0) -> Iterator[Proxy]:
+    """Run a proxy in front of the collector on this port; by default on any free `port`."""
     proxy = Proxy()
-    with _Server(proxy, collector) as server:
+    with _Server(proxy, collector, port) as server:
         thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)
         thread.start()
         proxy.port = server.server_port

@@ -53,6 +53,10 @@ def missing(what: str) -> NoReturn:
     pytest.skip(f"{what} is missing")
 
 
+_BUILT: dict[str, Path] = {}
+"""The folders of programs that were built in this test run, by their example with its address."""
+
+
 class Run:
     """A program that makes calls through an SDK, begun."""
 
@@ -93,23 +97,27 @@ def _prepare_go(name: str, example: str, folder: Path) -> tuple[list[str], Mappi
     go = shutil.which("go")
     if go is None:
         missing("go")
-    shutil.copytree(SDKS / name, folder, dirs_exist_ok=True)
-    (folder / "client.go").write_text(example)
-    # Without C and optimizations a first build takes a fraction of the time.
-    build = [go, "build", "-gcflags=all=-N -l", "-ldflags=-s -w", "-o", "send", "."]
-    subprocess.run(build, cwd=folder, check=True, capture_output=True, env=os.environ | {"CGO_ENABLED": "0"})
-    return ["./send"], os.environ
+    if example not in _BUILT:
+        shutil.copytree(SDKS / name, folder, dirs_exist_ok=True)
+        (folder / "client.go").write_text(example)
+        # Without C and optimizations a first build takes a fraction of the time.
+        build = [go, "build", "-gcflags=all=-N -l", "-ldflags=-s -w", "-o", "send", "."]
+        subprocess.run(build, cwd=folder, check=True, capture_output=True, env=os.environ | {"CGO_ENABLED": "0"})
+        _BUILT[example] = folder
+    return [str(_BUILT[example] / "send")], os.environ
 
 
 def _prepare_java(name: str, example: str, folder: Path) -> tuple[list[str], Mapping[str, str]]:
     jars = maven.jars(SDKS / name / "pom.xml") or missing("Java or Maven")
-    (folder / "Client.java").write_text(example)
-    shutil.copy(SDKS / name / "Send.java", folder)
     # A short program is not worth an optimizing compiler.
     quick = "TieredStopAtLevel=1"
-    compiler = ["javac", f"-J-XX:{quick}", "-cp", f"{jars}/*", "Client.java", "Send.java"]
-    subprocess.run(compiler, cwd=folder, check=True, capture_output=True)
-    return ["java", f"-XX:{quick}", "-XX:+UseSerialGC", "-cp", f"{jars}/*:.", "Send"], os.environ
+    if example not in _BUILT:
+        (folder / "Client.java").write_text(example)
+        shutil.copy(SDKS / name / "Send.java", folder)
+        compiler = ["javac", f"-J-XX:{quick}", "-cp", f"{jars}/*", "Client.java", "Send.java"]
+        subprocess.run(compiler, cwd=folder, check=True, capture_output=True)
+        _BUILT[example] = folder
+    return ["java", f"-XX:{quick}", "-XX:+UseSerialGC", "-cp", f"{jars}/*:{_BUILT[example]}", "Send"], os.environ
 
 
 _PREPARE = {"python": _prepare_python, "js": _prepare_node, "go": _prepare_go, "java": _prepare_java}

@@ -3,15 +3,30 @@
 import asyncio
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
+from deploy.config.configuration import read_configuration
+from deploy.console.access.roles import Role
 from streams.kafka.settings import Broker
 from streams.ledger.audit import AuditReport
 from streams.ledger.ingester import Ingester
 from streams.ledger.kafka_audit import KafkaAuditor, RecordedIntegrations, audit_with_kafka
+from streams.ledger.settings import LedgerSettings
 from streams.ledger.sqlite_store import SqliteReader, SqliteStore
 from streams.topics import Topics
+from tests.deploy.console.flow_numbers import check_flow, counts
+from tests.deploy.console.serving import serving_console, serving_ledger
 from tests.faults.oracle import Findings
+
+
+def compare_flow(folder: Path) -> None:
+    """Fail unless the console's Flow shows what `turnout counts` prints of a stage's ledger."""
+    with serving_ledger(folder / "ledger") as port:
+        read = read_configuration(folder)
+        settings = read.settings.model_copy(update={"ledger": LedgerSettings(port=port)})
+        with serving_console(replace(read, settings=settings)) as console:
+            check_flow(console.get("/flow.json", role=Role.VIEWER).json(), counts(folder, port))
 
 
 async def audit(reader: SqliteReader, kafka: KafkaAuditor, recorded: RecordedIntegrations) -> AuditReport:

@@ -13,7 +13,8 @@ from multidict import CIMultiDict
 
 from streams.kafka.settings import Broker
 from streams.kafka.topic_watch import CONFIRM_SECONDS, WATCH_SECONDS
-from tests.faults.harness import ITEMS, Process, Stage, staged
+from tests.faults import books
+from tests.faults.harness import ITEMS, KEY, Process, Stage, staged
 from tests.support import real_kafka
 from tests.support.reading import committed
 from tests.support.receiver import Got
@@ -64,8 +65,11 @@ async def test_workers_that_start_together_on_new_topics(stage: Stage):
     await stage.verdict()
 
 
-async def test_kill_of_a_forwarder_in_the_middle_of_load(stage: Stage):
-    """A kill -9 of a forwarder loses nothing, and repeats no more than since its last commit and what was in flight."""
+async def test_kill_of_a_forwarder_in_the_middle_of_load(stage: Stage, monkeypatch: pytest.MonkeyPatch):
+    """A kill -9 of a forwarder loses nothing, and repeats no more than since its last commit and what was in flight.
+
+    The console's Flow then shows what `turnout counts` prints.
+    """
     stage.start("router")
     forwarder = stage.start("forwarder", "hook")
     async with stage.load():
@@ -75,6 +79,8 @@ async def test_kill_of_a_forwarder_in_the_middle_of_load(stage: Stage):
             await forwarder.end(signal.SIGKILL)
             forwarder = stage.start("forwarder", "hook")
     await stage.verdict()
+    monkeypatch.setenv("FAULTS_WRITE_KEY", KEY)
+    await asyncio.to_thread(books.compare_flow, stage.folder)
 
 
 async def test_kill_of_the_collector_in_the_middle_of_load(stage: Stage):

@@ -18,7 +18,7 @@ from streams.topics import Topics
 from tests.faults.harness import Process
 from tests.support import real_kafka
 from tests.support.ports import free_port
-from tests.support.reading import until
+from tests.support.reading import committed, until
 from tests.support.receiver import receiving
 
 pytestmark = [pytest.mark.anyio, pytest.mark.fault, pytest.mark.kafka]
@@ -57,6 +57,11 @@ def send(broker: Broker, topics: Topics, message_id: str) -> None:
     producer.close()
 
 
+async def is_committed(broker: Broker, topics: Topics, name: str) -> bool:
+    found = await committed(broker, f"{topics.prefix}.forwarder.{name}", topics.forward(name), 4)
+    return found[0] == 1
+
+
 def lines(process: Process) -> list[str]:
     return process.log.read_text().splitlines()
 
@@ -78,6 +83,10 @@ async def test_each_process_writes_at_most_ten_lines(tmp_path: Path):
                 await asyncio.gather(*(process.ready() for process in processes.values()))
                 await asyncio.to_thread(send, broker, topics, "m-1")
                 await until(lambda: len(vendor.got) == 2)
+                # A worker with outcomes on their way ends, after Kafka has not taken them for 40 s.
+                async with asyncio.timeout(120):
+                    while not all([await is_committed(broker, topics, name) for name in ("one", "two")]):
+                        await asyncio.sleep(0.2)
                 before = {command: len(lines(process)) for command, process in processes.items()}
                 kafka.kill()
                 began = monotonic()

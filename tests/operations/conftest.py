@@ -1,11 +1,13 @@
-"""The image, built once for the session."""
+"""The image, built once for the session, and the stage of a procedure."""
 
 import os
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 
-from tests.support import image
+from tests.faults.harness import Stage, staged
+from tests.support import image, real_kafka
 from tests.support.image import ImageTools
 
 TAG = "turnout:test"
@@ -21,3 +23,10 @@ def image_tools(tmp_path_factory: pytest.TempPathFactory) -> ImageTools:
     tools = ImageTools(folder)
     tools.build(TAG)
     return tools
+
+
+@pytest.fixture
+async def stage(kafka: real_kafka.Kafka, tmp_path: Path) -> AsyncIterator[Stage]:
+    """Turnout on the real Kafka, with the collector serving."""
+    async with staged(kafka, tmp_path / "stage") as stage:
+        yield stage

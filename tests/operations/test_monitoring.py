@@ -1,4 +1,4 @@
-"""Prometheus scrapes `turnout up`: dashboards and alerts show what happens."""
+"""Prometheus scrapes `turnout up` on a real Kafka: dashboards and alerts show what happens."""
 
 import json
 import os
@@ -7,15 +7,18 @@ import time
 from collections.abc import Iterator
 from itertools import count
 from pathlib import Path
+from uuid import uuid4
 
 import pytest
 import requests
 import yaml
+from click.testing import CliRunner
 
+from deploy.cli.main import main
 from deploy.monitoring.alerts import ALERTS, rules
 from deploy.monitoring.generate import FILES
 from deploy.runtime.exposition import PROCESSES
-from tests.support import prometheus
+from tests.support import prometheus, real_kafka
 from tests.support.prometheus import Prometheus
 from tests.support.running_up import Up
 
@@ -44,10 +47,17 @@ FIRING = {"TurnoutPaused", "TurnoutDeadLetters", "TurnoutConfigurationInvalid"}
 
 
 @pytest.fixture(scope="module")
-def up(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Up]:
-    """A running example."""
-    files = {"integrations/klaviyo.yaml": WITH_SUNSET}
-    running = Up(tmp_path_factory.mktemp("up") / "example", files)
+def up(tmp_path_factory: pytest.TempPathFactory, kafka: real_kafka.Kafka) -> Iterator[Up]:
+    """A running example; the embedded broker would not tell how long it keeps records."""
+    files = {"integrations/klaviyo.yaml": WITH_SUNSET, ".env": Path("deploy/example/demo.env").read_text()}
+    variables = {
+        "TURNOUT_EMBEDDED": "false",
+        "TURNOUT_BROKER__BOOTSTRAP": kafka.bootstrap,
+        "TURNOUT_PREFIX": f"p{uuid4().hex[:8]}",
+    }
+    running = Up(tmp_path_factory.mktemp("up") / "example", files, variables)
+    created = CliRunner(env=variables).invoke(main, ["topics", "--create", "--config", str(running.folder)])
+    assert created.exit_code == 0, created.output
     try:
         yield running.begun()
     finally:

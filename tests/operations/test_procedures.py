@@ -1,10 +1,7 @@
 """Each procedure of deploy/docs/operations/, under load on a real Kafka; the oracle counts every event."""
 
 import asyncio
-import os
 import shutil
-import signal
-from collections.abc import AsyncIterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -13,56 +10,31 @@ import aiohttp
 import pytest
 from aiohttp import web
 
-from tests.faults.harness import CONCURRENCY, ITEMS, KEY, Process, Stage, staged
-from tests.support import previous_release, real_kafka
-from tests.support.ports import free_port
+from tests.faults.harness import CONCURRENCY, ITEMS, KEY, Stage
+from tests.operations.steps import more, replace, run, start_all, stop, with_ledger
+from tests.support import previous_release
 
 pytestmark = [pytest.mark.anyio, pytest.mark.kafka, pytest.mark.operations]
 
-STOP_SECONDS = 30.0
-
-
-@pytest.fixture
-async def stage(kafka: real_kafka.Kafka, tmp_path: Path) -> AsyncIterator[Stage]:
-    async with staged(kafka, tmp_path / "stage") as stage:
-        yield stage
-
-
-async def more(stage: Stage, count: int = 300) -> None:
-    """Wait until the vendor has received more events."""
-    beyond = len(stage.received) + count
-    await stage.until(lambda: len(stage.received) > beyond, 240)
-
-
-async def stop(process: Process) -> None:
-    """Stop a process as systemd, Docker and Kubernetes do."""
-    assert await process.end(signal.SIGTERM, STOP_SECONDS) == 0, process.log.read_text()[-3000:]
-
-
-async def replace(stage: Stage, old: Process, *arguments: str, code: Path | None = None) -> Process:
-    """Start the new process, then stop the old one."""
-    new = await stage.start(*arguments, code=code).ready(180)
-    await more(stage)
-    await stop(old)
-    return new
-
 
 async def test_rolling_restart(stage: Stage):
-    """Restarting one process after the other under load loses nothing, and repeats nothing."""
-    routers = [await stage.start("router").ready(180) for _ in range(2)]
-    forwarders = [await stage.start("forwarder").ready(180) for _ in range(2)]
+    """Restarting every process one after the other under load loses nothing, repeats nothing, and the books balance."""
+    with_ledger(stage, "sample_per_second: 0}\nconsole: {port: 0")
+    kinds = ["router", "router", "forwarder", "forwarder", "ledger", "console"]
+    processes = await start_all(stage, *kinds)
     async with stage.load(batch=10):
         await more(stage)
-        for kind, processes in (("router", routers), ("forwarder", forwarders)):
-            for process in processes:
-                await stop(process)
-                await stage.start(kind).ready(180)
-                await more(stage)
+        for kind, process in zip(kinds, processes, strict=True):
+            await stop(process)
+            await stage.start(kind).ready(180)
+            await more(stage)
         await stop(stage.processes[1])
         stage.start("collector")
         await stage.serving()
         await more(stage)
     await stage.verdict()
+    # A request that was repeated while the collector restarted may be there twice; the second is a duplicate.
+    assert "the books balance" in await run(stage, "audit")
 
 
 async def test_upgrade_and_back(stage: Stage, tmp_path: Path):
@@ -70,10 +42,6 @@ async def test_upgrade_and_back(stage: Stage, tmp_path: Path):
 
     Readers are upgraded before writers, and on the way back writers go first.
     """
-    if reason := previous_release.why_not():
-        if os.environ.get("CI"):
-            pytest.fail(reason)
-        pytest.skip(reason)
     previous = previous_release.check_out(tmp_path / "previous")
     forwarder = await stage.start("forwarder", code=previous).ready(180)
     router = await stage.start("router", code=previous).ready(180)
@@ -164,10 +132,8 @@ async def test_the_ledger_is_rebuilt(stage: Stage):
     """A copy of the stopped ledger's folder is a backup; without one, the ledger is rebuilt from Kafka the same."""
     await stage.start("router").ready(180)
     await stage.start("forwarder").ready(180)
-    port = free_port()
-    settings = stage.folder / "turnout.yaml"
+    port = with_ledger(stage)
     folder = stage.folder / "the-ledger"
-    settings.write_text(f"{settings.read_text()}ledger: {{folder: the-ledger, port: {port}}}\n")
     numbers = await stage.send(500)
 
     async def counted() -> int:

@@ -4,15 +4,20 @@ import atexit
 import hashlib
 import os
 import subprocess
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from tempfile import mkdtemp
+from threading import Event
 
 import pytest
 
-from streams.ledger import clickhouse_tables
+from streams.ledger import clickhouse_store, clickhouse_tables
 from streams.ledger.clickhouse_client import ClickHouseClient
 from streams.ledger.settings import ClickHouseAddress
+from streams.ledger.store import Store
 
 PASSWORD = "only for tests"
 PYTHON = "TURNOUT_TESTS_CHDB"
@@ -27,6 +32,8 @@ def _port() -> int:
         pytest.skip(f"{PYTHON} is not set: run `make clickhouse`")
     # Tests have events of the past, which ClickHouse would remove at any time.
     clickhouse_tables.TTL_MARGIN_DAYS = 4000
+    # Tests leave stores behind as killed processes do.
+    clickhouse_store.LEASE_SECONDS = 0.0
     script = Path(__file__).with_name("clickhouse_front.py")
     server = subprocess.Popen(
         [python, str(script), mkdtemp(prefix="chdb-")],
@@ -38,6 +45,24 @@ def _port() -> int:
     atexit.register(server.kill)
     assert server.stdout
     return int(server.stdout.readline())
+
+
+@contextmanager
+def kept(store: Store) -> Iterator[None]:
+    """Let a store stay the one that writes, in the length of a `with`."""
+    ended = Event()
+
+    def keep() -> None:
+        while not ended.wait(0.1):
+            store.keep()
+
+    with ThreadPoolExecutor(1) as running:
+        keeping = running.submit(keep)
+        try:
+            yield
+        finally:
+            ended.set()
+        keeping.result()
 
 
 def database_for(folder: Path) -> ClickHouseAddress:

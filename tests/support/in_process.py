@@ -8,6 +8,7 @@ from typing import Any
 
 from forwarders.api.contract import Delivered, Forwarder, ObjectForwarder, WriterForwarder
 from streams.delivery.flow.settings import DeliverySettings
+from streams.delivery.objects.upload import ObjectUpload
 from streams.delivery.sinks.delivery_sink import DeliverySink
 from streams.delivery.sinks.object_sink import ObjectSink
 from streams.kafka.offsets import OffsetTracker, RecordBatch
@@ -106,7 +107,7 @@ class Pipeline:
         await delivery.work(run)
         if isinstance(delivery, ObjectSink):
             (last,) = delivery.objects._unfinished[tp]
-            await delivery._store(last)
+            await delivery._store(ObjectUpload(last))
             while not last.finished:
                 await asyncio.sleep(0.001)
             delivery.objects.drop([tp])

@@ -10,6 +10,7 @@ import uuid
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from tests.support.locks import locked
 from tests.support.ports import free_port
@@ -53,6 +54,23 @@ group.min.session.timeout.ms=2000
 auto.create.topics.enable=false
 """
 
+REPLICATED = """
+offsets.topic.replication.factor=3
+transaction.state.log.replication.factor=3
+min.insync.replicas=2
+# A node that is gone is noticed as fast as a test needs it.
+broker.session.timeout.ms=3000
+broker.heartbeat.interval.ms=500
+replica.lag.time.max.ms=3000
+"""
+
+FOLLOWER = """
+process.roles=broker
+node.id={number}
+controller.quorum.voters=1@127.0.0.1:{quorum}
+listeners=PLAINTEXT://127.0.0.1:{port}
+"""
+
 
 def why_not() -> str | None:
     """Why a real Kafka cannot run here, None when it can."""
@@ -72,8 +90,9 @@ class Kafka:
 class KafkaNode(Kafka):
     """One Kafka node in a folder of its own; may be killed and started again with its data."""
 
-    def __init__(self, folder: Path, more: str = "", **values: object) -> None:
+    def __init__(self, folder: Path, more: str = "", cluster: str = "", **values: object) -> None:
         self.folder = folder
+        self._cluster = cluster or str(uuid.uuid4())
         self.port, self.controller = free_port(), free_port()
         super().__init__(f"127.0.0.1:{self.port}")
         self._process: subprocess.Popen[bytes] | None = None
@@ -82,7 +101,15 @@ class KafkaNode(Kafka):
         ports = {"port": self.port, "controller": self.controller, "logs": folder / "logs"}
         # Of a property that stands twice Java takes the last.
         self._properties.write_text((PROPERTIES + more).format_map({**ports, **values}))
-        _run("kafka.tools.StorageTool", "format", "-t", str(uuid.uuid4()), "-c", str(self._properties))
+        self._format()
+
+    def _format(self) -> None:
+        _run("kafka.tools.StorageTool", "format", "-t", self._cluster, "-c", str(self._properties))
+
+    def lose_data(self) -> None:
+        """Replace the disk of a killed node by an empty one."""
+        shutil.rmtree(self.folder / "logs")
+        self._format()
 
     def start(self) -> None:
         """Start the node and wait until it serves."""
@@ -125,6 +152,22 @@ def running(folder: Path, more: str = "", **values: object) -> Iterator[KafkaNod
 
 
 @contextmanager
+def cluster(folder: Path) -> Iterator[list[KafkaNode]]:
+    """Three running nodes during a `with`, of which the first is the controller."""
+    _fetch()
+    with ExitStack() as stack:
+        nodes: list[KafkaNode] = []
+        name = str(uuid.uuid4())
+        for number in (1, 2, 3):
+            more = REPLICATED if number == 1 else REPLICATED + FOLLOWER
+            quorum = nodes[0].controller if nodes else ""
+            nodes.append(KafkaNode(folder / str(number), more, cluster=name, number=number, quorum=quorum))
+            stack.callback(nodes[-1].kill)
+            nodes[-1].start()
+        yield nodes
+
+
+@contextmanager
 def shared(folder: Path) -> Iterator[Kafka]:
     """One Kafka for all processes of a test run, during a `with`.
 
@@ -135,7 +178,7 @@ def shared(folder: Path) -> Iterator[Kafka]:
         with locked(starting):
             started = not address.exists()
             if started:
-                kafka = node.enter_context(running(folder / uuid.uuid4().hex))
+                kafka = node.enter_context(running(node.enter_context(_memory(folder))))
                 address.write_text(kafka.bootstrap)
             use.enter_context(locked(using, shared=True))
         try:
@@ -146,6 +189,15 @@ def shared(folder: Path) -> Iterator[Kafka]:
                 node.enter_context(locked(starting))
                 with locked(using):
                     address.unlink()
+
+
+@contextmanager
+def _memory(folder: Path) -> Iterator[Path]:
+    """A folder in memory, where a new topic costs half the time; without room for it, one below `folder`."""
+    memory = Path("/dev/shm")  # noqa: S108  # it has a name of its own
+    roomy = memory.is_dir() and shutil.disk_usage(memory).free > 2 << 30
+    with TemporaryDirectory(dir=memory if roomy else folder, prefix="turnout-kafka-") as made:
+        yield Path(made) / "kafka"
 
 
 def _jars() -> Path:

@@ -195,11 +195,9 @@ DEEP = 100_000
 
 @pytest.mark.parametrize("directive", sorted(set(DIRECTIVES) - {"@call", "@transform", "@if", "@lookup"}))
 @pytest.mark.parametrize("kind", [list, dict])
-def test_a_deep_event_breaks_nothing(directive, kind):
+def test_a_deep_event_breaks_no_directive(directive, kind):
     """Events nested deeper than Python's stack go through every directive that takes a value."""
-    value = 1
-    for _ in range(DEEP):
-        value = [value] if kind is list else {"a": value}
+    value = _deep(kind)
     definition = DIRECTIVES[directive]
     arguments = {
         "part": "os.name", "hints": "$.x",
@@ -213,9 +211,23 @@ def test_a_deep_event_breaks_nothing(directive, kind):
     else:
         function = compile_mapping({directive: given_arguments})
     function({"x": value})
+    _dismantle(value)
+
+
+@pytest.mark.parametrize("kind", [list, dict])
+def test_a_deep_event_breaks_no_condition_and_no_path(kind):
+    """Events nested deeper than Python's stack go through comparisons, filters and descendants."""
+    value = _deep(kind)
     assert compile_condition('x = "a" or x = 1 or x = null or contains(x, "a")')({"x": value}) is False
     compile_mapping({"a": "$..b", "b": "$.x[?(@.a == $.x)]", "c": "$.x[?(@ == $.x)]"})({"x": value})
     _dismantle(value)
+
+
+def _deep(kind):
+    value = 1
+    for _ in range(DEEP):
+        value = [value] if kind is list else {"a": value}
+    return value
 
 
 def _dismantle(value):

@@ -55,6 +55,8 @@ def test_the_wheels_have_only_their_packages(built: Path):
     tests = [name for name in main + tracking if "/test_" in name or name.endswith("conftest.py")]
     assert tests == []
     assert "turnout_tracking/py.typed" in tracking
+    files = ("templates/base.html", "static/console.css", "static/vendor/htmx.js", "static/vendor/uplot.LICENSE")
+    assert not [file for file in files if f"deploy/console/{file}" not in main]
 
 
 def test_the_metadata(built: Path):

@@ -1,15 +1,10 @@
-from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
 
 import click
 
 from deploy.cli.options import check_name, config_option, load
 from deploy.cli.selection import TIME, json_option
-from deploy.terminal.escaping import echo, echo_json
-from streams.plurals import counted
-from streams.records.outcomes import FORWARDED, Outcome, Stage
+from deploy.terminal.escaping import echo_json
 
 
 @click.command(short_help="Count events by outcome, integration and more.")
@@ -35,6 +30,7 @@ def counts(
     and rule. Repeated records count once. Times are those of the events. They are rounded to minutes, up to 3 hours; to
     hours, up to 8 days and beyond the retention of events; else to days. Counts by hour and day go back 13 months.
     """
+    from deploy.cli.count_tables import funnel_rows, show_counts, show_funnel
     from deploy.ledger.client import LedgerClient
     from streams.ledger.summary import GROUPS
 
@@ -54,71 +50,6 @@ def counts(
     if as_json:
         echo_json(answer)
     elif funnel:
-        _show_funnel(answer)
+        show_funnel(answer)
     else:
-        _show(answer)
-
-
-def funnel_rows(rows: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Return how far events came, by source and integration, from counts by source, integration and outcome.
-
-    Of the `outcomes` of an integration, `sent` were forwarded to the vendor. Of these, `waiting` are not finished.
-    """
-    found: dict[tuple[str, str], Counter[str]] = defaultdict(Counter)
-    for row in rows:
-        if row["integration"]:
-            found[row["source"], row["integration"]][row["outcome"]] += row["count"]
-    return [
-        {
-            "source": source,
-            "integration": integration,
-            "outcomes": outcomes.total(),
-            "not_sent": sum(outcomes[outcome] for outcome in _NOT_SENT),
-            "waiting": outcomes[FORWARDED],
-            "expired": outcomes[Outcome.EXPIRED],
-            "dead": outcomes[Outcome.DEAD],
-            "delivered": outcomes[Outcome.DELIVERED],
-        }
-        for (source, integration), outcomes in sorted(found.items())
-    ]
-
-
-_NOT_SENT = [outcome for outcome in Outcome if outcome.stages != (Stage.FORWARDER,) and outcome != Outcome.DEAD]
-
-
-def _show_funnel(answer: dict[str, Any]) -> None:
-    from rich.table import Table
-
-    from deploy.cli.selection import WIDTH
-    from deploy.terminal.console import PlainConsole, cells
-
-    _show_total(answer)
-    names = ["outcomes", "not_sent", "waiting", "expired", "dead", "delivered"]
-    table = Table("source", "integration", box=None)
-    for name in names:
-        table.add_column(name.replace("_", " "), justify="right")
-    for row in answer["rows"]:
-        table.add_row(*cells(row["source"] or "-", row["integration"]), *(f"{row[name]:,}" for name in names))
-    if answer["rows"]:
-        PlainConsole(width=WIDTH).print(table)
-
-
-def _show(answer: dict[str, Any]) -> None:
-    from rich.table import Table
-
-    from deploy.cli.selection import WIDTH
-    from deploy.terminal.console import PlainConsole, cells
-
-    _show_total(answer)
-    if not answer["rows"]:
-        return
-    table = Table(*cells(*answer["by"]), box=None)
-    table.add_column("count", justify="right")
-    for row in answer["rows"]:
-        table.add_row(*cells(*(row[name] or "-" for name in answer["by"])), f"{row['count']:,}")
-    PlainConsole(width=WIDTH).print(table)
-
-
-def _show_total(answer: dict[str, Any]) -> None:
-    rejected = f", {answer['rejected']:,} rejected" if answer["rejected"] else ""
-    echo(f"{counted(answer['accepted'], 'event')} since {answer['since']}{rejected}")
+        show_counts(answer)

@@ -1,4 +1,3 @@
-from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +9,7 @@ from deploy.cli.selection import GROUP, PLACE, json_option, yes_option
 
 if TYPE_CHECKING:
     from deploy.config.configuration import Configuration
-    from deploy.replay.parked import ParkedRecord, ParkedRecords
+    from deploy.replay.parked import ParkedRecord
     from streams.records.dead_letter import DeadLetter
 
 integration_option = click.option("--integration", metavar="NAME", help="Only those of this integration.")
@@ -69,9 +68,11 @@ def list_(folder: Path, places: Any, limit: int, as_json: bool, **options: Any) 
 
     Each is shown with its place, time, event and user (or message ID), followed by the reason and detail.
     """
+    from deploy.replay.dead_letters import dead_letters
+
     configuration = load(folder)
     with broker_errors(configuration.settings.broker):
-        found = _parked(configuration).find(selection.make_selection(places, **options))
+        found = dead_letters(configuration).find(selection.make_selection(places, **options))
         selection.show_list(found, _row, limit, ["integration", "rule", "reason"], as_json=as_json)
 
 
@@ -83,9 +84,11 @@ def show(folder: Path, place: tuple[int, int]) -> None:
 
     `line` is the rule file and line that sets the refused field today, or the line of the rule.
     """
+    from deploy.replay.dead_letters import dead_letters
+
     configuration = load(folder)
     with broker_errors(configuration.settings.broker):
-        found = _parked(configuration).find(selection.make_selection([place]))
+        found = dead_letters(configuration).find(selection.make_selection([place]))
         selection.show_one(found, lambda parked: _data(configuration, parked), place)
 
 
@@ -103,24 +106,14 @@ def replay(folder: Path, places: Any, as_was: bool, yes: bool, as_json: bool, **
 
     Deliveries keep their IDs. Exits with 1 if some cannot be sent.
     """
-    from deploy.replay.parked import ReplayProducer
-    from deploy.replay.replay import replay_as_was, replay_through_rules
-    from streams.suppression.admin import SuppressedList
+    from deploy.replay.dead_letters import dead_letters, replay_dead
 
     configuration = load(folder, "sources")
-    broker, topic = configuration.settings.broker, configuration.topics.dead
-    chosen, parked_records = selection.make_selection(places, **options), _parked(configuration)
-    send = replay_as_was if as_was else replay_through_rules
-    with broker_errors(broker):
+    chosen, parked_records = selection.make_selection(places, **options), dead_letters(configuration)
+    with broker_errors(configuration.settings.broker):
         count = selection.confirm_count(parked_records.find(chosen), "dead letter", "Replay", yes=yes)
-        with (
-            ReplayProducer(broker, topic) as producer,
-            SuppressedList(
-                configuration.settings.broker, configuration.topics, configuration.suppression.users
-            ) as suppressed,
-            selection.progress_bar(count) as advance,
-        ):
-            report = send(configuration, producer, suppressed, parked_records.find(chosen), advance)
+        with selection.progress_bar(count) as advance:
+            report = replay_dead(configuration, parked_records.find(chosen), advance, as_was=as_was)
     if not selection.show_report(report, as_json=as_json):
         raise click.exceptions.Exit(1)
 
@@ -135,28 +128,15 @@ def replay(folder: Path, places: Any, as_was: bool, yes: bool, as_json: bool, **
 @json_option
 def drop(folder: Path, places: Any, yes: bool, as_json: bool, **options: Any) -> None:
     """Mark dead letters as handled. The records stay in Kafka until retention removes them."""
-    from deploy.replay.parked import ReplayProducer
-    from deploy.replay.parked import drop as drop_all
+    from deploy.replay.dead_letters import dead_letters, drop_dead
 
     configuration = load(folder)
-    chosen, parked_records = selection.make_selection(places, **options), _parked(configuration)
+    chosen, parked_records = selection.make_selection(places, **options), dead_letters(configuration)
     with broker_errors(configuration.settings.broker):
         count = selection.confirm_count(parked_records.find(chosen), "dead letter", "Drop", yes=yes)
-        with (
-            ReplayProducer(configuration.settings.broker, configuration.topics.dead) as producer,
-            selection.progress_bar(count) as advance,
-        ):
-            dropped = drop_all(producer, parked_records.find(chosen), advance)
-    selection.show_report(Counter({"dropped": dropped}), as_json=as_json)
-
-
-def _parked(configuration: "Configuration") -> "ParkedRecords[DeadLetter]":
-    from deploy.replay.parked import ParkedRecords
-    from streams.records.dead_letter import DeadLetter
-
-    return ParkedRecords(
-        configuration.settings.broker, configuration.topics.dead, lambda record: DeadLetter.decode(record.value)
-    )
+        with selection.progress_bar(count) as advance:
+            report = drop_dead(configuration, parked_records.find(chosen), advance)
+    selection.show_report(report, as_json=as_json)
 
 
 def _row(parked: "ParkedRecord[DeadLetter]") -> dict[str, Any]:

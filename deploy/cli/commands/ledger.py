@@ -12,7 +12,7 @@ def ledger(context: click.Context, folder: Path) -> None:
     """Keep what happened to every event, and answer `turnout why`, `audit` and `counts`.
 
     Reads outcomes, rejected events and dead letters from Kafka into the folder `ledger.folder`, and checks every hour
-    that the books balance. One process uses a folder; a second one exits with 2.
+    that the books balance. One process writes to a folder or database; a second one exits with 2.
     """
     from deploy.runtime.exposition import Readiness, serve_metrics
     from deploy.runtime.ledger import opened_store, run

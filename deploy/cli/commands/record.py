@@ -13,7 +13,7 @@ from deploy.terminal.escaping import echo, escape, escape_line, write_line
 if TYPE_CHECKING:
     from deploy.config.configuration import Configuration
     from deploy.dryrun.recorded_events import RecordedEvent, RecordedEvents
-    from deploy.runtime.live_view import LiveFilter
+    from deploy.live.live_view import LiveFilter
 
 MAX_LAST = 100_000
 """The largest --last, whose events are in memory."""
@@ -60,7 +60,7 @@ def record(
         check_name("source", name, configuration.source_files, param_hint="--source")
     with broker_errors(configuration.settings.broker):
         from deploy.dryrun.recorded_events import open_recorded
-        from deploy.runtime.live_view import LiveFilter
+        from deploy.live.live_view import LiveFilter
 
         only = LiveFilter(*map(frozenset, (sources, events, users)))
         with open_recorded(configuration) as recorded:

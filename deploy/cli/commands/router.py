@@ -42,6 +42,7 @@ def router(context: click.Context, folder: Path) -> None:
                 configuration.suppression.users,
                 fail=worker.fail,
                 grace=settings.grace,
+                memory=settings.memory,
                 remake=make,
             )
 

@@ -41,7 +41,12 @@ def suppress(users: tuple[str, ...], folder: Path, *, lift: bool, listing: bool,
 
     with broker_errors(configuration.settings.broker):
         count = change(
-            configuration.settings.broker, configuration.topics, configuration.suppression.users, ids, lift=lift
+            configuration.settings.broker,
+            configuration.topics,
+            configuration.suppression.users,
+            ids,
+            lift=lift,
+            memory=configuration.memory_cipher,
         )
     if as_json:
         echo_json({"lifted" if lift else "suppressed": count}, indent=None)

@@ -1,4 +1,3 @@
-import asyncio
 import signal
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,7 +11,7 @@ from deploy.terminal.failures import Failed
 
 if TYPE_CHECKING:
     from deploy.config.configuration import Configuration
-    from deploy.runtime.live_view import LiveFilter
+    from deploy.live.live_view import LiveFilter
 
 
 @click.command(short_help="Show events as they arrive, with their outcomes.")
@@ -45,9 +44,11 @@ def tail(
     these follow when they come. Several values of an option mean any of them, several options all of them. At most 20
     events per second are shown; with --json all, one per line.
     """
+    import asyncio
+
     configuration = load(folder)
 
-    from deploy.runtime.live_view import REJECTED, LiveFilter
+    from deploy.live.live_view import REJECTED, LiveFilter
     from streams.records.outcomes import Outcome
 
     for name in sources:
@@ -62,7 +63,9 @@ def tail(
 
 
 async def _follow(configuration: "Configuration", only: "LiveFilter", *, as_json: bool) -> None:
-    from deploy.runtime.live_view import open_watch, rejected_data, update_data
+    import asyncio
+
+    from deploy.live.live_view import open_watch, rejected_data, update_data
     from deploy.runtime.up_output import Terminal
     from streams.records.rejected import Rejected
 

@@ -50,6 +50,8 @@ class Case(StrictModel):
     """The event."""
     source: str | None = None
     """The source of the event. Default: one whose events the integration gets."""
+    memory: dict[str, Any] = Field(default_factory=dict)
+    """The user's values in the enrichment `memory`, in the form of an event: `integrations: {meta: {fbp: ...}}`."""
     now: datetime | None = None
     """The time of the event's record, for events without a timestamp."""
     expect: tuple[Expectation, ...] | Expectation | None = None
@@ -83,6 +85,8 @@ class SourceCase(StrictModel):
     """The behaviour that the test shows."""
     event: dict[str, Any]
     """The event; for a webhook, `headers` (in lower case) and `body`."""
+    memory: dict[str, Any] = Field(default_factory=dict)
+    """The user's values in the enrichment `memory`, in the form of an event: `integrations: {meta: {fbp: ...}}`."""
     expect: tuple[SourceExpectation, ...] | SourceExpectation | None = None
     """A list if a webhook makes several events. `turnout test --update` fills it in."""
 

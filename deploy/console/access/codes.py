@@ -8,8 +8,8 @@ from time import monotonic
 CODE_SECONDS = 600.0
 """Seconds that a code is valid."""
 
-MAX_CODES = 10
-"""Codes that are valid at the same time; a new one ends the oldest."""
+MAX_CODES = 25
+"""Codes that are valid at the same time; a new one ends the oldest. Fewer can be printed while one is valid."""
 
 
 class OneTimeCodes:

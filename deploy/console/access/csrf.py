@@ -12,17 +12,20 @@ SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 HEADER = "x-csrf-token"
 FIELD = "csrf"
 
-MAX_FORM_BYTES = 256 * 1024
+MAX_FORM_BYTES, MAX_FIELDS = 256 * 1024, 200
 
 
 async def read_form(request: Request) -> dict[str, str]:
-    """Return the fields of an urlencoded form; raises HTTPException if it is too large."""
+    """Return the fields of an urlencoded form; raises HTTPException if it is too large or has too many."""
     body = b""
     async for chunk in request.stream():
         body += chunk
         if len(body) > MAX_FORM_BYTES:
             raise HTTPException(413, f"a form may have up to {MAX_FORM_BYTES // 1024} KB")
-    return dict(parse_qsl(body.decode(errors="replace"), keep_blank_values=True))
+    try:
+        return dict(parse_qsl(body.decode(errors="replace"), keep_blank_values=True, max_num_fields=MAX_FIELDS))
+    except ValueError:
+        raise HTTPException(400, f"a form may have up to {MAX_FIELDS} fields") from None
 
 
 def check_csrf(request: Request, form: dict[str, str], session: Session) -> None:

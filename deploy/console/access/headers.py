@@ -24,6 +24,11 @@ HEADERS = {
     "permissions-policy": "camera=(), geolocation=(), microphone=()",
 }
 
+MAX_QUERY_BYTES = 8 * 1024
+"""Longer addresses are refused before they reach a screen, the ledger or Kafka."""
+
+DEFAULT_PORTS = {"http": 80, "https": 443}
+
 TLS_ONLY = {"strict-transport-security": "max-age=31536000"}
 
 
@@ -37,7 +42,10 @@ class RequestGuard:
     def __init__(self, app: ASGIApp, origins: Collection[str]) -> None:
         self._app = app
         self._origins = frozenset(origins)
-        self._hosts = frozenset(urlsplit(origin).netloc for origin in origins)
+        parts = [urlsplit(origin) for origin in self._origins]
+        self._hosts = frozenset(it.netloc for it in parts) | {
+            f"{it.netloc}:{DEFAULT_PORTS[it.scheme]}" for it in parts if it.port is None
+        }
         self._headers = HEADERS | (TLS_ONLY if all(it.startswith("https:") for it in origins) else {})
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -53,10 +61,13 @@ class RequestGuard:
                 headers.setdefault("cache-control", "no-store")
             await send(message)
 
-        await (self._refusal(Headers(scope=scope)) or self._app)(scope, receive, send_protected)
+        await (self._refusal(scope) or self._app)(scope, receive, send_protected)
 
-    def _refusal(self, headers: Headers) -> ASGIApp | None:
-        if headers.get("host", "").lower() not in self._hosts:
+    def _refusal(self, scope: Scope) -> ASGIApp | None:
+        headers = Headers(scope=scope)
+        if len(scope["query_string"]) + len(scope["path"]) > MAX_QUERY_BYTES:
+            return PlainTextResponse(f"an address may have up to {MAX_QUERY_BYTES // 1024} KB\n", 414)
+        if len(headers.getlist("host")) != 1 or headers["host"].lower() not in self._hosts:
             return PlainTextResponse("this host is not the console's; its address is the setting console.url\n", 403)
         origin = headers.get("origin")
         if origin is not None and origin.lower() not in self._origins:
@@ -66,8 +77,16 @@ class RequestGuard:
 
 def own_origins(address: str, port: int) -> tuple[str, ...]:
     """Return the origins by which users reach the console: its address, and this machine's names if that is one."""
-    parts = urlsplit(address)
-    if parts.hostname not in LOOPBACK:
-        return (f"{parts.scheme}://{parts.netloc}".lower(),)
+    address = _as_browsers_send(address)
+    if urlsplit(address).hostname not in LOOPBACK:
+        return (address,)
     hosts = (f"[{host}]" if ":" in host else host for host in LOOPBACK)
-    return (f"{parts.scheme}://{parts.netloc}".lower(), *(f"http://{host}:{port}" for host in hosts))
+    return (address, *(_as_browsers_send(f"http://{host}:{port}") for host in hosts))
+
+
+def _as_browsers_send(address: str) -> str:
+    """Return an origin in lower case and without the default port."""
+    parts = urlsplit(address.lower())
+    if parts.port == DEFAULT_PORTS[parts.scheme]:
+        parts = parts._replace(netloc=parts.netloc.rpartition(":")[0])
+    return f"{parts.scheme}://{parts.netloc}"

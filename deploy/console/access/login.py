@@ -1,7 +1,7 @@
 """Log in and out: with the code of a link, or with an OpenID Connect provider."""
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from time import monotonic
 from typing import Protocol
 
@@ -26,6 +26,9 @@ LINK_SECONDS = 30.0
 """Seconds between two links that anybody may have printed."""
 
 STATE_COOKIE = "turnout-login"
+"""The cookie of a login that is under way; behind TLS it has a prefix that keeps other hosts from setting it."""
+
+SECURE_PREFIX = "__Host-"
 
 
 class Pages(Protocol):
@@ -63,6 +66,7 @@ class Login:
         self._sessions, self._codes = SessionStore(), OneTimeCodes()
         self._next_link = monotonic()
         self._is_secure = address.startswith("https:")
+        self._state_cookie = f"{SECURE_PREFIX}{STATE_COOKIE}" if self._is_secure else STATE_COOKIE
 
     @property
     def uses_links(self) -> bool:
@@ -89,7 +93,7 @@ class Login:
                 return pages.refuse(request, 503, str(error))
             response = RedirectResponse(url, 303)
             response.set_cookie(
-                STATE_COOKIE, login.state, int(LOGIN_SECONDS), path=CALLBACK, httponly=True, samesite="lax",
+                self._state_cookie, login.state, int(LOGIN_SECONDS), path="/", httponly=True, samesite="lax",
                 secure=self._is_secure,
             )  # fmt: skip
             return response
@@ -98,13 +102,13 @@ class Login:
             if self._provider is None:
                 raise HTTPException(404, "This console has no OpenID Connect provider.")
             parameters: Mapping[str, str] = dict(request.query_params)
-            cookie = request.cookies.get(STATE_COOKIE, "")
+            cookie = request.cookies.get(self._state_cookie, "")
             try:
                 user, role, path = await asyncio.to_thread(self._provider.finish, parameters, cookie)
             except OidcError as error:
                 return pages.refuse(request, 403, str(error))
             response = self._start(user, role, pages.redirect(path))
-            response.delete_cookie(STATE_COOKIE, path=CALLBACK)
+            response.delete_cookie(self._state_cookie, path="/", httponly=True, samesite="lax", secure=self._is_secure)
             return response
 
         async def log_out(request: Request) -> Response:
@@ -126,8 +130,8 @@ class Login:
             return pages.refuse(request, 401, "A new link was printed where the console runs.")
 
         return [
-            Route(LOGIN, log_in, methods=["GET"]),
-            Route(CALLBACK, come_back, methods=["GET"]),
+            _get_only(LOGIN, log_in),
+            _get_only(CALLBACK, come_back),
             Route(NEW_LINK, print_link, methods=["POST"]),
             Route(LOGOUT, log_out, methods=["POST"]),
         ]
@@ -147,3 +151,10 @@ class Login:
         self._audit_log.record(session, "log in")
         self._cookie.write(response, token)
         return response
+
+
+def _get_only(path: str, answer: Callable[[Request], Awaitable[Response]]) -> Route:
+    """Return a route without HEAD, so that a program that only looks at a link does not use up its code."""
+    route = Route(path, answer)
+    route.methods = {"GET"}
+    return route

@@ -10,19 +10,20 @@ from collections.abc import Iterator, Mapping
 from enum import IntEnum
 from typing import Any
 
+from deploy.dryrun.personal_data import PERSONAL_NAMES
 from streams.steps.enrichment.pii import text_masker
 
 MASK = "•••"
 
-PERSONAL_NAMES = frozenset(
+MASKED_NAMES = PERSONAL_NAMES | frozenset(
     (
-        *("user", "userid", "anonymousid", "previousid", "groupid", "distinctid", "externalid", "deviceid", "clientid"),
-        *("advertisingid", "idfa", "idfv", "gaid", "fbp", "fbc", "ip", "ipaddress", "clientipaddress", "em", "ph"),
-        *("email", "phone", "phonenumber", "firstname", "lastname", "fullname", "birthday", "dateofbirth", "gender"),
-        *("address", "street", "postalcode", "zip", "zipcode", "latitude", "longitude", "token", "username"),
+        *("user", "groupid", "distinctid", "clientipaddress", "city", "token"),
+        *("em", "ph", "fn", "ln", "ct", "st", "zp", "db", "ge", "madid", "anonid"),
     )
 )
-"""Names of fields with personal data, in lower case and without `_`, `-` and `$`; all below them is masked too."""
+"""Names of fields with personal data, without case, `_`, `-` and `$`; all below them is masked too. The short ones are
+vendors'.
+"""
 
 PERSONAL_OBJECTS = frozenset(("traits", "userdata", "userproperties", "userattributes"))
 """Objects that describe a person; all of their values are masked."""
@@ -35,6 +36,9 @@ MIN_PART = 6
 
 MAX_CHARACTERS, MAX_VALUES = 500, 2_000
 """Longer values, and more of them, are masked as whole texts only, not within longer ones."""
+
+VALUE_FIELDS = frozenset(("value", "values", "usual_values", "bounds", "usual_bounds", "before", "after"))
+"""Fields with values, in an object about one field of an event."""
 
 _SEPARATORS = re.compile("[_$-]")
 _INDEX = re.compile(r"\[[^\]]*\]")
@@ -50,7 +54,7 @@ def mask(data: Any) -> Any:
 def is_personal(path: str) -> bool:
     """Tell whether a field holds personal data, by its path: `context.traits.email`, `$.user_data[0].em`."""
     names = {_SEPARATORS.sub("", step).lower() for step in _INDEX.sub("", path).split(".")}
-    return not (names.isdisjoint(PERSONAL_NAMES) and names.isdisjoint(PERSONAL_OBJECTS))
+    return not (names.isdisjoint(MASKED_NAMES) and names.isdisjoint(PERSONAL_OBJECTS))
 
 
 def mask_text(text: str) -> str:
@@ -122,8 +126,8 @@ def _fields(data: Mapping[Any, Any], within: _Within) -> Iterator[tuple[str, Any
     for key, value in data.items():
         name = str(key)
         plain = _SEPARATORS.sub("", name).lower()
-        named = plain in PERSONAL_NAMES or plain in PERSONAL_OBJECTS
-        if within or named or (of_person and name in ("value", "before", "after")):
+        named = plain in MASKED_NAMES or plain in PERSONAL_OBJECTS
+        if within or named or (of_person and name in VALUE_FIELDS):
             yield name, value, _Within.ALL
         else:
             yield name, value, _Within.READS if of_person and name == "reads" else _Within.NONE

@@ -15,8 +15,11 @@ if TYPE_CHECKING:
 LOGIN_SECONDS = 600.0
 """Seconds that a user may take to log in at the provider."""
 
-MAX_LOGINS = 200
-"""Logins that may be under way; a new one ends the oldest."""
+MAX_LOGINS = 10_000
+"""Logins that may be under way; a new one ends the oldest. Anybody can begin one, so there is room for many."""
+
+MAX_PATH = 2_000
+"""Characters of the path to continue at; a login with a longer one continues at the first page."""
 
 TIMEOUT_SECONDS = 10.0
 ALGORITHMS = ["RS256", "ES256", "PS256", "EdDSA"]
@@ -56,6 +59,7 @@ class OidcProvider:
     def begin(self, path: str) -> tuple[str, PendingLogin]:
         """Return the address of the provider's page, and the login, which continues at `path`; raises OidcError."""
         state, nonce, verifier = (secrets.token_urlsafe(48) for _ in range(3))
+        path = path if len(path) <= MAX_PATH else "/"
         login = PendingLogin(state, nonce, verifier, path, self._clock() + LOGIN_SECONDS)
         with self._client() as client:
             url, _ = client.create_authorization_url(
@@ -104,7 +108,8 @@ class OidcProvider:
                 token = client.fetch_token(
                     metadata["token_endpoint"], code=code, code_verifier=login.verifier, timeout=TIMEOUT_SECONDS
                 )
-                keys = KeySet.import_key_set(client.request("GET", metadata["jwks_uri"], withhold_token=True).json())
+                answer = client.request("GET", metadata["jwks_uri"], withhold_token=True, timeout=TIMEOUT_SECONDS)
+                keys = KeySet.import_key_set(answer.json())
             claims = jwt.decode(str(token["id_token"]), keys, algorithms=ALGORITHMS).claims
             jwt.JWTClaimsRegistry(
                 leeway=60,

@@ -32,6 +32,9 @@ HOUR_SECONDS = 3600
 FAILED = frozenset((Outcome.DEAD, Outcome.EXPIRED, Outcome.QUARANTINED, REJECTED))
 """Outcomes that somebody should look at."""
 
+WARM_UP_EVENT = b'{"type": "track", "event": "Warm-up", "messageId": "warm-up", "anonymousId": "warm-up"}'
+"""An event that is explained at the start, and is never sent."""
+
 
 class FindScreen(ConsoleScreen):
     """The home page: one box for a messageId, a user, or a place in Kafka."""
@@ -47,6 +50,13 @@ class FindScreen(ConsoleScreen):
             *page("/event/explain", self._explain),
             *action("/event/replay", self._replay, needs=Role.OPERATOR),
         ]
+
+    def warm_up(self) -> None:
+        """Connect to Kafka, and compile the rules for explanations."""
+        configuration = self.backend.configuration
+        with self.backend.kafka() as kafka:
+            kafka.record(Origin(configuration.topics.events, 0, 0))
+        explain(configuration, WARM_UP_EVENT, deliveries=False)
 
     async def _show(self, request: Request) -> ConsolePage:
         sought = request.query_params.get("q", "").strip()
@@ -81,11 +91,11 @@ class FindScreen(ConsoleScreen):
     def _find(self, sought: str) -> dict[str, Any]:
         """Look for an event by its place, else by its messageId, else for those of a user."""
         configuration = self.backend.configuration
-        place = find_place(configuration, sought)
+        place = self._place(sought)
         queries = [EventQuery(place=place)] if place else [EventQuery(message_id=sought), EventQuery(user=sought)]
         candidates, stories, notes = Candidates(0, ()), list[dict[str, Any]](), list[str]()
         with self.backend.kafka() as kafka:
-            teller = StoryTeller(configuration, kafka, payloads=True)
+            teller = StoryTeller(configuration, kafka, payloads=True, past=self.backend.past_rules)
             for query in queries:
                 try:
                     candidates = find_candidates(configuration, query, MAX_EVENTS)
@@ -107,6 +117,15 @@ class FindScreen(ConsoleScreen):
             "problem": candidates.ledger_away,
             "days": configuration.settings.retention_days,
         }
+
+    def _place(self, text: str) -> Origin | None:
+        """Read a place in a topic with events; the console does not show other topics that its Kafka user may read."""
+        configuration = self.backend.configuration
+        topics = configuration.topics
+        place = find_place(configuration, text)
+        if place and place.topic in (topics.events, topics.rejected, *configuration.sources.topics):
+            return place
+        return None
 
     def _objections(self, integration: str, since: float) -> list[str]:
         """Return why the vendor may count a replay of an event of this time twice, or not accept it."""
@@ -162,16 +181,16 @@ class FindScreen(ConsoleScreen):
 
     async def _event(self, text: str) -> tuple[Origin, EventStory]:
         """Return the story of the event at a place; raises HTTPException."""
-        place = find_place(self.backend.configuration, text)
+        place = self._place(text)
         if place is None:
-            raise HTTPException(400, "Name the event as topic:partition:offset.")
+            raise HTTPException(400, "Name the event as topic:partition:offset, of a topic with events.")
         return place, await asyncio.to_thread(self._tell, place)
 
     def _tell(self, place: Origin) -> EventStory:
         configuration: Configuration = self.backend.configuration
         query = EventQuery(place=place)
         with self.backend.kafka() as kafka:
-            teller = StoryTeller(configuration, kafka)
+            teller = StoryTeller(configuration, kafka, past=self.backend.past_rules)
             heads = confirm(teller, find_candidates(configuration, query, 1), query)
             if not heads:
                 raise HTTPException(404, f"Nothing is known about an event at {_text(place)}.")

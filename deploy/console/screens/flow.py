@@ -4,8 +4,10 @@ import asyncio
 import time
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from typing import Any, ClassVar, NamedTuple
 
+import orjson
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.routing import Route
@@ -15,7 +17,7 @@ from deploy.ledger.event_story import line_of_rule
 from streams.ledger.store import REJECTED
 from streams.parsing.times import rfc3339, seconds_of
 from streams.records.outcomes import FORWARDED, Outcome, find_outcome
-from streams.records.rejected import QUARANTINED_REASON
+from streams.records.rejected import QUARANTINED_REASON, Rejected
 
 MINUTE, HOUR, DAY = 60, 3600, 24 * 3600
 
@@ -141,14 +143,31 @@ class FlowScreen(ConsoleScreen):
 
     async def _samples(self, request: Request) -> ConsolePage:
         name, _, since, until = _period(request)
-        wanted = {
-            key: request.query_params[key]
-            for key in ("source", "integration", "rule", "outcome", "reason")
-            if key in request.query_params and (key != "source" or request.query_params[key])
-        }
+        given = request.query_params
+        wanted = {name: given.get(name) for name in ("source", "integration", "rule", "outcome", "reason")}
+        wanted["source"] = wanted["source"] or None
         answer = await self.backend.ask("/events", **wanted, since=since, until=until, limit=SAMPLES)
-        data = {"period": name, "wanted": wanted, "events": answer["events"], "limit": SAMPLES}
+        events = answer["events"]
+        if wanted["outcome"] == REJECTED and not wanted["integration"]:
+            events = events + await asyncio.to_thread(self._rejected, wanted, since, until)
+            events = sorted(events, key=lambda event: str(event["minute"]), reverse=True)[:SAMPLES]
+        data = {"period": name, "wanted": wanted, "events": events, "limit": SAMPLES}
         return ConsolePage("Examples", "flow_samples.html", data)
+
+    def _rejected(self, wanted: Mapping[str, str | None], since: int, until: int) -> list[dict[str, Any]]:
+        """Return the newest events that the collector rejected, which the ledger counts but cannot find."""
+        with self.backend.kafka() as kafka:
+            found = kafka.newest_rejected(since, until)
+        return [
+            {
+                **place._asdict(),
+                **_describe_rejected(rejected),
+                "minute": rfc3339(at),
+                "outcomes": [],
+            }
+            for place, at, rejected in found
+            if wanted["source"] in (None, rejected.source) and wanted["reason"] in (None, rejected.reason)
+        ]
 
     async def _audit(self, request: Request) -> ConsolePage:
         name, _, since, until = _period(request)
@@ -251,6 +270,21 @@ def _meaning(outcome: str) -> str:
 
 def _index(order: Sequence[str], outcome: str) -> int:
     return order.index(outcome) if outcome in order else len(order)
+
+
+def _describe_rejected(rejected: Rejected) -> dict[str, Any]:
+    """Return the fields of a rejected event that the ledger has for accepted ones; type and name only if it is JSON."""
+    event: Any = None
+    with suppress(orjson.JSONDecodeError):
+        event = orjson.loads(rejected.value or b"")
+    known = event if isinstance(event, dict) else {}
+    return {
+        "source": rejected.source,
+        "type": str(known.get("type") or ""),
+        "event": str(known.get("event") or ""),
+        "rejected": rejected.reason,
+        "detail": rejected.detail,
+    }
 
 
 def seconds_of_time(text: str) -> int:

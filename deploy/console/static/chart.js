@@ -42,7 +42,7 @@
   const all = () => document.querySelectorAll('[data-chart]').forEach(draw);
   all();
   matchMedia('(prefers-color-scheme: dark)').addEventListener('change', all);
-  document.getElementById('zone')?.addEventListener('click', all);
+  document.querySelectorAll('[data-zone]').forEach((button) => button.addEventListener('click', all));
   const watch = new ResizeObserver((entries) => entries.forEach(({ target }) => charts.get(target)?.setSize({ width: target.clientWidth, height: HEIGHT })));
   document.querySelectorAll('[data-chart]').forEach((element) => watch.observe(element));
 })();

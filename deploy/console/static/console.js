@@ -22,14 +22,12 @@
     element.textContent = day(at) === day(new Date()) && style !== 'date' ? clock : `${date}, ${style === 'date' ? clock.slice(0, 5) : clock}`;
   };
   const writeTimes = (root) => all('time', root).forEach(writeTime);
-  const zoneButton = document.getElementById('zone');
-  const showZone = () => {
-    if (!zoneButton) return;
-    zoneButton.setAttribute('aria-pressed', utc);
-    zoneButton.textContent = utc ? 'UTC' : zone().split('/').pop().replaceAll('_', ' ');
-    zoneButton.title = utc ? 'Switch all times to your zone' : 'Switch all times to UTC';
-  };
-  zoneButton?.addEventListener('click', () => {
+  const showZone = () => all('[data-zone]').forEach((button) => {
+    button.setAttribute('aria-pressed', utc);
+    button.textContent = utc ? 'UTC' : zone().split('/').pop().replaceAll('_', ' ');
+    button.title = utc ? 'Switch all times to your zone' : 'Switch all times to UTC';
+  });
+  for (const button of all('[data-zone]')) button.addEventListener('click', () => {
     utc = !utc;
     remember('utc', utc ? 'yes' : 'no');
     showZone();
@@ -70,6 +68,15 @@
   });
   document.addEventListener('htmx:error', () => toast('The console does not answer.'));
   document.addEventListener('htmx:after:swap', () => writeTimes(document));
+
+  // Loading: nothing for 200 ms, then a line above the old page, which stays until the new one is there.
+  const setLoading = (loading) => {
+    document.documentElement.toggleAttribute('data-loading', loading);
+    document.getElementById('main').setAttribute('aria-busy', loading);
+  };
+  let waiting;
+  addEventListener('beforeunload', () => { waiting = setTimeout(setLoading, 200, true); });
+  addEventListener('pageshow', () => { clearTimeout(waiting); setLoading(false); });
 
   // Clicks: dialogs, copying, opening all cards.
   const openAll = () => {

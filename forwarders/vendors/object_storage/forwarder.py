@@ -1,7 +1,9 @@
 """Object storage: NDJSON or Parquet in S3, Google Cloud Storage, Azure Blob Storage or a folder."""
 
 import asyncio
+import errno
 import gzip
+import re
 from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from datetime import timedelta
 from pathlib import Path
@@ -23,9 +25,11 @@ from forwarders.api.contract import (
     Limits,
     ObjectForwarder,
     OffsetRange,
+    PermanentFailure,
     Request,
     Retry,
     Settings,
+    Throttled,
 )
 from forwarders.api.durable import replace
 from forwarders.api.extras import extra
@@ -39,6 +43,14 @@ ID: Final = "delivery_id"
 NESTED: Final = frozenset({dict, list})
 EXACT: Final = range(-(2**53), 2**53 + 1)
 """Integers that a double can represent exactly."""
+
+STATUS: Final = re.compile(r"Server returned non-2xx status code: (\d{3})")
+UNCERTAIN_STATUSES: Final = frozenset({404, 408, 409, 412, 425})
+"""Statuses below 500 that do not refuse the object: the bucket is missing, another request is in progress, or time ran
+out."""
+
+REFUSED_ERRNOS: Final = frozenset({errno.EFBIG, errno.ENAMETOOLONG, errno.EISDIR})
+"""Errors of a folder that concern one object: it is too large, or its name cannot be used."""
 
 INT64: Final = range(-(2**63), 2**63)
 
@@ -181,13 +193,15 @@ class ObjectStorage(ObjectForwarder[ObjectStorageSettings]):
         return gzip.compress(lines, compresslevel=6, mtime=0)
 
     @override
-    async def put(self, content: bytes, offsets: OffsetRange) -> Delivered | Retry | AuthFailed:
+    async def put(
+        self, content: bytes, offsets: OffsetRange
+    ) -> Delivered | Retry | Throttled | AuthFailed | PermanentFailure:
         name = self.name(offsets)
         if self._folder is not None:
             try:
                 await asyncio.to_thread(replace, self._folder / name, content)
-            except OSError:
-                return Retry()
+            except OSError as error:
+                return PermanentFailure(f"errno_{error.errno}") if error.errno in REFUSED_ERRNOS else Retry()
             return Delivered()
         from obstore.exceptions import BaseError, PermissionDeniedError, UnauthenticatedError
 
@@ -196,8 +210,8 @@ class ObjectStorage(ObjectForwarder[ObjectStorageSettings]):
             await self._store.put_async(name, content)
         except (PermissionDeniedError, UnauthenticatedError):
             return AuthFailed()
-        except (BaseError, OSError):
-            return Retry()
+        except (BaseError, OSError) as error:
+            return _result(error)
         return Delivered()
 
     def name(self, offsets: OffsetRange) -> str:
@@ -229,6 +243,17 @@ def _options(settings: ObjectStorageSettings) -> dict[str, Any]:
         "client_options": {"timeout": "60s", "allow_http": (settings.endpoint or "").startswith("http://")},
         "retry_config": {"max_retries": 0, "retry_timeout": timedelta(seconds=60)},
     }
+
+
+def _result(error: Exception) -> Retry | Throttled | PermanentFailure:
+    """Return the result that the store's status implies. obstore has it only in the error's text."""
+    found = STATUS.search(str(error))
+    status = int(found[1]) if found else None
+    if status == 429:
+        return Throttled()
+    if status is None or not 400 <= status < 500 or status in UNCERTAIN_STATUSES:
+        return Retry()
+    return PermanentFailure(f"status_{status}")
 
 
 def _row(item: Delivery) -> dict[str, Any]:

@@ -27,7 +27,7 @@ from forwarders.api.contract import (
     Version,
     split_or_fail,
 )
-from forwarders.api.fields import Currency, Hashes, without_empty_objects
+from forwarders.api.fields import Currency, Hashes, without_empty_objects, without_nulls
 from forwarders.api.urls import Endpoint
 
 ONLY_FOR: Final[Mapping[str, str]] = {"page": "web", "app": "app", "ad": "app", "lead": "crm"}
@@ -225,17 +225,8 @@ class TikTok(HttpForwarder[TikTokSettings]):
         event = {key: value for key, value in event.items() if ONLY_FOR.get(key, source) == source}
         if source == "app":
             event["event"] = NAMES_OF_APPS.get(event["event"], event["event"])
-            event["app"] = {"app_id": self.settings.app_id, **event.get("app", {})}
+            event["app"] = without_nulls({"app_id": self.settings.app_id, **event.get("app", {})})
         return event
-
-    @override
-    def validate(self, payload: Mapping[str, Any]) -> str | None:
-        problem = super().validate(payload)
-        if problem is None and self.settings.event_source == "app" and not self.settings.app_id:
-            app = payload.get("app") or {}
-            if not app.get("app_id"):
-                return "app: set app_id, here or in the settings, for an event source that is an app"
-        return problem
 
     @override
     def parse_response(self, response: Response, items: Sequence[Delivery]) -> Sequence[Result]:

@@ -1,7 +1,7 @@
 """Group a partition's records into objects; only the records determine where an object ends."""
 
 from collections import deque
-from collections.abc import Callable, Hashable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -9,28 +9,19 @@ from forwarders.api.contract import OffsetRange
 from streams.delivery.objects.spool import Spool
 from streams.kafka.offsets import TP
 from streams.parsing.times import record_time
-from streams.records.event import Origin
 
 
 class ObjectBuffer:
-    """One object; its records wait in `spool` until the object is complete.
-
-    After encoding, `content` is the object's content, and `rows` has the offsets of the events in it, by their topic,
-    partition, version of the rules, and rule. `left_out` has the origin, the version of the rules and the notes of each
-    event whose invalid optional values are not in the object. `cut` is its rotation key.
-    """
+    """One object; its records wait in `spool` until the object is stored. `cut` is its rotation key."""
 
     __slots__ = (
         "_left",
         "_objects",
-        "content",
         "count",
         "cut",
         "dropped",
         "first",
         "last",
-        "left_out",
-        "rows",
         "size",
         "spool",
         "time",
@@ -43,9 +34,6 @@ class ObjectBuffer:
         self.first = self.last = first
         self.time, self.cut = time, cut
         self.size = 0
-        self.content = b""
-        self.rows: dict[tuple[str, int, str, str], list[int]] = {}
-        self.left_out: list[tuple[Origin, str, Sequence[str]]] = []
         self.dropped = False
         self._objects = objects
         self.count = self._left = 0
@@ -60,11 +48,6 @@ class ObjectBuffer:
         """Return whether every record is finished."""
         return not self._left
 
-    def forget_rows(self) -> None:
-        """Discard what encoding has set, because the object is encoded again."""
-        self.rows.clear()
-        self.left_out.clear()
-
     def put(self, record: Any, size: int) -> None:
         """Add a record of `size` bytes; raises OSError, and then it was not added."""
         self.spool.put(record)
@@ -73,16 +56,13 @@ class ObjectBuffer:
         self.count += 1
         self._left += 1
 
-    def finish(self) -> None:
-        """Finish the rows: their outcomes are acknowledged."""
-        self._finish(sum(map(len, self.rows.values())))
-
     def finish_record(self, _: int = 0) -> None:
-        """Finish one record that is not a row: everything that it caused is acknowledged."""
-        self._finish(1)
+        """Finish one record: everything that it caused is acknowledged."""
+        self.finish_records(1)
 
-    def _finish(self, records: int) -> None:
-        self._left -= records
+    def finish_records(self, count: int) -> None:
+        """Finish a number of records: everything that they caused is acknowledged."""
+        self._left -= count
         if not self._left:
             self._objects.remove_finished(self.tp)
 

@@ -1,11 +1,11 @@
 """Write the outcomes of deliveries as intervals, and finish the deliveries once Kafka has stored them."""
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from time import time
-from typing import Any
+from typing import Any, NamedTuple
 
 from forwarders.api.contract import PermanentFailure, Request, Response
 from streams.delivery.objects.buffer import ObjectBuffer
@@ -33,14 +33,32 @@ LEFT_OUT = "left_out"
 class Unreadable:
     """A record that is not a valid delivery, and goes to the rejected topic."""
 
-    __slots__ = ("_index", "fetched", "record")
+    __slots__ = ("fetched", "index", "record")
 
     def __init__(self, fetched: RecordBatch | ObjectBuffer, index: int, record: Any) -> None:
-        self.fetched, self._index, self.record = fetched, index, record
+        self.fetched, self.index, self.record = fetched, index, record
 
     def finish(self) -> None:
         """Finish the record: the rejected record is acknowledged."""
-        self.fetched.finish_record(self._index)
+        self.fetched.finish_record(self.index)
+
+
+Rows = Mapping[tuple[str, int, str, str], Sequence[int]]
+"""The offsets of the events in an object, by their topic, partition, version of the rules, and rule."""
+
+LeftOut = Sequence[tuple[Origin, str, Sequence[str]]]
+"""The origin, the version of the rules and the notes of each event whose invalid optional values were left out."""
+
+
+class StoredRows(NamedTuple):
+    """A number of rows of an object that are stored."""
+
+    fetched: ObjectBuffer
+    number: int
+
+    def finish(self) -> None:
+        """Finish the rows: their outcomes are acknowledged."""
+        self.fetched.finish_records(self.number)
 
 
 class OutcomeWriter:
@@ -71,7 +89,7 @@ class OutcomeWriter:
         self._passed = 0
         self._buffers: dict[tuple[str, int, str], OutcomeBuffer] = {}
         self._acks: PendingAcks | None = None
-        self._deliveries: list[PendingDelivery | ObjectBuffer | Unreadable] = []
+        self._deliveries: list[PendingDelivery | StoredRows | Unreadable] = []
         self._unconfirmed = 0
         self._timer: asyncio.TimerHandle | None = None
         self._idle = asyncio.Event()
@@ -115,12 +133,12 @@ class OutcomeWriter:
         DELIVERY_LEFT_OUT.labels(self._integration).inc(len(left_out))
         buffer.note(offset, LEFT_OUT, f"{self._integration}: {'; '.join(left_out)}")
 
-    def settle_rows(self, written: ObjectBuffer, attempts: int) -> None:
-        """Record that the rows of an object are delivered, which was written at this attempt."""
-        self._add(written)
-        for (topic, partition, offset), rules, left_out in written.left_out:
-            self._note_left_out(self._buffer_of(topic, partition, rules), offset, left_out)
-        for (topic, partition, rules, rule), offsets in written.rows.items():
+    def settle_rows(self, fetched: ObjectBuffer, rows: Rows, left_out: LeftOut, attempts: int) -> None:
+        """Record that rows of an object are delivered, which were written at this attempt."""
+        self._add(StoredRows(fetched, sum(map(len, rows.values()))))
+        for (topic, partition, offset), rules, notes in left_out:
+            self._note_left_out(self._buffer_of(topic, partition, rules), offset, notes)
+        for (topic, partition, rules, rule), offsets in rows.items():
             buffer = self._buffer_of(topic, partition, rules)
             buffer.extend(self._integration, rule, Outcome.DELIVERED, offsets)
             buffer.attempt(self._integration, rule, Outcome.DELIVERED, offsets, attempts, None)
@@ -220,7 +238,7 @@ class OutcomeWriter:
         self._write()
         await self._idle.wait()
 
-    def _add(self, pending: PendingDelivery | ObjectBuffer | Unreadable) -> None:
+    def _add(self, pending: PendingDelivery | StoredRows | Unreadable) -> None:
         """Finish this when all records that are written together are acknowledged."""
         if self._acks is None:
             self._current()
@@ -236,7 +254,7 @@ class OutcomeWriter:
         return self._acks
 
     def _finish(
-        self, deliveries: Sequence[PendingDelivery | ObjectBuffer | Unreadable], error: BaseException | None
+        self, deliveries: Sequence[PendingDelivery | StoredRows | Unreadable], error: BaseException | None
     ) -> None:
         """Finish the deliveries that were settled together, unless Kafka refused a record about them."""
         if error is None:

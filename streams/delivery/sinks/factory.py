@@ -94,7 +94,7 @@ def make_delivery(
         broker,
         fail=fail,
         remake=remake,
-        group=f"{topics.prefix}.forwarder.{integration}",
+        group=topics.forwarder_group(integration),
         commit_interval=0.2,
         grace=grace,
         budget=settings.fetched_bytes,

@@ -1,28 +1,46 @@
-"""Encode the records of a finished object, one record at a time."""
+"""Encode parts of a finished object, one record at a time."""
 
-from collections.abc import Callable, Iterator, Mapping
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import orjson
 
-from forwarders.api.contract import CheckedPayload, Delivery, ObjectForwarder, PermanentFailure
-from streams.delivery.objects.buffer import ObjectBuffer
+from forwarders.api.contract import CheckedPayload, Delivery, ObjectForwarder, OffsetRange, PermanentFailure
 from streams.delivery.objects.spool import SpoolClosedError
+from streams.delivery.objects.upload import ObjectUpload
 from streams.delivery.outcomes.dead_letters import InternalFailure
 from streams.delivery.outcomes.pending import PendingDelivery
 from streams.delivery.outcomes.preflight import Preflight
 from streams.delivery.outcomes.writer import Unreadable
 from streams.observability.internal_error import describe, to_exception
 from streams.records.delivery import DeliveryRecord
+from streams.records.event import Origin
 from streams.records.format import NewerFormatError, RecordError
 from streams.records.outcomes import Outcome
 
 
-class EncodeResult(NamedTuple):
-    """The records that are not in the object: deliveries with their problem, and unreadable records."""
+@dataclass(slots=True)
+class EncodedPart:
+    """A part of an object: its content and rows, and the records that are left out.
 
-    others: list[tuple[PendingDelivery, PermanentFailure | Outcome]]
-    unreadable: list[tuple[Unreadable, str, Exception | None]]
+    Attributes:
+        content: The bytes to store.
+        rows: The offsets of the events in it.
+        offsets: The offsets of the part's records.
+        others: Deliveries that are left out, with their problem.
+        unreadable: Records that are not valid deliveries.
+        left_out: The origin, the version of the rules and the notes of each event whose invalid optional values are not
+            in the content.
+
+    """
+
+    offsets: OffsetRange
+    content: bytes = b""
+    rows: dict[tuple[str, int, str, str], list[int]] = field(default_factory=dict)
+    others: list[tuple[PendingDelivery, PermanentFailure | Outcome]] = field(default_factory=list)
+    unreadable: list[tuple[Unreadable, str, Exception | None]] = field(default_factory=list)
+    left_out: list[tuple[Origin, str, Sequence[str]]] = field(default_factory=list)
 
 
 class ObjectEncoder:
@@ -35,65 +53,71 @@ class ObjectEncoder:
     def __init__(self, forwarder: ObjectForwarder[Any], preflight: Preflight, clock: Callable[[], float]) -> None:
         self._forwarder, self._preflight, self._clock = forwarder, preflight, clock
 
-    def encode(self, ended: ObjectBuffer) -> EncodeResult:
-        """Read an object's records from disk, and set its content and rows. May run in another thread.
+    def encode(self, upload: ObjectUpload) -> EncodedPart:
+        """Read the upload's next part from disk, and encode it. May run in another thread.
 
-        A row that cannot be encoded is left out, and returned as one of `others`. Raises OSError, NewerFormatError and
-        SpoolClosedError.
+        A row that cannot be encoded is left out, and is one of `others`; so is each row of a part that the store
+        refused. Records that an earlier call returned as `others` or `unreadable` are left out. Raises OSError,
+        NewerFormatError and SpoolClosedError.
         """
-        failed: dict[int, Exception] = {}
+        part, refusal = upload.parts[-1]
+        failed: dict[int, PermanentFailure] = {} if refusal is None else dict.fromkeys(part, refusal)
         while True:
-            encoded = EncodeResult([], [])
-            ended.forget_rows()
+            encoded = EncodedPart(upload.ended.offsets)
             try:
-                ended.content = self._forwarder.encode(self._items(ended, encoded, failed, range(ended.count)))
+                encoded.content = self._forwarder.encode(self._items(upload, encoded, failed, part))
             except (OSError, NewerFormatError, SpoolClosedError):
                 raise
             except BaseException as error:  # noqa: BLE001  # one odd row must not stop the others
-                failed |= self._find_failing(ended, failed, to_exception(error))
+                failed |= self._find_failing(upload, part, failed, to_exception(error))
                 continue
-            ended.spool.close()
+            upload.settled.update(pending.index for pending, _ in encoded.others)
+            upload.settled.update(unreadable.index for unreadable, _, _ in encoded.unreadable)
             return encoded
 
     def _find_failing(
-        self, ended: ObjectBuffer, failed: Mapping[int, Exception], error: Exception
-    ) -> dict[int, Exception]:
+        self, upload: ObjectUpload, whole: range, failed: Mapping[int, PermanentFailure], error: Exception
+    ) -> dict[int, PermanentFailure]:
         """Find the rows that cannot be encoded, by bisection; if only the halves of a part can be, all of its rows."""
-        found: dict[int, Exception] = {}
-        parts = [(range(ended.count), error)]
+        found: dict[int, PermanentFailure] = {}
+        parts = [(whole, error)]
         while parts:
             part, its_error = parts.pop()
             if len(part) <= 1:
-                found |= dict.fromkeys(part, its_error)
+                found |= dict.fromkeys(part, InternalFailure.by(its_error))
                 continue
             middle = len(part) // 2
-            errors = [(half, self._try(ended, half, failed)) for half in (part[:middle], part[middle:])]
+            errors = [(half, self._try(upload, half, failed)) for half in (part[:middle], part[middle:])]
             bad = [(half, error) for half, error in errors if error is not None]
             parts += bad
             if not bad:
-                found |= dict.fromkeys(part, its_error)
+                found |= dict.fromkeys(part, InternalFailure.by(its_error))
         if not found.keys() - failed.keys():
             raise error  # no row is the reason
         return found
 
-    def _try(self, ended: ObjectBuffer, part: range, failed: Mapping[int, Exception]) -> Exception | None:
+    def _try(self, upload: ObjectUpload, part: range, failed: Mapping[int, PermanentFailure]) -> Exception | None:
         try:
-            self._forwarder.encode(self._items(ended, EncodeResult([], []), failed, part))
+            self._forwarder.encode(self._items(upload, EncodedPart(upload.ended.offsets), failed, part))
         except (OSError, NewerFormatError, SpoolClosedError):
             raise
         except BaseException as error:  # noqa: BLE001  # returned, to find the row
             return to_exception(error)
-        finally:
-            ended.forget_rows()
         return None
 
     def _items(
-        self, ended: ObjectBuffer, encoded: EncodeResult, failed: Mapping[int, Exception], part: range
+        self, upload: ObjectUpload, encoded: EncodedPart, failed: Mapping[int, PermanentFailure], part: range
     ) -> Iterator[Delivery]:
-        """Yield the items of a part of an object, and add its other records to `encoded`."""
-        now = self._clock()
+        """Yield the items of a part of an object, and add its offsets and its other records to `encoded`."""
+        now, ended = self._clock(), upload.ended
         for index, record in enumerate(ended.spool.records()):
             if index not in part:
+                continue
+            if index == part[0]:
+                encoded.offsets = replace(encoded.offsets, first=record.offset)
+            if index == part[-1]:
+                encoded.offsets = replace(encoded.offsets, last=record.offset)
+            if index in upload.settled:
                 continue
             try:
                 delivery = DeliveryRecord.decode(record.value)
@@ -108,24 +132,26 @@ class ObjectEncoder:
             checked = self._check(delivery, len(record.value or b""), now, failed.get(index))
             verdict = checked if isinstance(checked, Outcome) else checked.problem
             if verdict is not None:
-                encoded.others.append((PendingDelivery(delivery, record.key, 0, ended, index), verdict))
+                encoded.others.append(
+                    (PendingDelivery(delivery, record.key, 0, ended, index, attempts=upload.tries), verdict)
+                )
                 continue
             topic, partition, offset = delivery.origin
             kind = (topic, partition, delivery.rules, delivery.rule)
-            offsets = ended.rows.get(kind)
+            offsets = encoded.rows.get(kind)
             if offsets is None:
-                offsets = ended.rows[kind] = []
+                offsets = encoded.rows[kind] = []
             offsets.append(offset)
             assert isinstance(checked, CheckedPayload)
             if checked.left_out:
-                ended.left_out.append((delivery.origin, delivery.rules, checked.left_out))
+                encoded.left_out.append((delivery.origin, delivery.rules, checked.left_out))
             yield Delivery(delivery.id, checked.payload, delivery.type, delivery.event, delivery.time)
 
     def _check(
-        self, delivery: DeliveryRecord, size: int, now: float, failed: Exception | None
+        self, delivery: DeliveryRecord, size: int, now: float, failed: PermanentFailure | None
     ) -> CheckedPayload | Outcome:
         if failed is not None:
-            return CheckedPayload({}, (), InternalFailure.by(failed))
+            return CheckedPayload({}, (), failed)
         try:
             if self._preflight.expiry(delivery.time) <= now:
                 return Outcome.EXPIRED

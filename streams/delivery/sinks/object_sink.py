@@ -6,7 +6,7 @@ from typing import Any
 
 import structlog
 
-from forwarders.api.contract import Delivered, ObjectForwarder, Result, Retry, Throttled
+from forwarders.api.contract import Delivered, ObjectForwarder, PermanentFailure, Result, Retry, Throttled
 from streams.delivery.flow.backoff import backoff
 from streams.delivery.flow.breaker import Breaker
 from streams.delivery.flow.rates import Rates
@@ -14,11 +14,12 @@ from streams.delivery.flow.settings import DeliverySettings
 from streams.delivery.flow.worker_pool import WorkerPool
 from streams.delivery.objects.buffer import ObjectBuffer, ObjectBuffers
 from streams.delivery.objects.spool import SpoolClosedError
+from streams.delivery.objects.upload import ObjectUpload
 from streams.delivery.outcomes.dead_letters import DeadLetterFactory
 from streams.delivery.outcomes.masking import Mask
 from streams.delivery.outcomes.preflight import Preflight
 from streams.delivery.outcomes.writer import OutcomeWriter
-from streams.delivery.sinks.object_encoder import EncodeResult, ObjectEncoder
+from streams.delivery.sinks.object_encoder import EncodedPart, ObjectEncoder
 from streams.kafka.offsets import TP, RecordBatch
 from streams.kafka.producer import Producer
 from streams.observability.internal_error import to_exception
@@ -30,7 +31,10 @@ from streams.worker.guard import Guard
 log = structlog.get_logger()
 
 MAX_CONCURRENT_OBJECTS = 2
-"""Objects in progress: one is encoded, which needs the CPU, while another is uploaded. As many more wait on disk."""
+"""Objects in progress: one is encoded, which needs the CPU, while another is uploaded."""
+
+MAX_UNSTORED_OBJECTS = 8
+"""Objects that are complete, but not stored: those in progress, and others on disk. With more, nothing is fetched."""
 
 
 class ObjectSink:
@@ -72,28 +76,30 @@ class ObjectSink:
         dead_letters = DeadLetterFactory(integration, Mask(forwarder.settings), clock)
         self._writer = OutcomeWriter(integration, topics, producer, self._guard, dead_letters)
         self._at_once = min(settings.concurrency, MAX_CONCURRENT_OBJECTS)
-        self._ended: asyncio.Queue[ObjectBuffer] = asyncio.Queue(self._at_once)
+        self._room = asyncio.Semaphore(MAX_UNSTORED_OBJECTS)
+        self._queue: asyncio.Queue[ObjectUpload] = asyncio.Queue()
+        self._backing_off: dict[ObjectUpload, asyncio.TimerHandle] = {}
         self._encoding = asyncio.Lock()
         self._pool = WorkerPool(self._store, fail)
-        self._backing_off: set[asyncio.Task[None]] = set()
 
     async def start(self) -> None:
         """Create the folder where records wait, and start the workers."""
         self._settings.spool.mkdir(parents=True, exist_ok=True)
         await self._forwarder.open()
-        self._pool.start([self._ended], self._at_once)
+        self._pool.start([self._queue], self._at_once)
 
     async def stop(self) -> None:
         """Stop the workers, and close connections and files."""
         self._guard.drop()
         await self._pool.stop()
         self._breaker.close()
+        self._discard_waiting()
         self.objects.drop(self.objects.partitions())
         await self._forwarder.close()
 
     def waits(self) -> bool:
         """Return whether an object is in progress, or waits for the vendor or for disk space; neither is a stall."""
-        return self._pool.busy > 0 or self._blocked or self._breaker.is_held
+        return bool(self._pool.busy or self._backing_off or self._blocked or self._breaker.is_held)
 
     @property
     def vendor(self) -> Breaker:
@@ -101,12 +107,13 @@ class ObjectSink:
         return self._breaker
 
     async def work(self, fetched: RecordBatch) -> None:
-        """Write records to disk, and queue the objects that end with them as soon as the queue has room."""
+        """Write records to disk, and queue the objects that end with them as soon as there is room."""
         self._rates.share = self._share() or 1.0
         for record in fetched.records:
             ended = await self._keep(fetched, record)
             if ended is not None:
-                await self._ended.put(ended)
+                await self._room.acquire()
+                self._queue.put_nowait(ObjectUpload(ended))
             if self._pool.leaving.is_set() or fetched.dropped:
                 return
         fetched.finish()
@@ -137,67 +144,118 @@ class ObjectSink:
         """Start no more objects, because the partitions are about to be revoked; wait for those in progress."""
         self._pool.leaving.set()
         self._breaker.wake()
-        while not self._ended.empty():
-            self._ended.get_nowait()
+        self._discard_waiting()
         if not await self._pool.wait_until_idle(self._writer, seconds):
             log.warning("stopped with objects in progress; they will be written again", integration=self.integration)
+
+    def _discard_waiting(self) -> None:
+        """Discard the objects that are not in progress."""
+        self._end_back_off()
+        while not self._queue.empty():
+            self._queue.get_nowait()
+            self._room.release()
 
     def resume(self, revoked: Iterable[TP]) -> None:
         """Discard the records of the revoked partitions, and start again."""
         self.objects.drop(revoked)
         self._pool.leaving.clear()
 
-    async def _store(self, ended: ObjectBuffer) -> None:
-        """Write an object, with retries until it is stored or its partition is revoked."""
-        await self._encode(ended)
-        tries = 0
-        while ended.rows and not (self._pool.leaving.is_set() or ended.dropped):
+    async def _store(self, upload: ObjectUpload) -> None:
+        """Store the parts of an object that are left; if one fails, try it again after others."""
+        while upload.parts and not self._is_stopped(upload):
+            encoded = await self._encode(upload)
+            if encoded is None:
+                break
+            if not encoded.rows:
+                upload.parts.pop()
+            elif not await self._wait_for_turn(upload):
+                break
+            elif wait := await self._store_part(upload, encoded):
+                self._backing_off[upload] = asyncio.get_running_loop().call_later(wait, self._try_again, upload)
+                return
+        upload.ended.spool.close()
+        self._room.release()
+
+    def _is_stopped(self, upload: ObjectUpload) -> bool:
+        return self._pool.leaving.is_set() or upload.ended.dropped
+
+    async def _wait_for_turn(self, upload: ObjectUpload) -> bool:
+        """Wait until a request may be sent; return False if the partition is revoked."""
+        while not self._is_stopped(upload):
             if not self._breaker.allows():
                 await self._breaker.changed()
                 continue
-            if wait := self._rates.wait(1):
-                await self._pool.sleep(wait)
-                if self._pool.leaving.is_set() or ended.dropped:
-                    self._breaker.give_back()
-                    return
-                if self._breaker.is_held:
-                    self._breaker.give_back()
-                    continue
-            result = await self._put(ended)
-            self._breaker.record_results([result])
-            if isinstance(result, Delivered):
-                self._writer.settle_rows(ended, tries + 1)
-                return
-            asked = result.after if isinstance(result, Retry | Throttled) else None
-            await self._back_off(backoff(self._settings, tries, asked))
-            tries += 1
+            wait = self._rates.wait(1)
+            if not wait:
+                return True
+            await self._pool.sleep(wait)
+            if not self._is_stopped(upload) and not self._breaker.is_held:
+                return True
+            self._breaker.give_back()
+        return False
 
-    async def _back_off(self, seconds: float) -> None:
-        """Wait until the time is over, the partitions are revoked, or a command asks for a probe."""
-        sleeping = asyncio.create_task(self._pool.sleep(seconds))
-        self._backing_off.add(sleeping)
-        try:
-            await asyncio.wait([sleeping])
-        finally:
-            self._backing_off.discard(sleeping)
-            sleeping.cancel()
+    async def _store_part(self, upload: ObjectUpload, encoded: EncodedPart) -> float:
+        """Store a part of an object; return 0, or the seconds after which to try it again."""
+        probe = self._breaker.is_open
+        self._breaker.sent = number = self._breaker.sent + 1
+        upload.tries += 1
+        result = await self._put(encoded)
+        others_pass = upload.failures > 0 and self._breaker.delivered > upload.last
+        match result:
+            case Delivered():
+                self._breaker.record_results([result], number=number, probe=probe)
+                self._writer.settle_rows(upload.ended, encoded.rows, encoded.left_out, upload.tries)
+                upload.stored()
+                return 0
+            case PermanentFailure() if upload.poison or others_pass:
+                upload.poison = True
+                self._breaker.record_results([result], number=number, probe=probe)
+                upload.divide(sum(map(len, encoded.rows.values())), result)
+                return 0
+            case PermanentFailure():
+                self._breaker.note_answer(None, f"refused: {result.reason}")
+        asked = result.after if isinstance(result, Retry | Throttled) else None
+        wait = backoff(self._settings, upload.failures, asked)
+        self._breaker.record_results(
+            [Retry() if isinstance(result, PermanentFailure) else result],
+            number=number,
+            probe=probe,
+            suspect=others_pass,
+            again=upload.failures > 0,
+            comparable=self._pool.busy > 1 or bool(self._backing_off) or not self._queue.empty(),
+        )
+        upload.failures += 1
+        upload.last = self._breaker.sent
+        if others_pass:
+            upload.spent += wait
+        if upload.spent > self._settings.retry_for:
+            upload.refuse(PermanentFailure("retries", f"failed for {upload.spent:.0f} s"))
+            return 0
+        return wait
+
+    def _try_again(self, upload: ObjectUpload) -> None:
+        del self._backing_off[upload]
+        self._queue.put_nowait(upload)
 
     def _end_back_off(self) -> None:
-        for sleeping in self._backing_off:
-            sleeping.cancel()
+        for upload, timer in list(self._backing_off.items()):
+            timer.cancel()
+            self._try_again(upload)
 
-    async def _encode(self, ended: ObjectBuffer) -> None:
-        """Encode an object, and settle the records that are not in it."""
-        encoded = await self._read_and_encode(ended)
+    async def _encode(self, upload: ObjectUpload) -> EncodedPart | None:
+        """Encode the next part of an object, and settle the records left out; return None if it was revoked."""
+        encoded = await self._read_and_encode(upload)
         if encoded is None:
-            return
-        self._writer.count_passed(sum(map(len, ended.rows.values())))
+            return None
+        if not upload.counted:
+            upload.counted = True
+            self._writer.count_passed(sum(map(len, encoded.rows.values())))
         for unreadable, detail, error in encoded.unreadable:
             if error is None:
                 log.error(
                     "not a delivery",
-                    topic=ended.tp[0],
-                    partition=ended.tp[1],
+                    topic=encoded.offsets.topic,
+                    partition=encoded.offsets.partition,
                     offset=unreadable.record.offset,
                     error=detail,
                 )
@@ -209,14 +267,15 @@ class ObjectSink:
                 self._writer.settle(pending, verdict)
             else:
                 self._writer.dead_letter(pending, verdict)
+        return encoded
 
-    async def _read_and_encode(self, ended: ObjectBuffer) -> EncodeResult | None:
-        """Read and encode an object, again if the disk fails; return None if its partition was revoked."""
+    async def _read_and_encode(self, upload: ObjectUpload) -> EncodedPart | None:
+        """Read and encode a part of an object, again if the disk fails; return None if its partition was revoked."""
         tries = 0
-        while not (self._pool.leaving.is_set() or ended.dropped):
+        while not self._is_stopped(upload):
             try:
                 async with self._encoding:
-                    return await asyncio.to_thread(self._encoder.encode, ended)
+                    return await asyncio.to_thread(self._encoder.encode, upload)
             except SpoolClosedError:
                 break
             except OSError as error:
@@ -224,7 +283,7 @@ class ObjectSink:
                 tries += 1
         return None
 
-    async def _put(self, encoded: ObjectBuffer) -> Result:
+    async def _put(self, encoded: EncodedPart) -> Result:
         try:
             return await self._forwarder.put(encoded.content, encoded.offsets)
         except BaseException as error:  # noqa: BLE001  # a full disk or a lost network: retry

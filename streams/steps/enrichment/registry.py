@@ -13,6 +13,7 @@ from streams.steps.enrichment.geo import GEO
 from streams.steps.enrichment.identity import IDENTITY
 from streams.steps.enrichment.ip import IP
 from streams.steps.enrichment.lookup import LOOKUP
+from streams.steps.enrichment.memory import MEMORY
 from streams.steps.enrichment.page import PAGE
 from streams.steps.enrichment.pii import PII
 from streams.steps.enrichment.referrer import REFERRER
@@ -34,6 +35,7 @@ BUILT_IN: Sequence[Enrichment[Any]] = (
     BOT,
     GEO,
     IP,
+    MEMORY,
     LOOKUP,
     PII,
 )

@@ -16,11 +16,15 @@ class EnrichmentStep:
     """One enrichment of a source. If it fails, the event continues unchanged with a note; failures are counted."""
 
     def __init__(self, name: str, enrich: Enrich, *, replaces: bool) -> None:
-        self.name = f"enrich.{name}"
         self._called = name
         self._enrich = enrich
         self._put = merge_into if replaces else fill
         self._failures = ENRICHMENT_FAILURES.labels(name)
+
+    @property
+    def name(self) -> str:
+        """The name in `turnout explain`."""
+        return f"enrich.{self._called}"
 
     def __call__(self, event: Event, note: Note, /) -> Event | Blocked:
         """Apply the enrichment to the event in place, or return why the event is blocked."""

@@ -6,8 +6,10 @@ import sys
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 from dotenv import dotenv_values
 
+from deploy.cli.main import main
 from streams.kafka.admin import create_topics
 from streams.topics import Topic
 from tests.support import tansu
@@ -26,6 +28,12 @@ def turnout(*arguments: object, **environment: str) -> subprocess.CompletedProce
         check=False,
         timeout=120,
     )
+
+
+def turnout_here(*arguments: object, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run a command that ends at once in this process, which is much faster."""
+    done = CliRunner(env=environment).invoke(main, list(map(str, arguments)))
+    return subprocess.CompletedProcess(arguments, done.exit_code, done.stdout, done.stderr)
 
 
 @pytest.fixture(scope="module")
@@ -52,7 +60,7 @@ def test_check_passes(example):
 def test_check_as_json(example):
     """With --json programs can read each mistake's place."""
     (example / "sources/web.yaml").write_text("source: wep\n")
-    done = turnout("check", "--config", example, "--json")
+    done = turnout_here("check", "--config", example, "--json")
     assert done.returncode == 2
     (first, second) = json.loads(done.stdout)["mistakes"]
     assert (Path(first["path"]).name, first["line"], first["column"]) == ("web.yaml", 1, 9)
@@ -63,10 +71,11 @@ def test_check_as_json(example):
 def test_every_command_checks_first(example, command):
     """With a mistake in the folder no command does anything but show it, and exits with 2."""
     (example / "turnout.yaml").write_text("partitions: many\n")
-    done = turnout(command, "--config", example)
+    done = turnout_here(command, "--config", example)
     assert done.returncode == 2
     assert done.stderr.startswith(f"{example}/turnout.yaml:1:13: partitions: should be a valid integer")
-    assert not done.stdout
+    # `up` first says what it reads, because that takes seconds on a busy machine.
+    assert done.stdout == (f"starting with the configuration in {example}\n" if command == "up" else "")
 
 
 @pytest.mark.parametrize(
@@ -80,7 +89,7 @@ def test_every_command_checks_first(example, command):
 )
 def test_worker_wants_its_own_secrets_only(example, command, wanted):
     """A worker refuses to start without the variables of the files it works by, names them, and wants no other."""
-    done = turnout(*command, "--config", example)
+    done = turnout_here(*command, "--config", example)
     assert done.returncode == 2
     assert {name for name in DEMO if f"the environment variable {name} is not set" in done.stderr} == wanted
 
@@ -95,7 +104,7 @@ def test_worker_wants_its_own_secrets_only(example, command, wanted):
 )
 def test_wrong_use(arguments, line):
     """Wrong use gives exit code 2 and says what is wrong."""
-    done = turnout(*arguments, TURNOUT_CONFIG=str(EXAMPLE), **DEMO)
+    done = turnout_here(*arguments, TURNOUT_CONFIG=str(EXAMPLE), **DEMO)
     assert done.returncode == 2
     assert line in done.stderr
     assert "Traceback" not in done.stderr
@@ -105,18 +114,18 @@ def test_topics(example, broker):
     """`topics` shows what is missing or differs, and creates what is missing; workers refuse till then."""
     there = {**DEMO, "TURNOUT_BROKER__BOOTSTRAP": broker.bootstrap, "TURNOUT_CONFIG": str(example)}
     done = turnout("topics", **there)
-    assert (done.returncode, done.stdout.count("missing")) == (1, 13)
+    assert (done.returncode, done.stdout.count("missing")) == (1, 14)
 
     done = turnout("router", **there)
     assert done.returncode == 1
     assert "topic turnout.events is missing" in done.stderr
     assert done.stderr.endswith(f"(create them with: turnout topics --create --config {example})\n")
 
-    done = turnout("topics", "--create", "--json", **there)
+    done = turnout_here("topics", "--create", "--json", **there)
     assert done.returncode == 0
     assert {"topic": "turnout.forward.ga4", "declared": 4, "there": 4} in json.loads(done.stdout)
 
-    done = turnout("topics", TURNOUT_PARTITIONS="5", **there)
+    done = turnout_here("topics", TURNOUT_PARTITIONS="5", **there)
     assert (done.returncode, done.stdout.count("differs")) == (1, 10)
     done = turnout("collector", TURNOUT_PARTITIONS="5", **there)
     assert done.returncode == 1
@@ -129,10 +138,10 @@ def test_topics_of_others(example, broker):
         file.write("topics: [shop.orders]\n")
     there = {**DEMO, "TURNOUT_BROKER__BOOTSTRAP": broker.bootstrap, "TURNOUT_PREFIX": "others"}
     there["TURNOUT_CONFIG"] = str(example)
-    done = turnout("topics", "--create", **there)
+    done = turnout_here("topics", "--create", **there)
     assert (done.returncode, done.stdout.count("missing")) == (1, 1)
     create_topics(broker, [Topic("shop.orders", 7, 86400)], replication=1, timeout=60)
-    done = turnout("topics", "--json", **there)
+    done = turnout_here("topics", "--json", **there)
     assert done.returncode == 0
     assert {"topic": "shop.orders", "declared": None, "there": 7} in json.loads(done.stdout)
 

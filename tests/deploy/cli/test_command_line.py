@@ -30,6 +30,9 @@ ON_KAFKA = (
     "ledger",
     "up",
     "status",
+    "tail",
+    "record --last 5",
+    "diff FOLDER FOLDER --since 1h",
     "pause ga4",
     "resume ga4",
     "probe ga4",
@@ -109,7 +112,7 @@ def test_help_imports_nothing_but_click():
 def test_every_command_that_reads_a_folder_takes_config():
     """The option and its environment variable are the same for all of them."""
     without = {command.name for command in commands() if not any("--config" in it.opts for it in command.params)}
-    assert without == {"init", "diff", "schema", "forwarder", "conformance", "simulate", "send"}
+    assert without == {"init", "diff", "schema", "forwarder", "conformance", "simulate", "send", "monitoring"}
     for command in commands():
         for parameter in command.params:
             if "--config" in parameter.opts:
@@ -169,7 +172,7 @@ def test_bash_completes_commands(tmp_path: Path):
         text=True,
         check=True,
     )
-    assert done.stdout == "resume rejected replay\n--integration\n"
+    assert done.stdout == "record resume rejected replay\n--integration --id\n"
 
 
 @contextmanager
@@ -183,7 +186,8 @@ def run_without_kafka(command: str, bootstrap: str) -> tuple[int, str]:
     """Exit code and standard error of a command; one that is no process at work runs in this process, much faster."""
     ports = {f"TURNOUT_{name}": str(free_port()) for name in ("COLLECTOR__PORT", "SIMULATOR_PORT")}
     environment = {**DEMO, **ports, "TURNOUT_BROKER__BOOTSTRAP": bootstrap, "TURNOUT_EMBEDDED": "false"}
-    words = [*command.split(), "--config", str(EXAMPLE)]
+    words = command.replace("FOLDER", str(EXAMPLE)).split()
+    words += [] if "FOLDER" in command else ["--config", str(EXAMPLE)]
     event = '{"type": "track", "event": "e", "userId": "u"}'
     if command not in WORKERS:
         result = CliRunner(env=environment).invoke(main, words, event)

@@ -1,6 +1,6 @@
 """`turnout counts --funnel`."""
 
-from deploy.cli.commands.counts import funnel_rows
+from deploy.cli.count_tables import funnel_rows
 
 
 def row(source: str, integration: str, outcome: str, count: int) -> dict[str, object]:

@@ -140,6 +140,7 @@ async def test_pause_stops_requests_and_resume_delivers_all(stage: Stage):
             await until(lambda: 10 in totals(vendor))
 
 
+@pytest.mark.operations
 async def test_pause_before_any_forwarder_starts(stage: Stage):
     """A forwarder obeys a command that was given while none ran."""
     async with receiving() as vendor:

@@ -7,15 +7,30 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
+
+from playwright.sync_api import Page as Tab
+from playwright.sync_api import expect
 
 from deploy.console.access.roles import Role
 from tests.deploy.console.browsing import THEMES, WIDTHS, browser, name_of, tab
+from tests.deploy.console.busy_shop import FILES, BusyShop
 from tests.deploy.console.conftest import shop_configuration
-from tests.deploy.console.serving import serving_console
+from tests.deploy.console.serving import ServedConsole, serving_console
 from tests.deploy.console.shop import Shop, order
 
 DOCS = Path("deploy/docs/console")
-PAGES = {"find": "/?q=m-0002", "flow": "/flow?integration=meta", "health": "/health"}
+PAGES = {
+    "find": "/?q=m-0004",
+    "flow": "/flow?integration=meta",
+    "health": "/health",
+    "live": "/live",
+    "issue": "/issues/{}",
+}
+MISTAKES = 12
+"""Purchases of a new version of the app, whose total is a text."""
+
+LIVE_EVENTS = 40
 SECONDS = 100.0
 """How long events are sent, so that charts have several minutes."""
 
@@ -24,18 +39,38 @@ def main() -> None:
     """Write each screen: for the documentation light and wide, and with a folder given, in both themes and widths."""
     everywhere = Path(sys.argv[1]) if len(sys.argv) > 1 else None
     with tempfile.TemporaryDirectory() as work:
-        shop = Shop(Path(work) / "shop")
+        shop = BusyShop(Path(work) / "nordlicht", FILES)
         try:
             shop.send_all_kinds()
-            begun, number = time.monotonic(), 100
-            while time.monotonic() - begun < SECONDS:
-                shop.send(*(order(number + each, 40 + (number + each) % 170) for each in range(5)))
-                number += 5
-                time.sleep(0.5)
-            shop.until_settled()
+            shop.send(*(mistaken(900 + each) for each in range(MISTAKES)))
+            shop.be_busy(SECONDS)
             write(shop, everywhere)
         finally:
             shop.close()
+
+
+def mistaken(number: int) -> dict[str, Any]:
+    """Return a purchase that cannot be mapped for Meta."""
+    event = order(number, f"{number - 751},90")
+    event["context"]["app"] = {"version": "2026.48.0"}
+    return event
+
+
+def visit(page: Tab, shop: Shop, console: ServedConsole, path: str) -> None:
+    """Open a page; on Live, wait for events."""
+    if path != PAGES["live"]:
+        groups = console.get("/issues.json", role=Role.OPERATOR).json()["groups"]
+        page.goto(path.format(groups[0]["id"]), wait_until="networkidle")
+        return
+    page.goto(path)
+    expect(page.locator("#live-state")).to_contain_text("events/s")
+    for first in range(0, LIVE_EVENTS, 4):
+        number = int(time.monotonic() * 1000) % 100_000 + first
+        no_consent = {**order(1)["context"], "consent": {"categoryPreferences": {"advertising": False}}}
+        viewed = {"type": "page", "name": "Checkout", "messageId": f"p-{number}", "userId": f"u-81{number}"}
+        shop.send(order(number), order(number + 1, 30.0, context=no_consent), viewed, mistaken(number + 2))
+        page.wait_for_timeout(400)
+    expect(page.locator("#rows tr").nth(LIVE_EVENTS - 1)).to_be_attached()
 
 
 def write(shop: Shop, everywhere: Path | None) -> None:
@@ -45,7 +80,7 @@ def write(shop: Shop, everywhere: Path | None) -> None:
     with browser() as chromium, serving_console(configuration) as console:
         for name, path in PAGES.items():
             with tab(chromium, console, Role.OPERATOR) as page:
-                page.goto(path, wait_until="networkidle")
+                visit(page, shop, console, path)
                 page.screenshot(path=DOCS / f"{name}.png")
         with tab(chromium, console, Role.VIEWER, width=390, theme="dark") as page:
             page.goto(PAGES["find"], wait_until="networkidle")
@@ -56,7 +91,7 @@ def write(shop: Shop, everywhere: Path | None) -> None:
                 for theme in THEMES:
                     with tab(chromium, console, Role.OPERATOR, width=width, theme=theme) as page:
                         for path in PAGES.values():
-                            page.goto(path, wait_until="networkidle")
+                            visit(page, shop, console, path)
                             page.screenshot(path=everywhere / f"{name_of(path)}-{width}-{theme}.png", full_page=True)
 
 

@@ -1,6 +1,7 @@
 """The console in a thread of its own, without Kafka and without a ledger."""
 
 import asyncio
+import socket
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,6 +11,7 @@ from typing import Any
 
 import requests
 import uvicorn
+from starlette.types import ASGIApp
 
 from deploy.config.configuration import Configuration, read_configuration
 from deploy.config.models.console import ConsoleSettings
@@ -19,10 +21,16 @@ from deploy.console.app import ConsoleApp
 from deploy.console.backend import Backend
 from deploy.terminal.failures import listen
 from streams.kafka.settings import Broker
+from streams.ledger.api import LedgerApi
+from streams.ledger.audit import AuditReport
 from streams.ledger.settings import LedgerSettings
+from streams.ledger.sqlite_store import SqliteReader
+from streams.ledger.undelivered import PartitionDeliveries
 
 EXAMPLE = Path("deploy/example")
 NOWHERE = "127.0.0.1:1"
+USERS = {Role.VIEWER: "Vera Lind", Role.OPERATOR: "Mira Vogt", Role.EDITOR: "Jonas Kern"}
+LEDGER_KEY = b"a key for users, long"
 
 
 class ServedConsole:
@@ -39,7 +47,7 @@ class ServedConsole:
         """Return a client that is logged in as a role."""
         client = requests.Session()
         if role is not None:
-            token = self.app.login._sessions.start(f"a {role}", role)
+            token = self.app.login._sessions.start(USERS[role], role)
             client.cookies.set(self.app.login._cookie._name, token)
         return client
 
@@ -50,14 +58,17 @@ class ServedConsole:
         return session.csrf
 
 
-def example(**console: Any) -> Configuration:
-    """Return the example, with these settings of the console, and nobody at the addresses of Kafka and the ledger."""
+def example(ledger_port: int = 1, **console: Any) -> Configuration:
+    """Return the example, with these settings of the console, and nobody at the address of Kafka.
+
+    Without `ledger_port`, nobody is at that of the ledger either.
+    """
     configuration = read_configuration(EXAMPLE)
     settings = configuration.settings.model_copy(
         update={
             "console": ConsoleSettings(**console),
             "broker": Broker(bootstrap=NOWHERE),
-            "ledger": LedgerSettings(port=1),
+            "ledger": LedgerSettings(port=ledger_port),
         }
     )
     return replace(configuration, settings=settings)
@@ -71,16 +82,41 @@ def serving_console(configuration: Configuration, file: Path | None = None) -> I
         links: list[str] = []
         backend = Backend(lambda: configuration, AuditLog(file, b"key"))
         app = ConsoleApp(backend, port, links.append)
-        server = uvicorn.Server(
-            uvicorn.Config(
-                app, ws="none", lifespan="off", log_config=None, server_header=False, timeout_graceful_shutdown=1
-            )
-        )
-        thread = threading.Thread(target=asyncio.run, args=(server.serve([listener]),))
-        thread.start()
         try:
-            yield ServedConsole(f"http://127.0.0.1:{port}", app, backend, links)
+            with _serving(app, listener):
+                yield ServedConsole(f"http://127.0.0.1:{port}", app, backend, links)
         finally:
-            server.should_exit = True
-            thread.join()
             app.close()
+
+
+@contextmanager
+def serving_ledger(folder: Path) -> Iterator[int]:
+    """The API of a ledger in a folder, without Kafka, for the length of a `with`; gives its port."""
+
+    async def audit(_since: int, _until: int | None) -> AuditReport:
+        return AuditReport()
+
+    async def find_deliveries(_integration: str, _since: int, _until: int | None) -> list[PartitionDeliveries]:
+        return []
+
+    def open_reader() -> SqliteReader:
+        return SqliteReader(folder, LEDGER_KEY)
+
+    api = LedgerApi(open_reader, audit, lambda: True, None, lambda: 0, find_deliveries)
+    with listen("127.0.0.1", 0) as listener, _serving(api, listener):
+        yield listener.getsockname()[1]
+
+
+@contextmanager
+def _serving(app: ASGIApp, listener: socket.socket) -> Iterator[None]:
+    config = uvicorn.Config(
+        app, ws="none", lifespan="off", log_config=None, server_header=False, timeout_graceful_shutdown=1
+    )
+    server = uvicorn.Server(config)
+    thread = threading.Thread(target=asyncio.run, args=(server.serve([listener]),))
+    thread.start()
+    try:
+        yield
+    finally:
+        server.should_exit = True
+        thread.join()

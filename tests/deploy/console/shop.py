@@ -1,6 +1,7 @@
 """A shop that runs `turnout up`, with events of every outcome."""
 
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -86,11 +87,15 @@ def hostile(number: int, size: int = 20_000) -> dict[str, Any]:
 class Shop(Up):
     """A running shop."""
 
-    def __init__(self, folder: Path) -> None:
-        super().__init__(folder, FILES)
+    def __init__(self, folder: Path, files: Mapping[str, str] = FILES) -> None:
+        super().__init__(folder, files)
+        self.prepare()
         self.begun()
         self.sent = 0
         self.simulate({"path": "/v", "poison": POISON, "times": None})
+
+    def prepare(self) -> None:
+        """Change the folder before anything runs."""
 
     def simulate(self, fault: dict[str, Any]) -> None:
         """Make the simulator of the vendors fail."""
@@ -121,6 +126,7 @@ class Shop(Up):
             {"type": "track", "event": "Signed Up", "messageId": "m-0005", "userId": "u-810005"},
             {"type": "page", "name": "Checkout", "messageId": "m-0006", "userId": "u-810001"},
             {"type": "track", "event": "Heartbeat", "messageId": "m-0007", "anonymousId": "anonymous-7"},
+            {"type": "track", "messageId": "m-0009", "userId": "u-810009"},
             hostile(1),
             hostile(2, 32_000),
             {

@@ -167,7 +167,7 @@ def test_actions_are_kept_without_ids(console, audit_file):
     client, digest_of = console.session(Role.OPERATOR), console.backend.audit_log.digest
     client.post(f"{console.url}/logout", {"csrf": console.csrf(client)}, timeout=60)
     entry = json.loads(audit_file.read_text().splitlines()[-1])
-    assert (entry["user"], entry["role"], entry["action"]) == ("a operator", "operator", "log out")
+    assert (entry["user"], entry["role"], entry["action"]) == ("Mira Vogt", "operator", "log out")
     console.backend.audit_log.record(Session("ada", Role.OPERATOR, 0.0), "replay", event=digest_of("m-1"))
     assert json.loads(audit_file.read_text().splitlines()[-1])["event"] == digest_of("m-1") != "m-1"
     assert digest_of("u-1") != digest_of("u-2")

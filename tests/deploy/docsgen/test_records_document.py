@@ -16,6 +16,7 @@ from streams.records.delivery import DeliveryRecord, Retried
 from streams.records.event import Origin, event_headers, noted_header, replay_header
 from streams.records.format import Headers
 from streams.records.handled import Handled
+from streams.records.memory import MEMORY_END, MemoryEntry, MemoryKey, MemoryKind, memory_headers
 from streams.records.outcomes import FORWARDED, NOTED, Outcome, Outcomes, Stage
 from streams.records.recorded_rules import MAX_FILES_BYTES, DataFile, RecordedRules
 from streams.records.rejected import rejected_headers
@@ -55,6 +56,7 @@ def table(section: str, title: str) -> dict[str, str]:
         ("A vendor of turnout.status", list(STATUS["pipelines"][0]["vendor"])),
         ("turnout.rulesets", list(RULES)),
         ("A file of turnout.rulesets", list(RULES["files"][0])),
+        ("turnout.memory", list(orjson.loads(MemoryEntry().encode()))),
         ("turnout.control", list(orjson.loads(Control(ControlAction.PAUSED, "ann", "t").encode()))),
     ],
 )
@@ -70,6 +72,7 @@ def test_every_field_is_described_in_the_order_of_the_record(section: str, field
         ("turnout.forward.NAME.retry", Retried(1, 2.0, 1.0, "failing").headers()),
         ("turnout.outcomes", [(run_header.RUN_HEADER, b"")]),
         ("turnout.rejected", rejected_headers("json", "why", "web", ORIGIN, version=b"2", trace=b"trace")),
+        ("turnout.memory", memory_headers()),
         ("Handled records", Handled("dropped", [1]).headers()),
     ],
 )
@@ -92,7 +95,7 @@ def test_every_declared_header_is_in_the_page_and_no_other():
 
 def test_every_topic_has_a_section():
     """A new topic is described."""
-    declared = {topic.name for topic in Topics().declared(["NAME"])}
+    declared = {topic.name for topic in Topics().declared(["NAME"], memory_days=30)}
     assert {title for title in SECTIONS if title.startswith("turnout.")} == declared
 
 
@@ -105,6 +108,12 @@ def test_versions_are_those_of_the_code():
         if name.endswith("_VERSION")
     }
     assert table("Rules for all topics", "record type") == names
+
+
+def test_every_key_of_the_memory_is_described():
+    """The kinds of records, as their keys begin."""
+    keys = {MemoryKey(kind, b"", 0).encode().partition(b":")[0] for kind in MemoryKind} | {MEMORY_END}
+    assert {key.partition(":")[0].encode() for key in table("turnout.memory", "key")} == keys
 
 
 def test_every_outcome_is_named():

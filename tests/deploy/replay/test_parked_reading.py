@@ -15,6 +15,7 @@ from deploy.replay.parked import (
     drop,
 )
 from streams.kafka.acks import PendingAcks
+from streams.kafka.admin import create_topics
 from streams.kafka.producer import Producer
 from streams.kafka.settings import Broker
 from streams.records.dead_letter import DeadLetter
@@ -23,6 +24,7 @@ from streams.records.event import Origin
 from streams.records.format import Headers
 from streams.records.rejected import Rejected, rejected_headers
 from streams.topics import Topics
+from tests.support import tansu
 
 WRITTEN = "2026-01-02T03:04:05Z"
 
@@ -56,6 +58,16 @@ def test_events_are_read_at_places_near_and_far(broker: Broker, topics: Topics):
         assert (record.partition, record.offset, record.value) == (
             origin.partition, origin.offset, b"%d" % origin.offset
         )  # fmt: skip
+
+
+def test_last_batch_of_the_embedded_broker_is_read():
+    """All events of the last batch are read, though the embedded broker reports an end inside it."""
+    topics = Topics(prefix="t", partitions=1)
+    with tansu.running() as broker:
+        create_topics(broker, topics.declared([]), replication=1, timeout=60)
+        fill(broker, topics.events, {0: 5}, [])
+        found = Events(broker).at(Origin(topics.events, 0, offset) for offset in range(6))
+    assert sorted(origin.offset for origin in found) == [0, 1, 2, 3, 4]
 
 
 @pytest.mark.kafka

@@ -9,13 +9,18 @@ from uuid import uuid4
 import pytest
 import requests
 
+from deploy.cli.options import load
+from deploy.runtime.ledger import opened_store
+from deploy.terminal.failures import Misconfigured
 from streams.kafka.admin import create_topics
 from streams.kafka.settings import Broker
+from streams.ledger import clickhouse_store
 from streams.ledger.sqlite_store import SqliteStore
 from streams.ledger.store import LedgerBatch
 from streams.operations.reading import OperationsReader
 from streams.topics import Topics
 from tests.faults.harness import Process
+from tests.support.clickhouse import database_for, kept
 from tests.support.ports import free_port, free_row
 from tests.support.reading import until
 from tests.support.real_kafka import Kafka
@@ -79,3 +84,29 @@ async def test_a_ledger_that_cannot_go_on_ends(kafka: Kafka, broker: Broker, tmp
     await until(lambda: not ledger.runs)
     assert await ledger.end(signal.SIGTERM) == 1
     assert "Delete the ledger's folder to rebuild it from Kafka" in ledger.log.read_text()
+
+
+@pytest.mark.clickhouse
+def test_a_second_ledger_on_a_database_is_an_error_of_the_configuration(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """It ends with 2 before it has changed anything, and the line names the setting and what to do."""
+    address = database_for(tmp_path)
+    monkeypatch.setattr(clickhouse_store, "LEASE_SECONDS", 120.0)
+    monkeypatch.setattr(clickhouse_store, "BEAT_SECONDS", 0.0)
+    monkeypatch.setenv("FAULTS_WRITE_KEY", "k" * 32)
+    monkeypatch.setenv("CLICKHOUSE_PASSWORD", address.password.get_secret_value())
+    clickhouse = f"{{url: '{address.url}', user: {address.user}, password: '${{CLICKHOUSE_PASSWORD}}'}}"
+    (tmp_path / "turnout.yaml").write_text(f"ledger: {{store: clickhouse, clickhouse: {clickhouse}}}\n")
+    configuration = load(tmp_path)
+    with (
+        opened_store(configuration) as one,
+        kept(one),
+        pytest.raises(Misconfigured) as caught,
+        opened_store(configuration),
+    ):
+        pass
+    assert caught.value.exit_code == 2
+    (error,) = caught.value.errors
+    assert error.message == "ledger.clickhouse.url: another ledger process writes to this database of ClickHouse"
+    assert "give this one another database" in str(error)

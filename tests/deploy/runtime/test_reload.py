@@ -369,3 +369,27 @@ def test_a_router_reads_the_new_topics_of_sources(folder, monkeypatch):
     edit(folder, "sources/server.yaml", "topics: [shop.orders]", "topics: []")
     reloader.poll()
     assert restarts == [["shop.orders"], []]
+
+
+def test_a_source_remembers_once_the_topic_of_the_memory_exists(folder, monkeypatch):
+    """The rules do not wait for the topic, and the log says once that it is missing."""
+    there = []
+    monkeypatch.setattr(
+        reload, "find_mismatches", lambda _, topics, __: [Mismatch(it, None) for it in topics if it.name not in there]
+    )
+    monkeypatch.setenv("MEMORY_SECRET", "a secret of sixteen")
+    with (folder / "turnout.yaml").open("a") as file:
+        file.write("\nmemory: {secret: '${MEMORY_SECRET}'}\n")
+    configuration = load(folder)
+    holder = CurrentRules(configuration.rule_set())
+    reloader = Reloader(configuration, lambda: load(folder, "sources"), RouterRules(holder, configuration).apply)
+    edit(folder, "sources/server.yaml", "source: server", "source: server\nenrich: {memory: {consent: []}}")
+    with structlog.testing.capture_logs() as logs:
+        reloader.poll()
+        reloader.poll()
+    assert [line["topic"] for line in logs if "memory" in line["event"]] == ["turnout.memory"]
+    assert holder.current.version == reloader.current.version
+    assert holder.current.memory is None
+    there.append("turnout.memory")
+    reloader.poll()
+    assert holder.current.memory is reloader.current.sources.memory is not None

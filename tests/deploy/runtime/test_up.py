@@ -58,7 +58,7 @@ def test_the_way_of_an_event(up):
     ):
         up.until(lambda line=line: re.search(line, up.output.partition("page Home  user u-2")[2], re.MULTILINE))
 
-    assert len(up.children()) == 6
+    assert len(up.children()) == 7
     up.process.send_signal(signal.SIGINT)
     assert up.process.wait(120) == 0
     assert not up.children()
@@ -92,6 +92,7 @@ def test_a_changed_folder(up):
     assert not [line for line in up.output.splitlines() if re.match("(collector|router|forwarder|ledger): ", line)]
 
 
+@pytest.mark.operations
 def test_the_ledger_may_die(up):
     """When the ledger dies that is reported, and events still reach the vendors."""
     os.kill(up.pid_of("main ledger"), signal.SIGKILL)
@@ -102,6 +103,7 @@ def test_the_ledger_may_die(up):
     up.until(lambda: "/mp/collect" in {it["path"] for it in up.at_vendors()})
 
 
+@pytest.mark.operations
 def test_a_process_that_dies(up):
     """When a child dies all others are stopped, even one that hangs, and the exit code is 1."""
     os.kill(up.pid_of("forwarder"), signal.SIGSTOP)
@@ -114,7 +116,7 @@ def test_a_process_that_dies(up):
 
 def test_kill_9(up):
     """A kill -9 of `up` itself leaves no process behind."""
-    assert len(up.children()) == 6
+    assert len(up.children()) == 7
     up.process.kill()
     up.process.wait()
     deadline = time.monotonic() + 120

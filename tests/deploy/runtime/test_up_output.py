@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from deploy.runtime.live_view import OutcomeRow, SeenEvent
+from deploy.live.live_view import OutcomeRow, SeenEvent
 from deploy.runtime.up_output import Terminal
 
 

@@ -157,16 +157,14 @@ def test_tiktok_event_source(source: str, objects: set[str], name: str) -> None:
 
 
 def test_tiktok_app_without_id() -> None:
-    """The app's ID is required, in the event or in the settings."""
+    """The app's ID is that of the settings if the event has none."""
     sent = event("Signed Up")
     sent["context"]["app"] = {"name": "Shop"}
     payload = payload_of("tiktok", sent)
-    problem = check_payload(golden.of("tiktok").make(event_source="app"), payload, 1000).problem
-    assert problem
-    assert "app_id" in problem.detail
-    forwarder = golden.of("tiktok").make(event_source="app", app_id="123")
-    assert check_payload(forwarder, payload, 1000).problem is None
-    assert request_of(forwarder, payload).body["data"][0]["app"] == {"app_id": "123", "app_name": "Shop"}
+    for settings, app in (({}, {}), ({"app_id": "123"}, {"app_id": "123"})):
+        forwarder = golden.of("tiktok").make(event_source="app", **settings)
+        assert check_payload(forwarder, payload, 1000).problem is None
+        assert request_of(forwarder, payload).body["data"][0]["app"] == app | {"app_name": "Shop"}
 
 
 def test_meta_event_of_an_app() -> None:

@@ -3,7 +3,9 @@
 import asyncio
 import gzip
 import io
+import threading
 from collections.abc import Iterator, Mapping, Sequence
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -16,7 +18,16 @@ from hypothesis import strategies as st
 from moto.server import ThreadedMotoServer
 from pyarrow import parquet
 
-from forwarders.api.contract import Delivered, Delivery, OffsetRange, Result, Retry
+from forwarders.api.contract import (
+    AuthFailed,
+    Delivered,
+    Delivery,
+    OffsetRange,
+    PermanentFailure,
+    Result,
+    Retry,
+    Throttled,
+)
 from forwarders.vendors.object_storage.forwarder import ObjectStorage, ObjectStorageSettings
 from tests.support.ports import free_port
 
@@ -146,6 +157,50 @@ def test_bucket_that_is_not_there(s3: str) -> None:
 def test_nobody_there() -> None:
     """A server that does not answer costs no delivery."""
     assert write(to_s3(f"http://127.0.0.1:{free_port()}", "x"), items({"a": 1})) == [[Retry()]]
+
+
+@pytest.mark.parametrize(
+    ("status", "result"),
+    [
+        (400, PermanentFailure("status_400")),
+        (413, PermanentFailure("status_413")),
+        (422, PermanentFailure("status_422")),
+        (401, AuthFailed()),
+        (403, AuthFailed()),
+        (429, Throttled()),
+        *((status, Retry()) for status in (301, 404, 408, 409, 412, 500, 503)),
+    ],
+)
+def test_a_status_that_is_about_the_object_refuses_it(status: int, result: Result) -> None:
+    """Other statuses below 500 may be over for the same object: a missing bucket, a conflict, a time-out."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_PUT(self) -> None:
+            self.rfile.read(int(self.headers["Content-Length"]))
+            self.send_response(status)
+            self.end_headers()
+
+        def log_message(self, *_: Any) -> None:
+            """Nothing to standard error."""
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)
+        thread.start()
+        try:
+            address = f"http://127.0.0.1:{server.server_port}"
+            assert write(to_s3(address, "x", format="ndjson.gz"), items({"a": 1})) == [[result]]
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+def test_a_name_that_a_folder_cannot_have_is_refused(tmp_path: Path) -> None:
+    """A missing folder, a full disk and the like are waited for; a name too long is not."""
+    place = OffsetRange("t" * 300, 0, 0, 1)
+    ((result,),) = write({"url": tmp_path.as_uri()}, items({"a": 1}), place=place)
+    assert isinstance(result, PermanentFailure)
+    (tmp_path / "file").write_text("")
+    assert write({"url": (tmp_path / "file").as_uri()}, items({"a": 1})) == [[Retry()]]
 
 
 def test_cut_by_offset() -> None:

@@ -27,6 +27,7 @@ def test_dead_letters_and_rejected_events_are_kept_four_times_as_long():
         "turnout.suppressed": None,
         "turnout.status": 600 / (24 * 3600),
         "turnout.control": None,
+        "turnout.rulesets": None,
         "turnout.forward.ga4": 3,
         "turnout.forward.ga4.retry": 3,
         "shop.orders": 3,
@@ -35,8 +36,18 @@ def test_dead_letters_and_rejected_events_are_kept_four_times_as_long():
         "turnout.suppressed": 1,
         "turnout.status": 1,
         "turnout.control": 1,
+        "turnout.rulesets": 1,
         "shop.orders": None,
     }
+
+
+def test_the_memory_is_declared_only_if_a_source_uses_it():
+    """With the partitions of the events, compacted, and for its own number of days."""
+    assert "turnout.memory" not in {topic.name for topic in Topics().declared([])}
+    (memory,) = [it for it in Topics(partitions=5).declared([], memory_days=30) if it.name == "turnout.memory"]
+    assert (memory.partitions, memory.config["cleanup.policy"]) == (5, "compact,delete")
+    assert memory.config["retention.ms"] == str(30 * DAY_MS)
+    assert memory.config["segment.ms"] == str(DAY_MS)
 
 
 @pytest.fixture
@@ -83,6 +94,7 @@ def test_topics_are_created_with_their_retention(broker: Broker, topics: Topics,
         "suppressed": 1,
         "status": 1,
         "control": 1,
+        "rulesets": 1,
     }
     configs = read_configs(broker, [f"{prefix}.{name}" for name in rows])
     assert {name.removeprefix(f"{prefix}."): config.get("retention.ms") for name, config in configs.items()} == {
@@ -93,6 +105,7 @@ def test_topics_are_created_with_their_retention(broker: Broker, topics: Topics,
         "suppressed": None,
         "status": str(600 * 1000),
         "control": None,
+        "rulesets": None,
         "forward.one": str(5 * DAY_MS),
         "forward.one.retry": str(5 * DAY_MS),
     }
@@ -101,5 +114,6 @@ def test_topics_are_created_with_their_retention(broker: Broker, topics: Topics,
     assert {name: policy for name, policy in policies.items() if policy != "delete"} == {
         "suppressed": "compact",
         "control": "compact",
+        "rulesets": "compact",
         "status": "compact,delete",
     }

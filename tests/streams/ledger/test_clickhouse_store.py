@@ -5,15 +5,16 @@ from uuid import uuid4
 
 import pytest
 
+from streams.ledger import clickhouse_store
 from streams.ledger.clickhouse_client import ClickHouseClient
 from streams.ledger.clickhouse_store import ClickHouseReader, ClickHouseStore
 from streams.ledger.settings import ClickHouseAddress
-from streams.ledger.store import StoreError
+from streams.ledger.store import StoreError, StoreInUseError
 from streams.records.outcomes import OutcomeDetail, OutcomeInterval
 from streams.records.run_header import hash_id
 from tests.streams.ledger.making import DAY_MS, START_MS, Oracle, Records, counts_of, feed
 from tests.streams.ledger.steps import KEY, check
-from tests.support.clickhouse import database_for
+from tests.support.clickhouse import database_for, kept
 
 pytestmark = pytest.mark.clickhouse
 
@@ -96,16 +97,35 @@ def test_a_batch_has_as_many_inserts_as_are_tested(settings: ClickHouseAddress, 
     store.close()
 
 
-def test_a_second_writer_is_noticed(settings: ClickHouseAddress):
-    """Two processes on one database end with an error instead of wrong counts."""
-    one, other = ClickHouseStore(settings, KEY, 7), ClickHouseStore(settings, KEY, 7)
+def test_a_second_writer_does_not_begin(settings: ClickHouseAddress, monkeypatch: pytest.MonkeyPatch):
+    """While the first shows signs of life, the second is an error; it begins when the first has ended."""
+    monkeypatch.setattr(clickhouse_store, "LEASE_SECONDS", 120.0)
+    monkeypatch.setattr(clickhouse_store, "BEAT_SECONDS", 0.0)
+    one = ClickHouseStore(settings, KEY, 7)
     made = records().made
     feed(one, made[:1])
-    with pytest.raises(StoreError, match="another ledger process writes"):
-        feed(other, made[:1])
-    check(one, Oracle(made[:1]))
+    with kept(one), pytest.raises(StoreInUseError, match="another ledger process writes"):
+        ClickHouseStore(settings, KEY, 7)
     one.close()
+    other = ClickHouseStore(settings, KEY, 7)
+    feed(other, made)
+    check(other, Oracle(made))
     other.close()
+
+
+def test_a_writer_that_was_replaced_ends(settings: ClickHouseAddress):
+    """It was silent for too long, and counts nothing when it wakes up, whether or not the other has written."""
+    made = records().made
+    for fed in ([], made[:1]):
+        one = ClickHouseStore(settings, KEY, 7)
+        other = ClickHouseStore(settings, KEY, 7)
+        feed(other, fed)
+        with pytest.raises(StoreInUseError, match="another ledger process writes"):
+            feed(one, made[:1])
+        one.close()
+        feed(other, made)
+        check(other, Oracle(made))
+        other.close()
 
 
 def test_expired_days_leave_counts_by_hour(settings: ClickHouseAddress):

@@ -14,6 +14,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from kafka import KafkaProducer
 
 from streams.kafka.acks import PendingAcks
+from streams.kafka.admin import create_topics
 from streams.kafka.producer import Producer
 from streams.kafka.settings import Broker
 from streams.ledger.audit import Finding, Problem
@@ -25,7 +26,7 @@ from streams.records.delivery import DeliveryRecord
 from streams.records.event import Origin
 from streams.records.outcomes import OutcomeInterval, Outcomes, Stage
 from streams.records.run_header import RUN_HEADER, EventFacts, encode_run
-from streams.topics import Topics
+from streams.topics import Topic, Topics
 from tests.streams.ledger.making import START_MS, EventRecord, user
 from tests.support.reading import until
 
@@ -119,11 +120,11 @@ async def test_a_killed_ledger_counts_every_event_once(broker: Broker, topics: T
     assert delivered(tmp_path / "ledger") == {"read": feed.events, "delivered": feed.events}
 
 
-async def commit(broker: Broker, topics: Topics, offset: int) -> None:
-    """Commit the router's offset of partition 0."""
+async def commit(broker: Broker, topics: Topics, offset: int, topic: str = "") -> None:
+    """Commit the router's offset of partition 0 of a topic, by default of the events."""
     consumer = AIOKafkaConsumer(**broker.client(), group_id=f"{topics.prefix}.router", enable_auto_commit=False)
     await consumer.start()
-    part = TopicPartition(topics.events, 0)
+    part = TopicPartition(topic or topics.events, 0)
     consumer.assign([part])
     await consumer.commit({part: offset})
     await consumer.stop()
@@ -167,6 +168,38 @@ async def test_the_audit_finds_events_that_no_router_read(broker: Broker, topics
     async with KafkaAuditor(broker, topics, ["one", "two"]) as kafka:
         report = await audit_with_kafka(SqliteReader(tmp_path, None), kafka, 0, patience=120)
     assert (report.events, report.balanced, report.gaps) == (10, True, {})
+    ingester.stop()
+    await running
+    store.close()
+
+
+async def test_the_audit_finds_lost_events_of_external_topics(broker: Broker, topics: Topics, tmp_path: Path):
+    """The router's offset of a topic that a source reads moved forward by 10: exactly these events are named."""
+    external = f"{topics.prefix}-orders"
+    create_topics(broker, [Topic(external, 2, 3600)], replication=1, timeout=60)
+    feed = Feed(broker, topics)
+    await feed.start()
+    store = SqliteStore(tmp_path, None, 7)
+    ingester = Ingester(broker, topics, store)
+    running = asyncio.create_task(ingester.run())
+    acks = PendingAcks()
+    for _ in range(40):
+        feed.producer.append(external, 0, acks, key=b"u", value=b"{}")
+    for offsets in (range(20), range(30, 40)):
+        (header,) = encode_run(
+            [EventRecord(offset, b"u", START_MS) for offset in offsets],
+            [EventFacts(offset, f"m{offset}", "shop", "track", "Order") for offset in offsets],
+        )
+        spans = [OutcomeInterval("one", "", "filtered", offsets[0], offsets[-1])]
+        value = Outcomes(Stage.ROUTER, external, 0, "v1", spans).encode()
+        feed.producer.append(topics.outcomes, 0, acks, key=None, value=value, headers=[(RUN_HEADER, header)])
+    await acks.confirmed(120)
+    await feed.producer.stop()
+    await commit(broker, topics, 40, external)
+    async with KafkaAuditor(broker, topics, ["one"], [external, f"{topics.prefix}-missing"]) as kafka:
+        report = await audit_with_kafka(SqliteReader(tmp_path, None), kafka, 0, patience=120)
+    assert report.findings == [Finding(Problem.LOST, external, 0, 20, 29)]
+    assert (report.events, report.problems.total()) == (30, 10)
     ingester.stop()
     await running
     store.close()

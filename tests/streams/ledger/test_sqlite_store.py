@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from streams.ledger.sqlite_store import SqliteReader, SqliteStore
-from streams.ledger.store import FolderInUseError, total
+from streams.ledger.store import StoreInUseError, total
 from streams.records.event import Origin
 from streams.records.outcomes import OutcomeDetail, OutcomeInterval
 from streams.records.rejected import rejected_headers
@@ -97,7 +97,7 @@ def test_a_second_process_cannot_use_the_folder(tmp_path: Path):
     ) as other:
         assert other.stdout
         assert other.stdout.readline() == "open\n"
-        with pytest.raises(FolderInUseError, match="in use by another ledger process"):
+        with pytest.raises(StoreInUseError, match="in use by another ledger process"):
             SqliteStore(tmp_path, None, 7)
         other.kill()
     SqliteStore(tmp_path, None, 7).close()

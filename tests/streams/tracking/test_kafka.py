@@ -8,8 +8,8 @@ from uuid import uuid4
 import orjson
 import pytest
 
-from streams.collector.partition import make_partitioner
 from streams.kafka.admin import create_topics
+from streams.kafka.partition import make_partitioner
 from streams.kafka.settings import Broker
 from streams.topics import Topics
 from tests.support import tansu

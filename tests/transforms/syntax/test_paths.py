@@ -144,7 +144,7 @@ def _bare(text):
     return re.sub(r'\["([^",]*)"\]', r".\1", text).replace("..*", "..[*]").replace(".*", "[*]")
 
 
-@settings(max_examples=1_000, deadline=None)
+@settings(max_examples=fuzzing.examples(300), deadline=None)
 @given(TEXTS | TEXTS.map(lambda text: f"$.{text}"))
 @example("$.a,b")
 @example("$.l[last]")
@@ -161,7 +161,7 @@ def test_no_character_of_a_path_is_lost(text):
     assert parse_path(path_text(path)) == path
 
 
-@settings(max_examples=1_000, deadline=None)
+@settings(max_examples=fuzzing.examples(300), deadline=None)
 @given(TEXTS | TEXTS.map(lambda text: f"$.{text}"))
 def test_a_loose_path_is_jsonpath_or_names_between_dots(text):
     """What `@path` and templates take is a JSONPath, with or without `$`, or names with dots between."""
@@ -177,7 +177,7 @@ def test_a_loose_path_is_jsonpath_or_names_between_dots(text):
     assert path.segments == (() if text in {"", ".", "$", "$."} else parse_path(rooted).segments)
 
 
-@settings(max_examples=1_000, deadline=None)
+@settings(max_examples=fuzzing.examples(300), deadline=None)
 @given(TEXTS, EVENTS)
 def test_a_path_that_only_the_event_knows(text, event):
     """It finds what the same path finds in a rule file, if it is one of names and indexes; else it is missing."""

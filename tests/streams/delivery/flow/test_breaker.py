@@ -1,6 +1,7 @@
 import asyncio
 
 import pytest
+from structlog.testing import capture_logs
 
 from forwarders.api.contract import AuthFailed, Retired, Retry
 from streams.delivery.flow.breaker import RETIRED, Breaker
@@ -175,3 +176,15 @@ async def test_a_retired_version_pauses_at_once():
     assert breaker.is_open
     assert (breaker.status.state, breaker.status.reason) == (DeliveryState.REFUSED, RETIRED)
     breaker.close()
+
+
+async def test_the_line_about_a_pause(breaker: Breaker):
+    """It has the vendor's status, the beginning of its masked answer, and the time of the next probe."""
+    breaker.note_answer(503, "no " * 200)
+    with capture_logs() as lines:
+        for _ in range(3):
+            breaker.fail("the vendor fails")
+    (line,) = lines
+    assert (line["event"], line["integration"], line["reason"]) == ("delivery is paused", "one", "the vendor fails")
+    assert (line["status"], line["answer"]) == (503, ("no " * 200)[:200])
+    assert line["next_probe"] == breaker.status.probe

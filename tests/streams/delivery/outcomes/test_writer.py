@@ -2,9 +2,11 @@
 
 import asyncio
 import math
+import time
 from collections.abc import Callable
 
 import pytest
+from prometheus_client import REGISTRY
 
 from forwarders.api.contract import PermanentFailure, Settings
 from streams.delivery.outcomes.dead_letters import DeadLetterFactory, InternalFailure
@@ -12,6 +14,7 @@ from streams.delivery.outcomes.masking import Mask
 from streams.delivery.outcomes.pending import PendingDelivery
 from streams.delivery.outcomes.writer import OutcomeWriter, Unreadable
 from streams.kafka.offsets import OffsetTracker, RecordBatch
+from streams.parsing.times import rfc3339
 from streams.records.delivery import DeliveryRecord, Retried
 from streams.records.event import Origin
 from streams.records.outcomes import Outcome
@@ -77,3 +80,28 @@ async def test_an_internal_failure_of_a_revoked_partition_is_not_written():
     bench.guard.passed()
     await bench.writer.wait_until_idle()
     assert not bench.producer.records
+
+
+@pytest.mark.parametrize(
+    ("outcome", "ago", "bucket"),
+    [
+        (Outcome.DELIVERED, 20.0, "30.0"),
+        (Outcome.DELIVERED, -60.0, "0.1"),
+        (Outcome.EXPIRED, 20.0, None),
+        (Outcome.DELIVERED, None, None),
+    ],
+)
+async def test_time_from_end_to_end(outcome: Outcome, ago: float | None, bucket: str | None):
+    """It counts from the collector to the vendor, for delivered events; an unreadable time is not counted."""
+
+    def counted(name: str, **labels: str) -> float:
+        found = REGISTRY.get_sample_value(f"turnout_end_to_end_seconds_{name}", {"integration": "one", **labels})
+        return found or 0.0
+
+    bench = Bench()
+    received = "yesterday" if ago is None else rfc3339(time.time() - ago)
+    bench.pending.delivery = DELIVERY._replace(received=received)
+    before = counted("count"), counted("bucket", le=bucket or "+Inf")
+    bench.writer.settle(bench.pending, outcome, "" if outcome is Outcome.DELIVERED else "age")
+    grown = 0 if bucket is None else 1
+    assert (counted("count"), counted("bucket", le=bucket or "+Inf")) == (before[0] + grown, before[1] + grown)

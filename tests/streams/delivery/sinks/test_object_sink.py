@@ -28,6 +28,7 @@ from forwarders.api.contract import (
 from streams.delivery.flow.settings import DeliverySettings
 from streams.delivery.objects.buffer import ObjectBuffer, ObjectBuffers
 from streams.delivery.objects.spool import Spool
+from streams.delivery.objects.upload import ObjectUpload
 from streams.delivery.outcomes.dead_letters import InternalFailure
 from streams.delivery.outcomes.preflight import Preflight
 from streams.delivery.sinks.object_encoder import ObjectEncoder
@@ -400,13 +401,16 @@ def test_a_row_that_cannot_be_encoded_is_left_out_of_its_object(
         objects.put(TP, Record(n, value=value))
     (ended,) = objects._unfinished[TP]
     forwarder = Picky(StoreSettings(), fail)
-    packed = ObjectEncoder(forwarder, Preflight(forwarder, forwarder.limits, None), lambda: 0.0).encode(ended)
-    assert [orjson.loads(line)["n"] for line in ended.content.splitlines()] == [n for n in range(10) if n not in odd]
+    packed = ObjectEncoder(forwarder, Preflight(forwarder, forwarder.limits, None), lambda: 0.0).encode(
+        ObjectUpload(ended)
+    )
+    assert [orjson.loads(line)["n"] for line in packed.content.splitlines()] == [n for n in range(10) if n not in odd]
     assert {pending.delivery.origin.offset for pending, _ in packed.others} == odd
     for _, verdict in packed.others:
         assert isinstance(verdict, InternalFailure)
         assert re.fullmatch(rf"{place}\.py:\d+", verdict.detail)
-    assert sum(map(len, ended.rows.values())) == 10 - len(odd)
+    assert sum(map(len, packed.rows.values())) == 10 - len(odd)
+    objects.drop([TP])
 
 
 @pytest.mark.anyio

@@ -59,10 +59,9 @@ def test_an_object_is_finished_by_its_rows_and_its_other_records(tmp_path: Path)
     """Rows finish at once when the object is written, every other record on its own, in any order."""
     objects = ObjectBuffers(lambda offset, _: offset // 4, 1000, tmp_path)
     (ended,) = put_all(objects, TP, 5)
-    ended.rows = {("events", 0, "v1", "a"): [10, 11], ("events", 0, "v2", ""): [12]}
     ended.finish_record()
     assert objects.committable(TP) == 0
-    ended.finish()
+    ended.finish_records(3)
     assert (ended.finished, objects.committable(TP)) == (True, 4)
     assert (ended.offsets.first, ended.offsets.last) == (0, 3)
 

@@ -167,6 +167,40 @@ def test_poison_alone_makes_room_within_minutes(poison):
     virtually(run())
 
 
+def test_ten_thousand_failing_deliveries_alone_wait_for_the_vendor():
+    """Alone they are an outage: none moves or is dead; once the vendor answers, all are delivered within a minute."""
+
+    async def run() -> None:
+        bench = OfflineBench(down(2 * HOUR, 500))
+        await bench.start()
+        await bench.forward(numbered(10_000))
+        await bench.until(lambda: len(bench.got) == 10_000, 2 * HOUR + 60)
+        assert not bench.dead
+        assert not bench.retried
+        await bench.stop()
+
+    virtually(run())
+
+
+def test_many_failing_deliveries_are_in_the_retry_topic_minutes_after_others_pass():
+    """A thousand that were alone for an hour, and still fail when the vendor answers others, move within minutes."""
+    random.seed(1)
+
+    async def run() -> None:
+        bench = OfflineBench(lambda payloads, _: 500 if payloads[0]["n"] < 1000 else 200, returns=False)
+        await bench.start()
+        await bench.forward(numbered(1000))
+        await asyncio.sleep(HOUR)
+        assert not bench.dead
+        beside = bench.loop.create_task(trickle(bench, 1))
+        await bench.until(lambda: {n for n, _ in bench.retried} == set(range(1000)), 600)
+        assert len(bench.got) >= bench.loop.time() - HOUR - 60
+        beside.cancel()
+        await bench.stop()
+
+    virtually(run())
+
+
 def test_good_deliveries_behind_more_poison_than_memory_holds():
     """While memory is full of poison, some of it makes room so that later deliveries are fetched and tried."""
     random.seed(1)

@@ -82,6 +82,7 @@ EVENTS = st.fixed_dictionaries(
 )
 
 SETTINGS: dict[str, dict[str, Any]] = {
+    "memory": {"consent": []},
     "identity": {"anonymous_id": "user"},
     "geo": {"database": "places.mmdb"},
     "lookup": {"tables": [{"file": "plans.csv", "key": "traits.plan", "into": "traits.details"}]},

@@ -1,12 +1,12 @@
-"""A process of the previous commit runs beside those of this one, and the other way round."""
+"""A process of the previous release runs beside those of this one, and the other way round."""
 
-import subprocess
 from pathlib import Path
 
 import pytest
 
 from streams.kafka.settings import Broker
 from tests.deploy.ledger.stage import Stage, running
+from tests.support import previous_release
 
 pytestmark = [pytest.mark.anyio, pytest.mark.kafka, pytest.mark.fault]
 
@@ -15,13 +15,8 @@ PROCESSES = ("router", "forwarder", "ledger")
 
 @pytest.fixture(scope="module")
 def previous(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a folder with the code of the previous commit."""
-    folder = tmp_path_factory.mktemp("previous")
-    archive = subprocess.run(["git", "archive", "HEAD~1"], capture_output=True, check=False)
-    if archive.returncode:
-        pytest.skip(f"there is no previous commit: {archive.stderr.decode().strip()}")
-    subprocess.run(["tar", "-x", "-C", str(folder)], input=archive.stdout, check=True)
-    return folder
+    """Return a folder with the code of the previous release."""
+    return previous_release.check_out(tmp_path_factory.mktemp("previous"))
 
 
 async def check(stage: Stage, number: int) -> None:
@@ -46,7 +41,7 @@ async def check(stage: Stage, number: int) -> None:
 
 
 @pytest.mark.parametrize("old", PROCESSES)
-async def test_the_books_balance_with_a_process_of_the_previous_commit(
+async def test_the_books_balance_with_a_process_of_the_previous_release(
     broker: Broker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, previous: Path, old: str
 ):
     """One process is old; then all are new; then all are old again, with the data of the new ones."""

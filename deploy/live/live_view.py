@@ -70,6 +70,23 @@ class LiveFilter:
         """Tell whether an outcome is shown."""
         return not self.outcomes or outcome in self.outcomes
 
+    def matches_seen(self, seen: "SeenEvent") -> bool:
+        """Tell whether an event with its outcomes so far is shown."""
+        if not self.matches_event(seen.event or {}, seen.source, seen.trace):
+            return False
+        return not self.outcomes or any(
+            row.outcome in self.outcomes and row.integration in (self.integrations or (row.integration,))
+            for row in seen.rows.values()
+        )
+
+    def matches_rejected(self, rejected: Rejected) -> bool:
+        """Tell whether a rejected event is shown."""
+        reason = rejected.reason if rejected.reason == QUARANTINED_REASON else REJECTED
+        if self.integrations or not self.matches_outcome(reason):
+            return False
+        event = read_rejected_event(rejected) if self.events or self.users else {}
+        return self.matches_event(event, rejected.source, _text(valid_trace(rejected.trace)))
+
 
 def _is_in(value: object, names: frozenset[str]) -> bool:
     return isinstance(value, str | int) and str(value) in names
@@ -151,6 +168,15 @@ def rejected_data(rejected: Rejected) -> dict[str, Any]:
     }
 
 
+def read_rejected_event(rejected: Rejected) -> Mapping[str, Any]:
+    """Return a rejected event; empty if it is not a JSON object."""
+    try:
+        event = orjson.loads(rejected.value or b"")
+    except orjson.JSONDecodeError:
+        return {}
+    return event if isinstance(event, dict) else {}
+
+
 class LiveView:
     """Combine the records about an event from several topics, in any order.
 
@@ -159,6 +185,7 @@ class LiveView:
         integrations: The integrations, by name.
         read: External topics, and the sources that read them.
         only: Which events and outcomes to show. Others use no memory.
+        payloads: Whether to read what integrations receive. Without, the topics with deliveries are not read.
 
     """
 
@@ -168,8 +195,10 @@ class LiveView:
         integrations: Mapping[str, Integration],
         read: Mapping[str, str] | None = None,
         only: LiveFilter | None = None,
+        *,
+        payloads: bool = True,
     ) -> None:
-        self._topics, self._only = topics, only or LiveFilter()
+        self._topics, self._only, self._payloads = topics, only or LiveFilter(), payloads
         self._seen: dict[Origin, SeenEvent] = {}
         self._changed: dict[Origin, None] = {}
         self._began: deque[tuple[float, Origin]] = deque()
@@ -185,7 +214,8 @@ class LiveView:
         chosen = [name for name in integrations if name in (self._only.integrations or integrations)]
         self._chosen = frozenset(chosen)
         self._active = [name for name in chosen if integrations[name].state == "active"]
-        self.names = [*self._sources, topics.rejected, topics.outcomes, *map(topics.forward, chosen)]
+        forward = map(topics.forward, chosen) if self._payloads else ()
+        self.names = [*self._sources, topics.rejected, topics.outcomes, *forward]
 
     def updates(self, now: float) -> Iterator[Update]:
         """Yield the updates due at `now` (monotonic): complete events, events after the timeout, later outcomes."""
@@ -194,11 +224,10 @@ class LiveView:
         for seen in self._overdue:
             yield from self._report(seen, seen.pending(self._active))
         self._overdue.clear()
-        changed, self._changed = self._changed, {}
-        for origin in changed:
-            seen = self._seen.get(origin, _NOTHING)
-            if seen.event is None:
-                continue
+        open_ones = [(origin, self._seen[origin]) for origin in self._changed if origin in self._seen]
+        changed = [(origin, seen) for origin, seen in open_ones if seen.event is not None]
+        self._changed.clear()
+        for origin, seen in sorted(changed, key=lambda each: each[1].since):
             if seen.is_rejected:
                 del self._seen[origin]
                 continue
@@ -262,18 +291,7 @@ class LiveView:
         rejected = Rejected.decode(record.key, record.value, record.headers)
         if rejected.origin is not None and (seen := self._find(rejected.origin)):
             seen.is_rejected = True
-        if self._only.integrations or not self._only.matches_outcome(
-            rejected.reason if rejected.reason == QUARANTINED_REASON else REJECTED
-        ):
-            return
-        event: Any = None
-        if self._only.events or self._only.users:
-            try:
-                event = orjson.loads(rejected.value or b"")
-            except orjson.JSONDecodeError:
-                event = None
-        trace = _text(valid_trace(dict(record.headers).get(TRACE_HEADER)))
-        if self._only.matches_event(event if isinstance(event, dict) else {}, rejected.source, trace):
+        if self._only.matches_rejected(rejected):
             self._rejected.append(rejected)
 
     def _read_outcomes(self, outcomes: Outcomes) -> None:
@@ -320,9 +338,6 @@ class LiveView:
         while len(self._began) > MAX_OPEN_EVENTS:
             self._began.popleft()
         return seen
-
-
-_NOTHING = SeenEvent()
 
 
 def _text(value: bytes | None) -> str:
@@ -400,11 +415,14 @@ class Watch:
 
 
 @asynccontextmanager
-async def open_watch(configuration: Configuration, only: LiveFilter) -> AsyncIterator[Watch]:
-    """Follow the events of a configuration from now on, for the length of an `async with`; raises BrokerError."""
+async def open_watch(configuration: Configuration, only: LiveFilter, *, payloads: bool = True) -> AsyncIterator[Watch]:
+    """Follow the events of a configuration from now on, for the length of an `async with`; raises BrokerError.
+
+    The arguments `only` and `payloads` are those of LiveView.
+    """
     broker, topics = configuration.settings.broker, configuration.topics
     read = {topic: source.source for source in configuration.source_files.values() for topic in source.topics}
-    view = LiveView(topics, configuration.integrations, read, only)
+    view = LiveView(topics, configuration.integrations, read, only, payloads=payloads)
     partitions = await asyncio.to_thread(find_partitions, broker, configuration.declared)
     if missing := [name for name in view.names if name not in partitions]:
         raise BrokerError(f"topic {missing[0]} is missing (create it with: turnout topics --create)")

@@ -1,6 +1,6 @@
 import pytest
 
-from streams.collector.partition import make_partitioner
+from streams.kafka.partition import make_partitioner
 
 # What org.apache.kafka.common.utils.Utils.murmur2 gives, from Kafka's own UtilsTest.
 MURMUR2 = {

@@ -4,7 +4,7 @@ from typing import Any
 import orjson
 import pytest
 
-from deploy.runtime.live_view import MAX_OPEN_EVENTS, OUTCOME_TIMEOUT_SECONDS, LiveFilter, LiveView
+from deploy.live.live_view import MAX_OPEN_EVENTS, OUTCOME_TIMEOUT_SECONDS, LiveFilter, LiveView
 from streams.records.delivery import DeliveryRecord
 from streams.records.event import Origin, event_headers
 from streams.records.outcomes import (

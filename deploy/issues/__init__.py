@@ -1,0 +1,1 @@
+"""Explain groups of dead letters."""

@@ -1,0 +1,1 @@
+"""Follow events as they arrive."""
