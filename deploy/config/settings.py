@@ -68,6 +68,10 @@ class TurnoutSettings(BaseSettings):
     """Settings of the console, which shows everything in a browser."""
     grace: float = Field(25.0, ge=3)
     """Seconds that a process may take to finish its work when it is stopped."""
+    fetched_bytes: int = Field(256 * 1024 * 1024, ge=16 * 1024 * 1024)
+    """Maximum bytes of memory for deliveries that a forwarder has fetched but not finished. Its integrations have equal
+    shares of them.
+    """
     metrics_port: int | None = Field(9400, ge=0, le=65532)
     """Port for a collector's metrics and health; a router, a forwarder and a ledger use the next three. 0 uses free
     ports, which are logged; so does a process whose default port is in use. null serves nothing.

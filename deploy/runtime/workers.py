@@ -63,6 +63,7 @@ def run(process: str, configuration: Configuration, read: Callable[[], Configura
     changed configuration.
     """
     from streams.kafka.producer import Producer
+    from streams.kafka.topic_watch import TopicWatch
     from streams.operations.description import describe_worker
     from streams.operations.reporter import Reporter
     from streams.worker.lag import LagMeter
@@ -80,6 +81,8 @@ def run(process: str, configuration: Configuration, read: Callable[[], Configura
         worker = Worker(producer)
         meter = LagMeter(settings.broker, lambda: worker.pipelines)
         reloader = Reloader(configuration, read, begin(worker))
+        watch = TopicWatch(settings.broker, lambda: [topic.name for topic in reloader.current.declared], worker.fail)
+        worker.background.append(watch.run)
         reporter = Reporter(
             process,
             settings.broker,

@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
 from streams.kafka.settings import Broker, BrokerError
@@ -35,6 +35,13 @@ class Mismatch:
             return f"topic {self.topic.name} is missing"
         found = counted(self.partitions, "partition")
         return f"topic {self.topic.name} has {found}, but {self.topic.partitions} are declared"
+
+
+class TopicIdentity(NamedTuple):
+    """The ID that Kafka gave a topic when it was created, and its number of partitions."""
+
+    id: str
+    partitions: int
 
 
 def check_reachable(broker: Broker, seconds: float = REACH_SECONDS) -> None:
@@ -101,6 +108,19 @@ def find_partitions(broker: Broker, topics: Iterable[Topic], timeout: float = 10
     """
     with AdminConnection(broker, timeout) as admin:
         return _partitions(admin, topics)
+
+
+def find_identities(broker: Broker, topics: Iterable[str], timeout: float = 10.0) -> dict[str, TopicIdentity]:
+    """Return the identity of each of these topics that exists, by name.
+
+    Blocking. Raises BrokerError if Kafka does not respond within `timeout` seconds.
+    """
+    with AdminConnection(broker, timeout) as admin:
+        return {
+            found["name"]: TopicIdentity(str(found.get("topic_id")), len(found["partitions"]))
+            for found in admin.describe_topics(sorted(topics))
+            if not found.get("error_code")
+        }
 
 
 def find_mismatches(broker: Broker, topics: Sequence[Topic], timeout: float = 10.0) -> list[Mismatch]:

@@ -6,6 +6,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from time import monotonic
 from typing import Any, Protocol
+from weakref import WeakSet
 
 from streams.kafka.commit_metadata import OffsetRange, merge_ranges
 
@@ -29,20 +30,47 @@ class DisorderError(Exception):
     """A batch begins before the end of the previous one."""
 
 
+RECORD_BYTES = 2000
+"""Bytes of memory that a fetched record needs in addition to twice its content, which is decoded."""
+
+
+def memory_of(record: Any) -> int:
+    """Estimate the bytes of memory that a fetched record needs until it is finished."""
+    return 2 * len(record.value or b"") + len(record.key or b"") + RECORD_BYTES
+
+
+class MemoryBudget:
+    """The bytes of unfinished records that all pipelines of a process may hold, in equal shares."""
+
+    def __init__(self, total: int) -> None:
+        self.total = total
+        self._members: WeakSet[OffsetTracker] = WeakSet()
+
+    def add(self, member: "OffsetTracker") -> None:
+        """Give a pipeline a share, as long as it exists."""
+        self._members.add(member)
+
+    @property
+    def share(self) -> int:
+        """Return the bytes that each pipeline may hold."""
+        return self.total // max(1, len(self._members))
+
+
 class RecordBatch:
     """Consecutive records of one partition that are fetched and processed together.
 
     `end` is the offset after the batch. There may be offsets without a record between its last record and `end`.
 
     Records are finished one by one, by their index, or all at once, in any order; the commit waits for the first that
-    is not finished. When the partition is revoked, the batch is dropped, and finishing it has no effect.
+    is not finished. A record that is finished alone leaves memory, and is None in `records`. When the partition is
+    revoked, the batch is dropped, and finishing it has no effect.
     """
 
     __slots__ = ("_done", "_left", "_low", "_progress", "begun", "dropped", "end", "records", "size", "tp")
 
     def __init__(self, progress: "OffsetTracker", tp: TP, records: Sequence[Any], size: int, end: int) -> None:
         self.tp = tp
-        self.records = records
+        self.records = list(records)
         self.size = size
         self.end = end
         self.begun = False
@@ -56,6 +84,21 @@ class RecordBatch:
         """Mark the batch as in progress; return False if its partition was revoked and it must not be processed."""
         self.begun = not self.dropped
         return self.begun
+
+    def truncate(self, index: int) -> None:
+        """Remove the records from `index` on, which will be fetched again, and all later batches of the partition.
+
+        None of them may have been processed.
+        """
+        self._progress.truncate(self, index)
+
+    def cut(self, index: int) -> int:
+        """Remove the records from `index` on; return the bytes that they used. Called by the tracker."""
+        removed = sum(map(memory_of, self.records[index:]))
+        self.end = self.records[index].offset
+        del self.records[index:], self._done[index:]
+        self._left = self._done.count(0)
+        return removed
 
     def exclude_from_budget(self) -> None:
         """Stop counting its bytes, because its records wait for a time, so that other partitions are fetched."""
@@ -95,6 +138,7 @@ class RecordBatch:
     def finish(self) -> None:
         """Finish all records: everything that they caused is acknowledged."""
         self._left = 0
+        self.records = []  # not needed, although it may be behind a batch that is not finished
         self._progress.finished(self)
 
     def finish_record(self, index: int) -> None:
@@ -103,6 +147,8 @@ class RecordBatch:
             return
         self._done[index] = 1
         self._left -= 1
+        record, self.records[index] = self.records[index], None
+        self._progress.free(self, memory_of(record))
         if not self._left:
             self._progress.finished(self)
             return
@@ -114,8 +160,10 @@ class RecordBatch:
 class OffsetTracker:
     """Track the record batches of one consumer in order, and the bytes that are fetched but not finished."""
 
-    def __init__(self, budget: int = 16 * 1024 * 1024) -> None:
-        self.budget = budget
+    def __init__(self, budget: int = 16 * 1024 * 1024, memory: MemoryBudget | None = None) -> None:
+        self._budget, self._memory = budget, memory
+        if memory is not None:
+            memory.add(self)
         self.moved_at = monotonic()
         self._held = 0
         self._batches: dict[TP, deque[RecordBatch]] = {}
@@ -132,7 +180,7 @@ class OffsetTracker:
         due = batches[-1].end if batches else self._committable.get(tp, 0)
         if records[0].offset < due:
             raise DisorderError(f"{tp[0]}:{tp[1]}: a batch begins at offset {records[0].offset}, but {due} comes next")
-        size = sum(len(record.value or b"") + len(record.key or b"") + 100 for record in records)
+        size = sum(map(memory_of, records))
         batch = RecordBatch(self, tp, records, size, records[-1].offset + 1 if end is None else end)
         batches.append(batch)
         self._held += size
@@ -188,6 +236,41 @@ class OffsetTracker:
         batches = self._batches[batch.tp]
         while batches and batches[0].finished:
             self._committable[batch.tp] = batches.popleft().end
+        self._changed.set()
+
+    @property
+    def budget(self) -> int:
+        """Return the bytes of unfinished records from which on no more are fetched."""
+        return self._budget if self._memory is None else min(self._budget, self._memory.share)
+
+    def free(self, batch: RecordBatch, size: int) -> None:
+        """Give back the bytes of one finished record; called by the batch."""
+        if batch.dropped or not batch.size:
+            return
+        was_full = self._held >= self.budget
+        batch.size -= size
+        self._held -= size
+        if was_full and self._held < self.budget:
+            self._changed.set()
+
+    def truncate(self, batch: RecordBatch, index: int) -> None:
+        """Remove the records of a batch from `index` on, and the partition's later batches; called by the batch."""
+        batches = self._batches.get(batch.tp)
+        if batch.dropped or not batches:
+            return
+        offset = batch.records[index].offset
+        finished = [(max(start, offset), end) for start, end in self.finished_above(batch.tp, offset) if end > offset]
+        while batches[-1] is not batch:
+            later = batches.pop()
+            later.dropped = True
+            self._held -= later.size
+        size = batch.cut(index)
+        if batch.size:
+            batch.size -= size
+            self._held -= size
+        self._restored[batch.tp] = finished
+        if batch.finished:
+            self.finished(batch)
         self._changed.set()
 
     def exclude_from_budget(self, batch: RecordBatch) -> None:

@@ -24,7 +24,7 @@ from streams.kafka.commit_metadata import (
     encode_finished,
 )
 from streams.kafka.consumer_thread import Committed, ConsumerThread, FetchedRecords, MetadataRefusedError
-from streams.kafka.offsets import Commits, OffsetTracker
+from streams.kafka.offsets import Commits, OffsetTracker, RecordBatch
 from streams.observability.metrics import COMMITS_CUT, RECORDS_LOST
 
 aiokafka_patch.apply()
@@ -62,6 +62,7 @@ class Consumer(driver.Consumer):
         self._commit_at: dict[TP, float] = {}
         self._metadata_limit = MAX_METADATA_CHARACTERS
         self._is_leaving = False
+        self._given_back: set[TP] = set()
 
     def _new_consumer_thread(self) -> ConsumerThread:
         return ConsumerThread(self, loop=self.loop, beacon=self.beacon)
@@ -85,6 +86,9 @@ class Consumer(driver.Consumer):
         """Yield each partition's fetched records as one message with a RecordBatch. Waits while the budget is full."""
         if not await self.progress.wait_for_room(timeout):
             return
+        if self._given_back:
+            given_back, self._given_back = self._given_back, set()
+            await self._seek_next(given_back)
         fetched, _ = await self._wait_next_records(timeout)
         if not fetched or self.should_stop:
             return
@@ -104,7 +108,11 @@ class Consumer(driver.Consumer):
             # Faust drops a message whose offset is lower than the last one.
             self._read_offset[tp] = None
             yield tp, self._message_of(tp, unfinished, records.end)
-        offsets = {tp: self._next[tp] for tp in again if tp in self._next}
+        await self._seek_next(again)
+
+    async def _seek_next(self, tps: Iterable[TP]) -> None:
+        """Seek partitions to their next offset to read, unless they were revoked."""
+        offsets = {tp: self._next[tp] for tp in tps if tp in self._next}
         if offsets:
             await self._thread.seek_to(offsets)
 
@@ -246,6 +254,19 @@ class Consumer(driver.Consumer):
                 kept.pop(tp, None)
         self.progress.drop(revoked)
         self.transport.on_revoked(revoked)
+
+    def give_back(self, batch: RecordBatch, index: int, seconds: float) -> None:
+        """Fetch the records of a batch from `index` on again, after a number of seconds.
+
+        Only for the batch in progress: later batches of its partition are discarded, and fetched again as well.
+        """
+        if not batch.dropped:
+            tp = TP(*batch.tp)
+            self._next[tp] = batch.records[index].offset
+            self._refetched.pop(tp, None)
+            self._given_back.add(tp)
+            batch.truncate(index)
+            self.pause_for(tp, seconds)
 
     def pause_for(self, tp: TP, seconds: float) -> None:
         """Fetch no more records of a partition for a number of seconds."""

@@ -4,13 +4,16 @@ An event is a repeat only of one with a *lower* offset; otherwise a redelivery a
 window follows its partition: it is read back from the topic when the partition is assigned.
 """
 
+import secrets
 import time
 from collections.abc import Iterable
+from hashlib import blake2b
 from typing import Any
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from streams import events
+from streams.digest_table import DIGEST_BYTES, DigestTable
 from streams.events import Event
 from streams.kafka.offsets import TP
 from streams.kafka.reading import read_to_end
@@ -26,6 +29,9 @@ REPLAY_BYTES = 64
 """Maximum length of a replay header that is used; other producers may write longer ones."""
 
 HOUR_MS = 3600 * 1000
+
+_KEY = secrets.token_bytes(16)
+"""The key of the digests, so that no sender can find two messageIds with the same one."""
 
 
 def sender_of(headers: Iterable[tuple[str, bytes | None]], event: Event) -> str:
@@ -48,33 +54,43 @@ def sender_of(headers: Iterable[tuple[str, bytes | None]], event: Event) -> str:
 class Window:
     """Remembers at least the last `size` events of a partition: source and messageId, with the offset of the first.
 
-    It has two generations, and drops the older one as a whole, which costs nothing per event.
+    It has two generations, and drops the older one as a whole, which costs nothing per event. Of a messageId it has a
+    digest, in about 22 bytes.
     """
-
-    __slots__ = ("_old", "_size", "_young")
 
     def __init__(self, size: int) -> None:
         self._size = size
-        self._young: dict[str, int] = {}
-        self._old: dict[str, int] = {}
+        self._young, self._old = DigestTable(size), DigestTable(0)
 
     def repeats(self, source: str, message_id: str, offset: int) -> bool:
         """Return whether the event at `offset` repeats an earlier one, and remember its messageId."""
         if not self._size:
             return False
-        key = f"{source} {message_id}"
-        # A repeat moves its key to the younger generation, so that it stays in the window.
-        repeated = self._young.setdefault(key, self._old.get(key, offset)) < offset
-        if len(self._young) >= self._size:
-            self._old, self._young = self._young, {}
-        return repeated
+        digest = _digest(source, message_id)
+        first = self._young.get(digest)
+        if first is None:
+            # A repeat moves its digest to the younger generation, so that it stays in the window.
+            first = self._old.get(digest)
+            if first is None:
+                first = offset
+            self._young.add(digest, first)
+            if len(self._young) >= self._size:
+                self._old, self._young = self._young, DigestTable(self._size)
+        return first < offset
 
     def forget(self, source: str, message_id: str, offset: int) -> None:
         """Forget the event at `offset`: it was rejected and does not count as seen."""
-        key = f"{source} {message_id}"
+        if not self._size:
+            return
+        digest = _digest(source, message_id)
         for generation in (self._young, self._old):
-            if generation.get(key) == offset:
-                del generation[key]
+            if generation.get(digest) == offset:
+                generation.discard(digest)
+
+
+def _digest(source: str, message_id: str) -> bytes:
+    text = f"{source} {message_id}".encode(errors="surrogatepass")
+    return blake2b(text, digest_size=DIGEST_BYTES, key=_KEY).digest()
 
 
 class Windows:

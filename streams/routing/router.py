@@ -1,8 +1,10 @@
 """Route events from the events topic to the forward topics."""
 
+import asyncio
 import time
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
+from time import perf_counter
 from typing import Any
 
 from streams.events import EventError, Note
@@ -34,6 +36,9 @@ from streams.topics import DAY, Topics
 from streams.worker.guard import Guard
 from streams.worker.pipeline import ConsumerPipeline, PipelineControl, Processor, make_pipeline
 from transforms.runtime.numbers import take_left_out
+
+YIELD_SECONDS = 0.01
+"""Seconds of routing after which the event loop runs other tasks."""
 
 HELD_STOP_SECONDS = 5.0
 """Seconds that a stop waits for batches if the guard holds some of them, which may never finish."""
@@ -67,7 +72,13 @@ class Router:
         buffer = OutcomeBuffer(Stage.ROUTER, topic, partition, rules.version)
         acks = PendingAcks(lambda error: batch.finish() if error is None else None)
         counted = 0
+        began = perf_counter()
         for index, record in enumerate(batch.records):
+            if perf_counter() - began > YIELD_SECONDS:
+                await asyncio.sleep(0)
+                if batch.dropped:
+                    return
+                began = perf_counter()
             failed = self._route(record, rules, window, table, buffer, acks)
             if failed is not None:
                 self._guard.passed(index - counted)

@@ -10,15 +10,21 @@ from pathlib import Path
 
 from pydantic import SecretStr
 
+from streams.digest_table import DIGEST_BYTES, DigestTable
 from streams.events import Event, Note
 from streams.parsing.texts import comparable
 from streams.records.outcomes import Outcome
 from streams.settings import StrictModel
 from streams.steps.step import Blocked
-from streams.topics import SUPPRESSED_END
 
 SETTLE_SECONDS = 0.5
 """Maximum seconds by which a router lags behind Kafka's list. Commands that change the list wait this long."""
+
+EXPECTED_USERS = 1_000_000
+"""Suppressed users up to which looking one up takes the same time."""
+
+KEY_DIGITS = 64
+"""Length of a record's key."""
 
 IDS = ("userId", "anonymousId", "previousId")
 """The fields of an event that may hold a suppressed user's ID."""
@@ -44,7 +50,7 @@ class SuppressedUsers:
 
     def __init__(self, secret: SecretStr | None = None) -> None:
         self._secret = secret.get_secret_value().encode() if secret else None
-        self._digests: set[bytes] = set()
+        self._digests = DigestTable(EXPECTED_USERS)
         self.is_read = False
         """Whether Kafka's list has been read."""
 
@@ -67,19 +73,32 @@ class SuppressedUsers:
 
     def take(self, key: bytes, value: bytes | None) -> None:
         """Apply a record of the topic."""
-        if key == SUPPRESSED_END:
+        digest = _shortened(key)
+        if digest is None:
             return
         if value is None:
-            self._digests.discard(key)
-        else:
-            self._digests.add(key)
+            self._digests.discard(digest)
+        elif digest not in self._digests:
+            self._digests.add(digest)
 
     def __len__(self) -> int:
         return len(self._digests)
 
     def __contains__(self, user: str) -> bool:
         same = comparable(user)
-        return self.digest(same) in self._digests or (same != user and self.digest(user) in self._digests)
+        return self._has(same) or (same != user and self._has(user))
+
+    def _has(self, user: str) -> bool:
+        digest = _shortened(self.digest(user))
+        return digest is not None and digest in self._digests
+
+
+def _shortened(key: bytes) -> bytes | None:
+    """Return the first 96 bits of a digest in hexadecimal digits, or None for another key."""
+    try:
+        return bytes.fromhex(key[: 2 * DIGEST_BYTES].decode("ascii")) if len(key) == KEY_DIGITS else None
+    except ValueError:
+        return None
 
 
 class Suppression:

@@ -12,7 +12,7 @@ import structlog
 from aiokafka import AIOKafkaConsumer
 from faust.types import TP
 
-from streams.kafka.offsets import Commits, OffsetTracker, RecordBatch
+from streams.kafka.offsets import Commits, MemoryBudget, OffsetTracker, RecordBatch
 from streams.kafka.settings import Broker
 from streams.kafka.transport import Consumer, Transport
 from streams.observability.internal_error import describe, to_exception
@@ -94,9 +94,9 @@ class PipelineControl:
         """Return how many partitions of a topic this process has."""
         return sum(tp.topic == topic for tp in self._consumer.assignment())
 
-    def pause(self, tp: tuple[str, int], seconds: float) -> None:
-        """Fetch no more records of a partition for a number of seconds."""
-        self._consumer.pause_for(TP(*tp), seconds)
+    def give_back(self, batch: RecordBatch, index: int, seconds: float) -> None:
+        """Fetch the records of the batch in progress from `index` on again, after a number of seconds."""
+        self._consumer.give_back(batch, index, seconds)
 
     def is_full(self) -> bool:
         """Return whether the unfinished batches take all memory that they may."""
@@ -232,6 +232,8 @@ def make_pipeline(
     remake: Callable[[], ConsumerPipeline] | None = None,
     poll_records: int = 500,
     budget: int = 16 * 1024 * 1024,
+    memory: MemoryBudget | None = None,
+    partition_fetch_bytes: int = 2 * MAX_RECORD_BYTES,
 ) -> ConsumerPipeline:
     """Create a Faust app that passes each fetched batch of these topics to a processor.
 
@@ -247,6 +249,8 @@ def make_pipeline(
         remake: As of ConsumerPipeline.
         poll_records: The maximum number of records in a batch.
         budget: Bytes of unfinished records from which on no more are fetched.
+        memory: The budget of the process, of which the pipeline may use its share at most.
+        partition_fetch_bytes: Bytes that are fetched ahead per partition; a larger record is fetched alone.
 
     """
     app = faust.App(
@@ -257,7 +261,7 @@ def make_pipeline(
         broker_max_poll_records=poll_records,
         # After its default of 1,000 s without a fetch aiokafka leaves the group, and Faust never joins it again.
         broker_max_poll_interval=1_000_000,
-        consumer_max_fetch_size=2 * MAX_RECORD_BYTES,
+        consumer_max_fetch_size=partition_fetch_bytes,
         consumer_auto_offset_reset="earliest",
         datadir=tempfile.mkdtemp(prefix="turnout-"),
         store="memory://",
@@ -272,7 +276,7 @@ def make_pipeline(
     def give_up(error: Exception, doing: str) -> None:
         pipeline.give_up(error, doing)
 
-    progress = OffsetTracker(budget)
+    progress = OffsetTracker(budget, memory)
     processor = make_processor(PipelineControl(app, progress, give_up))
     transport = Transport(
         app.conf.broker_consumer,

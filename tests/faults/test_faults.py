@@ -8,9 +8,11 @@ from pathlib import Path
 import orjson
 import pytest
 from aiohttp import web
+from kafka.admin import KafkaAdminClient
 from multidict import CIMultiDict
 
 from streams.kafka.settings import Broker
+from streams.kafka.topic_watch import CONFIRM_SECONDS, WATCH_SECONDS
 from tests.faults import books
 from tests.faults.harness import ITEMS, KEY, Process, Stage, staged
 from tests.support import real_kafka
@@ -147,6 +149,23 @@ async def test_orderly_stops_and_joins_repeat_nothing(stage: Stage, ordered: boo
     await stage.until(lambda: set(stage.received) >= stage.accepted)
     assert stage.bound == 0
     await stage.verdict()
+
+
+@pytest.mark.parametrize("kind", ["router", "forwarder"])
+async def test_a_deleted_topic_ends_a_worker_with_its_name(stage: Stage, kind: str):
+    """A worker one of whose topics was deleted exits with 1 and names it."""
+    worker = await stage.start(kind).ready()
+    await stage.send(20)
+    name = stage.topics.outcomes
+    admin = KafkaAdminClient(**stage.broker.client())
+    try:
+        await asyncio.sleep(WATCH_SECONDS)  # it must have looked once
+        await asyncio.to_thread(admin.delete_topics, [name])
+    finally:
+        admin.close()
+    await stage.until(lambda: not worker.runs, WATCH_SECONDS + CONFIRM_SECONDS + 60)
+    assert await worker.end(0) == 1
+    assert f"topic {name} was deleted" in worker.log.read_text()
 
 
 async def test_workers_that_join_and_leave_every_five_seconds(stage: Stage):

@@ -30,6 +30,7 @@ from streams.delivery.sinks.delivery_sink import DeliverySink
 from streams.kafka.offsets import OffsetTracker, RecordBatch
 from streams.kafka.producer import NO_HEADERS, Producer
 from streams.kafka.settings import Broker
+from streams.parsing.times import rfc3339
 from streams.records.dead_letter import DeadLetter
 from streams.records.delivery import DeliveryRecord, Retried
 from streams.records.event import Origin
@@ -37,6 +38,7 @@ from streams.records.format import Headers
 from streams.topics import Topics
 
 START = 1_800_000_000.0
+HOUR = 3600.0
 TOPICS = Topics()
 
 Behaviour = Callable[[Sequence[dict[str, Any]], float], int | None]
@@ -134,7 +136,7 @@ class OfflineBench:
 
     def __init__(
         self, behave: Behaviour, *, items: int = 1, latency: float = 0.01, kind: type[Forwarder[Any]] = OpenVendor,
-        returns: bool = True, **settings: Any,
+        returns: bool = True, budget: int = 1 << 40, **settings: Any,
     ) -> None:  # fmt: skip
         self.loop = asyncio.get_running_loop()
         self.behave, self.latency, self.returns = behave, latency, returns
@@ -147,7 +149,10 @@ class OfflineBench:
         self.dead: dict[int, DeadLetter] = {}
         self.retried: list[tuple[int, Retried]] = []
         self.producer = FakeProducer(self._look)
-        self.progress = OffsetTracker(1 << 40)
+        self.progress = OffsetTracker(budget)
+        self._retries: list[Record] = []
+        self._next_retry, self._pause = 0, 0.0
+        self._reader: asyncio.Task[None] | None = None
         self._offsets: Counter[tuple[str, int]] = Counter()
         contract = type("Sized", (kind,), {"contract": _with_items(kind.contract, items)})
         self.forwarder = contract(OpenSettings())
@@ -156,7 +161,7 @@ class OfflineBench:
         self.sink = DeliverySink(
             "one", self.forwarder, self.settings, TOPICS, self.producer,  # type: ignore[arg-type]
             fail=self.failed.append, clock=self.clock, timer=self.loop.time,
-            is_full=lambda: self.progress.held >= self.progress.budget,
+            is_full=lambda: self.progress.held >= self.progress.budget, give_back=self._give_back,
         )  # fmt: skip
         self.sink._sender._client.send = self._send  # type: ignore[method-assign]
 
@@ -186,6 +191,8 @@ class OfflineBench:
             await self.sink.start()
 
     async def stop(self) -> None:
+        if self._reader is not None:
+            self._reader.cancel()
         self.sink._pool.leaving.set()
         self.sink._breaker.wake()
         self.sink._sender.close = _nothing  # type: ignore[method-assign]
@@ -196,17 +203,22 @@ class OfflineBench:
     async def forward(
         self, payloads: Iterable[dict[str, Any]], *, partition: int = 0, run: int = 500, retried: Headers = NO_HEADERS
     ) -> list[RecordBatch]:
-        """Hand these payloads to the deliverer, as runs of `run` records of the forward or the retry topic."""
+        """Hand these payloads to the sink, in batches of `run` records; with `retried` from the retry topic."""
         records = []
-        topic = TOPICS.retry("one") if retried else TOPICS.forward("one")
+        topic = TOPICS.forward("one")
         for payload in payloads:
             offset = self._offsets[topic, partition]
             self._offsets[topic, partition] += 1
             delivery = DeliveryRecord(
-                f"m{payload['n']}", "r", "v1", "track", "E", "t", "t", "web",
+                f"m{payload['n']}", "r", "v1", "track", "E", rfc3339(self.clock()), "t", "web",
                 Origin(TOPICS.events, partition, payload["n"]), payload,
             )  # fmt: skip
             records.append(Record(offset, delivery.encode(), str(payload.get("u", payload["n"])).encode(), retried))
+        if retried:
+            for record in records:
+                self._append_retry(record)
+            await asyncio.sleep(0)
+            return []
         return [
             await self._work((topic, partition), records[first : first + run]) for first in range(0, len(records), run)
         ]
@@ -225,8 +237,41 @@ class OfflineBench:
         elif topic == TOPICS.retry("one"):
             self.retried.append((DeliveryRecord.decode(record.value).payload["n"], Retried.decode(record.headers)))
             if self.returns:
-                record.offset = len(self.retried)
-                self.loop.create_task(self._work((topic, 0), [record]))
+                self._append_retry(record)
+
+    def _append_retry(self, record: Record) -> None:
+        record.offset = len(self._retries)
+        self._retries.append(record)
+        if self._reader is None or self._reader.done():
+            self._reader = self.loop.create_task(self._read_retries())
+
+    async def _read_retries(self) -> None:
+        """Read the retry topic as the transport does: records that are given back are fetched again later."""
+        tp = (TOPICS.retry("one"), 0)
+        while self._next_retry < len(self._retries):
+            while not await self.progress.wait_for_room(HOUR):
+                pass
+            fetched = self._retries[self._next_retry : self._next_retry + 500]
+            self._next_retry = end = fetched[-1].offset + 1
+            unfinished = self.progress.without_finished(tp, fetched)
+            if unfinished:
+                await self._work(tp, unfinished)
+            else:
+                self.progress.skip(tp, end)
+            pause, self._pause = self._pause, 0.0
+            await asyncio.sleep(pause)
+
+    def _give_back(self, batch: RecordBatch, index: int, seconds: float) -> None:
+        if not batch.dropped:
+            self._next_retry, self._pause = batch.records[index].offset, seconds
+            batch.truncate(index)
+
+    def revoke(self) -> None:
+        """Take both topics' partitions away, with everything that was written to them."""
+        if self._reader is not None:
+            self._reader.cancel()
+        self._next_retry = len(self._retries)
+        self.progress.drop([(TOPICS.forward("one"), 0), (TOPICS.retry("one"), 0)])
 
     async def until(self, condition: Callable[[], bool], seconds: float) -> float:
         """Wait for a condition, at most so many virtual seconds; returns how many it took."""

@@ -29,9 +29,12 @@ def forwarder(context: click.Context, names: tuple[str, ...], folder: Path) -> N
     prepare(configuration)
 
     from streams.delivery.sinks.factory import make_delivery
+    from streams.kafka.offsets import MemoryBudget
     from streams.operations.follower import ControlFollower
     from streams.worker.pipeline import ConsumerPipeline
     from streams.worker.worker import Worker
+
+    memory = MemoryBudget(configuration.settings.fetched_bytes)
 
     def make(worker: Worker, follower: ControlFollower, name: str, configuration: "Configuration") -> ConsumerPipeline:
         settings, integration = configuration.settings, configuration.integrations[name]
@@ -47,6 +50,7 @@ def forwarder(context: click.Context, names: tuple[str, ...], folder: Path) -> N
             shadow=integration.mode == "shadow",
             remake=partial(make, worker, follower, name, configuration),
             follower=follower,
+            memory=memory,
         )
 
     def begin(worker: Worker) -> Apply:

@@ -12,6 +12,13 @@ if TYPE_CHECKING:
     from streams.kafka.settings import Broker
     from streams.topics import Topic
 
+PROCEDURE = """
+A topic has another number of partitions than turnout.yaml declares, so workers refuse to start. Kafka cannot remove
+partitions, and a user's events move to another partition if some are added. To use the new number in order:
+1. Stop the collectors, and wait until `turnout status` shows no lag; then stop the routers and forwarders.
+2. Set `partitions` in turnout.yaml to the new number, and add partitions with `turnout topics --grow`.
+3. Start everything again when this command reports no difference."""
+
 
 @click.command(short_help="Compare declared topics with Kafka, and create them.")
 @config_option
@@ -72,3 +79,5 @@ def _show(declared: "Sequence[Topic]", existing: Mapping[str, int], wrong: Colle
         expected = "any" if topic.partitions is None else str(topic.partitions)
         table.add_row(topic.name, expected, str(existing.get(topic.name, "-")), verdict)
     PlainConsole().print(table)
+    if any(name in existing for name in wrong):
+        click.echo(PROCEDURE, err=True)

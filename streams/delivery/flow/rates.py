@@ -12,6 +12,33 @@ MAX_TRACKED_USERS = 10_000
 """Number of tracked users from which on those without a wait are removed."""
 
 
+class _User:
+    """The buckets of one user, and for how many seconds it was paused in total."""
+
+    __slots__ = ("_buckets", "_paused_until", "paused_seconds")
+
+    def __init__(self, buckets: Sequence[TokenBucket]) -> None:
+        self._buckets = buckets
+        self._paused_until = 0.0
+        self.paused_seconds = 0.0
+
+    def take(self, tokens: float, now: float) -> float:
+        """Take tokens of each bucket; return how many seconds the caller must wait."""
+        return max(bucket.take(tokens, now) for bucket in self._buckets)
+
+    def pause(self, now: float, seconds: float) -> None:
+        """Take no tokens for a number of seconds."""
+        until = now + seconds
+        self.paused_seconds += max(0.0, until - max(now, self._paused_until))
+        self._paused_until = max(until, self._paused_until)
+        for bucket in self._buckets:
+            bucket.pause(until)
+
+    def idle(self, now: float) -> bool:
+        """Return whether nothing of the user has to wait."""
+        return all(bucket.idle(now) for bucket in self._buckets)
+
+
 class Rates:
     """The rate limits of one integration in one worker.
 
@@ -24,7 +51,7 @@ class Rates:
         now = clock()
         self._shared = [(rate, self._bucket(rate, now)) for rate in rates if rate.per != "user"]
         self._of_user = [rate for rate in rates if rate.per == "user"]
-        self._users: dict[bytes | None, list[TokenBucket]] = {}
+        self._users: dict[bytes | None, _User] = {}
         self._paused_until = now
         self.share = 1.0
 
@@ -57,32 +84,38 @@ class Rates:
         """Return whether any user may have to wait."""
         return bool(self._of_user or self._users)
 
-    def wait_of_user(self, key: bytes | None, *, counts: bool) -> float:
-        """Return the seconds until this user's next item may be sent; with `counts` it counts as sent."""
+    def wait_of_user(self, key: bytes | None) -> float:
+        """Return the seconds until a further item of this user may be sent; it does not count as sent."""
         now = self._clock()
-        buckets = self._users.get(key)
-        if buckets is None:
-            if not self._of_user:
-                return 0.0
-            buckets = self._add_user(key, now)
-        return max(bucket.take(1.0 if counts else 0.0, now) for bucket in buckets)
+        user = self._user(key, now)
+        return user.take(0.0, now) if user is not None else 0.0
+
+    def reserve(self, key: bytes | None) -> float:
+        """Count one item of this user as sent; return its slot, for `wait_for_slot`."""
+        now = self._clock()
+        user = self._user(key, now)
+        return now + user.take(1.0, now) - user.paused_seconds if user is not None else now
+
+    def wait_for_slot(self, key: bytes | None, slot: float) -> float:
+        """Return the seconds until the item with this slot may be sent; pauses of its user move it."""
+        user = self._users.get(key)
+        return max(0.0, slot + (user.paused_seconds if user is not None else 0.0) - self._clock())
 
     def pause_user(self, key: bytes | None, seconds: float) -> None:
         """Send nothing of this user for a number of seconds."""
         now = self._clock()
-        for bucket in self._users.get(key) or self._add_user(key, now):
-            bucket.pause(now + seconds)
+        (self._users.get(key) or self._add_user(key, now)).pause(now, seconds)
 
-    def _add_user(self, key: bytes | None, now: float) -> list[TokenBucket]:
+    def _user(self, key: bytes | None, now: float) -> "_User | None":
+        user = self._users.get(key)
+        return self._add_user(key, now) if user is None and self._of_user else user
+
+    def _add_user(self, key: bytes | None, now: float) -> "_User":
         if len(self._users) >= MAX_TRACKED_USERS:
-            self._users = {
-                name: buckets
-                for name, buckets in self._users.items()
-                if not all(bucket.idle(now) for bucket in buckets)
-            }
+            self._users = {name: user for name, user in self._users.items() if not user.idle(now)}
         rates = self._of_user or [Rate(1_000_000)]
-        buckets = self._users[key] = [self._bucket(rate, now) for rate in rates]
-        return buckets
+        user = self._users[key] = _User([self._bucket(rate, now) for rate in rates])
+        return user
 
     def _bucket(self, rate: Rate, now: float) -> TokenBucket:
         return TokenBucket(self._refill(rate), self._burst(rate), now)

@@ -57,7 +57,6 @@ class Schedule:
         self.queues = [BatchQueue(breaker, ordered=ordered) for _ in range(queues)]
         self.holds = KeyHolds(limits, self._group_of, settings.fetched_bytes // 2) if ordered else None
         self._batches = Batches(limits, settings.linger, self._enqueue, ordered=ordered)
-        self._due = DelayQueue(self.add)
         self._aside = DelayQueue(self.add)
         self._retries: dict[Batch, asyncio.TimerHandle] = {}
 
@@ -67,10 +66,6 @@ class Schedule:
             self._batches.add(pending, self._queue_of(pending), self._group_of(pending))
         except BaseException as error:  # noqa: BLE001  # an error in a forwarder, such as a key that is not hashable
             self._writer.dead_letter(pending, InternalFailure.by(to_exception(error)))
-
-    def add_later(self, pending: PendingDelivery, seconds: float) -> None:
-        """Add a delivery from the retry topic when it is due."""
-        self._due.put(pending, seconds)
 
     def set_aside(self, pending: PendingDelivery, seconds: float) -> None:
         """Add a delivery again when its user's rate has room."""
@@ -119,7 +114,6 @@ class Schedule:
     def clear(self) -> None:
         """Discard everything; the partitions are about to be revoked."""
         self._batches.clear()
-        self._due.clear()
         self._aside.clear()
         for timer in self._retries.values():
             timer.cancel()

@@ -25,7 +25,8 @@ class PendingDelivery:
         attempts: Number of requests that contained it.
         due: When it may be sent again if it is from the retry topic, in seconds since 1970.
         since: Its first failure in seconds since 1970; None if it is not from the retry topic.
-        reserved: Whether its user's rate has counted it.
+        parked: Whether it was in the retry topic because of its user's rate, not because it failed.
+        slot: When its user's rate has room for it, see `Rates.reserve`; None before the rate has counted it.
         left_out: A note per optional value that was left out because it is invalid.
         settled: Whether its outcome was recorded, or it was put into the retry topic.
 
@@ -40,7 +41,8 @@ class PendingDelivery:
     attempts: int = 0
     due: float = 0.0
     since: float | None = None
-    reserved: bool = False
+    parked: bool = False
+    slot: float | None = None
     left_out: Sequence[str] = ()
     settled: bool = False
 

@@ -5,11 +5,18 @@ from collections.abc import Callable
 from streams.delivery.flow.batches import Batch
 from streams.delivery.flow.breaker import Breaker
 from streams.delivery.flow.rates import Rates
+from streams.delivery.flow.retry_topic import RATE, RetryTopic
 from streams.delivery.flow.schedule import Schedule
 from streams.delivery.flow.worker_pool import WorkerPool
 from streams.delivery.outcomes.pending import PendingDelivery
 from streams.delivery.outcomes.writer import OutcomeWriter
 from streams.records.outcomes import Outcome
+
+MAX_ASIDE_SECONDS = 5.0
+"""Seconds for which a delivery waits in memory for its user's rate; if it would be longer, in the retry topic."""
+
+MIN_ASIDE_SECONDS = 0.001
+"""Seconds that it waits at least: the sum of a clock and a shorter wait may be the same time."""
 
 
 class Admission:
@@ -24,13 +31,14 @@ class Admission:
         rates: Rates,
         breaker: Breaker,
         pool: WorkerPool[Batch],
+        retry_topic: RetryTopic,
         writer: OutcomeWriter,
         clock: Callable[[], float],
         *,
         expires: bool,
     ) -> None:
         self._schedule, self._rates, self._breaker, self._pool = schedule, rates, breaker, pool
-        self._writer, self._clock, self._expires = writer, clock, expires
+        self._retry_topic, self._writer, self._clock, self._expires = retry_topic, writer, clock, expires
 
     async def admit(self, batch: Batch, deliveries: list[PendingDelivery]) -> list[PendingDelivery]:
         """Wait until these may be sent together; return those that may.
@@ -70,13 +78,21 @@ class Admission:
 
     async def _hold_back_users(self, deliveries: list[PendingDelivery]) -> list[PendingDelivery]:
         """Return the deliveries whose user's rate has room. The others wait aside; if ordered, all wait here."""
-        waits = [self._rates.wait_of_user(pending.key, counts=not pending.reserved) for pending in deliveries]
-        for pending in deliveries:
-            pending.reserved = True
         if self._schedule.holds is not None:
-            await self._pool.sleep(max(waits))
+            await self._pool.sleep(max(map(self._wait_for_user, deliveries)))
             return deliveries
-        for pending, wait in zip(deliveries, waits, strict=True):
-            if wait:
-                self._schedule.set_aside(pending, wait)
-        return [pending for pending, wait in zip(deliveries, waits, strict=True) if not wait]
+        free = []
+        for pending in deliveries:
+            if pending.slot is None and self._rates.wait_of_user(pending.key) > MAX_ASIDE_SECONDS:
+                self._retry_topic.move(pending, RATE)
+            elif wait := self._wait_for_user(pending):
+                self._schedule.set_aside(pending, max(wait, MIN_ASIDE_SECONDS))
+            else:
+                free.append(pending)
+        return free
+
+    def _wait_for_user(self, pending: PendingDelivery) -> float:
+        """Return the seconds until a delivery's user has room for it; the user's rate counts it once."""
+        if pending.slot is None:
+            pending.slot = self._rates.reserve(pending.key)
+        return self._rates.wait_for_slot(pending.key, pending.slot)

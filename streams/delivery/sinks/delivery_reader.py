@@ -6,6 +6,7 @@ from typing import Any
 import orjson
 import structlog
 
+from streams.delivery.flow.retry_topic import RATE_REASONS
 from streams.delivery.outcomes.dead_letters import InternalFailure
 from streams.delivery.outcomes.masking import Mask
 from streams.delivery.outcomes.pending import PendingDelivery
@@ -60,6 +61,7 @@ class DeliveryReader:
         try:
             if retried:
                 pending.attempts, pending.due, pending.since = retried.attempts, retried.due, retried.since
+                pending.parked = retried.reason in RATE_REASONS
             return pending if self._may_be_sent(pending) else None
         except BaseException as error:  # noqa: BLE001  # as above
             self._writer.dead_letter(pending, InternalFailure.by(to_exception(error)))

@@ -41,7 +41,7 @@ from streams.delivery.outcomes.writer import OutcomeWriter
 from streams.delivery.sinks.admission import Admission
 from streams.delivery.sinks.delivery_reader import DeliveryReader
 from streams.delivery.sinks.failures import FailureHandler
-from streams.kafka.offsets import TP, RecordBatch
+from streams.kafka.offsets import RecordBatch
 from streams.kafka.producer import Producer
 from streams.observability.internal_error import to_exception
 from streams.observability.metrics import DELIVERY_RETRIES, DELIVERY_SECONDS
@@ -86,7 +86,7 @@ class DeliverySink:
         shadow: Send nothing, and record what would have happened.
         share: Returns this process's part of the forward topic's partitions.
         is_full: Returns whether memory has no room for more deliveries.
-        pause: Pauses fetching a partition for a number of seconds.
+        give_back: Has a batch's records from an index on fetched again after a number of seconds.
         timer: Monotonic seconds, for rates.
 
     """
@@ -104,7 +104,7 @@ class DeliverySink:
         shadow: bool = False,
         share: Callable[[], float] = lambda: 1.0,
         is_full: Callable[[], bool] = lambda: False,
-        pause: Callable[[TP, float], None] = lambda _tp, _seconds: None,
+        give_back: Callable[[RecordBatch, int, float], None] = lambda _batch, _index, _seconds: None,
         timer: Callable[[], float] = monotonic,
     ) -> None:
         contract = forwarder.contract
@@ -112,7 +112,7 @@ class DeliverySink:
         limits = replace(forwarder.limits, items=min(forwarder.limits.items, settings.items or forwarder.limits.items))
         self.integration = integration
         self._settings, self._producer, self._clock = settings, producer, clock
-        self._share, self._is_full, self._pause = share, is_full, pause
+        self._share, self._is_full, self._give_back = share, is_full, give_back
         self._delivered_at = -math.inf
         self._guard = Guard(integration, fail)
         self._mask = mask = Mask(forwarder.settings)
@@ -151,6 +151,7 @@ class DeliverySink:
             self._rates,
             self._breaker,
             self._pool,
+            retry_topic,
             self._writer,
             clock,
             expires=preflight.max_age is not None,
@@ -183,9 +184,8 @@ class DeliverySink:
     async def work(self, fetched: RecordBatch) -> None:
         """Add the deliveries of a fetched batch to the schedule; each finishes later, on its own."""
         self._rates.share = self._share() or 1.0
-        latest = 0.0
         now = self._clock()
-        for index, record in enumerate(fetched.records):
+        for index, record in enumerate(list(fetched.records)):
             if index and index % YIELD_EVERY == 0:
                 await asyncio.sleep(0)
                 if self._pool.leaving.is_set() or fetched.dropped:
@@ -193,16 +193,12 @@ class DeliverySink:
             pending = self._reader.read(fetched, index, record)
             if pending is None:
                 continue
-            # Never longer than the delay, even if the clock was changed.
-            wait = min(pending.due - now, self._settings.retry_delay)
-            if wait > 0:
-                latest = max(latest, wait)
-                self._schedule.add_later(pending, wait)
-            else:
-                self._schedule.add(pending)
-        if latest:
-            fetched.exclude_from_budget()
-            self._pause(fetched.tp, latest)
+            wait = pending.due - now
+            # Clocks of machines differ a little; a much longer wait than the delay comes from one that was changed.
+            if 0 < wait <= 2 * self._settings.retry_delay:
+                self._give_back(fetched, index, min(wait, self._settings.retry_delay))
+                break
+            self._schedule.add(pending)
         await self._producer.wait_for_room()
 
     async def settle(self, seconds: float) -> None:
@@ -319,7 +315,10 @@ class DeliverySink:
             suspect = self._breaker.delivered > failures.last
         else:
             # They failed before they went to the retry topic, if all of them come from there.
-            suspect = all(each.since is not None and self._delivered_at > each.due - delay for each in deliveries)
+            suspect = all(
+                each.since is not None and each.attempts and not each.parked and self._delivered_at > each.due - delay
+                for each in deliveries
+            )
         was_open = self._breaker.is_open
         self._breaker.record_results(
             attempt.results,

@@ -11,6 +11,7 @@ from forwarders.api.contract import Forwarder, ObjectForwarder
 from streams.delivery.flow.settings import DeliverySettings
 from streams.delivery.sinks.delivery_sink import DeliverySink
 from streams.delivery.sinks.object_sink import ObjectSink
+from streams.kafka.offsets import MemoryBudget
 from streams.kafka.producer import Producer
 from streams.kafka.settings import Broker
 from streams.observability.metrics import API_SUNSET
@@ -19,6 +20,9 @@ from streams.topics import Topics
 from streams.worker.pipeline import ConsumerPipeline, PipelineControl, Processor, make_pipeline
 
 __all__ = ["make_delivery"]
+
+PARTITION_FETCH_BYTES = 128 * 1024
+"""Bytes that are fetched ahead per partition. All partitions of 25 integrations together bound memory."""
 
 
 def make_delivery(
@@ -33,12 +37,14 @@ def make_delivery(
     grace: float,
     remake: Callable[[], ConsumerPipeline] | None = None,
     follower: ControlFollower | None = None,
+    memory: MemoryBudget | None = None,
     shadow: bool = False,
     clock: Callable[[], float] = time.time,
 ) -> ConsumerPipeline:
     """Create one integration's delivery as a pipeline of a worker; with `shadow` it sends nothing.
 
     `fail` and `remake` are those of `ConsumerPipeline`. If a `follower` is given, its commands apply from the start on.
+    `memory` is the budget of the process.
     """
     topic = topics.forward(integration)
     _report_sunset(integration, forwarder)
@@ -75,7 +81,7 @@ def make_delivery(
             shadow=shadow,
             share=share,
             is_full=control.is_full,
-            pause=control.pause,
+            give_back=control.give_back,
         )
         return Processor(
             sink.work, start, sink.stop, sink.waits, sink.settle, sink.resume, vendor=sink.vendor
@@ -92,6 +98,8 @@ def make_delivery(
         commit_interval=0.2,
         grace=grace,
         budget=settings.fetched_bytes,
+        memory=memory,
+        partition_fetch_bytes=PARTITION_FETCH_BYTES,
     )
 
 

@@ -9,7 +9,7 @@ from streams.delivery.flow.batches import PROBES, STRIKES, Batch
 from streams.delivery.flow.breaker import Breaker
 from streams.delivery.flow.key_holds import KeyHolds
 from streams.delivery.flow.rates import Rates
-from streams.delivery.flow.retry_topic import RetryTopic
+from streams.delivery.flow.retry_topic import THROTTLED, RetryTopic
 from streams.delivery.flow.schedule import Schedule
 from streams.delivery.flow.settings import DeliverySettings
 from streams.delivery.http.sender import Attempt
@@ -59,7 +59,7 @@ class FailureHandler:
         if self._schedule.holds is not None:
             return False
         if (asked or wait) > self._settings.retry_in_place:
-            self._retry_topic.move(pending, "throttled")
+            self._retry_topic.move(pending, THROTTLED)
         else:
             self._schedule.set_aside(pending, wait)
         return True

@@ -8,7 +8,7 @@ from weakref import ref
 
 import pytest
 
-from streams.kafka.offsets import OffsetTracker
+from streams.kafka.offsets import MemoryBudget, OffsetTracker
 
 pytestmark = pytest.mark.anyio
 TP = ("events", 0)
@@ -159,3 +159,72 @@ async def test_keys_and_records_without_values_count_against_the_budget():
     assert tombstone > 0
     progress.open(OTHER, [Record(0, value=None, key=b"k" * 1000)])
     assert progress.held == 2 * tombstone + 1000
+
+
+async def test_bytes_come_back_per_record():
+    """A finished record leaves memory and makes room at once, also behind one that never finishes."""
+    progress = OffsetTracker(budget=10_000)
+    fetched = records(0, 10)
+    kept = [ref(record) for record in fetched]
+    run = progress.open(TP, fetched)
+    del fetched
+    whole = progress.held
+    assert not await progress.wait_for_room(0)
+    waiting = asyncio.create_task(progress.wait_for_room(60))
+    await asyncio.sleep(0)
+    for index in range(1, 9):
+        run.finish_record(index)
+    async with asyncio.timeout(30):
+        assert await waiting
+    gc.collect()
+    assert [index for index, record in enumerate(kept) if record()] == [0, 9]
+    assert progress.held == whole // 5
+    assert progress.committable(TP) == 0
+
+
+async def test_a_finished_batch_behind_an_open_one_leaves_memory():
+    """The records of a batch that is finished as a whole are discarded before the ones before them finish."""
+    progress = OffsetTracker()
+    progress.open(TP, records(0))
+    fetched = records(2)
+    kept = ref(fetched[0])
+    progress.open(TP, fetched).finish()
+    del fetched
+    gc.collect()
+    assert kept() is None
+
+
+async def test_pipelines_share_the_budget_of_their_process():
+    """Each may hold an equal share, and at most its own budget; what a stopped pipeline had is shared again."""
+    memory = MemoryBudget(100_000)
+    pipelines = [OffsetTracker(80_000, memory) for _ in range(5)]
+    assert {each.budget for each in pipelines} == {20_000}
+    pipelines[0].open(TP, records(0, 10))
+    assert not await pipelines[0].wait_for_room(0)
+    assert await pipelines[1].wait_for_room(0)
+    del pipelines[1:]
+    gc.collect()
+    assert pipelines[0].budget == 80_000
+    assert await pipelines[0].wait_for_room(0)
+
+
+async def test_records_that_are_given_back_use_no_memory():
+    """They and later batches leave the budget; what was finished among them is skipped when it is fetched again."""
+    progress = OffsetTracker()
+    run = progress.open(TP, records(0, 10))
+    later = progress.open(TP, records(10, 10))
+    assert run.begin()
+    later.finish_record(3)
+    run.finish_record(0)
+    size = progress.held
+    run.truncate(4)
+    assert later.dropped
+    assert progress.held == size * 3 // 18
+    for index in (1, 2, 3):
+        run.finish_record(index)
+    assert (progress.committable(TP), progress.held) == (4, 0)
+    assert progress.finished_above(TP, 4) == [(13, 14)]
+    again = progress.without_finished(TP, records(4, 16))
+    assert [record.offset for record in again] == [*range(4, 13), *range(14, 20)]
+    progress.open(TP, again, 20).finish()
+    assert progress.committable(TP) == 20

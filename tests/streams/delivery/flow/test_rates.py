@@ -67,16 +67,21 @@ def test_a_pause_holds_all(clock: Clock):
     assert rates.wait(1) == 0
 
 
+def wait_of_next(rates: Rates, user: bytes) -> float:
+    """Reserve a slot of a user; return the seconds until it."""
+    return rates.wait_for_slot(user, rates.reserve(user))
+
+
 def test_users_wait_for_themselves_only(clock: Clock):
     """A user beyond the rate for each waits, others do not; what waited is not counted twice."""
     rates = Rates([Rate(30, of="items", per="user")], clock)
     assert rates.limits_users
-    waits = [rates.wait_of_user(b"a", counts=True) for _ in range(63)]
+    waits = [wait_of_next(rates, b"a") for _ in range(63)]
     assert waits[:3] == [0, 0, 0]
     assert waits[-1] == pytest.approx(2)
-    assert rates.wait_of_user(b"b", counts=True) == 0
+    assert wait_of_next(rates, b"b") == 0
     clock.now += waits[-1]
-    assert rates.wait_of_user(b"a", counts=False) == pytest.approx(0)
+    assert rates.wait_of_user(b"a") == pytest.approx(0)
     assert rates.wait(1) == 0
 
 
@@ -86,17 +91,32 @@ def test_a_paused_user(clock: Clock):
     assert not rates.limits_users
     rates.pause_user(b"a", 30)
     assert rates.limits_users
-    assert rates.wait_of_user(b"a", counts=True) == pytest.approx(30, abs=0.01)
-    assert rates.wait_of_user(b"b", counts=True) == 0
+    assert wait_of_next(rates, b"a") == pytest.approx(30, abs=0.01)
+    assert wait_of_next(rates, b"b") == 0
     clock.now += 31
-    assert rates.wait_of_user(b"a", counts=True) == 0
+    assert wait_of_next(rates, b"a") == 0
+
+
+def test_a_slot_is_kept_while_others_come_later(clock: Clock):
+    """An item with a slot waits no longer because more of its user are reserved; a pause moves all slots."""
+    rates = Rates([Rate(10, seconds=1, of="items", per="user")], clock)
+    slots = [rates.reserve(b"a") for _ in range(100)]
+    clock.now += 2
+    assert [rates.wait_for_slot(b"a", slot) for slot in slots[:20]] == pytest.approx([0] * 20)
+    assert rates.wait_for_slot(b"a", slots[50]) == pytest.approx(3)
+    assert rates.wait_of_user(b"a") == pytest.approx(7.9)
+    rates.pause_user(b"a", 30)
+    rates.pause_user(b"a", 10)
+    assert rates.wait_for_slot(b"a", slots[50]) == pytest.approx(33)
+    clock.now += 33
+    assert rates.wait_for_slot(b"a", slots[50]) == pytest.approx(0)
 
 
 def test_users_are_forgotten_when_they_wait_for_nothing(clock: Clock):
     """Memory stays bounded however many users there are."""
     rates = Rates([Rate(30, of="items", per="user")], clock)
     for number in range(3 * MAX_TRACKED_USERS):
-        rates.wait_of_user(b"%d" % number, counts=True)
+        rates.reserve(b"%d" % number)
         clock.now += 0.1
     assert len(rates._users) <= MAX_TRACKED_USERS
 
@@ -119,9 +139,9 @@ def test_every_rate_of_a_user_holds(clock: Clock):
     """Of several rates for each user the slowest decides, and a user who never came before waits for nothing."""
     rates = Rates([Rate(100, of="items", per="user"), Rate(60, 60, of="items", per="user")], clock)
     for _ in range(6):
-        assert rates.wait_of_user(b"a", counts=True) == 0
-    assert rates.wait_of_user(b"a", counts=True) == pytest.approx(1)
-    assert rates.wait_of_user(b"b", counts=True) == 0
+        assert wait_of_next(rates, b"a") == 0
+    assert wait_of_next(rates, b"a") == pytest.approx(1)
+    assert wait_of_next(rates, b"b") == 0
 
 
 def test_a_slow_rate_has_no_burst(clock: Clock):

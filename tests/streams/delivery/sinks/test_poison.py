@@ -11,7 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from forwarders.api.contract import Category, Contract, Rate
+from streams.records.delivery import Retried
 from tests.support.offline_delivery import (
+    START,
     Behaviour,
     OfflineBench,
     OpenSettings,
@@ -204,8 +206,7 @@ def test_good_deliveries_behind_more_poison_than_memory_holds():
     random.seed(1)
 
     async def run() -> None:
-        bench = OfflineBench(lambda payloads, _: 500 if payloads[0]["n"] < 5000 else 200)
-        bench.progress.budget = 300_000
+        bench = OfflineBench(lambda payloads, _: 500 if payloads[0]["n"] < 5000 else 200, budget=300_000)
         await bench.start()
 
         async def feed() -> None:
@@ -352,9 +353,9 @@ def test_keys_that_wait_use_bounded_memory():
 
     async def run() -> None:
         bench = OfflineBench(
-            lambda payloads, _: 403 if payloads[0]["n"] % 2 else 200, ordered=True, fetched_bytes=1024 * 1024
-        )
-        bench.progress.budget = 1024 * 1024
+            lambda payloads, _: 403 if payloads[0]["n"] % 2 else 200,
+            ordered=True, fetched_bytes=1024 * 1024, budget=1024 * 1024,
+        )  # fmt: skip
         await bench.start()
         sent = 0
         while sent < 1600:
@@ -406,6 +407,126 @@ def test_a_users_rate_counts_a_delivery_once(ordered):
         await bench.start()
         await bench.forward([{"n": 0, "u": "u"}])
         assert await bench.until(lambda: bench.got == [0], 60) < 30
+        await bench.stop()
+
+    virtually(run())
+
+
+class PerUser(OpenVendor):
+    """A vendor that takes 10 deliveries per second of a user."""
+
+    contract = Contract(
+        "limited", "Limited", "https://example.com", Category.ANALYTICS, OpenSettings,
+        rates=(Rate(10, seconds=1, of="items", per="user"),),
+    )  # fmt: skip
+
+
+def test_a_hot_user_costs_the_others_little():
+    """While 2 % of all deliveries are of one user with a rate, the others take at most a tenth longer."""
+
+    async def run(hot: bool) -> float:
+        bench = OfflineBench(lambda *_: 200, kind=PerUser, budget=400_000, latency=0.01, concurrency=8)
+        await bench.start()
+        users = [0 if hot and n % 50 == 0 else n for n in range(10_000)]
+        for first in range(0, 10_000, 100):
+            while not await bench.progress.wait_for_room(HOUR):
+                pass
+            await bench.forward([{"n": n, "u": users[n]} for n in range(first, first + 100)])
+        others = {n for n in range(10_000) if n % 50}
+        await bench.until(lambda: others <= set(bench.got), 600)
+        took = bench.loop.time()
+        if hot:
+            assert {retried.reason for _, retried in bench.retried} == {"rate"}
+            await bench.until(lambda: len(bench.got) == 10_000, HOUR)
+            assert max(bench.tries.values()) == 1
+            assert not bench.dead
+        await bench.stop()
+        return took
+
+    alone = virtually(run(hot=False))
+    assert virtually(run(hot=True)) < 1.1 * alone
+
+
+class OncePerHour(OpenVendor):
+    """A vendor that takes one delivery per hour of a user."""
+
+    contract = Contract(
+        "limited", "Limited", "https://example.com", Category.ANALYTICS, OpenSettings,
+        rates=(Rate(1, seconds=3600, of="items", per="user"),),
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("settings", "reason"), [({"retry_for": 3 * HOUR}, "rate"), ({"max_age": 3 * HOUR}, "expired")]
+)
+def test_what_never_catches_up_ends(settings, reason):
+    """A user's deliveries beyond its rate are dead with reason `rate` after `retry_for`, or expired before."""
+
+    async def run() -> None:
+        bench = OfflineBench(lambda *_: 200, kind=OncePerHour, **settings)
+        await bench.start()
+        await bench.forward(numbered(20, users=1))
+        if reason == "rate":
+            await bench.until(lambda: len(bench.dead) + len(bench.got) == 20, 5 * HOUR)
+            assert {letter.reason for letter in bench.dead.values()} == {"rate"}
+        else:
+            await bench.until(lambda: not bench.progress.held and bench.loop.time() > 3 * HOUR + 600, 5 * HOUR)
+            assert not bench.dead
+        assert 3 <= len(bench.got) <= 5
+        assert max(bench.tries.values()) == 1
+        await bench.stop()
+
+    virtually(run())
+
+
+def test_a_delivery_that_waited_for_its_users_rate_is_no_suspect():
+    """Its first failure after that is the vendor's: an outage then pauses delivery, and nothing is dead."""
+
+    async def run() -> None:
+        bench = OfflineBench(lambda _, now: 503 if now > 100 else 200, kind=PerUser, retry_for=HOUR)
+        await bench.start()
+        due = START + 120
+        await bench.forward(numbered(1, first=1000))
+        await bench.until(lambda: 1000 in bench.got, 10)
+        retried = Retried(1, due, due - 60, "throttled").headers()
+        await bench.forward(numbered(12), retried=retried)
+        await bench.until(lambda: bench.sink._breaker.is_open, 300)
+        assert len(bench.requests) <= 1 + 10 + 8
+        await bench.stop()
+
+    virtually(run())
+
+
+def test_retries_that_are_not_due_use_no_memory():
+    """Deliveries that wait in the retry topic are not held, and are sent once when they are due."""
+
+    async def run() -> None:
+        bench = OfflineBench(lambda *_: 200, retry_delay=600)
+        await bench.start()
+        due = START + 500
+        await bench.forward(numbered(2000), retried=Retried(1, due, due - 600, "failing").headers())
+        await asyncio.sleep(10)
+        assert not bench.progress.held
+        assert not bench.requests
+        await bench.until(lambda: len(bench.got) == 2000, 600)
+        assert min(at for at, _, _ in bench.requests) >= 500
+        assert max(bench.tries.values()) == 1
+        await bench.stop()
+
+    virtually(run())
+
+
+@pytest.mark.parametrize(("ahead", "at_once"), [(310, False), (48 * HOUR, True)])
+def test_a_due_time_by_a_clock_that_differs(ahead, at_once):
+    """A retry waits at most the delay if clocks differ a little; a due time days ahead is not waited for."""
+
+    async def run() -> None:
+        bench = OfflineBench(lambda *_: 200)
+        await bench.start()
+        await bench.forward(numbered(1), retried=Retried(1, START + ahead, START, "failing").headers())
+        took = await bench.until(lambda: bench.got == [0], 700)
+        assert (took < 10) == at_once
+        assert took <= 311
         await bench.stop()
 
     virtually(run())

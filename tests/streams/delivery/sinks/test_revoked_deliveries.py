@@ -8,10 +8,7 @@ import pytest
 
 from forwarders.api.contract import Throttled
 from streams.records.delivery import Retried
-from tests.support.offline_delivery import START, TOPICS, OfflineBench, OpenVendor, virtually
-
-TP = (TOPICS.forward("one"), 0)
-RETRY = (TOPICS.retry("one"), 0)
+from tests.support.offline_delivery import START, OfflineBench, OpenVendor, virtually
 
 
 class ByUser(OpenVendor):
@@ -32,7 +29,7 @@ def payloads(count: int, first: int = 0) -> list[dict[str, Any]]:
 async def revoke(bench: OfflineBench, patience: float = 1) -> None:
     """Take all partitions away, as the transport does."""
     await bench.sink.settle(patience)
-    bench.progress.drop([TP, RETRY])
+    bench.revoke()
     bench.sink.resume()
 
 
@@ -46,7 +43,7 @@ async def begin_while_settling(bench: OfflineBench) -> None:
     """A run comes to the agent while the partitions are settled."""
     await bench.sink.settle(1)
     await bench.forward(payloads(5))
-    bench.progress.drop([TP])
+    bench.revoke()
     bench.sink.resume()
 
 
@@ -55,7 +52,7 @@ async def begin_while_settling_retries(bench: OfflineBench) -> None:
     await bench.sink.settle(1)
     retried = Retried(1, START + 40, START, "failing").headers()
     await bench.forward(payloads(5), retried=retried)
-    bench.progress.drop([RETRY])
+    bench.revoke()
     bench.sink.resume()
 
 
