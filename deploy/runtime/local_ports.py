@@ -56,7 +56,8 @@ def _uses(settings: TurnoutSettings) -> Iterator[PortUse]:
     yield PortUse("collector", _variable("COLLECTOR", "PORT"), settings.collector.host, settings.collector.port)
     yield PortUse("ledger", _variable("LEDGER", "PORT"), settings.ledger.host, settings.ledger.port)
     yield PortUse("console", _variable("CONSOLE", "PORT"), settings.console.host, settings.console.port)
-    if settings.metrics_port:
+    # A process whose default port is in use takes a free one by itself.
+    if settings.metrics_port and "metrics_port" in settings.model_fields_set:
         variable, host = _variable("METRICS_PORT"), settings.metrics_host
         yield PortUse("metrics", variable, host, settings.metrics_port, len(PROCESSES))
     if settings.simulator_port:

@@ -64,6 +64,8 @@ def set_up(broker: "Broker | None" = None) -> None:
         cache_logger_on_first_use=True,
     )
     logging.basicConfig(handlers=[_Handler(limit, watch)], level=logging.WARNING, force=True)
+    # It warns of each step that takes 0.1 s, which a busy machine makes of any.
+    logging.getLogger("kafka.net.selector").setLevel(logging.ERROR)
     threading.excepthook = _log_failed_thread
 
 
