@@ -4,6 +4,7 @@ import heapq
 import sqlite3
 from collections import Counter, OrderedDict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import closing
 from datetime import date
 from itertools import groupby
 from operator import itemgetter
@@ -83,6 +84,15 @@ class BlockRange(NamedTuple):
     last: int
 
 
+def _tables() -> dict[str, str]:
+    with closing(sqlite3.connect(":memory:")) as connection:
+        connection.executescript(SCHEMA)
+        return dict(connection.execute("SELECT name, sql FROM sqlite_master WHERE type = 'table'"))
+
+
+_TABLES = _tables()
+
+
 def connect(path: Path, *, query_only: bool = False) -> sqlite3.Connection:
     """Open a file of the ledger for the use in any thread, one thread at a time."""
     connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=60)
@@ -101,6 +111,13 @@ def connect(path: Path, *, query_only: bool = False) -> sqlite3.Connection:
 def has_tables(connection: sqlite3.Connection) -> bool:
     """Tell whether the first commit of a file was completed."""
     return connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'offsets'").fetchone() is not None
+
+
+def is_current(path: Path) -> bool:
+    """Tell whether a file has the tables of this version, or none yet."""
+    with closing(connect(path, query_only=True)) as connection:
+        found = dict(connection.execute("SELECT name, sql FROM sqlite_master WHERE type = 'table'"))
+    return not found or _TABLES.items() <= found.items()
 
 
 def path_of(folder: Path, day: date) -> Path:

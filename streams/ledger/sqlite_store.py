@@ -20,12 +20,14 @@ from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import IO
 
+import structlog
+
 from streams.ledger import books, catalog_file, day_file, dead_file
 from streams.ledger.bit_sets import BLOCK_BITS
 from streams.ledger.catalog import CatalogRow
 from streams.ledger.catalog_file import CatalogFile
 from streams.ledger.day_file import COUNT_TABLES, DAY, HOUR, MINUTE, OFFSET_BITS, DayReader, DayWriter
-from streams.ledger.dead_file import DeadLetterFile
+from streams.ledger.dead_file import DEAD_FILE, DeadLetterFile
 from streams.ledger.facts import BatchFacts, keyed
 from streams.ledger.store import (
     Block,
@@ -45,6 +47,8 @@ from streams.ledger.store import (
 from streams.records.event import Origin
 from streams.records.run_header import Kind
 from streams.topics import PARKED_RETENTIONS
+
+log = structlog.get_logger()
 
 HISTORY_FILE = "history.db"
 LOCK_FILE = "lock"
@@ -206,6 +210,7 @@ class SqliteStore(SqliteReader):
             raise StoreError(f"{folder}: {error}") from error
 
     def _open(self) -> None:
+        self._set_aside_other_versions()
         self._dead = self._others.enter_context(closing(DeadLetterFile(self._folder)))
         self._catalog = self._others.enter_context(closing(CatalogFile(self._folder)))
         self._history = self._others.enter_context(closing(day_file.connect(self._folder / HISTORY_FILE)))
@@ -224,6 +229,24 @@ class SqliteStore(SqliteReader):
                 connection.close()
                 _remove(day_file.path_of(self._folder, day))
         self._offsets = dict(self.offsets())
+
+    def _set_aside_other_versions(self) -> None:
+        """Move files of another version of Turnout into a subfolder; what Kafka still has is read again.
+
+        Counts of days that were removed stay, since Kafka no longer has these days.
+        """
+        days = day_file.days_in(self._folder)
+        if all(day_file.is_current(day_file.path_of(self._folder, day)) for day in days):
+            return
+        aside = self._folder / f"other-version-{time.time_ns()}"
+        aside.mkdir(mode=0o700)
+        for path in (*(day_file.path_of(self._folder, day) for day in days), self._folder / DEAD_FILE):
+            for name in _names(path):
+                if name.exists():
+                    name.rename(aside / name.name)
+        log.warning(
+            "the ledger's files are of another version; reading from Kafka again", set_aside=str(aside), days=len(days)
+        )
 
     def close(self) -> None:
         """Implements `Reader.close`."""
@@ -408,6 +431,11 @@ def _lock(folder: Path) -> IO[bytes]:
     return lock
 
 
+def _names(path: Path) -> tuple[Path, Path, Path]:
+    """Return the names of a file and of those that SQLite keeps beside it."""
+    return path, path.with_name(f"{path.name}-wal"), path.with_name(f"{path.name}-shm")
+
+
 def _remove(path: Path) -> None:
-    for name in (path, path.with_name(f"{path.name}-wal"), path.with_name(f"{path.name}-shm")):
+    for name in _names(path):
         name.unlink(missing_ok=True)

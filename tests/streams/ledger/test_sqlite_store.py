@@ -234,3 +234,28 @@ def test_a_crash_while_a_day_is_removed_counts_nothing_twice(tmp_path: Path, mon
     assert counts_of(store, 3600) == before
     assert len(list(tmp_path.glob("ledger-*.db"))) == 1
     store.close()
+
+
+def test_files_of_another_version_are_set_aside(tmp_path: Path):
+    """A folder with other tables is no reason to end: its files are moved, and all records are read again."""
+    made = Records()
+    made.run(0, range(3), [OutcomeInterval("one", "r", "forwarded", 0, 2)])
+    records = made.made
+    store = SqliteStore(tmp_path, KEY, 7)
+    feed(store, records)
+    expected = counts_of(store)
+    store.close()
+    (file,) = tmp_path.glob("ledger-*.db")
+    with sqlite3.connect(file) as connection:
+        connection.execute("DROP TABLE hours")
+    connection.close()
+    store = SqliteStore(tmp_path, KEY, 7)
+    assert store.offsets() == {}
+    feed(store, records)
+    assert counts_of(store) == expected
+    (aside,) = tmp_path.glob("other-version-*")
+    assert (aside / file.name).exists()
+    store.close()
+    again = SqliteStore(tmp_path, KEY, 7)
+    assert again.offsets()
+    again.close()
