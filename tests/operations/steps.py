@@ -36,6 +36,13 @@ async def run(stage: Stage, *arguments: str) -> str:
     return command.log.read_text()
 
 
+async def audited(stage: Stage, text: str) -> None:
+    """Wait until the books balance and the audit says this: it counts what routers have committed, a second later."""
+    async with asyncio.timeout(120):
+        while text not in await run(stage, "audit"):
+            await asyncio.sleep(0.2)
+
+
 def with_ledger(stage: Stage, more: str = "sample_per_second: 20") -> int:
     """Add a ledger to the settings, with one more of its settings; return its port."""
     port = free_port()

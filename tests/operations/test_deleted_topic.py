@@ -7,7 +7,7 @@ import pytest
 from kafka import KafkaAdminClient
 
 from tests.faults.harness import Stage
-from tests.operations.steps import end_all, run, start_all, start_anew, stop, with_ledger
+from tests.operations.steps import audited, end_all, run, start_all, start_anew, stop, with_ledger
 
 pytestmark = [pytest.mark.anyio, pytest.mark.kafka, pytest.mark.operations]
 
@@ -54,7 +54,7 @@ async def test_a_deleted_events_topic(stage: Stage):
     await stage.send(100)
     await _until_received(stage)
     await stage.verdict()
-    assert "101 events" in await run(stage, "audit")
+    await audited(stage, "101 events")
 
 
 async def _until_received(stage: Stage) -> None:

@@ -6,7 +6,7 @@ import pytest
 from aiohttp import web
 
 from tests.faults.harness import Stage, staged
-from tests.operations.steps import more, run, start_all, stop, with_ledger
+from tests.operations.steps import audited, more, start_all, stop, with_ledger
 from tests.support import real_kafka
 from tests.support.ports import free_port
 from tests.support.receiver import Got
@@ -57,14 +57,14 @@ async def test_the_ledger_token_changes(stage: Stage):
     ledger, *_ = await start_all(stage, "ledger", "router", "forwarder")
     await stage.send(100)
     await stage.until(lambda: set(stage.received) >= stage.accepted)
-    assert "100 events" in await run(stage, "audit")
+    await audited(stage, "100 events")
     token.write_text("new token")
     refused = stage.start("audit")
     assert await refused.end(0, 90) == 1
     assert "token" in refused.log.read_text()
     await stop(ledger)
     await stage.start("ledger").ready(180)
-    assert "100 events" in await run(stage, "audit")
+    await audited(stage, "100 events")
 
 
 async def test_the_password_of_kafka_changes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
