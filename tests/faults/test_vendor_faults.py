@@ -236,11 +236,11 @@ async def test_an_answer_that_is_lost(stage: Stage):
 
 
 async def test_the_topic_of_dead_letters_is_away(stage: Stage):
-    """A delivery that is to die ends the forwarder, uncommitted, exit code 1; with the topic back it dies in order."""
+    """Router and forwarder end with exit code 1, uncommitted; with the topic back, the bad delivery dies in order."""
     from kafka.admin import KafkaAdminClient
 
     stage.vendor.answer = lambda got: web.Response(status=400 if 13 in numbers(got) else 200)
-    stage.start("router")
+    router = stage.start("router")
     forwarder = stage.start("forwarder", "hook")
     await stage.send(10)
     await flowing(stage, 9)
@@ -248,13 +248,14 @@ async def test_the_topic_of_dead_letters_is_away(stage: Stage):
     await asyncio.to_thread(admin.delete_topics, [stage.topics.dead])
     admin.close()
     await stage.send(10)
-    await stage.until(lambda: not forwarder.runs, 120)
-    assert await forwarder.end(0) == 1
+    await stage.until(lambda: not forwarder.runs and not router.runs, 120)
+    assert await forwarder.end(0) == await router.end(0) == 1
     group, forward = f"{stage.topics.prefix}.forwarder.hook", stage.topics.forward("hook")
     assert sum(filter(None, (await committed(stage.broker, group, forward, 4)).values())) < 20
     declared = [topic for topic in stage.topics.declared([]) if topic.name == stage.topics.dead]
     await asyncio.to_thread(create_topics, stage.broker, declared, 1)
     stage.bound += 20
+    stage.start("router")
     stage.start("forwarder", "hook")
     findings = await stage.verdict()
     assert findings.of("m13", "hook") == {"dead"}
