@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 import click
 
 from deploy.cli.options import broker_errors, config_option, load
-from deploy.terminal.escaping import echo_json
+from deploy.terminal.escaping import echo, echo_json
 from deploy.terminal.failures import Failed
 
 if TYPE_CHECKING:
@@ -80,4 +80,4 @@ def _show(declared: "Sequence[Topic]", existing: Mapping[str, int], wrong: Colle
         table.add_row(topic.name, expected, str(existing.get(topic.name, "-")), verdict)
     PlainConsole().print(table)
     if any(name in existing for name in wrong):
-        click.echo(PROCEDURE, err=True)
+        echo(PROCEDURE, err=True)
