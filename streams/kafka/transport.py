@@ -59,6 +59,7 @@ class Consumer(driver.Consumer):
         self._next: dict[TP, int] = {}
         self._refetched: dict[TP, int] = {}
         self._committed: dict[TP, Committed] = {}
+        self._due: dict[TP, Committed] = {}
         self._commit_at: dict[TP, float] = {}
         self._metadata_limit = MAX_METADATA_CHARACTERS
         self._is_leaving = False
@@ -181,27 +182,30 @@ class Consumer(driver.Consumer):
         for tp in tps:
             if now < self._commit_at.get(tp, 0.0) and not self._is_leaving:
                 continue
-            position = self._position_to_commit(tp)
+            position, whole = self._position_to_commit(tp)
             if position is not None and position != self._committed.get(tp):
-                due[tp] = position.offset
+                due[tp], self._due[tp] = position.offset, position
                 self._commit_at[tp] = self.transport.commit_budget.take(position.metadata)
+                if not whole:
+                    COMMITS_CUT.labels(tp.topic).inc()
         return due
 
-    def _position_to_commit(self, tp: TP) -> Committed | None:
-        """Return the offset to commit with its metadata; None if it is not known, or before the committed one."""
+    def _position_to_commit(self, tp: TP) -> tuple[Committed | None, bool]:
+        """Return the offset to commit with its metadata, and whether the metadata has all finished offsets.
+
+        The offset is None if it is not known, or before the committed one.
+        """
         offset = self._new_offset(tp)
         last = self._committed.get(tp)
         if offset is None or (last is not None and offset < last.offset):
-            return None
+            return None, True
         finished = self.transport.commits.finished_above(tp, offset)
-        metadata, whole = encode_finished(offset, finished, self._metadata_limit) if finished else ("", True)
-        if not whole:
-            COMMITS_CUT.labels(tp.topic).inc()
-        return Committed(offset, metadata)
+        metadata, whole = encode_finished(offset, finished, self._metadata_limit)
+        return Committed(offset, metadata), whole
 
     async def _commit(self, offsets: Mapping[TP, int]) -> bool:
-        """Commit offsets with the metadata of this moment."""
-        positions = {tp: position for tp in offsets if (position := self._position_to_commit(tp)) is not None}
+        """Commit offsets with their metadata."""
+        positions = {tp: self._due[tp] for tp in offsets}
         try:
             did_commit = await self._thread.commit_all(positions)
         except MetadataRefusedError:
