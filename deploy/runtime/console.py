@@ -8,7 +8,6 @@ import threading
 from collections.abc import Callable
 
 import structlog
-import uvicorn
 
 from deploy.config.configuration import Configuration
 from deploy.console.access.audit_log import AuditLog
@@ -17,7 +16,7 @@ from deploy.console.backend import Backend
 from deploy.runtime.logs import log_ready
 from deploy.runtime.reload import Reloader
 from deploy.terminal.escaping import echo
-from streams.worker.http_server import HttpServer
+from streams.worker.http_server import HttpServer, server_config
 
 log = structlog.get_logger()
 
@@ -46,7 +45,7 @@ async def _run(configuration: Configuration, listener: socket.socket, read: Call
             echo(f"open {link}")
         log_ready("console", host=host, port=port, link=link)
 
-    server = HttpServer(_server_config(app), report_ready)
+    server = HttpServer(server_config(app, timeout_graceful_shutdown=STOP_SECONDS), report_ready)
     stopping = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stopping.set)
@@ -61,17 +60,3 @@ async def _run(configuration: Configuration, listener: socket.socket, read: Call
     await serving
     await asyncio.to_thread(app.close)
     return 0
-
-
-def _server_config(app: ConsoleApp) -> uvicorn.Config:
-    return uvicorn.Config(
-        app,
-        ws="none",
-        lifespan="off",
-        interface="asgi3",
-        log_config=None,
-        access_log=False,
-        proxy_headers=False,
-        server_header=False,
-        timeout_graceful_shutdown=STOP_SECONDS,
-    )

@@ -10,7 +10,6 @@ from time import monotonic, time
 from typing import Any
 
 import structlog
-import uvicorn
 from faust.types import TP
 
 from deploy.config.configuration import Configuration
@@ -34,7 +33,7 @@ from streams.operations.reporter import Reporter
 from streams.records.format import NewerFormatError
 from streams.records.status import PipelineStatus
 from streams.topics import Topics
-from streams.worker.http_server import HttpServer
+from streams.worker.http_server import HttpServer, server_config
 from streams.worker.lag import LagMeter
 from transforms import RuleError
 
@@ -139,7 +138,7 @@ class _Process:
             readiness.started(self._find_obstacle)
             log_ready("ledger", host=host, port=port, **facts)
 
-        server = HttpServer(_server_config(app), ready)
+        server = HttpServer(server_config(app, timeout_graceful_shutdown=STOP_SECONDS), ready)
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stopping.set)
@@ -253,17 +252,3 @@ def _export(report: AuditReport) -> None:
     metrics.LEDGER_AUDITED.set(time())
     if not report.balanced:
         log.error("the books do not balance", **{name.replace(" ", "_"): n for name, n in report.problems.items()})
-
-
-def _server_config(app: LedgerApi) -> uvicorn.Config:
-    return uvicorn.Config(
-        app,
-        ws="none",
-        lifespan="off",
-        interface="asgi3",
-        log_config=None,
-        access_log=False,
-        proxy_headers=False,
-        server_header=False,
-        timeout_graceful_shutdown=STOP_SECONDS,
-    )

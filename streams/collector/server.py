@@ -16,7 +16,7 @@ from streams.kafka.producer import Producer
 from streams.sources.source import Sources
 from streams.topics import Topics
 from streams.worker.gc_tuning import relax_gc
-from streams.worker.http_server import HttpServer
+from streams.worker.http_server import HttpServer, server_config
 
 log = structlog.get_logger()
 
@@ -81,16 +81,9 @@ class Collector:
         class CollectorProtocol(BoundedProtocol):
             read_timeout = self._settings.read_timeout
 
-        return uvicorn.Config(
+        return server_config(
             self.app,
             http=CollectorProtocol,
-            ws="none",
-            lifespan="off",
-            interface="asgi3",
-            log_config=None,
-            access_log=False,
-            proxy_headers=False,
-            server_header=False,
             timeout_keep_alive=self._settings.keep_alive,
             timeout_graceful_shutdown=math.ceil(self._grace),
         )

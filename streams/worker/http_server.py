@@ -3,8 +3,27 @@
 import contextlib
 import socket
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import uvicorn
+
+
+def server_config(app: Any, **options: Any) -> uvicorn.Config:
+    """Return uvicorn's configuration for an ASGI app that logs and reads proxies' headers itself.
+
+    `options` are further ones of uvicorn.
+    """
+    return uvicorn.Config(
+        app,
+        ws="none",
+        lifespan="off",
+        interface="asgi3",
+        log_config=None,
+        access_log=False,
+        proxy_headers=False,
+        server_header=False,
+        **options,
+    )
 
 
 class HttpServer(uvicorn.Server):

@@ -29,6 +29,13 @@ async def replace(stage: Stage, old: Process, *arguments: str, code: Path | None
     return new
 
 
+async def restart_collector(stage: Stage, code: Path | None = None) -> None:
+    """Stop the stage's first collector, and start another, of other code if given, until it serves."""
+    await stop(stage.processes[1])
+    stage.start("collector", code=code)
+    await stage.serving()
+
+
 async def run(stage: Stage, *arguments: str) -> str:
     """Run a command to its end; return what it prints."""
     command = stage.start(*arguments)

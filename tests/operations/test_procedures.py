@@ -11,7 +11,7 @@ import pytest
 from aiohttp import web
 
 from tests.faults.harness import CONCURRENCY, ITEMS, KEY, Stage
-from tests.operations.steps import more, replace, run, start_all, stop, with_ledger
+from tests.operations.steps import more, replace, restart_collector, run, start_all, stop, with_ledger
 from tests.support import previous_release
 
 pytestmark = [pytest.mark.anyio, pytest.mark.kafka, pytest.mark.operations]
@@ -28,9 +28,7 @@ async def test_rolling_restart(stage: Stage):
             await stop(process)
             await stage.start(kind).ready(180)
             await more(stage)
-        await stop(stage.processes[1])
-        stage.start("collector")
-        await stage.serving()
+        await restart_collector(stage)
         await more(stage)
     await stage.verdict()
     # A request that was repeated while the collector restarted may be there twice; the second is a duplicate.
@@ -45,9 +43,7 @@ async def test_upgrade_and_back(stage: Stage, tmp_path: Path):
     previous = previous_release.check_out(tmp_path / "previous")
     forwarder = await stage.start("forwarder", code=previous).ready(180)
     router = await stage.start("router", code=previous).ready(180)
-    await stop(stage.processes[1])
-    stage.start("collector", code=previous)
-    await stage.serving()
+    await restart_collector(stage, previous)
     async with stage.load(batch=10):
         await more(stage)
         forwarder = await replace(stage, forwarder, "forwarder")

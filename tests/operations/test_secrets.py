@@ -6,7 +6,7 @@ import pytest
 from aiohttp import web
 
 from tests.faults.harness import Stage, staged
-from tests.operations.steps import audited, more, start_all, stop, with_ledger
+from tests.operations.steps import audited, more, restart_collector, start_all, stop, with_ledger
 from tests.support import real_kafka
 from tests.support.ports import free_port
 from tests.support.receiver import Got
@@ -88,8 +88,6 @@ async def test_the_password_of_kafka_changes(tmp_path: Path, monkeypatch: pytest
                     await stop(process)
                     await stage.start(kind).ready(180)
                     await more(stage)
-                await stop(stage.processes[1])
-                stage.start("collector")
-                await stage.serving()
+                await restart_collector(stage)
                 await more(stage)
             await stage.verdict()
