@@ -183,7 +183,7 @@ def deaf() -> Iterator[int]:
 
 
 def run_without_kafka(command: str, bootstrap: str) -> tuple[int, str]:
-    """Exit code and standard error of a command; one that is no process at work runs in this process, much faster."""
+    """Return exit code and standard error of a command; all but workers run in this process, which is faster."""
     ports = {f"TURNOUT_{name}": str(free_port()) for name in ("COLLECTOR__PORT", "SIMULATOR_PORT")}
     environment = {**DEMO, **ports, "TURNOUT_BROKER__BOOTSTRAP": bootstrap, "TURNOUT_EMBEDDED": "false"}
     words = command.replace("FOLDER", str(EXAMPLE)).split()

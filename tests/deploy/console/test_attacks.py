@@ -199,7 +199,7 @@ def test_json_is_no_script(console):
     ["%00", "%ED%A0%80", "%FF", "turnout.events:0:" + "9" * 30, "turnout.events:" + "9" * 30 + ":0", "a" * 4_000],
 )
 def test_odd_searches_are_no_internal_errors(console, query):
-    """A search for bytes that are no text, or for numbers that are none of Kafka, is answered like any other."""
+    """A search for invalid text, or for numbers that Kafka cannot have, is answered like any other."""
     assert console.get(f"/find.json?q={query}", role=Role.EDITOR).status_code in (200, 503)
 
 

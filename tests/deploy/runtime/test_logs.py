@@ -84,7 +84,7 @@ logging.getLogger("aiokafka.client").error("Unable to connect to %s", "x")
 
 
 def test_a_thing_that_is_tried_again_has_one_line_per_half_minute():
-    """Of ours, too; other lines are never left out."""
+    """Our own repeated lines are also limited; other lines are never left out."""
     lines = lines_of("""
 import structlog
 log = structlog.get_logger()

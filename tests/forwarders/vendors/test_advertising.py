@@ -222,7 +222,7 @@ def test_dirty_values_never_kill_a_conversion(vendor: str, dirt: str) -> None:
 @pytest.mark.parametrize("vendor", ["snapchat", "pinterest", "google_ads", "linkedin"])
 @pytest.mark.parametrize("traits", [{}, {"email": "", "phone": ""}])
 def test_nobody_is_dropped(vendor: str, traits: dict[str, Any]) -> None:
-    """An event without anything to match a person by is no dead letter."""
+    """An event without personal data to match is filtered out, not a dead letter."""
     sent = event("Order Completed", traits=traits, ip="", device={})
     ((rule, payload),) = golden.of(vendor).preset.apply(normalize(sent))
     assert (rule in {"nobody", "unknown"}, payload) == (True, DROP)

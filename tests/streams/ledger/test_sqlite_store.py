@@ -237,7 +237,7 @@ def test_a_crash_while_a_day_is_removed_counts_nothing_twice(tmp_path: Path, mon
 
 
 def test_files_of_another_version_are_set_aside(tmp_path: Path):
-    """A folder with other tables is no reason to end: its files are moved, and all records are read again."""
+    """The files of a folder with other tables are moved, and all records are read again."""
     made = Records()
     made.run(0, range(3), [OutcomeInterval("one", "r", "forwarded", 0, 2)])
     records = made.made
