@@ -66,7 +66,7 @@ class RecordBatch:
     revoked, the batch is dropped, and finishing it has no effect.
     """
 
-    __slots__ = ("_done", "_left", "_low", "_progress", "begun", "dropped", "end", "records", "size", "tp")
+    __slots__ = ("_done", "_left", "_low", "_progress", "_waits", "begun", "dropped", "end", "records", "size", "tp")
 
     def __init__(self, progress: "OffsetTracker", tp: TP, records: Sequence[Any], size: int, end: int) -> None:
         self.tp = tp
@@ -79,6 +79,7 @@ class RecordBatch:
         self._done = bytearray(len(records))
         self._left = len(records)
         self._low = 0
+        self._waits: set[int] = set()
 
     def begin(self) -> bool:
         """Mark the batch as in progress; return False if its partition was revoked and it must not be processed."""
@@ -94,7 +95,7 @@ class RecordBatch:
 
     def cut(self, index: int) -> int:
         """Remove the records from `index` on; return the bytes that they used. Called by the tracker."""
-        removed = sum(map(memory_of, self.records[index:]))
+        removed = sum(map(self._counted, range(index, len(self.records))))
         self.end = self.records[index].offset
         del self.records[index:], self._done[index:]
         self._left = self._done.count(0)
@@ -103,6 +104,18 @@ class RecordBatch:
     def exclude_from_budget(self) -> None:
         """Stop counting its bytes, because its records wait for a time, so that other partitions are fetched."""
         self._progress.exclude_from_budget(self)
+
+    def exclude_record(self, index: int) -> int:
+        """Stop counting the bytes of one record, because it waits behind another; return how many they are."""
+        size = self._counted(index)
+        self._progress.free(self, size)
+        self._waits.add(index)
+        return size
+
+    def _counted(self, index: int) -> int:
+        """Return the bytes of a record that count, as long as those of the batch do."""
+        record = self.records[index]
+        return 0 if record is None or index in self._waits else memory_of(record)
 
     @property
     def finished(self) -> bool:
@@ -147,8 +160,8 @@ class RecordBatch:
             return
         self._done[index] = 1
         self._left -= 1
-        record, self.records[index] = self.records[index], None
-        self._progress.free(self, memory_of(record))
+        self._progress.free(self, self._counted(index))
+        self.records[index] = None
         if not self._left:
             self._progress.finished(self)
             return
@@ -244,7 +257,7 @@ class OffsetTracker:
         return self._budget if self._memory is None else min(self._budget, self._memory.share)
 
     def free(self, batch: RecordBatch, size: int) -> None:
-        """Give back the bytes of one finished record; called by the batch."""
+        """Give back the bytes of one record that is finished or waits; called by the batch."""
         if batch.dropped or not batch.size:
             return
         was_full = self._held >= self.budget

@@ -16,9 +16,9 @@ Key = bytes | None
 class KeyHolds:
     """Track which batch holds which keys until its retry, and the later deliveries of those keys in order.
 
-    Deliveries of a held key wait in memory, and their offsets are not committed. The fetched batches of keys that may
-    wait for long are excluded from the budget of fetched bytes, so that other keys are still fetched. `room` is the
-    maximum of excluded bytes, and `full` says whether it is reached.
+    Deliveries of a held key wait in memory, and their offsets are not committed. Those of keys that may wait for long
+    are excluded from the budget of fetched bytes, so that other keys are still fetched. `room` is the maximum of
+    excluded bytes, and `full` says whether it is reached.
     """
 
     def __init__(self, limits: Limits, group_of: Callable[[PendingDelivery], Hashable], room: int) -> None:
@@ -26,20 +26,24 @@ class KeyHolds:
         self._holders: dict[Key, Batch] = {}
         self._behind: dict[Key, deque[PendingDelivery]] = {}
         self._outlasted: dict[Key, float] = {}
-        self._excluded: dict[RecordBatch, int] = {}
+        self._excluded: dict[int, tuple[PendingDelivery, int]] = {}
+        self._excluded_bytes = 0
 
     def __len__(self) -> int:
         return len(self._holders)
 
     @property
     def full(self) -> bool:
-        """Return whether the excluded batches use all of the room."""
-        if sum(self._excluded.values()) < self._room:
+        """Return whether the excluded deliveries use all of the room."""
+        if self._excluded_bytes < self._room:
             return False
         self._excluded = {
-            fetched: size for fetched, size in self._excluded.items() if not (fetched.finished or fetched.dropped)
+            key: (pending, size)
+            for key, (pending, size) in self._excluded.items()
+            if not (pending.settled or pending.fetched.dropped)
         }
-        return sum(self._excluded.values()) >= self._room
+        self._excluded_bytes = sum(size for _, size in self._excluded.values())
+        return self._excluded_bytes >= self._room
 
     @property
     def waiting(self) -> Iterable[PendingDelivery]:
@@ -113,15 +117,17 @@ class KeyHolds:
         self._behind.clear()
         self._outlasted.clear()
         self._excluded.clear()
+        self._excluded_bytes = 0
 
     def _fits(self, batch: Batch, pending: PendingDelivery) -> bool:
         return len(batch.deliveries) < self._limits.items and batch.size + pending.size <= self._limits.bytes
 
     def _exclude(self, pending: PendingDelivery, holder: Batch) -> None:
-        """Exclude a delivery's fetched batch from the budget of bytes if it may wait for long."""
+        """Exclude a delivery from the budget of bytes if it may wait for long."""
         fetched, failures = pending.fetched, holder.failures
         assert isinstance(fetched, RecordBatch)
         waits_long = failures.own >= STRIKES or failures.shared >= PROBES
-        if waits_long and fetched not in self._excluded and not fetched.dropped and not self.full:
-            self._excluded[fetched] = fetched.size
-            fetched.exclude_from_budget()
+        if waits_long and id(pending) not in self._excluded and not fetched.dropped and not self.full:
+            size = fetched.exclude_record(pending.index)
+            self._excluded[id(pending)] = pending, size
+            self._excluded_bytes += size

@@ -365,9 +365,32 @@ def test_keys_that_wait_use_bounded_memory():
         await bench.until(lambda: len(bench.got) == 800, HOUR)  # 150 s mostly; probes are drawn by chance
         holding = bench.sink._schedule.holds
         assert holding is not None
-        assert sum(holding._excluded.values()) < 600_000
+        assert holding._excluded_bytes < 600_000
         assert bench.dead
         assert {letter.reason for letter in bench.dead.values()} == {"retries"}
+        await bench.stop()
+
+    virtually(run())
+
+
+def test_what_waits_behind_a_failing_event_uses_only_its_own_memory():
+    """A user's deliveries wait behind one that fails, while many more of other users come and go."""
+
+    async def run() -> None:
+        bench = OfflineBench(
+            lambda payloads, _: 500 if bad and any(each["n"] == 0 for each in payloads) else 200,
+            ordered=True, fetched_bytes=1024 * 1024, budget=1024 * 1024,
+        )  # fmt: skip
+        bad = True
+        await bench.start()
+        for n in range(0, 2000, 20):
+            assert await bench.progress.wait_for_room(HOUR), f"delivery has stopped; {bench}"
+            await bench.forward([{"n": n + i, "u": "failing" if i == 0 else f"u{i}"} for i in range(20)])
+        await bench.until(lambda: len(bench.got) == 1900, HOUR)
+        assert not bench.dead
+        bad = False
+        await bench.until(lambda: len(bench.got) == 2000, HOUR)
+        assert [n for n in bench.got if n % 20 == 0] == list(range(0, 2000, 20))
         await bench.stop()
 
     virtually(run())
