@@ -50,7 +50,7 @@ coverage: $(VENV)/.dev  ## the lines that the tests without other processes do n
 	  $(addprefix tests/streams/,collector consent delivery parsing records routing sources steps tracking)
 	$(BIN)/python -m coverage report
 
-browser: $(VENV)/.dev  ## clients and pages in a real browser: needs Chromium and Node
+browser: $(VENV)/.dev  ## clients and pages in a real browser, and Spring's: needs Chromium, Node, Java and Maven
 	$(BIN)/python -m pytest -m browser
 
 screenshots: $(VENV)/.dev  ## pictures of the console for deploy/docs/console: needs Chromium
