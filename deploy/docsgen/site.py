@@ -33,7 +33,7 @@ nav:
 
 
 @dataclass(frozen=True)
-class Page:
+class IndexEntry:
     """A page that the index links to; `path` is relative to the documentation's folder."""
 
     title: str
@@ -49,12 +49,12 @@ class Page:
         return [str(page.relative_to(DOCS)) for page in sorted(path.parent.glob("*.md")) if page != path]
 
 
-def sections() -> Iterator[tuple[str, list[Page]]]:
+def sections() -> Iterator[tuple[str, list[IndexEntry]]]:
     """Yield each audience of the index with its pages."""
     _, *parts = re.split(r"^## (.*)\n", (DOCS / INDEX).read_text(), flags=re.MULTILINE)
     for heading, text in zip(parts[::2], parts[1::2], strict=True):
         pages = re.findall(r"^- \[(.*?)\]\((\S+?\.md)\): (.*)$", text, re.MULTILINE)
-        yield heading, [Page(*page) for page in pages]
+        yield heading, [IndexEntry(*page) for page in pages]
 
 
 def mkdocs() -> str:
