@@ -7,7 +7,6 @@ import ast
 import random
 import sys
 from collections.abc import Iterator
-from pathlib import Path
 
 from tests.language.patterns import PACKAGES, ROOT
 
