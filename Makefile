@@ -7,6 +7,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/pip install --quiet --disable-pip-version-check
 BUILD ?= docker build
 VERSION = $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
+BUILD_IMAGE = $(BUILD) --tag turnout:$(VERSION) --build-arg VERSION=$(VERSION) --file deploy/image/Dockerfile .
 # Processes that run the tests; more than processors, since many tests wait.
 WORKERS ?= 3
 # The markers of the tests that have a command of their own.
@@ -15,7 +16,7 @@ APART := not fault and not wheels and not browser and not operations and not cli
 WAITING := echo "installing into $(VENV)"; (while sleep 4; do echo "still installing"; done) & ticker=$$!; trap "kill $$ticker" EXIT;
 PROJECTS := pyproject.toml streams/tracking/pyproject.toml
 
-.PHONY: up venv check format test test-newest pins coverage browser screenshots clickhouse faults operations dist image fuzz bench clean
+.PHONY: up venv check format test test-newest pins coverage browser screenshots clickhouse faults operations dist image docs release fuzz bench clean
 
 up: $(VENV)/.local  ## broker, collector, router, forwarders and a simulator of the vendors, on this machine
 	@$(BIN)/turnout up --config deploy/example
@@ -50,11 +51,12 @@ coverage: $(VENV)/.dev  ## the lines that the tests without other processes do n
 	  $(addprefix tests/streams/,collector consent delivery parsing records routing sources steps tracking)
 	$(BIN)/python -m coverage report
 
-browser: $(VENV)/.dev  ## clients and pages in a real browser: needs Chromium and Node
+browser: $(VENV)/.dev  ## clients and pages in a real browser, and Spring's: needs Chromium, Node, Java and Maven
 	$(BIN)/python -m pytest -m browser
 
-screenshots: $(VENV)/.dev  ## pictures of the console for deploy/docs/console: needs Chromium
+screenshots: $(VENV)/.dev  ## pictures of the console and of commands for the documentation: needs Chromium, and free ports 8080 and 9092
 	$(BIN)/python -m tests.deploy.console.pictures
+	$(BIN)/python -m tests.deploy.terminal.captures
 
 faults: $(VENV)/.dev  ## faults against the oracle, on a real Kafka: needs Java and Maven
 	$(BIN)/python -m pytest -m fault
@@ -81,7 +83,13 @@ image: $(VENV)/.dev  ## the container image, with Docker, Podman or Buildah: mak
 	rm -rf dist
 	$(BIN)/python -m build --wheel --no-isolation --outdir dist streams/tracking
 	$(BIN)/python -m build --wheel --no-isolation --outdir dist .
-	$(BUILD) --tag turnout:$(VERSION) --build-arg VERSION=$(VERSION) --file deploy/image/Dockerfile .
+	$(BUILD_IMAGE)
+
+docs: $(VENV)/.dev  ## the documentation as a site in build/site; fails for a broken link or a page that no index names
+	$(BIN)/mkdocs build --quiet --strict
+
+release: docs dist  ## wheels and sdists in dist/, checked, and the container image, tagged with the version
+	$(BUILD_IMAGE)
 
 fuzz: $(VENV)/.dev  ## the generated tests with ten times the examples, from new seeds; TURNOUT_FUZZ=SEED repeats one
 	TURNOUT_FUZZ=$${TURNOUT_FUZZ:-new} $(BIN)/python -m pytest $$(grep -rlE "fuzzing|hypothesis" tests --include="test_*.py")

@@ -1,3 +1,3 @@
-"""Name the new place of this module."""
+"""Raise an error that names the new location of this module."""
 
 raise ImportError("forwarders.fields is now forwarders.api.fields")

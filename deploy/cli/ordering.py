@@ -24,7 +24,7 @@ name_argument = click.argument("name")
 
 
 def give_order(folder: Path, name: str, action: "ControlAction", *, as_json: bool) -> None:
-    """Send a command for an integration, wait until its forwarders report that they obey, and say so."""
+    """Send a command for an integration, and wait until its forwarders report that they obey; prints the result."""
     configuration = load(folder)
     check_name("integration", name, configuration.integrations)
 

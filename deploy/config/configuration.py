@@ -190,7 +190,7 @@ class _FolderReader:
         return None
 
     def _check_retention(self, document: Document, settings: TurnoutSettings) -> None:
-        """Warn of data about persons that is kept for long."""
+        """Warn about personal data that is kept for a long time."""
         parked = PARKED_RETENTIONS * settings.retention_days
         for place, longest, what in (
             (("retention_days",), settings.retention_days, "events"),

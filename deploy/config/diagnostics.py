@@ -140,5 +140,5 @@ def _line(error: RuleError) -> str:
 
 
 def _blank(text: str) -> str:
-    """Return blanks of the text's width on a terminal; tabs are kept."""
+    """Return spaces of the text's width on a terminal; tabs are kept."""
     return "".join("\t" if character == "\t" else " " * cell_len(character) for character in text)

@@ -1,4 +1,4 @@
-"""Who changed a configuration folder, and how: the history that git keeps."""
+"""Read who changed a configuration folder, and how, from git."""
 
 import os
 import subprocess

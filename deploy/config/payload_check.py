@@ -1,6 +1,6 @@
 """Compare rules with the vendor's payload: unknown fields, missing fields, wrong types and personal data.
 
-A rule's result depends on the event, so only message is wrong for every event is an error.
+A rule's result depends on the event, so only a value that is wrong for every event is an error.
 """
 
 from collections.abc import Set as AbstractSet

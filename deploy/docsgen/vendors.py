@@ -9,6 +9,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from deploy.conformance.golden import EVENTS
+from deploy.docsgen.site import REPOSITORY
 from deploy.terminal.durations import humanize
 from forwarders import registry
 from forwarders.api.contract import (
@@ -192,7 +193,8 @@ def _readme(forwarder: type[Forwarder[Any]]) -> Iterator[str]:
     """Yield the README beside the forwarder without its title."""
     file = files(forwarder.__module__.rpartition(".")[0]) / "README.md"
     if file.is_file():
-        yield from ("", *file.read_text().rstrip().splitlines()[2:])
+        text = file.read_text().replace("](../", f"]({REPOSITORY}/blob/main/forwarders/vendors/")
+        yield from ("", *text.rstrip().splitlines()[2:])
 
 
 def _facts(forwarder: type[Forwarder[Any]]) -> Iterator[tuple[str, str]]:

@@ -127,12 +127,12 @@ class _Source:
 
     @cached_property
     def number(self) -> int:
-        """A number of 64 bits."""
+        """Return a 64-bit number."""
         return int.from_bytes(self.stream(8)[:8], "big")
 
     @property
     def day(self) -> date:
-        """A date on which somebody may be born."""
+        """Return a plausible date of birth."""
         return _FIRST_DAY + timedelta(days=self.number % _DAYS)
 
     def address(self, text: str) -> str | None:

@@ -193,7 +193,7 @@ def _bounds(kind: str, bad: _Field, good: _Field) -> Iterator[tuple[float, float
 
 
 def _follows(difference: FieldDifference, best: Mapping[str, FieldDifference]) -> bool:
-    """Tell whether a difference only follows from one of an object around it, as all fields of a missing object."""
+    """Tell whether a difference only follows from its parent's, such as that of a field in a missing object."""
     path = difference.path
     while (end := max(path.rfind("."), path.rfind("[]"))) > 0:
         path = path[:end]

@@ -74,7 +74,7 @@ def _events(configuration: Configuration, origins: Sequence[Origin]) -> dict[Ori
 def _letters(
     configuration: Configuration, group_id: str, newest: Mapping[int, int]
 ) -> Iterator[ParkedRecord[DeadLetter]]:
-    """Yield dead letters of a group from the end of each partition; where its newest are known, from there back."""
+    """Yield dead letters of a group, newest first: from its newest known ones, or from the end of each partition."""
     broker, topic = configuration.settings.broker, configuration.topics.dead
     with kafka_errors(broker), open_consumer(broker) as consumer:
         numbers = sorted(consumer.partitions_for_topic(topic) or ())

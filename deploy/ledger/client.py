@@ -72,4 +72,4 @@ class LedgerClient:
 
 class _NoRedirects(HTTPRedirectHandler):
     def redirect_request(self, *_: object) -> None:
-        """Refuse to follow."""
+        """Refuse to follow a redirect."""

@@ -127,12 +127,12 @@ class EventStory:
         return Origin(self.topic, self.partition, self.offset)
 
     def data(self) -> dict[str, Any]:
-        """As JSON data."""
+        """Return JSON data."""
         return asdict(self)
 
 
 class StoryTeller:
-    """Makes stories of events.
+    """Builds the stories of events.
 
     Args:
         configuration: The configuration of today.
@@ -171,7 +171,7 @@ class StoryTeller:
         return story, record
 
     def tell(self, story: EventStory, record: Any | None) -> EventStory:
-        """Complete a story: times, dead letters, rules, and why the others did not match."""
+        """Complete a story: add times, dead letters, rules, and why other rules did not match."""
         if record is None:
             self._read_letters(story, 0)
             self._explain(story, None)
@@ -193,7 +193,7 @@ class StoryTeller:
         return story
 
     def _read(self, story: EventStory, record: Any) -> None:
-        """Take from the record what the router read there."""
+        """Fill in the facts that the router read from the event's record."""
         story.time = _rfc3339(record.timestamp)
         if record.key:
             story.user = record.key.decode(errors="replace")
@@ -327,7 +327,7 @@ class StoryTeller:
 
 
 def _explain_notes(story: EventStory, rules: Configuration, event: Event | None) -> None:
-    """Say in words what a tracking plan noted, and where the plan says so."""
+    """Describe the violations that a tracking plan noted, with the plan's lines."""
     for note in story.notes:
         if note["reason"] == "plan" and "explanation" not in note:
             explained = explain_note(note["detail"], rules.documents, event)

@@ -1,4 +1,4 @@
-"""Read from Kafka what the ledger does not keep: an event, when its outcomes came, payloads and dead letters."""
+"""Read from Kafka what the ledger does not have: events, times of outcomes, payloads and dead letters."""
 
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -75,7 +75,7 @@ def open_kafka(broker: Broker, topics: Topics) -> Iterator["KafkaFacts"]:
 
 
 class KafkaFacts:
-    """Reads single records and short stretches; blocking, raises BrokerError."""
+    """Reads single records and short ranges; blocking, raises BrokerError."""
 
     def __init__(self, consumer: Any, broker: Broker, topics: Topics) -> None:
         self._consumer, self._broker, self._topics = consumer, broker, topics

@@ -1,4 +1,4 @@
-"""Say in words what a tracking plan noted about an event, and on which line of the plan."""
+"""Describe the violations that a tracking plan noted about an event, with the plan's lines."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -35,7 +35,7 @@ class ExplainedNote(NamedTuple):
 
 
 def explain_note(detail: str, documents: Sequence[Document], event: Mapping[str, Any] | None) -> ExplainedNote | None:
-    """Explain the detail of a note with the reason `plan`; None if the plan is another one today.
+    """Explain the detail of a note with the reason `plan`; None if the plan has changed since.
 
     Args:
         detail: Such as `shop: Order Completed: $.properties.total type`.

@@ -170,7 +170,7 @@ def _facts(entry: StoryEntry, letter: LetterFacts | None) -> Iterator[str]:
 
 
 def _attempts(entry: StoryEntry, letter: LetterFacts | None) -> Iterator[str]:
-    """Say how often it was tried, as far as that is known; the status of a delivery that succeeded at once is 2xx."""
+    """Describe the number of attempts, if known; a delivery that succeeded at once has the status 2xx."""
     attempts = entry.attempts
     if attempts is None and letter and entry.outcome == Outcome.DEAD:
         attempts = letter.attempts
@@ -194,7 +194,7 @@ def _death(entry: StoryEntry, letter: LetterFacts | None) -> str:
 
 
 def vendor_message(body: str) -> str:
-    """Return what a vendor's answer says: the texts of a small JSON object, else the body on one line."""
+    """Summarize a vendor's response: the texts of a small JSON object, else the body on one line."""
     try:
         data = orjson.loads(body)
     except orjson.JSONDecodeError:
@@ -216,7 +216,7 @@ def vendor_message(body: str) -> str:
 
 
 def _tried(rules: Sequence[Untrue]) -> Iterator[Line]:
-    """Return a line for the rules that say most; those that want another type or event are counted only."""
+    """Return a line per rule that explains most; rules for another type or event are only counted."""
     telling = [rule for rule in rules if not any(each["test"].startswith(("type ", "event ")) for each in rule.tests)]
     for rule in telling[:FEW_RULES]:
         tests = [f"{each['test']}, but it is {shown(each.get('value', ABSENT), 40)}" for each in rule.tests]

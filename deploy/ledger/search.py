@@ -11,7 +11,7 @@ from streams.records.event import Origin
 
 
 class EventQuery(NamedTuple):
-    """The event that is sought: exactly one of these is given."""
+    """The event to find: exactly one of these is given."""
 
     message_id: str | None = None
     user: str | None = None
@@ -56,6 +56,6 @@ def find_candidates(configuration: Configuration, query: EventQuery, limit: int)
 
 
 def confirm(teller: StoryTeller, candidates: Candidates, query: EventQuery) -> list[tuple[EventStory, Any | None]]:
-    """Return the beginnings of the stories that are sought, with their records."""
+    """Return the stories to complete, with the events' records."""
     heads = (teller.head(place, known) for place, known in candidates.places)
     return [head for head in heads if head is not None and query.is_met(head[0])]

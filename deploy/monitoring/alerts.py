@@ -186,7 +186,7 @@ ALERTS = [
         "no audit for {{ $value | humanizeDuration }}",
         "The ledger is behind, or cannot reach Kafka. Lost events would not be noticed.",
         [
-            "Read the ledger's log: `the audit waits` and `the audit failed` have the reason.",
+            "Read the ledger's log: `audit postponed` and `the audit failed` have the reason.",
             "Its disk is full: enlarge it. Its files are damaged: [restore or rebuild it](ledger.md).",
         ],
     ),

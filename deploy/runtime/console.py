@@ -1,4 +1,4 @@
-"""The process `turnout console`: serves pages, and takes up a new configuration."""
+"""The process `turnout console`: serves pages, and reloads a changed configuration."""
 
 import asyncio
 import signal

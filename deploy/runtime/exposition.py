@@ -26,7 +26,7 @@ LOOP_SECONDS = 5.0
 
 
 class Readiness:
-    """Tells whether a process is healthy, and whether it is ready for work. A thread of its own asks."""
+    """Tells whether a process is healthy, and whether it is ready for work. Called from a separate thread."""
 
     def __init__(self) -> None:
         self._loop: asyncio.AbstractEventLoop | None = None

@@ -76,7 +76,7 @@ def run(
     facts: Mapping[str, Any],
     readiness: Readiness,
 ) -> int:
-    """Run the ledger until SIGTERM or SIGINT; returns the exit code. Raises Failed if it cannot go on."""
+    """Run the ledger until SIGTERM or SIGINT; returns the exit code. Raises Failed if it cannot continue."""
     return asyncio.run(_Process(configuration, store, read).run(listener, facts, readiness))
 
 
@@ -205,7 +205,7 @@ class _Process:
             except StoreInUseError as error:
                 raise _in_use(self._reloader.current, error) from error
             except (StoreError, NewerFormatError) as error:
-                raise Failed(f"the ledger cannot go on: {error}") from error
+                raise Failed(f"the ledger cannot continue: {error}") from error
 
     async def _audit(self, since_ms: int, until_ms: int | None) -> AuditReport:
         async with self._auditing:
@@ -231,7 +231,7 @@ class _Process:
             try:
                 report = await self._audit(int((time() - AUDITED_SECONDS) * 1000), None)
             except BehindError as error:
-                log.warning("the audit waits", reason=str(error))
+                log.warning("audit postponed", reason=str(error))
             except (BrokerError, StoreError) as error:
                 log.error("the audit failed", reason=str(error))  # noqa: TRY400
             else:

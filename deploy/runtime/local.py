@@ -157,7 +157,7 @@ class _Local:
         ]
 
     async def _start_console(self) -> Child:
-        """Start the console; `up` goes on without it if it ends."""
+        """Start the console; `up` continues if the console ends."""
         command = turnout_command("console", "--config", str(self._configuration.folder))
         return await self._supervisor.start("console", command, self._environment, essential=False)
 
@@ -198,7 +198,7 @@ def _read_topics(configuration: Configuration) -> Mapping[str, str]:
 async def _start_ledger(
     configuration: Configuration, supervisor: Supervisor, environment: Mapping[str, str], folders: ExitStack
 ) -> Child:
-    """Start the ledger; the data of an embedded broker ends with it, and so does that ledger's folder."""
+    """Start the ledger; with an embedded broker its folder is temporary, since the broker's data is."""
     settings, variables = configuration.settings, dict(environment)
     if settings.embedded:
         temporary = tempfile.TemporaryDirectory(prefix="turnout-ledger-", ignore_cleanup_errors=True)

@@ -71,7 +71,7 @@ def _variable(*names: str) -> str:
 
 
 def _next_free(use: PortUse, taken: set[int]) -> int:
-    """Return the first port from the configured one on that is free, with the rest of its row."""
+    """Return the first free port at or after the configured one, with the rest of its row."""
     for first in range(use.port, MAX_PORT + 2 - use.row):
         ports = range(first, first + use.row)
         if not taken.intersection(ports) and _are_free(use.host, ports):

@@ -114,7 +114,7 @@ class _Limit:
 
 
 class _RetryFilter:
-    """Limits our own lines about things that are tried again."""
+    """Limits our own lines about operations that are being retried."""
 
     def __init__(self, limit: _Limit, watch: "OutageWatch | None") -> None:
         self._limit, self._watch = limit, watch
@@ -170,7 +170,7 @@ class _Hidden:
 
 
 def _format(record: logging.LogRecord) -> str:
-    """Return a message with its arguments, also if they do not fit."""
+    """Format a message with its arguments, even if they do not match its placeholders."""
     try:
         return record.getMessage()
     except (TypeError, ValueError, KeyError):
@@ -191,7 +191,7 @@ def _format_without_arguments(record: logging.LogRecord) -> str:
 
 
 def _fill(text: str) -> str:
-    """Replace each placeholder, because the arguments do not fit."""
+    """Replace each placeholder of a message whose arguments do not match."""
     return _PLACEHOLDER.sub(lambda found: "%" if found[0] == "%%" else "…", text)
 
 

@@ -46,7 +46,7 @@ class RulesRecorder:
             if not isinstance(error.__cause__, TopicAuthorizationFailedError | ClusterAuthorizationFailedError):
                 log.warning("cannot record the rules; trying again", version=version, error=str(error))
                 return False
-            log.error("may not write to a topic", topic=topic, without=WITHOUT)  # noqa: TRY400
+            log.error("no permission to write to a topic", topic=topic, without=WITHOUT)  # noqa: TRY400
         except RecordTooLargeError as error:
             log.error("the rules are too large to be recorded", error=str(error), without=WITHOUT)  # noqa: TRY400
         self._recorded = version

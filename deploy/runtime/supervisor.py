@@ -55,7 +55,7 @@ class Child:
         return f"{self.name} {how}: {last}"
 
     def cpu_seconds(self) -> float:
-        """Return the processor time that it has used; the time of day where the system does not tell."""
+        """Return the processor time that it has used; the time of day on systems that do not report it."""
         try:
             fields = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()
         except OSError:

@@ -33,9 +33,9 @@ METHODS = ["GET", "POST", "PUT", "PATCH", "DELETE"]
 class Simulator:
     """Accepts requests at any path. `show` is called with each request and its reply; `script` are the first faults.
 
-    `GET /_requests` lists the requests, oldest first, with `?path=` only those whose path begins so; `DELETE` removes
-    them. `POST /_script` adds faults, a JSON list; `DELETE /_script` removes them. `GET /_counts` reports, per vendor
-    and idempotency key, which deliveries were accepted, repeated and never accepted.
+    `GET /_requests` lists the requests, oldest first, with `?path=` only those whose path begins with it; `DELETE`
+    removes them. `POST /_script` adds faults, a JSON list; `DELETE /_script` removes them. `GET /_counts` reports,
+    per vendor and idempotency key, which deliveries were accepted, repeated and never accepted.
     """
 
     def __init__(

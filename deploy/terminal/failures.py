@@ -21,7 +21,7 @@ class Failed(click.ClickException):
     exit_code = 1
 
     def show(self, file: object = None) -> None:  # noqa: ARG002
-        """Print the line."""
+        """Print the message, as click does for a failed command."""
         echo(f"turnout: {self.message}", err=True)
 
 

@@ -28,7 +28,7 @@ def _check_name(name: str) -> str:
 
 def _check_value(value: str) -> str:
     if not (value.isascii() and value.isprintable()):
-        raise ValueError("a header holds printable ASCII only")
+        raise ValueError("header values must be printable ASCII")
     return value
 
 

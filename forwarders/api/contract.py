@@ -691,8 +691,8 @@ class WriterForwarder(Forwarder[S]):
             One result per delivery, in the same order. `Delivered` means that the data survives a crash.
 
         Raises:
-            OSError: The destination is unavailable: delivery retries. So it does after any error but those that point
-                to an invalid delivery, such as TypeError or ValueError, which count as permanent failures.
+            OSError: The destination is unavailable, and delivery retries. It also retries after other errors, except
+                TypeError, ValueError and the like: these mean an invalid delivery and are permanent failures.
 
         """
 

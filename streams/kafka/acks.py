@@ -62,4 +62,4 @@ class PendingAcks:
             self._done = asyncio.get_running_loop().create_future()
             await asyncio.wait_for(self._done, timeout)
         if self._error is not None:
-            raise BrokerError(f"Kafka did not take the records: {type(self._error).__name__}") from self._error
+            raise BrokerError(f"Kafka did not accept the records: {type(self._error).__name__}") from self._error

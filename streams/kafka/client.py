@@ -100,10 +100,10 @@ def poll(consumer: Any, broker: Broker, most: int | None = None) -> dict[Any, li
 
 
 def complete_ends(broker: Broker, ends: Mapping[Part, int]) -> Mapping[Part, int]:
-    """Return the offsets behind the last records; `ends` is the answer of `end_offsets`, of either client library.
+    """Return the offset after each partition's last record; `ends` is the result of `end_offsets`, of either library.
 
-    Kafka's answer is right. The embedded broker returns the offset behind the first record of the last batch, and the
-    right one only with records. Raises BrokerError.
+    Kafka's result is correct. The embedded broker returns the offset after the first record of the last batch, and the
+    correct one only with fetched records. Raises BrokerError.
     """
     filled = {TopicPartition(*part): end for part, end in ends.items() if end}
     if broker.idempotent or not filled:

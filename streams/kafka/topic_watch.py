@@ -14,7 +14,7 @@ CONFIRM_SECONDS = 2.0
 
 
 class TopicWatch:
-    """Compares topics with what they were when it first saw them.
+    """Compares topics with their state at the first look.
 
     Args:
         broker: How to connect to Kafka.

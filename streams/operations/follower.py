@@ -27,7 +27,7 @@ PATIENCE_SECONDS = 60.0
 
 
 class ControlFollower:
-    """Has a forwarder's pipelines obey commands: those of before its start, and new ones as they come."""
+    """Applies commands to a forwarder's pipelines: earlier ones at its start, and new ones as they arrive."""
 
     def __init__(self, broker: Broker, topic: str, client_id: str) -> None:
         self._broker, self._part, self._client_id = broker, TopicPartition(topic, 0), client_id
@@ -57,7 +57,7 @@ class ControlFollower:
                 await consumer.start()
                 await self._follow(consumer)
             except TopicAuthorizationFailedError:
-                log.error("may not read a topic", topic=self._part.topic, without=without)  # noqa: TRY400
+                log.error("no permission to read a topic", topic=self._part.topic, without=without)  # noqa: TRY400
                 self._is_read.set()
             except BaseException as error:  # noqa: BLE001  # nothing else would show that commands are ignored
                 log.warning("cannot read commands for integrations; trying again", **error_fields(to_exception(error)))
@@ -97,7 +97,7 @@ class ControlFollower:
 
     def _probe(self, name: str, order: Control) -> None:
         if vendor := self._vendors.get(name):
-            log.info("a probe is asked for", integration=name, who=order.who)
+            log.info("probe requested", integration=name, who=order.who)
             vendor.probe()
 
 

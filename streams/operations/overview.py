@@ -1,4 +1,4 @@
-"""Put the reports of processes together, and find the problems that an operator must act on."""
+"""Combine the reports of processes, and find the problems that an operator must act on."""
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -69,7 +69,7 @@ class PipelineOverview:
 
     @property
     def drain_seconds(self) -> float | None:
-        """Seconds until nothing is left at the rates of the last minutes; infinite if it grows, None if unknown."""
+        """Seconds until the lag is drained at the rates of the last minutes; infinite if it grows, None if unknown."""
         rates = [
             (share.pipeline.finished, share.pipeline.arrived)
             for share in self.shares
@@ -138,7 +138,7 @@ class Overview:
 def make_overview(
     reports: Mapping[str, ProcessStatus], integrations: Iterable[str], paused: Mapping[str, Control], at: float
 ) -> Overview:
-    """Put reports together, as they are at a time in seconds since 1970."""
+    """Combine reports at a time, in seconds since 1970."""
     alive = {key: it for key, it in reports.items() if at - seconds_of(it.reported) <= SILENT_SECONDS}
     silent = {key: it for key, it in reports.items() if key not in alive}
     shares = [Share(process, pipeline) for process in alive.values() for pipeline in process.pipelines]

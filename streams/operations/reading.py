@@ -87,7 +87,7 @@ class OperationsReader:
     def count_dead(self) -> int | None:
         """Return about how many dead letters were written in the last hour; None if Kafka cannot tell.
 
-        It counts by offsets, so that it includes records that say that others were handled.
+        It counts by offsets, so it includes records that mark others as handled.
         """
         with kafka_errors(self._broker):
             partitions = self._consumer.partitions_for_topic(self._topics.dead) or ()

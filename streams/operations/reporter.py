@@ -37,7 +37,7 @@ Describe = Callable[[], Sequence[PipelineStatus]]
 
 
 class Reporter:
-    """Reports a process until it is cancelled. Kafka may refuse reports, which are never a reason to stop.
+    """Reports a process until it is cancelled. A failure to report never stops the process.
 
     It has a producer of its own: if the process's producer fails, the process ends.
     """
@@ -123,7 +123,7 @@ class Reporter:
 
 
 def _essence(report: ProcessStatus) -> tuple[object, ...]:
-    """Return what of a report, if it changes, is reported at once."""
+    """Return the part of a report whose changes are reported immediately."""
     return report.rules, [
         (
             pipeline.name,

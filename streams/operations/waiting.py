@@ -18,14 +18,14 @@ LOOK_AGAIN_SECONDS = 60.0
 async def wait_for_topic(
     broker: Broker, topic: str, without: str, on_missing: Callable[[], None] | None = None
 ) -> None:
-    """Return when the topic is there. If it is missing, say once what the process does `without` it."""
+    """Wait until the topic exists. If it is missing, log once what the process does `without` it."""
     said = False
     while True:
         try:
             if await asyncio.to_thread(find_partitions, broker, [Topic(topic, 1, None)]):
                 return
         except BrokerError as error:
-            log.warning("cannot look for a topic; trying again", topic=topic, error=str(error))
+            log.warning("cannot check if a topic exists; trying again", topic=topic, error=str(error))
             await asyncio.sleep(1.0)
             continue
         if not said:

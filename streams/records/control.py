@@ -27,12 +27,12 @@ class Control:
     when: str
 
     def encode(self) -> bytes:
-        """As the record's value."""
+        """Encode the record's value."""
         return orjson.dumps({"v": CONTROL_VERSION, **asdict(self)})
 
     @classmethod
     def decode(cls, value: bytes | None) -> "Control":
-        """Read a record's value; without one it is as if resumed. Raises RecordError and NewerFormatError."""
+        """Decode a record's value; no value means resumed. Raises RecordError and NewerFormatError."""
         if value is None:
             return cls(ControlAction.RESUMED, "", "")
         data = decode_object(value, CONTROL_VERSION)

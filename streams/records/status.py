@@ -102,7 +102,7 @@ class ProcessStatus:
     pipelines: Sequence[PipelineStatus] = ()
 
     def encode(self) -> bytes:
-        """As the record's value."""
+        """Encode the record's value."""
         return orjson.dumps({"v": STATUS_VERSION, **asdict(self)})
 
     @classmethod

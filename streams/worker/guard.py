@@ -28,7 +28,7 @@ MAX_HOLD_SECONDS: Final = 300.0
 
 
 class BrokenWorkerError(Exception):
-    """Most records fail: the worker must stop."""
+    """Most records fail, so the worker must stop."""
 
 
 class _Held(NamedTuple):

@@ -41,7 +41,7 @@ class VendorSwitch(Protocol):
         """Return whether deliveries are sent, and the vendor's last response to a failed request."""
 
     def hold(self, order: Control | None) -> None:
-        """Send nothing because of this order; None ends that."""
+        """Pause delivery by an operator's command; None ends the pause."""
 
     def probe(self) -> None:
         """If the vendor fails, try again now."""
@@ -162,7 +162,7 @@ class ConsumerPipeline:
         await self._processor.stop()
 
     def waits(self) -> bool:
-        """Return whether its processor waits for something bounded."""
+        """Return whether its processor waits for something that ends by itself, such as a time-out."""
         return self._processor.waits()
 
     @property

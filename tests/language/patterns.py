@@ -1,7 +1,6 @@
 """Find stiff phrases in the texts of the code: docstrings, help, descriptions, log and error messages.
 
-Each pattern is a habit of the older texts, with what to write instead. `python -m tests.language.patterns` removes
-entries that no longer occur from `baseline.txt`; it never adds any.
+Each pattern is a habit to avoid, with what to write instead.
 """
 
 import ast
@@ -12,7 +11,6 @@ from typing import NamedTuple
 
 ROOT = Path(__file__).parents[2]
 PACKAGES = ("streams", "transforms", "forwarders", "deploy")
-BASELINE = Path(__file__).with_name("baseline.txt")
 
 _UNITS = (
     "second|minute|hour|day|line|item|event|record|batch|request|integration|partition|row|vendor|user|process|topic"
@@ -64,11 +62,6 @@ class Finding(NamedTuple):
     sentence: str
     place: str
 
-    @property
-    def entry(self) -> str:
-        """The finding as a line of the baseline, which does not depend on the place."""
-        return f"{self.pattern}\t{self.sentence}"
-
 
 def texts(source: str) -> Iterator[tuple[int, str]]:
     """Yield each text of a module that people read, with its line: string constants of at least two words."""
@@ -98,20 +91,3 @@ def all_findings() -> list[Finding]:
     """Return the findings in all packages, in the order of their files."""
     paths = (path for package in PACKAGES for path in sorted((ROOT / package).rglob("*.py")))
     return [finding for path in paths for finding in findings(path.read_text(), str(path.relative_to(ROOT)))]
-
-
-def baseline() -> list[str]:
-    """Return the entries that are known and still to be rewritten."""
-    return BASELINE.read_text().splitlines()
-
-
-def main() -> None:
-    """Remove the entries from the baseline that no longer occur."""
-    found = {finding.entry for finding in all_findings()}
-    kept = [entry for entry in baseline() if entry in found]
-    print(f"{len(baseline()) - len(kept)} of {len(baseline())} entries removed")
-    BASELINE.write_text("".join(f"{entry}\n" for entry in kept))
-
-
-if __name__ == "__main__":
-    main()

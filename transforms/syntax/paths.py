@@ -311,7 +311,7 @@ class _PathParser:
     def _check_expression(self, expression: object) -> None:
         reason = find_problem(expression) if isinstance(expression, str) else "it is not a text"
         if reason:
-            raise RuleError(f"{self._text!r} has a wrong regular expression: {reason}", "write it as RE2 does")
+            raise RuleError(f"{self._text!r} has an invalid regular expression: {reason}", "write it as RE2 does")
 
     def _operand(self) -> JsonPath:
         from_root = self._next("$")

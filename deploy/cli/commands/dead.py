@@ -36,8 +36,8 @@ def dead() -> None:
 def groups(folder: Path, integration: str | None, limit: int, *, show_all: bool, as_json: bool) -> None:
     """Group dead letters by integration, rule, reason and the vendor's message, most frequent first.
 
-    Messages are shown without what differs from event to event. A dead letter that was replayed or dropped, or whose
-    event was delivered since, no longer counts. Needs a running ledger.
+    Messages are shown without the parts that differ between events. A dead letter that was replayed or dropped, or
+    whose event was delivered since, no longer counts. Needs a running ledger.
     """
     from deploy.cli.group_table import show_groups
     from deploy.ledger.client import LedgerClient

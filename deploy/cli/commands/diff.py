@@ -41,7 +41,7 @@ def diff(
     *,
     as_json: bool,
 ) -> None:
-    """Show which recorded events have another result with the new rules than with the old ones.
+    """Show which recorded events get a different result from the new rules.
 
     Prints counts by integration and rule, then each kind of change field by field with an example: first events that
     lose a delivery, then the most frequent changes. Nothing is sent.

@@ -12,9 +12,9 @@ from deploy.cli.selection import json_option
 @config_option
 @json_option
 def probe(name: str, folder: Path, *, as_json: bool) -> None:
-    """Have forwarders try now if the vendor works again, instead of at the next probe.
+    """Let forwarders try the vendor now instead of at the next probe.
 
-    Changes nothing while the vendor takes deliveries. Deliveries in the retry topic still wait for `retry_delay`.
+    Changes nothing while the vendor accepts deliveries. Deliveries in the retry topic still wait for `retry_delay`.
     """
     from streams.records.control import ControlAction
 

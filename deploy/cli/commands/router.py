@@ -21,7 +21,7 @@ def router(context: click.Context, folder: Path) -> None:
     prepare(configuration)
     recorder = RulesRecorder()
     if not recorder.record(configuration):
-        raise Failed("cannot record the rules in Kafka; the log says why")
+        raise Failed("cannot record the rules in Kafka; see the log")
 
     from streams.routing.router import make_router
     from streams.routing.ruleset import CurrentRules

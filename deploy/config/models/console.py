@@ -19,9 +19,9 @@ class OidcSettings(StrictModel):
     issuer: str = Field(pattern=r"^https?://[^/?#\s]+(/[^?#\s]*)?$")
     """The provider's issuer, as its `.well-known/openid-configuration` names it."""
     client_id: str = Field(min_length=1)
-    """The ID that the provider gave to this console."""
+    """The console's client ID at the provider."""
     client_secret: SecretStr
-    """The secret that belongs to it."""
+    """The client secret."""
     scopes: tuple[str, ...] = ("openid", "profile", "email")
     """The requested scopes. Some providers send groups only if a scope requests them."""
     groups_claim: str = "groups"

@@ -92,7 +92,7 @@ class RecommendedEvent(Payload):
 
     @property
     def complete(self) -> bool:
-        """Return whether the event has every property that Braze requires, also of its products."""
+        """Return whether the event and its products have every property that Braze requires."""
         products = self.properties.get("products", ())
         return (
             all(self.properties.get(name) not in (None, "", []) for name in REQUIRED_PROPERTIES[self.name])

@@ -58,15 +58,15 @@ def legal(name: str) -> str:
 
 def _check_name(name: str) -> str:
     if legal(name) in {"", *RESERVED_NAMES.split()}:
-        raise ValueError("GA4 reserves this name of an event, or it has no letter of a to z and no digit")
+        raise ValueError("the event name is reserved by GA4, or has no digit and no letter from a to z")
     if legal(name).startswith(RESERVED_PREFIXES):
-        raise ValueError(f"GA4 reserves names of events that begin with {', '.join(RESERVED_PREFIXES)}")
+        raise ValueError(f"GA4 reserves event names that begin with {', '.join(RESERVED_PREFIXES)}")
     return name
 
 
 def _check_property(name: str) -> str:
     if name in RESERVED_PROPERTIES.split() or name.startswith((*RESERVED_PREFIXES, "_")):
-        raise ValueError("GA4 reserves this name of a user property")
+        raise ValueError("GA4 reserves this user property name")
     return name
 
 

@@ -110,11 +110,11 @@ class ObjectStorageSettings(Settings):
     def _fit_together(self) -> Self:
         """Reject settings that do not apply to the URL's scheme."""
         if self.credentials is not None and not isinstance(self.credentials, KEYS.get(self.scheme, ())):
-            raise ValueError(f"credentials of type {self.credentials.type} do not fit a URL {self.scheme}://…")
+            raise ValueError(f"credentials of type {self.credentials.type} cannot be used with a {self.scheme}://… URL")
         if self.region is not None and self.scheme != "s3":
-            raise ValueError("region is for a URL s3://…")
+            raise ValueError("region is only for s3://… URLs")
         if self.endpoint is not None and self.scheme == "file":
-            raise ValueError("endpoint is for a URL s3://…, gs://… or az://…")
+            raise ValueError("endpoint is only for s3://…, gs://… and az://… URLs")
         return self
 
 

@@ -102,7 +102,7 @@ class Breaker:
         self._answer = status, text, time.time()
 
     def hold(self, order: Control | None) -> None:
-        """Send nothing because of this order; None ends that."""
+        """Pause delivery by an operator's command; None ends the pause."""
         if order is None:
             if self.is_held:
                 log.info("delivery resumed by hand", integration=self._integration)

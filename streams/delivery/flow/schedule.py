@@ -72,7 +72,7 @@ class Schedule:
         self._aside.put(pending, seconds)
 
     def seal(self, batch: Batch) -> list[PendingDelivery]:
-        """Return the deliveries of a batch, which takes no more."""
+        """Seal a batch, and return its deliveries."""
         return self._batches.seal(batch)
 
     def release(self, deliveries: list[PendingDelivery], batch: Batch) -> None:
@@ -125,7 +125,7 @@ class Schedule:
 
     @property
     def has_retries(self) -> bool:
-        """Whether anything that was tried, or whose user is throttled, waits for a time."""
+        """Whether any delivery waits for its retry, or for its user's throttling to end."""
         return bool(len(self._aside) or self._retries)
 
     @property

@@ -48,7 +48,7 @@ class ObjectUpload:
         self._stored, self._refused = False, 0
 
     def stored(self) -> None:
-        """Remove the next part: it is stored."""
+        """Remove the next part, which is stored."""
         self.parts.pop()
         self._stored, self.failures = True, 0
 
@@ -58,7 +58,7 @@ class ObjectUpload:
         self.parts[-1] = part, failure
 
     def divide(self, rows: int, failure: PermanentFailure) -> None:
-        """Divide the next part, of which the store refused `rows` rows; one that was alone is refused for good."""
+        """Divide the next part after the store refused its `rows` rows; a single row is refused for good."""
         part, _ = self.parts[-1]
         if rows == 1:
             self._refused += 1

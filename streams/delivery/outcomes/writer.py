@@ -134,7 +134,7 @@ class OutcomeWriter:
         buffer.note(offset, LEFT_OUT, f"{self._integration}: {'; '.join(left_out)}")
 
     def settle_rows(self, fetched: ObjectBuffer, rows: Rows, left_out: LeftOut, attempts: int) -> None:
-        """Record that rows of an object are delivered, which were written at this attempt."""
+        """Record that rows of an object were delivered at this attempt."""
         self._add(StoredRows(fetched, sum(map(len, rows.values()))))
         for (topic, partition, offset), rules, notes in left_out:
             self._note_left_out(self._buffer_of(topic, partition, rules), offset, notes)

@@ -77,7 +77,7 @@ class Admission:
         return [pending for pending in deliveries if pending.expires > now]
 
     async def _hold_back_users(self, deliveries: list[PendingDelivery]) -> list[PendingDelivery]:
-        """Return the deliveries whose user's rate has room. The others wait aside; if ordered, all wait here."""
+        """Return the deliveries that their users' rates allow. The others are put aside; if ordered, wait for all."""
         if self._schedule.holds is not None:
             await self._pool.sleep(max(map(self._wait_for_user, deliveries)))
             return deliveries
@@ -92,7 +92,7 @@ class Admission:
         return free
 
     def _wait_for_user(self, pending: PendingDelivery) -> float:
-        """Return the seconds until a delivery's user has room for it; the user's rate counts it once."""
+        """Return the seconds until the user's rate allows a delivery, which the rate counts once."""
         if pending.slot is None:
             pending.slot = self._rates.reserve(pending.key)
         return self._rates.wait_for_slot(pending.key, pending.slot)

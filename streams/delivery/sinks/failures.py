@@ -50,9 +50,9 @@ class FailureHandler:
         self._schedule.retry(batch, wait)
 
     def throttled_user(self, pending: PendingDelivery, asked: float | None) -> bool:
-        """Send nothing of this user for a while; return whether the delivery is taken care of.
+        """Send nothing of this user for a while; return whether the delivery was put aside.
 
-        If it is, other users' deliveries go on. If deliveries are ordered, it is not.
+        If it was, other users' deliveries continue. Ordered deliveries are not put aside.
         """
         wait = backoff(self._settings, 0, asked)
         self._rates.pause_user(pending.key, wait)

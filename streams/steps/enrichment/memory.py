@@ -34,11 +34,11 @@ class VisitorMemorySettings(StrictModel):
     """The key `memory` of turnout.yaml, for sources with the enrichment `memory`."""
 
     secret: SecretStr | None = None
-    """Secret from which the keys for digests and encryption are made, such as '${TURNOUT_MEMORY_SECRET}' or
+    """Secret from which the keys for digests and encryption are derived, such as '${TURNOUT_MEMORY_SECRET}' or
     '${file:/run/secrets/memory}', of at least 16 characters. If it changes, the memory is lost.
     """
     days: int = Field(30, ge=1, le=400)
-    """Days after the event that said a value until it is forgotten."""
+    """Days that a value is remembered after its event."""
     entries: int = Field(100_000, ge=1)
     """Maximum entries per partition; those that have not changed for the longest time are dropped."""
 
@@ -159,7 +159,7 @@ class FixedMemory:
 
 @contextmanager
 def remembering(memory: VisitorMemory | None, event: Event) -> Iterator[None]:
-    """Have the steps that use a memory find the values in `event`, if it has any."""
+    """Give the steps that use a memory the values in `event`, if it has any."""
     if memory is None:
         yield
         return

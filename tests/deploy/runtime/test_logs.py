@@ -89,9 +89,9 @@ def test_a_thing_that_is_tried_again_has_one_line_per_half_minute():
 import structlog
 log = structlog.get_logger()
 for n in range(100):
-    log.warning("cannot look for a topic; trying again", topic="a", error=str(n))
+    log.warning("cannot check if a topic exists; trying again", topic="a", error=str(n))
     log.warning("delivery is paused", integration="one")
-log.warning("cannot look for a topic; trying again", topic="b")
+log.warning("cannot check if a topic exists; trying again", topic="b")
 """)
     assert len(lines) == 102
     assert [line["topic"] for line in lines if "topic" in line] == ["a", "b"]

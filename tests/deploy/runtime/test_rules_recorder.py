@@ -99,7 +99,7 @@ def test_rules_are_used_after_they_are_recorded(folder: Path):
     ("error", "done", "event"),
     [
         (BrokerError("away"), False, "cannot record the rules; trying again"),
-        (TopicAuthorizationFailedError(), True, "may not write to a topic"),
+        (TopicAuthorizationFailedError(), True, "no permission to write to a topic"),
         (None, True, "a topic is missing"),
     ],
 )
