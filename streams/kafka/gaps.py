@@ -6,7 +6,7 @@ from typing import Literal, NamedTuple
 from streams.kafka.commit_metadata import OffsetRange
 
 OnGap = Literal["continue", "stop"]
-"""What a worker does about a gap: record the loss and continue, or stop before it."""
+"""Whether a worker records a gap and continues, or stops before it."""
 
 
 class Gap(NamedTuple):

@@ -204,7 +204,7 @@ class Outcomes(NamedTuple):
                 ],
                 [OutcomeDetail(*named[: len(OutcomeDetail._fields)]) for named in data["named"]],
                 _attempts(data.get("attempts")),
-                list(map(_lost, data.get("lost", ()))),
+                tuple(map(_lost, data.get("lost", ()))),
             )
         except (KeyError, TypeError, ValueError) as error:
             raise RecordError(f"an outcome record has a missing or invalid field: {error}") from error

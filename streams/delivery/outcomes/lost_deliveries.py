@@ -57,7 +57,7 @@ class LostDeliveriesRecorder:
     """Records the lost deliveries of one integration.
 
     A forwarder cannot know the events of records that it could not read. It writes which records were lost, and which
-    deliveries are left in the forward and retry topic. The ledger, which knows what was forwarded, finds the rest.
+    deliveries are left in the forward and retry topic. The ledger knows the forwarded deliveries, and finds the others.
     """
 
     def __init__(self, integration: str, topics: Topics, broker: Broker, producer: Producer) -> None:
