@@ -52,8 +52,8 @@ class TurnoutSettings(BaseSettings):
     retention_days: int = Field(7, ge=1)
     """Days for which topics keep events. Dead letters and rejected events are kept four times as long."""
     on_gap: OnGap = "continue"
-    """If Kafka's retention removed records before a router or forwarder read them: `continue` records them as `lost` and
-    goes on; `stop` ends the process with exit code 1 before it skips any.
+    """If Kafka's retention removed records before a router or forwarder read them: `continue` records them as `lost`;
+    `stop` ends the process with exit code 1 before it skips any.
     """
     default_source: str | None = None
     """The source of records in the events topic that name neither a source nor a write key."""

@@ -331,8 +331,10 @@ class _BlockAudit:
 
     def _sources(self) -> Mapping[str, int]:
         found: dict[str, int] = defaultdict(int)
+        read = _union(self._read.values())
         for (kind, _), bits in self._block.kinds.items():
-            found[kind.source] |= bits & self._mask
+            if its := bits & read:
+                found[kind.source] |= its
         return found
 
     def _find(
