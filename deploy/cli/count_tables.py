@@ -31,19 +31,26 @@ def funnel_rows(rows: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
             "waiting": outcomes[FORWARDED],
             "expired": outcomes[Outcome.EXPIRED],
             "dead": outcomes[Outcome.DEAD],
+            "lost": outcomes[Outcome.LOST],
             "delivered": outcomes[Outcome.DELIVERED],
         }
         for (source, integration), outcomes in sorted(found.items())
     ]
 
 
-_NOT_SENT = [outcome for outcome in Outcome if outcome.stages != (Stage.FORWARDER,) and outcome != Outcome.DEAD]
+_NOT_SENT = [
+    outcome
+    for outcome in Outcome
+    if outcome.stages != (Stage.FORWARDER,) and outcome not in (Outcome.DEAD, Outcome.LOST)
+]
 
 
 def show_funnel(answer: Mapping[str, Any]) -> None:
     """Print how far events came, a line per source and integration."""
     _show_total(answer)
     names = ["outcomes", "not_sent", "waiting", "expired", "dead", "delivered"]
+    if any(row["lost"] for row in answer["rows"]):
+        names.insert(-1, "lost")
     table = Table("source", "integration", box=None)
     for name in names:
         table.add_column(name.replace("_", " "), justify="right")
@@ -67,4 +74,5 @@ def show_counts(answer: Mapping[str, Any]) -> None:
 
 def _show_total(answer: Mapping[str, Any]) -> None:
     rejected = f", {answer['rejected']:,} rejected" if answer["rejected"] else ""
-    echo(f"{counted(answer['accepted'], 'event')} since {answer['since']}{rejected}")
+    lost = f", {answer['lost']:,} lost before a router read them" if answer["lost"] else ""
+    echo(f"{counted(answer['accepted'], 'event')} since {answer['since']}{rejected}{lost}")

@@ -8,6 +8,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 from deploy.config.models.console import ConsoleSettings
 from streams.collector.settings import CollectorSettings
 from streams.consent.policy import ConsentSettings
+from streams.kafka.gaps import OnGap
 from streams.kafka.settings import Broker
 from streams.ledger.settings import LedgerSettings
 from streams.routing.settings import RouterSettings
@@ -50,6 +51,10 @@ class TurnoutSettings(BaseSettings):
     """Replicas of each topic."""
     retention_days: int = Field(7, ge=1)
     """Days for which topics keep events. Dead letters and rejected events are kept four times as long."""
+    on_gap: OnGap = "continue"
+    """If Kafka's retention removed records before a router or forwarder read them: `continue` records them as `lost`;
+    `stop` ends the process with exit code 1 before it skips any.
+    """
     default_source: str | None = None
     """The source of records in the events topic that name neither a source nor a write key."""
     collector: CollectorSettings = Field(default_factory=CollectorSettings)

@@ -1,6 +1,6 @@
 """Read from Kafka what the ledger does not have: events, times of outcomes, payloads and dead letters."""
 
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from itertools import chain
 from time import monotonic
@@ -15,7 +15,7 @@ from streams.records.dead_letter import DeadLetter
 from streams.records.delivery import DeliveryRecord
 from streams.records.event import Origin
 from streams.records.format import RecordError
-from streams.records.outcomes import FORWARDED, NOTED, Outcomes, Stage
+from streams.records.outcomes import FORWARDED, NOTED, Outcome, Outcomes, Stage
 from streams.records.recorded_rules import RecordedRules
 from streams.records.rejected import Rejected
 from streams.topics import Topics
@@ -107,6 +107,7 @@ class KafkaFacts:
         """Return the recorded outcomes of an event; the search ends when every forwarded delivery has a final one."""
         key = f"{place.topic}:{place.partition}".encode()
         attempts: Attempts = {}
+        known: list[RecordedOutcome] = []
 
         def take(record: Any) -> list[RecordedOutcome]:
             if record.key != key or record.value is None:
@@ -114,7 +115,10 @@ class KafkaFacts:
             with suppress(RecordError):
                 outcomes = Outcomes.decode(record.value)
                 if (outcomes.topic, outcomes.partition) == place[:2]:
-                    return list(_of_event(outcomes, place.offset, record.timestamp, attempts))
+                    new = list(_of_event(outcomes, place.offset, record.timestamp, attempts))
+                    new += _lost_of_event(outcomes, place.offset, record.timestamp, known)
+                    known.extend(new)
+                    return new
             return []
 
         return self._search(self._topics.outcomes, place, since_ms, take, _is_complete)
@@ -264,6 +268,24 @@ def _of_event(outcomes: Outcomes, offset: int, at: int, attempts: Attempts) -> I
     for named in outcomes.named:
         if named.offset == offset and named.outcome == NOTED:
             yield RecordedOutcome(at, outcomes.stage, "", "", NOTED, named.reason, named.detail, outcomes.rules)
+
+
+def _lost_of_event(
+    outcomes: Outcomes, offset: int, at: int, known: Sequence[RecordedOutcome]
+) -> Iterator[RecordedOutcome]:
+    """Yield the outcomes of deliveries that were forwarded, by earlier records, and that a forwarder could not read."""
+    finished = {each[2:4] for each in known if each.outcome != FORWARDED}
+    for lost in outcomes.lost:
+        waiting = {rule for rule, spans in lost.waiting if any(first <= offset <= last for first, last in spans)}
+        for each in known:
+            if (
+                each.outcome == FORWARDED
+                and each.integration == lost.integration
+                and lost.start <= offset < lost.end
+                and each[2:4] not in finished
+                and each.rule not in waiting
+            ):
+                yield each._replace(at=at, stage=outcomes.stage, outcome=Outcome.LOST, reason=lost.reason)
 
 
 def _is_complete(found: list[RecordedOutcome]) -> bool:

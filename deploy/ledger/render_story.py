@@ -163,6 +163,8 @@ def _facts(entry: StoryEntry, letter: LetterFacts | None) -> Iterator[str]:
             yield "after it was dead"
     elif entry.outcome == Outcome.CONSENT:
         yield entry.explanation or (f"needs {entry.reason}" if entry.reason else "the required consent is not given")
+    elif entry.outcome == Outcome.LOST:
+        yield Outcome.LOST.meaning
     else:
         known = find_outcome(entry.outcome)
         recorded = ": ".join(filter(None, (entry.reason, *entry.details)))

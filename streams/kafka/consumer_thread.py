@@ -171,29 +171,28 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
                     fetched[tp] = nothing
         return fetched
 
-    async def seek_all(self) -> Mapping[TP, Committed]:
+    async def seek_all(self) -> Mapping[TP, tuple[Committed, int]]:
         """Seek each assigned partition to its committed offset, or to its beginning; return both, with the metadata.
 
         aiokafka does not seek a partition whose committed offset is 0 or unknown, and its `committed()` drops the
         metadata. The result is empty if the assignment changes meanwhile; Faust then asks for the seek again.
         """
-        result: Mapping[TP, Committed] = await self.call_thread(self._seek_all)
+        result: Mapping[TP, tuple[Committed, int]] = await self.call_thread(self._seek_all)
         return result
 
-    async def _seek_all(self) -> dict[TP, Committed]:
+    async def _seek_all(self) -> dict[TP, tuple[Committed, int]]:
         consumer = self._ensure_consumer()
         assignment = self._assignment()
         if assignment is None:
             return {}
         committed = await consumer._coordinator.fetch_committed_offsets(list(assignment.tps))
-        uncommitted = [tp for tp in assignment.tps if tp not in committed]
-        begins = await consumer.beginning_offsets(uncommitted) if uncommitted else {}
+        begins = await consumer.beginning_offsets(list(assignment.tps)) if assignment.tps else {}
         if not assignment.active:
             return {}
         found = {tp: Committed(*committed[tp]) if tp in committed else Committed(begins[tp]) for tp in assignment.tps}
         for tp, position in found.items():
             consumer._fetcher.seek_to(tp, position.offset)
-        return {TP(*tp): position for tp, position in found.items()}
+        return {TP(*tp): (position, begins[tp]) for tp, position in found.items()}
 
     async def seek_to(self, offsets: Mapping[TP, int]) -> None:
         """Seek these partitions, except those that are not assigned."""

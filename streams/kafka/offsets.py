@@ -211,6 +211,10 @@ class OffsetTracker:
         """Set the offsets of a newly assigned partition that were finished before; their records are skipped."""
         self._restored[tp] = list(ranges)
 
+    def restored_before(self, tp: TP, offset: int) -> list[OffsetRange]:
+        """Return the ranges before an offset that were finished before the partition was assigned."""
+        return [(start, min(end, offset)) for start, end in self._restored.get(tp, ()) if start < offset]
+
     def without_finished(self, tp: TP, records: Sequence[Any]) -> Sequence[Any]:
         """Return fetched records without those that were finished before the partition was assigned."""
         ranges = self._restored.get(tp)

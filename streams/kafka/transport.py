@@ -24,8 +24,9 @@ from streams.kafka.commit_metadata import (
     encode_finished,
 )
 from streams.kafka.consumer_thread import Committed, ConsumerThread, FetchedRecords, MetadataRefusedError
+from streams.kafka.gaps import Gap
 from streams.kafka.offsets import Commits, OffsetTracker, RecordBatch
-from streams.observability.metrics import COMMITS_CUT, RECORDS_LOST
+from streams.observability.metrics import COMMITS_CUT
 
 aiokafka_patch.apply()
 
@@ -64,6 +65,7 @@ class Consumer(driver.Consumer):
         self._metadata_limit = MAX_METADATA_CHARACTERS
         self._is_leaving = False
         self._given_back: set[TP] = set()
+        self._overtaken: dict[TP, int] = {}
 
     def _new_consumer_thread(self) -> ConsumerThread:
         return ConsumerThread(self, loop=self.loop, beacon=self.beacon)
@@ -77,7 +79,9 @@ class Consumer(driver.Consumer):
 
         The records that were finished above it, by the commit's metadata, will be skipped.
         """
-        for tp, committed in (await self._thread.seek_all()).items():
+        found = await self._thread.seek_all()
+        self._overtaken = {tp: begin for tp, (committed, begin) in found.items() if committed.offset < begin}
+        for tp, (committed, _) in found.items():
             self._begun_at[tp] = self._next[tp] = committed.offset
             self._refetched.pop(tp, None)
             self._committed[tp] = committed
@@ -90,6 +94,10 @@ class Consumer(driver.Consumer):
         if self._given_back:
             given_back, self._given_back = self._given_back, set()
             await self._seek_next(given_back)
+        while self._overtaken:
+            tp, begin = self._overtaken.popitem()
+            if tp in self._next and await self._pass_gap(tp, begin):
+                await self._seek_next([tp])
         fetched, _ = await self._wait_next_records(timeout)
         if not fetched or self.should_stop:
             return
@@ -120,8 +128,8 @@ class Consumer(driver.Consumer):
     async def _follows(self, tp: TP, records: FetchedRecords) -> bool:
         """Check that fetched records begin at the next offset to read; if not, they must be fetched again.
 
-        If a second fetch does not begin there either, Kafka is asked for its bounds. Records that it has removed are
-        reported as lost. Raises PositionError.
+        If a second fetch does not begin there either, Kafka is asked for its bounds, and records that it has removed
+        are passed over. Raises PositionError.
         """
         due = self._next[tp]
         if records.start == due:
@@ -142,14 +150,20 @@ class Consumer(driver.Consumer):
             )
         if begin <= due:
             return False
-        log.error(
-            "records were removed before they were read: the topic's retention is shorter than the lag",
-            topic=tp.topic, partition=tp.partition, first=due, last=begin - 1,
-        )  # fmt: skip
-        RECORDS_LOST.labels(tp.topic).inc(begin - due)
+        return await self._pass_gap(tp, begin) and records.start == begin
+
+    async def _pass_gap(self, tp: TP, begin: int) -> bool:
+        """Record that Kafka has no record of a partition before `begin`, and continue there.
+
+        Returns False if the partition was reassigned meanwhile.
+        """
+        due = self._next[tp]
+        await self.transport.on_gap(Gap(*tp, due, begin, self.progress.restored_before(tp, begin)))
+        if self._next.get(tp) != due:
+            return False
         self._next[tp] = begin
         self.progress.skip(tp, begin)
-        return records.start == begin
+        return True
 
     def _message_of(self, tp: TP, records: Sequence[Any], end: int) -> ConsumerMessage:
         first = records[0]
@@ -256,6 +270,7 @@ class Consumer(driver.Consumer):
         for tp in revoked:
             for kept in (self._next, self._refetched, self._begun_at, self._committed, self._commit_at):
                 kept.pop(tp, None)
+            self._overtaken.pop(tp, None)
         self.progress.drop(revoked)
         self.transport.on_revoked(revoked)
 
@@ -307,6 +322,10 @@ class Consumer(driver.Consumer):
         """Do nothing: Faust's warnings are about acks, which are not used here; the worker has its own watchdog."""
 
 
+async def _report_gap(gap: Gap) -> None:
+    log.error("records were removed before they were read", **gap._asdict())
+
+
 class Transport(driver.Transport):
     """The transport of an app whose agent works on batches of records.
 
@@ -319,6 +338,7 @@ class Transport(driver.Transport):
         on_revoked: Called with the partitions that were revoked.
         commits: Which offsets may be committed; by default those of `progress`.
         commit_budget: Limits the bytes of commits; by default that of the process.
+        on_gap: Called with records that Kafka removed before they were read. Once it has returned, they are skipped.
         kwargs: Those of Faust's transport.
 
     """
@@ -334,10 +354,11 @@ class Transport(driver.Transport):
         on_revoked: Callable[[Iterable[TP]], object] = lambda _: None,
         commits: Commits | None = None,
         commit_budget: CommitBudget = PROCESS_BUDGET,
+        on_gap: Callable[[Gap], Awaitable[None]] = _report_gap,
         **kwargs: Any,
     ) -> None:
         super().__init__(*args, **kwargs)
-        self.progress, self.grace, self.on_revoked = progress, grace, on_revoked
+        self.progress, self.grace, self.on_revoked, self.on_gap = progress, grace, on_revoked, on_gap
         self.commits = progress if commits is None else commits
         self.commit_budget = commit_budget
         self.settle = progress.wait_until_settled if settle is None else settle

@@ -327,6 +327,7 @@ def report_data(report: AuditReport) -> dict[str, Any]:
         "balanced": report.balanced,
         "events": report.events,
         "rejected": report.rejected,
+        "lost": report.lost,
         "in_flight": report.in_flight,
         "oldest_in_flight": None if oldest is None else rfc3339(oldest * 60),
         "problems": {str(problem): number for problem, number in report.problems.items()},

@@ -12,8 +12,10 @@ from typing import NamedTuple
 
 from streams.ledger import bit_sets
 from streams.ledger.bit_sets import BLOCK_BITS
+from streams.ledger.books import is_unread
 from streams.ledger.store import READ, REJECTED, Block, Combo, Partition, Reader, StoreError
-from streams.records.outcomes import FORWARDED, Stage
+from streams.ledger.summary import step_for
+from streams.records.outcomes import FORWARDED, Outcome, Stage
 
 MAX_FINDINGS = 1000
 """Findings that a report lists; all are counted."""
@@ -65,7 +67,10 @@ class Finding(NamedTuple):
 
 
 class AuditLine(NamedTuple):
-    """The sums of one source and integration, in events."""
+    """The sums of one source and integration, in events.
+
+    `lost` are those whose delivery retention removed before a forwarder read it, in addition to `finished`.
+    """
 
     source: str
     integration: str
@@ -73,6 +78,7 @@ class AuditLine(NamedTuple):
     finished: int
     in_flight: int
     missing: int
+    lost: int = 0
 
 
 @dataclass
@@ -83,10 +89,14 @@ class AuditReport:
     MAX_FINDINGS elements, `problems` counts all, by offset. `gaps` are the offsets that no router read, as closed
     intervals; `resolve` looks for records there. `oldest_in_flight` is a minute since 1970. In partitions in `unknown`
     no run is known, so that they were not audited.
+
+    `lost` are events that retention removed before a router read them, by the time at which a router recorded that.
+    They are in the books, and no problem of them.
     """
 
     events: int = 0
     rejected: int = 0
+    lost: int = 0
     in_flight: int = 0
     oldest_in_flight: int | None = None
     lines: list[AuditLine] = field(default_factory=list)
@@ -129,6 +139,9 @@ class KafkaBounds(NamedTuple):
     in_flight: InFlight
     needed: Mapping[Partition, int]
     """By partition of the topics that the ledger reads: the end that it must have reached."""
+
+    period: tuple[int, int] = (0, 0)
+    """The beginning and end of the audited time, in seconds since 1970."""
 
 
 def check_position(reader: Reader, needed: Mapping[Partition, int]) -> None:
@@ -174,10 +187,25 @@ def audit(reader: Reader, bounds: KafkaBounds, integrations: Integrations = lamb
         for block in _whole(reader, partition, start, end):
             _BlockAudit(block, bit_sets.between(block.number, start, end), waiting, of_version, report, lines).audit()
     report.lines = [
-        AuditLine(source, integration, sums["accepted"], sums["finished"], sums["in_flight"], sums["missing"])
+        AuditLine(
+            source,
+            integration,
+            sums["accepted"],
+            sums["finished"],
+            sums["in_flight"],
+            sums["missing"],
+            sums["lost"],
+        )
         for (source, integration), sums in sorted(lines.items())
     ]
+    report.lost = _count_lost(reader, *bounds.period)
     return report
+
+
+def _count_lost(reader: Reader, since: int, until: int) -> int:
+    """Return how many events were lost in a time before a router read them; Kafka no longer has them in any range."""
+    step = step_for(since, until, since)
+    return sum(count.number for count in reader.counts(since - since % step, until, step) if is_unread(count.key))
 
 
 def resolve(report: AuditReport, records: Callable[[Partition, Sequence[tuple[int, int]]], Iterable[int]]) -> None:
@@ -222,7 +250,7 @@ class _BlockAudit:
     ) -> None:
         self._block, self._mask, self._waiting = block, mask, waiting
         self._integrations, self._report, self._lines = integrations, report, lines
-        self._rejected = 0
+        self._rejected = self._unread = 0
         self._read: dict[str, int] = defaultdict(int)
         self._by_integration: dict[str, dict[Combo, int]] = defaultdict(dict)
         for combo, bits in block.outcomes.items():
@@ -230,13 +258,15 @@ class _BlockAudit:
                 self._read[combo.rules] |= bits & mask
             elif combo.outcome == REJECTED:
                 self._rejected |= bits & mask
+            elif is_unread(combo):
+                self._unread |= bits & mask
             else:
                 self._by_integration[combo.integration][combo] = bits & mask
 
     def audit(self) -> None:
         """Add the block's sums and findings to the report."""
         read = _union(self._read.values())
-        if unread := self._mask & ~read:
+        if unread := self._mask & ~(read | self._unread):
             gaps = self._report.gaps.setdefault((self._block.topic, self._block.partition), [])
             # A gap may begin in the block before.
             gaps[-1:] = bit_sets.joined([*gaps[-1:], *bit_sets.spans(self._block.number, unread)])
@@ -256,16 +286,18 @@ class _BlockAudit:
         by_router = _union(bits for combo, bits in outcomes.items() if combo.stage == Stage.ROUTER)
         # A replay delivers events that the router filtered, or that came before the integration.
         self._find(Problem.NOT_FORWARDED, expected & ~nothing & ~by_router, integration)
-        all_open = all_waiting = 0
+        all_open = all_waiting = all_lost = 0
         for rule in sorted({combo.rule for combo in outcomes}):
             its = {combo: bits for combo, bits in outcomes.items() if combo.rule == rule}
             forwarded = _union(bits for combo, bits in its.items() if combo.outcome == FORWARDED)
-            finished = _union(bits for combo, bits in its.items() if combo.outcome != FORWARDED)
-            still = forwarded & ~finished
+            finished = _union(bits for combo, bits in its.items() if combo.outcome not in (FORWARDED, Outcome.LOST))
+            lost = _union(bits for combo, bits in its.items() if combo.outcome == Outcome.LOST) & ~finished
+            still = forwarded & ~finished & ~lost
             waiting = still & self._waiting.get((integration, rule), {}).get(self._block.number, 0)
             self._find(Problem.NOT_FINISHED, still & ~waiting, integration, rule)
             all_open |= still & ~waiting
             all_waiting |= waiting
+            all_lost |= lost
         self._find_contradictions(integration, outcomes)
         self._note_in_flight(all_waiting)
         missing = nothing | all_open
@@ -274,7 +306,8 @@ class _BlockAudit:
             sums["accepted"] += (expected & bits).bit_count()
             sums["missing"] += (missing & bits).bit_count()
             sums["in_flight"] += (all_waiting & bits).bit_count()
-            sums["finished"] += (expected & bits & ~missing & ~all_waiting).bit_count()
+            sums["lost"] += (all_lost & bits & ~missing & ~all_waiting).bit_count()
+            sums["finished"] += (expected & bits & ~missing & ~all_waiting & ~all_lost).bit_count()
 
     def _find_contradictions(self, integration: str, outcomes: Mapping[Combo, int]) -> None:
         """Find events for which a router recorded more than one outcome for all rules, or for the same rule."""
@@ -298,8 +331,10 @@ class _BlockAudit:
 
     def _sources(self) -> Mapping[str, int]:
         found: dict[str, int] = defaultdict(int)
+        read = _union(self._read.values())
         for (kind, _), bits in self._block.kinds.items():
-            found[kind.source] |= bits & self._mask
+            if its := bits & read:
+                found[kind.source] |= its
         return found
 
     def _find(

@@ -5,18 +5,20 @@ never sums of records. For each event, integration and rule the strongest record
 which the outcomes were recorded.
 """
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
-from streams.ledger.store import READ, REJECTED, Combo, CountKey
-from streams.records.outcomes import FORWARDED, Outcome
+from streams.ledger import bit_sets
+from streams.ledger.store import READ, REASON_CHARACTERS, REJECTED, Combo, CountKey
+from streams.records.outcomes import FORWARDED, LostDeliveries, Outcome, Stage
 
 STRENGTH: Mapping[str, int] = {
     outcome: strength
     for strength, outcome in enumerate(
         (
             FORWARDED,
+            Outcome.LOST,
             Outcome.DUPLICATE,
             Outcome.DRAINING,
             Outcome.FILTERED,
@@ -29,10 +31,15 @@ STRENGTH: Mapping[str, int] = {
             Outcome.EXPIRED,
             Outcome.DEAD,
             Outcome.DELIVERED,
+            READ,
         )
     )
 }
-"""Which of several outcomes of one event, integration and rule counts: the last of this order."""
+"""Which of several outcomes of one event, integration and rule counts: the last of this order.
+
+LOST is weak. A router that was killed may have read events of which the next one says that they were lost, and a
+forwarder may still deliver what another one could not read.
+"""
 
 KindAndMinute = tuple[int, int]
 Deltas = Counter[tuple[KindAndMinute, CountKey]]
@@ -121,7 +128,42 @@ def recount(state: BlockState, combos: Mapping[int, Combo]) -> Deltas:
 
 def _unit(combo: Combo) -> tuple[str, str]:
     # An event that was read and then rejected counts under both.
-    return (combo.integration, combo.rule) if combo.outcome != READ else ("", READ)
+    return ("", READ) if combo.outcome == READ or is_unread(combo) else (combo.integration, combo.rule)
+
+
+def is_unread(combo: Combo | CountKey) -> bool:
+    """Tell whether an outcome says that an event was lost before a router read it."""
+    return combo.outcome == Outcome.LOST and not combo.integration
+
+
+def find_lost(outcomes: Iterable[tuple[Combo, int]], block: int, lost: LostDeliveries) -> dict[Combo, int]:
+    """Return the deliveries of a block that are lost: those that were forwarded, and neither finished nor left.
+
+    Args:
+        outcomes: The recorded outcomes of the block, as bits.
+        block: The number of the block.
+        lost: Which deliveries are left, and of which integration and events.
+
+    """
+    left: dict[str, int] = defaultdict(int)
+    forwarded: dict[tuple[str, str], int] = defaultdict(int)
+    for combo, bits in outcomes:
+        if combo.integration == lost.integration:
+            if combo.outcome == FORWARDED:
+                forwarded[combo.rules, combo.rule] |= bits
+            else:
+                left[combo.rule] |= bits
+    for rule, intervals in lost.waiting:
+        for first, last in intervals:
+            left[rule] |= bit_sets.between(block, first, last + 1)
+    mask = bit_sets.between(block, lost.start, lost.end)
+    found = {key: bits & mask & ~left[key[1]] for key, bits in forwarded.items()}
+    reason = lost.reason[:REASON_CHARACTERS]
+    return {
+        Combo(Stage.FORWARDER, rules, lost.integration, rule, Outcome.LOST, reason): bits
+        for (rules, rule), bits in found.items()
+        if bits
+    }
 
 
 def union(parts: Iterable[int]) -> int:

@@ -20,6 +20,7 @@ import hashlib
 import time
 from collections import Counter, OrderedDict, defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
 from uuid import uuid4
@@ -44,13 +45,14 @@ from streams.ledger.store import (
     DeadGroupKey,
     DeadLetterPlace,
     LedgerBatch,
+    LostForwards,
     NoUserIndexError,
     Partition,
     Remark,
     StoreInUseError,
 )
 from streams.records.event import Origin
-from streams.records.outcomes import Outcome
+from streams.records.outcomes import FORWARDED, LostDeliveries, Outcome
 from streams.records.run_header import Kind
 from streams.topics import PARKED_RETENTIONS
 
@@ -331,7 +333,8 @@ class ClickHouseStore(ClickHouseReader):
         """Implements `Store.write`."""
         self._check_writer()
         try:
-            self._write(batch)
+            for part in _parts(batch):
+                self._write(part)
         except BaseException:
             # Blocks in memory may be ahead of the tables.
             self._open()
@@ -344,7 +347,7 @@ class ClickHouseStore(ClickHouseReader):
         day = datetime.fromtimestamp(min(batch.time_ms / 1000 or time.time(), time.time()), UTC).date().isoformat()
         facts = BatchFacts(batch, self._user_key)
         self._insert_unions(day, facts, batch)
-        bits, deltas, handled = self._change(day, facts)
+        bits, deltas, handled = self._change(day, facts, batch.lost_deliveries)
         handled |= {*batch.handled, *self._delivered(batch.dead)}
         self._client.insert("handled", "partition, offset", sorted(handled))
         self._offsets.update(batch.offsets)
@@ -425,7 +428,9 @@ class ClickHouseStore(ClickHouseReader):
         self._groups.add(key)
         return key
 
-    def _change(self, day: str, facts: BatchFacts) -> tuple[list[tuple[Any, ...]], books.Deltas, set[tuple[int, int]]]:
+    def _change(
+        self, day: str, facts: BatchFacts, lost_deliveries: Sequence[LostForwards]
+    ) -> tuple[list[tuple[Any, ...]], books.Deltas, set[tuple[int, int]]]:
         """Add a batch to its blocks.
 
         Returns rows of `bits`, the changes of counts, and the places of dead letters whose delivery succeeds.
@@ -436,22 +441,45 @@ class ClickHouseStore(ClickHouseReader):
         for partition, its in facts.partitions.items():
             outcomes = its.outcomes_by_block()
             for block in sorted({*its.kinds, *outcomes}):
-                if self._is_removed(partition, block):
-                    continue
-                change = books.apply(
-                    self._state(partition, block),
-                    [((self._kind(kind), minute), bits) for kind, minute, bits in its.kinds.get(block, ())],
-                    {self._combo(combo): bits for combo, bits in outcomes.get(block, {}).items()},
-                    self._combos,
-                )
-                for count, number in change.counts.items():
-                    deltas[count] += number
-                changed = [((self._kinds[kind], minute), bits) for (kind, minute), bits in change.kinds.items()]
-                rows += [_row(day, partition, block, "", key, bits) for key, bits in changed]
-                combos = [(self._combos[number], bits) for number, bits in change.outcomes.items()]
-                rows += [_row(day, partition, block, combo.outcome, combo, bits) for combo, bits in combos]
-                handled |= self._delivered_letters(partition, block, outcomes.get(block, {}))
+                if not self._is_removed(partition, block):
+                    kinds = [((self._kind(kind), minute), bits) for kind, minute, bits in its.kinds.get(block, ())]
+                    rows += self._change_block(day, partition, block, kinds, outcomes.get(block, {}), deltas)
+                    handled |= self._delivered_letters(partition, block, outcomes.get(block, {}))
+        for topic, number, lost in lost_deliveries:
+            for block, bits in self._lost_blocks((topic, number), lost):
+                rows += self._change_block(day, (topic, number), block, (), bits, deltas)
         return rows, deltas, handled
+
+    def _change_block(
+        self,
+        day: str,
+        partition: Partition,
+        block: int,
+        kinds: Iterable[tuple[KindAndMinute, int]],
+        outcomes: Mapping[Combo, int],
+        deltas: books.Deltas,
+    ) -> list[tuple[Any, ...]]:
+        """Add bits to a block, and the changes of counts to `deltas`; return rows of `bits`."""
+        numbers = {self._combo(combo): bits for combo, bits in outcomes.items()}
+        change = books.apply(self._state(partition, block), kinds, numbers, self._combos)
+        deltas.update(change.counts)
+        changed = [((self._kinds[kind], minute), bits) for (kind, minute), bits in change.kinds.items()]
+        combos = [(self._combos[number], bits) for number, bits in change.outcomes.items()]
+        return [
+            *(_row(day, partition, block, "", key, bits) for key, bits in changed),
+            *(_row(day, partition, block, combo.outcome, combo, bits) for combo, bits in combos),
+        ]
+
+    def _lost_blocks(self, partition: Partition, lost: LostDeliveries) -> Iterator[tuple[int, Mapping[Combo, int]]]:
+        """Return the blocks in which deliveries are lost, with the bits of the outcome to add."""
+        ends = {"first": lost.start >> BLOCK_BITS, "last": lost.end >> BLOCK_BITS}
+        select = f"SELECT DISTINCT block FROM bits WHERE {_PLACE} AND {_BLOCKS} AND outcome = %(outcome)s"  # noqa: S608  # from the code
+        found = self._client.rows(select, topic=partition[0], partition=partition[1], outcome=FORWARDED, **ends)
+        for (block,) in found:
+            if not self._is_removed(partition, block):
+                outcomes = self._state(partition, block).outcomes.items()
+                if bits := books.find_lost(((self._combos[number], bits) for number, bits in outcomes), block, lost):
+                    yield block, bits
 
     def _delivered_letters(
         self, partition: Partition, block: int, outcomes: Mapping[Combo, int]
@@ -538,6 +566,20 @@ class ClickHouseStore(ClickHouseReader):
         self._client.run("DELETE FROM handled WHERE (partition, offset) NOT IN (SELECT partition, offset FROM died)")
         self._client.run(f"DELETE FROM catalog WHERE last < {int(now - HISTORY_DAYS * DAY_SECONDS)}")  # noqa: S608  # a number
         self._open()
+
+
+def _parts(batch: LedgerBatch) -> Iterator[LedgerBatch]:
+    """Yield a batch in parts that change a block once, because blocks in memory are ahead of the tables until the end.
+
+    Only the last part has the offsets, so that all of them are written again after a crash.
+    """
+    if not batch.lost_deliveries:
+        yield batch
+        return
+    yield replace(batch, lost_deliveries=[], offsets={})
+    for number, lost in enumerate(batch.lost_deliveries, 1):
+        offsets = batch.offsets if number == len(batch.lost_deliveries) else {}
+        yield LedgerBatch(offsets, lost_deliveries=[lost], time_ms=batch.time_ms)
 
 
 def _token(offsets: Mapping[Partition, int], batch: int) -> str:

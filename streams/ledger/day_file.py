@@ -16,7 +16,7 @@ from streams.ledger.books import BlockState, KindAndMinute
 from streams.ledger.radix_index import RadixIndex
 from streams.ledger.store import Block, Combo, CountKey, DeadLetterPlace, Partition, Remark
 from streams.records.event import Origin
-from streams.records.outcomes import Outcome
+from streams.records.outcomes import FORWARDED, LostDeliveries, Outcome
 from streams.records.run_header import Kind
 
 PREFIX, SUFFIX = "ledger-", ".db"
@@ -320,6 +320,20 @@ class DayWriter(DayReader):
             [(number, block, combo, bit_sets.encode(bits)) for combo, bits in change.outcomes.items()],
         )
         return change.counts
+
+    def lost_blocks(self, partition: Partition, lost: LostDeliveries) -> Iterator[tuple[int, Mapping[Combo, int]]]:
+        """Return the blocks in which deliveries are lost, with the bits of the outcome to add."""
+        found = self.ranges.get(partition)
+        if found is None:
+            return
+        select = "SELECT DISTINCT block FROM outcomes WHERE partition = ? AND block BETWEEN ? AND ? AND combo IN"
+        select += " (SELECT id FROM combos WHERE integration = ? AND outcome = ?)"
+        ends = lost.start >> bit_sets.BLOCK_BITS, lost.end >> bit_sets.BLOCK_BITS
+        rows = self.connection.execute(select, (found.number, *ends, lost.integration, FORWARDED))
+        for (block,) in rows.fetchall():
+            outcomes = self._state(found.number, block).outcomes.items()
+            if bits := books.find_lost(((self._combos[combo], bits) for combo, bits in outcomes), block, lost):
+                yield block, bits
 
     def count(self, deltas: books.Deltas) -> None:
         """Add to the counts by minute, hour and day."""

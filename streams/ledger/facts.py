@@ -5,12 +5,10 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 
 from streams.ledger.bit_sets import BLOCK_BITS, BitSets
-from streams.ledger.store import READ, REJECTED, Combo, LedgerBatch, Partition, Remark, Run
+from streams.ledger.store import READ, REASON_CHARACTERS, REJECTED, Combo, LedgerBatch, Partition, Remark, Run
 from streams.records.event import Origin
 from streams.records.outcomes import NOTED, Outcome, Outcomes, Stage, intervals
-from streams.records.run_header import HASH_BYTES, NO_HASH, Kind
-
-REASON_CHARACTERS = 64
+from streams.records.run_header import HASH_BYTES, NO_HASH, UNREAD, Kind
 
 
 class PartitionFacts:
@@ -55,6 +53,10 @@ class BatchFacts:
             self._add_run(run)
         for outcomes in batch.outcomes:
             self._add_outcomes(outcomes)
+        for topic, partition, first, last, minute in batch.lost_events:
+            unread = BitSets()
+            unread.add(first, last)
+            self.partitions[topic, partition].add_kinds({(UNREAD, minute): unread})
         for rejected in batch.rejected:
             facts, offset = self.partitions[rejected.place[:2]], rejected.place.offset
             facts.outcomes[Combo(Stage.ROUTER, "", "", "", REJECTED, rejected.reason[:REASON_CHARACTERS])].add(

@@ -6,13 +6,22 @@ import orjson
 import structlog
 
 from streams.ledger.dead_group import group_of
-from streams.ledger.store import BuriedLetter, DeadLetterPlace, LedgerBatch, Partition, RejectedEvent, Run
+from streams.ledger.store import (
+    BuriedLetter,
+    DeadLetterPlace,
+    LedgerBatch,
+    LostEvents,
+    LostForwards,
+    Partition,
+    RejectedEvent,
+    Run,
+)
 from streams.observability.logging import error_fields
 from streams.records.dead_letter import DeadLetter
 from streams.records.event import Origin
 from streams.records.format import NewerFormatError, RecordError
 from streams.records.handled import Handled
-from streams.records.outcomes import Outcomes, Stage
+from streams.records.outcomes import MAX_OFFSET, LostDeliveries, Outcome, Outcomes, Stage
 from streams.records.rejected import QUARANTINED_REASON, Rejected
 from streams.records.run_header import MINUTE_MS, NO_HASH, RUN_HEADER, Kind, RunHeader, decode_run, hash_id
 from streams.topics import Topics
@@ -23,10 +32,9 @@ EARLIEST_MS = 400 * 24 * 60 * MINUTE_MS
 LATEST_MS = 60 * MINUTE_MS
 """How much earlier or later than its outcome an event may be; the time of another one is not believed."""
 
-MAX_OFFSET = 1 << 43
 MAX_SPAN = 1 << 24
 MAX_NUMBER = 1 << 31
-"""Bounds of offsets, lengths of intervals and other numbers; records beyond them are invalid."""
+"""Bounds of lengths of intervals and other numbers; records beyond them are invalid."""
 
 REJECTED_KIND = ""
 """The type of events that the collector rejected."""
@@ -90,7 +98,14 @@ class RecordIntake:
         _check(outcomes)
         if outcomes.spans or outcomes.named:
             self.batch.outcomes.append(outcomes)
+        self.batch.lost_deliveries += [LostForwards(outcomes.topic, outcomes.partition, each) for each in outcomes.lost]
         if outcomes.stage == Stage.ROUTER:
+            minute = record.timestamp // MINUTE_MS
+            self.batch.lost_events += [
+                LostEvents(outcomes.topic, outcomes.partition, span.first, span.last, minute)
+                for span in outcomes.spans
+                if span.outcome == Outcome.LOST and not span.integration
+            ]
             for name, value in record.headers:
                 if name == RUN_HEADER:
                     header = _with_credible_minutes(decode_run(value), record.timestamp)
@@ -166,11 +181,24 @@ def _check(outcomes: Outcomes) -> None:
                 integration + rule + outcome + reason + detail is not None and 0 <= offset < MAX_OFFSET
                 for integration, rule, outcome, offset, reason, detail in outcomes.named
             )
+            and all(map(_is_valid, outcomes.lost))
         )
     except TypeError:
         valid = False
     if not valid:
         raise RecordError("an outcome record has a part of another type")
+
+
+def _is_valid(lost: LostDeliveries) -> bool:
+    return (
+        type(lost.integration) is type(lost.reason) is str
+        and 0 <= lost.start <= lost.end < MAX_OFFSET
+        and all(
+            type(rule) is str and 0 <= first <= last < first + MAX_SPAN < MAX_OFFSET
+            for rule, intervals in lost.waiting
+            for first, last in intervals
+        )
+    )
 
 
 def _check_place(place: Origin) -> None:

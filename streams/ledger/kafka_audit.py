@@ -4,7 +4,7 @@ import asyncio
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
-from time import monotonic
+from time import monotonic, time
 from types import TracebackType
 from typing import Any, Self
 
@@ -182,7 +182,8 @@ class KafkaAuditor:
             partition: {key: dict(sets.blocks()) for key, sets in by_rule.items()}
             for partition, by_rule in waiting.items()
         }
-        return KafkaBounds(ranges, in_flight, needed)
+        until = until_ms // 1000 if until_ms else int(time()) + DAY_MS // 1000
+        return KafkaBounds(ranges, in_flight, needed, (since_ms // 1000, until))
 
     async def find_records(self, partition: Partition, gaps: Sequence[tuple[int, int]]) -> list[int]:
         """Return the offsets of the records that Kafka has in closed intervals of a partition."""

@@ -81,8 +81,9 @@ def story_of(reader: Reader, place: Origin) -> Story | None:
     if kind is None and not combos and not remarks and not letters:
         return None
     by_rule: dict[tuple[str, str], list[Combo]] = defaultdict(list)
+    was_read = any(combo.outcome == READ for combo in combos)
     for combo in combos:
-        if combo.outcome not in (READ, REJECTED):
+        if combo.outcome not in (READ, REJECTED) and not (was_read and books.is_unread(combo)):
             by_rule[combo.integration, combo.rule].append(combo)
     return Story(
         place,

@@ -1,7 +1,7 @@
 """Gather outcomes and write them as intervals of offsets."""
 
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import islice
+from itertools import chain, islice
 from typing import Any
 
 from prometheus_client import Counter
@@ -23,6 +23,9 @@ MAX_INTERVALS_PER_RECORD = 20_000
 """How many intervals one record may hold; more go into several, far below the size that a record may have."""
 
 
+MAX_INTERVAL_OFFSETS = 1 << 22
+"""How many offsets one interval of `add_range` has; more are split."""
+
 MAX_DETAILS_PER_RECORD = 300
 """How many offsets with a reason one record may hold. Each takes at most about 4 KB, since details are cut."""
 
@@ -39,11 +42,12 @@ MAX_DETAIL_CHARACTERS = 500
 class OutcomeBuffer:
     """Buffer the outcomes of one source partition until they are written."""
 
-    __slots__ = ("_attempts", "_named", "_offsets", "_partition", "_rules", "_stage", "_topic", "read")
+    __slots__ = ("_attempts", "_named", "_offsets", "_partition", "_ranges", "_rules", "_stage", "_topic", "read")
 
     def __init__(self, stage: Stage, topic: str, partition: int, rules: str) -> None:
         self._stage, self._topic, self._partition, self._rules = stage, topic, partition, rules
         self._offsets: dict[tuple[str, str, str, str], list[int]] = {}
+        self._ranges: list[OutcomeInterval] = []
         self._named: list[OutcomeDetail] = []
         self._attempts: dict[tuple[str, str, int, int | None], list[int]] = {}
         self.read: list[tuple[int, str, str, str, str | None]] = []
@@ -60,6 +64,12 @@ class OutcomeBuffer:
     def extend(self, integration: str, rule: str, outcome: str, offsets: Iterable[int]) -> None:
         """These offsets have this outcome."""
         self._offsets.setdefault((integration, rule, outcome, ""), []).extend(offsets)
+
+    def add_range(self, integration: str, rule: str, outcome: str, first: int, last: int, detail: str) -> None:
+        """Add an outcome of all offsets from `first` to `last`, both included; there may be millions."""
+        for start in range(first, last + 1, MAX_INTERVAL_OFFSETS):
+            end = min(last, start + MAX_INTERVAL_OFFSETS - 1)
+            self._ranges.append(OutcomeInterval(integration, rule, outcome, start, end, detail))
 
     def name(self, integration: str, rule: str, outcome: str, offset: int, reason: str, detail: str = "") -> None:
         """One offset has this outcome, for a reason worth keeping: a short code, and a detail without personal data."""
@@ -91,13 +101,18 @@ class OutcomeBuffer:
         """Add the buffered outcomes to a metric by integration and outcome."""
         for (integration, _, outcome, _), offsets in self._offsets.items():
             counter.labels(integration, outcome).inc(len(offsets))
+        for each in self._ranges:
+            counter.labels(each.integration, each.outcome).inc(each.last - each.first + 1)
 
     def records(self) -> Iterator[Outcomes]:
         """The records to write; none when nothing was added."""
-        spans = (
-            OutcomeInterval(integration, rule, outcome, first, last, detail)
-            for (integration, rule, outcome, detail), offsets in self._offsets.items()
-            for first, last in intervals(sorted(offsets))
+        spans = chain(
+            (
+                OutcomeInterval(integration, rule, outcome, first, last, detail)
+                for (integration, rule, outcome, detail), offsets in self._offsets.items()
+                for first, last in intervals(sorted(offsets))
+            ),
+            self._ranges,
         )
         named = iter(self._named)
         attempts = [

@@ -291,6 +291,12 @@ class SqliteStore(SqliteReader):
             return commits[day] if day is not None else None
 
         handled = [*batch.handled, *_store(BatchFacts(batch, self._user_key), batch.dead, commit_of)]
+        for topic, partition, lost in batch.lost_deliveries:
+            for day, writer in self._writers.items():
+                for block, bits in writer.lost_blocks((topic, partition), lost):
+                    if day not in commits:
+                        commits[day] = _Commit(writer)
+                    commits[day].counts.update(writer.change((topic, partition), block, (), bits))
         if batch.dead or handled:
             self._dead.write(batch.dead, handled)
         self._offsets.update(batch.offsets)

@@ -11,7 +11,7 @@ from typing import NamedTuple, Protocol
 
 from streams.ledger.catalog import CatalogRow, EventSample
 from streams.records.event import Origin
-from streams.records.outcomes import Outcomes
+from streams.records.outcomes import LostDeliveries, Outcomes
 from streams.records.run_header import Kind, RunHeader
 
 Partition = tuple[str, int]
@@ -23,6 +23,9 @@ MAX_GROUPS = 1000
 
 OTHER_MESSAGE = "(other)"
 """The message of dead letters whose group is beyond MAX_GROUPS."""
+
+REASON_CHARACTERS = 64
+"""Characters of a reason that are kept."""
 
 NEWEST_LETTERS = 5
 """Dead letters of a group whose places are shown."""
@@ -58,6 +61,24 @@ class RejectedEvent(NamedTuple):
     user_hash: bytes
     kind: Kind | None
     minute: int
+
+
+class LostEvents(NamedTuple):
+    """Events that retention removed before a router read them; `minute` is that of the record that says so."""
+
+    topic: str
+    partition: int
+    first: int
+    last: int
+    minute: int
+
+
+class LostForwards(NamedTuple):
+    """Lost deliveries of events of one partition."""
+
+    topic: str
+    partition: int
+    lost: LostDeliveries
 
 
 class DeadLetterPlace(NamedTuple):
@@ -127,6 +148,8 @@ class LedgerBatch:
     offsets: dict[Partition, int] = field(default_factory=dict)
     runs: list[Run] = field(default_factory=list)
     outcomes: list[Outcomes] = field(default_factory=list)
+    lost_events: list[LostEvents] = field(default_factory=list)
+    lost_deliveries: list[LostForwards] = field(default_factory=list)
     rejected: list[RejectedEvent] = field(default_factory=list)
     dead: list[BuriedLetter] = field(default_factory=list)
     handled: list[tuple[int, int]] = field(default_factory=list)

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
+from streams.ledger.books import is_unread
 from streams.ledger.store import READ, REJECTED, Count, CountKey
 from streams.records.run_header import Kind
 
@@ -39,7 +40,8 @@ def summarize(counts: Iterable[Count], by: Sequence[str]) -> dict[str, Any]:
     """Sum up counts as JSON data.
 
     `rows` count events if they are grouped by properties of events only. Otherwise they count outcomes: one for each
-    event, integration and rule. `accepted` is the number of events that the router read.
+    event, integration and rule. `accepted` is the number of events that the router read, `lost` the number of those
+    that retention removed before it could.
 
     Args:
         counts: The counts.
@@ -47,7 +49,7 @@ def summarize(counts: Iterable[Count], by: Sequence[str]) -> dict[str, Any]:
         step: Seconds of one `time`, of which rows have the start (RFC 3339).
 
     """
-    accepted = rejected = 0
+    accepted = rejected = lost = 0
     rows: Counter[tuple[Any, ...]] = Counter()
     of_outcomes = any(name in OF_OUTCOME for name in by)
     values: dict[tuple[Kind, CountKey], dict[str, str]] = {}
@@ -56,6 +58,8 @@ def summarize(counts: Iterable[Count], by: Sequence[str]) -> dict[str, Any]:
             accepted += number
         elif key.outcome == REJECTED:
             rejected += number
+        elif is_unread(key):
+            lost += number
         if (key.outcome != READ) == of_outcomes:
             found = values.get((kind, key))
             if found is None:
@@ -68,6 +72,7 @@ def summarize(counts: Iterable[Count], by: Sequence[str]) -> dict[str, Any]:
     return {
         "accepted": accepted,
         "rejected": rejected,
+        "lost": lost,
         "by": list(by),
         "rows": [
             {

@@ -8,6 +8,9 @@ import orjson
 
 from streams.records.format import OUTCOMES_VERSION, RecordError, decode_object
 
+MAX_OFFSET = 1 << 43
+"""The bound of offsets of events; a record with a higher one is invalid."""
+
 
 class Stage(StrEnum):
     """The worker that records an outcome."""
@@ -37,6 +40,7 @@ class Outcome(StrEnum):
     QUARANTINED = "quarantined", (Stage.ROUTER,), "it violates the source's tracking plan"
     EXPIRED = "expired", (Stage.FORWARDER,), "it is older than the vendor or `max_age` allows", "red"
     DEAD = "dead", (Stage.ROUTER, Stage.FORWARDER), "it cannot be mapped or delivered", "red"
+    LOST = "lost", (Stage.ROUTER, Stage.FORWARDER), "Kafka's retention removed it before it was read", "red"
 
     def __new__(cls, value: str, stages: tuple[Stage, ...], meaning: str, colour: str = "yellow") -> Self:
         """Make an outcome with its properties."""
@@ -58,6 +62,9 @@ def outcomes_of(stage: Stage) -> list[Outcome]:
 
 FORWARDED = "forwarded"
 """Not a final outcome: the router has forwarded the delivery. Any outcome replaces it."""
+
+RETENTION = "retention"
+"""The reason of the outcome `lost`."""
 
 NOTED = "noted"
 """Not an outcome: a note about an event, without integration and rule."""
@@ -104,6 +111,37 @@ class AttemptInterval(NamedTuple):
     last: int
 
 
+class LostDeliveries(NamedTuple):
+    """Deliveries of one integration that retention removed before a forwarder read them.
+
+    A forwarder does not know the events of records that it could not read, only which deliveries are left. So of the
+    events from offset `start` up to, not including, `end`, all deliveries are lost that have no outcome and are not in
+    `waiting`.
+
+    Args:
+        integration: The integration.
+        reason: RETENTION.
+        topic: The forward or retry topic that lost records.
+        partition: The number of its partition.
+        first: The first offset of the lost records.
+        last: The last one.
+        start: See above.
+        end: See above.
+        waiting: By rule the offsets of events whose deliveries are still in Kafka, as closed intervals.
+
+    """
+
+    integration: str
+    reason: str
+    topic: str
+    partition: int
+    first: int
+    last: int
+    start: int
+    end: int
+    waiting: Sequence[tuple[str, Sequence[tuple[int, int]]]] = ()
+
+
 class Outcomes(NamedTuple):
     """A record of the outcomes topic: intervals of offsets of one source partition, never counts.
 
@@ -112,6 +150,9 @@ class Outcomes(NamedTuple):
 
     `attempts` are those of deliveries that were not delivered at the first attempt with a 2xx status; all others were.
     None means that attempts are not known: routers make none, and older forwarders did not record them.
+
+    Of events that retention removed before a router read them, the router records the outcome LOST in a span without
+    integration and rule, a forwarder records lost deliveries in `lost`.
     """
 
     stage: Stage
@@ -121,6 +162,7 @@ class Outcomes(NamedTuple):
     spans: Sequence[OutcomeInterval]
     named: Sequence[OutcomeDetail] = ()
     attempts: Sequence[AttemptInterval] | None = None
+    lost: Sequence[LostDeliveries] = ()
 
     def encode(self) -> bytes:
         """Encode the record's value: intervals grouped by everything but their ends; a single offset is a number."""
@@ -138,6 +180,8 @@ class Outcomes(NamedTuple):
         }
         if self.attempts is not None:
             data["attempts"] = [tuple(each) for each in self.attempts]
+        if self.lost:
+            data["lost"] = [tuple(each) for each in self.lost]
         return orjson.dumps(data)
 
     @classmethod
@@ -160,6 +204,7 @@ class Outcomes(NamedTuple):
                 ],
                 [OutcomeDetail(*named[: len(OutcomeDetail._fields)]) for named in data["named"]],
                 _attempts(data.get("attempts")),
+                tuple(map(_lost, data.get("lost", ()))),
             )
         except (KeyError, TypeError, ValueError) as error:
             raise RecordError(f"an outcome record has a missing or invalid field: {error}") from error
@@ -169,6 +214,12 @@ def _attempts(data: Any) -> list[AttemptInterval] | None:
     if data is None:
         return None
     return [AttemptInterval(*each[: len(AttemptInterval._fields)]) for each in data]
+
+
+def _lost(fields: Sequence[Any]) -> LostDeliveries:
+    integration, reason, topic, partition, first, last, start, end, waiting = fields[: len(LostDeliveries._fields)]
+    rules = [(rule, [(first, last) for first, last in spans]) for rule, spans in waiting]
+    return LostDeliveries(integration, reason, topic, partition, first, last, start, end, rules)
 
 
 def intervals(offsets: Iterable[int]) -> Iterator[tuple[int, int]]:

@@ -9,6 +9,7 @@ from typing import Any
 
 from streams.events import EventError, Note
 from streams.kafka.acks import PendingAcks
+from streams.kafka.gaps import Gap, OnGap
 from streams.kafka.offsets import TP, RecordBatch
 from streams.kafka.producer import Producer
 from streams.kafka.settings import Broker
@@ -21,7 +22,7 @@ from streams.records.delivery import DeliveryRecord
 from streams.records.event import Origin, valid_trace
 from streams.records.format import TRACE_HEADER, VERSION_HEADER
 from streams.records.memory import MemoryCipher
-from streams.records.outcomes import Outcome, Stage
+from streams.records.outcomes import RETENTION, Outcome, Stage
 from streams.records.rejected import rejected_headers
 from streams.routing.decision import REPEATED, TOMBSTONE, Decision, RouteDecision, block_for_all, decide
 from streams.routing.decoding import NEWER_FORMAT, IncomingEvent, decode, named_source
@@ -39,6 +40,9 @@ from transforms.runtime.numbers import take_left_out
 
 YIELD_SECONDS = 0.01
 """Seconds of routing after which the event loop runs other tasks."""
+
+CONFIRM_SECONDS = 60.0
+"""Seconds that Kafka has to store the outcome of events that are lost."""
 
 HELD_STOP_SECONDS = 5.0
 """Seconds that a stop waits for batches if the guard holds some of them, which may never finish."""
@@ -259,6 +263,15 @@ class Router:
         )
         buffer.name(integration, delivery.rule, Outcome.DEAD, origin.offset, reason, detail)
 
+    async def record_gap(self, gap: Gap) -> None:
+        """Record that events are lost, because retention removed them before they were read. Raises BrokerError."""
+        buffer = OutcomeBuffer(Stage.ROUTER, gap.topic, gap.partition, self._holder.current.version)
+        for start, end in gap.lost:
+            buffer.add_range("", "", Outcome.LOST, start, end - 1, RETENTION)
+        acks = PendingAcks()
+        self._write_outcomes(buffer, acks, gap.partition)
+        await acks.confirmed(CONFIRM_SECONDS)
+
     def _write_outcomes(
         self, buffer: OutcomeBuffer, acks: PendingAcks, partition: int, records: Sequence[Any] = ()
     ) -> None:
@@ -287,12 +300,13 @@ def make_router(
     grace: float,
     memory: VisitorMemorySettings | None = None,
     remake: Callable[[], ConsumerPipeline] | None = None,
+    on_gap: OnGap = "continue",
     clock: Callable[[], float] = time.time,
 ) -> ConsumerPipeline:
     """Create the router as a pipeline of a worker. It reads the topics of the current sources.
 
     `suppressed` is the list that the rules in `holder` use; without a secret in `memory`, nothing is remembered.
-    `fail` and `remake` are those of `ConsumerPipeline`.
+    `fail` and `remake` are those of `ConsumerPipeline`, `on_gap` is that of `make_pipeline`.
     """
     group = topics.router_group
 
@@ -332,7 +346,7 @@ def make_router(
             if memories is not None:
                 memories.drop(revoked)
 
-        return Processor(router.work, stop=stop, settle=settle, on_revoked=drop)
+        return Processor(router.work, stop=stop, settle=settle, on_revoked=drop, record_gap=router.record_gap)
 
     return make_pipeline(
         "router",
@@ -345,4 +359,5 @@ def make_router(
         commit_interval=1.0,
         grace=grace,
         budget=settings.fetched_bytes,
+        on_gap=on_gap,
     )

@@ -12,11 +12,13 @@ import structlog
 from aiokafka import AIOKafkaConsumer
 from faust.types import TP
 
+from streams.kafka.gaps import Gap, OnGap
 from streams.kafka.offsets import Commits, MemoryBudget, OffsetTracker, RecordBatch
 from streams.kafka.settings import Broker
 from streams.kafka.transport import Consumer, Transport
 from streams.observability.internal_error import describe, to_exception
 from streams.observability.logging import error_fields
+from streams.observability.metrics import RECORDS_LOST
 from streams.records.control import Control
 from streams.records.format import MAX_RECORD_BYTES, NewerFormatError
 from streams.records.status import VendorStatus
@@ -51,6 +53,10 @@ async def _do_nothing() -> None:
     return
 
 
+async def _record_nothing(_gap: Gap) -> None:
+    return
+
+
 def _never() -> bool:
     return False
 
@@ -70,6 +76,8 @@ class Processor:
         on_revoked: Called with the partitions that were revoked.
         commits: Which offsets may be committed; by default those of the finished batches.
         vendor: Shows and changes whether it sends to its vendor, if it has one.
+        record_gap: Record the outcome of records that Kafka removed before they were read; returns once Kafka has
+            stored it.
 
     """
 
@@ -81,6 +89,7 @@ class Processor:
     on_revoked: Callable[[Iterable[TP]], object] = lambda _: None
     commits: Commits | None = None
     vendor: VendorSwitch | None = None
+    record_gap: Callable[[Gap], Awaitable[None]] = _record_nothing
 
 
 class PipelineControl:
@@ -185,6 +194,19 @@ class ConsumerPipeline:
         else:
             self.fail(f"{self.name}: {describe(error)} while {doing}")
 
+    async def pass_gap(self, gap: Gap, on_gap: OnGap) -> None:
+        """Record records that retention removed before they were read; with `stop`, end the process before them."""
+        if on_gap == "stop":
+            self._end_process(gap.reason_to_stop(self.group))
+            await self.transport.app.wait_until_stopped()
+            return
+        log.error(
+            "records were removed before they were read: the topic's retention is shorter than the lag",
+            topic=gap.topic, partition=gap.partition, first=gap.start, last=gap.end - 1, lost=gap.records,
+        )  # fmt: skip
+        await self._processor.record_gap(gap)
+        RECORDS_LOST.labels(gap.topic).inc(gap.records)
+
     @property
     def group(self) -> str:
         """Return its consumer group."""
@@ -234,6 +256,7 @@ def make_pipeline(
     budget: int = 16 * 1024 * 1024,
     memory: MemoryBudget | None = None,
     partition_fetch_bytes: int = 2 * MAX_RECORD_BYTES,
+    on_gap: OnGap = "continue",
 ) -> ConsumerPipeline:
     """Create a Faust app that passes each fetched batch of these topics to a processor.
 
@@ -251,6 +274,7 @@ def make_pipeline(
         budget: Bytes of unfinished records from which on no more are fetched.
         memory: The budget of the process, of which the pipeline may use its share at most.
         partition_fetch_bytes: Bytes that are fetched ahead per partition; a larger record is fetched alone.
+        on_gap: Whether to continue after records that retention removed before they were read.
 
     """
     app = faust.App(
@@ -276,6 +300,9 @@ def make_pipeline(
     def give_up(error: Exception, doing: str) -> None:
         pipeline.give_up(error, doing)
 
+    async def pass_gap(gap: Gap) -> None:
+        await pipeline.pass_gap(gap, on_gap)
+
     progress = OffsetTracker(budget, memory)
     processor = make_processor(PipelineControl(app, progress, give_up))
     transport = Transport(
@@ -286,6 +313,7 @@ def make_pipeline(
         settle=processor.settle,
         on_revoked=processor.on_revoked,
         commits=processor.commits,
+        on_gap=pass_gap,
     )
     app.transport = transport
     pipeline = ConsumerPipeline(name, app, broker, progress, transport, processor, fail=fail, remake=remake)

@@ -44,10 +44,13 @@ def _show(report: dict[str, Any]) -> None:
     echo(f"{counted(report['events'], 'event')} read by routers{rejected}")
     if report["lines"]:
         table = Table("source", "integration", box=None)
-        for title in ("accepted", "finished", "in flight", "missing"):
-            table.add_column(title, justify="right")
+        names = ["accepted", "finished", "in_flight", "missing"]
+        # Retention rarely removes anything that was not read.
+        names += ["lost"] if any(line["lost"] for line in report["lines"]) else []
+        for name in names:
+            table.add_column(name.replace("_", " "), justify="right")
         for line in report["lines"]:
-            numbers = (f"{line[name]:,}" for name in ("accepted", "finished", "in_flight", "missing"))
+            numbers = (f"{line[name]:,}" for name in names)
             table.add_row(*cells(line["source"], line["integration"]), *numbers)
         PlainConsole(width=WIDTH).print(table)
     if report["in_flight"]:
@@ -55,6 +58,8 @@ def _show(report: dict[str, Any]) -> None:
              f"{escape_line(report['oldest_in_flight'])}")  # fmt: skip
     for part in report["not_audited"]:
         echo(f"not audited: {escape_line(part['topic'])}:{part['partition']}, of which the ledger knows no event")
+    if report["lost"]:
+        echo(f"{counted(report['lost'], 'event')} lost: Kafka's retention removed them before a router read them")
     if report["balanced"]:
         echo("the books balance")
         return

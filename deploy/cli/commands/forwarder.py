@@ -51,6 +51,7 @@ def forwarder(context: click.Context, names: tuple[str, ...], folder: Path) -> N
             remake=partial(make, worker, follower, name, configuration),
             follower=follower,
             memory=memory,
+            on_gap=settings.on_gap,
         )
 
     def begin(worker: Worker) -> Apply:

@@ -43,6 +43,7 @@ def router(context: click.Context, folder: Path) -> None:
                 fail=worker.fail,
                 grace=settings.grace,
                 memory=settings.memory,
+                on_gap=settings.on_gap,
                 remake=make,
             )
 

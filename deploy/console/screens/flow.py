@@ -14,7 +14,8 @@ from starlette.routing import Route
 
 from deploy.console.pages import ConsolePage, ConsoleScreen, page
 from deploy.ledger.event_story import line_of_rule
-from streams.ledger.store import REJECTED
+from streams.ledger.books import is_unread
+from streams.ledger.store import REJECTED, CountKey
 from streams.parsing.times import rfc3339, seconds_of
 from streams.records.outcomes import FORWARDED, Outcome, find_outcome
 from streams.records.rejected import QUARANTINED_REASON, Rejected
@@ -52,6 +53,7 @@ FAMILIES: Mapping[str, Sequence[str]] = {
     "privacy": (Outcome.CONSENT, Outcome.OPTED_OUT, Outcome.SUPPRESSED),
     "held": (Outcome.QUARANTINED, Outcome.EXPIRED),
     "dead": (Outcome.DEAD,),
+    "lost": (Outcome.LOST,),
     "waiting": (FORWARDED,),
 }
 """The columns of the funnel, and the outcomes that each sums up."""
@@ -90,6 +92,7 @@ class FlowScreen(ConsoleScreen):
             "source": source,
             "sources": books.sources,
             **books.totals(),
+            "unread": books.unread,
             "integrations": funnels,
             "unbalanced": [it["name"] for it in funnels if it["differs"] and not it["match_all"]],
             "integration": chosen,
@@ -187,11 +190,15 @@ class _Books:
 
     def __init__(self, events: Iterable[Mapping[str, Any]], outcomes: Iterable[Mapping[str, Any]], source: str) -> None:
         self.by_source: dict[str, Counter[str]] = defaultdict(Counter)
+        self.unread = 0
+        """The number of events that were lost before a router read them; their source is not known."""
         for row in events:
             self.by_source[row["source"]]["read"] += row["count"]
         outcomes = list(outcomes)
         for row in outcomes:
-            if row["outcome"] == REJECTED and row["reason"] != QUARANTINED_REASON:
+            if is_unread(CountKey(*(row[name] for name in CountKey._fields))):
+                self.unread += row["count"]
+            elif row["outcome"] == REJECTED and row["reason"] != QUARANTINED_REASON:
                 by_collector = row["type"] == REJECTED_BY_COLLECTOR
                 self.by_source[row["source"]]["by collector" if by_collector else "by router"] += row["count"]
         self.rows = [row for row in outcomes if row["integration"] and source in ("", row["source"])]

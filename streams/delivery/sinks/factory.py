@@ -9,8 +9,10 @@ from typing import Any
 
 from forwarders.api.contract import Forwarder, ObjectForwarder
 from streams.delivery.flow.settings import DeliverySettings
+from streams.delivery.outcomes.lost_deliveries import LostDeliveriesRecorder
 from streams.delivery.sinks.delivery_sink import DeliverySink
 from streams.delivery.sinks.object_sink import ObjectSink
+from streams.kafka.gaps import OnGap
 from streams.kafka.offsets import MemoryBudget
 from streams.kafka.producer import Producer
 from streams.kafka.settings import Broker
@@ -39,14 +41,16 @@ def make_delivery(
     follower: ControlFollower | None = None,
     memory: MemoryBudget | None = None,
     shadow: bool = False,
+    on_gap: OnGap = "continue",
     clock: Callable[[], float] = time.time,
 ) -> ConsumerPipeline:
     """Create one integration's delivery as a pipeline of a worker; with `shadow` it sends nothing.
 
     `fail` and `remake` are those of `ConsumerPipeline`. If a `follower` is given, its commands apply from the start on.
-    `memory` is the budget of the process.
+    `memory` is the budget of the process, `on_gap` is that of `make_pipeline`.
     """
     topic = topics.forward(integration)
+    losses = LostDeliveriesRecorder(integration, topics, broker, producer)
     _report_sunset(integration, forwarder)
 
     def make_processor(control: PipelineControl) -> Processor:
@@ -68,7 +72,7 @@ def make_delivery(
             )
             return Processor(
                 objects.work, start, objects.stop, objects.waits, objects.settle, objects.resume,
-                commits=objects.objects, vendor=objects.vendor,
+                commits=objects.objects, vendor=objects.vendor, record_gap=losses.record,
             )  # fmt: skip
         sink = DeliverySink(
             integration,
@@ -84,7 +88,8 @@ def make_delivery(
             give_back=control.give_back,
         )
         return Processor(
-            sink.work, start, sink.stop, sink.waits, sink.settle, sink.resume, vendor=sink.vendor
+            sink.work, start, sink.stop, sink.waits, sink.settle, sink.resume, vendor=sink.vendor,
+            record_gap=losses.record,
         )  # fmt: skip
 
     return make_pipeline(
@@ -100,6 +105,7 @@ def make_delivery(
         budget=settings.fetched_bytes,
         memory=memory,
         partition_fetch_bytes=PARTITION_FETCH_BYTES,
+        on_gap=on_gap,
     )
 
 

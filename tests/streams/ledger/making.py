@@ -14,9 +14,19 @@ from streams.records.dead_letter import DeadLetter
 from streams.records.delivery import DeliveryRecord
 from streams.records.event import Origin
 from streams.records.handled import Handled
-from streams.records.outcomes import NOTED, OutcomeDetail, OutcomeInterval, Outcomes, Stage
+from streams.records.outcomes import (
+    FORWARDED,
+    NOTED,
+    RETENTION,
+    LostDeliveries,
+    Outcome,
+    OutcomeDetail,
+    OutcomeInterval,
+    Outcomes,
+    Stage,
+)
 from streams.records.rejected import Rejected, rejected_headers
-from streams.records.run_header import RUN_HEADER, EventFacts, Kind, decode_run, encode_run
+from streams.records.run_header import RUN_HEADER, UNREAD, EventFacts, Kind, decode_run, encode_run
 from streams.topics import Topics
 from tests.support.local_producer import LocalRecord
 
@@ -72,6 +82,27 @@ class Records:
     ) -> None:
         """Add a record of a forwarder."""
         outcomes = Outcomes(Stage.FORWARDER, TOPICS.events, partition, rules, spans, named)
+        self.add(TOPICS.outcomes, partition, outcomes.encode(), at=at)
+
+    def lost_events(self, partition: int, first: int, last: int, *, rules: str = "v1", at: int = START_MS) -> None:
+        """Add a record of a router that could not read events."""
+        spans = [OutcomeInterval("", "", Outcome.LOST, first, last, RETENTION)]
+        outcomes = Outcomes(Stage.ROUTER, TOPICS.events, partition, rules, spans)
+        self.add(TOPICS.outcomes, partition, outcomes.encode(), at=at)
+
+    def lost_deliveries(
+        self,
+        partition: int,
+        integration: str,
+        start: int,
+        end: int,
+        waiting: Sequence[tuple[str, Sequence[tuple[int, int]]]] = (),
+        *,
+        at: int = START_MS,
+    ) -> None:
+        """Add a record of a forwarder that could not read deliveries of events from `start` up to `end`."""
+        lost = LostDeliveries(integration, RETENTION, TOPICS.forward(integration), partition, 5, 9, start, end, waiting)
+        outcomes = Outcomes(Stage.FORWARDER, TOPICS.events, partition, "", (), lost=[lost])
         self.add(TOPICS.outcomes, partition, outcomes.encode(), at=at)
 
     def rejected(self, partition: int, offset: int | None, reason: str, *, at: int = START_MS) -> None:
@@ -192,11 +223,18 @@ class Oracle:
         for span in outcomes.spans:
             for offset in range(span.first, span.last + 1):
                 combo = Combo(outcomes.stage, outcomes.rules, *span[:3], span.detail)
-                self.outcomes[Origin(outcomes.topic, outcomes.partition, offset)].add(combo)
+                place = Origin(outcomes.topic, outcomes.partition, offset)
+                self.outcomes[place].add(combo)
+                if books.is_unread(combo):
+                    self.kinds.setdefault(place, (UNREAD, record.timestamp // 60_000))
         for named in outcomes.named:
             if named.outcome != NOTED:
                 combo = Combo(outcomes.stage, outcomes.rules, *named[:3], named.reason)
                 self.outcomes[Origin(outcomes.topic, outcomes.partition, named.offset)].add(combo)
+        for lost in outcomes.lost:
+            for place, combos in self.outcomes.items():
+                if place[:2] == outcomes[1:3] and lost.start <= place.offset < lost.end:
+                    combos.update(_lost(lost, place.offset, combos))
 
     def _take_rejected(self, record: LocalRecord) -> None:
         rejected = Rejected.decode(record.key, record.value, record.headers)
@@ -217,12 +255,23 @@ class Oracle:
             strongest: dict[tuple[str, str, bool], CountKey] = {}
             for combo in combos:
                 key = CountKey(*combo[2:])
-                unit = combo.integration, combo.rule, combo.outcome == READ
+                unit = combo.integration, combo.rule, combo.outcome == READ or books.is_unread(combo)
                 if unit not in strongest or _rank(key) > _rank(strongest[unit]):
                     strongest[unit] = key
             for key in strongest.values():
                 found[minute * 60 // seconds * seconds, kind, key] += 1
         return found
+
+
+def _lost(lost: LostDeliveries, offset: int, combos: Iterable[Combo]) -> set[Combo]:
+    """The outcomes of an event's deliveries that were forwarded, and are neither finished nor waiting."""
+    left = {rule for rule, spans in lost.waiting for first, last in spans if first <= offset <= last}
+    left |= {each.rule for each in combos if each.integration == lost.integration and each.outcome != FORWARDED}
+    return {
+        Combo("forwarder", each.rules, each.integration, each.rule, "lost", lost.reason)
+        for each in combos
+        if (each.integration, each.outcome) == (lost.integration, FORWARDED) and each.rule not in left
+    }
 
 
 def _rank(key: CountKey) -> tuple[int, str]:

@@ -86,8 +86,9 @@ def examples(make_store: MakeStore) -> int:
     return fuzzing.examples(30) if make_store is STORES["sqlite"] else fuzzing.examples(4)
 
 
-def make(steps: list) -> Records:
-    records = Records()
+def make(steps: list, records: Records | None = None) -> Records:
+    """Make the records of generated steps, or add them to others."""
+    records = records or Records()
     for kind, partition, *rest in steps:
         if kind == "run":
             offsets, spans, named, rules, names, at = rest

@@ -138,7 +138,7 @@ def test_a_run_without_outcomes_has_a_record():
     """Events that were rejected have no outcome, and the ledger learns that they were read."""
     tally = OutcomeBuffer(Stage.ROUTER, "events", 3, "v1")
     ((value, headers),) = tally.encoded([Event(4)])
-    assert Outcomes.decode(value) == (Stage.ROUTER, "events", 3, "v1", [], [], None)
+    assert Outcomes.decode(value) == Outcomes(Stage.ROUTER, "events", 3, "v1", [], [])
     assert list(decode_run(dict(headers)[RUN_HEADER]).offsets) == [4]
     assert list(tally.encoded()) == []
 

@@ -14,7 +14,7 @@ from streams.records.event import Origin, event_headers
 from streams.records.format import NewerFormatError, check_version
 from streams.records.handled import Handled
 from streams.records.memory import encode_link, is_copied
-from streams.records.outcomes import AttemptInterval, OutcomeDetail, OutcomeInterval, Outcomes, Stage
+from streams.records.outcomes import AttemptInterval, LostDeliveries, OutcomeDetail, OutcomeInterval, Outcomes, Stage
 from streams.records.recorded_rules import DataFile, RecordedRules
 from streams.records.rejected import Rejected, rejected_headers
 from streams.records.status import DeliveryState, PipelineStatus, ProcessStatus, VendorStatus
@@ -31,6 +31,7 @@ OUTCOMES = Outcomes(
     [OutcomeInterval("ga4", "", "consent", 1, 4, "ads")],
     [OutcomeDetail("", "", "noted", 1, "p", "")],
     [AttemptInterval("ga4", "r", 3, 422, 1, 1), AttemptInterval("s3", "r", 2, None, 1, 4)],
+    (LostDeliveries("ga4", "retention", "turnout.forward.ga4", 1, 5, 9, 0, 40, [("r", [(7, 7), (30, 39)])]),),
 )
 VENDOR = VendorStatus(DeliveryState.REFUSED, "t", "why", 401, "no", "t", "t")
 STATUS = ProcessStatus(
@@ -120,6 +121,7 @@ def test_additional_fields_and_headers_change_nothing_for_an_old_reader():
     data["spans"][0].append("more")
     data["named"][0].append("more")
     data["attempts"][0].append("more")
+    data["lost"][0].append("more")
     assert Outcomes.decode(orjson.dumps({**data, **more})) == OUTCOMES
     assert Control.decode(orjson.dumps({**orjson.loads(CONTROL.encode()), **more})) == CONTROL
     data = orjson.loads(RULES.encode())
