@@ -36,6 +36,7 @@ from tests.support.reading import read
 from tests.support.receiver import Got, receiving
 
 ROUND_KILLS = 100
+ROUND_SECONDS = 600.0
 SLOTS = 2
 WORK = {
     "collector": "turnout_collector_accepted_events_total",
@@ -366,7 +367,7 @@ async def soak(folder: Path, kills: int, *, resume: bool) -> Figures:
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     while total.counted < kills and not stop.is_set():
         room = folder / f"round-{time.strftime('%m%d-%H%M%S')}"
-        figures, problems = await play(room, min(ROUND_KILLS, kills - total.counted), float("inf"), stop)
+        figures, problems = await play(room, min(ROUND_KILLS, kills - total.counted), ROUND_SECONDS, stop)
         with state.open("ab") as file:
             file.write(orjson.dumps(asdict(figures)) + b"\n")
         total.add(figures)
