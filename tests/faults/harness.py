@@ -170,13 +170,13 @@ class Stage:
         self._sent += count
         return numbers
 
-    async def send(self, size: int, **fields: Any) -> list[int]:
+    async def send(self, size: int, patience: float = 120, **fields: Any) -> list[int]:
         """Send so many new events in one request, to each collector in turn until it is answered 200, as SDKs do."""
         numbers = self.take(size)
         body = orjson.dumps({"batch": [self.event(n, **fields) for n in numbers]})
         headers = {"Authorization": aiohttp.encode_basic_auth(KEY, "")}
         timeout = aiohttp.ClientTimeout(total=15)
-        async with asyncio.timeout(120), aiohttp.ClientSession(headers=headers, timeout=timeout) as session:
+        async with asyncio.timeout(patience), aiohttp.ClientSession(headers=headers, timeout=timeout) as session:
             for attempt in count(numbers[0]):
                 port = self.ports[attempt % len(self.ports)]
                 with suppress(aiohttp.ClientError, TimeoutError):

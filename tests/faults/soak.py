@@ -17,7 +17,7 @@ import signal
 import sys
 import time
 from collections import Counter, defaultdict
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -52,7 +52,7 @@ EARLY_SHARE = 0.1
 """The share of processes that are killed while they start; these kills do not count."""
 
 EARLY_SECONDS = 5.0
-PATIENCE_SECONDS = 180.0
+PATIENCE_SECONDS = 600.0
 """Seconds that a process has to join and to finish work."""
 
 REFUSED_EVERY = 500
@@ -84,7 +84,7 @@ class Figures:
     unbalanced: int = 0
     """Rounds whose books do not balance."""
     stuck: int = 0
-    """Rounds in which a process did not join, or did not finish work."""
+    """Rounds in which a process did not join, or did not finish work, in time."""
     seconds: float = 0.0
 
     @property
@@ -160,18 +160,20 @@ class Round:
         try:
             while self.figures.counted < kills and time.monotonic() < began + seconds and not stop.is_set():
                 done, _ = await asyncio.wait([*tasks, *senders], timeout=0.2, return_when=asyncio.FIRST_COMPLETED)
-                for task in done:
-                    task.result()
+                if not self._are_well(done):
+                    break
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
             await self._restart_all()
             self._is_sending = False
-            await asyncio.gather(*senders)
+            self._are_well((await asyncio.wait(senders))[0])
             await self._judge()
         except (StuckError, TimeoutError) as error:
-            self.figures.stuck = 1
-            self.problems.append(f"stuck: {error}")
+            self._note_stuck(error)
+            # Nothing is known about these events, so the kills do not count.
+            self.figures.uncounted += self.figures.counted
+            self.figures.kills.clear()
         finally:
             for task in (*tasks, *senders):
                 task.cancel()
@@ -180,9 +182,23 @@ class Round:
             self.figures.seconds = time.monotonic() - began
         return self.figures
 
+    def _are_well(self, done: Iterable[asyncio.Task[None]]) -> bool:
+        """Return whether none of the tasks got stuck; if one did, it is noted."""
+        stuck = [error for task in done if isinstance(error := task.exception(), StuckError | TimeoutError)]
+        for error in stuck:
+            self._note_stuck(error)
+        for task in done:
+            if not stuck:
+                task.result()
+        return not stuck
+
+    def _note_stuck(self, error: Exception) -> None:
+        self.figures.stuck = 1
+        self.problems.append(f"stuck: {error}")
+
     async def _send(self) -> None:
         while self._is_sending:
-            await self.stage.send(10, event=random.choices(["Test", "Skip", "Raise"], [20, 1, 1])[0])
+            await self.stage.send(10, PATIENCE_SECONDS, event=random.choices(["Test", "Skip", "Raise"], [20, 1, 1])[0])
             await asyncio.sleep(0.1)
 
     async def _kill_again_and_again(self, kind: str, slot: int) -> None:
@@ -209,7 +225,7 @@ class Round:
         try:
             async with asyncio.timeout(PATIENCE_SECONDS), aiohttp.ClientSession() as session:
                 while process.runs and not await _has_worked(session, process, WORK[kind]):
-                    await asyncio.sleep(0.25)
+                    await asyncio.sleep(0.5)
         except TimeoutError:
             raise StuckError(f"{process.log.name} finished no work in {PATIENCE_SECONDS:.0f} s") from None
 
@@ -234,7 +250,7 @@ class Round:
         """Wait until an event that is accepted from now on is delivered. Raises StuckError."""
         try:
             async with asyncio.timeout(PATIENCE_SECONDS):
-                (number,) = await self.stage.send(1)
+                (number,) = await self.stage.send(1, PATIENCE_SECONDS)
                 while number not in self._received and not _is_refused(number):
                     await asyncio.sleep(0.1)
         except TimeoutError:
@@ -252,7 +268,7 @@ class Round:
 
     async def _judge(self) -> None:
         stage = self.stage
-        async with asyncio.timeout(2 * PATIENCE_SECONDS):
+        async with asyncio.timeout(PATIENCE_SECONDS):
             while (findings := await oracle.find(stage.broker, stage.topics)).unsettled(stage.integrations):
                 await self._revive()
                 await asyncio.sleep(2)
