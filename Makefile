@@ -16,7 +16,7 @@ APART := not fault and not wheels and not browser and not operations and not cli
 WAITING := echo "installing into $(VENV)"; (while sleep 4; do echo "still installing"; done) & ticker=$$!; trap "kill $$ticker" EXIT;
 PROJECTS := pyproject.toml streams/tracking/pyproject.toml
 
-.PHONY: up venv check format test test-newest pins coverage browser screenshots clickhouse faults operations dist image docs release fuzz bench clean
+.PHONY: up venv check format test test-newest pins coverage browser screenshots clickhouse faults soak operations dist image docs release fuzz bench clean
 
 up: $(VENV)/.local  ## broker, collector, router, forwarders and a simulator of the vendors, on this machine
 	@$(BIN)/turnout up --config deploy/example
@@ -60,6 +60,9 @@ screenshots: $(VENV)/.dev  ## pictures of the console and of commands for the do
 
 faults: $(VENV)/.dev  ## faults against the oracle, on a real Kafka: needs Java and Maven
 	$(BIN)/python -m pytest -m fault
+
+soak: $(VENV)/.dev  ## kills at random moments until 1,000 are counted, an hour long: make soak ARGS="--kills 200 --resume"
+	$(BIN)/python -m tests.faults.soak $(ARGS)
 
 clickhouse: $(VENV)/.dev .venv-chdb/.installed  ## the ledger's store on ClickHouse, which runs in a process (533 MB)
 	TURNOUT_TESTS_CHDB=$(CURDIR)/.venv-chdb/bin/python $(BIN)/python -m pytest -m clickhouse tests/streams/ledger tests/deploy/runtime/test_ledger.py

@@ -1,9 +1,13 @@
 """Find the partitions of topics, and read a partition from a consumer's position to its end."""
 
-from collections.abc import AsyncIterator, Collection, Sequence
+import asyncio
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from typing import Any
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
+
+RECORDS_AT_ONCE = 500
+"""Records of several partitions that are read before the event loop runs other tasks."""
 
 
 async def partitions_of(consumer: AIOKafkaConsumer, topics: Collection[str]) -> list[TopicPartition]:
@@ -34,3 +38,25 @@ async def read_to_end(
         end = (await consumer.end_offsets([part]))[part]
     while await consumer.position(part) < end:
         yield (await consumer.getmany(part, timeout_ms=1000)).get(part, ())
+
+
+async def read_all_to_end(
+    consumer: AIOKafkaConsumer, ends: Mapping[TopicPartition, int]
+) -> AsyncIterator[tuple[TopicPartition, Sequence[Any]]]:
+    """Yield the records of several partitions as they are fetched, until each has reached its end.
+
+    As `read_to_end`, the last records of a partition may be past its end. Raises KafkaError.
+    """
+    parts = {TopicPartition(*part): end for part, end in ends.items()}
+    moved: Collection[TopicPartition] = list(parts)
+    while parts:
+        for part in moved:
+            if await consumer.position(part) >= parts[part]:
+                del parts[part]
+                consumer.pause(part)
+        found = await consumer.getmany(*parts, timeout_ms=1000, max_records=RECORDS_AT_ONCE) if parts else {}
+        for part, records in found.items():
+            yield part, records
+        # Without records, positions may have passed markers of transactions.
+        moved = found.keys() or list(parts)
+        await asyncio.sleep(0)

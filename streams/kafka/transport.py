@@ -57,6 +57,7 @@ class Consumer(driver.Consumer):
         self._stop_deadline: float | None = None
         self._pauses: dict[TP, asyncio.TimerHandle] = {}
         self._begun_at: dict[TP, int] = {}
+        self._finished_to: dict[TP, int] = {}
         self._next: dict[TP, int] = {}
         self._refetched: dict[TP, int] = {}
         self._committed: dict[TP, Committed] = {}
@@ -74,6 +75,11 @@ class Consumer(driver.Consumer):
         """Return the offset at which reading a partition began, or None before the first seek."""
         return self._begun_at.get(tp)
 
+    @property
+    def finished_to(self) -> Mapping[TP, int]:
+        """Return the offset in each assigned partition from which on no record was finished before the assignment."""
+        return self._finished_to
+
     async def perform_seek(self) -> None:
         """Seek every assigned partition to its committed offset, or to its beginning; Faust calls it on assignment.
 
@@ -85,7 +91,9 @@ class Consumer(driver.Consumer):
             self._begun_at[tp] = self._next[tp] = committed.offset
             self._refetched.pop(tp, None)
             self._committed[tp] = committed
-            self.progress.restore(tp, decode_finished(committed.offset, committed.metadata))
+            finished = decode_finished(committed.offset, committed.metadata)
+            self._finished_to[tp] = finished[-1][1] if finished else committed.offset
+            self.progress.restore(tp, finished)
 
     async def getmany(self, timeout: float) -> AsyncIterator[tuple[TP, ConsumerMessage]]:
         """Yield each partition's fetched records as one message with a RecordBatch. Waits while the budget is full."""
@@ -268,7 +276,14 @@ class Consumer(driver.Consumer):
         self._log_partitions("partitions lost", revoked)
         self._discard_pauses(revoked)
         for tp in revoked:
-            for kept in (self._next, self._refetched, self._begun_at, self._committed, self._commit_at):
+            for kept in (
+                self._next,
+                self._refetched,
+                self._begun_at,
+                self._finished_to,
+                self._committed,
+                self._commit_at,
+            ):
                 kept.pop(tp, None)
             self._overtaken.pop(tp, None)
         self.progress.drop(revoked)

@@ -4,9 +4,11 @@ An event is a repeat only of one with a *lower* offset; otherwise a redelivery a
 window follows its partition: it is read back from the topic when the partition is assigned.
 """
 
+import asyncio
 import secrets
 import time
-from collections.abc import Iterable
+from array import array
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from hashlib import blake2b
 from typing import Any
 
@@ -16,7 +18,7 @@ from streams import events
 from streams.digest_table import DIGEST_BYTES, DigestTable
 from streams.events import Event
 from streams.kafka.offsets import TP
-from streams.kafka.reading import read_to_end
+from streams.kafka.reading import read_all_to_end
 from streams.kafka.settings import Broker
 from streams.kafka.timestamps import known_offsets
 from streams.observability.internal_error import to_exception
@@ -64,9 +66,10 @@ class Window:
 
     def repeats(self, source: str, message_id: str, offset: int) -> bool:
         """Return whether the event at `offset` repeats an earlier one, and remember its messageId."""
-        if not self._size:
-            return False
-        digest = _digest(source, message_id)
+        return bool(self._size) and self.repeats_digest(_digest(source, message_id), offset)
+
+    def repeats_digest(self, digest: bytes, offset: int) -> bool:
+        """Return `repeats` of the event with this digest."""
         first = self._young.get(digest)
         if first is None:
             # A repeat moves its digest to the younger generation, so that it stays in the window.
@@ -94,68 +97,135 @@ def _digest(source: str, message_id: str) -> bytes:
 
 
 class Windows:
-    """The windows of the partitions that are assigned to a router."""
+    """The windows of the partitions that are assigned to a router.
 
-    def __init__(self, broker: Broker, size: int, client_id: str, its_topics: Topics) -> None:
+    Args:
+        broker: How to connect to Kafka.
+        size: The events that a window remembers; 0 turns deduplication off.
+        client_id: The name of the client.
+        its_topics: The topics of rejected events.
+        assigned: Returns the assigned partitions, each with the offset from which on no record was finished before.
+
+    """
+
+    def __init__(
+        self,
+        broker: Broker,
+        size: int,
+        client_id: str,
+        its_topics: Topics,
+        assigned: Callable[[], Mapping[TP, int]] = dict,
+    ) -> None:
         self._broker, self._size, self._client_id, self._topics = broker, size, client_id, its_topics
+        self._assigned = assigned
         self._windows: dict[TP, Window] = {}
+        self._pending: dict[TP, Window] = {}
 
     async def of(self, tp: TP, offset: int) -> Window:
-        """Return the partition's window; a new window is read back from the events before `offset`."""
+        """Return the partition's window; a new window is read back from the events before `offset`.
+
+        The windows of all other partitions that are assigned without one are read back at the same time.
+        """
         window = self._windows.get(tp)
-        if window is None:
-            window = Window(self._size)
-            if self._size and offset:
-                await self._read_back(window, TopicPartition(*tp), offset)
-            self._windows[tp] = window
-        return window
+        if window is not None:
+            return window
+        ends = {other: end for other, end in self._assigned().items() if other not in self._windows}
+        ends[tp] = max(offset, ends.get(tp, 0))
+        read = {other: Window(self._size) for other in ends}
+        self._pending = dict(read)
+        try:
+            if self._size:
+                await self._read_back(read, ends)
+            self._windows |= self._pending
+        finally:
+            self._pending = {}
+        return read[tp]
+
+    def is_reading(self) -> bool:
+        """Return whether windows are read back, which may take as long as a few hundred partitions need."""
+        return bool(self._pending)
 
     def drop(self, tps: Iterable[TP]) -> None:
         """Drop the windows of revoked partitions."""
         for tp in tps:
             self._windows.pop(tp, None)
+            self._pending.pop(tp, None)
 
-    async def _read_back(self, window: Window, tp: TopicPartition, end: int) -> None:
-        """Add the events before `end` that count as seen, without rejected ones."""
+    async def _read_back(self, windows: Mapping[TP, Window], ends: Mapping[TP, int]) -> None:
+        """Add to each window the events before its end that count as seen, without rejected ones."""
+        parts = [TopicPartition(*tp) for tp, end in ends.items() if end]
+        if not parts:
+            return
         consumer = AIOKafkaConsumer(
             **self._broker.consumer(), client_id=self._client_id, group_id=None, enable_auto_commit=False
         )
         await consumer.start()
         try:
-            consumer.assign([tp])
-            first = max((await consumer.beginning_offsets([tp]))[tp], end - self._size)
-            consumer.seek(tp, first)
-            seen: list[tuple[str, str, int]] = []
-            since = now = int(time.time() * 1000)
-            async for records in read_to_end(consumer, tp, end):
-                for record in records:
-                    since = min(since, record.timestamp)
-                    if record.offset < end and (found := _identify(record)) is not None:
-                        seen.append((*found, record.offset))
-            rejected = await self._read_rejected(consumer, tp, first, since if 0 < since < now else 0)
+            consumer.assign(parts)
+            begins = await consumer.beginning_offsets(parts)
+            stretches = {part: _Stretch(max(begins[part], ends[part] - self._size), ends[part]) for part in parts}
+            for part, stretch in stretches.items():
+                consumer.seek(part, stretch.first)
+            async for part, records in read_all_to_end(consumer, {part: ends[part] for part in parts}):
+                stretches[part].add(records)
+            rejected = await self._read_rejected(consumer, stretches)
         finally:
             await consumer.stop()
-        for sender, message_id, offset in seen:
-            if offset not in rejected:
-                window.repeats(sender, message_id, offset)
+        for part, stretch in stretches.items():
+            for digest, offset in stretch.seen():
+                if (*part, offset) not in rejected:
+                    windows[part].repeats_digest(digest, offset)
+            await asyncio.sleep(0)  # for other tasks of the event loop
 
-    async def _read_rejected(self, consumer: AIOKafkaConsumer, tp: TopicPartition, first: int, since: int) -> set[int]:
-        """Find the offsets of a partition, from `first` on, that the router rejected after `since` (ms since 1970)."""
-        part = TopicPartition(self._topics.rejected, tp.partition % self._topics.partitions)
-        consumer.assign([part])
-        end = (await consumer.end_offsets([part]))[part]
-        if since:
-            found = known_offsets(await consumer.offsets_for_times({part: max(0, since - HOUR_MS)}))
-            consumer.seek(part, found.get(part, end))
-        else:
-            await consumer.seek_to_beginning(part)
-        offsets = set()
-        async for records in read_to_end(consumer, part, end):
-            for record in records:
-                origin = _origin_of_rejected(record)
-                if origin is not None and origin[:2] == (tp.topic, tp.partition) and origin.offset >= first:
-                    offsets.add(origin.offset)
-        return offsets
+    async def _read_rejected(
+        self, consumer: AIOKafkaConsumer, stretches: Mapping[TopicPartition, "_Stretch"]
+    ) -> set[Origin]:
+        """Find the events in some stretches of partitions that the router rejected."""
+        now = int(time.time() * 1000)
+        since: dict[TopicPartition, int] = {}
+        for part, stretch in stretches.items():
+            rejected = TopicPartition(self._topics.rejected, part.partition % self._topics.partitions)
+            since[rejected] = min(since.get(rejected, now), stretch.since)
+        consumer.assign(list(since))
+        ends = await consumer.end_offsets(list(since))
+        begins = await consumer.beginning_offsets(list(since))
+        times = {part: max(0, time - HOUR_MS) for part, time in since.items() if 0 < time < now}
+        found = known_offsets(await consumer.offsets_for_times(times)) if times else {}
+        for part in since:
+            consumer.seek(part, found.get(part, ends[part]) if part in times else begins[part])
+        origins = set()
+        async for _, records in read_all_to_end(consumer, ends):
+            for origin in filter(None, map(_origin_of_rejected, records)):
+                known = stretches.get(TopicPartition(origin.topic, origin.partition))
+                if known is not None and origin.offset >= known.first:
+                    origins.add(origin)
+        return origins
+
+
+class _Stretch:
+    """The events of a partition that are read back, in about 20 bytes each.
+
+    `since` is the time of the oldest one in milliseconds since 1970, or 0 if a record has no time.
+    """
+
+    def __init__(self, first: int, end: int) -> None:
+        self.first, self._end = first, end
+        self.since = int(time.time() * 1000)
+        self._offsets = array("q")
+        self._digests = bytearray()
+
+    def add(self, records: Iterable[Any]) -> None:
+        """Add the valid events among some records."""
+        for record in records:
+            self.since = min(self.since, max(0, record.timestamp))
+            if record.offset < self._end and (found := _identify(record)) is not None:
+                self._offsets.append(record.offset)
+                self._digests += _digest(*found)
+
+    def seen(self) -> Iterator[tuple[bytes, int]]:
+        """Return the digests of the events with their offsets."""
+        for at, offset in enumerate(self._offsets):
+            yield bytes(self._digests[at * DIGEST_BYTES : (at + 1) * DIGEST_BYTES]), offset
 
 
 def _origin_of_rejected(record: Any) -> Origin | None:

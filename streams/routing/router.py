@@ -311,7 +311,7 @@ def make_router(
     group = topics.router_group
 
     def make_processor(control: PipelineControl) -> Processor:
-        windows = Windows(broker, settings.dedupe_window, group, topics)
+        windows = Windows(broker, settings.dedupe_window, group, topics, lambda: control.finished_to)
         follower = SuppressionFollower(broker, topics.suppressed, suppressed, group)
         guard = Guard("router", lambda error: control.give_up(error, "routing"))
         memories = None
@@ -346,7 +346,14 @@ def make_router(
             if memories is not None:
                 memories.drop(revoked)
 
-        return Processor(router.work, stop=stop, settle=settle, on_revoked=drop, record_gap=router.record_gap)
+        return Processor(
+            router.work,
+            stop=stop,
+            waits=windows.is_reading,
+            settle=settle,
+            on_revoked=drop,
+            record_gap=router.record_gap,
+        )
 
     return make_pipeline(
         "router",

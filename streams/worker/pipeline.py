@@ -103,6 +103,11 @@ class PipelineControl:
         """Return how many partitions of a topic this process has."""
         return sum(tp.topic == topic for tp in self._consumer.assignment())
 
+    @property
+    def finished_to(self) -> Mapping[tuple[str, int], int]:
+        """Return the offset in each assigned partition from which on no record was finished before the assignment."""
+        return cast("Mapping[tuple[str, int], int]", self._consumer.finished_to)
+
     def give_back(self, batch: RecordBatch, index: int, seconds: float) -> None:
         """Fetch the records of the batch in progress from `index` on again, after a number of seconds."""
         self._consumer.give_back(batch, index, seconds)

@@ -1,7 +1,7 @@
 """The judge over every fault: what became of each event, by Turnout's own records and by what the vendor received."""
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -73,6 +73,16 @@ async def find(broker: Broker, topics: Topics) -> Findings:
                 if before is None or STRENGTH.get(span.outcome, 1) > STRENGTH.get(before, 1):
                     rules[span.rule] = span.outcome
     return findings
+
+
+def lost(findings: Findings, accepted: Iterable[int], received: Collection[int]) -> list[int]:
+    """Return the accepted events without an outcome for `hook`, or delivered but never received by the vendor."""
+    return [
+        n
+        for n in sorted(accepted)
+        if not (outcomes := findings.of(f"m{n}", "hook") & {"delivered", "filtered", "dead", "rejected"})
+        or ("delivered" in outcomes and n not in received)
+    ]
 
 
 def repeats(received: Iterable[Any]) -> int:
