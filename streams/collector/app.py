@@ -1,13 +1,10 @@
 """The collector's ASGI app: authenticate requests, enforce limits, and send responses."""
 
-import base64
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from time import perf_counter, time
 from typing import Any
-from urllib.parse import parse_qs
 
 import orjson
-import structlog
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -15,37 +12,34 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
-from streams.collector import api, browsers, intake, json_slices, pixel
+from streams.collector import api, browsers, intake, pixel
 from streams.collector.api import Action, Target
-from streams.collector.auth import AuthenticatedSource, Authenticator, check_origin
-from streams.collector.body import DisconnectedError, read_body
-from streams.collector.browsers import Headers
-from streams.collector.errors import RequestError
-from streams.collector.first_party import Script, renew_ids
+from streams.collector.auth import Authenticator, check_origin
+from streams.collector.body import Body, DisconnectedError, HeldBytes, read_body
+from streams.collector.errors import RequestError, report_failure
+from streams.collector.event_requests import (
+    EventRequest,
+    EventRequests,
+    answer_taken,
+    asks_for_privacy,
+    trace,
+    unconfirmed,
+)
+from streams.collector.first_party import Script
+from streams.collector.responses import SUCCESS, Responder
 from streams.collector.settings import CollectorSettings
 from streams.kafka.acks import PendingAcks
 from streams.kafka.producer import Producer
 from streams.kafka.settings import BrokerError
 from streams.observability import metrics
-from streams.observability.internal_error import to_exception
-from streams.observability.logging import error_fields
-from streams.parsing import lenient_json
 from streams.parsing.times import rfc3339
-from streams.records.event import valid_trace
 from streams.sources.source import Source, Sources
 from streams.topics import Topics
-
-log = structlog.get_logger()
 
 READY_TIMEOUT = 2.0
 """Timeout for Kafka when `/ready` is requested."""
 
-_SUCCESS = b'{"success":true}'
-_FAILED = RequestError("internal", "the collector failed; see its log")
 _CODES = {404: "not_found", 405: "method_not_allowed"}
-
-# A new partition leader is usually elected within seconds.
-_RETRY = ((b"retry-after", b"5"),)
 
 
 class App:
@@ -57,9 +51,11 @@ class App:
         self._settings = settings
         self._sources = sources
         self._producer = producer
-        self._intake = intake.Intake(settings, topics, producer)
         self._senders = Authenticator(settings, sources)
-        self._read_bytes = 0
+        self.held = HeldBytes(settings.held_bytes, producer)
+        self.events = EventRequests(settings, topics, producer, self._senders, self.held)
+        self.responder = Responder(self._senders, settings.cookie_domain)
+        self._intake = self.events.intake
         self._other = Starlette(
             routes=[
                 Route(api.HEALTH, _answer_health, methods=list(api.methods(api.HEALTH))),
@@ -89,39 +85,21 @@ class App:
         if origin is not None and scope["method"] == "OPTIONS":
             await browsers.answer_preflight(self._senders, origin, asked)(scope, receive, send)
             return
-        headers: Headers = ()
+        result: bytes | RequestError
         try:
-            status, body = 200, await self._take_any(target, hook, scope, asked, receive)
+            result = await self._take_any(target, hook, scope, asked, receive)
         except DisconnectedError:
             return
         except RequestError as error:
-            status, body, headers = error.status, error.body, error.headers
+            result = error
         except BaseException as error:  # noqa: BLE001  # uvicorn would log its text, which can quote an event
-            log.error("request failed", path=scope["path"], **error_fields(to_exception(error)))  # noqa: TRY400
-            status, body = 500, _FAILED.body
-        if status != 200:
-            metrics.COLLECTOR_ERRORS.labels(status).inc()
-        if origin is not None and self._senders.allows(origin):
-            headers += browsers.allow(origin)
-            if status == 200 and self._settings.cookie_domain:
-                secure = browsers.scheme(scope, asked) == "https"
-                headers += renew_ids(asked, self._settings.cookie_domain, secure=secure)
-        content_type = b"application/json"
-        if target is not None and target.action is Action.PIXEL:
-            content_type, body = b"image/gif", pixel.GIF
-            headers += pixel.HEADERS
+            result = report_failure(scope["path"], error)
+        image = (pixel.GIF, pixel.HEADERS) if target is not None and target.action is Action.PIXEL else None
+        response = self.responder.respond(result, asked, scope.get("scheme", "http"), image)
         await send(
-            {
-                "type": "http.response.start",
-                "status": status,
-                "headers": [
-                    (b"content-type", content_type),
-                    (b"content-length", b"%d" % len(body)),
-                    *headers,
-                ],
-            }
+            {"type": "http.response.start", "status": response.status, "headers": list(response.headers)},
         )
-        await send({"type": "http.response.body", "body": body})
+        await send({"type": "http.response.body", "body": response.body})
         metrics.COLLECTOR_SECONDS.observe(perf_counter() - started)
 
     async def _take_any(
@@ -139,57 +117,18 @@ class App:
         assert target is not None  # anything else was routed elsewhere
         if target.action is Action.PIXEL:
             return await self._take_pixel(target.kind, scope, headers, receive)
-        return await self._take(target, scope, headers, receive)
+        return await self._take(target, scope, receive)
 
-    async def _take(self, target: Target, scope: Scope, headers: Mapping[bytes, bytes], receive: Receive) -> bytes:
+    async def _take(self, target: Target, scope: Scope, receive: Receive) -> bytes:
         """Take the events of a request and return the response JSON; raises RequestError."""
         if target.action is Action.METRICS:
-            return _SUCCESS
-        sender = self._senders.by_headers(headers) or self._sender_in_query(scope)
-        raw = lenient_json.without_mark(await self._read(headers, receive))
-        try:
-            body = intake.parse(raw)
-        except RequestError:
-            # Finding the invalid events is slow, so only requests with a valid write key get it.
-            if sender is None and not any(map(self._senders.has_key, json_slices.write_keys(raw))):
-                raise
-            parsed = intake.parse_by_event(raw) if target.action is Action.BATCH else None
-            if parsed is None:
-                raise
-            body = parsed
-        if sender is None:
-            sender = self._senders.by_key(body.get("writeKey"))
-        source = sender.source
-        check_origin(source, headers)
+            return SUCCESS
+        request = EventRequest(self.events, target, scope["headers"], scope.get("query_string", b""), _peer(scope))
+        request.open()
         acks = PendingAcks()
-        context = intake.RequestContext(
-            source,
-            rfc3339(time()),
-            acks,
-            _anonymous_id(headers),
-            self._senders.visitor(scope) if api.ORIGIN in headers else None,
-            _asks_for_privacy(headers),
-            _trace(headers),
-        )
-        refused: list[intake.RefusedEvent] = []
-        if target.action is Action.BATCH:
-            batch = self._intake.check_batch(raw, body, source)
-            sender.allowance.take_events(len(batch))
-            taken, refused = self._intake.take_batch(raw, body, batch, context)
-        else:
-            taken = 1
-            sender.allowance.take_events(1)
-            self._intake.take_event(body, target.kind, context)
+        request.take(await read_body(request.body, receive), acks)
         await self._confirm(acks)
-        return _answer_taken(source, taken, refused)
-
-    def _sender_in_query(self, scope: Scope) -> AuthenticatedSource | None:
-        """Find the sender by the query string, where RudderStack's beacon puts the write key: it cannot set headers."""
-        query: bytes = scope["query_string"]
-        if not query:
-            return None
-        found = parse_qs(query.decode("latin-1")).get("writeKey")
-        return self._senders.by_key(found[0]) if found else None
+        return request.succeed()
 
     async def _take_webhook(self, source: Source, headers: Mapping[bytes, bytes], receive: Receive) -> bytes:
         """Take a webhook delivery and return the response JSON; raises RequestError."""
@@ -204,10 +143,10 @@ class App:
         made = [intake.make_events(webhook, delivery) for delivery in deliveries]
         sender.allowance.take_events(sum(map(len, made)))
         acks = PendingAcks()
-        context = intake.RequestContext(source, rfc3339(time()), acks, trace=_trace(headers))
+        context = intake.RequestContext(source, rfc3339(time()), acks, trace=trace(headers))
         taken, refused = self._intake.take_deliveries(deliveries, made, context)
         await self._confirm(acks)
-        return _answer_taken(source, taken, refused)
+        return answer_taken(source, taken, refused)
 
     async def _take_pixel(
         self, kind: str | None, scope: Scope, headers: Mapping[bytes, bytes], receive: Receive
@@ -225,9 +164,9 @@ class App:
                 sender.source,
                 rfc3339(time()),
                 acks,
-                address=self._senders.visitor(scope),
-                gpc=_asks_for_privacy(headers),
-                trace=_trace(headers),
+                address=self._senders.visitor(_peer(scope), scope["headers"]),
+                gpc=asks_for_privacy(headers),
+                trace=trace(headers),
             )
             self._intake.take_event(event, kind, context)
             await self._confirm(acks)
@@ -235,27 +174,13 @@ class App:
         return pixel.GIF
 
     async def _read(self, headers: Mapping[bytes, bytes], receive: Receive) -> bytes:
-        held = 0
-
-        def hold(size: int) -> None:
-            nonlocal held
-            held += size
-            self._read_bytes += size
-            if self._read_bytes + self._producer.unconfirmed > self._settings.held_bytes:
-                raise RequestError("overloaded", "too many events wait for Kafka; send the request again later", _RETRY)
-
-        try:
-            return await read_body(headers, receive, self._settings.body_bytes, hold)
-        finally:
-            self._read_bytes -= held
+        return await read_body(Body(headers, self._settings.body_bytes, self.held), receive)
 
     async def _confirm(self, acks: PendingAcks) -> None:
         try:
             await acks.confirmed(self._settings.confirm_timeout)
         except (BrokerError, TimeoutError):
-            raise RequestError(
-                "unconfirmed", "Kafka did not confirm the events; send the request again", _RETRY
-            ) from None
+            raise unconfirmed() from None
 
     async def _answer_ready(self, _request: Request) -> Response:
         if await self._producer.reachable(READY_TIMEOUT):
@@ -263,33 +188,9 @@ class App:
         return _answer(503, {"code": "not_ready", "message": "Kafka does not answer"})
 
 
-def _answer_taken(source: Source, taken: int, refused: Sequence[intake.RefusedEvent]) -> bytes:
-    metrics.COLLECTOR_ACCEPTED.labels(source.name).inc(taken)
-    if not refused:
-        return _SUCCESS
-    for event in refused:
-        metrics.COLLECTOR_REFUSED.labels(event.code).inc()
-    return orjson.dumps({"success": True, "rejected": [event.answer() for event in refused]})
-
-
-def _anonymous_id(headers: Mapping[bytes, bytes]) -> str | None:
-    """Return the ID in the `AnonymousId` header of RudderStack's browser client, decoded from base64."""
-    given = headers.get(api.ANONYMOUS_ID)
-    if given is None:
-        return None
-    try:
-        return base64.b64decode(given, validate=True).decode()
-    except ValueError:
-        return given.decode("latin-1")
-
-
-def _asks_for_privacy(headers: Mapping[bytes, bytes]) -> bool:
-    """Return whether Global Privacy Control is on."""
-    return headers.get(api.PRIVACY) == b"1"
-
-
-def _trace(headers: Mapping[bytes, bytes]) -> bytes | None:
-    return valid_trace(headers.get(api.TRACE))
+def _peer(scope: Scope) -> str:
+    client = scope.get("client")
+    return client[0] if client else ""
 
 
 def _answer(status: int, content: Mapping[str, Any], headers: Mapping[str, str] | None = None) -> Response:

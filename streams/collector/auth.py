@@ -1,10 +1,9 @@
 """Authenticate requests: write keys, rate limits, origins and client addresses."""
 
 import base64
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import NamedTuple
-
-from starlette.types import Scope
+from urllib.parse import parse_qs
 
 from streams.collector import api
 from streams.collector.errors import RequestError
@@ -15,6 +14,9 @@ from streams.sources.source import Source, Sources, digest
 from turnout_tracking.proxies import make_resolve
 
 Headers = Mapping[bytes, bytes]
+
+Fields = Iterable[tuple[bytes, bytes]]
+"""All headers of a request, with repeated ones."""
 
 
 class AuthenticatedSource(NamedTuple):
@@ -36,6 +38,11 @@ class Authenticator:
         """Find the sender by the write key in a header, or None without a write key. Raises RequestError."""
         write_key = find_write_key(headers)
         return self.by_key(write_key) if write_key else None
+
+    def by_query(self, query: bytes) -> AuthenticatedSource | None:
+        """Find the sender by the query string, where RudderStack's beacon puts the write key: it cannot set headers."""
+        found = parse_qs(query.decode("latin-1")).get("writeKey") if query else None
+        return self.by_key(found[0]) if found else None
 
     def has_key(self, write_key: str) -> bool:
         """Return whether a source has this write key."""
@@ -72,12 +79,9 @@ class Authenticator:
         _refuse_disabled(source)
         return source
 
-    def visitor(self, scope: Scope) -> str | None:
-        """Return the client address of a browser's request, from the headers of trusted proxies."""
-        client = scope.get("client")
-        return self._resolve(
-            client[0] if client else "", _joined(scope, api.FORWARDED_FOR), _joined(scope, api.FORWARDED)
-        )[0]
+    def visitor(self, peer: str, fields: Fields) -> str | None:
+        """Return the client address of a browser's request, from its peer and the headers of trusted proxies."""
+        return self._resolve(peer, _joined(fields, api.FORWARDED_FOR), _joined(fields, api.FORWARDED))[0]
 
     def allows(self, origin: bytes) -> bool:
         """Return whether any source allows this origin. A preflight request has no key, so it checks only this."""
@@ -103,9 +107,9 @@ def forbidden_origin() -> RequestError:
     return RequestError("origin", "the source does not accept events from pages of this origin")
 
 
-def _joined(scope: Scope, name: bytes) -> str | None:
+def _joined(fields: Fields, name: bytes) -> str | None:
     """Return all headers of one name joined by commas, or None without one."""
-    values = [value for key, value in scope["headers"] if key == name]
+    values = [value for key, value in fields if key == name]
     return b",".join(values).decode("latin-1") if values else None
 
 

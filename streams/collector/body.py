@@ -5,7 +5,8 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 from streams.collector import api
-from streams.collector.errors import RequestError
+from streams.collector.errors import RETRY_SOON, RequestError
+from streams.kafka.producer import Producer
 
 Receive = Callable[[], Awaitable[Any]]
 
@@ -20,32 +21,80 @@ class DisconnectedError(Exception):
     """The client disconnected before the request was complete; no response can be sent."""
 
 
-async def read_body(headers: Mapping[bytes, bytes], receive: Receive, limit: int, hold: Callable[[int], None]) -> bytes:
-    """Return the decompressed body; raises RequestError if it exceeds `limit` bytes, compressed or decompressed.
+class HeldBytes:
+    """Count the bytes in memory: bodies that are being read, and events that Kafka has not confirmed."""
 
-    `hold` is called with the size of each chunk and may raise to stop reading.
+    def __init__(self, limit: int, producer: Producer) -> None:
+        self.reading = 0
+        self._limit = limit
+        self._producer = producer
+
+    def hold(self, size: int) -> None:
+        """Count bytes of a body; raises RequestError if too many are in memory, and then they are counted as well."""
+        self.reading += size
+        if self.reading + self._producer.unconfirmed > self._limit:
+            raise RequestError("overloaded", "too many events wait for Kafka; send the request again later", RETRY_SOON)
+
+
+class Body:
+    """A request's body, which arrives in parts.
+
+    Raises RequestError, from any method but `close`, if it exceeds `limit` bytes, compressed or decompressed, or if too
+    many bytes are in memory.
     """
-    window = _window(headers.get(api.CONTENT_ENCODING))
-    if int(headers.get(api.CONTENT_LENGTH, 0)) > limit:
-        raise _too_large(limit)
-    body: bytes | bytearray = b""
-    more = True
-    while more:
-        message = await receive()
-        if message["type"] == "http.disconnect":
-            raise DisconnectedError
-        part: bytes = message["body"]
-        more = message["more_body"]
-        hold(len(part))
-        if body:
-            body += part
-        else:
-            body = bytearray(part) if more else part
-        if len(body) > limit:
+
+    __slots__ = ("_content", "_held", "_limit", "_size", "_window")
+
+    def __init__(self, headers: Mapping[bytes, bytes], limit: int, held: HeldBytes) -> None:
+        self._content: bytes | bytearray = b""
+        self._size = 0
+        self._limit = limit
+        self._held = held
+        self._window = _window(headers.get(api.CONTENT_ENCODING))
+        if int(headers.get(api.CONTENT_LENGTH, 0)) > limit:
             raise _too_large(limit)
-    if window is None and body.startswith(_GZIP_MAGIC):
-        window = _WINDOWS[b"gzip"]
-    return bytes(body) if window is None else _inflate(body, window, limit)
+        held.hold(0)
+
+    def add(self, part: bytes) -> None:
+        """Receive the next part."""
+        self._size += len(part)
+        self._held.hold(len(part))
+        if not self._content:
+            self._content = part
+        elif isinstance(self._content, bytearray):
+            self._content += part
+        else:
+            self._content = bytearray(self._content) + part
+        if self._size > self._limit:
+            raise _too_large(self._limit)
+
+    def read(self) -> bytes:
+        """Return the decompressed body."""
+        window = self._window
+        if window is None and self._content.startswith(_GZIP_MAGIC):
+            window = _WINDOWS[b"gzip"]
+        return bytes(self._content) if window is None else _inflate(self._content, window, self._limit)
+
+    def close(self) -> None:
+        """Release the memory; the body can be closed more than once."""
+        self._held.reading -= self._size
+        self._size = 0
+        self._content = b""
+
+
+async def read_body(body: Body, receive: Receive) -> bytes:
+    """Receive a whole body from ASGI and return it decompressed; raises RequestError and DisconnectedError."""
+    try:
+        more = True
+        while more:
+            message = await receive()
+            if message["type"] == "http.disconnect":
+                raise DisconnectedError
+            body.add(message["body"])
+            more = message["more_body"]
+        return body.read()
+    finally:
+        body.close()
 
 
 def _window(encodings: bytes | None) -> int | None:

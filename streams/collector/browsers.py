@@ -7,7 +7,6 @@ import orjson
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
-from starlette.types import Scope
 
 from streams.collector import api
 from streams.collector.auth import Authenticator, check_origin, find_write_key, forbidden_origin
@@ -97,10 +96,9 @@ def source_config(source: str, write_key: str) -> dict[str, Any]:
     }
 
 
-def scheme(scope: Scope, headers: Mapping[bytes, bytes]) -> str:
+def scheme(own: str, headers: Mapping[bytes, bytes]) -> str:
     """Return the scheme that the browser used, from X-Forwarded-Proto if a proxy terminates TLS."""
     forwarded = headers.get(api.FORWARDED_PROTO, b"").decode("latin-1")
-    own: str = scope["scheme"]
     return forwarded if forwarded in ("http", "https") else own
 
 
@@ -120,7 +118,7 @@ def routes(senders: Authenticator, *, cookies: bool) -> list[Route]:
         write_key = request.path_params["write_key"]
         headers = dict(request.scope["headers"])
         host = headers.get(api.HOST, b"").decode("latin-1")
-        settings = client_settings(write_key, host, scheme(request.scope, headers), cookies=cookies)
+        settings = client_settings(write_key, host, scheme(request.scope["scheme"], headers), cookies=cookies)
         return _answer(senders, request, write_key, lambda _: settings)
 
     async def answer_source_config(request: Request) -> Response:

@@ -4,8 +4,13 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 import orjson
+import structlog
 
 from streams.events import EventError
+from streams.observability.internal_error import to_exception
+from streams.observability.logging import error_fields
+
+log = structlog.get_logger()
 
 
 class Refusal(NamedTuple):
@@ -45,6 +50,10 @@ REFUSALS: Mapping[str, Refusal] = {
 """Every error code of a rejected request. A rejected event has the code of its EventError."""
 
 
+RETRY_SOON = ((b"retry-after", b"5"),)
+"""Header of errors that end when Kafka has a new leader, which is usually elected within seconds."""
+
+
 class RequestError(Exception):
     """A request that is rejected with a code of REFUSALS and a message for people."""
 
@@ -65,3 +74,12 @@ class RequestError(Exception):
     def body(self) -> bytes:
         """Return the response's JSON. rudder-sdk-python retries a request if the response lacks one of these keys."""
         return orjson.dumps({"code": self.code, "message": str(self)})
+
+
+def report_failure(path: str, error: BaseException) -> RequestError:
+    """Log an internal error without its text, which can quote an event, and return the response's error.
+
+    Raises the error itself if it ends the task or the process.
+    """
+    log.error("request failed", path=path, **error_fields(to_exception(error)))
+    return RequestError("internal", "the collector failed; see its log")

@@ -53,7 +53,8 @@ class RefusedEvent:
         return {"index": self.index, "messageId": self.message_id, "code": self.code, "message": self.message}
 
 
-@dataclass(frozen=True, slots=True)
+# Freezing would double the time to make one.
+@dataclass(slots=True)
 class RequestContext:
     """The context of a request's events: their source, when they were received, and the pending acks.
 
@@ -78,7 +79,7 @@ class RequestContext:
         return {"ip": self.address, **(batch or {})} if self.address else batch
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Shared:
     """The shared fields of the events of one request. An event's own fields win, except `receivedAt`."""
 

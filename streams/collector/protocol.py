@@ -1,6 +1,7 @@
 """Extend uvicorn's HTTP protocol with limits on a request's head, trailers and duration."""
 
 import asyncio
+from collections.abc import Callable
 from http import HTTPStatus
 from typing import Any
 
@@ -11,6 +12,55 @@ from streams.collector.errors import RequestError
 
 HEAD_BYTES = 64 * 1024
 """Maximum size of a request's line and headers, and of its trailers; the parser itself has no limit."""
+
+
+class Deadline:
+    """Calls `expire` after `seconds`, unless it is stopped or started again.
+
+    Almost every request starts and stops it. That leaves its timer alone, which looks at the time when it fires.
+    """
+
+    __slots__ = ("_at", "_expire", "_loop", "_seconds", "_timer")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, seconds: float, expire: Callable[[], None]) -> None:
+        self._loop = loop
+        self._seconds = seconds
+        self._expire = expire
+        self._at: float | None = None
+        self._timer: asyncio.TimerHandle | None = None
+
+    @property
+    def runs(self) -> bool:
+        """Whether the deadline was started and not stopped."""
+        return self._at is not None
+
+    def start(self) -> None:
+        """Expire in `seconds` from now."""
+        self._at = self._loop.time() + self._seconds
+        if self._timer is None:
+            self._timer = self._loop.call_later(self._seconds, self._fire)
+
+    def stop(self) -> None:
+        """Do not expire."""
+        self._at = None
+
+    def cancel(self) -> None:
+        """Stop, and remove the timer."""
+        self._at = None
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _fire(self) -> None:
+        self._timer = None
+        if self._at is None:
+            return
+        left = self._at - self._loop.time()
+        if left > 0:
+            self._timer = self._loop.call_later(left, self._fire)
+        else:
+            self._at = None
+            self._expire()
 
 
 class BoundedProtocol(HttpToolsProtocol):
@@ -25,7 +75,8 @@ class BoundedProtocol(HttpToolsProtocol):
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
         self._arriving = False
-        self._deadline: asyncio.TimerHandle | None = None
+        self._reading = Deadline(self.loop, self.read_timeout, self._expire)
+        self._idle = Deadline(self.loop, self.timeout_keep_alive, self.timeout_keep_alive_handler)
         # The chunk being parsed: its size, and whether it has bytes of an earlier request or of a body.
         self._piece = 0
         self._shared = False
@@ -41,11 +92,12 @@ class BoundedProtocol(HttpToolsProtocol):
         """Wait for the first request."""
         super().connection_made(transport)
         self._arriving = True
-        self._start_deadline()
+        self._reading.start()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Cancel the deadline."""
-        self._stop_deadline()
+        """Cancel the timers."""
+        self._reading.cancel()
+        self._idle.cancel()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
@@ -55,12 +107,12 @@ class BoundedProtocol(HttpToolsProtocol):
         self._piece = len(data)
         self._shared = self._arriving and self.scope is not None
         self._has_body = False
-        self._unset_keepalive_if_required()
+        self._idle.stop()
         self._parse(data)
         if not self._arriving or self._refusal is not None or self.transport.is_closing():
             return
-        if self._deadline is None:
-            self._start_deadline()
+        if not self._reading.runs:
+            self._reading.start()
         self._held = 0 if self._has_body else self._held + self._piece
         if self._held > HEAD_BYTES:
             self._refuse_head()
@@ -88,7 +140,7 @@ class BoundedProtocol(HttpToolsProtocol):
             self._head = b"%b %b HTTP/%b\r\n%b\r\n" % (method, self.url, version, fields)
             return
         self._previous = self.cycle
-        super().on_headers_complete()
+        self._begin_cycle()
         # The parser reports trailers like headers. The request keeps the list that it already has.
         self.headers = []
 
@@ -102,12 +154,19 @@ class BoundedProtocol(HttpToolsProtocol):
         if self._head is not None:
             return
         self._arriving = False
-        self._stop_deadline()
-        super().on_message_complete()
+        self._reading.stop()
+        self._complete_cycle()
 
     def on_response_complete(self) -> None:
         """Continue with the next request; after the last one, send a pending rejection."""
-        super().on_response_complete()
+        self.server_state.total_requests += 1
+        if self.transport.is_closing():
+            return
+        self.flow.resume_reading()
+        if self.pipeline:
+            self._start_asgi_task(*self.pipeline.pop())
+        else:
+            self._idle.start()
         if self._refusal is not None and self.cycle.response_complete:
             self._close_with(self._refusal)
 
@@ -133,13 +192,13 @@ class BoundedProtocol(HttpToolsProtocol):
             else:
                 return
 
-    def _start_deadline(self) -> None:
-        self._deadline = self.loop.call_later(self.read_timeout, self._expire)
+    def _begin_cycle(self) -> None:
+        """Begin to handle the request whose head is complete."""
+        super().on_headers_complete()
 
-    def _stop_deadline(self) -> None:
-        if self._deadline is not None:
-            self._deadline.cancel()
-            self._deadline = None
+    def _complete_cycle(self) -> None:
+        """Handle the request now that its body is complete."""
+        super().on_message_complete()
 
     def _expire(self) -> None:
         self._refuse("timeout", f"the request did not complete within {self.read_timeout:g} seconds")
@@ -151,7 +210,7 @@ class BoundedProtocol(HttpToolsProtocol):
         """Reject the incoming request, and close the connection once earlier requests are answered."""
         if self._refusal is not None or self.transport.is_closing():
             return
-        self._stop_deadline()
+        self._reading.stop()
         error = RequestError(code, message)
         refusal = (
             b"HTTP/1.1 %d %b\r\ncontent-type: application/json\r\ncontent-length: %d\r\nconnection: close\r\n\r\n%b"

@@ -10,6 +10,7 @@ import structlog
 import uvicorn
 
 from streams.collector.app import App
+from streams.collector.direct import DirectProtocol
 from streams.collector.protocol import BoundedProtocol
 from streams.collector.settings import CollectorSettings
 from streams.kafka.producer import Producer
@@ -25,7 +26,8 @@ class Collector:
     """Receives events over HTTP.
 
     `sources` is called for each request and returns the current sources. On shutdown, requests in flight get `grace`
-    seconds, and then the producer gets `grace` seconds. Raises OSError if the browser client's file cannot be read.
+    seconds, and then the producer gets `grace` seconds. With `direct` false, requests with events go through ASGI like
+    all others, which tests compare. Raises OSError if the browser client's file cannot be read.
     """
 
     def __init__(
@@ -36,12 +38,14 @@ class Collector:
         producer: Producer,
         *,
         grace: float = 5.0,
+        direct: bool = True,
     ) -> None:
         self.app = App(settings, sources, topics, producer)
         self.address = (settings.host, settings.port)
         self._settings = settings
         self._producer = producer
         self._grace = grace
+        self._direct = direct
         self._server: HttpServer | None = None
 
     async def serve(self, ready: Callable[[], None] = lambda: None) -> int:
@@ -78,12 +82,16 @@ class Collector:
         await server.serve([listener])
 
     def _config(self) -> uvicorn.Config:
-        class CollectorProtocol(BoundedProtocol):
+        class AsgiProtocol(BoundedProtocol):
             read_timeout = self._settings.read_timeout
+
+        class CollectorProtocol(AsgiProtocol, DirectProtocol):
+            collector = self.app
+            confirm_timeout = self._settings.confirm_timeout
 
         return server_config(
             self.app,
-            http=CollectorProtocol,
+            http=CollectorProtocol if self._direct else AsgiProtocol,
             timeout_keep_alive=self._settings.keep_alive,
             timeout_graceful_shutdown=math.ceil(self._grace),
         )

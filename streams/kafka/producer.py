@@ -6,7 +6,8 @@ share batches; `PendingAcks` reports when all records of one caller are acknowle
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from time import monotonic
 from typing import Any
 
@@ -45,15 +46,21 @@ class _Batch:
 class _PartitionQueue:
     """Queue the batches of one partition; one is open, and at most one is in flight."""
 
-    __slots__ = ("full", "open", "partition", "sending", "timer", "topic")
+    __slots__ = ("full", "is_sending", "open", "partition", "topic")
 
     def __init__(self, topic: str, partition: int) -> None:
         self.topic = topic
         self.partition = partition
         self.open: _Batch | None = None
         self.full: deque[_Batch] = deque()
-        self.timer: asyncio.TimerHandle | None = None
-        self.sending: asyncio.Task[None] | None = None
+        self.is_sending = False
+
+    def take(self) -> _Batch | None:
+        """Remove and return the next batch, if there is one."""
+        if self.full:
+            return self.full.popleft()
+        batch, self.open = self.open, None
+        return batch
 
 
 class Producer:
@@ -62,8 +69,8 @@ class Producer:
     Args:
         broker: How to connect to Kafka.
         client_id: The client's name in Kafka's logs and metrics.
-        linger: Seconds that a batch waits for more records. The next batch fills while one of its partition is in
-            flight.
+        linger: Maximum seconds that a batch waits for more records. Batches of all partitions are sent together, since a
+            request costs more than a batch. The next batch fills while one of its partition is in flight.
         batch_bytes: Maximum size of a batch.
         record_bytes: Maximum size of a record.
         bound: Unacknowledged bytes from which on `wait_for_room` waits.
@@ -94,6 +101,10 @@ class Producer:
         self._producer: AIOKafkaProducer | None = None
         self._create_batch: Callable[[], Any]
         self._changed = asyncio.Event()
+        self._lingering: list[_PartitionQueue] = []
+        self._timer: asyncio.TimerHandle | None = None
+        self._ready: list[_PartitionQueue] = []
+        self._tasks: set[asyncio.Task[None]] = set()
 
     async def start(self) -> None:
         """Connect; raises BrokerError."""
@@ -116,13 +127,11 @@ class Producer:
     async def stop(self, timeout: float = 10.0) -> None:
         """Send open batches, wait at most `timeout` seconds for their acknowledgement, and disconnect."""
         deadline = monotonic() + timeout
-        for queue in self._queues.values():
-            self._send(queue)
+        self._send(self._queues.values())
         while self.unconfirmed and monotonic() < deadline:
             await self._wait(deadline - monotonic())
-        for queue in self._queues.values():
-            if queue.sending:
-                queue.sending.cancel()
+        for task in self._tasks:
+            task.cancel()
         if self._producer:
             try:
                 await asyncio.wait_for(self._producer.stop(), max(1.0, deadline - monotonic()))
@@ -201,40 +210,62 @@ class Producer:
     def _open(self, queue: _PartitionQueue) -> _Batch:
         if queue.open is not None:
             queue.full.append(queue.open)
-            self._send(queue)
-        elif queue.sending is None:
-            queue.timer = asyncio.get_running_loop().call_later(self.linger, self._send, queue)
+            self._send_soon(queue)
+        elif not queue.is_sending:
+            self._lingering.append(queue)
+            if self._timer is None:
+                self._timer = asyncio.get_running_loop().call_later(self.linger, self._send_lingering)
         queue.open = batch = _Batch(self._create_batch())
         return batch
 
-    def _send(self, queue: _PartitionQueue) -> None:
-        if queue.timer:
-            queue.timer.cancel()
-            queue.timer = None
-        if queue.sending is None and (queue.full or queue.open):
-            queue.sending = asyncio.get_running_loop().create_task(self._drain(queue))
+    def _send_lingering(self) -> None:
+        self._timer = None
+        queues, self._lingering = self._lingering, []
+        self._send(queues)
 
-    async def _drain(self, queue: _PartitionQueue) -> None:
-        assert self._producer
-        try:
-            while queue.full or queue.open:
-                if queue.full:
-                    batch = queue.full.popleft()
-                else:
-                    assert queue.open
-                    batch, queue.open = queue.open, None
-                error: BaseException | None = None
+    def _send_soon(self, queue: _PartitionQueue) -> None:
+        """Send the next batch, together with those of all queues that become ready in this turn of the event loop."""
+        if not self._ready:
+            asyncio.get_running_loop().call_soon(self._send_ready)
+        self._ready.append(queue)
+
+    def _send_ready(self) -> None:
+        queues, self._ready = self._ready, []
+        self._send(queues)
+
+    def _send(self, queues: Iterable[_PartitionQueue]) -> None:
+        """Pass the next batch of each queue to aiokafka, except of those with one in flight."""
+        by_topic: dict[str, list[tuple[_PartitionQueue, _Batch]]] = {}
+        for queue in queues:
+            if not queue.is_sending and (batch := queue.take()) is not None:
+                queue.is_sending = True
                 batch.builder.close()
-                try:
-                    await (await self._producer.send_batch(batch.builder, queue.topic, partition=queue.partition))
-                # aiokafka asserts that the partition exists, and raises its own errors if the producer is closed.
-                except (KafkaError, AssertionError, OSError) as failure:
-                    error = failure
-                self._settle(batch, error)
-        finally:
-            queue.sending = None
+                by_topic.setdefault(queue.topic, []).append((queue, batch))
+        # A topic whose metadata is awaited does not delay other topics.
+        for batches in by_topic.values():
+            task = asyncio.get_running_loop().create_task(self._submit(batches))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
 
-    def _settle(self, batch: _Batch, error: BaseException | None) -> None:
+    async def _submit(self, batches: Iterable[tuple[_PartitionQueue, _Batch]]) -> None:
+        assert self._producer
+        for queue, batch in batches:
+            try:
+                sent = await self._producer.send_batch(batch.builder, queue.topic, partition=queue.partition)
+            # aiokafka asserts that the partition exists, and raises its own errors if the producer is closed.
+            except (KafkaError, AssertionError, OSError) as error:
+                self._settle(queue, batch, error)
+            else:
+                sent.add_done_callback(partial(self._acknowledge, queue, batch))
+
+    def _acknowledge(self, queue: _PartitionQueue, batch: _Batch, sent: asyncio.Future[Any]) -> None:
+        if not sent.cancelled():
+            self._settle(queue, batch, sent.exception())
+
+    def _settle(self, queue: _PartitionQueue, batch: _Batch, error: BaseException | None) -> None:
+        queue.is_sending = False
+        if queue.full or queue.open:
+            self._send_soon(queue)
         self.unconfirmed -= batch.size
         self._changed.set()
         for acks in batch.acks:

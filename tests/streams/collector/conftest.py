@@ -1,8 +1,9 @@
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 
 import pytest
 
 from streams.collector.server import Collector
+from tests.streams.collector import helpers
 from tests.streams.collector.helpers import Kept, serving
 
 
@@ -12,8 +13,16 @@ def anyio_backend() -> str:
     return "asyncio"
 
 
+@pytest.fixture(scope="module", params=[True, False], ids=["direct", "asgi"])
+def way(request: pytest.FixtureRequest) -> Iterator[bool]:
+    """Let the collectors of a module handle events directly, and then all over again through ASGI."""
+    helpers.DIRECT = request.param
+    yield request.param
+    helpers.DIRECT = True
+
+
 @pytest.fixture(scope="module")
-async def shared() -> AsyncIterator[tuple[Collector, Kept]]:
+async def shared(way: bool) -> AsyncIterator[tuple[Collector, Kept]]:
     """A collector for all tests of a module, and its producer."""
     producer = Kept()
     async with serving(producer) as collector:

@@ -23,6 +23,10 @@ TOPICS = Topics(prefix="t", partitions=3)
 SOURCES = Sources([Source.of("web", [KEY]), Source.of("server", ["server-key"])])
 
 
+DIRECT = True
+"""Whether collectors handle events without ASGI; the fixture `way` sets it."""
+
+
 class Record(NamedTuple):
     """What was appended."""
 
@@ -89,7 +93,8 @@ class Answer(NamedTuple):
 @asynccontextmanager
 async def serving(producer: Producer, topics: Topics = TOPICS, **settings: Any) -> AsyncIterator[Collector]:
     """A collector that listens on a free port of this host."""
-    collector = Collector(CollectorSettings(host="127.0.0.1", port=0, **settings), lambda: SOURCES, topics, producer)
+    configured = CollectorSettings(host="127.0.0.1", port=0, **settings)
+    collector = Collector(configured, lambda: SOURCES, topics, producer, direct=DIRECT)
     ready = asyncio.Event()
     task = asyncio.create_task(collector.serve(ready.set))
     await asyncio.wait({task, asyncio.create_task(ready.wait())}, return_when=asyncio.FIRST_COMPLETED)

@@ -36,7 +36,7 @@ from tests.streams.collector.helpers import (
 from transforms import read_rules
 from transforms.documents import Document
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("way")]
 
 EVENT = {"type": "track", "event": "Signed Up", "userId": "u1", "messageId": "m"}
 GOOD = orjson.dumps(EVENT)

@@ -6,14 +6,14 @@ from typing import Any
 import orjson
 import pytest
 
-from streams.collector.body import read_body
+from streams.collector.body import Body, HeldBytes, read_body
 from streams.collector.errors import RequestError
 from streams.collector.protocol import HEAD_BYTES
 from streams.collector.server import Collector
 from streams.records.format import MAX_RECORD_BYTES
 from tests.streams.collector.helpers import TOPICS, Kept, basic, exchange, head, post, read_answer, send, serving
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("way")]
 
 EVENT = {"type": "track", "event": "Signed Up", "userId": "u1"}
 LIMIT = 4 * 1024 * 1024
@@ -51,11 +51,11 @@ async def test_a_body_that_inflates_over_the_limit_takes_no_memory():
     async def receive() -> dict[str, Any]:
         return {"type": "http.request", "body": bomb, "more_body": False}
 
-    sizes: list[int] = []
+    held = HeldBytes(LIMIT, Kept())
     tracemalloc.start()
     try:
         with pytest.raises(RequestError) as refused:
-            await read_body({b"content-encoding": b"gzip"}, receive, LIMIT, sizes.append)
+            await read_body(Body({b"content-encoding": b"gzip"}, LIMIT, held), receive)
         assert tracemalloc.get_traced_memory()[1] < 3 * LIMIT
     finally:
         tracemalloc.stop()

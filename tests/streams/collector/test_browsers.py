@@ -14,7 +14,7 @@ from streams.sources.source import Source, Sources
 from tests.streams.collector import helpers
 from tests.streams.collector.helpers import Kept, exchange, head, post, send, serving
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("way")]
 
 SHOP = "https://shop.example.com"
 SOURCES = Sources(

@@ -13,7 +13,7 @@ from tests.streams.collector import helpers
 from tests.streams.collector.helpers import Kept, exchange, head, post, read_answer, send, serving
 from tests.support.reading import until
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("way")]
 
 EVENT = {"type": "track", "event": "Signed Up", "userId": "u1"}
 SECRET = {"type": "track", "event": "private-event", "userId": "private-user", "messageId": "private-id"}
@@ -59,10 +59,10 @@ async def test_bodies_that_are_being_read_count_as_held():
     async with serving(producer, held_bytes=10_000) as collector:
         _, writer = await asyncio.open_connection(*collector.address)
         writer.write(post("/v1/track", b" " * 20_000)[:-10_010])
-        await until(lambda: collector.app._read_bytes > 9_000)
+        await until(lambda: collector.app.held.reading > 9_000)
         assert (await send(collector, "/v1/track", EVENT)).status == 503
         writer.close()
-        await until(lambda: collector.app._read_bytes == 0)
+        await until(lambda: collector.app.held.reading == 0)
         assert (await send(collector, "/v1/track", EVENT)).status == 200
 
 

@@ -16,7 +16,7 @@ from streams.sources.source import Source, Sources
 from tests.streams.collector import helpers
 from tests.streams.collector.helpers import KEY, Kept, head, post, serving
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("way")]
 
 SHOP = "https://shop.example.com"
 SCRIPT = b"window.analytics = {}; // \xc3\xa9\n" * 100

@@ -280,6 +280,7 @@ async def collecting(monkeypatch: pytest.MonkeyPatch, producer: Kept):
 
 
 @pytest.mark.anyio
+@pytest.mark.usefixtures("way")
 async def test_no_request_is_answered_500_and_none_is_lost(monkeypatch: pytest.MonkeyPatch):
     """Every answer is a documented one; a request that is answered 200 leads to all its records, any other to none."""
     producer = Kept()
@@ -303,6 +304,7 @@ async def test_no_request_is_answered_500_and_none_is_lost(monkeypatch: pytest.M
 
 
 @pytest.mark.anyio
+@pytest.mark.usefixtures("way")
 async def test_bytes_that_are_hardly_http_do_no_harm(monkeypatch: pytest.MonkeyPatch):
     """A request with bytes inserted or removed anywhere, also in its head, is answered or closed, never with a 500."""
     whole = post("/v1/batch", b'{"batch":[' + orjson.dumps(EVENT) + b"]}", {"origin": "https://shop.example"})

@@ -20,7 +20,7 @@ from tests.streams.collector.helpers import (
     serving,
 )
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("way")]
 
 EVENT = {"type": "track", "event": "Signed Up", "userId": "u1"}
 BODY = orjson.dumps(EVENT)

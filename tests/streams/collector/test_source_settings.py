@@ -17,7 +17,7 @@ from streams.steps.kinds import Kinds
 from tests.streams.collector import helpers
 from tests.streams.collector.helpers import TOPICS, Kept, exchange, head, post, send, serving
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("way")]
 
 EVENT = {"type": "track", "event": "Signed Up", "userId": "u1"}
 SOURCES = Sources(

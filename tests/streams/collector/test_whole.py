@@ -18,7 +18,7 @@ from tests.streams.collector.helpers import KEY, exchange, head, send, serving
 from tests.support import tansu
 from tests.support.reading import read
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("way")]
 
 
 @pytest.fixture(scope="module")
