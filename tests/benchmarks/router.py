@@ -39,7 +39,10 @@ TOPICS = Topics(prefix="bench", partitions=3)
 def rule_set(presets: int = 0) -> RuleSet:
     """Return the benchmark's three integrations, or that many with presets, each vendor's in turn."""
     found = dict(list(preset_rules(presets)) if presets else ((path.stem, own_rules(path)) for path in RULES))
-    routes = [Route(name, TOPICS.forward(name), rules.apply, not rules.match_all) for name, rules in found.items()]
+    routes = [
+        Route(name, TOPICS.forward(name), rules.apply, not rules.match_all, rules=rules)
+        for name, rules in found.items()
+    ]
     return RuleSet("bench", Sources([Source.of("web", ["key"])]), routes)
 
 

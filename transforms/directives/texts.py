@@ -163,7 +163,7 @@ def match(out: Emitter, value: Node, pattern: Any, group: int | None = None) -> 
     whole match if it has no groups.
     """
     number = min(pattern.groups, 1) if group is None else group
-    return out.call(texts.match_group, out.emit(value).code, out.constant(pattern, "PATTERN"), repr(number))
+    return out.call_if_given(texts.match_group, out.value(value), out.constant(pattern, "PATTERN"), repr(number))
 
 
 @directive(
