@@ -45,6 +45,8 @@ from transforms.codegen import conditions
 from transforms.codegen.emitter import Emitter
 from transforms.codegen.rule_index import Selector, derive_selector
 from transforms.codegen.writer import Expr
+from transforms.directives.lists import write_loop
+from transforms.model.directive import Root
 from transforms.model.nodes import (
     And,
     Call,
@@ -200,10 +202,10 @@ def _write_rule(out: "_JointEmitter", target: str, name: str, rule: Rule | None)
 
 
 class _Part(NamedTuple):
-    """A part that sections may share: how to write it, and the sections that need it in any case."""
+    """A part that sections may share: how to write it, and what needs it in any case (sections, or loops)."""
 
     write: Callable[["_JointEmitter"], object]
-    sections: set[int]
+    users: set[Hashable]
 
 
 class _JointEmitter(Emitter):
@@ -221,11 +223,12 @@ class _JointEmitter(Emitter):
         self._section: int | None = None
         self._is_certain = True
         self._computed: dict[Hashable, Expr] = {}
+        self._loops: dict[Hashable, dict[Hashable, Node]] = {}
         self._keys = _Keys()
 
     def shared(self) -> Mapping[Hashable, _Part]:
-        """Return the parts that two sections or more need: first objects, then the values in them, then the rest."""
-        found = {key: part for key, part in self._parts.items() if len(part.sections) > 1}
+        """Return the parts that are needed more than once: objects, the values in them, loops, then the rest."""
+        found = {key: part for key, part in self._parts.items() if len(part.users) > 1}
         return dict(sorted(found.items(), key=lambda item: _ORDER.get(item[0][0], len(_ORDER))))  # type: ignore[index]
 
     def write_shared(self) -> None:
@@ -259,12 +262,14 @@ class _JointEmitter(Emitter):
 
     def emit(self, node: Node, absent: str = "MISSING") -> Expr:
         """Return the expression for a node, which is computed once."""
-        if self.root.code != "event" or not isinstance(node, Call | ObjectNode | ListNode):
+        if not isinstance(node, Call | ObjectNode | ListNode):
             return super().emit(node, absent)
-        key = self._keys.of(node)
+        key = self.root.code, self._keys.of(node)
         if key in self._computed:
             return self._computed[key]
         self._note(key, lambda out: out.emit(node))
+        if isinstance(node, Call) and node.directive.root and node.directive.root.per_item:
+            self._note_loop(node, node.directive.root)
         expr = super().emit(node, absent)
         if isinstance(node, Call) or key in self._shared:
             expr = self._computed[key] = self.bind(expr)
@@ -272,22 +277,36 @@ class _JointEmitter(Emitter):
 
     def read(self, path: JsonPath, absent: str = "MISSING") -> Expr:
         """Return the expression for a path, which is read once."""
-        if self.root.code == "event" and path.singular and path.segments:
+        if path.singular and path.segments:
             self._note(("path", repr(path)), lambda out: out.named(path))
         return super().read(path, absent)
 
     def _object(self, prefix: tuple[Segment, ...]) -> str:
-        if self.root.code == "event" and prefix:
+        if prefix:
             self._note(("object", repr(prefix)), lambda out: out._object(prefix))
         return super()._object(prefix)
 
-    def _note(self, key: Hashable, write: Callable[["_JointEmitter"], object]) -> None:
+    def _note(self, key: Hashable, write: Callable[["_JointEmitter"], object], user: Hashable = None) -> None:
         """Note that the section needs a part in any case."""
-        if self._section is not None and self._is_certain:
-            self._parts.setdefault(key, _Part(write, set())).sections.add(self._section)
+        if self._section is not None and self._is_certain and self.root.code == "event":
+            self._parts.setdefault(key, _Part(write, set())).users.add(user or self._section)
+
+    def _note_loop(self, node: Call, root: Root) -> None:
+        """Note a loop: those over the same list are written as one, which reads and casts each item's fields once."""
+        source, shape = node.arguments[root.at], node.arguments.get(root.argument)
+        if shape is None or (isinstance(shape, ObjectNode) and not shape.entries):
+            return
+        key = self._keys.of(node)
+        loops = self._loops.setdefault(self._keys.of(source), {})
+        self._note(("loop", self._keys.of(source)), lambda out: out._write_loops(source, loops), key)
+        loops[key] = shape
+
+    def _write_loops(self, source: Node, loops: Mapping[Hashable, Node]) -> None:
+        lists = write_loop(self, source, list(loops.values()))
+        self._computed |= {("event", key): items for key, items in zip(loops, lists, strict=True)}
 
 
-_ORDER = {"object": 0, "path": 1}
+_ORDER = {"object": 0, "path": 1, "loop": 2}
 
 
 class _Keys:

@@ -45,6 +45,7 @@ class Emitter(Writer):
         self._found = "found"
         self._objects: dict[tuple[str, tuple[Segment, ...]], str] = {}
         self._values: dict[tuple[str, JsonPath, str], Expr] = {}
+        self._calls: dict[str, Expr] = {}
 
     @contextmanager
     def function_body(self, header: str) -> Iterator[None]:
@@ -53,18 +54,18 @@ class Emitter(Writer):
         self.name("event")
         self._found = self.name("found")
         self._objects = {("event", ()): "event"}
-        self._values = {}
+        self._values, self._calls = {}, {}
         with self.indented(header):
             yield
 
     @contextmanager
     def block(self, header: str) -> Iterator[None]:
         """Write a block that may not run; values read in it are not reused after it."""
-        objects, values = self._objects, self._values
-        self._objects, self._values = dict(objects), dict(values)
+        objects, values, calls = self._objects, self._values, self._calls
+        self._objects, self._values, self._calls = dict(objects), dict(values), dict(calls)
         with self.indented(header):
             yield
-        self._objects, self._values = objects, values
+        self._objects, self._values, self._calls = objects, values, calls
 
     @contextmanager
     def rooted(self, root: Expr) -> Iterator[None]:
@@ -100,6 +101,13 @@ class Emitter(Writer):
     def call(self, function: Callable[..., Any], *arguments: str, missing: bool = True) -> Expr:
         """Return a call of a runtime function with these expressions as arguments."""
         return Expr(f"{self.function(function)}({', '.join(arguments)})", missing)
+
+    def call_once(self, function: Callable[..., Any], *arguments: Expr) -> Expr:
+        """Return a variable with the result of a runtime function of variables, which later calls reuse."""
+        call = self.call(function, *(self.bind(each).code for each in arguments))
+        if call.code not in self._calls:
+            self._calls[call.code] = self.bind(call)
+        return self._calls[call.code]
 
     def call_if_given(self, function: Callable[..., Any], value: Expr, *arguments: str) -> Expr:
         """Return a call of a runtime function that gives MISSING for a variable that is MISSING; many fields are."""
