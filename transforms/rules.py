@@ -1,6 +1,6 @@
 """Read the rules of an integration, merge them with its preset, check and compile them."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -41,6 +41,15 @@ class Rules:
         self._module = compile_rules(rules, otherwise, self._failure, title, match_all=match_all)
         self.source = self._module.source
         self.apply: Callable[[Any], Sequence[tuple[str, Any]]] = self._module.namespace["apply"]
+        self._by_function = {self._module.namespace[f"rule_{number}"]: rule for number, rule in enumerate(rules, 1)}
+        self._by_function[self._module.namespace["otherwise"]] = otherwise
+
+    def candidates(self, event: Mapping[str, Any]) -> Sequence[tuple[str, Rule | None]]:
+        """Return the rules that may take events with this type and name, in order, with their names in results.
+
+        The last one is `otherwise`; None if it drops.
+        """
+        return [(name, self._by_function[function]) for name, function in self._module.namespace["find"](event)]
 
     def _failure(self, rule: str, error: Exception) -> Failure:
         place = self._module.place(error) or Location()

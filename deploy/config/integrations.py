@@ -60,6 +60,7 @@ class Integration:
             self.sample,
             names,
             draining=not takes_new,
+            rules=self.rules,
         )
 
 

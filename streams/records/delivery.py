@@ -91,6 +91,37 @@ class DeliveryRecord(NamedTuple):
             raise RecordError(f"a delivery has a missing or invalid field: {error}") from error
 
 
+class DeliveryEncoder:
+    """Encodes the deliveries of one event: what they share is encoded once, and so is a payload that several have.
+
+    Args:
+        bare: A delivery with the fields that all share.
+
+    """
+
+    __slots__ = ("_payloads", "_shared")
+
+    def __init__(self, bare: DeliveryRecord) -> None:
+        shared = {name: value for name, value in bare.data().items() if name not in {"v", "id", "rule", "payload"}}
+        self._shared = b"," + orjson.dumps(shared)[1:-1] + b","
+        self._payloads: dict[int, tuple[Any, bytes]] = {}
+
+    def encode(self, delivery_id: str, rule: str, payload: Any) -> bytes:
+        """Return what `DeliveryRecord.encode` gives; raises TypeError."""
+        _, encoded = self._payloads.get(id(payload)) or self._encode_payload(payload)
+        return b"".join(
+            (_START, orjson.dumps(delivery_id), b',"rule":', orjson.dumps(rule), self._shared, encoded, b"}")
+        )
+
+    def _encode_payload(self, payload: Any) -> tuple[Any, bytes]:
+        # An id is that of the same payload only as long as the payload is kept.
+        found = self._payloads[id(payload)] = payload, orjson.dumps({"payload": payload})[1:-1]
+        return found
+
+
+_START = b'{"v":%d,"id":' % DELIVERY_VERSION
+
+
 class Retried(NamedTuple):
     """The headers of a record in a retry topic; its value is that of the forward topic.
 

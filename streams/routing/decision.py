@@ -3,16 +3,14 @@
 The router, `explain`, `test`, `diff`, `verify`, previews and replays all call `decide`, so that they always agree.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, Protocol
-
-import orjson
 
 from streams import events
 from streams.events import Event, EventError, Note
 from streams.observability.internal_error import INTERNAL, describe, to_exception
 from streams.parsing.times import record_time, rfc3339
-from streams.records.delivery import DeliveryRecord
+from streams.records.delivery import DeliveryEncoder, DeliveryRecord
 from streams.records.outcomes import FORWARDED, Outcome
 from streams.records.rejected import QUARANTINED_REASON
 from streams.records.size import HEADROOM, LARGEST_RECORD_BYTES, RecordTooLargeError
@@ -121,33 +119,47 @@ def decide(
             return result
         event = result
     bare = _bare_delivery(incoming, event, rules, clock)
-    data = bare.data()
+    encoder = DeliveryEncoder(bare)
     room = LARGEST_RECORD_BYTES - HEADROOM - len(key or b"")
+    blocks = [_check(route, event, source, trace) for route in rules.routes]
+    joint = None
+    if trace is None and rules.joint is not None:
+        joint = rules.joint.apply(event, [block is None for block in blocks])
     outcomes: list[RouteDecision] = []
-    for route in rules.routes:
+    for index, (route, block) in enumerate(zip(rules.routes, blocks, strict=True)):
+        if block is not None:
+            blocked = _blocked(route, block) if type(block) is Blocked else None
+            outcomes.append(blocked or _failed(route, bare._replace(id=message_id), to_exception(block)))
+            continue
         try:
             if trace is not None:
-                trace.before_checks(route, event, source)
-            held = None
-            for check in route.checks:
-                if (held := check(event, source)) is not None:
-                    break
-            if held is not None:
-                outcomes.append(_blocked(route, held))
-                continue
-            if trace is not None:
                 trace.before_rules(route, event)
-            made = route.apply(event)
+            made = route.apply(event) if joint is None else joint[index]
         except BaseException as error:  # noqa: BLE001  # one integration's failure must not affect the others
             outcomes.append(_failed(route, bare._replace(id=message_id), to_exception(error)))
             continue
         for rule, payload in made:
             delivery_id = message_id if route.single else f"{message_id}:{rule}"
             try:
-                outcomes.append(_deliver(route, bare, data, delivery_id, rule, payload, room))
+                outcomes.append(_deliver(route, bare, encoder, delivery_id, rule, payload, room))
             except BaseException as error:  # noqa: BLE001  # as above
                 outcomes.append(_failed(route, bare._replace(id=delivery_id, rule=rule), to_exception(error)))
     return Decision(event, outcomes)
+
+
+def _check(
+    route: Route, event: Event, source: Source | None, trace: DecisionTrace | None
+) -> Blocked | BaseException | None:
+    """Return why an event is blocked for a route, or the exception that a check raised; None if it passes."""
+    try:
+        if trace is not None:
+            trace.before_checks(route, event, source)
+        for check in route.checks:
+            if (held := check(event, source)) is not None:
+                return held
+    except BaseException as error:  # noqa: BLE001  # as in `decide`
+        return error
+    return None
 
 
 def _run_steps(
@@ -177,12 +189,18 @@ def _bare_delivery(incoming: IncomingEvent, event: Event, rules: RuleSet, clock:
 
 
 def _deliver(
-    route: Route, bare: DeliveryRecord, data: Mapping[str, Any], delivery_id: str, rule: str, payload: Any, room: int
+    route: Route,
+    bare: DeliveryRecord,
+    encoder: DeliveryEncoder,
+    delivery_id: str,
+    rule: str,
+    payload: Any,
+    room: int,
 ) -> RouteDecision:
     """Decide about the payload that a rule made.
 
-    `bare` is the delivery without ID, rule and payload. `data` is the same as record data; it is made once for all
-    deliveries of an event. The record's value may have `room` bytes.
+    `bare` is the delivery without ID, rule and payload, from which `encoder` was made. The record's value may have
+    `room` bytes.
     """
     if payload is DROP:
         return RouteDecision(route, rule, Outcome.FILTERED)
@@ -190,7 +208,7 @@ def _deliver(
         where = f"{payload.path}:{payload.line}:{payload.column}: {payload.error}"
         return _dead(route, bare._replace(id=delivery_id, rule=rule), MAPPING, where)
     try:
-        value = orjson.dumps({**data, "id": delivery_id, "rule": rule, "payload": payload})
+        value = encoder.encode(delivery_id, rule, payload)
     except TypeError as error:
         return _dead(route, bare._replace(id=delivery_id, rule=rule), NOT_JSON, str(error))
     if len(value) > room:

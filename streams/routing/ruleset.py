@@ -8,6 +8,8 @@ from streams.consent.policy import Consent
 from streams.routing.eligibility import Check, Sample, checks_of
 from streams.sources.source import Sources
 from streams.steps.enrichment.memory import VisitorMemory
+from transforms import Rules
+from transforms.joint import JointRules
 from turnout_tracking.optout import names_of
 
 Apply = Callable[[Any], Sequence[tuple[str, Any]]]
@@ -19,7 +21,7 @@ class Route:
     """One integration as the router sees it. `sources` None means all; `single` means at most one rule takes an event.
 
     `names` are those by which events opt out of it (`names_of`), by default its own. `draining` if it takes no new
-    events. `checks` precede its rules.
+    events. `checks` precede its rules. `rules` are those of `apply`, if they may be compiled together with others'.
     """
 
     integration: str
@@ -31,6 +33,7 @@ class Route:
     sample: Sample | None = None
     names: frozenset[str] = frozenset()
     draining: bool = False
+    rules: Rules | None = None
     checks: tuple[Check, ...] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -45,13 +48,21 @@ class Route:
 class RuleSet:
     """All current rules. `version` is a hash of their files; every record made by the rules carries it.
 
-    `memory` is the one that steps of the sources use, None if no source has the enrichment `memory`.
+    `memory` is the one that steps of the sources use, None if no source has the enrichment `memory`. `joint` maps an
+    event for all routes at once, as long as each has `rules`.
     """
 
     version: str
     sources: Sources
     routes: Sequence[Route] = field(default_factory=tuple)
     memory: VisitorMemory | None = None
+    joint: JointRules | None = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        """Join the rules of the routes."""
+        rules = [route.rules for route in self.routes if route.rules is not None]
+        joint = JointRules(rules) if rules and len(rules) == len(self.routes) else None
+        object.__setattr__(self, "joint", joint)
 
 
 class CurrentRules:

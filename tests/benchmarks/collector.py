@@ -22,7 +22,7 @@ from streams.kafka.admin import create_topics
 from streams.kafka.settings import Broker
 from streams.topics import Topics
 from tests.benchmarks import connect, measure
-from tests.benchmarks.events import purchases
+from tests.benchmarks.events import make_events
 from tests.support import real_kafka
 
 TOPICS = Topics(prefix="bench")
@@ -119,7 +119,7 @@ class _Connection(asyncio.Protocol):
 
 def requests(size: int) -> list[bytes]:
     """Requests with `size` events of 1.3 KB each."""
-    events = purchases(0, max(1000, 100 * size))
+    events = make_events(0, max(1000, 100 * size))
     login = base64.b64encode(f"{KEY}:".encode())
     made = []
     for first in range(0, len(events), size):

@@ -16,6 +16,7 @@ import orjson
 
 from forwarders.vendors.webhook.forwarder import Webhook, WebhookSettings
 from streams.delivery.flow.settings import DeliverySettings
+from streams.events import key
 from streams.kafka.acks import PendingAcks
 from streams.kafka.admin import create_topics
 from streams.kafka.producer import Producer
@@ -24,7 +25,7 @@ from streams.records.delivery import DeliveryRecord
 from streams.records.event import Origin
 from streams.topics import Topics
 from tests.benchmarks import measure
-from tests.benchmarks.events import purchases
+from tests.benchmarks.events import make_events
 from tests.benchmarks.vendors import sell
 from tests.support import real_kafka
 from transforms import read_rules
@@ -43,14 +44,13 @@ async def fill(broker: Broker, integration: str, count: int) -> int:
     await producer.start()
     acks = PendingAcks()
     value = b""
-    for number, event in enumerate(map(orjson.loads, purchases(0, count))):
+    for number, event in enumerate(map(orjson.loads, make_events(0, count))):
         ((rule, payload),) = rules.apply(event)
         value = DeliveryRecord(
             event["messageId"], rule, "v1", "track", event["event"], event["timestamp"], event["receivedAt"], "web",
             Origin(TOPICS.events, number % 3, number // 3), payload,
         ).encode()  # fmt: skip
-        key = event["userId"].encode()
-        producer.append(TOPICS.forward(integration), number % 3, acks, key=key, value=value)
+        producer.append(TOPICS.forward(integration), number % 3, acks, key=key(event), value=value)
         if not number % 1000:
             await producer.wait_for_room()
     await acks.confirmed(300)

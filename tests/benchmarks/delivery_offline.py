@@ -19,12 +19,13 @@ import orjson
 from forwarders.vendors.webhook.forwarder import Webhook, WebhookSettings
 from streams.delivery.flow.settings import DeliverySettings
 from streams.delivery.sinks.delivery_sink import DeliverySink
+from streams.events import key
 from streams.kafka.offsets import OffsetTracker
 from streams.records.delivery import DeliveryRecord
 from streams.records.event import Origin
 from streams.topics import Topics
 from tests.benchmarks import measure
-from tests.benchmarks.events import purchases
+from tests.benchmarks.events import make_events
 
 TOPICS = Topics(prefix="bench", partitions=3)
 TP = (TOPICS.forward("one"), 0)
@@ -43,12 +44,12 @@ class Producer:
 
 def records(count: int) -> Sequence[Any]:
     made = []
-    for number, event in enumerate(map(orjson.loads, purchases(0, count))):
+    for number, event in enumerate(map(orjson.loads, make_events(0, count))):
         value = DeliveryRecord(
             event["messageId"], "r", "v1", "track", event["event"], event["timestamp"], event["receivedAt"], "web",
             Origin(TOPICS.events, 0, number), event["properties"],
         ).encode()  # fmt: skip
-        made.append(SimpleNamespace(offset=number, key=event["userId"].encode(), value=value, headers=[], timestamp=0))
+        made.append(SimpleNamespace(offset=number, key=key(event), value=value, headers=[], timestamp=0))
     return made
 
 

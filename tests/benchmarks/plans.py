@@ -10,7 +10,7 @@ from timeit import repeat
 from typing import Any
 
 from streams.steps.plan import Plan, PlanStep
-from tests.benchmarks.events import purchase
+from tests.benchmarks.events import make_event
 
 ROUNDS = 10_000
 
@@ -19,9 +19,9 @@ PRODUCT = {
     "type": "object",
     "required": ["product_id", "price"],
     "properties": {
-        **{key: {"type": "string"} for key in ("product_id", "name", "brand", "category")},
+        **{key: {"type": "string"} for key in ("product_id", "name", "brand", "category", "variant")},
         "price": {"$ref": "#/definitions/money"},
-        "quantity": {"type": "integer", "minimum": 1},
+        **{key: {"type": "integer", "minimum": 1} for key in ("quantity", "position")},
     },
 }
 ORDER = {
@@ -30,7 +30,7 @@ ORDER = {
         "order_id": {"type": "string", "pattern": "^o-"},
         **{key: {"type": "string"} for key in ("affiliation", "coupon")},
         **{key: {"$ref": "#/definitions/money"} for key in ("total", "tax", "shipping")},
-        "currency": {"enum": ["EUR", "USD"]},
+        "currency": {"enum": ["EUR", "USD", "GBP", "SEK"]},
         "products": {"type": "array", "items": {"$ref": "#/definitions/product"}},
     },
 }
@@ -45,9 +45,9 @@ def make_plan(**options: str) -> PlanStep:
 
 def main() -> None:
     """Print the figures."""
-    planned = purchase(1)
+    planned = make_event(1)
     wrong: dict[str, Any] = deepcopy(planned)
-    wrong["properties"]["products"][1]["price"] = None
+    wrong["properties"]["products"][0]["price"] = None
     wrong["properties"]["colour"] = "red"
     for title, step, event in (
         ("as planned, 22 values", make_plan(), planned),

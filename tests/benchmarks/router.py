@@ -9,10 +9,12 @@ import asyncio
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import orjson
 
+from forwarders import registry
 from streams import events
 from streams.kafka.acks import PendingAcks
 from streams.kafka.admin import create_topics
@@ -25,30 +27,47 @@ from streams.routing.settings import RouterSettings
 from streams.sources.source import Source, Sources
 from streams.topics import Topics
 from tests.benchmarks import measure
-from tests.benchmarks.events import purchases
+from tests.benchmarks.events import make_events
 from tests.support import real_kafka
-from transforms import read_rules
+from transforms import Rules, read_rules
 from transforms.documents import Document
 
 RULES = sorted((Path(__file__).parent / "rules").glob("*.yaml"))
 TOPICS = Topics(prefix="bench", partitions=3)
 
 
-def rule_set() -> RuleSet:
-    """The benchmark's three integrations."""
-    routes = []
-    for path in RULES:
-        rules, mistakes = read_rules(Document.read(path))
-        assert rules, mistakes
-        routes.append(Route(path.stem, TOPICS.forward(path.stem), rules.apply))
+def rule_set(presets: int = 0) -> RuleSet:
+    """Return the benchmark's three integrations, or that many with presets, each vendor's in turn."""
+    found = dict(list(preset_rules(presets)) if presets else ((path.stem, own_rules(path)) for path in RULES))
+    routes = [
+        Route(name, TOPICS.forward(name), rules.apply, not rules.match_all, rules=rules)
+        for name, rules in found.items()
+    ]
     return RuleSet("bench", Sources([Source.of("web", ["key"])]), routes)
+
+
+def own_rules(path: Path) -> Rules:
+    rules, mistakes = read_rules(Document.read(path))
+    assert rules, mistakes
+    return rules
+
+
+def preset_rules(count: int) -> Iterator[tuple[str, Rules]]:
+    """Yield integration names with the rules of a vendor's preset."""
+    names = [name for name in registry.names() if registry.find(name).preset() is not None]
+    for number in range(count):
+        name = names[number % len(names)]
+        preset = Document.read(Path(str(registry.find(name).preset())))
+        rules, mistakes = read_rules(Document.parse(f"integration: {name}", name), preset=preset)
+        assert rules, mistakes
+        yield f"{name}-{number}", rules
 
 
 async def fill(broker: Broker, count: int) -> None:
     producer = Producer(broker, client_id="fill")
     await producer.start()
     acks = PendingAcks()
-    for number, value in enumerate(purchases(0, count)):
+    for number, value in enumerate(make_events(0, count)):
         key = b"user-%d" % (number % 10_000)
         producer.append(TOPICS.events, number % 3, acks, key=key, value=value, headers=event_headers("web"))
         if not number % 1000:
@@ -88,7 +107,7 @@ def forwarded(broker: Broker) -> int:
 def without_kafka(count: int) -> float:
     """Events per CPU-second of decode, validate, map and encode in one loop."""
     rules = rule_set()
-    values = purchases(0, count)
+    values = make_events(0, count)
     start = time.process_time()
     for number, value in enumerate(values):
         event = events.parse(value, Origin(TOPICS.events, 0, number))
@@ -114,7 +133,7 @@ def main(count: int) -> None:
         broker = Broker(bootstrap=kafka.bootstrap)
         create_topics(broker, TOPICS.declared([path.stem for path in RULES]), 1)
         asyncio.run(fill(broker, count))
-        print(f"{count:,} events of {len(purchases(0, 1)[0])} bytes, {len(RULES)} integrations", flush=True)
+        print(f"{count:,} events of {len(make_events(0, 1)[0])} bytes, {len(RULES)} integrations", flush=True)
         before = alone(core)
         child = measure.start("tests.benchmarks.router", "--route", kafka.bootstrap, core=core)
         assert child.stdout

@@ -24,7 +24,7 @@ from streams.routing.ruleset import CurrentRules
 from streams.sources.source import Source
 from streams.suppression.filter import SuppressedUsers
 from streams.worker.guard import Guard
-from tests.benchmarks.events import purchases
+from tests.benchmarks.events import make_events
 from tests.benchmarks.router import TOPICS, rule_set
 from tests.support.in_process import Nobody
 from tests.support.local_producer import LocalProducer, LocalRecord
@@ -59,7 +59,7 @@ async def route(records: list[list[LocalRecord]]) -> float:
 
 def cost_of_facts() -> float:
     """Return the CPU seconds per event for gathering the facts of a header."""
-    event = orjson.loads(purchases(0, 1)[0])
+    event = orjson.loads(make_events(0, 1)[0])
     source, turns = Source.of("web", []), 1000
     message_id = event["messageId"]
     began = time.process_time()
@@ -71,7 +71,7 @@ def cost_of_facts() -> float:
 
 
 def main(turns: int) -> None:
-    values = purchases(0, RUN * RUNS)
+    values = make_events(0, RUN * RUNS)
     records = [
         [
             LocalRecord(

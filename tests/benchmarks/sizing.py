@@ -2,9 +2,8 @@
 
     python -m tests.benchmarks.sizing [EVENTS]
 
-CPU seconds depend little on what else the machine does. The events are orders of two products with ids, names, pages
-and browsers of their own, because equal ones would be compressed too well. They come in requests of 20; one webhook
-takes each of them whole, 20 in a request.
+CPU seconds depend little on what else the machine does. The events come in requests of 20; one webhook takes each of
+them whole, 20 in a request.
 """
 
 import asyncio
@@ -13,16 +12,11 @@ import sys
 import tempfile
 from collections import Counter
 from pathlib import Path
-from random import Random
-from string import ascii_lowercase
-from typing import Any
-from uuid import uuid4
 
 import aiohttp
-import orjson
 
 from tests.benchmarks import measure
-from tests.benchmarks.events import purchase
+from tests.benchmarks.events import make_events
 from tests.faults.harness import KEY, Stage, staged
 from tests.support import real_kafka
 from tests.support.ports import free_port
@@ -46,37 +40,8 @@ preset: webhook
 
 def make_batches(count: int) -> list[bytes]:
     """Return the bodies of requests."""
-    chance = Random(1)
-    words = ["".join(chance.choices(ascii_lowercase, k=chance.randint(3, 10))) for _ in range(5_000)]
-    events = [vary(purchase(number), chance, words) for number in range(count)]
-    return [orjson.dumps({"batch": events[start : start + BATCH]}) for start in range(0, count, BATCH)]
-
-
-def vary(event: dict[str, Any], chance: Random, words: list[str]) -> dict[str, Any]:
-    """Give an order values of its own."""
-
-    def text(count: int) -> str:
-        return " ".join(chance.choices(words, k=count))
-
-    user, path = chance.randrange(100_000), "/" + text(3).replace(" ", "/")
-    agent = f"Mozilla/5.0 ({text(2)}) AppleWebKit/537.{chance.randrange(100)} Chrome/{chance.randrange(100, 150)}.0"
-    event |= {"messageId": f"ajs-next-{uuid4()}", "anonymousId": str(uuid4()), "userId": f"user-{user}"}
-    event["context"] |= {
-        "ip": f"203.0.{chance.randrange(256)}.{chance.randrange(256)}",
-        "userAgent": agent,
-        "page": {"url": f"https://shop.example.com{path}", "path": path, "title": text(3)},
-        "campaign": {"name": text(1), "source": text(1), "medium": text(1)},
-        "traits": {"email": f"{text(1)}{user}@example.com"},
-    }
-    event["properties"] |= {"order_id": uuid4().hex, "total": round(chance.uniform(1, 500), 2), "coupon": text(1)}
-    for product in event["properties"]["products"]:
-        product |= {
-            "product_id": f"p-{chance.randrange(10_000)}",
-            "name": text(3),
-            "brand": text(1),
-            "category": text(1),
-        }
-    return event
+    texts = make_events(0, count)
+    return [b'{"batch":[%b]}' % b",".join(texts[start : start + BATCH]) for start in range(0, count, BATCH)]
 
 
 async def send(stage: Stage, batches: list[bytes]) -> int:

@@ -19,6 +19,7 @@ import forwarders
 from forwarders.api.contract import Delivered, Delivery, OffsetRange
 from forwarders.vendors.object_storage.forwarder import ObjectStorage, ObjectStorageSettings
 from streams.delivery.flow.settings import DeliverySettings
+from streams.events import key
 from streams.kafka.acks import PendingAcks
 from streams.kafka.admin import create_topics
 from streams.kafka.producer import Producer
@@ -27,7 +28,7 @@ from streams.records.delivery import DeliveryRecord
 from streams.records.event import Origin
 from streams.topics import Topics
 from tests.benchmarks import measure
-from tests.benchmarks.events import purchase
+from tests.benchmarks.events import make_event
 from tests.support import real_kafka
 from transforms import read_rules
 from transforms.documents import Document
@@ -50,8 +51,7 @@ async def fill(broker: Broker, integration: str, count: int) -> int:
             event["messageId"], "row", "v1", "track", event["event"], event["timestamp"], event["receivedAt"], "web",
             Origin(TOPICS.events, number % 3, number // 3), payload,
         ).encode()  # fmt: skip
-        key = event["userId"].encode()
-        producer.append(TOPICS.forward(integration), number % 3, acks, key=key, value=value)
+        producer.append(TOPICS.forward(integration), number % 3, acks, key=key(event), value=value)
         if not number % 1000:
             await producer.wait_for_room()
     await acks.confirmed(300)
@@ -63,7 +63,7 @@ def orders(count: int) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
     """Orders, each with its row."""
     rules, mistakes = read_rules(Document.read(PRESET))
     assert rules, mistakes
-    for event in map(purchase, range(count)):
+    for event in map(make_event, range(count)):
         ((_, payload),) = rules.apply(event)
         yield event, payload
 

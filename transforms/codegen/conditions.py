@@ -46,7 +46,7 @@ def _read(out: Emitter, operand: Operand) -> Expr:
     if operand.through is None:
         return out.named(operand.path, "None")
     function = {"length": length, "lowercase": lowercase, "words": words}[operand.through]
-    return out.bind(out.call(function, out.read(operand.path, "None").code))
+    return out.call_once(function, out.named(operand.path, "None"))
 
 
 def _present(out: Emitter, operand: Operand) -> str:

@@ -22,7 +22,7 @@ from transforms.model.nodes import (
     Template,
 )
 from transforms.model.values import MISSING
-from transforms.runtime.access import at, members
+from transforms.runtime.access import NOTHING, at, members
 from transforms.runtime.text import text
 
 # Names of the event spec that variables may have. No other text of a rule becomes a variable name.
@@ -41,9 +41,11 @@ class Emitter(Writer):
 
     def __init__(self) -> None:
         super().__init__()
+        self.namespace["NOTHING"] = NOTHING
         self._found = "found"
         self._objects: dict[tuple[str, tuple[Segment, ...]], str] = {}
         self._values: dict[tuple[str, JsonPath, str], Expr] = {}
+        self._calls: dict[str, Expr] = {}
 
     @contextmanager
     def function_body(self, header: str) -> Iterator[None]:
@@ -52,18 +54,18 @@ class Emitter(Writer):
         self.name("event")
         self._found = self.name("found")
         self._objects = {("event", ()): "event"}
-        self._values = {}
+        self._values, self._calls = {}, {}
         with self.indented(header):
             yield
 
     @contextmanager
     def block(self, header: str) -> Iterator[None]:
         """Write a block that may not run; values read in it are not reused after it."""
-        objects, values = self._objects, self._values
-        self._objects, self._values = dict(objects), dict(values)
+        objects, values, calls = self._objects, self._values, self._calls
+        self._objects, self._values, self._calls = dict(objects), dict(values), dict(calls)
         with self.indented(header):
             yield
-        self._objects, self._values = objects, values
+        self._objects, self._values, self._calls = objects, values, calls
 
     @contextmanager
     def rooted(self, root: Expr) -> Iterator[None]:
@@ -99,6 +101,18 @@ class Emitter(Writer):
     def call(self, function: Callable[..., Any], *arguments: str, missing: bool = True) -> Expr:
         """Return a call of a runtime function with these expressions as arguments."""
         return Expr(f"{self.function(function)}({', '.join(arguments)})", missing)
+
+    def call_once(self, function: Callable[..., Any], *arguments: Expr) -> Expr:
+        """Return a variable with the result of a runtime function of variables, which later calls reuse."""
+        call = self.call(function, *(self.bind(each).code for each in arguments))
+        if call.code not in self._calls:
+            self._calls[call.code] = self.bind(call)
+        return self._calls[call.code]
+
+    def call_if_given(self, function: Callable[..., Any], value: Expr, *arguments: str) -> Expr:
+        """Return a call of a runtime function that gives MISSING for a variable that is MISSING; many fields are."""
+        call = self.call(function, value.code, *arguments)
+        return Expr(f"({call.code} if {value.code} is not MISSING else MISSING)") if value.missing else call
 
     def bind(self, expr: Expr, hint: str = "value") -> Expr:
         """Assign the value to a variable unless it is one, so that it can be used more than once."""
@@ -148,7 +162,7 @@ class Emitter(Writer):
                 member = self._object(prefix), self.constant(name)
                 if absent == "None":
                     return Expr(f"{member[0]}.get({member[1]})", missing=False)
-                return Expr(f"{member[0]}.get({member[1]}, MISSING)", member=member)
+                return Expr(f"{member[0]}.get({member[1]}, {absent})", member=member)
             case Index(index=index):
                 return self.call(at, self._raw(prefix).code, repr(index))
             case Function(name=name, arguments=arguments):
@@ -166,7 +180,7 @@ class Emitter(Writer):
         key = (self.root.code, prefix)
         if key not in self._objects:
             if prefix and (self.root.code, JsonPath(prefix), "MISSING") not in self._values:
-                name = self.assign(self._step(prefix[:-1], prefix[-1]), self.name(_hint(prefix))).code
+                name = self.assign(self._step(prefix[:-1], prefix[-1], "NOTHING"), self.name(_hint(prefix))).code
             else:
                 name = self.assign(self._raw(prefix), self.name(_hint(prefix, "fields"))).code
             with self.indented(f"if type({name}) is not dict:"):

@@ -85,6 +85,7 @@ def compile_rules(
     selectors = [derive_selector(rule.condition) for rule in rules] + [derive_selector(None)]
     by_type, other_types = make_table(selectors, [*functions, last])
     module.namespace |= {"BY_TYPE": by_type, "OTHER_TYPES": other_types}
+    module.namespace["find"] = lambda event: _unusual(event, by_type, other_types)
     return module
 
 
@@ -122,7 +123,7 @@ def _refuse(event: Any) -> None:
 
 
 def _unusual(event: Any, by_type: Mapping[Any, ByEvent], other_types: ByEvent) -> Sequence[Any]:
-    """Return the rules for an event whose type or name is a list or object, or that is not an object."""
+    """Return the rules for any event, also if its type or name is a list or object, or if it is not an object."""
     if type(event) is not dict:
         return (("", _refuse),)
     kind, name = event.get("type"), event.get("event")

@@ -16,7 +16,10 @@ from transforms.runtime import casts, dates, hashes, normalizers
 def _cast(out: Emitter, node: Node, function: Callable[..., Any], *types: str) -> Expr:
     """Cast a value; the function is called only if the value does not have one of these types."""
     value = out.variable(node)
-    with out.indented(f"if {' and '.join(f'type({value.code}) is not {name}' for name in types)}:"):
+    tests = [f"type({value.code}) is not {name}" for name in types]
+    if value.missing:
+        tests.append(f"{value.code} is not MISSING")
+    with out.indented(f"if {' and '.join(tests)}:"):
         out.line(f"{value.code} = {out.function(function)}({value.code})")
     return Expr(value.code, atom=True)
 
@@ -102,10 +105,9 @@ def _date_format(data: Any) -> str:
 )
 def write_date(out: Emitter, value: Node, to: str = "iso") -> Expr:
     """A date in UTC, from ISO 8601 text or a number since 1970 (seconds, milliseconds or microseconds by its size)."""
-    code = out.emit(value).code
     if to in _DATE_FORMATS:
-        return out.call(_DATE_FORMATS[to], code)
-    return out.call(dates.formatted_date, code, out.constant(to))
+        return out.call_if_given(_DATE_FORMATS[to], out.value(value))
+    return out.call_if_given(dates.formatted_date, out.value(value), out.constant(to))
 
 
 def _country_code(data: Any) -> str:
@@ -141,9 +143,9 @@ def hash_value(
     """The hash of a text or number in hex. A value that is already such a hash is unchanged; a value that `normalize`
     does not accept is missing.
     """
-    return out.call(
+    return out.call_if_given(
         hashes.hashed,
-        out.emit(value).code,
+        out.value(value),
         out.function(hashes.ALGORITHMS[algorithm]),
         out.function(normalizers.NORMALIZERS[normalize]),
         *([out.constant(country_code)] if country_code else []),

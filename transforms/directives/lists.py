@@ -1,5 +1,7 @@
 """Directives for lists."""
 
+from collections.abc import Sequence
+
 from transforms.codegen.emitter import Emitter
 from transforms.codegen.writer import Expr
 from transforms.directives.arguments import PATH, VALUE, optional
@@ -22,15 +24,23 @@ def map_each(out: Emitter, path: Node, shape: Node | None = None) -> Expr:
     """A list with `shape` applied to each item, where its paths start; a single object counts as a list of one."""
     if shape is None or (isinstance(shape, ObjectNode) and not shape.entries):
         return out.emit(path)
+    (items,) = write_loop(out, path, [shape])
+    return items
+
+
+def write_loop(out: Emitter, path: Node, shapes: Sequence[Node]) -> Sequence[Expr]:
+    """Write one loop that applies several shapes to each item; returns a list for each shape."""
     source = out.value(path)
-    items = out.assign(source, out.name("items"))
+    lists = [out.assign(source, out.name("items")).code for _ in shapes]
     with out.indented(f"if type({source.code}) is list or type({source.code}) is dict:"):
-        out.line(f"{items.code} = []")
+        for items in lists:
+            out.line(f"{items} = []")
         item = out.name("item")
         many = f"{source.code} if type({source.code}) is list else [{source.code}]"
         with out.block(f"for {item} in {many}:"), out.rooted(Expr(item, missing=False, atom=True)):
-            out.append(items.code, out.emit(shape))
-    return Expr(items.code, source.missing, atom=True)
+            for items, shape in zip(lists, shapes, strict=True):
+                out.append(items, out.emit(shape))
+    return [Expr(items, source.missing, atom=True) for items in lists]
 
 
 @directive(

@@ -163,7 +163,7 @@ def match(out: Emitter, value: Node, pattern: Any, group: int | None = None) -> 
     whole match if it has no groups.
     """
     number = min(pattern.groups, 1) if group is None else group
-    return out.call(texts.match_group, out.emit(value).code, out.constant(pattern, "PATTERN"), repr(number))
+    return out.call_if_given(texts.match_group, out.value(value), out.constant(pattern, "PATTERN"), repr(number))
 
 
 @directive(
@@ -180,6 +180,9 @@ def match(out: Emitter, value: Node, pattern: Any, group: int | None = None) -> 
 )
 def read_user_agent(out: Emitter, value: Node, part: str, hints: Node | None = None) -> Expr:
     """A part of the browser that a user agent names, or its client hints, as the enrichment `user_agent` finds it."""
-    given = "None" if hints is None else out.emit(hints).code
+    text = out.value(value)
+    description = out.call_once(
+        user_agents.describe, text, Expr("None", atom=True) if hints is None else out.value(hints)
+    )
     group, _, name = part.partition(".")
-    return out.call(user_agents.find_part, out.emit(value).code, given, repr(group), repr(name))
+    return out.call(user_agents.find_part, description.code, repr(group), repr(name))

@@ -50,7 +50,9 @@ def _is_index(name: str) -> bool:
     return name.isdecimal() and name.isascii() and len(name) < 10 and (name[0] != "0" or name == "0")
 
 
-_NOTHING: Mapping[str, Any] = {}
+NOTHING: Mapping[str, Any] = {}
+"""The members of a missing value, or of one that has none."""
+
 _NULL = _Falsy(None)
 
 
@@ -62,7 +64,7 @@ def members(value: Any) -> Any:
         return value
     if type(value) is list:
         return _ListItems(value)
-    return _NOTHING if value or value is MISSING else _Falsy(value)
+    return NOTHING if value or value is MISSING else _Falsy(value)
 
 
 def at(value: Any, index: int) -> Any:

@@ -3,6 +3,7 @@
 import json
 import re
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any
 
 import orjson
@@ -11,6 +12,10 @@ from transforms.model.values import MISSING
 from transforms.runtime.access import read_dotted
 from transforms.syntax import regular_expressions
 from transforms.syntax.templates import PLACEHOLDER
+
+
+MAX_SHORT_CHARACTERS = 8
+"""Length of texts whose matches are kept: currencies and country codes, which repeat, but no email addresses."""
 
 
 def text(value: Any) -> str:
@@ -145,10 +150,17 @@ def match_group(value: Any, pattern: Any, group: int) -> Any:
     """Return the text that a group of a regular expression matched; MISSING if it did not match."""
     if type(value) is not str:
         return MISSING
+    return (_match_short if len(value) <= MAX_SHORT_CHARACTERS else _match)(value, pattern, group)
+
+
+def _match(value: str, pattern: Any, group: int) -> Any:
     match = regular_expressions.search(pattern, value)
     if match is None or match[group] is None:
         return MISSING
     return match[group]
+
+
+_match_short = lru_cache(1024)(_match)
 
 
 def search(value: Any, pattern: Any) -> bool:

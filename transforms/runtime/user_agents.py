@@ -50,9 +50,8 @@ def describe(text: Any, hints: Any) -> Description | None:
     return (_kept if short else _describe)(text, packed)
 
 
-def find_part(text: Any, hints: Any, group: str, name: str) -> Any:
+def find_part(found: Description | None, group: str, name: str) -> Any:
     """Return one part of a description, such as `browser` `name`; MISSING if it is unknown."""
-    found = describe(text, hints)
     return found.get(group, {}).get(name, MISSING) if found else MISSING
 
 

@@ -1,6 +1,7 @@
 """Regular expressions with RE2, which takes linear time."""
 
 import re
+from functools import lru_cache
 from typing import Any
 
 import re2
@@ -22,8 +23,9 @@ def find_problem(expression: str) -> str | None:
     return None
 
 
+@lru_cache(1024)
 def compile_expression(expression: str) -> Any:
-    """Compile a valid expression."""
+    """Compile a valid expression; equal ones are the same object, so that rules can share their matches."""
     return re2.compile(expression, _OPTIONS)
 
 
