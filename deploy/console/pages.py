@@ -29,6 +29,9 @@ from deploy.terminal.escaping import escape
 HERE = Path(__file__).parent
 STATIC = HERE / "static"
 
+MAX_DRAFT_BYTES = 6 * 1024 * 1024
+"""Bytes of a form with the text of a file, each of whose characters may take three bytes, and with an event."""
+
 
 @dataclass(frozen=True, slots=True)
 class ConsolePage:
@@ -96,6 +99,23 @@ def action(
         check_csrf(request, form, session_of(request))
         check_role(request, needs)
         return renderer_of(request).finish(request, await act(request, form))
+
+    return [Route(path, answer, methods=["POST"])]
+
+
+def form_page(
+    path: str, show: Callable[[Request, Mapping[str, str]], Awaitable[ConsolePage]], *, needs: Role = Role.EDITOR
+) -> list[Route]:
+    """Return the route of a page that is asked for by a form, because the form is too long for an address.
+
+    `show` gets the fields of the form. The request must carry the CSRF token.
+    """
+
+    async def answer(request: Request) -> Response:
+        form = await read_form(request, MAX_DRAFT_BYTES)
+        check_csrf(request, form, session_of(request))
+        check_role(request, needs)
+        return renderer_of(request).respond(request, await show(request, form))
 
     return [Route(path, answer, methods=["POST"])]
 

@@ -2,7 +2,7 @@
 
 import gzip
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -112,8 +112,9 @@ _NONE = RuleOutcome("", "")
 class _Version:
     """One version's integrations."""
 
-    def __init__(self, configuration: Configuration) -> None:
-        self._rules = configuration.rule_set()
+    def __init__(self, configuration: Configuration, only: Collection[str] | None) -> None:
+        left_out = () if only is None else configuration.integrations.keys() - set(only)
+        self._rules = configuration.rule_set(left_out)
         self._forwarders = {
             route.integration: make_masked_forwarder(configuration.integrations[route.integration])
             for route in self._rules.routes
@@ -148,10 +149,17 @@ class _Version:
 
 
 class RulesComparison:
-    """Compares two versions of the rules, event by event; `changes` is the result so far."""
+    """Compares two versions of the rules, event by event; `changes` is the result so far.
 
-    def __init__(self, old: Configuration, new: Configuration) -> None:
-        self._before, self._after = _Version(old), _Version(new)
+    Args:
+        old: The rules before.
+        new: The rules after.
+        only: The integrations to compare; by default all.
+
+    """
+
+    def __init__(self, old: Configuration, new: Configuration, only: Collection[str] | None = None) -> None:
+        self._before, self._after = _Version(old, only), _Version(new, only)
         self._names = sorted(self._before.names | self._after.names)
         self.changes = Changes()
 

@@ -6,5 +6,6 @@ from deploy.console.screens.flow import FlowScreen
 from deploy.console.screens.health import HealthScreen
 from deploy.console.screens.issues import IssuesScreen
 from deploy.console.screens.live import LiveScreen
+from deploy.console.screens.rules import RulesScreen
 
-SCREENS: tuple[type[ConsoleScreen], ...] = (FindScreen, LiveScreen, FlowScreen, IssuesScreen, HealthScreen)
+SCREENS: tuple[type[ConsoleScreen], ...] = (FindScreen, LiveScreen, FlowScreen, IssuesScreen, RulesScreen, HealthScreen)
