@@ -102,9 +102,15 @@ class Configuration:
         return hashlib.sha256(f"{self.version} without {' '.join(sorted(names))}".encode()).hexdigest()[:12]
 
 
-def read_configuration(folder: Path) -> Configuration:
-    """Read and check a configuration folder; raises ConfigurationError with every error in it."""
-    return _FolderReader(Reading(folder)).read()
+def read_configuration(folder: Path, drafts: Mapping[Path, str] | None = None) -> Configuration:
+    """Read and check a configuration folder; raises ConfigurationError with every error in it.
+
+    Args:
+        folder: The folder.
+        drafts: Texts that are read instead of the content of files in plans/, sources/ and integrations/.
+
+    """
+    return _FolderReader(Reading(folder, drafts=drafts)).read()
 
 
 def read_recorded(folder: Path, recorded: Recorded) -> Configuration:

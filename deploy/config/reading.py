@@ -43,11 +43,13 @@ class Reading:
     """The state of reading one folder: `hash` covers the rules, `files` are the files that the folder refers to.
 
     `read` has the files of plans, sources and integrations, `presets` those of the presets by name. `recorded` is set
-    if the folder has recorded rules.
+    if the folder has recorded rules. `drafts` are texts that stand for the content of files, which need not exist.
     """
 
-    def __init__(self, folder: Path, recorded: Recorded | None = None) -> None:
-        self.folder, self.recorded = folder, recorded
+    def __init__(
+        self, folder: Path, recorded: Recorded | None = None, drafts: Mapping[Path, str] | None = None
+    ) -> None:
+        self.folder, self.recorded, self.drafts = folder, recorded, drafts or {}
         self.errors: list[RuleError] = []
         self.unset: list[Unset] = []
         self.warnings: list[RuleError] = []
@@ -62,12 +64,14 @@ class Reading:
 
     def documents(self, kind: str) -> Iterator[Document]:
         """Yield the YAML files of a folder in the order of their names, without the tests in `*.test.yaml`."""
-        for path in sorted((self.folder / kind).glob("*")):
+        drafts = (path for path in self.drafts if path.parent == self.folder / kind)
+        for path in sorted({*(self.folder / kind).glob("*"), *drafts}):
             if path.suffix == ".yml":
                 self.errors.append(RuleError("is not read", "name it .yaml", path=str(path)))
             elif path.suffix == ".yaml" and not path.name.endswith(".test.yaml"):
                 try:
-                    document = Document.read(path)
+                    draft = self.drafts.get(path)
+                    document = Document.read(path) if draft is None else Document.parse(draft, str(path))
                     keys_of(document)
                 except RuleError as error:
                     self.errors.append(error)

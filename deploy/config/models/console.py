@@ -1,5 +1,6 @@
 """Settings of the console."""
 
+from enum import StrEnum
 from pathlib import Path
 from typing import Self
 from urllib.parse import urlsplit
@@ -11,6 +12,15 @@ from streams.settings import StrictModel
 
 ANYONE = "*"
 """In a list of groups: every user whom the provider lets in."""
+
+
+class SaveMode(StrEnum):
+    """What the console does with changed files."""
+
+    LIVE = "live"
+    """Writes them in the folder that workers read; commits them on the current branch if that is a git repository."""
+    PROPOSAL = "proposal"
+    """Commits them on a new branch, and leaves the folder as it is."""
 
 
 class OidcSettings(StrictModel):
@@ -62,6 +72,10 @@ class ConsoleSettings(StrictModel):
     audit_log: Path | None = None
     """File, relative to the configuration folder, to which every action is appended as a line of JSON. Actions are also
     in the log.
+    """
+    save: SaveMode = SaveMode.LIVE
+    """How the console saves changed files. `live`: in the folder that workers read, with a commit on the current branch
+    if git keeps it. `proposal`: only as a commit on a new branch, for a review.
     """
     oidc: OidcSettings | None = None
     """The provider that users log in with. Without it, the console prints a link with a one-time code; whoever opens it

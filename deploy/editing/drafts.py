@@ -1,0 +1,32 @@
+"""Check drafts of files as `turnout check` would check them once they are saved."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from deploy.config.configuration import Configuration, ConfigurationError, read_configuration
+from deploy.dryrun.rule_test_suite import RuleTestSuite
+from transforms import RuleError
+
+
+@dataclass(frozen=True, slots=True)
+class CheckedDrafts:
+    """What `check` says about a folder with drafts; `configuration` is None if there are errors."""
+
+    configuration: Configuration | None
+    errors: Sequence[RuleError]
+    warnings: Sequence[RuleError] = ()
+
+    def errors_in(self, path: Path) -> list[RuleError]:
+        """Return the errors of one file."""
+        return [error for error in self.errors if error.path == str(path)]
+
+
+def check_drafts(folder: Path, drafts: Mapping[Path, str]) -> CheckedDrafts:
+    """Check a folder as if its files had these texts; also reads the tests in them."""
+    try:
+        configuration = read_configuration(folder, drafts)
+        RuleTestSuite(configuration)
+    except ConfigurationError as error:
+        return CheckedDrafts(None, error.errors)
+    return CheckedDrafts(configuration, (), configuration.warnings)
