@@ -1,9 +1,10 @@
 """Give screens the configuration, the ledger and Kafka."""
 
 import asyncio
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from queue import Empty, Full, LifoQueue
+from threading import Lock
 from typing import Any, TypeVar
 
 from deploy.config.configuration import Configuration
@@ -12,6 +13,8 @@ from deploy.ledger.client import LedgerClient
 from deploy.ledger.kafka_facts import KafkaFacts, open_kafka
 from deploy.ledger.past_rules import PastRules
 from streams.kafka.admin import check_reachable
+from streams.operations.overview import Overview
+from streams.operations.reading import OperationsReader
 
 T = TypeVar("T")
 
@@ -32,6 +35,8 @@ class Backend:
         self._current = current
         self.audit_log = audit_log
         self._idle: LifoQueue[tuple[KafkaFacts, ExitStack]] = LifoQueue(MAX_IDLE_READERS)
+        self._operations: OperationsReader | None = None
+        self._operating = Lock()
         self._past = PastRules(current())
 
     @property
@@ -72,8 +77,31 @@ class Backend:
             except Full:
                 kept.close()
 
+    def look(self, integrations: Sequence[str]) -> tuple[Overview, int | None]:
+        """Return what processes report, and the number of dead letters of the last hour; blocking.
+
+        Raises BrokerError.
+        """
+        configuration = self.configuration
+        with self._operating:
+            reader, self._operations = self._operations, None
+            if reader is None:
+                check_reachable(configuration.settings.broker)
+                reader = OperationsReader(configuration.settings.broker, configuration.topics).__enter__()
+            try:
+                seen = reader.look(integrations), reader.count_dead()
+            except BaseException:
+                reader.__exit__()
+                raise
+            self._operations = reader
+        return seen
+
     def close(self) -> None:
         """Close the connections to Kafka that are not in use."""
+        with self._operating:
+            if self._operations is not None:
+                self._operations.__exit__()
+                self._operations = None
         while not self._idle.empty():
             self._idle.get_nowait()[1].close()
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
 from typing import Any, ClassVar
+from urllib.parse import quote
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
@@ -25,6 +26,11 @@ from deploy.console.access.sessions import Session
 from deploy.console.backend import Backend
 from deploy.console.text import FILTERS
 from deploy.terminal.escaping import escape
+
+ERROR_HEADER = "x-error"
+"""The header in which an element's request gets the message of an error."""
+
+MAX_TOAST = 500
 
 HERE = Path(__file__).parent
 STATIC = HERE / "static"
@@ -90,15 +96,23 @@ def page(path: str, show: Callable[[Request], Awaitable[ConsolePage]], *, needs:
 
 
 def action(
-    path: str, act: Callable[[Request, Mapping[str, str]], Awaitable[Done]], *, needs: Role = Role.OPERATOR
+    path: str,
+    act: Callable[[Request, Mapping[str, str]], Awaitable[Done | ConsolePage]],
+    *,
+    needs: Role = Role.OPERATOR,
 ) -> list[Route]:
-    """Return the route of an action; `act` gets the fields of the form. The request must carry the CSRF token."""
+    """Return the route of an action; `act` gets the fields of the form. The request must carry the CSRF token.
+
+    An action that answers with a page, such as a form with messages, changes what the user sees.
+    """
 
     async def answer(request: Request) -> Response:
         form = await read_form(request)
         check_csrf(request, form, session_of(request))
         check_role(request, needs)
-        return renderer_of(request).finish(request, await act(request, form))
+        done = await act(request, form)
+        renderer = renderer_of(request)
+        return renderer.finish(request, done) if isinstance(done, Done) else renderer.respond(request, done)
 
     return [Route(path, answer, methods=["POST"])]
 
@@ -213,7 +227,12 @@ class Renderer:
     def refuse(self, request: Request, status: int, message: str) -> Response:
         """Return an error as a page, or as JSON."""
         template = "login.html" if status == 401 else "error.html"
-        return self.respond(request, ConsolePage(_ERRORS.get(status, "Error"), template, {"error": message}, status))
+        shown = ConsolePage(_ERRORS.get(status, "Error"), template, {"error": message}, status)
+        response = self.respond(request, shown)
+        if "hx-request" in request.headers:
+            # For the toast; a header has no text but ASCII.
+            response.headers[ERROR_HEADER] = quote(self._masked(request, shown.data)["error"][:MAX_TOAST])
+        return response
 
     def redirect(self, path: str) -> Response:
         """Return a redirect to one of the console's pages."""

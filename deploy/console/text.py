@@ -42,6 +42,14 @@ def number(value: float | None) -> str:
     return "\u2013" if value is None else f"{value:,}"
 
 
+def percent(share: float) -> str:
+    """Return a share as a percentage: `61%`, `0.4%`, and `<0.1%` instead of zero."""
+    if share >= 0.0995 or not share:
+        # Not all is less than all.
+        return f"{min(share, 0.99 if share < 1 else 1):.0%}"
+    return f"{share:.1%}" if share >= 0.001 else "<0.1%"
+
+
 def duration(milliseconds: float | None) -> str:
     """Return a duration in one or two units: `12 ms`, `0.3 s`, `41 s`, `1 h 22 min`, `3 d 4 h`."""
     if milliseconds is None:
@@ -154,6 +162,7 @@ def as_test(story: Mapping[str, Any]) -> str:
 
 FILTERS: Mapping[str, Callable[..., Any]] = {
     "number": number,
+    "percent": percent,
     "duration": duration,
     "clip": clip,
     "code": as_code,

@@ -190,6 +190,27 @@ def explain(
     found, every integration accepts the event. The event is handled as the first record of the events topic. Without
     `deliveries`, accounts have none, and the settings of vendors are not needed.
     """
+    chosen = [configuration.integrations[name] for name in integrations or configuration.integrations]
+    return _explain(configuration, value, chosen, source, headers, now, deliveries=deliveries)
+
+
+def explain_source(
+    configuration: Configuration, value: bytes, *, source: str | None = None, headers: Headers = NO_HEADERS
+) -> Explanation:
+    """Explain what the steps of its source make of an event, like `explain` without any integration."""
+    return _explain(configuration, value, [], source, headers, None, deliveries=False)
+
+
+def _explain(
+    configuration: Configuration,
+    value: bytes,
+    chosen: Sequence[Integration],
+    source: str | None,
+    headers: Headers,
+    now: datetime | None,
+    *,
+    deliveries: bool,
+) -> Explanation:
     topic = configuration.topics.events
     try:
         incoming = decode_event(value, configuration.sources, source, headers=headers, topic=topic)
@@ -204,7 +225,6 @@ def explain(
         ),
         ExplainedStep("source", True, found or "unknown; assumed to be one that every integration accepts"),
     ]
-    chosen = [configuration.integrations[name] for name in integrations or configuration.integrations]
     routes = [it.route(configuration.topics, takes_new=it.state == "active") for it in chosen]
     rules = RuleSet(configuration.version, configuration.sources, routes)
     decision = decide_now(incoming, rules, now, trace.add_note, trace)

@@ -9,6 +9,7 @@ from typing import Any, Final
 from deploy.config.configuration import Configuration
 from deploy.config.integrations import Integration
 from deploy.dryrun.explanation import PayloadField, explain
+from deploy.dryrun.masked import make_masked_forwarder
 from deploy.dryrun.preview import item_of
 from forwarders.api.contract import (
     Delivered,
@@ -20,7 +21,7 @@ from forwarders.api.contract import (
     Retry,
 )
 from forwarders.api.oauth import authorize
-from streams.delivery.http.client import Client, UnreachableError, UnsendableError
+from streams.delivery.http.client import Client, RequestSender, UnreachableError, UnsendableError
 from streams.delivery.http.tokens import NoTokenError, Tokens
 from streams.delivery.outcomes.masking import Mask
 from streams.records.delivery import DeliveryRecord
@@ -75,44 +76,65 @@ def make_validating_forwarder(integration: Integration, code: str | None) -> Htt
     return forwarder
 
 
-async def verify(configuration: Configuration, name: str, value: bytes, code: str | None = None) -> list[Verdict]:
+async def verify(
+    configuration: Configuration, name: str, value: bytes, code: str | None = None, source: str | None = None
+) -> list[Verdict]:
     """Have the vendor validate an integration's deliveries for an event (JSON text); raises UnverifiableError."""
     forwarder = make_validating_forwarder(configuration.integrations[name], code)
-    explanation = explain(configuration, value, integrations=[name])
+    client = Client(1, TIMEOUT_SECONDS)
+    await client.open()
+    try:
+        return await _verify(configuration, _Verifier(name, forwarder, client), value, source)
+    finally:
+        await client.close()
+
+
+async def try_out(
+    configuration: Configuration, name: str, value: bytes, sender: RequestSender, source: str | None = None
+) -> list[Verdict]:
+    """Send an integration's deliveries for an event, with masked secrets, to a stand-in for the vendor.
+
+    Raises UnverifiableError.
+    """
+    forwarder = make_masked_forwarder(configuration.integrations[name])
+    if not isinstance(forwarder, HttpForwarder):
+        raise UnverifiableError(f"{forwarder.contract.title} has no HTTP interface that could be simulated")
+    return await _verify(configuration, _Verifier(name, forwarder, sender), value, source)
+
+
+async def _verify(
+    configuration: Configuration, verifier: "_Verifier", value: bytes, source: str | None
+) -> list[Verdict]:
+    explanation = explain(configuration, value, integrations=[verifier.integration], source=source)
     if explanation.rejected:
         raise UnverifiableError(f"the event is rejected: {explanation.steps[-1].detail}")
-    verifier = _Verifier(name, forwarder)
-    await verifier.client.open()
-    try:
-        verdicts = []
-        for delivery in explanation.accounts[0].deliveries:
-            result = delivery.result
-            decided = result.decided
-            if decided is None or decided.value is None or result.outcome != FORWARDED:
-                verdicts.append(Verdict(result.rule, None, result.reason or str(result.outcome)))
-                continue
-            item = item_of(DeliveryRecord.decode(decided.value))
-            verdicts.append(await verifier.verify(result.rule, item, delivery.fields))
-        return verdicts
-    finally:
-        await verifier.client.close()
+    verdicts = []
+    for delivery in explanation.accounts[0].deliveries:
+        result = delivery.result
+        decided = result.decided
+        if decided is None or decided.value is None or result.outcome != FORWARDED:
+            verdicts.append(Verdict(result.rule, None, result.reason or str(result.outcome)))
+            continue
+        item = item_of(DeliveryRecord.decode(decided.value))
+        verdicts.append(await verifier.verify(result.rule, item, delivery.fields))
+    return verdicts
 
 
 class _Verifier:
     """Sends requests to one vendor like a forwarder process does."""
 
-    def __init__(self, name: str, forwarder: HttpForwarder[Any]) -> None:
-        self._forwarder = forwarder
+    def __init__(self, integration: str, forwarder: HttpForwarder[Any], sender: RequestSender) -> None:
+        self.integration = integration
+        self._forwarder, self._sender = forwarder, sender
         self._mask = Mask(forwarder.settings)
-        self.client = Client(1, TIMEOUT_SECONDS)
-        self._tokens = Tokens(name, forwarder, self.client, clock=time.time, learn=self._mask.learn)
+        self._tokens = Tokens(integration, forwarder, sender, clock=time.time, learn=self._mask.learn)
 
     async def verify(self, rule: str, item: Delivery, fields: Sequence[PayloadField]) -> Verdict:
         """Send one delivery, and return the vendor's verdict."""
         try:
             token = await self._tokens.get()
             request = self._forwarder.build_request([item])
-            response = await self.client.send(authorize(request, token) if token else request)
+            response = await self._sender.send(authorize(request, token) if token else request)
         except NoTokenError as error:
             return Verdict(rule, error.result, f"without an access token: {error}")
         except (UnreachableError, UnsendableError) as error:

@@ -174,7 +174,7 @@ class StoryTeller:
         """Complete a story: add times, dead letters, rules, and why other rules did not match."""
         if record is None:
             self._read_letters(story, 0)
-            self._explain(story, None)
+            self.explain(story, None)
             return story
         if self._payloads:
             story.received = _received(record.value)
@@ -184,7 +184,7 @@ class StoryTeller:
         self._merge(story, search.found, record.timestamp)
         story.cut = search.cut
         self._read_letters(story, record.timestamp)
-        self._explain(story, record)
+        self.explain(story, record)
         if self._payloads:
             for entry in story.integrations:
                 if FORWARDED in entry.recorded:
@@ -277,7 +277,7 @@ class StoryTeller:
                     status = found.answer.get("status") if found.answer else None
                     facts.status = status if isinstance(status, int) else facts.status
 
-    def _explain(self, story: EventStory, record: Any | None) -> None:
+    def explain(self, story: EventStory, record: Any | None) -> None:
         """Add lines of rules, and why others did not match, by the rules that led to each outcome."""
         by_version: dict[str, list[StoryEntry]] = defaultdict(list)
         for entry in story.integrations:

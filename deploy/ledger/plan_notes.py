@@ -68,10 +68,10 @@ def _explain_violation(
     plan: Document, label: str, path: Keys, rule: str, event: Mapping[str, Any] | None
 ) -> tuple[str, str | None]:
     name = "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in path)[1:]
-    number = next((at for at, each in enumerate(plan.data["events"]) if _label(each) == label), None)
+    number = next((at for at, each in enumerate(plan.data["events"]) if label_of(each) == label), None)
     entry: Keys | None = None if number is None else ("events", number)
     missing = rule in ("required", "unplanned_property", "additionalProperties")
-    place = entry and _find_schema(plan, entry, path[:-1] if missing else path)
+    place = entry and find_schema(plan, entry, path[:-1] if missing else path)
     where = None
     if entry:
         # The line of the property, which may refer to a definition.
@@ -81,10 +81,10 @@ def _explain_violation(
         return f"{name} is missing", where
     if missing:
         return f"{name} is not planned", where
-    schema = _value(plan.data, place[1]) if place else {}
+    schema = value_at(plan.data, place[1]) if place else {}
     if rule == "type" and isinstance(schema, dict) and "type" in schema:
         wanted = schema["type"] if isinstance(schema["type"], list) else [schema["type"]]
-        value = _value(event, path)
+        value = value_at(event, path)
         is_ = "null" if value is None else PYTHON_TYPES.get(type(value), "")
         words = " or ".join(TYPES.get(str(each), str(each)) for each in wanted)
         return f"{name} is {is_ + ', ' if is_ else ''}not {words}", where
@@ -93,11 +93,12 @@ def _explain_violation(
     return f"{name} violates {rule}", where
 
 
-def _label(planned: Mapping[str, Any]) -> str:
+def label_of(planned: Mapping[str, Any]) -> str:
+    """Return the name of a planned event, as in outcomes."""
     return planned.get("event") or " ".join(filter(None, (planned.get("type", "track"), planned.get("name"))))
 
 
-def _find_schema(plan: Document, entry: Keys, path: Keys) -> tuple[Keys, Keys] | None:
+def find_schema(plan: Document, entry: Keys, path: Keys) -> tuple[Keys, Keys] | None:
     """Return where the plan names a path of the event, and where its schema is; None if names alone do not lead there.
 
     The two differ if the plan refers to a definition.
@@ -107,13 +108,13 @@ def _find_schema(plan: Document, entry: Keys, path: Keys) -> tuple[Keys, Keys] |
         at = _follow(plan, at)
         at = (*at, "items") if isinstance(step, int) else (*at, "properties", step)
     schema = _follow(plan, at)
-    return (at, schema) if isinstance(_value(plan.data, schema), dict) else None
+    return (at, schema) if isinstance(value_at(plan.data, schema), dict) else None
 
 
 def _follow(plan: Document, at: Keys) -> Keys:
     """Follow references; they may not lead to themselves more often than there are definitions."""
     for _ in range(len(plan.data.get("definitions") or {}) + 1):
-        schema = _value(plan.data, at)
+        schema = value_at(plan.data, at)
         reference = schema.get("$ref") if isinstance(schema, dict) else None
         if not isinstance(reference, str):
             break
@@ -121,7 +122,8 @@ def _follow(plan: Document, at: Keys) -> Keys:
     return at
 
 
-def _value(data: Any, path: Keys) -> Any:
+def value_at(data: Any, path: Keys) -> Any:
+    """Return the value at a path in JSON data; MISSING if there is none."""
     for step in path:
         try:
             data = data[step]

@@ -41,18 +41,18 @@ def _settings(name: str, contract: Contract) -> Iterator[str]:
     for key, field in sorted(fields.items(), key=lambda item: not item[1].is_required()):
         comment = f"  # {' '.join(field.description.split())}" if field.description else ""
         if field.is_required():
-            yield f"  {key}: {_required(field.annotation, f'{name}_{key}')}{comment}"
+            yield f"  {key}: {example_value(field.annotation, f'{name}_{key}')}{comment}"
         else:
             yield f"  # {key}: {_default(field, f'{name}_{key}')}{comment}"
 
 
-def _required(annotation: Any, name: str) -> str:
-    """Return a value for a required setting: a variable if the type allows it."""
+def example_value(annotation: Any, name: str) -> str:
+    """Return a value in YAML for a required setting: a variable if the type allows it."""
     if get_origin(annotation) is Literal:
         return str(get_args(annotation)[0])
     if model := next(find_models(annotation), None):
         required = {key: it.annotation for key, it in model.model_fields.items() if it.is_required()}
-        inner = [f"{key}: {_required(each, f'{name}_{key}')}" for key, each in required.items()]
+        inner = [f"{key}: {example_value(each, f'{name}_{key}')}" for key, each in required.items()]
         return f"{{{', '.join(inner)}}}"
     if get_origin(annotation) is dict:
         return f"{{EXAMPLE: {_variable(name)}}}"

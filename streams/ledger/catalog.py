@@ -11,6 +11,9 @@ import orjson
 
 from streams.records.run_header import Kind
 
+PARTS = ("properties", "traits", "context")
+"""The parts of an event that are looked at."""
+
 MAX_VISITED = 500
 """Properties of one event that are looked at; a hostile event may have many more."""
 
@@ -79,10 +82,7 @@ def sample_of(value: bytes | None, source: str, second: int) -> EventSample | No
     name = event.get("event")
     kind = Kind(safe_name(source), safe_name(event["type"]), safe_name(name) if type(name) is str and name else None)
     found = dict.fromkeys(
-        pair
-        for part in ("properties", "traits")
-        if isinstance(event.get(part), dict)
-        for pair in _properties(event[part], f"{part}.")
+        pair for part in PARTS if isinstance(event.get(part), dict) for pair in _properties(event[part], f"{part}.")
     )
     return EventSample(kind, (*found,), second)
 

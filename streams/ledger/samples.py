@@ -10,6 +10,7 @@ from streams.ledger.bit_sets import BLOCK_BITS
 from streams.ledger.lookup import Story, story_of
 from streams.ledger.store import READ, Block, Combo, Reader
 from streams.records.event import Origin
+from streams.records.run_header import Kind
 
 BLOCKS_AT_ONCE = 8
 MAX_SECONDS = 2.0
@@ -17,13 +18,15 @@ MAX_SECONDS = 2.0
 
 
 class Wanted(NamedTuple):
-    """The properties of events; None for any. `integration` and `rule` may be empty, as in counts."""
+    """The properties of events; None for any. `integration`, `rule` and `event` may be empty, as in counts."""
 
     source: str | None = None
     integration: str | None = None
     rule: str | None = None
     outcome: str | None = None
     reason: str | None = None
+    type: str | None = None
+    event: str | None = None
 
 
 def find_events(reader: Reader, wanted: Wanted, since: int, until: int, limit: int) -> list[Story]:
@@ -64,11 +67,19 @@ def _matches(block: Block, wanted: Wanted, since: int, until: int) -> Iterator[t
     offsets = [
         (offset, minute)
         for (kind, minute), of_kind in kinds
-        if since <= minute * 60 < until and wanted.source in (None, kind.source)
+        if since <= minute * 60 < until and _is_of_kind(kind, wanted)
         for offset in bit_sets.offsets(block.number, of_kind & bits)
     ]
     for offset, minute in sorted(offsets, reverse=True):
         yield minute, offset
+
+
+def _is_of_kind(kind: Kind, wanted: Wanted) -> bool:
+    return (
+        wanted.source in (None, kind.source)
+        and wanted.type in (None, kind.type)
+        and wanted.event in (None, kind.name or "")
+    )
 
 
 def _with_outcome(block: Block, wanted: Wanted) -> int:

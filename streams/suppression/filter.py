@@ -126,9 +126,13 @@ class Suppression:
         """Use the users that an earlier configuration's step has read from the topic."""
         self.users = earlier.users
 
+    def is_in_file(self, user: str) -> bool:
+        """Return whether the file lists the ID, once normalized."""
+        return comparable(user) in self._ids
+
     def includes(self, user: str) -> bool:
         """Return whether the ID, once normalized, is a suppressed user's."""
-        return comparable(user) in self._ids or user in self.users
+        return self.is_in_file(user) or user in self.users
 
 
 def read_ids(path: Path) -> frozenset[str]:

@@ -2,7 +2,7 @@ from pathlib import Path
 
 import click
 
-from deploy.cli.options import check_name, config_option
+from deploy.cli.options import check_name, config_option, load
 from deploy.terminal.escaping import echo
 from deploy.terminal.failures import Failed
 
@@ -84,13 +84,33 @@ def source(name: str, plan: str | None, folder: Path) -> None:
 
 @new.command(short_help="Create plans/NAME.yaml.")
 @click.argument("name")
+@click.option("--seen", is_flag=True, help="Plan the events that the ledger has seen, instead of an example.")
+@click.option("--source", metavar="NAME", help="With --seen: only the events of this source.")
 @config_option
-def plan(name: str, folder: Path) -> None:
-    """Write plans/NAME.yaml: a tracking plan with one event, to change and to name in a source's file."""
+def plan(name: str, folder: Path, *, seen: bool, source: str | None) -> None:
+    """Write plans/NAME.yaml: a tracking plan with one event, to change and to name in a source's file.
+
+    With --seen, the plan has the events of the ledger's catalog, with the properties and types that they usually have.
+    """
     from deploy.scaffold.folder import plan_file
 
     _check_name(name)
-    _write(folder, "plan", name, plan_file(name))
+    if source is not None and not seen:
+        raise click.UsageError("--source needs --seen")
+    _write(folder, "plan", name, _plan_from_seen(folder, name, source) if seen else plan_file(name))
+
+
+def _plan_from_seen(folder: Path, name: str, source: str | None) -> str:
+    from deploy.catalog.plan_from_seen import NothingSeenError, plan_from_seen
+    from deploy.catalog.seen_events import read_seen
+
+    configuration = load(folder)
+    if source is not None:
+        check_name("source", source, configuration.source_files)
+    try:
+        return plan_from_seen(name, read_seen(configuration, source))
+    except NothingSeenError as error:
+        raise Failed(str(error)) from error
 
 
 def _check_name(name: str) -> None:

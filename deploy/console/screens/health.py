@@ -3,18 +3,13 @@
 import asyncio
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
-from threading import Lock
 from typing import Any, ClassVar
 
 from starlette.requests import Request
 from starlette.routing import Route
 
 from deploy.config.history import has_changes, read_history
-from deploy.console.backend import Backend
 from deploy.console.pages import ConsolePage, ConsoleScreen, page
-from streams.kafka.admin import check_reachable
-from streams.operations.overview import Overview
-from streams.operations.reading import OperationsReader
 from streams.records.status import DeliveryState
 
 MAX_ACTIONS = 20
@@ -31,26 +26,14 @@ class HealthScreen(ConsoleScreen):
     key: ClassVar[str] = "h"
     starts_group: ClassVar[bool] = True
 
-    def __init__(self, backend: Backend) -> None:
-        super().__init__(backend)
-        self._reader: OperationsReader | None = None
-        self._lock = Lock()
-
     def routes(self) -> Sequence[Route]:
         """Return the routes."""
         return page("/health", self._show)
 
-    def close(self) -> None:
-        """Close the connection to Kafka."""
-        with self._lock:
-            if self._reader is not None:
-                self._reader.__exit__()
-                self._reader = None
-
     async def _show(self, request: Request) -> ConsolePage:  # noqa: ARG002
         configuration = self.backend.configuration
         (overview, dead), changes, is_changed = await asyncio.gather(
-            asyncio.to_thread(self._look, list(configuration.integrations)),
+            asyncio.to_thread(self.backend.look, list(configuration.integrations)),
             asyncio.to_thread(read_history, configuration.folder),
             asyncio.to_thread(has_changes, configuration.folder),
         )
@@ -67,22 +50,6 @@ class HealthScreen(ConsoleScreen):
             "actions": [_action(entry) for entry in list(self.backend.audit_log.recent)[:MAX_ACTIONS]],
         }
         return ConsolePage("Health", "health.html", data)
-
-    def _look(self, integrations: Sequence[str]) -> tuple[Overview, int | None]:
-        """Return what processes report, and the number of dead letters of the last hour; raises BrokerError."""
-        configuration = self.backend.configuration
-        with self._lock:
-            reader, self._reader = self._reader, None
-            if reader is None:
-                check_reachable(configuration.settings.broker)
-                reader = OperationsReader(configuration.settings.broker, configuration.topics).__enter__()
-            try:
-                seen = reader.look(integrations), reader.count_dead()
-            except BaseException:
-                reader.__exit__()
-                raise
-            self._reader = reader
-        return seen
 
 
 def _describe(integration: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -64,7 +64,8 @@
   document.addEventListener('toast', (event) => toast(event.detail.message));
   document.addEventListener('htmx:response:error', (event) => {
     const { status, raw } = event.detail.ctx.response;
-    toast(status === 401 ? 'You are no longer logged in. Load the page again.' : status === 403 ? 'Not allowed.' : `That failed (${status}${raw?.statusText ? ` ${raw.statusText}` : ''}).`);
+    const message = raw?.headers?.get('x-error');
+    toast(message ? decodeURIComponent(message) : status === 401 ? 'You are no longer logged in. Load the page again.' : status === 403 ? 'Not allowed.' : `That failed (${status}${raw?.statusText ? ` ${raw.statusText}` : ''}).`);
   });
   document.addEventListener('htmx:error', () => toast('The console does not answer.'));
   document.addEventListener('htmx:after:swap', () => writeTimes(document));

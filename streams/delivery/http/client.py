@@ -3,7 +3,7 @@
 import asyncio
 import socket
 import zlib
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import aiohttp
 import orjson
@@ -25,6 +25,13 @@ class UnreachableError(Exception):
 
 class UnsendableError(Exception):
     """The request is invalid (a header with a line break, an invalid URL), so that no attempt can send it."""
+
+
+class RequestSender(Protocol):
+    """Sends requests to a vendor, or to a stand-in for one."""
+
+    async def send(self, request: Request, /) -> Response:
+        """Send a request, and read the response; raises UnreachableError and UnsendableError."""
 
 
 class Client:

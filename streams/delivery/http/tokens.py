@@ -7,7 +7,7 @@ from typing import Any
 
 from forwarders.api.contract import AuthFailed, Forwarder, HttpForwarder, Response, Retry
 from forwarders.api.oauth import Token, parse_token_response, uses_refresh_token
-from streams.delivery.http.client import Client, UnreachableError, UnsendableError
+from streams.delivery.http.client import RequestSender, UnreachableError, UnsendableError
 from streams.observability.internal_error import describe, to_exception
 
 CODE = re.compile("[A-Za-z_]{1,64}")
@@ -28,7 +28,7 @@ class Tokens:
         self,
         integration: str,
         forwarder: Forwarder[Any],
-        client: Client,
+        client: RequestSender,
         *,
         clock: Callable[[], float],
         learn: Callable[[str], None],

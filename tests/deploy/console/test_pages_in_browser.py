@@ -16,6 +16,9 @@ PAGES = (
     "/flow", "/flow?integration=meta&period=day", "/flow/samples?outcome=delivered",
     "/flow/samples?outcome=rejected", "/flow/audit", "/health",
     "/live", "/live?event=none&user=u-1", "/issues", "/issues?all=1&sort=last", "/issues/{group}",
+    "/catalog", "/catalog?type=track&event=Order+Completed", "/catalog/plan?name=seen",
+    "/integrations", "/integrations/meta", "/integrations/new", "/integrations/new?vendor=meta",
+    "/privacy", "/privacy?user=u-810001", "/privacy?user=nobody",
 )  # fmt: skip
 MAX_FIRST_PAGE_BYTES = 300 * 1024
 

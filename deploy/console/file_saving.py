@@ -1,0 +1,46 @@
+"""Save files of the configuration for a user: live or as a proposal, as `console.save` says."""
+
+import asyncio
+from collections.abc import Sequence
+
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+
+from deploy.config.models.console import SaveMode
+from deploy.console.backend import Backend
+from deploy.console.pages import session_of
+from deploy.editing.repository import Author
+from deploy.editing.saving import BrokenError, Change, Saved, SaveError, SavePlan, Saver
+
+
+async def plan_saving(backend: Backend, name: str) -> SavePlan:
+    """Say what saving a file would do, to be shown beside the button."""
+    configuration = backend.configuration
+    return await asyncio.to_thread(Saver(configuration.folder).plan, configuration.settings.console.save, name)
+
+
+async def save_files(backend: Backend, request: Request, changes: Sequence[Change], message: str) -> Saved:
+    """Save changes, and record it in the audit log; raises HTTPException with the reason if that is not possible."""
+    configuration, session = backend.configuration, session_of(request)
+    saver = Saver(configuration.folder)
+    save = saver.save_live if configuration.settings.console.save is SaveMode.LIVE else saver.propose
+    try:
+        saved = await asyncio.to_thread(save, changes, Author(session.user), message)
+    except BrokenError as error:
+        raise HTTPException(409, f"{error} {' '.join(map(str, error.errors[:3]))}") from None
+    except SaveError as error:
+        raise HTTPException(409, str(error)) from None
+    files = [change.name for change in changes]
+    backend.audit_log.record(
+        session, "save", files=files, mode=str(saved.mode), commit=saved.commit, branch=saved.branch, message=message
+    )
+    return saved
+
+
+def describe_saved(saved: Saved) -> str:
+    """Say where changes are now."""
+    if saved.mode is SaveMode.PROPOSAL:
+        return f"Proposed as {saved.commit} on the new branch {saved.branch}. Nothing changes until it is merged."
+    if saved.commit:
+        return f"Saved as {saved.commit} on {saved.branch}. Running processes take it up."
+    return f"Saved. Running processes take it up. {saved.note or ''}".strip()
