@@ -315,7 +315,7 @@ def _from_json(text: str) -> Any:
 
 
 def expected(result: Result) -> Any:
-    """Return an expectation with which the test passes, with its own keys, or rule and payload if it has none."""
+    """Return an expectation that makes the test pass: its own keys, or rule and payload if it has none."""
     written = _at(result.entry.document.data, (*result.entry.keys, "expect"))
     wanted = written if isinstance(written, list) else [written] if written else []
     if len(wanted) != len(result.results):

@@ -234,21 +234,21 @@ class Present:
 
 @dataclass(frozen=True, slots=True)
 class And:
-    """All of them."""
+    """A conjunction: all of these conditions are true."""
 
     conditions: tuple["Condition", ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Or:
-    """One of them."""
+    """A disjunction: at least one of these conditions is true."""
 
     conditions: tuple["Condition", ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Not:
-    """Not this."""
+    """The negation of a condition."""
 
     condition: "Condition"
 

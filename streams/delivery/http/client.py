@@ -86,7 +86,7 @@ class Client:
 def _socket_to_an_allowed_address(found: Any) -> socket.socket:
     """Create a socket for an address of a host; raises OSError if it is a cloud metadata address.
 
-    Only here is the address final: another look-up of the name may return another one.
+    The check is here because another look-up of the name may return another address.
     """
     family, kind, protocol, _, address = found
     if is_forbidden(str(address[0])):
