@@ -2,7 +2,7 @@
 
 import base64
 from collections.abc import Callable, Mapping, Sequence
-from time import perf_counter, time
+from time import perf_counter
 from typing import Any
 from urllib.parse import parse_qs
 
@@ -15,6 +15,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
+from streams.clock import time
 from streams.collector import api, browsers, intake, json_slices, pixel
 from streams.collector.api import Action, Target
 from streams.collector.auth import AuthenticatedSource, Authenticator, check_origin
