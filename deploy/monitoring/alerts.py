@@ -161,7 +161,7 @@ ALERTS = [
         [
             "`turnout status`: see which integration is behind, and why.",
             "Raise `retention.ms` of the topic, so that no more are lost while you repair the cause.",
-            "See what is lost, and send it again: [Kafka removed records](retention.md).",
+            "Find the lost events and send them again: [Kafka removed records](retention.md).",
         ],
     ),
     Alert(

@@ -6,7 +6,7 @@ from streams.kafka.admin import AdminConnection
 from streams.kafka.settings import Broker, BrokerError
 
 NEEDS = "Kafka 3.3 or newer with KRaft, and the permission Describe on the cluster"
-"""What a broker needs so that it tells the time."""
+"""The requirements of reading Kafka's time."""
 
 
 def find_clock_difference(broker: Broker, timeout: float = 10.0) -> tuple[float, float]:

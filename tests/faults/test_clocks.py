@@ -19,7 +19,7 @@ LIBRARY = next(
     (str(path) for folder in ("/usr/lib", "/usr/local/lib") for path in Path(folder).rglob("libfaketime.so.1")),
     ctypes.util.find_library("faketime"),
 )
-DAYS = 48 * 3600
+HOUR = 3600
 
 
 @pytest.fixture
@@ -48,8 +48,8 @@ async def test_a_clock_that_is_two_days_wrong(stage: Stage, monkeypatch: pytest.
     happened = datetime.now(UTC) - timedelta(hours=30)
     await stage.send(200, timestamp=happened.isoformat(), sentAt=datetime.now(UTC).isoformat())
     await stage.until(lambda: set(stage.received) >= stage.accepted)
-    await audited(stage, "200 events")
+    await audited(stage, "web     hook              200       200          0        0")
+    assert sorted(stage.received) == sorted(stage.accepted)
     for topic in (stage.topics.forward("hook"), stage.topics.outcomes):
         for record in await read(stage.broker, topic, stage.topics.partitions):
-            assert abs(record.timestamp / 1000 - time.time()) < DAYS / 48
-    await stage.verdict()
+            assert abs(record.timestamp / 1000 - time.time()) < HOUR
