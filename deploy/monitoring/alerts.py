@@ -156,11 +156,12 @@ ALERTS = [
         "0m",
         "page",
         "{{ $value }} records of {{ $labels.topic }} were removed before they were read",
-        "A worker was behind for longer than the retention. These records are gone from Kafka.",
+        "A worker was behind for longer than the retention. These records are gone from Kafka, and have the outcome "
+        "`lost`.",
         [
             "`turnout status`: see which integration is behind, and why.",
             "Raise `retention.ms` of the topic, so that no more are lost while you repair the cause.",
-            "If `turnout.events` still has them, `turnout replay --integration NAME --from TIME --to TIME`.",
+            "Find the lost events and send them again: [Kafka removed records](retention.md).",
         ],
     ),
     Alert(

@@ -6,7 +6,7 @@ import signal
 import socket
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
-from time import monotonic, time
+from time import monotonic
 from typing import Any
 
 import structlog
@@ -17,6 +17,7 @@ from deploy.runtime.exposition import Readiness
 from deploy.runtime.logs import log_ready, log_stopped
 from deploy.runtime.reload import Reloader
 from deploy.terminal.failures import Failed, Misconfigured
+from streams.clock import time
 from streams.kafka.settings import BrokerError
 from streams.ledger.api import LedgerApi
 from streams.ledger.audit import AuditReport, BehindError, Problem

@@ -6,13 +6,19 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
+import structlog
+
 from deploy.config.configuration import Configuration
 from deploy.runtime.exposition import Readiness, serve_metrics
 from deploy.runtime.logs import log_ready, log_stopped, set_up
 from deploy.runtime.reload import Apply, Reloader
 from deploy.terminal.failures import Failed
+from streams import clock
 from streams.kafka.admin import REACH_SECONDS, check_reachable, find_mismatches
-from streams.kafka.settings import BrokerError
+from streams.kafka.kafka_time import NEEDS, find_clock_difference
+from streams.kafka.settings import Broker, BrokerError
+
+log = structlog.get_logger()
 
 if TYPE_CHECKING:
     from streams.worker.worker import Worker
@@ -22,6 +28,12 @@ if TYPE_CHECKING:
 TOPICS_TIMEOUT = 10.0
 EMBEDDED_TIMEOUT = 120.0
 """Seconds to wait for the broker's answers at the start."""
+
+MINUTES_UP_TO = 120
+"""Minutes from which on a difference of clocks is named in hours."""
+
+MAX_CLOCK_SECONDS = 300.0
+"""Seconds by which this machine's clock may differ from Kafka's."""
 
 
 def prepare(configuration: Configuration) -> None:
@@ -33,6 +45,32 @@ def prepare(configuration: Configuration) -> None:
         # Faust gets its loop from the policy when it is imported.
         asyncio.set_event_loop_policy(uvloop.EventLoopPolicy())
     check_topics(configuration)
+    check_clock(configuration.settings.broker)
+
+
+def check_clock(broker: Broker) -> None:
+    """Compare this machine's clock with Kafka's, and act by Kafka's time if they differ much.
+
+    Otherwise a wrong clock would let events expire, and Kafka would refuse records of the future. A broker that does
+    not tell its time, as an embedded one, is trusted to agree.
+    """
+    if not broker.idempotent:
+        return  # the embedded broker runs on this machine
+    try:
+        now, ahead = find_clock_difference(broker, TOPICS_TIMEOUT)
+    except BrokerError as error:
+        log.info("cannot compare this machine's clock with Kafka's", error=str(error), needs=NEEDS)
+        return
+    if abs(ahead) > MAX_CLOCK_SECONDS:
+        log.error(describe_difference(ahead), uses="Kafka's time", remedy="set the clock, and start this process again")
+        clock.follow(now)
+
+
+def describe_difference(ahead: float) -> str:
+    """Say by how much this machine's clock is ahead of Kafka's, in one line; `ahead` is in seconds."""
+    minutes = abs(ahead) / 60
+    number = f"{minutes / 60:.0f} h" if minutes >= MINUTES_UP_TO else f"{minutes:.0f} min"
+    return f"this machine's clock is {number} {'ahead of' if ahead > 0 else 'behind'} Kafka's"
 
 
 def check_topics(configuration: Configuration) -> None:

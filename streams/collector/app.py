@@ -1,7 +1,7 @@
 """The collector's ASGI app: authenticate requests, enforce limits, and send responses."""
 
 from collections.abc import Callable, Mapping
-from time import perf_counter, time
+from time import perf_counter
 from typing import Any
 
 import orjson
@@ -12,6 +12,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
+from streams.clock import time
 from streams.collector import api, browsers, intake, pixel
 from streams.collector.api import Action, Target
 from streams.collector.auth import Authenticator, check_origin

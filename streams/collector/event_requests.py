@@ -5,10 +5,10 @@ ASGI and `direct.py`, which is faster, both drive an EventRequest: they differ o
 
 import base64
 from collections.abc import Mapping, Sequence
-from time import time
 
 import orjson
 
+from streams.clock import time
 from streams.collector import api, intake, json_slices
 from streams.collector.api import Action, Target
 from streams.collector.auth import AuthenticatedSource, Authenticator, check_origin

@@ -8,6 +8,7 @@ from typing import Any, Self, TypeVar
 from kafka import KafkaConsumer, KafkaProducer, TopicPartition
 from kafka.errors import KafkaError
 
+from streams.clock import record_time
 from streams.kafka.settings import Broker, BrokerError
 from streams.records.format import MAX_RECORD_BYTES, Headers
 from streams.records.size import HEADROOM, LARGEST_RECORD_BYTES, SHORT_HEADERS, RecordTooLargeError, length_of
@@ -58,7 +59,9 @@ class BlockingProducer:
             raise RecordTooLargeError.of(size - HEADROOM, LARGEST_RECORD_BYTES)
         with kafka_errors(self._broker):
             self._sent.append(
-                self._producer.send(topic, value=value, key=key, partition=partition, headers=headers or [])
+                self._producer.send(
+                    topic, value=value, key=key, partition=partition, headers=headers or [], timestamp_ms=record_time()
+                )
             )
 
     def confirm(self) -> None:

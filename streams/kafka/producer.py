@@ -14,6 +14,7 @@ from typing import Any
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError
 
+from streams.clock import record_time
 from streams.kafka import aiokafka_patch
 from streams.kafka.acks import PendingAcks
 from streams.kafka.settings import Broker, BrokerError
@@ -164,10 +165,10 @@ class Producer:
         queue = self._queues.get((topic, partition))
         if queue is None:
             queue = self._queues[topic, partition] = _PartitionQueue(topic, partition)
-        batch = queue.open
-        if batch is None or batch.builder.append(timestamp=None, key=key, value=value, headers=headers) is None:
+        batch, at = queue.open, record_time()
+        if batch is None or batch.builder.append(timestamp=at, key=key, value=value, headers=headers) is None:
             batch = self._open(queue)
-            batch.builder.append(timestamp=None, key=key, value=value, headers=headers)
+            batch.builder.append(timestamp=at, key=key, value=value, headers=headers)
         if batch.last is not acks:
             batch.last = acks
             batch.acks.append(acks)

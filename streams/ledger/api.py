@@ -6,7 +6,6 @@ import re
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import closing
-from time import time
 from typing import Any, TypeVar
 
 import orjson
@@ -18,6 +17,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
+from streams.clock import time
 from streams.kafka.settings import BrokerError
 from streams.ledger import lookup
 from streams.ledger.audit import AuditReport, BehindError

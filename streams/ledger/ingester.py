@@ -7,12 +7,13 @@ data. So a process that is killed at any moment goes on where its data ends, and
 import asyncio
 from collections.abc import Callable
 from contextlib import suppress
-from time import monotonic, time
+from time import monotonic
 
 import structlog
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
 
+from streams.clock import time
 from streams.kafka.client import complete_ends
 from streams.kafka.settings import Broker, BrokerError
 from streams.ledger.intake import RecordIntake

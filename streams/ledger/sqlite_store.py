@@ -22,6 +22,7 @@ from typing import IO
 
 import structlog
 
+from streams import clock
 from streams.ledger import books, catalog_file, day_file, dead_file
 from streams.ledger.bit_sets import BLOCK_BITS
 from streams.ledger.catalog import CatalogRow
@@ -310,7 +311,7 @@ class SqliteStore(SqliteReader):
 
     def _newest(self, time_ms: int) -> date:
         """Return the day that new blocks go to."""
-        now = time.time()
+        now = clock.time()
         if not time_ms:  # a batch without records, only with offsets
             time_ms = 0 if self._writers else int(now * 1000)
         day = datetime.fromtimestamp(min(time_ms / 1000, now), UTC).date()

@@ -3,7 +3,6 @@
 import asyncio
 import os
 import socket
-import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
@@ -15,6 +14,7 @@ import structlog
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError
 
+from streams.clock import record_time, time
 from streams.kafka.settings import Broker
 from streams.observability.internal_error import to_exception
 from streams.observability.logging import error_fields
@@ -51,7 +51,7 @@ class Reporter:
         describe: Describe = tuple,
     ) -> None:
         self._broker, self._topic, self._rules, self._describe = broker, topic, rules, describe
-        host, now = socket.gethostname(), rfc3339(time.time())
+        host, now = socket.gethostname(), rfc3339(time())
         self._process = ProcessStatus(kind, host, os.getpid(), version("turnout"), "", now, now)
         # Containers that share a host name may also have the same process id.
         self.id = f"{kind}@{host}:{os.getpid()}:{uuid4().hex[:8]}"
@@ -108,12 +108,12 @@ class Reporter:
 
     def report(self) -> ProcessStatus:
         """Describe the process as it is now."""
-        return replace(
-            self._process, rules=self._rules(), reported=rfc3339(time.time()), pipelines=list(self._describe())
-        )
+        return replace(self._process, rules=self._rules(), reported=rfc3339(time()), pipelines=list(self._describe()))
 
     async def _send(self, producer: AIOKafkaProducer, value: bytes | None) -> None:
-        sending = producer.send_and_wait(self._topic, value, key=self.id.encode(), partition=0)
+        sending = producer.send_and_wait(
+            self._topic, value, key=self.id.encode(), partition=0, timestamp_ms=record_time()
+        )
         await asyncio.wait_for(sending, SEND_SECONDS)
 
     def _warn(self, error: Exception) -> None:

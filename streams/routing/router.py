@@ -1,12 +1,12 @@
 """Route events from the events topic to the forward topics."""
 
 import asyncio
-import time
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from time import perf_counter
 from typing import Any
 
+from streams.clock import time
 from streams.events import EventError, Note
 from streams.kafka.acks import PendingAcks
 from streams.kafka.gaps import Gap, OnGap
@@ -301,7 +301,7 @@ def make_router(
     memory: VisitorMemorySettings | None = None,
     remake: Callable[[], ConsumerPipeline] | None = None,
     on_gap: OnGap = "continue",
-    clock: Callable[[], float] = time.time,
+    clock: Callable[[], float] = time,
 ) -> ConsumerPipeline:
     """Create the router as a pipeline of a worker. It reads the topics of the current sources.
 

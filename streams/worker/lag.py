@@ -5,7 +5,7 @@ from collections import Counter, deque
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from time import monotonic, time
+from time import monotonic
 from typing import NamedTuple, Protocol
 
 import structlog
@@ -13,6 +13,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
 from faust.types import TP
 
+from streams.clock import time
 from streams.kafka.admin import find_retention
 from streams.kafka.offsets import Commits
 from streams.kafka.settings import Broker, BrokerError

@@ -1,13 +1,13 @@
 """Pause delivery while the vendor fails, or rejects the credentials or the version of its API."""
 
 import asyncio
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import structlog
 
 from forwarders.api.contract import AuthFailed, Delivered, Result, Retired, Retry
+from streams.clock import time
 from streams.observability.metrics import DELIVERY_HELD, DELIVERY_PAUSED
 from streams.parsing.times import rfc3339
 from streams.records.control import Control
@@ -99,7 +99,7 @@ class Breaker:
 
     def note_answer(self, status: int | None, text: str) -> None:
         """Keep the vendor's response to a failed request, secrets masked; without a response, `text` is the reason."""
-        self._answer = status, text, time.time()
+        self._answer = status, text, time()
 
     def hold(self, order: Control | None) -> None:
         """Pause delivery by an operator's command; None ends the pause."""
@@ -234,7 +234,7 @@ class Breaker:
         if at_once or self._failures >= self._bound:
             self.is_open = True
             self._gauge.set(1)
-            self._status = VendorStatus(state, rfc3339(time.time()), reason)
+            self._status = VendorStatus(state, rfc3339(time()), reason)
             self._pause(longer=True)
             status = self.status
             log.error(
@@ -254,7 +254,7 @@ class Breaker:
     def _pause(self, *, longer: bool) -> None:
         seconds = min(self._longest, self._shortest * 2 ** min(self._pauses, 30))
         self._pauses += longer
-        self._status = replace(self._status, probe=rfc3339(time.time() + seconds))
+        self._status = replace(self._status, probe=rfc3339(time() + seconds))
         self._probing = self._may_probe = False
         self.close()
         self._timer = asyncio.get_running_loop().call_later(seconds, self._end_pause)

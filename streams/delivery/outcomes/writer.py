@@ -4,10 +4,10 @@ import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
-from time import time
 from typing import Any, NamedTuple
 
 from forwarders.api.contract import PermanentFailure, Request, Response
+from streams.clock import time
 from streams.delivery.objects.buffer import ObjectBuffer
 from streams.delivery.outcomes.dead_letters import DeadLetterFactory, InternalFailure
 from streams.delivery.outcomes.pending import PendingDelivery

@@ -1,6 +1,5 @@
 """Create the delivery of an integration as a Faust app of its own."""
 
-import time
 from collections.abc import Callable
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -8,6 +7,7 @@ from datetime import time as time_of_day
 from typing import Any
 
 from forwarders.api.contract import Forwarder, ObjectForwarder
+from streams.clock import time
 from streams.delivery.flow.settings import DeliverySettings
 from streams.delivery.outcomes.lost_deliveries import LostDeliveriesRecorder
 from streams.delivery.sinks.delivery_sink import DeliverySink
@@ -42,7 +42,7 @@ def make_delivery(
     memory: MemoryBudget | None = None,
     shadow: bool = False,
     on_gap: OnGap = "continue",
-    clock: Callable[[], float] = time.time,
+    clock: Callable[[], float] = time,
 ) -> ConsumerPipeline:
     """Create one integration's delivery as a pipeline of a worker; with `shadow` it sends nothing.
 
