@@ -111,7 +111,7 @@ async def compare(broker: Broker, count: int, pairs: int) -> dict[str, float]:
     seconds, cpu = [], []
     for number in range(pairs):
         names = {False: f"even{number}", True: f"hot{number}"}
-        await asyncio.to_thread(create_topics, broker, TOPICS.declared(list(names.values())), 1)
+        await asyncio.to_thread(create_topics, broker, TOPICS.declared(list(names.values())), 1, 300)
         took = {}
         for is_hot, name in names.items():
             await fill(broker, name, count, is_hot=is_hot)
