@@ -7,7 +7,7 @@ home, now and after each change.
 """
 
 import asyncio
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from typing import Any, NamedTuple
@@ -21,7 +21,7 @@ from streams.kafka.acks import PendingAcks
 from streams.kafka.offsets import TP
 from streams.kafka.partition import make_partitioner
 from streams.kafka.producer import Producer
-from streams.kafka.reading import read_to_end
+from streams.kafka.reading import read_all_to_end
 from streams.kafka.settings import Broker, BrokerError
 from streams.observability.logging import error_fields
 from streams.parsing.times import record_time
@@ -293,8 +293,8 @@ class MemoryTable:
 class MemoryTables:
     """The tables of the partitions that are assigned to a router.
 
-    A table is read completely when its partition is assigned. Then a task follows the topic for the records of other
-    routers.
+    A table is read completely when its partition is assigned, together with those of all other partitions that
+    `assigned` returns. Then a task follows the topic for the records of other routers.
     """
 
     def __init__(
@@ -307,7 +307,10 @@ class MemoryTables:
         client_id: str,
         clock: Callable[[], float],
         fail: Callable[[Exception], object],
+        assigned: Callable[[], Collection[TP]] = tuple,
     ) -> None:
+        self._assigned_parts = assigned
+        self._loading: dict[int, MemoryTable] = {}
         self._broker, self._topics, self._producer, self._client_id = broker, topics, producer, client_id
         self._cipher, self._limits, self._clock, self._fail = cipher, limits, clock, fail
         self._home = make_partitioner(topics.partitions)
@@ -328,8 +331,10 @@ class MemoryTables:
         if topic != self._topics.events:
             return None
         while (table := self._tables.get(partition)) is None:
+            others = {number for name, number in self._assigned_parts() if name == topic and number not in self._tables}
             try:
-                await self._load(partition)
+                table = (await self._load({partition, *others}))[partition]
+                break
             except KafkaError as error:
                 log.warning("cannot read the memory of visitors; routing is paused", **error_fields(error))
                 await asyncio.sleep(RETRY_SECONDS)
@@ -343,6 +348,7 @@ class MemoryTables:
             if topic == self._topics.events:
                 self._tables.pop(partition, None)
                 self._positions.pop(partition, None)
+                self._loading.pop(partition, None)
 
     def write(self, table: MemoryTable, acks: PendingAcks) -> None:
         """Write the changes of a table."""
@@ -358,35 +364,57 @@ class MemoryTables:
             with suppress(asyncio.CancelledError):
                 await self._task
 
-    async def _load(self, partition: int) -> None:
+    def is_loading(self) -> bool:
+        """Return whether tables are being read."""
+        return bool(self._loading)
+
+    async def _load(self, partitions: Collection[int]) -> Mapping[int, MemoryTable]:
+        """Read the tables of partitions at the same time. A table whose partition is revoked meanwhile is not kept."""
+        now = self._clock()
+        tables = {each: MemoryTable(each, self._cipher, self._limits, self._home).at(now) for each in partitions}
+        self._loading = dict(tables)
+        try:
+            await self._mark_ends(partitions)
+            uncopied, positions = await self._read(tables)
+            for partition, table in self._loading.items():
+                self._tables[partition], self._positions[partition] = table, positions[partition]
+                self._copy(table, partition, uncopied[partition])
+        finally:
+            self._loading = {}
+        return tables
+
+    async def _mark_ends(self, partitions: Iterable[int]) -> None:
         # Compaction removes tombstones, also at the end of the topic, where reading would wait for them.
         acks = PendingAcks()
-        self._producer.append(
-            self._topics.memory,
-            partition,
-            acks,
-            key=MEMORY_END,
-            value=MEMORY_MARK,
-            headers=memory_headers(),
-        )
+        for partition in partitions:
+            self._producer.append(
+                self._topics.memory,
+                partition,
+                acks,
+                key=MEMORY_END,
+                value=MEMORY_MARK,
+                headers=memory_headers(),
+            )
         with suppress(TimeoutError, BrokerError):
             await acks.confirmed(END_TIMEOUT_SECONDS)
-        table = MemoryTable(partition, self._cipher, self._limits, self._home).at(self._clock())
-        part = TopicPartition(self._topics.memory, partition)
+
+    async def _read(
+        self, tables: Mapping[int, MemoryTable]
+    ) -> tuple[Mapping[int, Sequence[MemoryKey]], Mapping[int, int]]:
+        """Fill tables; returns the links whose entries must be copied, and the offset to follow each partition from."""
+        uncopied: dict[int, list[MemoryKey]] = {partition: [] for partition in tables}
+        parts = [TopicPartition(self._topics.memory, partition) for partition in tables]
         consumer = self._make_consumer()
         await consumer.start()
-        uncopied: list[MemoryKey] = []
         try:
-            consumer.assign([part])
-            await consumer.seek_to_beginning(part)
-            async for records in read_to_end(consumer, part):
+            consumer.assign(parts)
+            await consumer.seek_to_beginning(*parts)
+            async for part, records in read_all_to_end(consumer, await consumer.end_offsets(parts)):
                 for record in records:
-                    uncopied += _apply(table, record, live=False)
-            position = await consumer.position(part)
+                    uncopied[part.partition] += _apply(tables[part.partition], record, live=False)
+            return uncopied, {part.partition: await consumer.position(part) for part in parts}
         finally:
             await consumer.stop()
-        self._tables[partition], self._positions[partition] = table, position
-        self._copy(table, partition, uncopied)
 
     async def _follow(self) -> None:
         while True:

@@ -73,6 +73,8 @@ class Router:
         topic, partition = batch.tp
         window = await self._windows.of(batch.tp, batch.records[0].offset)
         table = await self._memories.of(batch.tp) if self._memories is not None and rules.memory is not None else None
+        if batch.dropped:
+            return
         buffer = OutcomeBuffer(Stage.ROUTER, topic, partition, rules.version)
         acks = PendingAcks(lambda error: batch.finish() if error is None else None)
         counted = 0
@@ -327,6 +329,7 @@ def make_router(
                 group,
                 clock,
                 lambda error: control.give_up(error, "following the memory of visitors"),
+                lambda: control.finished_to,
             )
         router = Router(holder, topics, producer, windows, follower, guard, clock, memories)
 
@@ -340,6 +343,9 @@ def make_router(
             if memories is not None:
                 await memories.stop()
 
+        def is_reading() -> bool:
+            return windows.is_reading() or (memories is not None and memories.is_loading())
+
         def drop(tps: Iterable[TP]) -> None:
             revoked = list(tps)
             windows.drop(revoked)
@@ -349,7 +355,7 @@ def make_router(
         return Processor(
             router.work,
             stop=stop,
-            waits=windows.is_reading,
+            waits=is_reading,
             settle=settle,
             on_revoked=drop,
             record_gap=router.record_gap,

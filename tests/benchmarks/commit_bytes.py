@@ -3,8 +3,10 @@
     python -m tests.benchmarks.commit_bytes [INTEGRATIONS [EVENTS_PER_SECOND [SECONDS]]]
 
 Each integration has 12 partitions that get events all the time. The vendor always refuses one event in 300, so offsets
-above it are finished out of order and go into the commits' metadata. Real Kafka, whose log of the topic is measured. It
-fails if commits write 100 KB/s or more.
+above it are finished out of order and go into the commits' metadata. Real Kafka, whose log of the topic is measured.
+
+A process commits less often if it would write more than its budget. The estimate of a commit's size is compared with
+the largest one, that of one partition in a request of its own. It fails if commits write 100 KB/s or more, or could.
 """
 
 import asyncio
@@ -17,12 +19,13 @@ from typing import Any
 
 import orjson
 from aiohttp import web
+from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from forwarders.vendors.webhook.forwarder import Webhook, WebhookSettings
 from streams.delivery.flow.settings import DeliverySettings
 from streams.kafka.acks import PendingAcks
 from streams.kafka.admin import create_topics
-from streams.kafka.commit_metadata import MAX_METADATA_CHARACTERS
+from streams.kafka.commit_metadata import COMMIT_BYTES, COMMIT_BYTES_PER_SECOND
 from streams.kafka.producer import Producer
 from streams.kafka.settings import Broker
 from streams.topics import Topics
@@ -38,6 +41,8 @@ LIMIT = 100.0
 POISON_EVERY = 300
 WARM_UP_SECONDS = 20
 TICK_SECONDS = 0.1
+COMMITS = 50
+LONG_NAME = "google_ads_conversions_of_europe"
 
 
 class Vendor:
@@ -105,10 +110,26 @@ def log_size(kafka: real_kafka.KafkaNode) -> int:
     return sum(file.stat().st_size for file in kafka.folder.glob("logs/__consumer_offsets-*/*.log"))
 
 
+async def commit_size(kafka: real_kafka.KafkaNode, broker: Broker) -> float:
+    """Return the bytes of a commit of one partition without metadata."""
+    part = TopicPartition(TOPICS.retry(LONG_NAME), 0)
+    consumer = AIOKafkaConsumer(**broker.client(), group_id=TOPICS.forwarder_group(LONG_NAME), enable_auto_commit=False)
+    await consumer.start()
+    try:
+        consumer.assign([part])
+        await consumer.commit({part: 1})
+        before = log_size(kafka)
+        for offset in range(COMMITS):
+            await consumer.commit({part: 2 + offset})
+        return (log_size(kafka) - before) / COMMITS
+    finally:
+        await consumer.stop()
+
+
 async def run(kafka: real_kafka.KafkaNode, integrations: int, per_second: int, seconds: int) -> dict[str, Any]:
     broker = Broker(bootstrap=kafka.bootstrap)
     names = [f"i{number}" for number in range(integrations)]
-    await asyncio.to_thread(create_topics, broker, TOPICS.declared(names), 1)
+    await asyncio.to_thread(create_topics, broker, TOPICS.declared([*names, LONG_NAME]), 1, 300)
     vendor = Vendor()
     app = web.Application()
     app.router.add_post("/{name}", vendor.handle)
@@ -130,13 +151,18 @@ async def run(kafka: real_kafka.KafkaNode, integrations: int, per_second: int, s
             levels.append(log_size(kafka))
         passed = time.monotonic() - began
         assert child.poll() is None, "the forwarder died"
+        cpu = measure.cpu(child.pid) - cpu
+        child.kill()
+        child.wait()
+        size = await commit_size(kafka, broker)
         return {
             "integrations": integrations,
             "partitions of each": TOPICS.partitions,
-            "most characters of metadata": MAX_METADATA_CHARACTERS,
             "events per second, delivered": round((sum(vendor.taken.values()) - taken) / passed),
             "refused requests": vendor.refused,
-            "CPU share of the forwarder": round((measure.cpu(child.pid) - cpu) / passed, 2),
+            "CPU share of the forwarder": round(cpu / passed, 2),
+            "bytes of a commit alone": round(size),
+            "KB/s, most that the budget allows": round(COMMIT_BYTES_PER_SECOND * size / COMMIT_BYTES / 1000, 1),
             "KB/s, mean": round((levels[-1] - levels[0]) / passed / 1000, 1),
             "KB/s, highest of 10 s": round(max(after - before for before, after in pairwise(levels)) / 10_000, 1),
         }
@@ -151,7 +177,7 @@ def main(integrations: int = 25, per_second: int = 1000, seconds: int = 60) -> N
     with tempfile.TemporaryDirectory() as folder, real_kafka.running(Path(folder) / "kafka") as kafka:
         figures = asyncio.run(run(kafka, integrations, per_second, seconds))
     print(orjson.dumps(figures, option=orjson.OPT_INDENT_2).decode())
-    sys.exit(figures["KB/s, mean"] >= LIMIT)
+    sys.exit(max(figures["KB/s, mean"], figures["KB/s, most that the budget allows"]) >= LIMIT)
 
 
 if __name__ == "__main__":

@@ -89,7 +89,7 @@ def main(waiting: int = 300_000, integrations: int = 25, seconds: int = 60) -> N
     partitions = integrations * TOPICS.partitions
     with tempfile.TemporaryDirectory() as folder, real_kafka.running(Path(folder) / "kafka") as kafka:
         broker = Broker(bootstrap=kafka.bootstrap)
-        create_topics(broker, TOPICS.declared(names), 1)
+        create_topics(broker, TOPICS.declared(names), 1, 300)
         vendor = measure.start("tests.benchmarks.hung_memory", "--hang")
         assert vendor.stdout
         port = vendor.stdout.readline().strip()

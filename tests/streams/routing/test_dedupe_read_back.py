@@ -1,16 +1,22 @@
 """The windows of messageIds follow a router's partitions."""
 
 import asyncio
+from pathlib import Path
 
 import orjson
 import pytest
 
 from streams.kafka.acks import PendingAcks
+from streams.kafka.offsets import OffsetTracker
 from streams.kafka.producer import Producer
 from streams.kafka.settings import Broker
 from streams.records.event import event_headers
-from streams.routing.dedupe import Windows
+from streams.routing.dedupe import Window, Windows
+from streams.routing.ruleset import RuleSet
+from streams.sources.source import Source, Sources
 from streams.topics import Topics
+from tests.support.in_process import TOPICS, Pipeline
+from tests.support.local_producer import LocalRecord
 from tests.support.reading import until
 
 pytestmark = [pytest.mark.anyio, pytest.mark.kafka]
@@ -73,3 +79,26 @@ async def test_a_partition_that_is_revoked_during_the_read_back_is_read_anew(bro
     assert not windows.is_reading()
     await send(broker, topics, ["b"])
     assert (await windows.of(tp, 2)).repeats("web", "b", 2)
+
+
+async def test_a_batch_that_is_revoked_during_the_read_back_is_not_routed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """Its partition belongs to another router by then, which routes it."""
+    pipeline = Pipeline(RuleSet("v", Sources([Source.of("web", [])]), []), {}, tmp_path)
+    tp = (TOPICS.events, 0)
+    record = LocalRecord(TOPICS.events, 0, 0, 1_790_000_000_000, b"u", b"no event", ())
+    tracker = OffsetTracker()
+
+    async def revoke(*_: object) -> Window:
+        if revoked:
+            tracker.drop([tp])
+        return Window(10)
+
+    monkeypatch.setattr(pipeline.windows, "of", revoke)
+    for revoked in (True, False):
+        batch = tracker.open(tp, [record])
+        await pipeline.router.work(batch)
+        if not revoked:
+            await pipeline.finished(batch)
+        assert list(pipeline.producer.records) == ([] if revoked else [TOPICS.rejected, TOPICS.outcomes])
