@@ -147,7 +147,7 @@ class App:
         context = intake.RequestContext(source, rfc3339(time()), acks, trace=trace(headers))
         taken, refused = self._intake.take_deliveries(deliveries, made, context)
         await self._confirm(acks)
-        return answer_taken(source, taken, refused)
+        return answer_taken(sender, taken, refused)
 
     async def _take_pixel(
         self, kind: str | None, scope: Scope, headers: Mapping[bytes, bytes], receive: Receive
@@ -171,7 +171,7 @@ class App:
             )
             self._intake.take_event(event, kind, context)
             await self._confirm(acks)
-            metrics.COLLECTOR_ACCEPTED.labels(sender.source.name).inc()
+            sender.accepted.inc()
         return pixel.GIF
 
     async def _read(self, headers: Mapping[bytes, bytes], receive: Receive) -> bytes:

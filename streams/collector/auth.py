@@ -5,6 +5,8 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import NamedTuple
 from urllib.parse import parse_qs
 
+from prometheus_client import Counter
+
 from streams.collector import api
 from streams.collector.errors import RequestError
 from streams.collector.settings import CollectorSettings
@@ -19,11 +21,19 @@ Fields = Iterable[tuple[bytes, bytes]]
 """All headers of a request, with repeated ones."""
 
 
+MAX_KNOWN_SENDERS = 1000
+"""Maximum number of remembered senders, by their write key or the headers that have it."""
+
+MAX_KNOWN_BYTES = 256
+"""Maximum length of a write key, or of the headers, that is remembered."""
+
+
 class AuthenticatedSource(NamedTuple):
-    """The authenticated source of a request and its remaining rate limit."""
+    """The authenticated source of a request, its remaining rate limit, and its counter of accepted events."""
 
     source: Source
     allowance: Allowance
+    accepted: Counter
 
 
 class Authenticator:
@@ -33,11 +43,23 @@ class Authenticator:
         self._sources = sources
         self._throttle = Throttle()
         self._resolve = make_resolve(settings.trusted_proxies)
+        self._known: dict[bytes | str, AuthenticatedSource] = {}
+        self._known_sources: Sources | None = None
 
     def by_headers(self, headers: Headers) -> AuthenticatedSource | None:
         """Find the sender by the write key in a header, or None without a write key. Raises RequestError."""
-        write_key = find_write_key(headers)
-        return self.by_key(write_key) if write_key else None
+        # A line break separates them, since no header has one.
+        shown = headers.get(api.AUTHORIZATION, b"") + b"\n" + headers.get(api.WRITE_KEY, b"")
+        if shown == b"\n":
+            return None
+        sender = self._find_known(shown)
+        if sender is None:
+            write_key = find_write_key(headers)
+            if not write_key:
+                return None
+            sender = self._remember(shown, self.find_source(write_key), write_key)
+        sender.allowance.take_request()
+        return sender
 
     def by_query(self, query: bytes) -> AuthenticatedSource | None:
         """Find the sender by the query string, where RudderStack's beacon puts the write key: it cannot set headers."""
@@ -50,9 +72,13 @@ class Authenticator:
 
     def by_key(self, write_key: object) -> AuthenticatedSource:
         """Find the sender by write key and count the request; raises RequestError if the sender is not allowed."""
-        source = self.find_source(write_key)
-        assert isinstance(write_key, str)  # of what else there is no source
-        return self._counted(source, write_key)
+        known = self._find_known(write_key) if isinstance(write_key, str) else None
+        if known is None:
+            source = self.find_source(write_key)
+            assert isinstance(write_key, str)  # of what else there is no source
+            known = self._remember(write_key, source, write_key)
+        known.allowance.take_request()
+        return known
 
     def by_webhook(self, source: Source, headers: Headers) -> AuthenticatedSource:
         """Find the sender of a webhook delivery and count the request; raises RequestError if it is not allowed.
@@ -61,7 +87,9 @@ class Authenticator:
         """
         _refuse_disabled(source)
         if source.webhook is not None and source.webhook.verify is not None:
-            return self._counted(source, source.name)
+            signed = self._authenticated(source, source.name)
+            signed.allowance.take_request()
+            return signed
         sender = self.by_headers(headers)
         if sender is None or sender.source is not source:
             raise _unauthorized()
@@ -87,12 +115,23 @@ class Authenticator:
         """Return whether any source allows this origin. A preflight request has no key, so it checks only this."""
         return self._sources().allows(origin.decode("latin-1"))
 
-    def _counted(self, source: Source, key: str) -> AuthenticatedSource:
-        if not source.limits.has_rates:
-            return AuthenticatedSource(source, UNBOUNDED)
-        allowance = self._throttle.find(digest(key), source)
-        allowance.take_request()
-        return AuthenticatedSource(source, allowance)
+    def _authenticated(self, source: Source, key: str) -> AuthenticatedSource:
+        allowance = self._throttle.find(digest(key), source) if source.limits.has_rates else UNBOUNDED
+        return AuthenticatedSource(source, allowance, metrics.COLLECTOR_ACCEPTED.labels(source.name))
+
+    def _find_known(self, shown: bytes | str) -> AuthenticatedSource | None:
+        """Find a remembered sender; changed sources forget all."""
+        sources = self._sources()
+        if sources is not self._known_sources:
+            self._known_sources = sources
+            self._known.clear()
+        return self._known.get(shown)
+
+    def _remember(self, shown: bytes | str, source: Source, write_key: str) -> AuthenticatedSource:
+        sender = self._authenticated(source, write_key)
+        if len(self._known) < MAX_KNOWN_SENDERS and len(shown) <= MAX_KNOWN_BYTES:
+            self._known[shown] = sender
+        return sender
 
 
 def check_origin(source: Source, headers: Headers) -> None:

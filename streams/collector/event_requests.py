@@ -23,7 +23,6 @@ from streams.observability import metrics
 from streams.parsing import lenient_json
 from streams.parsing.times import rfc3339
 from streams.records.event import valid_trace
-from streams.sources.source import Source
 from streams.topics import Topics
 
 
@@ -107,7 +106,7 @@ class EventRequest:
     def succeed(self) -> bytes:
         """Count the events, now that Kafka has confirmed them, and return the response's body."""
         assert self._sender is not None  # `take` raises without one
-        return answer_taken(self._sender.source, self._taken, self._refused)
+        return answer_taken(self._sender, self._taken, self._refused)
 
     def _parse(self, raw: bytes) -> dict[str, object]:
         try:
@@ -122,9 +121,9 @@ class EventRequest:
             return parsed
 
 
-def answer_taken(source: Source, taken: int, refused: Sequence[RefusedEvent]) -> bytes:
+def answer_taken(sender: AuthenticatedSource, taken: int, refused: Sequence[RefusedEvent]) -> bytes:
     """Count accepted and refused events, and return the response's body."""
-    metrics.COLLECTOR_ACCEPTED.labels(source.name).inc(taken)
+    sender.accepted.inc(taken)
     if not refused:
         return SUCCESS
     for event in refused:

@@ -1,7 +1,7 @@
 """Parse a request's events, merge shared fields, check them, and append them to the producer."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 from uuid import uuid4
 
@@ -56,10 +56,25 @@ class RefusedEvent:
 # Freezing would double the time to make one.
 @dataclass(slots=True)
 class RequestContext:
-    """The context of a request's events: their source, when they were received, and the pending acks.
+    """The context of a request's events: what they share, and the pending acks.
 
-    `anonymous` is the anonymousId of events without any ID, `address` the `context.ip` of events without one. `gpc` is
-    whether the request has Global Privacy Control on, and `trace` its X-Turnout-Trace.
+    An event's own fields win, except `receivedAt`. The intake sets the fields from `headers` on.
+
+    Args:
+        source: The events' source.
+        received: Their `receivedAt`.
+        acks: Waits for their records.
+        anonymous: The anonymousId of events without any ID.
+        address: The `context.ip` of events without one.
+        gpc: Whether the request has Global Privacy Control on.
+        trace: Its X-Turnout-Trace.
+        headers: The headers of the events' records.
+        kind: The type of events without one.
+        sent: The batch's `sentAt`.
+        context: Its `context`, with the address.
+        integrations: Its `integrations`.
+        notes: Notes about its fields.
+
     """
 
     source: Source
@@ -69,31 +84,20 @@ class RequestContext:
     address: str | None = None
     gpc: bool = False
     trace: bytes | None = None
-
-    def headers(self) -> Headers:
-        """Return the headers of the events' records."""
-        return event_headers(self.source.name, self.trace)
-
-    def context(self, batch: Mapping[str, Any] | None = None) -> Mapping[str, Any] | None:
-        """Return the context that all events share: the batch's context, and the client address."""
-        return {"ip": self.address, **(batch or {})} if self.address else batch
-
-
-@dataclass(slots=True)
-class _Shared:
-    """The shared fields of the events of one request. An event's own fields win, except `receivedAt`."""
-
-    received: str
-    headers: Headers
+    headers: Headers = field(init=False)
+    kind: str | None = None
     sent: Any = None
     context: Mapping[str, Any] | None = None
     integrations: Mapping[str, Any] | None = None
-    kind: str | None = None
-    anonymous: str | None = None
-    gpc: bool = False
     notes: Sequence[tuple[str, str]] = ()
 
+    def __post_init__(self) -> None:
+        self.headers = event_headers(self.source.name, self.trace)
+        if self.address:
+            self.context = {"ip": self.address}
+
     def merge_into(self, event: dict[str, Any]) -> None:
+        """Complete an event with the shared fields."""
         if self.kind is not None and event.get("type") in (None, ""):
             event["type"] = self.kind
         if self.anonymous and all(map(events.is_absent_id, (event.get("anonymousId"), event.get("userId")))):
@@ -149,16 +153,9 @@ class Intake:
 
     def take_event(self, event: dict[str, Any], kind: str | None, request: RequestContext) -> None:
         """Append the only event of a request, whose type is `kind` by default; raises RequestError if it is invalid."""
-        shared = _Shared(
-            request.received,
-            request.headers(),
-            context=request.context(),
-            kind=kind,
-            anonymous=request.anonymous,
-            gpc=request.gpc,
-        )
+        request.kind = kind
         try:
-            self._take(event, shared, request)
+            self._take(event, request)
         except EventError as error:
             raise RequestError.of_event(error) from None
 
@@ -169,25 +166,17 @@ class Intake:
 
         Returns how many events were taken, and the rejected ones.
         """
-        notes: list[tuple[str, str]] = []
         try:
-            sent = read_time(body.get("sentAt"))
+            request.sent = read_time(body.get("sentAt"))
         except ValueError:
-            sent, notes = None, [("unreadable", "sentAt")]
-        shared = _Shared(
-            request.received,
-            request.headers(),
-            sent,
-            request.context(body.get("context")),
-            body.get("integrations"),
-            anonymous=request.anonymous,
-            gpc=request.gpc,
-            notes=notes,
-        )
+            request.notes = [("unreadable", "sentAt")]
+        if context := body.get("context"):
+            request.context = {**(request.context or {}), **context}
+        request.integrations = body.get("integrations")
         refused = []
         for index, event in enumerate(batch):
             try:
-                self._take(event, shared, request)
+                self._take(event, request)
             except EventError as error:
                 refused.append(RefusedEvent(index, _message_id(event), error.code, str(error)))
         if refused:
@@ -202,7 +191,6 @@ class Intake:
 
         Returns how many events were taken, and the rejected ones by the index of their delivery.
         """
-        shared = _Shared(request.received, request.headers())
         taken = 0
         refused: dict[int, RefusedEvent] = {}
         for index, events_ in enumerate(made):
@@ -210,7 +198,7 @@ class Intake:
                 if each.event is None:
                     continue
                 try:
-                    self._take(each.event, shared, request)
+                    self._take(each.event, request)
                     taken += 1
                 except EventError as error:
                     refused[index] = RefusedEvent(index, _message_id(each.event), error.code, str(error))
@@ -218,12 +206,12 @@ class Intake:
             self._keep({index: deliveries[index] for index in refused}, refused.values(), request)
         return taken, list(refused.values())
 
-    def _take(self, event: Any, shared: _Shared, request: RequestContext) -> None:
+    def _take(self, event: Any, request: RequestContext) -> None:
         if isinstance(event, EventError):
             raise event
         if isinstance(event, dict):
-            shared.merge_into(event)
-        notes = list(shared.notes)
+            request.merge_into(event)
+        notes = list(request.notes)
         events.normalize(event, lambda reason, detail: notes.append((reason, detail)))
         source = request.source
         if source.kinds:
@@ -237,7 +225,7 @@ class Intake:
             # orjson reads 1,024 levels of nesting but writes only 254.
             raise EventError("too_deep", "", "nested too deeply") from None
         events.check_depth(event, source.limits.depth, events.count_brackets(value))
-        headers = [*shared.headers, noted_header(notes)] if notes else shared.headers
+        headers = [*request.headers, noted_header(notes)] if notes else request.headers
         largest = min(self._largest, (source.limits.event_bytes or self._largest) + ADDED_BYTES)
         if len(value) - (ID_BYTES if nameless else 0) > largest:
             raise _too_large(largest - ADDED_BYTES)

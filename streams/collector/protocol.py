@@ -198,6 +198,7 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def _complete_cycle(self) -> None:
         """Handle the request now that its body is complete."""
+        self.cycle.more_body = False
         super().on_message_complete()
 
     def _expire(self) -> None:

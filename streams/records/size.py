@@ -28,4 +28,7 @@ class RecordTooLargeError(ValueError):
 
 def length_of(headers: Headers) -> int:
     """Return the size of a record's headers in bytes."""
-    return sum(len(name) + len(value or b"") + 8 for name, value in headers)
+    size = 0
+    for name, value in headers:
+        size += len(name) + len(value or b"") + 8
+    return size

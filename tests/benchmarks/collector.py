@@ -1,22 +1,25 @@
-"""The collector's speed: events per CPU-second on real Kafka, its latency at half that load, and Redpanda Connect's.
+"""The collector's speed: events per CPU-second on real Kafka, its latency at half that load, and its peers.
 
-    python -m tests.benchmarks.collector [SECONDS]
+    python -m tests.benchmarks.collector [--seconds 10] [--before CHECKOUT]
 
-Every event is validated, and answered once Kafka has confirmed it. The collector is held to one core; this client
-and Kafka run where there is room. Connect, which checks nothing, takes turns with it on the same core. What a tracking
-plan costs (tests/benchmarks/plans.py) is not in it, since the router holds events against plans.
+Every event is validated, and answered once Kafka has confirmed it. The collectors are held to one core and take turns;
+this client and Kafka run where there is room. The peers are Redpanda Connect, which checks nothing, the same collector
+with all requests through ASGI, and the collector of CHECKOUT, a folder with an earlier version. What a tracking plan
+costs (tests/benchmarks/plans.py) is not in it, since the router holds events against plans.
 """
 
+import argparse
 import asyncio
 import base64
-import subprocess
 import sys
 import tempfile
 import time
 from collections import deque
+from contextlib import ExitStack
 from itertools import cycle
 from pathlib import Path
 from statistics import median, quantiles
+from typing import NamedTuple
 
 from streams.kafka.admin import create_topics
 from streams.kafka.settings import Broker
@@ -30,8 +33,8 @@ KEY = "bench-key"
 TURNS = 5
 
 
-async def collect(bootstrap: str) -> None:
-    """What the measured process runs: the collector, until it is told to stop."""
+async def collect(bootstrap: str, *options: str) -> None:
+    """What the measured process runs: the collector, until it is told to stop; with `asgi` not directly."""
     from streams.collector.server import Collector
     from streams.collector.settings import CollectorSettings
     from streams.kafka.producer import Producer
@@ -39,7 +42,8 @@ async def collect(bootstrap: str) -> None:
 
     sources = Sources([Source.of("web", [KEY])])
     producer = Producer(Broker(bootstrap=bootstrap), client_id="bench")
-    collector = Collector(CollectorSettings(host="127.0.0.1", port=0), lambda: sources, TOPICS, producer)
+    settings = CollectorSettings(host="127.0.0.1", port=0)
+    collector = Collector(settings, lambda: sources, TOPICS, producer, direct="asgi" not in options)
     sys.exit(await collector.serve(lambda: print(collector.address[1], flush=True)))
 
 
@@ -117,94 +121,129 @@ class _Connection(asyncio.Protocol):
             self._load.answer(self, time.perf_counter() - self._since)
 
 
-def requests(size: int) -> list[bytes]:
-    """Requests with `size` events of 1.3 KB each."""
-    events = make_events(0, max(1000, 100 * size))
-    login = base64.b64encode(f"{KEY}:".encode())
+class Shape(NamedTuple):
+    """Events per request, connections, and whether a browser sends: with an Origin, and the key in the body."""
+
+    size: int
+    connections: int
+    browser: bool = False
+
+    def __str__(self) -> str:
+        return f"{self.size} a request{' of a browser' * self.browser}, {self.connections} connections"
+
+
+SHAPES = (Shape(100, 16), Shape(1, 64), Shape(1, 64, browser=True))
+
+
+def requests(shape: Shape) -> list[bytes]:
+    """Requests of a shape, with events of 1.3 KB each."""
+    events = make_events(0, max(1000, 100 * shape.size))
+    login = b"Authorization: Basic %b" % base64.b64encode(f"{KEY}:".encode())
+    if shape.browser:
+        login = b"Origin: https://shop.example.com\r\nReferer: https://shop.example.com/"
+        events = [b'{"writeKey":"%b",%b' % (KEY.encode(), event[1:]) for event in events]
     made = []
-    for first in range(0, len(events), size):
+    for first in range(0, len(events), shape.size):
         path, body = b"track", events[first]
-        if size > 1:
-            path, body = b"batch", b'{"batch":[%b],"sentAt":"2026-01-02T03:04:06Z"}' % b",".join(events[first:][:size])
+        if shape.size > 1:
+            batch = b",".join(events[first:][: shape.size])
+            path, body = b"batch", b'{"batch":[%b],"sentAt":"2026-01-02T03:04:06Z"}' % batch
         made.append(
-            b"POST /v1/%b HTTP/1.1\r\nHost: 127.0.0.1\r\nAuthorization: Basic %b\r\nContent-Type: application/json\r\n"
+            b"POST /v1/%b HTTP/1.1\r\nHost: 127.0.0.1\r\n%b\r\nContent-Type: application/json\r\n"
             b"User-Agent: bench/1.0\r\nContent-Length: %d\r\n\r\n%b" % (path, login, len(body), body)
         )
     return made
 
 
-async def measure_load(child: subprocess.Popen[str], port: int, *, size: int, connections: int, seconds: float) -> None:
-    """Load the collector with requests of `size` events for so many seconds, then with half for half as long."""
-    load = Load(requests(size))
-    await load.connect(port, connections)
+class Peer(NamedTuple):
+    """A running collector: its process and port."""
+
+    pid: int
+    port: int
+
+
+async def measure_load(peer: Peer, shape: Shape, seconds: float) -> None:
+    """Load a collector as fast as it can for so many seconds, then with half of that rate for half as long."""
+    load = Load(requests(shape))
+    await load.connect(peer.port, shape.connections)
     await load.run(2)
-    used, answered, began = measure.cpu(child.pid), load.answered, time.perf_counter()
+    answered, began = load.answered, time.perf_counter()
     await load.run(seconds)
-    used, answered, took = measure.cpu(child.pid) - used, load.answered - answered, time.perf_counter() - began
-    rate = answered / took
+    rate = (load.answered - answered) / (time.perf_counter() - began)
     await load.pace(seconds / 2, rate / 2)
     cuts = quantiles(load.seconds, n=100)
     print(
-        f"{size} a request, {connections} connections:"
-        f" {answered * size / used:,.0f} events per CPU-second, {rate * size:,.0f} a second;"
-        f" at half that, {rate * size / 2:,.0f}, p50 {cuts[49] * 1000:.1f} ms and p99 {cuts[98] * 1000:.1f} ms;"
-        f" {measure.memory(child.pid):.0f} MB",
+        f"{shape}: {rate * shape.size:,.0f} events a second; at half that, p50 {cuts[49] * 1000:.1f} ms"
+        f" and p99 {cuts[98] * 1000:.1f} ms; {measure.memory(peer.pid):.0f} MB",
         flush=True,
     )
 
 
-async def compare(ours: tuple[int, int], theirs: tuple[int, int], size: int, connections: int, seconds: float) -> None:
-    """Load the collector and the peer, each a process and its port, in turns."""
-    loads = [Load(requests(size)) for _ in range(2)]
-    for load, (_, port) in zip(loads, (ours, theirs), strict=True):
-        await load.connect(port, connections)
+async def compare(peers: dict[str, Peer], shape: Shape, seconds: float) -> None:
+    """Load the collectors in turns; print each one's events per CPU-second, and the first one's multiple of them."""
+    loads = {name: Load(requests(shape)) for name in peers}
+    for name, load in loads.items():
+        await load.connect(peers[name].port, shape.connections)
         await load.run(1)
-    rates: list[list[float]] = []
+    rates: dict[str, list[float]] = {name: [] for name in peers}
     for _ in range(TURNS):
-        turn = []
-        for load, (pid, _) in zip(loads, (ours, theirs), strict=True):
-            used, answered = measure.cpu(pid), load.answered
+        for name, load in loads.items():
+            used, answered = measure.cpu(peers[name].pid), load.answered
             await load.run(seconds)
-            turn.append((load.answered - answered) * size / (measure.cpu(pid) - used))
-        rates.append(turn)
-    mine, its = (median(rate) for rate in zip(*rates, strict=True))
-    ratio = median(here / there for here, there in rates)
-    print(
-        f"{size} a request, {connections} connections, in turns: {mine:,.0f} events per CPU-second,"
-        f" Redpanda Connect {its:,.0f}: {ratio:.2f} times as many here",
-        flush=True,
-    )
+            rates[name].append((load.answered - answered) * shape.size / (measure.cpu(peers[name].pid) - used))
+    ours = next(iter(rates.values()))
+    for name, theirs in rates.items():
+        ratios = sorted(mine / its for mine, its in zip(ours, theirs, strict=True))
+        print(
+            f"{shape}: {name} {median(theirs):,.0f} events per CPU-second"
+            + f"; {median(ratios):.2f} times as many here ({ratios[0]:.2f} to {ratios[-1]:.2f})" * (theirs is not ours),
+            flush=True,
+        )
 
 
-async def main(seconds: float) -> None:
+async def main(seconds: float, before: Path | None) -> None:
     core, _ = measure.cores()
-    with tempfile.TemporaryDirectory() as folder, real_kafka.running(Path(folder)) as kafka:
+    with tempfile.TemporaryDirectory() as folder, real_kafka.running(Path(folder)) as kafka, ExitStack() as running:
         create_topics(Broker(bootstrap=kafka.bootstrap), TOPICS.declared([]), replication=1)
-        child = measure.start("tests.benchmarks.collector", "--collect", kafka.bootstrap, core=core)
-        assert child.stdout
-        port = int(child.stdout.readline())
-        there = connect.build()
-        try:
-            for size, connections in ((100, 16), (1, 64)):
-                await measure_load(child, port, size=size, connections=connections, seconds=seconds)
-                if there:
-                    peer, its_port = connect.start(
-                        kafka.bootstrap, TOPICS.events, size=size, core=core, folder=Path(folder)
+
+        def start(*options: str, folder: Path | None = None) -> Peer:
+            arguments = ("tests.benchmarks.collector", "--collect", kafka.bootstrap, *options)
+            child = measure.start(*arguments, core=core, folder=folder)
+            running.callback(child.wait)
+            running.callback(child.terminate)
+            assert child.stdout
+            return Peer(child.pid, int(child.stdout.readline()))
+
+        peers = {"the collector": start(), "through ASGI": start("asgi")}
+        if before:
+            peers[f"before ({before.name})"] = start(folder=before)
+        has_connect = connect.build()
+        for shape in SHAPES:
+            await measure_load(peers["the collector"], shape, seconds)
+            with ExitStack() as beside:
+                if has_connect:
+                    peer, port = connect.start(
+                        kafka.bootstrap, TOPICS.events, size=shape.size, core=core, folder=Path(folder)
                     )
-                    try:
-                        await compare((child.pid, port), (peer.pid, its_port), size, connections, seconds / 2)
-                    finally:
-                        peer.terminate()
-                        peer.wait()
-        finally:
-            child.terminate()
-            child.wait()
+                    beside.callback(peer.wait)
+                    beside.callback(peer.terminate)
+                    await compare({**peers, "Redpanda Connect": Peer(peer.pid, port)}, shape, seconds / 2)
+                else:
+                    await compare(peers, shape, seconds / 2)
+
+
+def parse_arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--seconds", type=float, default=10)
+    parser.add_argument("--before", type=Path)
+    return parser.parse_args()
 
 
 if __name__ == "__main__":
     import uvloop
 
     if sys.argv[1:2] == ["--collect"]:
-        uvloop.run(collect(sys.argv[2]))
+        uvloop.run(collect(*sys.argv[2:]))
     else:
-        uvloop.run(main(float(sys.argv[1]) if sys.argv[1:] else 10))
+        chosen = parse_arguments()
+        uvloop.run(main(chosen.seconds, chosen.before and chosen.before.resolve()))

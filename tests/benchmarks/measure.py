@@ -14,10 +14,10 @@ def cores() -> tuple[int, int]:
     return there[0], there[-1]
 
 
-def start(*arguments: str, core: int | None = None) -> subprocess.Popen[str]:
-    """`python -m …` as a child, its standard output to be read as text, on one core if told."""
+def start(*arguments: str, core: int | None = None, folder: Path | None = None) -> subprocess.Popen[str]:
+    """`python -m …` as a child in a folder, its standard output to be read as text, on one core if told."""
     pin = ["taskset", "-c", str(core)] if core is not None else []
-    return subprocess.Popen([*pin, sys.executable, "-m", *arguments], stdout=subprocess.PIPE, text=True)
+    return subprocess.Popen([*pin, sys.executable, "-m", *arguments], stdout=subprocess.PIPE, text=True, cwd=folder)
 
 
 def cpu(pid: int) -> float:

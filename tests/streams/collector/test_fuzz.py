@@ -9,7 +9,7 @@ import zlib
 from base64 import b64encode
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from itertools import islice
 from typing import Any, NamedTuple
 
@@ -27,7 +27,7 @@ from streams.sources.limits import SourceLimits
 from streams.sources.source import Source, Sources
 from streams.sources.webhooks import WebhookEndpoint
 from tests.streams.collector import helpers
-from tests.streams.collector.helpers import Kept, post, serving
+from tests.streams.collector.helpers import Kept, Record, post, serving
 from tests.support import fuzzing
 from transforms import read_rules
 from transforms.documents import Document
@@ -323,3 +323,60 @@ async def test_bytes_that_are_hardly_http_do_no_harm(monkeypatch: pytest.MonkeyP
             answered += bool(answer)
             assert not answer or answer[9:12] in [str(status).encode() for status in STATUSES], (SEED, wire)
     assert answered > REQUESTS / 20
+
+
+GENERATED = re.compile(rb'"(receivedAt":"[^"]+|messageId":"turnout-[0-9a-f]{32})"')
+DATE = re.compile(rb"\r\ndate: [^\r]+")
+
+
+def comparable_records(producer: Kept) -> list[Record]:
+    """Return a producer's records without what differs by time or chance."""
+    return [record._replace(value=GENERATED.sub(b"", record.value or b"")) for record in producer.records]
+
+
+async def converse(address: tuple[str, int], wire: bytes, size: int) -> bytes:
+    """Send bytes in pieces of a size, and return all answers without their date.
+
+    After invalid HTTP the collector closes the connection. Unread answers are lost if bytes arrive then.
+    """
+    reader, writer = await asyncio.open_connection(*address)
+    for at in range(0, len(wire), size):
+        writer.write(wire[at : at + size])
+    answers = b""
+    async with asyncio.timeout(120):
+        with suppress(ConnectionResetError):
+            while part := await reader.read(1 << 16):
+                answers += part
+    writer.close()
+    return DATE.sub(b"", answers)
+
+
+@pytest.mark.anyio
+async def test_events_get_the_same_answers_directly_and_through_asgi(monkeypatch: pytest.MonkeyPatch):
+    """Requests of all kinds, also one behind another and in pieces, get the same bytes and lead to the same records."""
+    ways = Kept(), Kept()
+    dice = random.Random(SEED)
+    statuses: Counter[bytes] = Counter()
+    lost = 0
+    monkeypatch.setattr(helpers, "DIRECT", True)
+    async with collecting(monkeypatch, ways[0]) as direct:
+        monkeypatch.setattr(helpers, "DIRECT", False)
+        async with collecting(monkeypatch, ways[1]) as asgi:
+            for _ in range(REQUESTS // 4):
+                requests = [make_request(dice).wire for _ in range(dice.choice([1, 1, 2, 3]))]
+                last = b"GET /health HTTP/1.1\r\nhost: test\r\nconnection: close\r\n\r\n"
+                # In a body, how much garbage is read before the answer depends on when ASGI runs.
+                wire = b"".join([*requests, dice.choice([b"", b"", b"", b"EHLO\r\n"]), last])
+                size = dice.choice([1 << 20, 1 << 20, 1000, 30])
+                answers = [await converse(address, wire, size) for address in (direct, asgi)]
+                if b"connection: close" in min(answers, key=len):
+                    assert answers[0] == answers[1], (SEED, size, wire)
+                else:
+                    assert max(answers, key=len).startswith(min(answers, key=len)), (SEED, size, wire)
+                    lost += 1
+                assert comparable_records(ways[0]) == comparable_records(ways[1]), (SEED, size, wire)
+                statuses.update(re.findall(rb"HTTP/1.1 (\d+)", answers[0]))
+                for producer in ways:
+                    producer.records.clear()
+    assert {b"200", b"400", b"401", b"403", b"404", b"405", b"415"} <= statuses.keys()
+    assert lost < REQUESTS / 40
