@@ -22,9 +22,10 @@ How it works
             …
             return made
 
-3.  What sections share is found by generating them twice. The first time, every object, path, directive, object and list
-    that a section needs in any case is noted under a key that equal parts of different files have in common. The second
-    time, those noted by two sections or more come first, and the sections use their variables.
+3.  What sections share is found by generating them twice. The first time, every path, directive, object and list that
+    a section needs in any case is noted under a key that equal parts of different files have in common. The second
+    time, those noted by two sections or more come first, and the sections use their variables. Loops over the same list
+    become one loop, which reads the fields of each item once.
 
 Why the results are the same
 ----------------------------
@@ -139,6 +140,15 @@ class JointRules:
             return kind.function(event, wanted)
         except Exception:  # noqa: BLE001  # the single functions report it
             return None
+
+    @property
+    def kinds(self) -> int:
+        """The number of kinds of events so far."""
+        return len(self._kinds)
+
+    def is_compiled(self, event: Mapping[str, Any]) -> bool:
+        """Return whether the function for the event's kind is compiled."""
+        return self._find(event).function is not None
 
     def _find(self, event: Mapping[str, Any]) -> _Kind:
         """Find the kind of an event whose type or name no rule has, or whose name is spelled differently."""
@@ -283,7 +293,7 @@ class _JointEmitter(Emitter):
 
     def _object(self, prefix: tuple[Segment, ...]) -> str:
         if prefix:
-            self._note(("object", repr(prefix)), lambda out: out._object(prefix))
+            self._note(("object", repr(prefix)), lambda out: out._object(prefix))  # noqa: SLF001  # the other emitter
         return super()._object(prefix)
 
     def _note(self, key: Hashable, write: Callable[["_JointEmitter"], object], user: Hashable = None) -> None:
@@ -298,10 +308,11 @@ class _JointEmitter(Emitter):
             return
         key = self._keys.of(node)
         loops = self._loops.setdefault(self._keys.of(source), {})
-        self._note(("loop", self._keys.of(source)), lambda out: out._write_loops(source, loops), key)
+        self._note(("loop", self._keys.of(source)), lambda out: out.write_loops(source, loops), key)
         loops[key] = shape
 
-    def _write_loops(self, source: Node, loops: Mapping[Hashable, Node]) -> None:
+    def write_loops(self, source: Node, loops: Mapping[Hashable, Node]) -> None:
+        """Write loops over the same list as one."""
         lists = write_loop(self, source, list(loops.values()))
         self._computed |= {("event", key): items for key, items in zip(loops, lists, strict=True)}
 

@@ -33,13 +33,25 @@ Form = Callable[[], tuple[bytes | None, Headers]]
 
 
 class _Batch:
-    __slots__ = ("acks", "builder", "last", "size")
+    """A batch that fills: `append` is that of aiokafka's inner builder, and `count` the number of its records.
+
+    The outer builder costs half a microsecond per record; it needs only the count.
+    """
+
+    __slots__ = ("acks", "append", "builder", "count", "last", "size")
 
     def __init__(self, builder: Any) -> None:
         self.builder = builder
+        self.append = builder._builder.append  # noqa: SLF001  # aiokafka 0.14.0
+        self.count = 0
         self.acks: list[PendingAcks] = []
         self.last: PendingAcks | None = None
         self.size = 0
+
+    def close(self) -> None:
+        """Close the builder, so that the batch can be sent."""
+        self.builder._relative_offset = self.count  # noqa: SLF001
+        self.builder.close()
 
 
 class _PartitionQueue:
@@ -156,9 +168,10 @@ class Producer:
         if queue is None:
             queue = self._queues[topic, partition] = _PartitionQueue(topic, partition)
         batch = queue.open
-        if batch is None or batch.builder.append(timestamp=None, key=key, value=value, headers=headers) is None:
+        if batch is None or batch.append(batch.count, None, key, value, headers) is None:
             batch = self._open(queue)
-            batch.builder.append(timestamp=None, key=key, value=value, headers=headers)
+            batch.append(0, None, key, value, headers)
+        batch.count += 1
         if batch.last is not acks:
             batch.last = acks
             batch.acks.append(acks)
@@ -224,7 +237,7 @@ class Producer:
                     assert queue.open
                     batch, queue.open = queue.open, None
                 error: BaseException | None = None
-                batch.builder.close()
+                batch.close()
                 try:
                     await (await self._producer.send_batch(batch.builder, queue.topic, partition=queue.partition))
                 # aiokafka asserts that the partition exists, and raises its own errors if the producer is closed.
