@@ -20,6 +20,7 @@ from streams.routing.ruleset import Route, RuleSet
 from streams.sources.source import Source
 from streams.steps.step import Blocked, StepTrace, run_steps
 from transforms import DROP, Failure
+from transforms.joint import Results
 
 MAPPING, NOT_JSON, TOO_LARGE = "mapping", "not_json", "too_large"
 """Reasons of deliveries that fail before they are forwarded."""
@@ -129,9 +130,7 @@ def decide(
         else None
         for route in rules.routes
     ]
-    joint = None
-    if trace is None and rules.joint is not None:
-        joint = rules.joint.apply(event, [block is None for block in blocks])
+    joint = _map_jointly(rules, event, blocks) if trace is None else None
     outcomes: list[RouteDecision] = []
     for index, (route, block) in enumerate(zip(rules.routes, blocks, strict=True)):
         if block is not None:
@@ -169,6 +168,17 @@ def _check(
     except BaseException as error:  # noqa: BLE001  # as in `decide`
         return error
     return None
+
+
+def _map_jointly(rules: RuleSet, event: Event, blocks: Sequence[object]) -> Sequence[Results] | None:
+    """Map an event for all routes that are not blocked at once; None if each route must map it."""
+    if rules.joint is None:
+        return None
+    try:
+        return rules.joint.apply(event, [block is None for block in blocks])
+    except BaseException as error:  # noqa: BLE001  # the route whose rules raise it fails alone
+        to_exception(error)
+        return None
 
 
 def _run_steps(
