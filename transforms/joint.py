@@ -22,9 +22,10 @@ How it works
             …
             return made
 
-3.  What sections share is found by generating them twice. The first time, every object, path, directive, object and list
-    that a section needs in any case is noted under a key that equal parts of different files have in common. The second
-    time, those noted by two sections or more come first, and the sections use their variables.
+3.  What sections share is found by generating them twice. The first time, every path, directive, object and list that
+    a section needs in any case is noted under a key that equal parts of different files have in common. The second
+    time, those noted by two sections or more come first, and the sections use their variables. Loops over the same list
+    become one loop, which reads the fields of each item once.
 
 Why the results are the same
 ----------------------------
@@ -39,11 +40,12 @@ Payloads of several integrations may share parts, and parts of the event: they m
 
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import cached_property
 from typing import Any, NamedTuple
 
 from transforms.codegen import conditions
 from transforms.codegen.emitter import Emitter
-from transforms.codegen.rule_index import Selector, derive_selector
+from transforms.codegen.rule_index import derive_selector
 from transforms.codegen.writer import Expr
 from transforms.directives.lists import write_loop
 from transforms.model.directive import Root
@@ -106,17 +108,17 @@ class JointRules:
 
     def __init__(self, rules: Sequence[Rules]) -> None:
         self._rules = tuple(rules)
-        self._types: set[str] = set()
-        self._names: set[str] = set()
-        self._words: set[str] = set()
         self._kinds: dict[tuple[Any, Any], _Kind] = {}
-        for rule in (rule for each in rules for rule in each.rules):
-            self._add_names(derive_selector(rule.condition))
 
-    def _add_names(self, selector: Selector) -> None:
-        self._types |= selector.types or frozenset()
-        self._names |= (selector.events or frozenset()) | selector.spellings
-        self._words |= selector.words or frozenset()
+    @cached_property
+    def _known(self) -> tuple[frozenset[str], frozenset[str], frozenset[str]]:
+        """The types, the names, and the names in words that rules have."""
+        selectors = [derive_selector(rule.condition) for rules in self._rules for rule in rules.rules]
+        return (
+            frozenset[str]().union(*(each.types or () for each in selectors)),
+            frozenset[str]().union(*((each.events or frozenset()) | each.spellings for each in selectors)),
+            frozenset[str]().union(*(each.words or () for each in selectors)),
+        )
 
     def apply(self, event: Mapping[str, Any], wanted: Sequence[bool]) -> Sequence[Results] | None:
         """Map an event for the integrations that are wanted.
@@ -140,13 +142,23 @@ class JointRules:
         except Exception:  # noqa: BLE001  # the single functions report it
             return None
 
+    @property
+    def kinds(self) -> int:
+        """The number of kinds of events so far."""
+        return len(self._kinds)
+
+    def is_compiled(self, event: Mapping[str, Any]) -> bool:
+        """Return whether the function for the event's kind is compiled."""
+        return self._find(event).function is not None
+
     def _find(self, event: Mapping[str, Any]) -> _Kind:
         """Find the kind of an event whose type or name no rule has, or whose name is spelled differently."""
+        types, names, names_in_words = self._known
         kind, name = event.get("type"), event.get("event")
-        key: tuple[Any, Any] = (kind if kind in self._types else None, None)
-        if name in self._names:
+        key: tuple[Any, Any] = (kind if kind in types else None, None)
+        if name in names:
             key = (key[0], name)
-        elif (in_words := words(name)) in self._words:
+        elif (in_words := words(name)) in names_in_words:
             key = (key[0], (in_words,))
         found = self._kinds.get(key)
         if found is None:
@@ -283,7 +295,7 @@ class _JointEmitter(Emitter):
 
     def _object(self, prefix: tuple[Segment, ...]) -> str:
         if prefix:
-            self._note(("object", repr(prefix)), lambda out: out._object(prefix))
+            self._note(("object", repr(prefix)), lambda out: out._object(prefix))  # noqa: SLF001  # the other emitter
         return super()._object(prefix)
 
     def _note(self, key: Hashable, write: Callable[["_JointEmitter"], object], user: Hashable = None) -> None:
@@ -298,10 +310,11 @@ class _JointEmitter(Emitter):
             return
         key = self._keys.of(node)
         loops = self._loops.setdefault(self._keys.of(source), {})
-        self._note(("loop", self._keys.of(source)), lambda out: out._write_loops(source, loops), key)
+        self._note(("loop", self._keys.of(source)), lambda out: out.write_loops(source, loops), key)
         loops[key] = shape
 
-    def _write_loops(self, source: Node, loops: Mapping[Hashable, Node]) -> None:
+    def write_loops(self, source: Node, loops: Mapping[Hashable, Node]) -> None:
+        """Write loops over the same list as one."""
         lists = write_loop(self, source, list(loops.values()))
         self._computed |= {("event", key): items for key, items in zip(loops, lists, strict=True)}
 

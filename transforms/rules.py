@@ -41,8 +41,9 @@ class Rules:
         self._module = compile_rules(rules, otherwise, self._failure, title, match_all=match_all)
         self.source = self._module.source
         self.apply: Callable[[Any], Sequence[tuple[str, Any]]] = self._module.namespace["apply"]
-        self._by_function = {self._module.namespace[f"rule_{number}"]: rule for number, rule in enumerate(rules, 1)}
-        self._by_function[self._module.namespace["otherwise"]] = otherwise
+        functions = self._module.namespace
+        self._by_function: dict[Any, Rule | None] = {functions["otherwise"]: otherwise}
+        self._by_function |= {functions[f"rule_{number}"]: rule for number, rule in enumerate(rules, 1)}
 
     def candidates(self, event: Mapping[str, Any]) -> Sequence[tuple[str, Rule | None]]:
         """Return the rules that may take events with this type and name, in order, with their names in results.

@@ -35,13 +35,25 @@ Form = Callable[[], tuple[bytes | None, Headers]]
 
 
 class _Batch:
-    __slots__ = ("acks", "builder", "last", "size")
+    """A batch that fills: `append` is that of aiokafka's inner builder, and `count` the number of its records.
+
+    The outer builder costs half a microsecond per record; it needs only the count.
+    """
+
+    __slots__ = ("acks", "append", "builder", "count", "last", "size")
 
     def __init__(self, builder: Any) -> None:
         self.builder = builder
+        self.append = builder._builder.append  # noqa: SLF001  # aiokafka 0.14.0
+        self.count = 0
         self.acks: list[PendingAcks] = []
         self.last: PendingAcks | None = None
         self.size = 0
+
+    def close(self) -> None:
+        """Close the builder, so that the batch can be sent."""
+        self.builder._relative_offset = self.count  # noqa: SLF001
+        self.builder.close()
 
 
 class _PartitionQueue:
@@ -166,9 +178,10 @@ class Producer:
         if queue is None:
             queue = self._queues[topic, partition] = _PartitionQueue(topic, partition)
         batch, at = queue.open, record_time()
-        if batch is None or batch.builder.append(timestamp=at, key=key, value=value, headers=headers) is None:
+        if batch is None or batch.append(batch.count, at, key, value, headers) is None:
             batch = self._open(queue)
-            batch.builder.append(timestamp=at, key=key, value=value, headers=headers)
+            batch.append(0, at, key, value, headers)
+        batch.count += 1
         if batch.last is not acks:
             batch.last = acks
             batch.acks.append(acks)
@@ -240,7 +253,7 @@ class Producer:
         for queue in queues:
             if not queue.is_sending and (batch := queue.take()) is not None:
                 queue.is_sending = True
-                batch.builder.close()
+                batch.close()
                 by_topic.setdefault(queue.topic, []).append((queue, batch))
         # A topic whose metadata is awaited does not delay other topics.
         for batches in by_topic.values():

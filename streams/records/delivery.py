@@ -99,22 +99,28 @@ class DeliveryEncoder:
 
     """
 
-    __slots__ = ("_payloads", "_shared")
+    __slots__ = ("_bare", "_payloads", "_shared")
 
     def __init__(self, bare: DeliveryRecord) -> None:
-        shared = {name: value for name, value in bare.data().items() if name not in {"v", "id", "rule", "payload"}}
-        self._shared = b"," + orjson.dumps(shared)[1:-1] + b","
+        self._bare = bare
+        self._shared: bytes | None = None
         self._payloads: dict[int, tuple[Any, bytes]] = {}
 
     def encode(self, delivery_id: str, rule: str, payload: Any) -> bytes:
         """Return what `DeliveryRecord.encode` gives; raises TypeError."""
+        shared = self._shared or self._encode_shared()
         _, encoded = self._payloads.get(id(payload)) or self._encode_payload(payload)
-        return b"".join(
-            (_START, orjson.dumps(delivery_id), b',"rule":', orjson.dumps(rule), self._shared, encoded, b"}")
-        )
+        return b"".join((_START, orjson.dumps(delivery_id), b',"rule":', orjson.dumps(rule), shared, encoded, b"}"))
+
+    def _encode_shared(self) -> bytes:
+        data = self._bare.data()
+        for own in ("v", "id", "rule", "payload"):
+            del data[own]
+        self._shared = b"," + orjson.dumps(data)[1:-1] + b","
+        return self._shared
 
     def _encode_payload(self, payload: Any) -> tuple[Any, bytes]:
-        # An id is that of the same payload only as long as the payload is kept.
+        # The payload is kept, so that no other one gets the same id.
         found = self._payloads[id(payload)] = payload, orjson.dumps({"payload": payload})[1:-1]
         return found
 

@@ -15,10 +15,12 @@ from streams.records.outcomes import FORWARDED, Outcome
 from streams.records.rejected import QUARANTINED_REASON
 from streams.records.size import HEADROOM, LARGEST_RECORD_BYTES, RecordTooLargeError
 from streams.routing.decoding import IncomingEvent
+from streams.routing.eligibility import Check, may_opt_out
 from streams.routing.ruleset import Route, RuleSet
 from streams.sources.source import Source
 from streams.steps.step import Blocked, StepTrace, run_steps
 from transforms import DROP, Failure
+from transforms.joint import Results
 
 MAPPING, NOT_JSON, TOO_LARGE = "mapping", "not_json", "too_large"
 """Reasons of deliveries that fail before they are forwarded."""
@@ -121,15 +123,21 @@ def decide(
     bare = _bare_delivery(incoming, event, rules, clock)
     encoder = DeliveryEncoder(bare)
     room = LARGEST_RECORD_BYTES - HEADROOM - len(key or b"")
-    blocks = [_check(route, event, source, trace) for route in rules.routes]
-    joint = None
-    if trace is None and rules.joint is not None:
-        joint = rules.joint.apply(event, [block is None for block in blocks])
+    needs_all = trace is not None or may_opt_out(event)
+    blocks = [
+        _check(route, checks, event, source, trace)
+        if (checks := route.checks if needs_all else route.checks_without_opt_out)
+        else None
+        for route in rules.routes
+    ]
+    joint = _map_jointly(rules, event, blocks) if trace is None else None
     outcomes: list[RouteDecision] = []
     for index, (route, block) in enumerate(zip(rules.routes, blocks, strict=True)):
         if block is not None:
-            blocked = _blocked(route, block) if type(block) is Blocked else None
-            outcomes.append(blocked or _failed(route, bare._replace(id=message_id), to_exception(block)))
+            if isinstance(block, Blocked):
+                outcomes.append(_blocked(route, block))
+            else:
+                outcomes.append(_failed(route, bare._replace(id=message_id), to_exception(block)))
             continue
         try:
             if trace is not None:
@@ -148,18 +156,29 @@ def decide(
 
 
 def _check(
-    route: Route, event: Event, source: Source | None, trace: DecisionTrace | None
+    route: Route, checks: Sequence[Check], event: Event, source: Source | None, trace: DecisionTrace | None
 ) -> Blocked | BaseException | None:
     """Return why an event is blocked for a route, or the exception that a check raised; None if it passes."""
     try:
         if trace is not None:
             trace.before_checks(route, event, source)
-        for check in route.checks:
+        for check in checks:
             if (held := check(event, source)) is not None:
                 return held
     except BaseException as error:  # noqa: BLE001  # as in `decide`
         return error
     return None
+
+
+def _map_jointly(rules: RuleSet, event: Event, blocks: Sequence[object]) -> Sequence[Results] | None:
+    """Map an event for all routes that are not blocked at once; None if each route must map it."""
+    if rules.joint is None:
+        return None
+    try:
+        return rules.joint.apply(event, [block is None for block in blocks])
+    except BaseException as error:  # noqa: BLE001  # the route whose rules raise it fails alone
+        to_exception(error)
+        return None
 
 
 def _run_steps(
@@ -214,7 +233,7 @@ def _deliver(
     if len(value) > room:
         too_large = RecordTooLargeError.of(len(value) + LARGEST_RECORD_BYTES - HEADROOM - room, LARGEST_RECORD_BYTES)
         return _dead(route, bare._replace(id=delivery_id, rule=rule), TOO_LARGE, str(too_large))
-    return RouteDecision(route, rule, FORWARDED, "", "", value)
+    return RouteDecision._make((route, rule, FORWARDED, "", "", value, None, None, None))  # faster than the constructor
 
 
 def _failed(route: Route, bare: DeliveryRecord, error: Exception) -> RouteDecision:

@@ -73,6 +73,12 @@ class SourceCheck:
         return f"of {', '.join(sorted(self.names))}" if source else ""
 
 
+def may_opt_out(event: Event) -> bool:
+    """Return whether any OptOutCheck can block the event; most events enable all integrations."""
+    integrations = event.get("integrations")
+    return any(value is not True for value in integrations.values()) if integrations else False
+
+
 @dataclass(frozen=True, slots=True)
 class OptOutCheck:
     """The event's `integrations` must not opt out of any of these names."""

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from streams.consent.policy import Consent
-from streams.routing.eligibility import Check, Sample, checks_of
+from streams.routing.eligibility import Check, OptOutCheck, Sample, checks_of
 from streams.sources.source import Sources
 from streams.steps.enrichment.memory import VisitorMemory
 from transforms import Rules
@@ -21,7 +21,8 @@ class Route:
     """One integration as the router sees it. `sources` None means all; `single` means at most one rule takes an event.
 
     `names` are those by which events opt out of it (`names_of`), by default its own. `draining` if it takes no new
-    events. `checks` precede its rules. `rules` are those of `apply`, if they may be compiled together with others'.
+    events. `rules` are those of `apply`, if they may be compiled together with those of other routes. `checks` precede
+    its rules; `checks_without_opt_out` suffice for an event unless it `may_opt_out`.
     """
 
     integration: str
@@ -35,6 +36,7 @@ class Route:
     draining: bool = False
     rules: Rules | None = None
     checks: tuple[Check, ...] = field(init=False, repr=False, compare=False)
+    checks_without_opt_out: tuple[Check, ...] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         """Default `names` to the integration's own, and make the checks."""
@@ -42,6 +44,8 @@ class Route:
         object.__setattr__(self, "names", names)
         checks = checks_of(self.sources, names, self.consent, self.sample, draining=self.draining)
         object.__setattr__(self, "checks", checks)
+        others = tuple(check for check in checks if not isinstance(check, OptOutCheck))
+        object.__setattr__(self, "checks_without_opt_out", others)
 
 
 @dataclass(frozen=True, slots=True)

@@ -63,11 +63,12 @@ def preset_rules(count: int) -> Iterator[tuple[str, Rules]]:
         yield f"{name}-{number}", rules
 
 
-async def fill(broker: Broker, count: int) -> None:
+async def fill(broker: Broker, count: int, names: int = 1) -> None:
+    """Write events to the events topic, with a number of names."""
     producer = Producer(broker, client_id="fill")
     await producer.start()
     acks = PendingAcks()
-    for number, value in enumerate(make_events(0, count)):
+    for number, value in enumerate(make_events(0, count, names)):
         key = b"user-%d" % (number % 10_000)
         producer.append(TOPICS.events, number % 3, acks, key=key, value=value, headers=event_headers("web"))
         if not number % 1000:

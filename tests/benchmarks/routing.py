@@ -3,8 +3,8 @@
     python -m tests.benchmarks.routing [OTHER_CHECKOUT] [--presets COUNT] [--names COUNT] [--rounds COUNT]
 
 Decode, dedupe, decide, encode, and append to batches, for three integrations with rules of their own, or for as many
-with presets. The first 3,000 events are not measured. Prints the CPU microseconds per event of this checkout, and those of another one that is measured in turns
-with it, by median, with their ratio.
+with presets. The first 3,000 events are not measured. Prints the CPU microseconds per event of this checkout, and those
+of another one that is measured in turns with it, by median, with their ratio.
 """
 
 import argparse

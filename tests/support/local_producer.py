@@ -43,7 +43,8 @@ class LocalProducer(Producer):
         lane.full.clear()
         lane.open = None
         for batch in batches:
-            if batch.builder.record_count():
+            if batch.count:
+                batch.close()
                 self._keep(lane.topic, lane.partition, bytes(batch.builder._build()))
             self._settle(batch, self.error)
 

@@ -11,6 +11,8 @@ from transforms.runtime.text import text
 _NUMBER = re.compile(r"\s*[-+]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][-+]?[0-9]+)?\s*", re.ASCII)
 _WHOLE = re.compile(r"\s*[-+]?[0-9]+\s*", re.ASCII)
 _MAX_CHARACTERS = 400
+_MAX_PRICE_CHARACTERS = 17
+"""Length from which on a number may not fit; shorter ones without a sign need no regular expression."""
 _BOOLEANS = {"true": True, "1": True, "yes": True, "on": True, "false": False, "0": False, "no": False, "off": False}
 
 
@@ -19,6 +21,8 @@ def number(value: Any) -> Any:
     if type(value) is str:
         if len(value) > _MAX_CHARACTERS:
             return MISSING
+        if len(value) < _MAX_PRICE_CHARACTERS and value.isascii() and value.replace(".", "", 1).isdigit():
+            return float(value) if "." in value else int(value)
         if _WHOLE.fullmatch(value) and fits_json(whole := int(value)):
             return whole
         return fitting(float(value), "@number") if _NUMBER.fullmatch(value) else MISSING

@@ -2,13 +2,26 @@
 
 import re
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from typing import Any
 
 from transforms.model.values import MISSING
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _LONG_FRACTION = re.compile(r"(\.[0-9]{6})[0-9]+")
+MAX_KEPT_CHARACTERS = 64
+"""Length of the longest text whose time is kept."""
 _DIGITS = re.compile(r"-?[0-9]{1,17}(?:\.[0-9]{1,9})?", re.ASCII)
+
+
+# An event's time is parsed for several integrations.
+@lru_cache(64)
+def _parse(text: str) -> datetime:
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        moment = datetime.fromisoformat(_LONG_FRACTION.sub(r"\1", text.strip()))
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
 
 
 def _moment(value: Any) -> datetime | None:
@@ -20,11 +33,7 @@ def _moment(value: Any) -> datetime | None:
         if type(value) is str:
             if value[4:5] != "-" and len(value) > 8 and _DIGITS.fullmatch(value):
                 return _moment(float(value))
-            try:
-                moment = datetime.fromisoformat(value)
-            except ValueError:
-                moment = datetime.fromisoformat(_LONG_FRACTION.sub(r"\1", value.strip()))
-            return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+            return _parse(value) if len(value) <= MAX_KEPT_CHARACTERS else _parse.__wrapped__(value)
         if type(value) is int or type(value) is float:
             size = abs(value)
             return _EPOCH + timedelta(microseconds=round(value * (1e6 if size < 1e11 else 1e3 if size < 1e14 else 1)))
@@ -37,9 +46,10 @@ def iso_date(value: Any) -> Any:
     """Format a date as RFC 3339 in UTC with milliseconds: `2026-01-02T03:04:05.678Z`."""
     moment = _moment(value)
     try:
-        return (
-            f"{moment.astimezone(UTC).replace(tzinfo=None).isoformat(timespec='milliseconds')}Z" if moment else MISSING
-        )
+        if moment is None:
+            return MISSING
+        moment = moment if moment.tzinfo is UTC else moment.astimezone(UTC)
+        return f"{moment.isoformat(timespec='milliseconds')[: -len('+00:00')]}Z"
     except OverflowError:
         return MISSING
 

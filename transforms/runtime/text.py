@@ -13,7 +13,6 @@ from transforms.runtime.access import read_dotted
 from transforms.syntax import regular_expressions
 from transforms.syntax.templates import PLACEHOLDER
 
-
 MAX_SHORT_CHARACTERS = 8
 """Length of texts whose matches are kept: currencies and country codes, which repeat, but no email addresses."""
 
