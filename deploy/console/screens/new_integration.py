@@ -38,8 +38,8 @@ class NewIntegration:
     def routes(self) -> Sequence[Route]:
         """Return the routes."""
         return [
-            *page("/integrations/new", self._show, needs=Role.EDITOR),
-            *action("/integrations/new", self._submit, needs=Role.EDITOR),
+            *page("/integrations/-/new", self._show, needs=Role.EDITOR),
+            *action("/integrations/-/new", self._submit, needs=Role.EDITOR),
         ]
 
     async def _show(self, request: Request) -> ConsolePage:

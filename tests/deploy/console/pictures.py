@@ -26,6 +26,9 @@ PAGES = {
     "health": "/health",
     "live": "/live",
     "issue": "/issues/{}",
+    "integrations": "/integrations",
+    "catalog": "/catalog?type=track&event=Order+Completed",
+    "privacy": "/privacy?user=u-810001",
 }
 MISTAKES = 12
 """Purchases of a new version of the app, whose total is a text."""
