@@ -25,7 +25,12 @@ def build() -> bytes | None:
 def packages() -> dict[str, Path]:
     """Return the folders of the packages that the editor has parts of."""
     modules = npm.modules(SOURCES)
-    named = [*modules.glob("@codemirror/*"), *modules.glob("@lezer/*"), *modules.glob("@marijn/*"), *modules.glob("[a-z]*")]
+    named = [
+        *modules.glob("@codemirror/*"),
+        *modules.glob("@lezer/*"),
+        *modules.glob("@marijn/*"),
+        *modules.glob("[a-z]*"),
+    ]
     return {str(path.relative_to(modules)): path for path in sorted(named) if path.name != "esbuild"}
 
 

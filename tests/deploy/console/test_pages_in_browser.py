@@ -16,6 +16,7 @@ PAGES = (
     "/flow", "/flow?integration=meta&period=day", "/flow/samples?outcome=delivered",
     "/flow/samples?outcome=rejected", "/flow/audit", "/health",
     "/live", "/live?event=none&user=u-1", "/issues", "/issues?all=1&sort=last", "/issues/{group}",
+    "/rules", "/rules/integrations/crm.yaml", "/rules/sources/web.yaml", "/rules/plans/shop.yaml",
 )  # fmt: skip
 MAX_FIRST_PAGE_BYTES = 300 * 1024
 

@@ -82,7 +82,10 @@ def test_a_rule_is_changed_where_it_differs(fields, expected):
     ("fields", "line"),
     [
         ({"source-web": "on"}, "sources: [web]"),
-        ({"source-web": "on", "source-app": "on", "categories": "ads, mail", "how": "any"}, "consent: {any: [ads, mail]}"),
+        (
+            {"source-web": "on", "source-app": "on", "categories": "ads, mail", "how": "any"},
+            "consent: {any: [ads, mail]}",
+        ),
         ({"source-web": "on", "source-app": "on", "percent": "12,5"}, "sample: {rate: 0.125, by: userId}"),
     ],
 )  # fmt: skip
