@@ -74,6 +74,8 @@ def apply_form(kind: str, text: str, given: Given, preset: Document | None = Non
         raise FormError("There is no such form.")
     try:
         return change()
+    except RuleError as error:
+        raise FormError(f"The text is not valid: {error.message}. Mend it under Text.") from error
     except (EditError, ValueError) as error:
         raise FormError(_sentence(str(error))) from error
 
