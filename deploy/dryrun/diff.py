@@ -37,7 +37,8 @@ NOTHING = Side("", "", "")
 class Change:
     """Events that change in the same outcome, rule and fields; `differences` are those of the first event.
 
-    Fields that are added, left out, or have another value are kept apart. `place` is the first event's line in a file, or its TOPIC:PARTITION:OFFSET in Kafka.
+    Fields that are added, left out, or have another value are kept apart. `place` is the first event's line in a file,
+    or its TOPIC:PARTITION:OFFSET in Kafka.
     """
 
     integration: str
