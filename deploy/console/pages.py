@@ -35,6 +35,9 @@ MAX_TOAST = 500
 HERE = Path(__file__).parent
 STATIC = HERE / "static"
 
+MAX_DRAFT_BYTES = 6 * 1024 * 1024
+"""Bytes of a form with the text of a file, each of whose characters may take three bytes, and with an event."""
+
 
 @dataclass(frozen=True, slots=True)
 class ConsolePage:
@@ -93,23 +96,32 @@ def page(path: str, show: Callable[[Request], Awaitable[ConsolePage]], *, needs:
 
 
 def action(
-    path: str,
-    act: Callable[[Request, Mapping[str, str]], Awaitable[Done | ConsolePage]],
-    *,
-    needs: Role = Role.OPERATOR,
+    path: str, act: Callable[[Request, Mapping[str, str]], Awaitable[Done]], *, needs: Role = Role.OPERATOR
 ) -> list[Route]:
-    """Return the route of an action; `act` gets the fields of the form. The request must carry the CSRF token.
-
-    An action that answers with a page, such as a form with messages, changes what the user sees.
-    """
+    """Return the route of an action; `act` gets the fields of the form. The request must carry the CSRF token."""
 
     async def answer(request: Request) -> Response:
         form = await read_form(request)
         check_csrf(request, form, session_of(request))
         check_role(request, needs)
-        done = await act(request, form)
-        renderer = renderer_of(request)
-        return renderer.finish(request, done) if isinstance(done, Done) else renderer.respond(request, done)
+        return renderer_of(request).finish(request, await act(request, form))
+
+    return [Route(path, answer, methods=["POST"])]
+
+
+def form_page(
+    path: str, show: Callable[[Request, Mapping[str, str]], Awaitable[ConsolePage]], *, needs: Role = Role.EDITOR
+) -> list[Route]:
+    """Return the route of a page that is asked for by a form, because the form is too long for an address.
+
+    `show` gets the fields of the form. The request must carry the CSRF token.
+    """
+
+    async def answer(request: Request) -> Response:
+        form = await read_form(request, MAX_DRAFT_BYTES)
+        check_csrf(request, form, session_of(request))
+        check_role(request, needs)
+        return renderer_of(request).respond(request, await show(request, form))
 
     return [Route(path, answer, methods=["POST"])]
 

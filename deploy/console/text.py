@@ -8,6 +8,9 @@ from typing import Any, NamedTuple
 
 import yaml
 
+from transforms.model.nodes import Index, JsonPath, Key
+from transforms.syntax.unparse import path_text
+
 MAX_TEXT = 2_000
 """Characters of one value that a page shows; the JSON form has all."""
 
@@ -23,11 +26,15 @@ _INDEX = re.compile(r"\[[^\]]*\]")
 
 
 class CodeToken(NamedTuple):
-    """A piece of code: its text, its class in the style sheet, and the path of the field whose value it is."""
+    """A piece of code: its text, its class in the style sheet, and the path of the field whose value it is.
+
+    `jsonpath` is the path as rules write it, with indexes.
+    """
 
     text: str
     kind: str = ""
     path: str = ""
+    jsonpath: str = ""
 
 
 def number(value: float | None) -> str:
@@ -91,7 +98,7 @@ def field_id(path: str) -> str:
 def tokens(value: Any) -> Iterator[CodeToken]:
     """Yield JSON, indented, as pieces of code; the values of fields have their paths."""
     lines = 0
-    for token in _tokens(value, "", "\n"):
+    for token in _tokens(value, "", "\n", ()):
         yield token
         lines += token.text.count("\n")
         if lines >= MAX_LINES:
@@ -99,14 +106,14 @@ def tokens(value: Any) -> Iterator[CodeToken]:
             return
 
 
-def _tokens(value: Any, path: str, newline: str) -> Iterator[CodeToken]:
+def _tokens(value: Any, path: str, newline: str, at: tuple[Key | Index, ...]) -> Iterator[CodeToken]:
     if isinstance(value, Mapping) and value:
         yield CodeToken("{")
         for position, (key, inner) in enumerate(value.items()):
             name = str(key)
             shown = name if _PLAIN_KEY.fullmatch(name) else json.dumps(clip(name), ensure_ascii=False)
             yield CodeToken(f"{',' if position else ''}{newline}  {shown}: ")
-            yield from _tokens(inner, f"{path}.{name}" if path else name, f"{newline}  ")
+            yield from _tokens(inner, f"{path}.{name}" if path else name, f"{newline}  ", (*at, Key(name)))
         yield CodeToken(f"{newline}}}")
     elif isinstance(value, list) and value:
         # Objects of a list begin on its line.
@@ -115,11 +122,12 @@ def _tokens(value: Any, path: str, newline: str) -> Iterator[CodeToken]:
         for position, inner in enumerate(value):
             comma = "," if position else ""
             yield CodeToken(f"{comma}{newline}  " if on_lines else f"{comma} " if position else "")
-            yield from _tokens(inner, f"{path}[]", f"{newline}  " if on_lines else newline)
+            yield from _tokens(inner, f"{path}[]", f"{newline}  " if on_lines else newline, (*at, Index(position)))
         yield CodeToken(f"{newline}]" if on_lines else "]")
     else:
         text = clip(json.dumps(value, ensure_ascii=False), MAX_CODE_TEXT)
-        yield CodeToken(text, "mask" if "•••" in text else "s" if isinstance(value, str) else "d", path)
+        kind = "mask" if "•••" in text else "s" if isinstance(value, str) else "d"
+        yield CodeToken(text, kind, path, path_text(JsonPath(at)) if at else "")
 
 
 def place(where: str | None) -> str:

@@ -2,23 +2,30 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
+from itertools import islice
 from typing import Any, NamedTuple
 
 import orjson
 from kafka import TopicPartition
 
 from deploy.config.configuration import Configuration
+from deploy.dryrun.recorded_events import RecordedEvent
 from deploy.ledger.client import LedgerClient
-from deploy.replay.parked import Events, ParkedRecord
+from deploy.replay.dead_letters import dead_letters
+from deploy.replay.parked import Events, ParkedRecord, Selection
 from streams.kafka.client import complete_ends, is_at_end, kafka_errors, open_consumer, poll
 from streams.ledger.dead_group import group_of
 from streams.records.dead_letter import DeadLetter
 from streams.records.event import Origin
 from streams.records.format import RecordError
 from streams.records.outcomes import Outcome
+from streams.routing.decoding import named_source
 
 MAX_SAMPLES = 100
 """Failed and delivered events that are compared."""
+
+MAX_GROUP_EVENTS = 2_000
+"""Events of a group on which a changed rule is tried."""
 
 MAX_READ_RECORDS = 12_000
 """Records of the dead topic that are read to find those of the group."""
@@ -57,6 +64,21 @@ def read_samples(configuration: Configuration, group: Mapping[str, Any]) -> Grou
     failed = [FailedSample(*pair, events.get(pair[1])) for pair in zip(letters, origins, strict=True)]
     both = set(origins)
     return GroupSamples(failed, [events[each] for each in delivered if each in events and each not in both])
+
+
+def read_group_events(configuration: Configuration, integration: str, group_id: str) -> list[RecordedEvent]:
+    """Return the events of all open dead letters of a group, up to MAX_GROUP_EVENTS; raises BrokerError."""
+    letters = islice(
+        dead_letters(configuration).find(Selection(integration=integration, group=group_id)), MAX_GROUP_EVENTS
+    )
+    origins = list(dict.fromkeys(Origin(*letter.letter.delivery["from"]) for letter in letters))
+    with kafka_errors(configuration.settings.broker):
+        records = Events(configuration.settings.broker).at(origins)
+    return [
+        RecordedEvent(":".join(map(str, origin)), record.value, named_source(record, configuration.sources), 0)
+        for origin, record in records.items()
+        if record.value is not None
+    ]
 
 
 def _events(configuration: Configuration, origins: Sequence[Origin]) -> dict[Origin, Mapping[str, Any]]:

@@ -12,16 +12,16 @@ SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 HEADER = "x-csrf-token"
 FIELD = "csrf"
 
-MAX_FORM_BYTES, MAX_FIELDS = 256 * 1024, 200
+MAX_FORM_BYTES, MAX_FIELDS = 256 * 1024, 2_000
 
 
-async def read_form(request: Request) -> dict[str, str]:
+async def read_form(request: Request, max_bytes: int = MAX_FORM_BYTES) -> dict[str, str]:
     """Return the fields of an urlencoded form; raises HTTPException if it is too large or has too many."""
     body = b""
     async for chunk in request.stream():
         body += chunk
-        if len(body) > MAX_FORM_BYTES:
-            raise HTTPException(413, f"a form may have up to {MAX_FORM_BYTES // 1024} KB")
+        if len(body) > max_bytes:
+            raise HTTPException(413, f"a form may have up to {max_bytes // 1024} KB")
     try:
         return dict(parse_qsl(body.decode(errors="replace"), keep_blank_values=True, max_num_fields=MAX_FIELDS))
     except ValueError:

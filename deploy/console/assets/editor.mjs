@@ -35,6 +35,7 @@ const theme = EditorView.theme({
   '.cm-searchMatch': { backgroundColor: 'var(--hit)' },
   '.cm-insertedLine, .cm-changedLine': { backgroundColor: 'var(--add) !important' },
   '.cm-deletedChunk': { backgroundColor: 'var(--del) !important' },
+  '.cm-deletedChunk .cm-deletedText, .cm-changedText': { background: 'none !important' },
 });
 const colours = HighlightStyle.define([
   { tag: [tags.propertyName, tags.definition(tags.propertyName)], color: 'var(--accent)' },
@@ -134,6 +135,7 @@ document.addEventListener('click', (event) => {
     goTo(Number(line));
     view.focus();
   }
+  if (event.target.closest?.('[data-as-text]')) document.getElementById('as-text').click();
   if (event.target.closest?.('[data-changes]')) {
     const on = event.target.getAttribute('aria-pressed') !== 'true';
     event.target.setAttribute('aria-pressed', on);
@@ -145,15 +147,17 @@ document.addEventListener('click', (event) => {
 const read = () => {
   const checked = document.querySelector('#checked[data-messages]');
   if (checked) { show(JSON.parse(checked.dataset.messages)); checked.removeAttribute('data-messages'); }
+  const stored = document.querySelector('#saved-now[data-mode]');
+  if (stored) {
+    if (stored.dataset.digest) form.elements.opened.value = stored.dataset.digest;
+    stored.removeAttribute('data-mode');
+    saved = field.value;
+    document.getElementById('unsaved').hidden = true;
+  }
   const written = document.querySelector('#written[data-text]');
   if (written) { const { text } = written.dataset; written.removeAttribute('data-text'); apply(text); }
 };
 document.addEventListener('htmx:after:swap', read);
-document.addEventListener('saved', (event) => {
-  saved = field.value;
-  form.elements.opened.value = event.detail.digest;
-  document.getElementById('unsaved').hidden = true;
-});
 read();
 field.hidden = true;
 if (host.dataset.draft) apply(host.dataset.draft);

@@ -9,6 +9,7 @@ from deploy.console.screens.integrations import IntegrationsScreen
 from deploy.console.screens.issues import IssuesScreen
 from deploy.console.screens.live import LiveScreen
 from deploy.console.screens.privacy import PrivacyScreen
+from deploy.console.screens.rules import RulesScreen
 
 SCREENS: tuple[type[ConsoleScreen], ...] = (
     FindScreen,
@@ -16,6 +17,7 @@ SCREENS: tuple[type[ConsoleScreen], ...] = (
     FlowScreen,
     IssuesScreen,
     IntegrationsScreen,
+    RulesScreen,
     CatalogScreen,
     PrivacyScreen,
     HealthScreen,

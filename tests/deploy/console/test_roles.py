@@ -22,6 +22,11 @@ ACTIONS = {
     "/integrations/meta/take-new": Role.EDITOR,
     "/integrations/-/new": Role.EDITOR,
     "/catalog/plan": Role.EDITOR,
+    "/rules/draft/try": Role.EDITOR,
+    "/rules/draft/event": Role.EDITOR,
+    "/rules/draft/form": Role.EDITOR,
+    "/rules/draft/changes": Role.EDITOR,
+    "/rules/draft/save": Role.EDITOR,
     "/privacy/suppress": Role.EDITOR,
     "/privacy/lift": Role.EDITOR,
 }

@@ -1,0 +1,100 @@
+"""Say what a draft would change for the newest real events, by the function of `turnout diff`."""
+
+from collections.abc import Callable, Sequence
+from threading import Lock
+from time import monotonic
+from typing import Any
+
+from deploy.config.configuration import Configuration
+from deploy.config.json_diff import ABSENT, dotted
+from deploy.dryrun.diff import Change, RulesComparison
+from deploy.dryrun.recorded_events import RecordedEvent, open_recorded
+from streams.kafka.admin import check_reachable
+from streams.records.outcomes import FORWARDED
+
+MAX_EVENTS = 10_000
+"""The newest events that are compared."""
+
+MAX_SECONDS = 30.0
+"""Seconds after which a comparison ends with the events until then."""
+
+KEEP_SECONDS = 60.0
+"""Seconds that events are kept for the next comparison, which often follows at once."""
+
+MAX_CHANGES = 30
+
+
+class CancelledError(Exception):
+    """A newer comparison has taken this one's place."""
+
+
+class RecentEvents:
+    """Keeps the newest events of the configuration's Kafka for a short time."""
+
+    def __init__(self) -> None:
+        self._lock = Lock()
+        self._events: Sequence[RecordedEvent] = ()
+        self._until = 0.0
+
+    def read(self, configuration: Configuration) -> Sequence[RecordedEvent]:
+        """Return the newest events, newest first. Blocking; raises BrokerError."""
+        with self._lock:
+            if monotonic() >= self._until:
+                check_reachable(configuration.settings.broker)
+                with open_recorded(configuration) as recorded:
+                    newest = recorded.newest(MAX_EVENTS, lambda _: True, lambda _: None)
+                self._events = newest[::-1]
+                self._until = monotonic() + KEEP_SECONDS
+            return self._events
+
+    def newest(self, configuration: Configuration, number: int) -> Sequence[RecordedEvent]:
+        """Return a few events, newest first, read now. Blocking; raises BrokerError."""
+        check_reachable(configuration.settings.broker)
+        with open_recorded(configuration) as recorded:
+            return recorded.newest(number, lambda _: True, lambda _: None)[::-1]
+
+
+def compare_events(
+    old: Configuration,
+    new: Configuration,
+    events: Sequence[RecordedEvent],
+    integrations: Sequence[str],
+    is_cancelled: Callable[[], bool] = lambda: False,
+) -> dict[str, Any]:
+    """Compare two versions of the rules on events; blocking, raises CancelledError.
+
+    Returns as JSON data how many events were compared, how many deliveries stay the same, and the changes, worst first.
+    """
+    comparison, deadline = RulesComparison(old, new, integrations), monotonic() + MAX_SECONDS
+    for event in events:
+        if is_cancelled():
+            raise CancelledError
+        if monotonic() > deadline:
+            break
+        comparison.add(event.place, event.value, event.source)
+    changes = comparison.changes
+    return {
+        "events": changes.events,
+        "of": len(events),
+        "same": changes.same.total(),
+        "changed": changes.changed.total(),
+        "changes": [_described(change) for change in changes.groups[:MAX_CHANGES]],
+        "more": max(0, len(changes.groups) - MAX_CHANGES),
+    }
+
+
+def _described(change: Change) -> dict[str, Any]:
+    """Return a change as JSON data, with a word for its kind."""
+    return {**change.data(), "kind": _kind(change), "paths": [dotted(each.place) for each in change.differences]}
+
+
+def _kind(change: Change) -> str:
+    """Return what happens to deliveries: lost, sent, added or removed if only fields are, changed, other."""
+    before, after = change.before.outcome == FORWARDED, change.after.outcome == FORWARDED
+    if not before or not after:
+        return "lost" if before else "sent" if after else "other"
+    if all(each.before is ABSENT for each in change.differences) and change.differences:
+        return "added"
+    if all(each.after is ABSENT for each in change.differences) and change.differences:
+        return "removed"
+    return "changed"
