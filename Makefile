@@ -16,7 +16,7 @@ APART := not fault and not wheels and not browser and not operations and not cli
 WAITING := echo "installing into $(VENV)"; (while sleep 4; do echo "still installing"; done) & ticker=$$!; trap "kill $$ticker" EXIT;
 PROJECTS := pyproject.toml streams/tracking/pyproject.toml
 
-.PHONY: up venv check format test test-newest pins coverage browser screenshots clickhouse faults soak operations dist image docs release fuzz bench clean
+.PHONY: up venv check format test test-newest pins coverage browser assets screenshots clickhouse faults soak operations dist image docs release fuzz bench clean
 
 up: $(VENV)/.local  ## broker, collector, router, forwarders and a simulator of the vendors, on this machine
 	@$(BIN)/turnout up --config deploy/example
@@ -53,6 +53,9 @@ coverage: $(VENV)/.dev  ## the lines that the tests without other processes do n
 
 browser: $(VENV)/.dev  ## clients and pages in a real browser, and Spring's: needs Chromium, Node, Java and Maven
 	$(BIN)/python -m pytest -m browser
+
+assets: $(VENV)/.dev  ## the console's editor of rules, of its sources in deploy/console/assets: needs Node
+	$(BIN)/python -m tests.deploy.console.assets
 
 screenshots: $(VENV)/.dev  ## pictures of the console and of commands for the documentation: needs Chromium, and free ports 8080 and 9092
 	$(BIN)/python -m tests.deploy.console.pictures

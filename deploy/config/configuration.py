@@ -102,15 +102,18 @@ class Configuration:
         return hashlib.sha256(f"{self.version} without {' '.join(sorted(names))}".encode()).hexdigest()[:12]
 
 
-def read_configuration(folder: Path, drafts: Mapping[Path, str] | None = None) -> Configuration:
+def read_configuration(
+    folder: Path, drafts: Mapping[Path, str] | None = None, only: Path | None = None
+) -> Configuration:
     """Read and check a configuration folder; raises ConfigurationError with every error in it.
 
     Args:
         folder: The folder.
         drafts: Texts that are read instead of the content of files in plans/, sources/ and integrations/.
+        only: The file of the only integration that is read; the version is then that of a folder without others.
 
     """
-    return _FolderReader(Reading(folder, drafts=drafts)).read()
+    return _FolderReader(Reading(folder, drafts=drafts, only=only)).read()
 
 
 def read_recorded(folder: Path, recorded: Recorded) -> Configuration:

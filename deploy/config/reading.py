@@ -44,12 +44,17 @@ class Reading:
 
     `read` has the files of plans, sources and integrations, `presets` those of the presets by name. `recorded` is set
     if the folder has recorded rules. `drafts` are texts that stand for the content of files, which need not exist.
+    With `only`, other integrations are left out.
     """
 
     def __init__(
-        self, folder: Path, recorded: Recorded | None = None, drafts: Mapping[Path, str] | None = None
+        self,
+        folder: Path,
+        recorded: Recorded | None = None,
+        drafts: Mapping[Path, str] | None = None,
+        only: Path | None = None,
     ) -> None:
-        self.folder, self.recorded, self.drafts = folder, recorded, drafts or {}
+        self.folder, self.recorded, self.drafts, self._only = folder, recorded, drafts or {}, only
         self.errors: list[RuleError] = []
         self.unset: list[Unset] = []
         self.warnings: list[RuleError] = []
@@ -66,6 +71,8 @@ class Reading:
         """Yield the YAML files of a folder in the order of their names, without the tests in `*.test.yaml`."""
         drafts = (path for path in self.drafts if path.parent == self.folder / kind)
         for path in sorted({*(self.folder / kind).glob("*"), *drafts}):
+            if self._only is not None and kind == "integrations" and path != self._only:
+                continue
             if path.suffix == ".yml":
                 self.errors.append(RuleError("is not read", "name it .yaml", path=str(path)))
             elif path.suffix == ".yaml" and not path.name.endswith(".test.yaml"):

@@ -430,13 +430,13 @@ def on_one_line(value: Any) -> str:
 
 
 class _Plain(yaml.SafeDumper):
-    """Writes no aliases, and quotes text that could be read as a number."""
+    """Writes no aliases, and quotes text that could be read as a number, and directives as people do."""
 
     def ignore_aliases(self, data: Any) -> bool:  # noqa: ARG002
         return True
 
     def represent_str(self, data: str) -> yaml.ScalarNode:
-        quote = data[:1] in set("+-.0123456789") or "\n" in data
+        quote = data[:1] in set("+-.0123456789@,") or "\n" in data
         return self.represent_scalar("tag:yaml.org,2002:str", data, '"' if quote else None)
 
 
@@ -461,7 +461,9 @@ class _YamlDumper(_Plain):
 
 
 def _is_short(value: Any) -> bool:
-    """Tell whether a collection fits on one line: of scalars and, in a mapping, lists of them."""
+    """Tell whether a collection fits on one line: a directive, or scalars and, in a mapping, lists of them."""
+    if isinstance(value, dict) and len(value) == 1 and next(iter(value)).startswith("@"):
+        return len(json.dumps(value)) < 100
     inner = value.values() if isinstance(value, dict) else value
     flat = not any(
         (isinstance(each, dict) and each) or (isinstance(each, list) and not _is_flat(each)) for each in inner

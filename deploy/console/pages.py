@@ -96,23 +96,15 @@ def page(path: str, show: Callable[[Request], Awaitable[ConsolePage]], *, needs:
 
 
 def action(
-    path: str,
-    act: Callable[[Request, Mapping[str, str]], Awaitable[Done | ConsolePage]],
-    *,
-    needs: Role = Role.OPERATOR,
+    path: str, act: Callable[[Request, Mapping[str, str]], Awaitable[Done]], *, needs: Role = Role.OPERATOR
 ) -> list[Route]:
-    """Return the route of an action; `act` gets the fields of the form. The request must carry the CSRF token.
-
-    An action that answers with a page, such as a form with messages, changes what the user sees.
-    """
+    """Return the route of an action; `act` gets the fields of the form. The request must carry the CSRF token."""
 
     async def answer(request: Request) -> Response:
         form = await read_form(request)
         check_csrf(request, form, session_of(request))
         check_role(request, needs)
-        done = await act(request, form)
-        renderer = renderer_of(request)
-        return renderer.finish(request, done) if isinstance(done, Done) else renderer.respond(request, done)
+        return renderer_of(request).finish(request, await act(request, form))
 
     return [Route(path, answer, methods=["POST"])]
 

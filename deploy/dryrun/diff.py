@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import IO, Any, NamedTuple
 
 from deploy.config.configuration import Configuration
-from deploy.config.json_diff import Difference, compare, dotted
+from deploy.config.json_diff import ABSENT, Difference, compare, dotted
 from deploy.dryrun.masked import make_masked_forwarder
 from deploy.dryrun.preview import FIXED_NOW, RuleOutcome, decide_now, decode_event, preview_delivery
 from streams.events import EventError
@@ -37,7 +37,8 @@ NOTHING = Side("", "", "")
 class Change:
     """Events that change in the same outcome, rule and fields; `differences` are those of the first event.
 
-    `place` is the first event's line in a file, or its TOPIC:PARTITION:OFFSET in Kafka.
+    Fields that are added, left out, or have another value are kept apart. `place` is the first event's line in a file,
+    or its TOPIC:PARTITION:OFFSET in Kafka.
     """
 
     integration: str
@@ -96,7 +97,7 @@ class Changes:
             self.same[rule] += 1
             return
         self.changed[rule] += 1
-        fields = frozenset(dotted(tuple(0 if isinstance(key, int) else key for key in it.place)) for it in differences)
+        fields = frozenset(map(_kind_of, differences))
         if len(self._groups) >= MAX_GROUPS and (integration, *sides, fields) not in self._groups:
             # Reasons may quote values, so that each event would be a kind of its own.
             sides, fields, differences = [side._replace(reason="") for side in sides], frozenset(), []
@@ -104,6 +105,12 @@ class Changes:
             (integration, *sides, fields), Change(integration, sides[0], sides[1], differences, place)
         )
         group.count += 1
+
+
+def _kind_of(difference: Difference) -> tuple[str, bool, bool]:
+    """Return the field, without indexes, and whether it was and is there."""
+    place = dotted(tuple(0 if isinstance(key, int) else key for key in difference.place))
+    return place, difference.before is ABSENT, difference.after is ABSENT
 
 
 _NONE = RuleOutcome("", "")

@@ -1,12 +1,12 @@
 """Create forwarders with masked settings, for previews, tests and explanations."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin
 
 from pydantic import BaseModel, SecretStr, TypeAdapter, ValidationError
 
 from deploy.config.diagnostics import find_models, find_secrets
-from deploy.config.environment import UNSET, fill
+from deploy.config.environment import UNSET, fill, find_texts, is_reference
 from deploy.config.integrations import Integration
 from forwarders.api.contract import Forwarder, HttpForwarder, WriterForwarder
 
@@ -17,6 +17,28 @@ AnyForwarder = HttpForwarder[Any] | WriterForwarder[Any]
 def make_masked_forwarder(integration: Integration) -> AnyForwarder:
     """Create an integration's forwarder with `***` in place of every secret, set or not."""
     return make_forwarder(integration.forwarder, integration.document.data.get("settings", {}), masked=True)
+
+
+def mask_references(data: Any, integration: Integration) -> Any:
+    """Return JSON data with `***` for every value that the integration's settings refer to, and not only for secrets.
+
+    The settings of a draft may name any variable or file.
+    """
+    texts = [text for _, text in find_texts(integration.document.data.get("settings")) if is_reference(text)]
+    values = {str(fill(text, {})) for text in texts} - {"", UNSET}
+    return _without(data, sorted(values, key=len, reverse=True))
+
+
+def _without(data: Any, values: Sequence[str]) -> Any:
+    if isinstance(data, Mapping):
+        return {_without(key, values): _without(value, values) for key, value in data.items()}
+    if isinstance(data, list):
+        return [_without(value, values) for value in data]
+    if isinstance(data, str):
+        for value in values:
+            data = data.replace(value, UNSET)
+        return data
+    return UNSET if str(data) in values else data
 
 
 def make_forwarder(kind: type[Forwarder[Any]], data: Mapping[str, Any], *, masked: bool) -> AnyForwarder:

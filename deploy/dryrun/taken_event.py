@@ -1,11 +1,11 @@
 """Find a recent event that the rules of an integration take, to try them on."""
 
-from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from deploy.config.configuration import Configuration
-from deploy.config.environment import UNSET, fill, find_texts, is_reference
+from deploy.config.integrations import Integration
 from deploy.dryrun.explanation import ExplainedDelivery, explain
+from deploy.dryrun.masked import mask_references
 from deploy.dryrun.recorded_events import RecordedEvent, open_recorded
 from streams.kafka.admin import check_reachable
 from streams.records.outcomes import FORWARDED
@@ -15,20 +15,16 @@ MAX_TRIED = 60
 
 
 class TakenEvent(NamedTuple):
-    """An event as it was recorded, and the first delivery that the rules make of it.
-
-    `referred` are the values of all references in the settings: not only of secrets, since a draft may name any
-    variable.
-    """
+    """An event as it was recorded, and the first delivery that the rules make of it."""
 
     event: RecordedEvent
     delivery: ExplainedDelivery
-    referred: Sequence[str]
+    integration: Integration
 
     def data(self) -> dict[str, Any]:
         """Return JSON data, with `***` for values that settings refer to."""
         result = self.delivery.result.data()
-        request = _masked(result["request"], self.referred)
+        request = mask_references(result["request"], self.integration)
         return {"at": self.event.place, "received": self.event.data(), **result, "request": request}
 
 
@@ -43,23 +39,5 @@ def find_taken_event(configuration: Configuration, integration: str) -> TakenEve
         for account in explained.accounts:
             for delivery in account.deliveries:
                 if delivery.result.outcome == FORWARDED:
-                    settings = configuration.integrations[integration].document.data.get("settings")
-                    return TakenEvent(event, delivery, list(_find_referred(settings)))
+                    return TakenEvent(event, delivery, configuration.integrations[integration])
     return None
-
-
-def _find_referred(settings: Any) -> Iterator[str]:
-    """Yield the values of the references in settings, the longest first."""
-    values = {fill(text, {}) for _, text in find_texts(settings) if is_reference(text)}
-    yield from sorted((value for value in values if value not in ("", UNSET)), key=len, reverse=True)
-
-
-def _masked(data: Any, values: Sequence[str]) -> Any:
-    if isinstance(data, Mapping):
-        return {_masked(key, values): _masked(value, values) for key, value in data.items()}
-    if isinstance(data, list):
-        return [_masked(value, values) for value in data]
-    if isinstance(data, str):
-        for value in values:
-            data = data.replace(value, UNSET)
-    return UNSET if str(data) in values else data

@@ -6,7 +6,7 @@ from time import monotonic
 from typing import Any
 
 from deploy.config.configuration import Configuration
-from deploy.config.json_diff import dotted
+from deploy.config.json_diff import ABSENT, dotted
 from deploy.dryrun.diff import Change, RulesComparison
 from deploy.dryrun.recorded_events import RecordedEvent, open_recorded
 from streams.kafka.admin import check_reachable
@@ -84,7 +84,17 @@ def compare_events(
 
 
 def _described(change: Change) -> dict[str, Any]:
-    """Return a change as JSON data, with a word for its kind: lost, sent, changed or other."""
+    """Return a change as JSON data, with a word for its kind."""
+    return {**change.data(), "kind": _kind(change), "paths": [dotted(each.place) for each in change.differences]}
+
+
+def _kind(change: Change) -> str:
+    """Return what happens to deliveries: lost, sent, added or removed if only fields are, changed, other."""
     before, after = change.before.outcome == FORWARDED, change.after.outcome == FORWARDED
-    kind = "changed" if before and after else "lost" if before else "sent" if after else "other"
-    return {**change.data(), "kind": kind, "paths": [dotted(each.place) for each in change.differences]}
+    if not before or not after:
+        return "lost" if before else "sent" if after else "other"
+    if all(each.before is ABSENT for each in change.differences) and change.differences:
+        return "added"
+    if all(each.after is ABSENT for each in change.differences) and change.differences:
+        return "removed"
+    return "changed"

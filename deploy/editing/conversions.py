@@ -40,11 +40,25 @@ def _long(directive: str, **options: str) -> tuple[Callable[[Any], Any], Callabl
     return lambda value: {directive: {**first, "value": value, **rest}}, read
 
 
+_COMMA = {"pattern": ",", "replacement": "."}
+
+
+def _write_comma(value: Any) -> Any:
+    return {"@number": {"@replace": {"value": value, **_COMMA}}}
+
+
+def _read_comma(data: Any) -> Any:
+    inner = data.get("@number") if isinstance(data, dict) else None
+    value = inner["@replace"].get("value") if isinstance(inner, dict) and isinstance(inner.get("@replace"), dict) else 0
+    return value if data == _write_comma(value) else None
+
+
 CONVERSIONS: Mapping[str, Conversion] = {
     "as_is": Conversion("as it is", lambda value: value, lambda data: data),
     CONSTANT: Conversion("constant", lambda value: value, lambda _: None),
     "text": Conversion("text", *_short("@string")),
     "number": Conversion("number", *_short("@number")),
+    "comma": Conversion("number, decimal comma", _write_comma, _read_comma),
     "integer": Conversion("whole number", *_short("@integer")),
     "boolean": Conversion("true or false", *_short("@boolean")),
     "date": Conversion("date", *_short("@date")),

@@ -22,11 +22,14 @@ class CheckedDrafts:
         return [error for error in self.errors if error.path == str(path)]
 
 
-def check_drafts(folder: Path, drafts: Mapping[Path, str]) -> CheckedDrafts:
-    """Check a folder as if its files had these texts; also reads the tests in them."""
+def check_drafts(folder: Path, drafts: Mapping[Path, str], only: Path | None = None) -> CheckedDrafts:
+    """Check a folder as if its files had these texts; also reads the tests in them.
+
+    With `only`, the file of an integration, other integrations are left out, which cannot have an effect on it.
+    """
     try:
-        configuration = read_configuration(folder, drafts)
-        RuleTestSuite(configuration)
+        configuration = read_configuration(folder, drafts, only)
+        RuleTestSuite(configuration, [only] if only else ())
     except ConfigurationError as error:
         return CheckedDrafts(None, error.errors)
     return CheckedDrafts(configuration, (), configuration.warnings)

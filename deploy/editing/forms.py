@@ -61,7 +61,7 @@ def preset_rules(preset: Document | None) -> list[dict[str, Any]]:
 def apply_form(kind: str, text: str, given: Given, preset: Document | None = None) -> str:
     """Return the draft with the change that a form asks for; raises FormError.
 
-    `form` in the fields says which: `limits`, `rule`, `new` or `preset`.
+    `part` in the fields says which: `limits`, `rule`, `new` or `preset`.
     """
     changes: dict[str, Callable[[], str]] = {
         "limits": lambda: _apply_limits(text, given),
@@ -69,11 +69,13 @@ def apply_form(kind: str, text: str, given: Given, preset: Document | None = Non
         "new": lambda: _add_rule(kind, text, given),
         "preset": lambda: take_from_preset(text, given.get("rule", ""), preset),
     }
-    change = changes.get(given.get("form", ""))
+    change = changes.get(given.get("part", ""))
     if change is None:
         raise FormError("There is no such form.")
     try:
         return change()
+    except RuleError as error:
+        raise FormError(f"The text is not valid: {error.message}. Mend it under Text.") from error
     except (EditError, ValueError) as error:
         raise FormError(_sentence(str(error))) from error
 
@@ -185,8 +187,8 @@ def _apply_rule(text: str, index: int, given: Given) -> str:
     shown, button = _shown_rule(rules[index], index), given.get("do", "")
     if button == "remove":
         return remove_value(text, at)
-    if given.get("name", "").strip() and given["name"].strip() != shown["name"]:
-        text = replace_value(text, (*at, "name"), given["name"].strip(), RULE_KEYS)
+    if given.get("title", "").strip() and given["title"].strip() != shown["name"]:
+        text = replace_value(text, (*at, "name"), given["title"].strip(), RULE_KEYS)
     text = _apply_condition(text, at, shown, given, button)
     for number, field in enumerate(shown["fields"]):
         text = _apply_field(text, at, number, field, given, button)

@@ -9,6 +9,7 @@ from deploy.config.configuration import Configuration, ConfigurationError
 from deploy.config.json_diff import ABSENT
 from deploy.dryrun.explanation import explain
 from deploy.dryrun.likely_source import find_likely_source
+from deploy.dryrun.masked import mask_references
 from deploy.dryrun.rule_test_runner import Result
 from deploy.dryrun.rule_test_suite import SUFFIX, RuleTestSuite
 from deploy.editing.config_files import ConfigFiles
@@ -43,7 +44,6 @@ class Trial:
         """Return JSON data."""
         return {
             "valid": self.configuration is not None,
-            "version": self.configuration and self.configuration.version,
             "messages": list(self.messages),
             "explanation": self.explanation,
             "tests": list(self.tests),
@@ -53,7 +53,7 @@ class Trial:
 def try_draft(folder: Path, name: str, text: str, event: TryEvent | None = None) -> Trial:
     """Try a text for a file; raises UnknownFileError."""
     path = ConfigFiles(folder).path(name, new=True)
-    checked = check_drafts(folder, {path: text})
+    checked = check_drafts(folder, {path: text}, only_of(path))
     found = [*((it, "error") for it in checked.errors), *((it, "warning") for it in checked.warnings)]
     messages = [_message(folder, it, kind) for it, kind in found]
     messages.sort(key=lambda it: (it["file"] != name, it["kind"] != "error"))
@@ -62,6 +62,12 @@ def try_draft(folder: Path, name: str, text: str, event: TryEvent | None = None)
         return Trial(None, messages)
     explanation = _explain(configuration, name, event) if event else None
     return Trial(configuration, messages, explanation, _run_tests(configuration, path))
+
+
+def only_of(path: Path) -> Path | None:
+    """Return the file of the only integration that a draft needs; None if it needs all."""
+    is_integration = path.parent.name == "integrations" and not path.name.endswith(SUFFIX)
+    return path if is_integration else None
 
 
 def integrations_of(configuration: Configuration, name: str) -> list[str]:
@@ -93,8 +99,10 @@ def _explain(configuration: Configuration, name: str, event: TryEvent) -> dict[s
     data = explained.data()
     data["event"] = explained.event
     for account in data["integrations"]:
+        integration = configuration.integrations[account["integration"]]
         for delivery in account["deliveries"]:
             del delivery["router"]  # the same as the payload, as text
+            delivery["request"] = mask_references(delivery["request"], integration)
     return data
 
 

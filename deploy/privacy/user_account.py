@@ -89,11 +89,11 @@ def _event(record: Any | None) -> Event:
 
 
 def _ids(events: Iterable[Event], user: str) -> list[dict[str, Any]]:
-    """Return the other IDs in the user's events, and the last e-mail address."""
+    """Return the other IDs in the user's events, as values at their paths, so that they are masked like others."""
     found: dict[tuple[str, str], int] = Counter(
         (name, str(event[name])) for event in events for name in IDS if event.get(name) and str(event[name]) != user
     )
-    return [{"kind": name, "id": value, "events": number} for (name, value), number in found.items()]
+    return [{"path": name, "value": value, "events": number} for (name, value), number in found.items()]
 
 
 def _consent(stories: Sequence[EventStory], events: Mapping[Origin, Event]) -> dict[str, Any] | None:

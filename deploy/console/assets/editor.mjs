@@ -35,6 +35,7 @@ const theme = EditorView.theme({
   '.cm-searchMatch': { backgroundColor: 'var(--hit)' },
   '.cm-insertedLine, .cm-changedLine': { backgroundColor: 'var(--add) !important' },
   '.cm-deletedChunk': { backgroundColor: 'var(--del) !important' },
+  '.cm-deletedChunk .cm-deletedText, .cm-changedText': { background: 'none !important' },
 });
 const colours = HighlightStyle.define([
   { tag: [tags.propertyName, tags.definition(tags.propertyName)], color: 'var(--accent)' },

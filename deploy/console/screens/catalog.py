@@ -17,8 +17,9 @@ from deploy.catalog.rule_reads import FieldRead, find_reads, is_within
 from deploy.catalog.seen_events import SeenEvent, SeenProperty, is_name, read_seen
 from deploy.config.configuration import Configuration
 from deploy.console.access.roles import Role
-from deploy.console.pages import ConsolePage, ConsoleScreen, Done, action, page, session_of
-from deploy.scaffold.folder import write_file
+from deploy.console.file_saving import describe_saved, plan_saving, save_files
+from deploy.console.pages import ConsolePage, ConsoleScreen, Done, action, page
+from deploy.editing.saving import Change
 from deploy.scaffold.scaffold import NAME
 from streams.kafka.settings import BrokerError
 from streams.ledger.catalog import PARTS, safe_name
@@ -161,22 +162,23 @@ class CatalogScreen(ConsoleScreen):
             "text": text,
             "problem": problem,
             "exists": (configuration.folder / "plans" / f"{name}.yaml").exists() if text else False,
+            "saving": await self._saving(name) if text else None,
         }
         return ConsolePage("Make a tracking plan", "catalog_plan.html", data)
+
+    async def _saving(self, name: str) -> dict[str, Any]:
+        planned = await plan_saving(self.backend, f"plans/{name}.yaml")
+        return {"mode": str(planned.mode), "branch": planned.branch, "obstacle": planned.obstacle}
 
     async def _write_plan(self, request: Request, form: Mapping[str, str]) -> Done:
         name, source = form.get("name", ""), form.get("source", "")
         text = await asyncio.to_thread(self._plan_text, name, source)
-        folder = self.backend.configuration.folder
-        try:
-            await asyncio.to_thread(write_file, folder, "plan", name, text)
-        except FileExistsError:
-            raise HTTPException(409, f"plans/{name}.yaml exists already. Choose another name.") from None
-        except OSError as error:
-            raise HTTPException(409, f"plans/{name}.yaml cannot be written: {error.strerror}.") from None
-        self.backend.audit_log.record(session_of(request), "write plan", file=f"plans/{name}.yaml")
-        message = f"Wrote plans/{name}.yaml. Name it in a source's file: plan: {name}"
-        return Done(message, {"file": f"plans/{name}.yaml"})
+        file = f"plans/{name}.yaml"
+        if (self.backend.configuration.folder / file).exists():
+            raise HTTPException(409, f"{file} exists already. Choose another name.")
+        saved = await save_files(self.backend, request, [Change(file, text, "")], f"Plan {name} from what was seen")
+        message = f"{describe_saved(saved)} Name the plan in a source's file: plan: {name}"
+        return Done(message, {"file": file, "commit": saved.commit, "branch": saved.branch})
 
     def _plan_text(self, name: str, source: str) -> str:
         """Return the text of a plan; raises HTTPException."""

@@ -15,7 +15,7 @@ from deploy.config.integrations import Integration
 from deploy.config.yaml_edit import EditError, remove_value, replace_value
 from deploy.console.access.roles import Role
 from deploy.console.file_saving import describe_saved, plan_saving, save_files
-from deploy.console.pages import ConsolePage, ConsoleScreen, Done, action, page, session_of
+from deploy.console.pages import ConsolePage, ConsoleScreen, Done, action, form_page, page, session_of
 from deploy.console.screens.new_integration import NewIntegration
 from deploy.dryrun.taken_event import MAX_TRIED, find_taken_event
 from deploy.dryrun.verification import UnverifiableError, Verdict, try_out, verify
@@ -69,7 +69,7 @@ class IntegrationsScreen(ConsoleScreen):
             *page("/integrations", self._list),
             *NewIntegration(self.backend).routes(),
             *page("/integrations/{name}", self._show),
-            *action("/integrations/{name}/test", self._test, needs=Role.OPERATOR),
+            *form_page("/integrations/{name}/test", self._test, needs=Role.OPERATOR),
             *action("/integrations/{name}/pause", self._pause, needs=Role.OPERATOR),
             *action("/integrations/{name}/resume", self._resume, needs=Role.OPERATOR),
             *action("/integrations/{name}/probe", self._probe, needs=Role.OPERATOR),

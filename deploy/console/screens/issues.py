@@ -5,6 +5,7 @@ import re
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
+from urllib.parse import urlencode
 
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -90,6 +91,7 @@ class IssuesScreen(ConsoleScreen):
             "objections": self._objections(group),
             "obstacle": self._obstacle(group),
             "rules": self.backend.configuration.version,
+            "edit": self._editor(group, samples.failed),
             "job": await self._job_data(self.jobs.find(group["id"])),
         }
         return ConsolePage(group["message"] or group["reason"], "issue.html", data)
@@ -142,6 +144,15 @@ class IssuesScreen(ConsoleScreen):
         if known is None:
             return []
         return find_objections(known, ReplayRange(group["integration"], seconds_of(group["first"]), now), now)
+
+    def _editor(self, group: Mapping[str, Any], failed: Sequence[FailedSample]) -> str | None:
+        """Return the address of the editor at the group's rule; a rule of a preset is copied into the file there."""
+        known, where = self.backend.configuration.integrations.get(group["integration"]), group["where"]
+        if known is None or not where:
+            return None
+        asked = {"group": group["id"], "at": ":".join(map(str, failed[0].origin)) if failed else ""}
+        asked |= {"take": group["rule"]} if where.startswith("preset ") else {"line": where.rpartition(":")[2]}
+        return f"/rules/integrations/{known.name}.yaml?{urlencode(asked)}"
 
     def _obstacle(self, group: Mapping[str, Any]) -> str | None:
         """Return why a group cannot be replayed."""

@@ -14,7 +14,7 @@ from deploy.config.models.console import SaveMode
 from deploy.console.access.roles import Role
 from deploy.console.backend import Backend
 from deploy.console.file_saving import describe_saved, plan_saving, save_files
-from deploy.console.pages import ConsolePage, action, page
+from deploy.console.pages import ConsolePage, form_page, page
 from deploy.dryrun.taken_event import find_taken_event
 from deploy.editing.drafts import CheckedDrafts, check_drafts
 from deploy.editing.new_integration import FormError, IntegrationForm, SettingField, find_fields, write_integration
@@ -38,8 +38,8 @@ class NewIntegration:
     def routes(self) -> Sequence[Route]:
         """Return the routes."""
         return [
-            *page("/integrations/new", self._show, needs=Role.EDITOR),
-            *action("/integrations/new", self._submit, needs=Role.EDITOR),
+            *page("/integrations/-/new", self._show, needs=Role.EDITOR),
+            *form_page("/integrations/-/new", self._submit, needs=Role.EDITOR),
         ]
 
     async def _show(self, request: Request) -> ConsolePage:
@@ -67,7 +67,9 @@ class NewIntegration:
             return await self._page(forwarder, filled, error.problems, status=400)
         if form.get("add") == "yes":
             return await self._save(request, filled, text)
-        checked = await asyncio.to_thread(check_drafts, self._backend.configuration.folder, {self._path(filled): text})
+        checked = await asyncio.to_thread(
+            check_drafts, self._backend.configuration.folder, {self._path(filled): text}, self._path(filled)
+        )
         problems, others = _sort_errors(checked.errors_in(self._path(filled)), forwarder)
         if problems or others:
             return await self._page(forwarder, filled, problems, others, status=400)

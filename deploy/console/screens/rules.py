@@ -25,7 +25,7 @@ from deploy.editing.drafts import check_drafts
 from deploy.editing.forms import FormError, apply_form, show_form, take_from_preset
 from deploy.editing.repository import Author
 from deploy.editing.saving import BrokenError, Change, ReadOnlyError, Saved, SaveError, Saver, StaleError
-from deploy.editing.trial import TryEvent, integrations_of, try_draft
+from deploy.editing.trial import TryEvent, integrations_of, only_of, try_draft
 from deploy.issues.group_samples import read_group_events
 from deploy.ledger.search import find_place
 from forwarders import registry
@@ -53,7 +53,6 @@ class RulesScreen(ConsoleScreen):
     title: ClassVar[str] = "Rules"
     path: ClassVar[str] = "/rules"
     key: ClassVar[str] = "r"
-    starts_group: ClassVar[bool] = True
 
     def __init__(self, backend: Backend) -> None:
         super().__init__(backend)
@@ -252,8 +251,8 @@ class RulesScreen(ConsoleScreen):
         return ConsolePage("What would change", "rule_changes.html", {"result": result, "file": _file(name)})
 
     def _compared(self, name: str, text: str, group: str, is_cancelled: Any) -> dict[str, Any]:
-        old = self.backend.configuration
-        new = check_drafts(old.folder, {self._files.path(name, new=True): text}).configuration
+        old, path = self.backend.configuration, self._files.path(name, new=True)
+        new = check_drafts(old.folder, {path: text}, only_of(path)).configuration
         if new is None:
             return {"problem": "The draft has errors; mend them first."}
         only = sorted({*integrations_of(old, name), *integrations_of(new, name)})

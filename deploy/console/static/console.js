@@ -120,6 +120,7 @@
     k: () => move(-1),
     o: openAll,
     g: () => { went = Date.now(); },
+    e: () => (document.activeElement.closest('.card')?.querySelector('[data-edit]') ?? document.querySelector('[data-edit]'))?.click(),
     r: () => (document.activeElement.closest('.card')?.querySelector('[data-replay]') ?? document.querySelector('[data-replay]:not(:disabled)'))?.click(),
   };
   document.addEventListener('keydown', (event) => {

@@ -3,6 +3,7 @@
 Everything is real: `turnout up`, its events, and a browser.
 """
 
+import json
 import sys
 import tempfile
 import time
@@ -26,6 +27,10 @@ PAGES = {
     "health": "/health",
     "live": "/live",
     "issue": "/issues/{}",
+    "integrations": "/integrations",
+    "catalog": "/catalog?type=track&event=Order+Completed",
+    "privacy": "/privacy?user=u-810001",
+    "rules": "/rules/integrations/crm.yaml",
 }
 MISTAKES = 12
 """Purchases of a new version of the app, whose total is a text."""
@@ -57,7 +62,10 @@ def mistaken(number: int) -> dict[str, Any]:
 
 
 def visit(page: Tab, shop: Shop, console: ServedConsole, path: str) -> None:
-    """Open a page; on Live, wait for events."""
+    """Open a page; on Live, wait for events, and on Rules, change a rule by the form."""
+    if path == PAGES["rules"]:
+        change_rule(page, path)
+        return
     if path != PAGES["live"]:
         groups = console.get("/issues.json", role=Role.OPERATOR).json()["groups"]
         page.goto(path.format(groups[0]["id"]), wait_until="networkidle")
@@ -73,15 +81,28 @@ def visit(page: Tab, shop: Shop, console: ServedConsole, path: str) -> None:
     expect(page.locator("#rows tr").nth(LIVE_EVENTS - 1)).to_be_attached()
 
 
+def change_rule(page: Tab, path: str) -> None:
+    """Change a condition in the form, and wait for what it would change."""
+    page.goto(path)
+    page.get_by_role("button", name="Paste…").click()
+    page.get_by_label("The event as JSON").fill(json.dumps(order(812)))
+    page.get_by_role("button", name="Use this event").click()
+    page.get_by_role("tab", name="Form").click()
+    value = page.get_by_role("region", name="Rule big order").get_by_label("Value", exact=True).nth(2)
+    value.fill("80")
+    value.press("Tab")
+    expect(page.locator("#recent-result")).to_be_visible()
+
+
 def write(shop: Shop, everywhere: Path | None) -> None:
     """Write the pictures."""
     DOCS.mkdir(exist_ok=True)
     configuration = shop_configuration(shop, int(shop.ledger_port))
     with browser() as chromium, serving_console(configuration) as console:
         for name, path in PAGES.items():
-            with tab(chromium, console, Role.OPERATOR) as page:
+            with tab(chromium, console, Role.EDITOR) as page:
                 visit(page, shop, console, path)
-                page.screenshot(path=DOCS / f"{name}.png")
+                page.screenshot(path=DOCS / f"{name}.png", full_page=name == "rules")
         with tab(chromium, console, Role.VIEWER, width=390, theme="dark") as page:
             page.goto(PAGES["find"], wait_until="networkidle")
             page.screenshot(path=DOCS / "find-phone.png")
@@ -89,7 +110,7 @@ def write(shop: Shop, everywhere: Path | None) -> None:
             everywhere.mkdir(exist_ok=True)
             for width in WIDTHS:
                 for theme in THEMES:
-                    with tab(chromium, console, Role.OPERATOR, width=width, theme=theme) as page:
+                    with tab(chromium, console, Role.EDITOR, width=width, theme=theme) as page:
                         for path in PAGES.values():
                             visit(page, shop, console, path)
                             page.screenshot(path=everywhere / f"{name_of(path)}-{width}-{theme}.png", full_page=True)

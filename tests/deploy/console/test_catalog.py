@@ -93,7 +93,7 @@ def test_plan_is_written_once_and_is_valid(catalog_console, folder, tmp_path):
     before = (folder / "plans" / "seen.yaml").read_text()
     assert write_plan(catalog_console, Role.EDITOR, name="seen").status_code == 409
     assert (folder / "plans" / "seen.yaml").read_text() == before
-    assert '"action":"write plan","file":"plans/seen.yaml"' in (tmp_path / "audit").read_text()
+    assert '"files":["plans/seen.yaml"],"mode":"live"' in (tmp_path / "audit").read_text()
 
 
 @pytest.mark.parametrize(
@@ -164,5 +164,5 @@ def test_tracking_plan_is_made_in_the_browser(chromium, catalog_console, folder)
             assert not violations(page)
             assert not overflow(page)
             page.get_by_role("button", name=f"Write plans/seen-{width}.yaml").click()
-            expect(page.locator(".toast")).to_contain_text(f"Wrote plans/seen-{width}.yaml.")
+            expect(page.locator(".toast")).to_contain_text(f"Name the plan in a source's file: plan: seen-{width}")
         assert (folder / "plans" / f"seen-{width}.yaml").exists()

@@ -95,8 +95,8 @@ def test_missing_roles_are_refused(console, folder, action):
 def test_adding_needs_the_role_editor(console, folder):
     """Neither the form nor its answer is for viewers and operators."""
     for role in (Role.VIEWER, Role.OPERATOR):
-        assert console.get("/integrations/new?vendor=meta", role=role).status_code == 403
-        assert post(console, role, "/integrations/new", add="yes", **META).status_code == 403
+        assert console.get("/integrations/-/new?vendor=meta", role=role).status_code == 403
+        assert post(console, role, "/integrations/-/new", add="yes", **META).status_code == 403
     assert not (folder / "integrations" / "meta-ch.yaml").exists()
 
 
@@ -125,7 +125,7 @@ def test_proposal_leaves_the_folder(folder):
     with console_for(folder, save=SaveMode.PROPOSAL) as console:
         answer = post(console, Role.EDITOR, "/integrations/ga4/drain").json()
         assert "Nothing changes until it is merged." in answer["message"]
-        added = post(console, Role.EDITOR, "/integrations/new", add="yes", **META).json()
+        added = post(console, Role.EDITOR, "/integrations/-/new", add="yes", **META).json()
         assert added["proposal"] is True
     assert git(folder, "status", "--porcelain") == ""
     assert git(folder, "show", "--stat", "--format=", answer["branch"]).startswith("integrations/ga4.yaml")
@@ -134,16 +134,16 @@ def test_proposal_leaves_the_folder(folder):
 
 def test_integration_is_added_in_shadow(console, folder):
     """The form is checked, shown, and saved with a commit; the file is valid and has no secret."""
-    looked = post(console, Role.EDITOR, "/integrations/new", **META).json()
+    looked = post(console, Role.EDITOR, "/integrations/-/new", **META).json()
     assert "mode: shadow" in looked["preview"]["text"]
     assert looked["preview"]["unset"] == ["META_CH_ACCESS_TOKEN"]
     assert NOWHERE in looked["preview"]["trial"]["problem"]
     assert git(folder, "status", "--porcelain") == ""
-    added = post(console, Role.EDITOR, "/integrations/new", add="yes", **META).json()
+    added = post(console, Role.EDITOR, "/integrations/-/new", add="yes", **META).json()
     assert (added["file"], added["proposal"]) == ("integrations/meta-ch.yaml", False)
     assert read_configuration(folder).integrations["meta-ch"].mode == "shadow"
     assert git(folder, "log", "-1", "--format=%an %s") == "Jonas Kern Add meta-ch in shadow"
-    again = post(console, Role.EDITOR, "/integrations/new", add="yes", **META)
+    again = post(console, Role.EDITOR, "/integrations/-/new", add="yes", **META)
     assert (again.status_code, again.json()["problem"]) == (400, "integrations/meta-ch.yaml exists already")
 
 
@@ -156,10 +156,10 @@ def test_integration_is_added_in_shadow(console, folder):
 )
 def test_bad_settings_are_named_at_their_field(console, folder, changes, field, problem):
     """What `check` says of a setting is at its field; a secret that was entered is neither kept nor shown again."""
-    answer = post(console, Role.EDITOR, "/integrations/new", **{**META, **changes})
+    answer = post(console, Role.EDITOR, "/integrations/-/new", **{**META, **changes})
     assert answer.status_code == 400
     assert problem in {it["name"]: it["problem"] for it in answer.json()["fields"]}[field]
-    assert post(console, Role.EDITOR, "/integrations/new", add="yes", **{**META, **changes}).status_code in (400, 409)
+    assert post(console, Role.EDITOR, "/integrations/-/new", add="yes", **{**META, **changes}).status_code in (400, 409)
     assert "EAABsecret" not in answer.text
     assert not (folder / "integrations" / "meta-ch.yaml").exists()
 
@@ -167,7 +167,7 @@ def test_bad_settings_are_named_at_their_field(console, folder, changes, field, 
 @pytest.mark.parametrize("name", ["", "../ga4", "GA4", "ga4", "x" * 80])
 def test_bad_names_are_refused(console, folder, name):
     """A name that is not one, or is taken, writes nothing."""
-    answer = post(console, Role.EDITOR, "/integrations/new", **{**META, "name": name, "add": "yes"})
+    answer = post(console, Role.EDITOR, "/integrations/-/new", **{**META, "name": name, "add": "yes"})
     assert (answer.status_code, bool(answer.json()["problem"])) == (400, True)
     assert git(folder, "status", "--porcelain") == ""
 
@@ -190,7 +190,7 @@ def test_variables_of_others_are_not_shown(console, monkeypatch):
     monkeypatch.setattr(taken_event, "open_recorded", lambda _: Recorded())
     monkeypatch.setattr(taken_event, "check_reachable", lambda _: None)
     form = {"vendor": "webhook", "name": "hook", "preset": "yes", "f-url": "${OF_ANOTHER}"}
-    answer = post(console, Role.EDITOR, "/integrations/new", **form)
+    answer = post(console, Role.EDITOR, "/integrations/-/new", **form)
     assert answer.json()["preview"]["trial"]["event"]["request"]["url"] == "***"
     assert "very-secret" not in answer.text
 

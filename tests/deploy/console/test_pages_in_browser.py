@@ -17,8 +17,9 @@ PAGES = (
     "/flow/samples?outcome=rejected", "/flow/audit", "/health",
     "/live", "/live?event=none&user=u-1", "/issues", "/issues?all=1&sort=last", "/issues/{group}",
     "/catalog", "/catalog?type=track&event=Order+Completed", "/catalog/plan?name=seen",
-    "/integrations", "/integrations/meta", "/integrations/new", "/integrations/new?vendor=meta",
+    "/integrations", "/integrations/meta", "/integrations/-/new", "/integrations/-/new?vendor=meta",
     "/privacy", "/privacy?user=u-810001", "/privacy?user=nobody",
+    "/rules", "/rules/integrations/crm.yaml", "/rules/sources/web.yaml", "/rules/plans/shop.yaml",
 )  # fmt: skip
 MAX_FIRST_PAGE_BYTES = 300 * 1024
 

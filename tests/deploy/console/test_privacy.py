@@ -60,7 +60,7 @@ def test_account_of_a_user(user_events, shop_console):
     page = shop_console.get(f"/privacy.json?user={USER}", role=Role.OPERATOR).json()
     account = page["account"]
     assert (page["since"], account["found"], account["consent"]["denied"]) == (None, 2, ["advertising"])
-    assert account["ids"] == [{"kind": "anonymousId", "id": ANONYMOUS, "events": 2}]
+    assert account["ids"] == [{"path": "anonymousId", "value": ANONYMOUS, "events": 2}]
     rows = {it["integration"]: it for it in account["integrations"]}
     meta = rows["meta"]
     assert (meta["delivered"], meta["others"], meta["needs"]) == (1, {"consent": 1}, ["advertising"])

@@ -5,12 +5,22 @@ import re
 import pytest
 
 from deploy.console.pages import STATIC
+from tests.deploy.console import assets
 from tests.deploy.console.browsing import PACKAGES
 from tests.support import npm
 
 pytestmark = pytest.mark.browser
 
 VENDOR = STATIC / "vendor"
+
+
+def test_editor_is_what_its_sources_build():
+    """`editor.js` is byte for byte what `make assets` builds of its sources, with the licences of its packages."""
+    built = assets.build()
+    if built is None:
+        pytest.skip("npm is missing")
+    assert built == assets.BUILT.read_bytes(), "run `make assets`"
+    assert (STATIC / "editor.LICENSE").read_text() == assets.licences()
 
 
 def test_scripts_are_those_of_npm():
