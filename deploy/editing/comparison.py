@@ -7,7 +7,7 @@ from typing import Any
 
 from deploy.config.configuration import Configuration
 from deploy.config.json_diff import ABSENT, dotted
-from deploy.dryrun.diff import Change, RulesComparison
+from deploy.dryrun.diff import ChangeGroup, RulesComparison
 from deploy.dryrun.recorded_events import RecordedEvent, open_recorded
 from streams.kafka.admin import check_reachable
 from streams.records.outcomes import FORWARDED
@@ -83,12 +83,12 @@ def compare_events(
     }
 
 
-def _described(change: Change) -> dict[str, Any]:
+def _described(change: ChangeGroup) -> dict[str, Any]:
     """Return a change as JSON data, with a word for its kind."""
     return {**change.data(), "kind": _kind(change), "paths": [dotted(each.place) for each in change.differences]}
 
 
-def _kind(change: Change) -> str:
+def _kind(change: ChangeGroup) -> str:
     """Return what happens to deliveries: lost, sent, added or removed if only fields are, changed, other."""
     before, after = change.before.outcome == FORWARDED, change.after.outcome == FORWARDED
     if not before or not after:

@@ -178,7 +178,7 @@ class RulesScreen(ConsoleScreen):
                 return _event_data(found.value.decode(errors="replace"), found.source, found.place, choices)
             problem = f"Kafka has no event at {place}."
         if not newest:
-            return _event_data("", None, None, choices, problem or "There is no event yet.")
+            return _event_data("", None, None, choices, problem or "No event has arrived yet.")
         first = newest[0]
         return _event_data(first.value.decode(errors="replace"), first.source, first.place, choices, problem)
 
@@ -254,7 +254,7 @@ class RulesScreen(ConsoleScreen):
         old, path = self.backend.configuration, self._files.path(name, new=True)
         new = check_drafts(old.folder, {path: text}, only_of(path)).configuration
         if new is None:
-            return {"problem": "The draft has errors; mend them first."}
+            return {"problem": "The draft has errors; fix them first."}
         only = sorted({*integrations_of(old, name), *integrations_of(new, name)})
         started = time.monotonic()
         result: dict[str, Any] = {"problem": None, "group": None, "integrations": only}
@@ -266,7 +266,7 @@ class RulesScreen(ConsoleScreen):
         return {**result, "seconds": round(time.monotonic() - started, 1)}
 
     async def _save(self, request: Request, form: Mapping[str, str]) -> ConsolePage:
-        """Save a draft; says what was saved, or why not."""
+        """Save a draft, and report the commit or the reason for a refusal."""
         session, configuration = session_of(request), self.backend.configuration
         name, text = self._draft(form)
         mode = form.get("mode", "")
@@ -297,7 +297,7 @@ class RulesScreen(ConsoleScreen):
         return ConsolePage("Saved" if data["saved"] else "Not saved", "rule_saved.html", data, status)
 
     async def _described(self, saved: Saved, name: str, text: str) -> dict[str, Any]:
-        """Return what was saved as JSON data; after a live save, once the console itself uses it."""
+        """Return a save as JSON data; after a live save, once the console itself uses the new rules."""
         configuration, in_use = self.backend.configuration, False
         if saved.mode is SaveMode.LIVE:
             checked = await asyncio.to_thread(check_drafts, configuration.folder, {})
