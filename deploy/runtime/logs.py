@@ -64,9 +64,15 @@ def set_up(broker: "Broker | None" = None) -> None:
         cache_logger_on_first_use=True,
     )
     logging.basicConfig(handlers=[_Handler(limit, watch)], level=logging.WARNING, force=True)
-    # It warns of each step that takes 0.1 s, which a busy machine makes of any.
+    # They report each step that is a little late, as all are on a busy machine. The watchdog reports real stalls.
     logging.getLogger("kafka.net.selector").setLevel(logging.ERROR)
+    logging.getLogger("mode.timers").setLevel(logging.CRITICAL)
+    logging.getLogger("streams.kafka.consumer_thread").addFilter(_is_no_late_thread)
     threading.excepthook = _log_failed_thread
+
+
+def _is_no_late_thread(record: logging.LogRecord) -> bool:
+    return not str(record.msg).startswith("Thread keepalive is not responding")
 
 
 def log_ready(process: str, **facts: Any) -> None:

@@ -60,6 +60,7 @@ def test_segments_python_sdk_and_a_forwarder_from_a_package_of_ones_own(up: Up):
     assert not refused
     up.until(lambda: len(at_acme(up, "python")) == 6)
     assert sorted(at_acme(up, "python")) == ["Order Completed", "alias", "group", "identify", "page", "screen"]
+    up.until(lambda: any(it["path"] == "/hooks/sales" for it in up.at_vendors()))
     (order,) = (it for it in up.at_vendors() if it["path"] == "/hooks/sales")
     assert order["body"]["text"] == "Order A-1 for 9.50"
     (acme, *_) = (it for it in up.at_vendors() if it["path"] == "/acme/events")

@@ -34,7 +34,7 @@ async def committed(broker: Broker, group: str, topic: str, partitions: int = 3)
         await consumer.stop()
 
 
-async def until(condition: Callable[[], bool], seconds: float = 120.0) -> None:
+async def until(condition: Callable[[], bool], seconds: float = 300.0) -> None:
     """Wait for a condition; fails the test when it does not come true in time."""
     deadline = time.monotonic() + seconds
     while not condition():

@@ -60,8 +60,8 @@ def test_events_of_a_period(stage: Stage):
     stage.write({"topic": stage.topics.events, "partition": 0, "value": b"{"})
     since, until = ((BEGAN + timedelta(seconds=n)).isoformat() for n in (2, 5))
     assert sorted(ids(recorded(stage, "--since", since, "--until", until))) == ["m2", "m3", "m4"]
-    assert len(recorded(stage, "--since", "1h")) == 6
-    assert "6 events (web 6)" in stage.run("record", "--since", "1h", output="stderr")
+    assert len(recorded(stage, "--since", "12h")) == 6
+    assert "6 events (web 6)" in stage.run("record", "--since", "12h", output="stderr")
 
 
 def test_masked_events(stage: Stage, monkeypatch: pytest.MonkeyPatch):
@@ -80,7 +80,7 @@ def test_masked_events(stage: Stage, monkeypatch: pytest.MonkeyPatch):
 
 @pytest.mark.parametrize(
     "options",
-    [(), ("--last", "1", "--since", "1h"), ("--last", "1", "--until", "1h"), ("--last", "1", "--source", "x")],
+    [(), ("--last", "1", "--since", "12h"), ("--last", "1", "--until", "1h"), ("--last", "1", "--source", "x")],
 )
 def test_wrong_options(stage: Stage, options: tuple[str, ...]):
     """Exit code 2."""
@@ -97,12 +97,12 @@ def test_diff_on_traffic(stage: Stage, tmp_path: Path):
     path.write_text(yaml.safe_dump(data))
     arrive(stage, *range(6))
     arrive(stage, 6, event="Other")
-    result = CliRunner().invoke(main, ["diff", str(stage.folder), str(new), "--since", "1h", "--json"])
+    result = CliRunner().invoke(main, ["diff", str(stage.folder), str(new), "--since", "12h", "--json"])
     assert result.exit_code == 0, result.output
     found = json.loads(result.stdout)
     assert found["events"] == 7
     (change,) = found["changes"]
     assert (change["count"], change["before"]["outcome"], change["after"]["outcome"]) == (3, "forwarded", "filtered")
     assert change["at"].startswith(f"{stage.topics.events}:")
-    text = CliRunner().invoke(main, ["diff", str(stage.folder), str(new), "--since", "1h", "--source", "web"]).stdout
+    text = CliRunner().invoke(main, ["diff", str(stage.folder), str(new), "--since", "12h", "--source", "web"]).stdout
     assert f"3 events, first at {stage.topics.events}:" in text

@@ -61,8 +61,8 @@ class World:
         return made
 
     @asynccontextmanager
-    async def tokens(self, forwarder: HttpForwarder[Any]):
-        client, learnt = Client(8, 0.5), list[str]()
+    async def tokens(self, forwarder: HttpForwarder[Any], timeout: float = 60):
+        client, learnt = Client(8, timeout), list[str]()
         tokens = Tokens("one", forwarder, client, clock=self.clock, learn=learnt.append)
         await client.open()
         try:
@@ -158,7 +158,7 @@ async def test_settings_that_have_a_token_ask_for_none(world: World):
 async def test_no_token(world: World, fault: dict[str, Any], result: AuthFailed | Retry, says: str):
     """A grant that is refused says what mends it; an endpoint that fails may be asked again, by all at once."""
     world.script(path="/token", **fault)
-    async with world.tokens(world.forwarder()) as tokens:
+    async with world.tokens(world.forwarder(), 0.5 if "delay" in fault else 60) as tokens:
         errors = await asyncio.gather(*(tokens.get() for _ in range(4)), return_exceptions=True)
         assert {(type(error), str(error)) for error in errors} == {(NoTokenError, says)}
         assert all(isinstance(error, NoTokenError) and error.result == result for error in errors)
