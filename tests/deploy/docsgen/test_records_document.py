@@ -17,7 +17,7 @@ from streams.records.event import Origin, event_headers, noted_header, replay_he
 from streams.records.format import Headers
 from streams.records.handled import Handled
 from streams.records.memory import MEMORY_END, MemoryEntry, MemoryKey, MemoryKind, memory_headers
-from streams.records.outcomes import FORWARDED, NOTED, Outcome, Outcomes, Stage
+from streams.records.outcomes import FORWARDED, NOTED, RETENTION, LostDeliveries, Outcome, Outcomes, Stage
 from streams.records.recorded_rules import MAX_FILES_BYTES, DataFile, RecordedRules
 from streams.records.rejected import rejected_headers
 from streams.records.status import DeliveryState, PipelineStatus, ProcessStatus, VendorStatus
@@ -31,6 +31,7 @@ STATUS = orjson.loads(
     ProcessStatus("router", "h", 1, "1", "v", "t", "t", [PipelineStatus("ga4", vendor=VENDOR)]).encode()
 )
 RULES = orjson.loads(RecordedRules("1", [], {}, {}, {}, [DataFile("a.csv", "0", 1)]).encode())
+OUTCOMES = Outcomes(Stage.FORWARDER, "t", 0, "v", [], [], [], [LostDeliveries("ga4", RETENTION, "t", 0, 1, 2, 0, 9)])
 DELIVERY = DeliveryRecord("m", "r", "v", "track", "Order", "t", "t", "web", ORIGIN, {})
 
 
@@ -46,7 +47,7 @@ def table(section: str, title: str) -> dict[str, str]:
     ("section", "fields"),
     [
         ("turnout.forward.NAME", list(DELIVERY.data())),
-        ("turnout.outcomes", list(orjson.loads(Outcomes(Stage.FORWARDER, "t", 0, "v", [], [], []).encode()))),
+        ("turnout.outcomes", list(orjson.loads(OUTCOMES.encode()))),
         (
             "turnout.dead",
             list(orjson.loads(DeadLetter("ga4", DELIVERY.data(), "reason", "detail", 1, "t").encode())),
