@@ -10,8 +10,11 @@ from streams.records.delivery import DeliveryRecord
 COMMIT_SECONDS = {"router": 1.0, "forwarder": 0.2}
 """Seconds between two commits: what was finished since the last one is repeated."""
 
-SLACK_SECONDS = 1.5
-"""Seconds for a commit itself on a loaded machine, and for requests that are in flight at the kill."""
+SLACK_SECONDS = 1.0
+"""Seconds for a commit itself."""
+
+IN_FLIGHT_SECONDS = 5.0
+"""Seconds in which the vendor may still get what was in flight at a kill; a new process cannot deliver as early."""
 
 
 @dataclass
@@ -22,6 +25,8 @@ class Kill:
         kind: `collector`, `router`, `forwarder` or `kafka`.
         slot: Which process of the kind.
         at: When it was killed, in seconds since 1970.
+        since: From when on finished work may not have been committed: the commit interval before the kill, and as much
+            longer as the process and Kafka had to wait for a processor.
         until: When commits worked again, for Kafka; 0 for a process.
 
     """
@@ -29,12 +34,12 @@ class Kill:
     kind: str
     slot: int
     at: float
+    since: float
     until: float = 0.0
 
     def explains(self, kind: str, finished: float) -> bool:
         """Return whether work that a worker of a kind finished at this time may be repeated because of the kill."""
-        began = self.at - COMMIT_SECONDS[kind] - SLACK_SECONDS
-        return self.kind in (kind, "kafka") and began <= finished <= max(self.at, self.until) + SLACK_SECONDS
+        return self.kind in (kind, "kafka") and self.since <= finished <= max(self.at, self.until) + IN_FLIGHT_SECONDS
 
 
 @dataclass(frozen=True)

@@ -28,8 +28,9 @@ import orjson
 from aiohttp import web
 
 from tests.faults import books, oracle
+from tests.faults.cpu_waits import CpuWaits
 from tests.faults.harness import Process, Stage
-from tests.faults.kills import Kill, judge
+from tests.faults.kills import COMMIT_SECONDS, SLACK_SECONDS, Kill, judge
 from tests.support import real_kafka
 from tests.support.ports import free_port
 from tests.support.reading import read
@@ -55,6 +56,7 @@ EARLY_SECONDS = 5.0
 PATIENCE_SECONDS = 600.0
 """Seconds that a process has to join and to finish work."""
 
+WATCH_SECONDS = 0.25
 REFUSED_EVERY = 500
 FAILING_SHARE = 0.03
 
@@ -127,6 +129,7 @@ class Round:
         self._kills: list[Kill] = []
         self._received: dict[int, list[tuple[float, int]]] = defaultdict(list)
         self._running: dict[tuple[str, int], Process] = {}
+        self._waits = CpuWaits()
         self._is_sending = True
         self._outage: asyncio.Future[None] | None = None
         stage.vendor.note = self._receive
@@ -152,13 +155,15 @@ class Round:
         return process
 
     async def run(self, kills: int, seconds: float, stop: asyncio.Event) -> Figures:
-        """Kill until so many kills are counted, the time is over, or `stop` is set; then judge."""
+        """Kill until enough kills are counted, `stop` is set, or time is over and all kinds were killed; then judge."""
         began = time.monotonic()
         killers = [self._kill_again_and_again(kind, slot) for kind in WORK for slot in range(SLOTS)]
-        tasks = [asyncio.create_task(each) for each in (*killers, self._kill_kafka())]
+        tasks = [asyncio.create_task(each) for each in (*killers, self._kill_kafka(), self._watch_waits())]
         senders = [asyncio.create_task(self._send()) for _ in range(2)]
         try:
-            while self.figures.counted < kills and time.monotonic() < began + seconds and not stop.is_set():
+            while self.figures.counted < kills and not stop.is_set():
+                if time.monotonic() > began + seconds and self.figures.kills.keys() >= DELAY_SECONDS.keys():
+                    break
                 done, _ = await asyncio.wait([*tasks, *senders], timeout=0.2, return_when=asyncio.FIRST_COMPLETED)
                 if not self._are_well(done):
                     break
@@ -206,7 +211,7 @@ class Round:
             process = self._start(kind, slot)
             if random.random() < EARLY_SHARE:
                 await asyncio.sleep(random.uniform(0, EARLY_SECONDS))
-                self._kills.append(Kill(kind, slot, time.time()))
+                self._note_kill(kind, slot, [process])
                 self.figures.uncounted += 1
                 await process.end(signal.SIGKILL)
                 continue
@@ -216,9 +221,26 @@ class Round:
                 self.figures.ended += 1
                 await asyncio.sleep(1)
                 continue
-            self._kills.append(Kill(kind, slot, time.time()))
+            self._note_kill(kind, slot, [process])
             self.figures.count_kill(kind)
             await process.end(signal.SIGKILL)
+
+    def _note_kill(self, kind: str, slot: int, processes: Iterable[Process]) -> Kill:
+        """Note a kill that is about to happen, with the processes whose work it may repeat."""
+        self._note_waits()
+        at = time.time()
+        seconds = COMMIT_SECONDS.get(kind, max(COMMIT_SECONDS.values())) + SLACK_SECONDS
+        since = min((self._waits.before(at, seconds, [each.pid, self.kafka.pid]) for each in processes), default=at)
+        self._kills.append(Kill(kind, slot, at, since))
+        return self._kills[-1]
+
+    def _note_waits(self) -> None:
+        self._waits.note([self.kafka.pid, *(process.pid for process in self._running.values())])
+
+    async def _watch_waits(self) -> None:
+        while True:
+            self._note_waits()
+            await asyncio.sleep(WATCH_SECONDS)
 
     async def _until_worked(self, process: Process, kind: str) -> None:
         """Wait until a process has finished work, or has ended. Raises StuckError."""
@@ -232,8 +254,8 @@ class Round:
     async def _kill_kafka(self) -> None:
         while True:
             await asyncio.sleep(random.uniform(0, DELAY_SECONDS["kafka"]))
-            kill = Kill("kafka", 0, time.time(), float("inf"))
-            self._kills.append(kill)
+            kill = self._note_kill("kafka", 0, list(self._running.values()))
+            kill.until = float("inf")
             # Kafka comes back even if the round ends meanwhile.
             self._outage = asyncio.ensure_future(self._cut_power())
             await asyncio.shield(self._outage)

@@ -111,6 +111,11 @@ class KafkaNode(Kafka):
         shutil.rmtree(self.folder / "logs")
         self._format()
 
+    @property
+    def pid(self) -> int:
+        """The process id, 0 if it was never started."""
+        return self._process.pid if self._process else 0
+
     def start(self) -> None:
         """Start the node and wait until it serves."""
         with (self.folder / "log").open("ab") as log:
