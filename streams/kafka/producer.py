@@ -24,6 +24,9 @@ from streams.records.size import HEADROOM, LARGEST_RECORD_BYTES, SHORT_HEADERS, 
 
 aiokafka_patch.apply()
 
+BATCH_BYTES = 256 * 1024
+"""Maximum size of a batch; a consumer holds a batch whole."""
+
 SHORT_KEY = 64 * 1024
 """Maximum bytes of a key that is kept if the full record does not fit."""
 
@@ -97,7 +100,7 @@ class Producer:
         *,
         client_id: str,
         linger: float = 0.005,
-        batch_bytes: int = 256 * 1024,
+        batch_bytes: int = BATCH_BYTES,
         record_bytes: int = LARGEST_RECORD_BYTES,
         bound: int = 32 * 1024 * 1024,
         on_failure: Callable[[BaseException], None] = lambda _: None,

@@ -15,10 +15,11 @@ import orjson
 
 from forwarders.vendors.webhook.forwarder import Webhook, WebhookSettings
 from streams.delivery.flow.settings import DeliverySettings
+from streams.delivery.sinks.factory import PARTITION_FETCH_BYTES
 from streams.kafka.acks import PendingAcks
 from streams.kafka.admin import create_topics
 from streams.kafka.offsets import RECORD_BYTES, MemoryBudget
-from streams.kafka.producer import Producer
+from streams.kafka.producer import BATCH_BYTES, Producer
 from streams.kafka.settings import Broker
 from streams.topics import Topics
 from tests.benchmarks import measure
@@ -84,7 +85,7 @@ async def deliver(bootstrap: str, port: str, *names: str) -> None:
     await worker.run()
 
 
-def main(waiting: int = 300_000, integrations: int = 25, seconds: int = 60) -> None:
+def main(waiting: int = 1_000_000, integrations: int = 25, seconds: int = 60) -> None:
     names = [f"i{number}" for number in range(integrations)]
     partitions = integrations * TOPICS.partitions
     with tempfile.TemporaryDirectory() as folder, real_kafka.running(Path(folder) / "kafka") as kafka:
@@ -110,13 +111,14 @@ def main(waiting: int = 300_000, integrations: int = 25, seconds: int = 60) -> N
         assert child.poll() is None, "the forwarder died"
         child.kill()
         vendor.kill()
-    prefetched = 2 * partitions * 128 * 1024
+    prefetched = partitions * (2 * PARTITION_FETCH_BYTES + BATCH_BYTES)
     batches = integrations * 500 * (2 * len(VALUE) + RECORD_BYTES)
     figures = {
         "deliveries waiting": waiting,
         "integrations": integrations,
         "partitions of forward topics": partitions,
         "memory without deliveries, MB": round(base),
+        "memory at half time, MB": round(levels[len(levels) // 2]),
         "memory at the end, MB": round(levels[-1]),
         "memory at its peak, MB": round(max(levels)),
         "bound, MB": round(base + (FETCHED_BYTES + prefetched + batches) / MB),

@@ -155,7 +155,7 @@ class Round:
         return process
 
     async def run(self, kills: int, seconds: float, stop: asyncio.Event) -> Figures:
-        """Kill until `kills` are counted, `stop` is set, or time is over and all kinds were killed; then judge."""
+        """Kill until enough kills are counted, `stop` is set, or time is over and all kinds were killed; then judge."""
         began = time.monotonic()
         killers = [self._kill_again_and_again(kind, slot) for kind in WORK for slot in range(SLOTS)]
         tasks = [asyncio.create_task(each) for each in (*killers, self._kill_kafka(), self._watch_waits())]
