@@ -89,12 +89,12 @@ def _described(change: ChangeGroup) -> dict[str, Any]:
 
 
 def _kind(change: ChangeGroup) -> str:
-    """Return what happens to deliveries: lost, sent, added or removed if only fields are, changed, other."""
+    """Return what happens to deliveries: lost, sent, added or removed if only fields are, moved to another rule, changed, other."""
     before, after = change.before.outcome == FORWARDED, change.after.outcome == FORWARDED
     if not before or not after:
         return "lost" if before else "sent" if after else "other"
-    if all(each.before is ABSENT for each in change.differences) and change.differences:
+    if not change.differences:
+        return "moved"
+    if all(each.before is ABSENT for each in change.differences):
         return "added"
-    if all(each.after is ABSENT for each in change.differences) and change.differences:
-        return "removed"
-    return "changed"
+    return "removed" if all(each.after is ABSENT for each in change.differences) else "changed"
