@@ -89,7 +89,7 @@ def _described(change: ChangeGroup) -> dict[str, Any]:
 
 
 def _kind(change: ChangeGroup) -> str:
-    """Return the kind of a change: lost, sent, added (fields), removed (fields), moved (to a rule), changed or other."""
+    """Return the kind of a change: lost, sent, moved to another rule, added or removed fields, changed, or other."""
     before, after = change.before.outcome == FORWARDED, change.after.outcome == FORWARDED
     if not before or not after:
         return "lost" if before else "sent" if after else "other"
