@@ -15,6 +15,9 @@ from streams.records.outcomes import FORWARDED
 MAX_EVENTS = 10_000
 """The newest events that are compared."""
 
+QUICK_EVENTS = 1_000
+"""The newest events that are compared after each change of a draft; a comparison of all takes some seconds."""
+
 MAX_SECONDS = 30.0
 """Seconds after which a comparison ends with the events until then."""
 
