@@ -299,3 +299,11 @@ def test_dead_letters_are_cured(chromium, unchanged, editing, capsys):
     with capsys.disabled():
         for (_, before), (name, at) in pairwise(marks):
             print(f"\n  {name}: {at - before:.1f} s", end="")
+
+
+def test_rules_can_be_edited_while_kafka_is_away(console):
+    """Without Kafka there is no event to choose and nothing to compare with, but the file can be edited."""
+    page = console.get(f"/rules/{META.replace('meta', 'webhook')}", role=Role.EDITOR)
+    assert page.status_code == 200
+    assert "cannot reach Kafka" in page.text
+    assert 'name="text"' in page.text
