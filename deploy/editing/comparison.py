@@ -15,6 +15,9 @@ from streams.records.outcomes import FORWARDED
 MAX_EVENTS = 10_000
 """The newest events that are compared."""
 
+QUICK_EVENTS = 1_000
+"""The newest events that are compared after each change of a draft; a comparison of all takes some seconds."""
+
 MAX_SECONDS = 30.0
 """Seconds after which a comparison ends with the events until then."""
 
@@ -89,12 +92,12 @@ def _described(change: ChangeGroup) -> dict[str, Any]:
 
 
 def _kind(change: ChangeGroup) -> str:
-    """Return what happens to deliveries: lost, sent, added or removed if only fields are, changed, other."""
+    """Return the kind of a change: lost, sent, moved to another rule, added or removed fields, changed, or other."""
     before, after = change.before.outcome == FORWARDED, change.after.outcome == FORWARDED
     if not before or not after:
         return "lost" if before else "sent" if after else "other"
-    if all(each.before is ABSENT for each in change.differences) and change.differences:
+    if not change.differences:
+        return "moved"
+    if all(each.before is ABSENT for each in change.differences):
         return "added"
-    if all(each.after is ABSENT for each in change.differences) and change.differences:
-        return "removed"
-    return "changed"
+    return "removed" if all(each.after is ABSENT for each in change.differences) else "changed"
