@@ -1,4 +1,4 @@
-"""Sum up for one user: which events came, what was sent to whom, and under which consent."""
+"""Sum up the events of one user: which integrations got them, under which consent, with which personal data."""
 
 import re
 from collections import Counter, defaultdict
@@ -133,7 +133,7 @@ def _account(
     events: Mapping[Origin, Event],
     sent: EventStory | None,
 ) -> dict[str, Any]:
-    """Return what was sent to one integration, and what was not."""
+    """Return the outcomes of the user's events for one integration."""
     entries = [(story, it) for story in stories for it in story.integrations if it.integration == name]
     outcomes = Counter(it.outcome for _, it in entries)
     delivered = [story for story, it in entries if it.outcome == Outcome.DELIVERED]
@@ -157,7 +157,7 @@ def _summary(event: Event) -> str:
 
 
 def _personal(story: EventStory, integration: str) -> list[dict[str, Any]]:
-    """Return the kinds of personal data in what was sent, and whether each is hashed."""
+    """Return the kinds of personal data in a delivered payload, and whether each is hashed."""
     found: dict[str, set[bool]] = defaultdict(set)
     for entry in story.integrations:
         if entry.integration == integration and entry.outcome == Outcome.DELIVERED:
