@@ -26,7 +26,8 @@ MAX_EVENTS = 200
 PERSONAL_PARTS = frozenset(("traits", "user_data", "userdata"))
 """Objects of an event that describe a person."""
 
-WHOLE = "the whole event"
+WHOLE = {"": "the whole event", "context": "all of its context", "properties": "all of its properties"}
+"""Kinds of data by the path that a rule reads, if it copies an object with parts that are not known by name."""
 
 _DIGEST = re.compile(r"[0-9a-fA-F]{32,128}")
 _PLAIN = re.compile(r"[_$-]")
@@ -178,8 +179,8 @@ def _kinds(entry: StoryEntry) -> Iterator[tuple[str, bool]]:
 def kind_of(path: str) -> str | None:
     """Return the kind of personal data at a path, by its name; None for other data."""
     steps = _STEP.findall(path)
-    if not steps or steps in (["context"], ["properties"]):
-        return WHOLE
+    if ".".join(steps) in WHOLE:
+        return WHOLE[".".join(steps)]
     plain = [_PLAIN.sub("", step).lower() for step in steps]
     if plain[-1] in PERSONAL_NAMES or not PERSONAL_PARTS.isdisjoint(plain):
         return str(steps[-1])
