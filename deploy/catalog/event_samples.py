@@ -32,7 +32,7 @@ _INDEX = re.compile(r"\[\d+\]")
 
 @dataclass
 class EventSamples:
-    """What some events have.
+    """Values, fields and violations of some events.
 
     Attributes:
         number: How many events were read.

@@ -4,14 +4,14 @@ import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
-from deploy.catalog.seen_events import SeenEvent, SeenProperty, is_name
+from deploy.catalog.seen_events import CatalogEvent, CatalogProperty, is_name
 from deploy.config.yaml_edit import on_one_line
 from deploy.scaffold.folder import schema_comment
 from streams.plurals import counted
 from streams.steps.plan.model import SECTIONS
 
 RARE_SHARE = 0.1
-"""A type of a property in fewer of its events than this is taken for a mistake, and is not planned."""
+"""A type in a smaller share of a property's events is probably an error, and is not planned."""
 
 MIN_SAMPLED = 20
 """Sampled events from which on a property that all of them have is planned as required."""
@@ -22,16 +22,16 @@ class NothingSeenError(Exception):
 
 
 @dataclass
-class _Field:
+class _PlanNode:
     """A property with those below it; `items` are those of the objects in a list."""
 
-    seen: SeenProperty | None = None
-    below: "dict[str, _Field]" = field(default_factory=dict)
-    items: "dict[str, _Field]" = field(default_factory=dict)
+    seen: CatalogProperty | None = None
+    below: "dict[str, _PlanNode]" = field(default_factory=dict)
+    items: "dict[str, _PlanNode]" = field(default_factory=dict)
 
 
-def plan_from_seen(name: str, events: Iterable[SeenEvent]) -> str:
-    """Return the text of a plan with these events; raises NothingSeenError if there is none that can be named."""
+def plan_from_seen(name: str, events: Iterable[CatalogEvent]) -> str:
+    """Return the text of a plan with these events; raises NothingSeenError without an event that can be named."""
     planned = [seen for seen in events if seen.type in SECTIONS and is_name(seen.label)]
     if not planned:
         raise NothingSeenError("no event was seen that a plan can name")
@@ -52,7 +52,7 @@ def plan_from_seen(name: str, events: Iterable[SeenEvent]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _event(seen: SeenEvent) -> Iterator[str]:
+def _event(seen: CatalogEvent) -> Iterator[str]:
     first = f"event: {_text(seen.event)}" if seen.type == "track" and seen.event else f"type: {seen.type}"
     yield f"  - {first}  # in {counted(seen.sampled, 'sampled event')}"
     section = SECTIONS[seen.type]
@@ -62,8 +62,8 @@ def _event(seen: SeenEvent) -> Iterator[str]:
         yield from _object(fields, seen.sampled, "      ")
 
 
-def _tree(seen: SeenEvent, section: str) -> dict[str, _Field]:
-    root: dict[str, _Field] = {}
+def _tree(seen: CatalogEvent, section: str) -> dict[str, _PlanNode]:
+    root: dict[str, _PlanNode] = {}
     for path, each in seen.properties.items():
         if is_name(path) and path.startswith(f"{section}."):
             level, name, prefix = root, "", section
@@ -72,14 +72,14 @@ def _tree(seen: SeenEvent, section: str) -> dict[str, _Field]:
                 outer = f"{prefix}.{name}"
                 # A name may have dots itself.
                 if outer != path and outer.removesuffix("[]") in seen.properties:
-                    holder = level.setdefault(name.removesuffix("[]"), _Field())
+                    holder = level.setdefault(name.removesuffix("[]"), _PlanNode())
                     level = holder.items if name.endswith("[]") else holder.below
                     name, prefix = "", outer
-            level.setdefault(name, _Field()).seen = each
+            level.setdefault(name, _PlanNode()).seen = each
     return root
 
 
-def _object(fields: Mapping[str, _Field], whole: int | None, indent: str) -> Iterator[str]:
+def _object(fields: Mapping[str, _PlanNode], whole: int | None, indent: str) -> Iterator[str]:
     """Yield the lines of an object's schema; `whole` is the number of objects, None if it is not known."""
     required = [
         name
@@ -93,7 +93,7 @@ def _object(fields: Mapping[str, _Field], whole: int | None, indent: str) -> Ite
         yield from _property(name, it, f"{indent}  ")
 
 
-def _property(name: str, it: _Field, indent: str) -> Iterator[str]:
+def _property(name: str, it: _PlanNode, indent: str) -> Iterator[str]:
     types, rare = _split_types(it)
     if types == ["null"]:
         yield f"{indent}{_text(name)}: {{}}  # only null was seen"
@@ -116,7 +116,7 @@ def _property(name: str, it: _Field, indent: str) -> Iterator[str]:
         yield from _object(items, None, f"{indent}    ")
 
 
-def _split_types(it: _Field) -> tuple[list[str], list[str]]:
+def _split_types(it: _PlanNode) -> tuple[list[str], list[str]]:
     """Return the types to plan, and the rare ones in words."""
     if it.seen is None:
         return (["array"] if it.items else ["object"]), []

@@ -1,11 +1,11 @@
-"""Compare what was seen of an event with the tracking plans of its sources."""
+"""Compare the seen properties of an event with the tracking plans of its sources."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from deploy.catalog.seen_events import SeenEvent, SeenProperty
+from deploy.catalog.seen_events import CatalogEvent, CatalogProperty
 from deploy.config.configuration import Configuration
 from deploy.ledger.plan_notes import Keys, find_schema, value_at
 from streams.steps.plan.model import NAMED_BY
@@ -14,7 +14,7 @@ from transforms.documents import Document
 
 @dataclass(frozen=True, slots=True)
 class PlannedProperty:
-    """What a plan says of a property.
+    """A property compared with a plan.
 
     Attributes:
         state: `planned`, `not in plan`, `wrong type`, `missing`, or empty if the plan does not say.
@@ -29,7 +29,7 @@ class PlannedProperty:
 class EventPlan:
     """The entry of one plan for an event; `entry` is None if the plan does not have the event."""
 
-    def __init__(self, document: Document, seen: SeenEvent) -> None:
+    def __init__(self, document: Document, seen: CatalogEvent) -> None:
         self._document, self.name = document, str(document.data["plan"])
         self.entry = _find_entry(document.data["events"], seen)
 
@@ -38,7 +38,7 @@ class EventPlan:
         """The plan's file, and the line of the event if there is one."""
         return self._where(() if self.entry is None else ("events", self.entry))
 
-    def compare(self, path: str, seen: SeenProperty | None, sampled: int) -> PlannedProperty:
+    def compare(self, path: str, seen: CatalogProperty | None, sampled: int) -> PlannedProperty:
         """Compare a property with the plan; `seen` is None if no event had it."""
         if self.entry is None:
             return PlannedProperty("")
@@ -55,7 +55,7 @@ class EventPlan:
         wrong = set(seen.types if seen else ()) - set(_types(schema))
         return PlannedProperty("wrong type" if wrong else "planned", where)
 
-    def unseen(self, seen: SeenEvent) -> list[str]:
+    def unseen(self, seen: CatalogEvent) -> list[str]:
         """Return the planned properties that no event had."""
         if self.entry is None:
             return []
@@ -85,7 +85,7 @@ class EventPlan:
         return f"plans/{Path(self._document.path).name}:{self._document.where_key(*keys)[0]}"
 
 
-def find_plans(configuration: Configuration, seen: SeenEvent) -> list[EventPlan]:
+def find_plans(configuration: Configuration, seen: CatalogEvent) -> list[EventPlan]:
     """Return the plans of the sources that an event came from."""
     names = {configuration.source_files[name].plan for name in seen.sources if name in configuration.source_files}
     documents = [
@@ -94,7 +94,7 @@ def find_plans(configuration: Configuration, seen: SeenEvent) -> list[EventPlan]
     return [EventPlan(each, seen) for each in documents if "events" in each.data]
 
 
-def _find_entry(events: Sequence[Mapping[str, Any]], seen: SeenEvent) -> int | None:
+def _find_entry(events: Sequence[Mapping[str, Any]], seen: CatalogEvent) -> int | None:
     by = NAMED_BY.get(seen.type)
     # The catalog does not keep pages apart by name.
     fits = [at for at, each in enumerate(events) if each.get("type", "track") == seen.type]

@@ -41,7 +41,7 @@ class FieldRead:
     """A field that a rule reads.
 
     Attributes:
-        path: The field's path; what is below it is read as well.
+        path: The field's path; everything below it is read as well.
         reader: The integration, or `source NAME` for the rules of a source.
         rule: The name of the rule.
         where: The file and line.
@@ -184,6 +184,6 @@ def _below(text: str, name: str) -> str:
 
 
 def _cut(text: str) -> str:
-    """Return a path without what is deeper than the catalog goes, and without a mark of a list at its end."""
+    """Return a path as deep as the catalog goes, without a mark of a list at its end."""
     steps = text.split(".")
     return ".".join(steps[: MAX_DEPTH + 1]).removesuffix("[]") if steps[0] in PARTS else text

@@ -11,7 +11,7 @@ from streams.ledger.catalog import ID, MAX_KINDS, OTHER
 
 
 @dataclass(frozen=True, slots=True)
-class SeenProperty:
+class CatalogProperty:
     """A property: in how many sampled events it was, and in how many with each JSON type."""
 
     path: str
@@ -23,7 +23,7 @@ class SeenProperty:
 
 
 @dataclass(frozen=True, slots=True)
-class SeenEvent:
+class CatalogEvent:
     """Events of one type and name, from all sources; `sampled` is the number of those that the catalog is made from."""
 
     type: str
@@ -32,7 +32,7 @@ class SeenEvent:
     sampled: int
     first: str
     last: str
-    properties: Mapping[str, SeenProperty]
+    properties: Mapping[str, CatalogProperty]
 
     @property
     def label(self) -> str:
@@ -45,7 +45,7 @@ class SeenEvent:
         return OTHER in self.properties
 
 
-def merge_sources(kinds: Iterable[Mapping[str, Any]]) -> list[SeenEvent]:
+def merge_sources(kinds: Iterable[Mapping[str, Any]]) -> list[CatalogEvent]:
     """Return the events of the ledger's `/catalog`, which has them by source; the most frequent first."""
     groups: dict[tuple[str, str | None], list[Mapping[str, Any]]] = defaultdict(list)
     for kind in kinds:
@@ -54,7 +54,7 @@ def merge_sources(kinds: Iterable[Mapping[str, Any]]) -> list[SeenEvent]:
     return sorted(found, key=lambda seen: (-seen.sampled, seen.label))
 
 
-def read_seen(configuration: Configuration, source: str | None = None) -> list[SeenEvent]:
+def read_seen(configuration: Configuration, source: str | None = None) -> list[CatalogEvent]:
     """Ask the ledger which events it has seen, of one source or of all.
 
     Raises LedgerAwayError and LedgerRefusedError.
@@ -68,7 +68,7 @@ def is_name(name: str) -> bool:
     return not any(mark in name for mark in (ID, OTHER, "#"))
 
 
-def _merge(type_: str, event: str | None, kinds: list[Mapping[str, Any]]) -> SeenEvent:
+def _merge(type_: str, event: str | None, kinds: list[Mapping[str, Any]]) -> CatalogEvent:
     sampled = sum(kind["sampled"] for kind in kinds)
     numbers: Counter[str] = Counter()
     types: dict[str, Counter[str]] = defaultdict(Counter)
@@ -79,10 +79,10 @@ def _merge(type_: str, event: str | None, kinds: list[Mapping[str, Any]]) -> See
             types[each["name"]].update({name: round(it * kind["sampled"]) for name, it in each["types"].items()})
             times[each["name"]] += [each["first"], each["last"]]
     properties = {
-        path: SeenProperty(
+        path: CatalogProperty(
             path, number, number / sampled, dict(types[path].most_common()), min(times[path]), max(times[path])
         )
         for path, number in sorted(numbers.items())
     }
     first, last = min(kind["first"] for kind in kinds), max(kind["last"] for kind in kinds)
-    return SeenEvent(type_, event, tuple(sorted(kind["source"] for kind in kinds)), sampled, first, last, properties)
+    return CatalogEvent(type_, event, tuple(sorted(kind["source"] for kind in kinds)), sampled, first, last, properties)

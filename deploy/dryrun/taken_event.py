@@ -29,7 +29,7 @@ class TakenEvent(NamedTuple):
 
 
 def find_taken_event(configuration: Configuration, integration: str) -> TakenEvent | None:
-    """Return the newest event that a rule takes; None if there is none among the last. Blocking; raises BrokerError."""
+    """Return the newest event that a rule takes; None if they take no recent event. Blocking; raises BrokerError."""
     check_reachable(configuration.settings.broker)
     with open_recorded(configuration) as recorded:
         newest = recorded.newest(MAX_TRIED, lambda event: event.data() is not None, lambda _: None)

@@ -32,10 +32,10 @@ class SettingField:
         name: The key in `settings`.
         kind: How it is entered; `yaml` for everything that has parts.
         required: Whether the vendor needs it.
-        says: What it means.
+        says: Its meaning.
         choices: The values of a choice.
-        default: What applies if it is left empty.
-        example: What the field contains at first.
+        default: The value if it is left empty.
+        example: The first content of the field.
 
     """
 
@@ -50,7 +50,7 @@ class SettingField:
 
 @dataclass(frozen=True, slots=True)
 class IntegrationForm:
-    """What a user has entered.
+    """The entries of a user.
 
     Attributes:
         name: The integration.
@@ -68,7 +68,7 @@ class IntegrationForm:
     consent: Sequence[str] = ()
 
 
-class FormError(Exception):
+class FieldsError(Exception):
     """Fields that were not understood; `problems` has a message for each. A message never quotes the value."""
 
     def __init__(self, problems: Mapping[str, str]) -> None:
@@ -83,7 +83,7 @@ def find_fields(contract: Contract, name: str) -> list[SettingField]:
 
 
 def write_integration(form: IntegrationForm, forwarder: type[Forwarder[Any]]) -> str:
-    """Return the text of the file, in shadow mode; raises FormError."""
+    """Return the text of the file, in shadow mode; raises FieldsError."""
     contract = forwarder.contract
     values, problems = dict[str, Any](), dict[str, str]()
     for field in find_fields(contract, form.name):
@@ -95,7 +95,7 @@ def write_integration(form: IntegrationForm, forwarder: type[Forwarder[Any]]) ->
         except ValueError as error:
             problems[field.name] = str(error)
     if problems:
-        raise FormError(problems)
+        raise FieldsError(problems)
     text = integration_file(form.name, forwarder)
     if not form.preset and forwarder.preset():
         text = remove_value(text, ("preset",))

@@ -123,7 +123,7 @@ def _follow(plan: Document, at: Keys) -> Keys:
 
 
 def value_at(data: Any, path: Keys) -> Any:
-    """Return the value at a path in JSON data; MISSING if there is none."""
+    """Return the value at a path in JSON data, or MISSING."""
     for step in path:
         try:
             data = data[step]

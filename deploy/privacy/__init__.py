@@ -1,1 +1,1 @@
-"""What is known and sent about one user, and the list of users of whom nothing is forwarded."""
+"""Data that was sent about one user, and the list of suppressed users."""

@@ -11,7 +11,7 @@ from streams.suppression.admin import SuppressedList
 from streams.suppression.filter import SuppressedUsers
 
 
-class Suppression(NamedTuple):
+class SuppressionState(NamedTuple):
     """Whether an ID is suppressed: since when by the list in Kafka, and whether by the file of turnout.yaml."""
 
     since: str | None
@@ -19,7 +19,7 @@ class Suppression(NamedTuple):
 
 
 class Suppressions:
-    """Reads the list once, and then only what was added. Blocking; raises BrokerError."""
+    """Reads the list once, and then only new records. Blocking; raises BrokerError."""
 
     def __init__(self) -> None:
         self._lock = Lock()
@@ -27,12 +27,12 @@ class Suppressions:
         self._list: SuppressedList | None = None
         self._users = SuppressedUsers()
 
-    def find(self, configuration: Configuration, user: str) -> Suppression:
+    def find(self, configuration: Configuration, user: str) -> SuppressionState:
         """Return whether an ID is suppressed."""
         since = self._read(configuration)
         at = next((since[digest] for digest in self._users.digests(user) if digest in since), None)
         in_file = configuration.suppression.is_in_file(user)
-        return Suppression(None if at is None else rfc3339(at), in_file)
+        return SuppressionState(None if at is None else rfc3339(at), in_file)
 
     def newest(self, configuration: Configuration, number: int) -> tuple[int, list[tuple[str, str]]]:
         """Return how many IDs are suppressed, and the digests of the newest, each with the time."""

@@ -1,4 +1,4 @@
-"""Sum up for one user: which events came, what was sent to whom, and under which consent."""
+"""Sum up the events of one user: which integrations got them, under which consent, with which personal data."""
 
 import re
 from collections import Counter, defaultdict
@@ -26,7 +26,8 @@ MAX_EVENTS = 200
 PERSONAL_PARTS = frozenset(("traits", "user_data", "userdata"))
 """Objects of an event that describe a person."""
 
-WHOLE = "the whole event"
+WHOLE = {"": "the whole event", "context": "all of its context", "properties": "all of its properties"}
+"""Kinds of data by the path that a rule reads, if it copies an object with parts that are not known by name."""
 
 _DIGEST = re.compile(r"[0-9a-fA-F]{32,128}")
 _PLAIN = re.compile(r"[_$-]")
@@ -133,7 +134,7 @@ def _account(
     events: Mapping[Origin, Event],
     sent: EventStory | None,
 ) -> dict[str, Any]:
-    """Return what was sent to one integration, and what was not."""
+    """Return the outcomes of the user's events for one integration."""
     entries = [(story, it) for story in stories for it in story.integrations if it.integration == name]
     outcomes = Counter(it.outcome for _, it in entries)
     delivered = [story for story, it in entries if it.outcome == Outcome.DELIVERED]
@@ -157,7 +158,7 @@ def _summary(event: Event) -> str:
 
 
 def _personal(story: EventStory, integration: str) -> list[dict[str, Any]]:
-    """Return the kinds of personal data in what was sent, and whether each is hashed."""
+    """Return the kinds of personal data in a delivered payload, and whether each is hashed."""
     found: dict[str, set[bool]] = defaultdict(set)
     for entry in story.integrations:
         if entry.integration == integration and entry.outcome == Outcome.DELIVERED:
@@ -178,8 +179,8 @@ def _kinds(entry: StoryEntry) -> Iterator[tuple[str, bool]]:
 def kind_of(path: str) -> str | None:
     """Return the kind of personal data at a path, by its name; None for other data."""
     steps = _STEP.findall(path)
-    if not steps or steps in (["context"], ["properties"]):
-        return WHOLE
+    if ".".join(steps) in WHOLE:
+        return WHOLE[".".join(steps)]
     plain = [_PLAIN.sub("", step).lower() for step in steps]
     if plain[-1] in PERSONAL_NAMES or not PERSONAL_PARTS.isdisjoint(plain):
         return str(steps[-1])

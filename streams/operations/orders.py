@@ -52,7 +52,7 @@ class GivenOrder:
     forwarders: int
 
     def sentence(self) -> str:
-        """Say what was done, and who confirmed it."""
+        """Describe the command in one sentence, with the number of forwarders that confirmed it."""
         done = _DONE[self.order.action]
         if not self.changed:
             before = self.before

@@ -14,7 +14,7 @@ from deploy.catalog.event_samples import PLAN, EventSamples, read_samples
 from deploy.catalog.plan_from_seen import NothingSeenError, plan_from_seen
 from deploy.catalog.planned import EventPlan, PlannedProperty, find_plans
 from deploy.catalog.rule_reads import FieldRead, find_reads, is_within
-from deploy.catalog.seen_events import SeenEvent, SeenProperty, is_name, read_seen
+from deploy.catalog.seen_events import CatalogEvent, CatalogProperty, is_name, read_seen
 from deploy.config.configuration import Configuration
 from deploy.console.access.roles import Role
 from deploy.console.file_saving import describe_saved, plan_saving, save_files
@@ -31,7 +31,7 @@ DAY_SECONDS = 24 * 3600
 MAX_PROPERTIES = 200
 """Properties of one event that the page shows; the JSON form has all."""
 
-NEVER = SeenProperty("", 0, 0.0, {}, "", "")
+NEVER = CatalogProperty("", 0, 0.0, {}, "", "")
 
 
 class CatalogScreen(ConsoleScreen):
@@ -101,7 +101,7 @@ class CatalogScreen(ConsoleScreen):
                 counts[_key(row)] += row["count"]
         return counts
 
-    async def _describe(self, seen: SeenEvent) -> dict[str, Any]:
+    async def _describe(self, seen: CatalogEvent) -> dict[str, Any]:
         """Return one event with its properties."""
         configuration = self.backend.configuration
         samples, problem = EventSamples(), None
@@ -142,7 +142,7 @@ class CatalogScreen(ConsoleScreen):
             ],
         }
 
-    def _read_samples(self, seen: SeenEvent) -> EventSamples:
+    def _read_samples(self, seen: CatalogEvent) -> EventSamples:
         with self.backend.kafka() as kafka:
             return read_samples(self.backend.configuration, kafka, seen.type, seen.event)
 
@@ -176,7 +176,7 @@ class CatalogScreen(ConsoleScreen):
         file = f"plans/{name}.yaml"
         if (self.backend.configuration.folder / file).exists():
             raise HTTPException(409, f"{file} exists already. Choose another name.")
-        saved = await save_files(self.backend, request, [Change(file, text, "")], f"Plan {name} from what was seen")
+        saved = await save_files(self.backend, request, [Change(file, text, "")], f"Plan the seen events as {name}")
         message = f"{describe_saved(saved)} Name the plan in a source's file: plan: {name}"
         return Done(message, {"file": file, "commit": saved.commit, "branch": saved.branch})
 
@@ -198,7 +198,7 @@ def _key(row: Mapping[str, str]) -> tuple[str, str]:
     return safe_name(row["type"]), safe_name(row["event"])
 
 
-def _choose(seen: Sequence[SeenEvent], type_: str | None, event: str | None) -> SeenEvent | None:
+def _choose(seen: Sequence[CatalogEvent], type_: str | None, event: str | None) -> CatalogEvent | None:
     """Return the event that is asked for, or the most frequent; raises HTTPException."""
     if type_ is None:
         return seen[0] if seen else None
@@ -210,7 +210,7 @@ def _choose(seen: Sequence[SeenEvent], type_: str | None, event: str | None) -> 
 
 def _row(
     path: str,
-    seen: SeenProperty,
+    seen: CatalogProperty,
     sampled: int,
     samples: EventSamples,
     plans: Sequence[EventPlan],
@@ -252,7 +252,7 @@ def _readers(path: str, reads: Sequence[FieldRead]) -> list[dict[str, Any]]:
     return sorted(rows, key=lambda row: row["whole"])
 
 
-def _lacking(seen: SeenEvent, samples: EventSamples, reads: Sequence[FieldRead]) -> list[dict[str, Any]]:
+def _lacking(seen: CatalogEvent, samples: EventSamples, reads: Sequence[FieldRead]) -> list[dict[str, Any]]:
     """Return the fields that rules read and no event has, also not after the steps of its source."""
     if seen.is_cut:
         return []
@@ -273,11 +273,11 @@ def _lacking(seen: SeenEvent, samples: EventSamples, reads: Sequence[FieldRead])
     return sorted(rows, key=lambda row: (row["preset"], row["path"]))
 
 
-def _has_parts(path: str, seen: SeenEvent) -> bool:
+def _has_parts(path: str, seen: CatalogEvent) -> bool:
     return any(each != path and is_within(each, path) for each in seen.properties)
 
 
-def _events_that_never_come(reads: Sequence[FieldRead], seen: Sequence[SeenEvent]) -> list[dict[str, str]]:
+def _events_that_never_come(reads: Sequence[FieldRead], seen: Sequence[CatalogEvent]) -> list[dict[str, str]]:
     """Return the rules of the folder's own files that wait for an event that nobody sends."""
     if not seen:
         return []

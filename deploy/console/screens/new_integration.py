@@ -17,7 +17,7 @@ from deploy.console.file_saving import describe_saved, plan_saving, save_files
 from deploy.console.pages import ConsolePage, form_page, page
 from deploy.dryrun.taken_event import find_taken_event
 from deploy.editing.drafts import CheckedDrafts, check_drafts
-from deploy.editing.new_integration import FormError, IntegrationForm, SettingField, find_fields, write_integration
+from deploy.editing.new_integration import FieldsError, IntegrationForm, SettingField, find_fields, write_integration
 from deploy.editing.saving import Change
 from deploy.scaffold.scaffold import NAME
 from forwarders import registry
@@ -63,7 +63,7 @@ class NewIntegration:
         )
         try:
             text = self._write(filled, forwarder)
-        except FormError as error:
+        except FieldsError as error:
             return await self._page(forwarder, filled, error.problems, status=400)
         if form.get("add") == "yes":
             return await self._save(request, filled, text)
@@ -139,7 +139,7 @@ class NewIntegration:
         return {"problem": None, "event": taken and taken.data()}
 
     def _write(self, form: IntegrationForm, forwarder: type[Forwarder[Any]]) -> str:
-        """Return the text of the file; raises FormError, with the problem of the name at an empty key."""
+        """Return the text of the file; raises FieldsError, with the problem of the name at an empty key."""
         problem = None
         if not NAME.fullmatch(form.name):
             problem = "use a-z, 0-9, - and _, starting with a letter or digit"
@@ -147,10 +147,10 @@ class NewIntegration:
             problem = f"integrations/{form.name}.yaml exists already"
         try:
             text = write_integration(form, forwarder) if problem is None else ""
-        except FormError as error:
-            raise FormError({**error.problems, **({"": problem} if problem else {})}) from None
+        except FieldsError as error:
+            raise FieldsError({**error.problems, **({"": problem} if problem else {})}) from None
         if problem:
-            raise FormError({"": problem})
+            raise FieldsError({"": problem})
         return text
 
     def _path(self, form: IntegrationForm) -> Path:
@@ -182,7 +182,7 @@ def _find(vendor: str) -> type[Forwarder[Any]]:
 
 
 def _shown(field: SettingField, form: IntegrationForm, problems: Mapping[str, str]) -> str:
-    """Return a field's text, but no secret that was entered by mistake."""
+    """Return a field's text; a secret that was entered itself is not repeated."""
     return "" if field.kind == "secret" and field.name in problems else form.settings.get(field.name, "")
 
 

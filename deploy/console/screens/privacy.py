@@ -1,4 +1,4 @@
-"""Privacy: what was sent about one user, and users of whom nothing is forwarded."""
+"""Privacy: the data that was sent about one user, and the suppression of users."""
 
 import asyncio
 from collections.abc import Mapping, Sequence

@@ -7,7 +7,7 @@ from typing import Any
 
 import orjson
 
-from deploy.catalog.seen_events import SeenEvent, merge_sources
+from deploy.catalog.seen_events import CatalogEvent, merge_sources
 from streams.ledger.api import catalog_data
 from streams.ledger.catalog import CatalogBounds, sample_of
 from streams.ledger.sqlite_store import SqliteStore
@@ -19,7 +19,7 @@ def samples_of(events: Iterable[tuple[str, dict[str, Any]]]) -> list[Any]:
     return [sample_of(orjson.dumps(event), source, 1_700_000_000) for source, event in events]
 
 
-def seen_events(*events: tuple[str, dict[str, Any]]) -> list[SeenEvent]:
+def seen_events(*events: tuple[str, dict[str, Any]]) -> list[CatalogEvent]:
     """The catalog after these events, each with its source."""
     return merge_sources(catalog_data(CatalogBounds(()).sums(samples_of(events))))
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from deploy.editing.drafts import check_drafts
-from deploy.editing.new_integration import FormError, IntegrationForm, find_fields, write_integration
+from deploy.editing.new_integration import FieldsError, IntegrationForm, find_fields, write_integration
 from forwarders import registry
 
 EXAMPLE = Path("deploy/example").resolve()
@@ -89,7 +89,7 @@ def test_file_is_as_a_person_would_write_it():
 )
 def test_bad_values_are_named_and_not_repeated(vendor, settings, problems):
     """A secret, a number that is none and broken YAML are refused by field; the message does not repeat the value."""
-    with pytest.raises(FormError) as raised:
+    with pytest.raises(FieldsError) as raised:
         write_integration(IntegrationForm("x", settings), registry.find(vendor))
     assert raised.value.problems.keys() == problems.keys()
     for name, text in problems.items():

@@ -176,6 +176,15 @@ def test_counts_by_events_and_by_outcomes(folder: Path):
     assert get(folder, f"/counts?since={until}&until={until + 60}")[1]["rows"] == []
 
 
+def test_events_are_selected_by_name(folder: Path):
+    """Examples can be asked for by type and name."""
+    everything = get(folder, "/events?limit=50")[1]["events"]
+    found = get(folder, "/events?limit=50&type=track&event=Pay")[1]["events"]
+    assert found == [it for it in everything if it["event"] == "Pay"]
+    assert 0 < len(found) < len(everything)
+    assert get(folder, "/events?type=page")[1]["events"] == []
+
+
 def test_the_catalog_names_events_and_properties_with_shares(folder: Path):
     """Most frequent events first; shares are of the sampled events, by type."""
     with closing(SqliteStore(folder, KEY, 7)) as store:
