@@ -69,8 +69,8 @@ class Producer:
     Args:
         broker: How to connect to Kafka.
         client_id: The client's name in Kafka's logs and metrics.
-        linger: Maximum seconds that a batch waits for more records. Batches of all partitions are sent together, since a
-            request costs more than a batch. The next batch fills while one of its partition is in flight.
+        linger: Maximum seconds that a batch waits for more records. Batches of all partitions are sent together, since
+            a request costs more than a batch. The next batch fills while one of its partition is in flight.
         batch_bytes: Maximum size of a batch.
         record_bytes: Maximum size of a record.
         bound: Unacknowledged bytes from which on `wait_for_room` waits.
