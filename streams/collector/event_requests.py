@@ -27,7 +27,7 @@ from streams.topics import Topics
 
 
 class EventRequests:
-    """What requests with events share."""
+    """The settings and services that all requests with events use."""
 
     def __init__(
         self, settings: CollectorSettings, topics: Topics, producer: Producer, senders: Authenticator, held: HeldBytes
@@ -44,7 +44,7 @@ class EventRequest:
     When all records are confirmed, `succeed` returns the response's body.
 
     Args:
-        shared: What requests share.
+        shared: The settings and services of all requests.
         target: The path's handling.
         fields: The request's headers.
         query: Its query string.

@@ -13,7 +13,7 @@ from streams.observability import metrics
 SUCCESS = b'{"success":true}'
 
 
-class Response(NamedTuple):
+class CollectorResponse(NamedTuple):
     """A response's status, headers and body."""
 
     status: int
@@ -34,7 +34,7 @@ class Responder:
         asked: Mapping[bytes, bytes],
         scheme: str,
         image: tuple[bytes, Headers] | None = None,
-    ) -> Response:
+    ) -> CollectorResponse:
         """Make the response for a request's result.
 
         Args:
@@ -60,6 +60,6 @@ class Responder:
         if image is not None:
             content_type, (body, more) = b"image/gif", image
             headers += more
-        return Response(
+        return CollectorResponse(
             status, ((b"content-type", content_type), (b"content-length", b"%d" % len(body)), *headers), body
         )

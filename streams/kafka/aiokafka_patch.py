@@ -1,4 +1,4 @@
-"""Patch aiokafka 0.14.0 where it fails on uvloop, and where it is slow.
+"""Patch aiokafka 0.14.0, which fails on uvloop and compresses slowly.
 
 On asyncio's own loop a write to a closed connection is dropped, and the missing response is handled. On uvloop it
 raises RuntimeError; aiokafka treats that as an internal bug, and its consumer or producer stops for good.

@@ -1,6 +1,7 @@
 """A producer without a broker: it builds real batches, keeps their records, and confirms them."""
 
 import asyncio
+from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 from aiokafka.producer.message_accumulator import BatchBuilder
@@ -32,21 +33,16 @@ class LocalProducer(Producer):
         self.records: dict[str, list[LocalRecord]] = {}
         self.error: BaseException | None = None
 
-    def _send(self, lane: Any) -> None:
-        if lane.timer:
-            lane.timer.cancel()
-            lane.timer = None
-        asyncio.get_running_loop().call_soon(self._flush, lane)
+    def _send(self, queues: Iterable[Any]) -> None:
+        for queue in queues:
+            asyncio.get_running_loop().call_soon(self._flush, queue)
 
-    def _flush(self, lane: Any) -> None:
-        batches = [*lane.full, *([lane.open] if lane.open else [])]
-        lane.full.clear()
-        lane.open = None
-        for batch in batches:
+    def _flush(self, queue: Any) -> None:
+        while (batch := queue.take()) is not None:
             if batch.count:
                 batch.close()
-                self._keep(lane.topic, lane.partition, bytes(batch.builder._build()))
-            self._settle(batch, self.error)
+                self._keep(queue.topic, queue.partition, bytes(batch.builder._build()))
+            self._settle(queue, batch, self.error)
 
     def _keep(self, topic: str, partition: int, batch: bytes) -> None:
         kept = self.records.setdefault(topic, [])
