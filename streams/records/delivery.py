@@ -1,6 +1,7 @@
 """Encode and decode the records of the forward and retry topics."""
 
 from collections.abc import Iterable
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import orjson
@@ -110,7 +111,7 @@ class DeliveryEncoder:
         """Return what `DeliveryRecord.encode` gives; raises TypeError."""
         shared = self._shared or self._encode_shared()
         _, encoded = self._payloads.get(id(payload)) or self._encode_payload(payload)
-        return b"".join((_START, orjson.dumps(delivery_id), b',"rule":', orjson.dumps(rule), shared, encoded, b"}"))
+        return b"".join((_START, orjson.dumps(delivery_id), b',"rule":', _encode_name(rule), shared, encoded, b"}"))
 
     def _encode_shared(self) -> bytes:
         data = self._bare.data()
@@ -125,6 +126,7 @@ class DeliveryEncoder:
         return found
 
 
+_encode_name = lru_cache(1024)(orjson.dumps)
 _START = b'{"v":%d,"id":' % DELIVERY_VERSION
 
 

@@ -8,6 +8,7 @@ events are measured, so that the JVM and the router have compiled what they comp
 """
 
 import asyncio
+import shutil
 import statistics
 import subprocess
 import sys
@@ -92,11 +93,15 @@ def count_deliveries(count: int, names: int) -> int:
 
 
 def report(name: str, rates: Sequence[float]) -> None:
+    """Print a median and its range."""
     print(f"{name}: {statistics.median(rates):,.0f} events per CPU-second, from {min(rates):,.0f} to {max(rates):,.0f}")
 
 
 def main(count: int, names: int, turns: int) -> None:
     """Print the figures."""
+    if shutil.which("javac") is None or shutil.which("mvn") is None:
+        print("Kafka Streams: not measured, it needs a JDK and Maven")
+        return
     core, _ = measure.cores()
     rates: tuple[list[float], list[float]] = ([], [])
     with tempfile.TemporaryDirectory() as name, real_kafka.running(Path(name) / "kafka") as kafka:

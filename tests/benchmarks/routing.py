@@ -9,6 +9,7 @@ of another one that is measured in turns with it, by median, with their ratio.
 
 import argparse
 import asyncio
+import math
 import os
 import statistics
 import subprocess
@@ -28,8 +29,8 @@ def measure(presets: int, names: int) -> float:
     from streams.kafka.offsets import OffsetTracker
     from streams.kafka.settings import Broker
     from streams.records.event import event_headers
+    from streams.routing import router as routing
     from streams.routing.dedupe import Windows
-    from streams.routing.router import Router
     from streams.routing.ruleset import CurrentRules
     from streams.suppression.filter import SuppressedUsers
     from streams.suppression.follower import SuppressionFollower
@@ -48,6 +49,8 @@ def measure(presets: int, names: int) -> float:
             """No user is suppressed."""
 
     relax_gc()
+    # Turns of the event loop end batches here, and a busy machine would make many.
+    routing.YIELD_SECONDS = math.inf
     tp, headers = (TOPICS.events, 0), tuple(event_headers("web"))
     records = [
         SimpleNamespace(
@@ -58,7 +61,7 @@ def measure(presets: int, names: int) -> float:
 
     async def work() -> float:
         failed: list[Exception] = []
-        router = Router(
+        router = routing.Router(
             CurrentRules(rule_set(presets)),
             TOPICS,
             Producer(),
