@@ -31,6 +31,14 @@ log = structlog.get_logger()
 logging.disable(logging.DEBUG)
 
 
+METADATA_SECONDS = 10
+"""Seconds after which a consumer looks at its topics again.
+
+A node that has just started may not list a topic yet. If partitions are assigned at that moment, nobody gets those of
+the topic until the next look, which aiokafka would take after 300 seconds.
+"""
+
+
 class StartError(Exception):
     """A pipeline cannot start; this machine lacks a folder, a library or a connection."""
 
@@ -292,6 +300,7 @@ def make_pipeline(
         broker_max_poll_interval=1_000_000,
         consumer_max_fetch_size=partition_fetch_bytes,
         consumer_auto_offset_reset="earliest",
+        consumer_metadata_max_age_ms=METADATA_SECONDS * 1000,
         datadir=tempfile.mkdtemp(prefix="turnout-"),
         store="memory://",
         stream_wait_empty=True,

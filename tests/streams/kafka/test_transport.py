@@ -5,6 +5,8 @@ from contextlib import asynccontextmanager
 
 import aiokafka.conn
 import pytest
+from aiokafka.cluster import ClusterMetadata
+from faust.assignor.partition_assignor import PartitionAssignor
 from faust.transport.consumer import Consumer as FaustConsumer
 from faust.transport.drivers.aiokafka import AIOKafkaConsumerThread
 from faust.transport.drivers.aiokafka import Consumer as DriverConsumer
@@ -203,3 +205,31 @@ def test_what_faust_calls_is_what_the_transport_overrides():
     for name, caller in callers.items():
         assert name in inspect.getsource(caller)
         assert name == "_max_poll_records" or hasattr(DriverConsumer, name)
+
+
+async def test_partitions_of_a_topic_that_kafka_did_not_list_are_assigned_soon(
+    broker: Broker, topics: Topics, monkeypatch: pytest.MonkeyPatch
+):
+    """A node that has just started may not list a topic while partitions are assigned."""
+    await fill(broker, topics, 3)
+    find, assign = ClusterMetadata.partitions_for_topic, PartitionAssignor.assign
+    looks = ["before", "after"]
+
+    def assign_nothing(*arguments):
+        found = assign(*arguments)
+        looks.remove("before")
+        monkeypatch.setattr(PartitionAssignor, "assign", assign)
+        return found
+
+    def find_late(cluster, topic):
+        if not looks:
+            return find(cluster, topic)
+        if looks == ["after"]:
+            looks.clear()  # the group's coordinator remembers what it has seen
+        return None
+
+    monkeypatch.setattr(PartitionAssignor, "assign", assign_nothing)
+    monkeypatch.setattr(ClusterMetadata, "partitions_for_topic", find_late)
+    async with Agent(broker, topics).running() as agent:
+        await until(lambda: agent.seen.total() == 3, 60)
+    assert not looks
