@@ -70,7 +70,7 @@ def remove_value(text: str, place: Place) -> str:
     data, root = _read(text)
     parent = root.find(place[:-1])
     if parent is None or place[-1] not in parent.children:
-        raise EditError(f"there is no value at {_dotted(place)}")
+        raise EditError(f"no value at {_dotted(place)}")
     if len(parent.children) == 1:
         if len(place) == 1:
             raise EditError("the file would be empty")
@@ -407,7 +407,7 @@ def _entry(key: str | int, value: Any, column: int) -> str:
 
 
 def _after_key(value: Any, column: int) -> str:
-    """Return a value as it stands behind a key that begins in a column."""
+    """Return a value as text to follow a key that begins in a column."""
     if not isinstance(value, dict | list) or _is_short(value):
         return f" {on_one_line(value)}"
     inner = column + 2

@@ -34,7 +34,7 @@ NOTHING = Side("", "", "")
 
 
 @dataclass(slots=True)
-class Change:
+class ChangeGroup:
     """Events that change in the same outcome, rule and fields; `differences` are those of the first event.
 
     Fields that are added, left out, or have another value are kept apart. `place` is the first event's line in a file,
@@ -75,10 +75,10 @@ class Changes:
     rejected: int = 0
     same: Counter[tuple[str, str]] = field(default_factory=Counter)
     changed: Counter[tuple[str, str]] = field(default_factory=Counter)
-    _groups: dict[Any, Change] = field(default_factory=dict)
+    _groups: dict[Any, ChangeGroup] = field(default_factory=dict)
 
     @property
-    def groups(self) -> list[Change]:
+    def groups(self) -> list[ChangeGroup]:
         """The changes, worst first."""
         return sorted(self._groups.values(), key=lambda change: change.severity)
 
@@ -102,7 +102,7 @@ class Changes:
             # Reasons may quote values, so that each event would be a kind of its own.
             sides, fields, differences = [side._replace(reason="") for side in sides], frozenset(), []
         group = self._groups.setdefault(
-            (integration, *sides, fields), Change(integration, sides[0], sides[1], differences, place)
+            (integration, *sides, fields), ChangeGroup(integration, sides[0], sides[1], differences, place)
         )
         group.count += 1
 

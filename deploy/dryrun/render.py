@@ -9,7 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from deploy.config.json_diff import ABSENT, Difference, shown
-from deploy.dryrun.diff import Change, Changes, Side
+from deploy.dryrun.diff import ChangeGroup, Changes, Side
 from deploy.dryrun.explanation import (
     Account,
     ExplainedDelivery,
@@ -209,7 +209,7 @@ def show_changes(changes: Changes, limit: int) -> None:
         console.print(f"\n{more} (--json has all)")
 
 
-def _show_change(console: PlainConsole, change: Change) -> None:
+def _show_change(console: PlainConsole, change: ChangeGroup) -> None:
     console.print()
     sides = list(dict.fromkeys(_side(side) for side in (change.before, change.after)))
     console.print(

@@ -7,13 +7,16 @@ from typing import Any
 
 from deploy.config.configuration import Configuration
 from deploy.config.json_diff import ABSENT, dotted
-from deploy.dryrun.diff import Change, RulesComparison
+from deploy.dryrun.diff import ChangeGroup, RulesComparison
 from deploy.dryrun.recorded_events import RecordedEvent, open_recorded
 from streams.kafka.admin import check_reachable
 from streams.records.outcomes import FORWARDED
 
 MAX_EVENTS = 10_000
 """The newest events that are compared."""
+
+QUICK_EVENTS = 1_000
+"""The newest events that are compared after each change of a draft; a comparison of all takes some seconds."""
 
 MAX_SECONDS = 30.0
 """Seconds after which a comparison ends with the events until then."""
@@ -83,18 +86,18 @@ def compare_events(
     }
 
 
-def _described(change: Change) -> dict[str, Any]:
+def _described(change: ChangeGroup) -> dict[str, Any]:
     """Return a change as JSON data, with a word for its kind."""
     return {**change.data(), "kind": _kind(change), "paths": [dotted(each.place) for each in change.differences]}
 
 
-def _kind(change: Change) -> str:
-    """Return what happens to deliveries: lost, sent, added or removed if only fields are, changed, other."""
+def _kind(change: ChangeGroup) -> str:
+    """Return the kind of a change: lost, sent, moved to another rule, added or removed fields, changed, or other."""
     before, after = change.before.outcome == FORWARDED, change.after.outcome == FORWARDED
     if not before or not after:
         return "lost" if before else "sent" if after else "other"
-    if all(each.before is ABSENT for each in change.differences) and change.differences:
+    if not change.differences:
+        return "moved"
+    if all(each.before is ABSENT for each in change.differences):
         return "added"
-    if all(each.after is ABSENT for each in change.differences) and change.differences:
-        return "removed"
-    return "changed"
+    return "removed" if all(each.after is ABSENT for each in change.differences) else "changed"

@@ -10,7 +10,7 @@ CONSTANT = "constant"
 
 @dataclass(frozen=True, slots=True)
 class Conversion:
-    """A conversion: its label, what it writes for a value, and how it finds the value in what is written."""
+    """A conversion: its label, how it writes a value, and how it finds the value in YAML."""
 
     label: str
     write: Callable[[Any], Any]
@@ -80,7 +80,7 @@ def is_path(data: Any) -> bool:
 
 
 def read_value(data: Any) -> tuple[str, str] | None:
-    """Return the conversion and the path or constant of what is written; None if a form cannot show it."""
+    """Return the conversion and the path or constant of a value in a map; None if a form cannot show it."""
     if not isinstance(data, dict | list):
         if is_path(data):
             return "as_is", data
@@ -92,7 +92,7 @@ def read_value(data: Any) -> tuple[str, str] | None:
 
 
 def write_value(conversion: str, value: str, before: Any = None) -> Any:
-    """Return what is to be written; raises ValueError for a value that is no path where one is needed.
+    """Return the value to write into a map; raises ValueError if the conversion needs a path.
 
     A constant that was text stays text; else numbers, `true`, `false` and `null` are what they look like.
     """

@@ -11,7 +11,7 @@ from transforms import RuleError
 
 @dataclass(frozen=True, slots=True)
 class CheckedDrafts:
-    """What `check` says about a folder with drafts; `configuration` is None if there are errors."""
+    """The result of `check` for a folder with drafts; `configuration` is None if there are errors."""
 
     configuration: Configuration | None
     errors: Sequence[RuleError]

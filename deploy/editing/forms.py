@@ -22,11 +22,11 @@ Given = Mapping[str, str]
 
 
 class FormError(Exception):
-    """What a user typed cannot be written; the message says why."""
+    """The fields of a form are invalid; the message says why."""
 
 
 def show_form(kind: str, text: str, preset: Document | None = None) -> dict[str, Any]:
-    """Return what the forms of a file show, as JSON data; `problem` says why there are none.
+    """Return the content of a file's forms as JSON data; `problem` says why a text has no forms.
 
     Args:
         kind: `integrations` or `sources`.
@@ -38,9 +38,9 @@ def show_form(kind: str, text: str, preset: Document | None = None) -> dict[str,
         data = Document.parse(text, "").data
     except RuleError as error:
         line = f" in line {error.line}" if error.line else ""
-        return {"problem": f"The text is not valid{line}: {error.message}. Mend it under Text."}
+        return {"problem": f"The text is not valid{line}: {error.message}. Fix it under Text."}
     if not isinstance(data, dict):
-        return {"problem": "The text is not a mapping. Mend it under Text."}
+        return {"problem": "The text is not a mapping. Fix it under Text."}
     rules = data.get("rules")
     own = [_shown_rule(rule, index) for index, rule in enumerate(rules if isinstance(rules, list) else [])]
     names = {rule["name"] for rule in own}
@@ -71,17 +71,17 @@ def apply_form(kind: str, text: str, given: Given, preset: Document | None = Non
     }
     change = changes.get(given.get("part", ""))
     if change is None:
-        raise FormError("There is no such form.")
+        raise FormError("Unknown form.")
     try:
         return change()
     except RuleError as error:
-        raise FormError(f"The text is not valid: {error.message}. Mend it under Text.") from error
+        raise FormError(f"The text is not valid: {error.message}. Fix it under Text.") from error
     except (EditError, ValueError) as error:
         raise FormError(_sentence(str(error))) from error
 
 
 def take_from_preset(text: str, name: str, preset: Document | None) -> str:
-    """Return the draft with a copy of a preset's rule, which stands in its place; raises EditError, ValueError."""
+    """Return the draft with a copy of a preset's rule, which replaces it; raises EditError, ValueError."""
     rule = next((it for it in preset_rules(preset) if it["name"] == name), None)
     if rule is None:
         raise ValueError(f"the preset has no rule {name!r}")
@@ -182,7 +182,7 @@ def _apply_rule(text: str, index: int, given: Given) -> str:
     """Write what differs in a rule, or do what one of its buttons says."""
     rules = Document.parse(text, "").data.get("rules")
     if not isinstance(rules, list) or index >= len(rules) or not isinstance(rules[index], dict):
-        raise ValueError("The rule is no longer there; look at the text.")
+        raise ValueError("The rule was removed; look at the text.")
     at: Place = ("rules", index)
     shown, button = _shown_rule(rules[index], index), given.get("do", "")
     if button == "remove":

@@ -166,7 +166,7 @@ class Repository:
 
 
 def find_repository(folder: Path) -> Repository | None:
-    """Return the repository that a folder belongs to; None if there is none."""
+    """Return the repository that a folder belongs to; None outside of repositories."""
     for parent in (folder.resolve(), *folder.resolve().parents):
         if (parent / ".git").exists():
             return Repository(parent, folder)

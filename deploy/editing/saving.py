@@ -31,7 +31,7 @@ class Change:
 
 @dataclass(frozen=True, slots=True)
 class Saved:
-    """What was saved: a commit and its branch, unless the folder is in no repository, and what has changed.
+    """A save: the difference, and its commit and branch if git keeps the folder.
 
     `note` says what the user should know, such as why nothing was committed.
     """
@@ -73,7 +73,7 @@ class ReadOnlyError(SaveError):
 
 @dataclass(frozen=True, slots=True)
 class SavePlan:
-    """What saving does here; shown beside the button.
+    """The effect of a save in this folder; shown beside the button.
 
     `obstacle` says why it is not possible, and that a patch can be downloaded instead.
     """

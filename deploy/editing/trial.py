@@ -30,7 +30,7 @@ class TryEvent:
 
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """What became of a draft; `configuration` is None if it has errors.
+    """The result of a draft; `configuration` is None if it has errors.
 
     `messages` are those of `check`, of this file first. `explanation` is that of `explain`, None without an event.
     """

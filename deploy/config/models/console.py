@@ -15,7 +15,7 @@ ANYONE = "*"
 
 
 class SaveMode(StrEnum):
-    """What the console does with changed files."""
+    """How the console saves changed files."""
 
     LIVE = "live"
     """Writes them in the folder that workers read; commits them on the current branch if that is a git repository."""

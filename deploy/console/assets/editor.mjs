@@ -161,4 +161,4 @@ document.addEventListener('htmx:after:swap', read);
 read();
 field.hidden = true;
 if (host.dataset.draft) apply(host.dataset.draft);
-if (host.dataset.line) goTo(Number(host.dataset.line));
+if (host.dataset.start) goTo(Number(host.dataset.start));

@@ -5,7 +5,7 @@ import difflib
 import json
 import re
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar
 
 from starlette.exceptions import HTTPException
@@ -17,7 +17,7 @@ from deploy.config.models.console import SaveMode
 from deploy.console.backend import Backend
 from deploy.console.pages import ConsolePage, ConsoleScreen, form_page, page, session_of, wants_json
 from deploy.dryrun.recorded_events import RecordedEvent
-from deploy.editing.comparison import MAX_EVENTS, CancelledError, RecentEvents, compare_events
+from deploy.editing.comparison import MAX_EVENTS, QUICK_EVENTS, CancelledError, RecentEvents, compare_events
 from deploy.editing.condition_rows import COMPARISONS, UNARY
 from deploy.editing.config_files import ConfigFiles, OpenedFile, UnknownFileError
 from deploy.editing.conversions import CONVERSIONS
@@ -129,6 +129,7 @@ class RulesScreen(ConsoleScreen):
             "words": self._words(opened.name),
             "saves": [{"mode": str(it.mode), "branch": it.branch, "obstacle": it.obstacle} for it in plans],
             "max_events": MAX_EVENTS,
+            "quick_events": QUICK_EVENTS,
             **self._form_data(opened.name, opened.text if draft is None else draft),
         }
 
@@ -178,7 +179,7 @@ class RulesScreen(ConsoleScreen):
                 return _event_data(found.value.decode(errors="replace"), found.source, found.place, choices)
             problem = f"Kafka has no event at {place}."
         if not newest:
-            return _event_data("", None, None, choices, problem or "There is no event yet.")
+            return _event_data("", None, None, choices, problem or "No event has arrived yet.")
         first = newest[0]
         return _event_data(first.value.decode(errors="replace"), first.source, first.place, choices, problem)
 
@@ -235,12 +236,12 @@ class RulesScreen(ConsoleScreen):
         name, text = self._draft(form)
         session, token = session_of(request).csrf, object()
         self._comparisons[session] = token
-        group = form.get("group", "")
+        group, number = form.get("group", ""), QUICK_EVENTS if "quick" in form else MAX_EVENTS
+        group = group if _GROUP.fullmatch(group) else ""
         try:
             result = await asyncio.to_thread(
-                self._compared, name, text, group if _GROUP.fullmatch(group) else "",
-                lambda: self._comparisons.get(session) is not token,
-            )  # fmt: skip
+                self._compared, name, text, group, number, lambda: self._comparisons.get(session) is not token
+            )
         except CancelledError:
             result = {"problem": "A newer comparison is running."}
         except BrokerError as error:
@@ -250,23 +251,25 @@ class RulesScreen(ConsoleScreen):
                 del self._comparisons[session]
         return ConsolePage("What would change", "rule_changes.html", {"result": result, "file": _file(name)})
 
-    def _compared(self, name: str, text: str, group: str, is_cancelled: Any) -> dict[str, Any]:
+    def _compared(
+        self, name: str, text: str, group: str, number: int, is_cancelled: Callable[[], bool]
+    ) -> dict[str, Any]:
         old, path = self.backend.configuration, self._files.path(name, new=True)
         new = check_drafts(old.folder, {path: text}, only_of(path)).configuration
         if new is None:
-            return {"problem": "The draft has errors; mend them first."}
+            return {"problem": "The draft has errors; fix them first."}
         only = sorted({*integrations_of(old, name), *integrations_of(new, name)})
         started = time.monotonic()
         result: dict[str, Any] = {"problem": None, "group": None, "integrations": only}
         if group and len(only) == 1:
             events = read_group_events(old, only[0], group)
             result["group"] = compare_events(old, new, events, only, is_cancelled)
-        recent = self._recent.read(old)
+        recent = self._recent.read(old)[:number]
         result["recent"] = compare_events(old, new, recent, only, is_cancelled)
         return {**result, "seconds": round(time.monotonic() - started, 1)}
 
     async def _save(self, request: Request, form: Mapping[str, str]) -> ConsolePage:
-        """Save a draft; says what was saved, or why not."""
+        """Save a draft, and report the commit or the reason for a refusal."""
         session, configuration = session_of(request), self.backend.configuration
         name, text = self._draft(form)
         mode = form.get("mode", "")
@@ -297,7 +300,7 @@ class RulesScreen(ConsoleScreen):
         return ConsolePage("Saved" if data["saved"] else "Not saved", "rule_saved.html", data, status)
 
     async def _described(self, saved: Saved, name: str, text: str) -> dict[str, Any]:
-        """Return what was saved as JSON data; after a live save, once the console itself uses it."""
+        """Return a save as JSON data; after a live save, once the console itself uses the new rules."""
         configuration, in_use = self.backend.configuration, False
         if saved.mode is SaveMode.LIVE:
             checked = await asyncio.to_thread(check_drafts, configuration.folder, {})

@@ -127,8 +127,8 @@ def test_a_rule_of_the_preset_is_copied():
         ({"kind_1": "number"}, "'order' is not a path"),
         ({"with_0": "x", "is_0": "~"}, "a comparison"),
         ({"field_2": "a b", "is_2": "=", "with_2": "1"}, "not valid"),
-        ({"index": "7"}, "no longer there"),
-        ({"part": "other"}, "no such form"),
+        ({"index": "7"}, "was removed"),
+        ({"part": "other"}, "Unknown form"),
         ({"index": "-1"}, "not complete"),
     ],
 )
