@@ -224,7 +224,8 @@ class _JointEmitter(Emitter):
     """Write a joint function.
 
     Args:
-        shared: The parts that sections share, by key. Without it, the emitter notes the parts that each section needs, for `shared()`.
+        shared: The parts that sections share, by key. Without them, the emitter notes the parts that each section needs,
+            for `shared()`.
 
     """
 
