@@ -224,7 +224,7 @@ class _JointEmitter(Emitter):
     """Write a joint function.
 
     Args:
-        shared: The parts that sections share, by key. Without them, the emitter notes the parts that each section needs,
+        shared: The parts that sections share, by key. Without them, the emitter notes which parts each section needs,
             for `shared()`.
 
     """
