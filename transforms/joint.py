@@ -13,7 +13,7 @@ How it works
 
         def joint(event, wanted):
             made = [(), (), …]                      # the result of each integration, as `Rules.apply` returns it
-            context = event.get('context', MISSING) # what two integrations or more need
+            context = event.get('context', NOTHING) # parts that two integrations or more need
             …
             hash = hashed(…)
             if wanted[0]:                           # a section per integration: its candidates, in order
@@ -22,7 +22,7 @@ How it works
             …
             return made
 
-3.  What sections share is found by generating them twice. The first time, every path, directive, object and list that
+3.  Shared parts are found by generating the sections twice. The first time, every path, directive, object and list that
     a section needs in any case is noted under a key that equal parts of different files have in common. The second
     time, those noted by two sections or more come first, and the sections use their variables. Loops over the same list
     become one loop, which reads the fields of each item once.
@@ -82,7 +82,7 @@ Candidate = tuple[str, Rule | None]
 """A rule that may take an event, with the name in its results; no rule if `otherwise` drops."""
 
 Results = Sequence[tuple[str, Any]]
-"""What `Rules.apply` returns: rule name and payload of each rule that takes the event."""
+"""The result of `Rules.apply`: rule name and payload of each rule that takes the event."""
 
 Joint = Callable[[Any, Sequence[bool]], Sequence[Results]]
 """Maps an event for the integrations that are wanted; the others have no results."""
@@ -224,7 +224,8 @@ class _JointEmitter(Emitter):
     """Write a joint function.
 
     Args:
-        shared: What sections share, by key. Without it, the emitter notes what each section needs, for `shared()`.
+        shared: The parts that sections share, by key. Without them, the emitter notes which parts each section needs,
+            for `shared()`.
 
     """
 
