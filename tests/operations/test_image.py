@@ -4,6 +4,7 @@ import json
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -39,7 +40,7 @@ def test_what_the_image_says_of_itself(image_tools: ImageTools):
     config = found["Config"]
     assert config["User"] == f"{USER}:{USER}"
     assert config["Entrypoint"] == ["turnout"]
-    assert config["Labels"]["org.opencontainers.image.version"] == "0.1.0"
+    assert config["Labels"]["org.opencontainers.image.version"] == version("turnout")
     assert config["StopSignal"] == "SIGTERM"
     assert found["Healthcheck"]["Test"][0] == "CMD"
     assert found["Size"] < MAX_BYTES
