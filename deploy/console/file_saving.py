@@ -19,22 +19,38 @@ async def plan_saving(backend: Backend, name: str) -> SavePlan:
     return await asyncio.to_thread(Saver(configuration.folder).plan, configuration.settings.console.save, name)
 
 
-async def save_files(backend: Backend, request: Request, changes: Sequence[Change], message: str) -> Saved:
-    """Save changes, and record it in the audit log; raises HTTPException with the reason if that is not possible."""
+async def save_changes(
+    backend: Backend, request: Request, changes: Sequence[Change], message: str, mode: SaveMode
+) -> Saved:
+    """Save changes in a mode, and record it or its refusal in the audit log.
+
+    Raises SaveError, or HTTPException if `console.save` does not allow the mode.
+    """
     configuration, session = backend.configuration, session_of(request)
+    if mode is SaveMode.LIVE and configuration.settings.console.save is SaveMode.PROPOSAL:
+        raise HTTPException(403, "Files are saved as proposals here: `console.save` in turnout.yaml.")
     saver = Saver(configuration.folder)
-    save = saver.save_live if configuration.settings.console.save is SaveMode.LIVE else saver.propose
+    save = saver.save_live if mode is SaveMode.LIVE else saver.propose
+    files = [change.name for change in changes]
     try:
         saved = await asyncio.to_thread(save, changes, Author(session.user), message)
-    except BrokenError as error:
-        raise HTTPException(409, f"{error} {' '.join(map(str, error.errors[:3]))}") from None
     except SaveError as error:
-        raise HTTPException(409, str(error)) from None
-    files = [change.name for change in changes]
+        backend.audit_log.record(session, "save refused", files=files, mode=str(mode), why=str(error))
+        raise
     backend.audit_log.record(
         session, "save", files=files, mode=str(saved.mode), commit=saved.commit, branch=saved.branch, message=message
     )
     return saved
+
+
+async def save_files(backend: Backend, request: Request, changes: Sequence[Change], message: str) -> Saved:
+    """Save changes in the mode that `console.save` says; raises HTTPException with the reason if not possible."""
+    try:
+        return await save_changes(backend, request, changes, message, backend.configuration.settings.console.save)
+    except BrokenError as error:
+        raise HTTPException(409, f"{error} {' '.join(map(str, error.errors[:3]))}") from None
+    except SaveError as error:
+        raise HTTPException(409, str(error)) from None
 
 
 def describe_saved(saved: Saved) -> str:

@@ -15,6 +15,7 @@ from starlette.routing import Route
 from deploy.config.configuration import Configuration
 from deploy.config.models.console import SaveMode
 from deploy.console.backend import Backend
+from deploy.console.file_saving import save_changes
 from deploy.console.pages import ConsolePage, ConsoleScreen, form_page, page, session_of, wants_json
 from deploy.dryrun.recorded_events import RecordedEvent
 from deploy.editing.comparison import MAX_EVENTS, QUICK_EVENTS, CancelledError, RecentEvents, compare_events
@@ -23,7 +24,6 @@ from deploy.editing.config_files import ConfigFiles, OpenedFile, UnknownFileErro
 from deploy.editing.conversions import CONVERSIONS
 from deploy.editing.drafts import check_drafts
 from deploy.editing.forms import FormError, apply_form, show_form, take_from_preset
-from deploy.editing.repository import Author
 from deploy.editing.saving import BrokenError, Change, ReadOnlyError, Saved, SaveError, Saver, StaleError
 from deploy.editing.trial import TryEvent, integrations_of, only_of, try_draft
 from deploy.issues.group_samples import read_group_events
@@ -270,29 +270,18 @@ class RulesScreen(ConsoleScreen):
 
     async def _save(self, request: Request, form: Mapping[str, str]) -> ConsolePage:
         """Save a draft, and report the commit or the reason for a refusal."""
-        session, configuration = session_of(request), self.backend.configuration
         name, text = self._draft(form)
         mode = form.get("mode", "")
         if mode not in list(SaveMode):
             raise HTTPException(400, "The mode is live or proposal.")
-        if mode == SaveMode.LIVE and configuration.settings.console.save is SaveMode.PROPOSAL:
-            raise HTTPException(403, "Files are saved as proposals here: `console.save` in turnout.yaml.")
         change = Change(name, text, form.get("opened", ""))
         message = " ".join(form.get("message", "").split())[:MAX_MESSAGE] or f"Change {name}"
-        author, saver = Author(session.user), Saver(configuration.folder)
         data: dict[str, Any] = {"saved": None, "refused": None, "errors": [], "patch": None, "diff": None}
         try:
-            if mode == SaveMode.LIVE:
-                saved = await asyncio.to_thread(saver.save_live, [change], author, message)
-            else:
-                saved = await asyncio.to_thread(saver.propose, [change], author, message)
+            saved = await save_changes(self.backend, request, [change], message, SaveMode(mode))
         except SaveError as error:
             data |= {"refused": str(error), **_refusal(error, text)}
-            self.backend.audit_log.record(session, "save refused", file=name, mode=mode, why=str(error))
         else:
-            self.backend.audit_log.record(
-                session, "save", file=name, mode=mode, commit=saved.commit, branch=saved.branch
-            )
             data["saved"] = await self._described(saved, name, text)
         status = 409 if data["refused"] and wants_json(request) else 200
         group = form.get("group", "")
