@@ -1,4 +1,4 @@
-"""The time by which a process acts: that of this machine, or Kafka's if this machine's clock is far from it."""
+"""Provide the time that a process uses: this machine's, or Kafka's if this machine's clock is far off."""
 
 import time as machine
 
@@ -15,14 +15,14 @@ def time() -> float:
 
 
 def record_time() -> int | None:
-    """Return the timestamp of a new record in milliseconds since 1970; None for that of the client library."""
+    """Return the timestamp of a new record in milliseconds since 1970; None to let the client library set it."""
     return None if _reference is None else int(time() * 1000)
 
 
 def follow(seconds: float | None) -> None:
-    """Count from this time on, which it is now; with None, return this machine's time again.
+    """Set the current time, from which the clock continues; None returns to this machine's time.
 
-    A later correction of this machine's clock changes nothing until the process is started again.
+    A later correction of this machine's clock has no effect until the process is restarted.
     """
     global _reference  # noqa: PLW0603  # there is one time in a process
     _reference = None if seconds is None else (seconds, machine.monotonic())

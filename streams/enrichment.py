@@ -1,3 +1,3 @@
-"""Raise an error that names the new location of this package."""
+"""Raise an ImportError that names the package's new location."""
 
 raise ImportError("streams.enrichment is now streams.steps.enrichment")

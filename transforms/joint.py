@@ -1,4 +1,4 @@
-"""Compile the rules of all integrations to one function per kind of event, which shares what they have in common.
+"""Compile the rules of all integrations to one function per kind of event, which computes shared parts once.
 
 `Rules.apply` maps an event for one integration. With many integrations, most of the work is done again and again: 25
 presets read the same fields, hash the same email address and cast the same prices. `JointRules` does it once.
@@ -8,8 +8,8 @@ How it works
 
 1.  Events are of the same kind if the same rules are candidates for them: those with the same `type` and the same event
     name, if a rule names it. The number of kinds is bounded by the rules, whatever events contain.
-2.  The first `COMPILE_AFTER` events of a kind are left to the single functions, so that rare kinds cost no compilation.
-    Then one function is generated for the kind:
+2.  The first `COMPILE_AFTER` events of a kind use the single functions, so that rare kinds cost no compilation. Then
+one function is generated for the kind:
 
         def joint(event, wanted):
             made = [(), (), …]                      # the result of each integration, as `Rules.apply` returns it
@@ -23,8 +23,8 @@ How it works
             return made
 
 3.  Shared parts are found by generating the sections twice. The first time, every path, directive, object and list that
-    a section needs in any case is noted under a key that equal parts of different files have in common. The second
-    time, those noted by two sections or more come first, and the sections use their variables. Loops over the same list
+    a section always needs is recorded under a key that is the same for equal parts of different files. The second time,
+    parts recorded by two sections or more come first, and the sections use their variables. Loops over the same list
     become one loop, which reads the fields of each item once.
 
 Why the results are the same
@@ -89,7 +89,7 @@ Joint = Callable[[Any, Sequence[bool]], Sequence[Results]]
 
 
 class _Kind:
-    """A kind of event: how many came, and its function as soon as it is compiled."""
+    """A kind of event: its count so far, and its function once compiled."""
 
     __slots__ = ("count", "function")
 
@@ -112,7 +112,7 @@ class JointRules:
 
     @cached_property
     def _known(self) -> tuple[frozenset[str], frozenset[str], frozenset[str]]:
-        """The types, the names, and the names in words that rules have."""
+        """The types, the names, and the normalized names in the rules."""
         selectors = [derive_selector(rule.condition) for rules in self._rules for rule in rules.rules]
         return (
             frozenset[str]().union(*(each.types or () for each in selectors)),
@@ -121,11 +121,11 @@ class JointRules:
         )
 
     def apply(self, event: Mapping[str, Any], wanted: Sequence[bool]) -> Sequence[Results] | None:
-        """Map an event for the integrations that are wanted.
+        """Map an event for the wanted integrations.
 
         Returns:
-            The results of each integration, empty for one that is not wanted; None if the caller must apply each
-            integration's rules itself.
+            The results of each integration, empty for unwanted ones; None if the caller must apply each integration's
+            rules itself.
 
         """
         try:
@@ -196,7 +196,7 @@ def _write_section(out: "_JointEmitter", target: str, rules: Rules, candidates: 
 
 
 def _write_candidates(out: "_JointEmitter", target: str, candidates: Sequence[Candidate]) -> None:
-    """Write the first rule whose condition holds; the last one is `otherwise`, which has no condition."""
+    """Write the code that applies the first rule whose condition holds; the last, `otherwise`, has no condition."""
     (name, rule), *others = candidates
     condition = derive_selector(rule.condition).rest if rule else None
     if condition is None:
@@ -214,7 +214,7 @@ def _write_rule(out: "_JointEmitter", target: str, name: str, rule: Rule | None)
 
 
 class _Part(NamedTuple):
-    """A part that sections may share: how to write it, and what needs it in any case (sections, or loops)."""
+    """A part that sections may share: how to write it, and the sections or loops that always need it."""
 
     write: Callable[["_JointEmitter"], object]
     users: set[Hashable]
@@ -245,7 +245,7 @@ class _JointEmitter(Emitter):
         return dict(sorted(found.items(), key=lambda item: _ORDER.get(item[0][0], len(_ORDER))))  # type: ignore[index]
 
     def write_shared(self) -> None:
-        """Write what sections share."""
+        """Write the parts that sections share."""
         for part in self._shared.values():
             part.write(self)
 
@@ -300,12 +300,12 @@ class _JointEmitter(Emitter):
         return super()._object(prefix)
 
     def _note(self, key: Hashable, write: Callable[["_JointEmitter"], object], user: Hashable = None) -> None:
-        """Note that the section needs a part in any case."""
+        """Record that the section always needs a part."""
         if self._section is not None and self._is_certain and self.root.code == "event":
             self._parts.setdefault(key, _Part(write, set())).users.add(user or self._section)
 
     def _note_loop(self, node: Call, root: Root) -> None:
-        """Note a loop: those over the same list are written as one, which reads and casts each item's fields once."""
+        """Record a loop: loops over the same list become one, which reads and casts each item's fields once."""
         source, shape = node.arguments[root.at], node.arguments.get(root.argument)
         if shape is None or (isinstance(shape, ObjectNode) and not shape.entries):
             return
@@ -324,7 +324,7 @@ _ORDER = {"object": 0, "path": 1, "loop": 2}
 
 
 class _Keys:
-    """The keys of nodes: those of equal nodes are equal, wherever they were written."""
+    """The keys of nodes: equal nodes have equal keys, in whatever file they are."""
 
     def __init__(self) -> None:
         self._found: dict[int, Hashable] = {}

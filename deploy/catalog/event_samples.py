@@ -1,4 +1,4 @@
-"""Read some of the newest events of a kind: values as examples, and what the steps of their source find."""
+"""Read some of the newest events of a kind, for example values and for violations of the plan."""
 
 import re
 from collections import Counter, defaultdict
@@ -36,7 +36,7 @@ class EventSamples:
 
     Attributes:
         number: How many events were read.
-        newest: The place of the newest, TOPIC:PARTITION:OFFSET.
+        newest: The place of the newest event, TOPIC:PARTITION:OFFSET.
         values: Different values of each property, the newest first.
         for_rules: The fields that integrations' rules can read: after the steps of the source.
         violations: How often each property violated the plan, by JSON Schema keyword.

@@ -1,4 +1,4 @@
-"""Make a tracking plan from the events that were seen: a beginning that a person corrects."""
+"""Draft a tracking plan from the events that were seen, for a person to correct."""
 
 import json
 from collections.abc import Iterable, Iterator, Mapping
@@ -18,12 +18,12 @@ MIN_SAMPLED = 20
 
 
 class NothingSeenError(Exception):
-    """No event was seen from which a plan could be made."""
+    """No seen event can be used for a plan."""
 
 
 @dataclass
 class _PlanNode:
-    """A property with those below it; `items` are those of the objects in a list."""
+    """A property with its nested properties; `items` are those of the objects in a list."""
 
     seen: CatalogProperty | None = None
     below: "dict[str, _PlanNode]" = field(default_factory=dict)
@@ -31,7 +31,7 @@ class _PlanNode:
 
 
 def plan_from_seen(name: str, events: Iterable[CatalogEvent]) -> str:
-    """Return the text of a plan with these events; raises NothingSeenError without an event that can be named."""
+    """Return the text of a plan with these events; raises NothingSeenError if none can be named."""
     planned = [seen for seen in events if seen.type in SECTIONS and is_name(seen.label)]
     if not planned:
         raise NothingSeenError("no event was seen that a plan can name")
@@ -80,7 +80,7 @@ def _tree(seen: CatalogEvent, section: str) -> dict[str, _PlanNode]:
 
 
 def _object(fields: Mapping[str, _PlanNode], whole: int | None, indent: str) -> Iterator[str]:
-    """Yield the lines of an object's schema; `whole` is the number of objects, None if it is not known."""
+    """Yield the lines of an object's schema; `whole` is the number of objects, None if unknown."""
     required = [
         name
         for name, it in fields.items()

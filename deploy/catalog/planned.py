@@ -69,7 +69,7 @@ class EventPlan:
         ]
 
     def _names_others(self, keys: Keys) -> bool:
-        """Tell whether the plan names the properties beside this one, so that it is not planned."""
+        """Return whether the plan names this property's siblings, so that the property itself is unplanned."""
         outer = keys[:-1]
         found = find_schema(self._document, ("events", self.entry or 0), outer)
         schema = value_at(self._document.data, found[1]) if found else None

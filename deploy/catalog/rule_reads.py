@@ -70,7 +70,7 @@ class FieldRead:
         )
 
     def covers(self, path: str) -> bool:
-        """Tell whether it reads this field, a part of it, or an object that contains it."""
+        """Return whether the rule reads this field, a part of it, or an object that contains it."""
         return is_within(path, self.path) or is_within(self.path, path)
 
 
@@ -184,6 +184,6 @@ def _below(text: str, name: str) -> str:
 
 
 def _cut(text: str) -> str:
-    """Return a path as deep as the catalog goes, without a mark of a list at its end."""
+    """Return a path cut to the catalog's depth, without `[]` at its end."""
     steps = text.split(".")
     return ".".join(steps[: MAX_DEPTH + 1]).removesuffix("[]") if steps[0] in PARTS else text

@@ -1,4 +1,4 @@
-"""The ledger's catalog by event: which events came, from which sources, with which properties."""
+"""Group the ledger's catalog by event: the events that arrived, their sources and their properties."""
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
@@ -12,7 +12,7 @@ from streams.ledger.catalog import ID, MAX_KINDS, OTHER
 
 @dataclass(frozen=True, slots=True)
 class CatalogProperty:
-    """A property: in how many sampled events it was, and in how many with each JSON type."""
+    """A property: the number of sampled events that have it, in total and by JSON type."""
 
     path: str
     number: int
@@ -24,7 +24,7 @@ class CatalogProperty:
 
 @dataclass(frozen=True, slots=True)
 class CatalogEvent:
-    """Events of one type and name, from all sources; `sampled` is the number of those that the catalog is made from."""
+    """Events of one type and name, from all sources; `sampled` is the number of events in the catalog's sample."""
 
     type: str
     event: str | None
@@ -41,12 +41,12 @@ class CatalogEvent:
 
     @property
     def is_cut(self) -> bool:
-        """Whether it has more properties than the catalog keeps apart."""
+        """Whether it has more properties than the catalog lists one by one."""
         return OTHER in self.properties
 
 
 def merge_sources(kinds: Iterable[Mapping[str, Any]]) -> list[CatalogEvent]:
-    """Return the events of the ledger's `/catalog`, which has them by source; the most frequent first."""
+    """Return the events of the ledger's `/catalog`, merged over all sources, the most frequent first."""
     groups: dict[tuple[str, str | None], list[Mapping[str, Any]]] = defaultdict(list)
     for kind in kinds:
         groups[kind["type"], kind["event"]].append(kind)
@@ -55,7 +55,7 @@ def merge_sources(kinds: Iterable[Mapping[str, Any]]) -> list[CatalogEvent]:
 
 
 def read_seen(configuration: Configuration, source: str | None = None) -> list[CatalogEvent]:
-    """Ask the ledger which events it has seen, of one source or of all.
+    """Return the events that the ledger has seen, from one source or from all.
 
     Raises LedgerAwayError and LedgerRefusedError.
     """
@@ -64,7 +64,7 @@ def read_seen(configuration: Configuration, source: str | None = None) -> list[C
 
 
 def is_name(name: str) -> bool:
-    """Tell whether a name of the catalog is that of an event or property, and not one that stands for several."""
+    """Return whether a name in the catalog is of one event or property, and not a placeholder for several."""
     return not any(mark in name for mark in (ID, OTHER, "#"))
 
 

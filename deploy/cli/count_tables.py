@@ -14,7 +14,7 @@ from streams.records.outcomes import FORWARDED, Outcome, Stage
 
 
 def funnel_rows(rows: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Return how far events came, by source and integration, from counts by source, integration and outcome.
+    """Return the rows of the funnel by source and integration, from counts by source, integration and outcome.
 
     Of the `outcomes` of an integration, `sent` were forwarded to the vendor. Of these, `waiting` are not finished.
     """
@@ -46,7 +46,7 @@ _NOT_SENT = [
 
 
 def show_funnel(answer: Mapping[str, Any]) -> None:
-    """Print how far events came, a line per source and integration."""
+    """Print the funnel, one line per source and integration."""
     _show_total(answer)
     names = ["outcomes", "not_sent", "waiting", "expired", "dead", "delivered"]
     if any(row["lost"] for row in answer["rows"]):

@@ -1,4 +1,4 @@
-"""Give orders to forwarders: the shared part of `turnout pause`, `resume` and `probe`."""
+"""Send commands to forwarders, for `turnout pause`, `resume` and `probe`."""
 
 import getpass
 import socket
@@ -18,7 +18,7 @@ name_argument = click.argument("name")
 
 
 def give_order(folder: Path, name: str, action: "ControlAction", *, as_json: bool) -> None:
-    """Send a command for an integration, and wait until its forwarders report that they obey; prints the result."""
+    """Send a command for an integration, wait until its forwarders confirm it, and print the result."""
     configuration = load(folder)
     check_name("integration", name, configuration.integrations)
 

@@ -48,10 +48,10 @@ class ConfigurationError(Exception):
 class Configuration:
     """A valid configuration folder.
 
-    `version` is a hash of everything that decides about events: the rule files, their presets, the plans, the files
-    that enrichments read, and `deciding_settings`. `source_rules` maps each source's name to its file. `unset` lists
-    the unset variables that a worker needs; `warnings` are probable errors. `documents` and `presets` are the files
-    that were read, `digests` the SHA-256 of the files that enrichments read.
+    `version` is a hash of everything that affects decisions: the rule files, their presets, the plans, the files that
+    enrichments read, and `deciding_settings`. `source_rules` maps each source's name to its file. `unset` lists the
+    unset variables that a worker needs; `warnings` are probable errors. `documents` and `presets` are the files that
+    were read, `digests` the SHA-256 of the files that enrichments read.
     """
 
     folder: Path
@@ -109,20 +109,20 @@ def read_configuration(
 
     Args:
         folder: The folder.
-        drafts: Texts that are read instead of the content of files in plans/, sources/ and integrations/.
-        only: The file of the only integration that is read; the version is then that of a folder without others.
+        drafts: Texts that replace the content of files in plans/, sources/ and integrations/.
+        only: The file of the only integration to read; the version is then that of a folder without other integrations.
 
     """
     return _FolderReader(Reading(folder, drafts=drafts, only=only)).read()
 
 
 def read_recorded(folder: Path, recorded: Recorded) -> Configuration:
-    """Read a folder of recorded rules as it would have been read then; raises ConfigurationError."""
+    """Read a folder of recorded rules as when they were recorded; raises ConfigurationError."""
     return _FolderReader(Reading(folder, recorded)).read()
 
 
 def deciding_settings(settings: TurnoutSettings) -> dict[str, Any]:
-    """Return the settings of turnout.yaml that decide about events, as JSON data."""
+    """Return the settings of turnout.yaml that affect decisions, as JSON data."""
     return settings.model_dump(mode="json", include={"default_source", "consent"})
 
 

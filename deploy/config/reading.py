@@ -43,7 +43,7 @@ class Reading:
     """The state of reading one folder: `hash` covers the rules, `files` are the files that the folder refers to.
 
     `read` has the files of plans, sources and integrations, `presets` those of the presets by name. `recorded` is set
-    if the folder has recorded rules. `drafts` are texts that stand for the content of files, which need not exist.
+    if the folder has recorded rules. `drafts` are texts that replace the content of files, which need not exist.
     With `only`, other integrations are left out.
     """
 
@@ -64,7 +64,7 @@ class Reading:
         self.presets: dict[str, Document] = {}
 
     def report(self, document: Document, message: str, hint: str | None = None, at: Place = ()) -> None:
-        """Record an error at a place of a file; `hint` says what would be right."""
+        """Record an error at a place of a file; `hint` suggests a valid value."""
         self.errors.append(document.error(message, hint, at=at))
 
     def documents(self, kind: str) -> Iterator[Document]:
@@ -94,7 +94,7 @@ class Reading:
             self.report(document, f"{key}: the name {name!r} differs from the file name", f"write {stem!r}", at=(key,))
 
     def fill(self, document: Document, model: type[BaseModel], data: Any, at: Place = ()) -> tuple[Any, set[Place]]:
-        """Return the data at `at` with references replaced, and the places whose value is not known.
+        """Return the data at `at` with references replaced, and the places whose values are unknown.
 
         Secrets must be references. Other values may be references only in the settings of forwarders and enrichments.
         """

@@ -1,4 +1,4 @@
-"""Change single values of a YAML text by their position, so that comments, order and quoting of the rest survive.
+"""Change single values of a YAML text by position, so that comments, order and quoting elsewhere are kept.
 
 Each change is checked: the new text is parsed again, and everything but the changed value must be as before.
 """
@@ -23,17 +23,17 @@ WIDTH = 118
 
 
 class EditError(Exception):
-    """A change that cannot be made by position; the message says why and what to do instead."""
+    """A change that cannot be made by position; the message has the reason and an alternative."""
 
 
 def replace_value(text: str, place: Place, value: Any, order: Sequence[str] = ()) -> str:
-    """Return the text with the value at a place replaced or added; mappings that lead to it are made.
+    """Return the text with the value at a place replaced or added; missing parent mappings are created.
 
     Args:
         text: YAML.
         place: The keys and indexes that lead to the value. An index may be one more than the last.
         value: JSON data.
-        order: The usual order of the mapping's keys, in which a new one is inserted. By default it is the last.
+        order: The usual order of the mapping's keys, which determines where a new key goes; by default at the end.
 
     Raises:
         EditError: The text cannot be changed there.
@@ -82,7 +82,7 @@ def remove_value(text: str, place: Place) -> str:
 
 @dataclass(slots=True)
 class _Part:
-    """A value with its place in the text; `start` is that of its anchor if it has one, `begin` that of its content.
+    """A value with its place in the text: `start` includes its anchor, `begin` is the start of its content.
 
     `children` are the values of a collection by key or index, and `keys` the places of a mapping's keys.
     """
@@ -111,7 +111,7 @@ class _Part:
         return part
 
     def aliases_of(self, place: Place) -> list[Place]:
-        """Return where aliases stand for the scalar at a place."""
+        """Return the places of aliases of the scalar at a place."""
         part = self.find(place)
         return list(self._aliases(part.anchor, ())) if part and part.is_scalar and part.anchor else []
 
@@ -135,7 +135,7 @@ class _Edit:
         self._text, self._root = text, root
 
     def replace(self, place: Place, value: Any, data: Any) -> str:
-        """Return the text with another value at a place; `data` is what the text shall mean."""
+        """Return the text with another value at a place; `data` is the expected parsed result."""
         text, old, parent = self._text, self._root.find(place), self._root.find(place[:-1])
         if old is None or parent is None or not place:
             raise EditError("the whole file cannot be replaced")
@@ -160,7 +160,7 @@ class _Edit:
         return text[:colon] + new + text[max(old.end, colon) :]
 
     def _replace_words(self, old: _Part, place: Place, data: Any) -> str | None:
-        """Return the text with only the words replaced that differ; None if that is not possible."""
+        """Return the text with only the differing words replaced; None if that is not possible."""
         text, before, value = self._text, _at(_read(self._text)[0], place), _at(data, place)
         if not isinstance(before, str) or not isinstance(value, str):
             return None
@@ -205,7 +205,7 @@ class _Edit:
         )
 
     def _following(self, parent: _Part, key: str | int, order: Sequence[str]) -> str | int | None:
-        """Return the first key before which a new one usually stands."""
+        """Return the first existing key that a new one usually precedes."""
         if key not in order:
             return None
         later = set(order[order.index(str(key)) + 1 :])
@@ -270,7 +270,7 @@ class _Edit:
 
 @lru_cache(maxsize=2)
 def _read(text: str) -> tuple[Any, _Part]:
-    """Return the data and the places of all values, neither to be changed; raises EditError if it is not valid."""
+    """Return the data and the places of all values, both read-only; raises EditError if the YAML is invalid."""
     try:
         data = Document.parse(text, "").data
     except RuleError as error:
@@ -322,7 +322,7 @@ def _index(mark: Any) -> int:
 
 
 def _checked(text: str, data: Any) -> str:
-    """Return the text if it means the data; raises EditError."""
+    """Return the text if it parses to the data; raises EditError otherwise."""
     if not _means(text, data):
         raise EditError("the change would touch other values; edit the text")
     return text
@@ -351,7 +351,7 @@ def _at(data: Any, place: Sequence[str | int]) -> Any:
 
 
 def _with_value(data: Any, place: Place, value: Any) -> Any:
-    """Return the data with another value at a place, which also changes wherever an alias stands for its collection."""
+    """Return the data with another value at a place, also changed in every alias of its collection."""
     if not place:
         return value
     data = deepcopy(data) if data is not None else _empty_for(place[0])  # a copy keeps what aliases share
@@ -388,7 +388,7 @@ def _line_end(text: str, index: int) -> int:
 
 
 def _scalar(value: Any, style: str, *, is_inline: bool) -> str:
-    """Return a scalar in the style of the old one, if that can express it."""
+    """Return a scalar in the style of the old one if possible."""
     if not isinstance(value, str):
         return json.dumps(value)
     if style == "'" and value.isprintable():
@@ -402,7 +402,7 @@ def _scalar(value: Any, style: str, *, is_inline: bool) -> str:
 
 
 def _entry(key: str | int, value: Any, column: int) -> str:
-    """Return a key with its value as lines that begin in a column."""
+    """Return a key with its value as lines indented to a column."""
     return f"{on_one_line(key)}:{_after_key(value, column)}"
 
 
@@ -415,7 +415,7 @@ def _after_key(value: Any, column: int) -> str:
 
 
 def _block(value: Any, column: int) -> str:
-    """Return a value as lines that begin in a column."""
+    """Return a value as lines indented to a column."""
     if not isinstance(value, dict | list):
         return on_one_line(value)
     width = max(WIDTH - column, 40)
@@ -430,7 +430,7 @@ def on_one_line(value: Any) -> str:
 
 
 class _Plain(yaml.SafeDumper):
-    """Writes no aliases, and quotes text that could be read as a number, and directives as people do."""
+    """Writes no aliases; quotes text that could be read as a number, and directives in the usual style."""
 
     def ignore_aliases(self, data: Any) -> bool:  # noqa: ARG002
         return True
@@ -444,7 +444,7 @@ _Plain.add_representer(str, _Plain.represent_str)
 
 
 class _YamlDumper(_Plain):
-    """Writes short collections on one line, and lists indented, as people do."""
+    """Writes short collections on one line, and indents lists, in the usual style."""
 
     def represent_mapping(self, tag: str, mapping: Any, flow_style: bool | None = None) -> yaml.MappingNode:
         node = super().represent_mapping(tag, mapping, flow_style)

@@ -1,1 +1,1 @@
-"""The console: pages that show what happens to events, for a browser."""
+"""Serve the console: pages in a browser that show what happens to events."""

@@ -36,9 +36,9 @@ class ConsoleApp:
     """The console.
 
     Args:
-        backend: Reads what screens show.
-        port: The port that is listened on.
-        print_link: Shows a link for the login to who runs the console.
+        backend: Reads the data that screens show.
+        port: The port that the console listens on.
+        print_link: Shows a login link to the person who runs the console.
 
     """
 
@@ -68,11 +68,11 @@ class ConsoleApp:
         self._app: ASGIApp = RequestGuard(self._authenticated(self._logged(app)), own_origins(address, port))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer one request."""
+        """Handle one request."""
         await self._app(scope, receive, send)
 
     def warm_up(self) -> None:
-        """Do in advance what the first request of a screen would wait for; blocking."""
+        """Prepare screens so that their first requests do not wait; blocking."""
         self._renderer.warm_up()
         for screen in self._screens:
             try:
@@ -106,7 +106,7 @@ class ConsoleApp:
         return RedirectResponse(f"{LOGIN}?next={quote(path)}", 303)
 
     def _logged(self, app: ASGIApp) -> ASGIApp:
-        """Log why a screen failed; the user has got an error page, and the next request may succeed."""
+        """Log why a screen failed; the user sees an error page, and the next request may succeed."""
 
         async def answer(scope: Scope, receive: Receive, send: Send) -> None:
             try:
@@ -117,7 +117,7 @@ class ConsoleApp:
         return answer
 
     async def _answer_error(self, request: Request, error: Exception) -> Response:
-        """Answer with an error page."""
+        """Respond with an error page."""
         status, message = 500, "The log of the console says where."
         if isinstance(error, HTTPException):
             missing = error.status_code == 404 and error.detail == "Not Found"

@@ -23,11 +23,11 @@ MAX_IDLE_READERS = 2
 
 
 class Backend:
-    """Reads what screens show.
+    """Reads the data that screens show.
 
     Args:
-        current: Returns the configuration of now.
-        audit_log: Keeps who did what.
+        current: Returns the current configuration.
+        audit_log: Records users' actions.
 
     """
 
@@ -41,7 +41,7 @@ class Backend:
 
     @property
     def configuration(self) -> Configuration:
-        """The configuration of now."""
+        """The current configuration."""
         return self._current()
 
     @property
@@ -59,7 +59,7 @@ class Backend:
         return LedgerClient(configuration.settings.ledger, configuration.folder)
 
     async def ask(self, path: str, **parameters: object) -> Any:
-        """Return an answer of the ledger's API; raises LedgerAwayError or LedgerRefusedError."""
+        """Return a response of the ledger's API; raises LedgerAwayError or LedgerRefusedError."""
         return await asyncio.to_thread(self.ledger.ask, path, parameters)
 
     @contextmanager
@@ -78,7 +78,7 @@ class Backend:
                 kept.close()
 
     def look(self, integrations: Sequence[str]) -> tuple[Overview, int | None]:
-        """Return what processes report, and the number of dead letters of the last hour; blocking.
+        """Return the reports of processes, and the number of dead letters in the last hour; blocking.
 
         Raises BrokerError.
         """

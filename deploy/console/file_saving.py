@@ -1,4 +1,4 @@
-"""Save files of the configuration for a user: live or as a proposal, as `console.save` says."""
+"""Save configuration files for a user: live or as a proposal, as set by `console.save`."""
 
 import asyncio
 from collections.abc import Sequence
@@ -14,7 +14,7 @@ from deploy.editing.saving import BrokenError, Change, Saved, SaveError, SavePla
 
 
 async def plan_saving(backend: Backend, name: str) -> SavePlan:
-    """Say what saving a file would do, to be shown beside the button."""
+    """Describe the effect of saving a file, for the text beside the button."""
     configuration = backend.configuration
     return await asyncio.to_thread(Saver(configuration.folder).plan, configuration.settings.console.save, name)
 
@@ -44,7 +44,7 @@ async def save_changes(
 
 
 async def save_files(backend: Backend, request: Request, changes: Sequence[Change], message: str) -> Saved:
-    """Save changes in the mode that `console.save` says; raises HTTPException with the reason if not possible."""
+    """Save changes in the mode set by `console.save`; raises HTTPException with the reason if not possible."""
     try:
         return await save_changes(backend, request, changes, message, backend.configuration.settings.console.save)
     except BrokenError as error:
@@ -54,7 +54,7 @@ async def save_files(backend: Backend, request: Request, changes: Sequence[Chang
 
 
 def describe_saved(saved: Saved) -> str:
-    """Say where changes are now."""
+    """Describe where the changes were saved."""
     if saved.mode is SaveMode.PROPOSAL:
         return f"Proposed as {saved.commit} on the new branch {saved.branch}. Nothing changes until it is merged."
     if saved.commit:

@@ -1,4 +1,4 @@
-"""Replay or drop groups of dead letters in the background, and say how far they are."""
+"""Replay or drop groups of dead letters in the background, and report the progress."""
 
 import asyncio
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -31,7 +31,7 @@ DEAD_AGAIN = "dead again"
 
 
 class JobRunningError(Exception):
-    """The group is being replayed or dropped already."""
+    """The group is already being replayed or dropped."""
 
 
 @dataclass
@@ -118,7 +118,7 @@ class GroupJobs:
         self._backend.audit_log.record(session, action, integration=job.integration, group=job.group, **facts)
 
     def outcomes(self, job: GroupJob) -> dict[str, int]:
-        """Count the outcomes that the followed events have since the replay. Blocking; raises LedgerAwayError."""
+        """Count the outcomes of the replayed events since the replay. Blocking; raises LedgerAwayError."""
         configuration = self._backend.configuration
         client = LedgerClient(configuration.settings.ledger, configuration.folder)
         known = configuration.integrations.get(job.integration)

@@ -43,7 +43,7 @@ def open_light_watch(configuration: Configuration) -> AbstractAsyncContextManage
 
 
 class LiveTab:
-    """The next message of one open page: at most `ROWS_PER_SECOND` events, how many more came, and later outcomes.
+    """The next message of one open page: at most `ROWS_PER_SECOND` events, the number left out, and later outcomes.
 
     Args:
         only: Which events the page shows.
@@ -58,7 +58,7 @@ class LiveTab:
         self._matched, self._since = 0, monotonic()
 
     def take(self, each: Update | Rejected) -> None:
-        """Add an event or its later outcomes; takes the same short time however slow the page is."""
+        """Add an event or its later outcomes; takes the same short time even if the page is slow."""
         if isinstance(each, Rejected):
             if self._only.matches_rejected(each):
                 self._add(_key(each), each)
@@ -94,12 +94,12 @@ class LiveTab:
 
 
 class LiveFeed:
-    """Reads events while at least one page is open, and hands each to every page.
+    """Reads events while at least one page is open, and passes each to every page.
 
     Args:
-        current: Returns the configuration of now; if it changes, reading starts anew.
+        current: Returns the current configuration; if it changes, reading restarts.
         open_reader: Opens the reader of Kafka.
-        linger_seconds: How long reading goes on without a page.
+        linger_seconds: How long reading continues without an open page.
 
     """
 
@@ -119,7 +119,7 @@ class LiveFeed:
 
     @contextmanager
     def tab(self, only: LiveFilter) -> Iterator[LiveTab]:
-        """Add a page for the length of a `with`; the first one starts the reader."""
+        """Add a page inside a `with` block; the first page starts the reader."""
         tab = LiveTab(only)
         self._tabs.add(tab)
         if self._reading is None:
@@ -163,13 +163,13 @@ class LiveFeed:
 
 
 def _key(event: SeenEvent | Rejected) -> str:
-    """Return the id of an event's row: its place in Kafka, or for an event without one its identity in memory."""
+    """Return the ID of an event's row: its place in Kafka, else its identity in memory."""
     text = ":".join(map(str, event.origin)) if event.origin else f"rejected {id(event)}"
     return f"e-{sha256(text.encode()).hexdigest()[:12]}"
 
 
 def _row(key: str, seen: SeenEvent | Rejected, integrations: Sequence[str]) -> dict[str, Any]:
-    """Return an event as JSON data, without fields that only its story shows."""
+    """Return an event as JSON data, without the fields shown only in its story."""
     event: Mapping[str, Any] = read_rejected_event(seen) if isinstance(seen, Rejected) else seen.event or {}
     return {
         "key": key,

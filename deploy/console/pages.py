@@ -1,7 +1,7 @@
-"""Pages and actions, of which screens consist.
+"""Define pages and actions, the parts of a screen.
 
-A page is a template and JSON data. The same data is the page's JSON form. It is masked here for viewers, so that no
-screen has to think of it.
+A page is a template and JSON data; the same data is the page's JSON form. It is masked here for viewers, so that
+screens need not do it.
 """
 
 import json
@@ -41,7 +41,7 @@ MAX_DRAFT_BYTES = 6 * 1024 * 1024
 
 @dataclass(frozen=True, slots=True)
 class ConsolePage:
-    """A page: its title, its template, and the data of both of its forms."""
+    """A page: its title, its template, and the data of its HTML and JSON forms."""
 
     title: str
     template: str
@@ -61,7 +61,7 @@ class Done:
 class ConsoleScreen:
     """Base class of a screen: an entry of the navigation with its pages, actions and streams.
 
-    `title` is its name, `path` its first page, and `key` is pressed after `g` to go there. `starts_group` sets it apart
+    `title` is its name and `path` its first page; pressing `g` and then `key` opens it. `starts_group` separates it
     from the entry before.
     """
 
@@ -78,7 +78,7 @@ class ConsoleScreen:
         raise NotImplementedError
 
     def warm_up(self) -> None:
-        """Do in advance what the first request would wait for; blocking, raises BrokerError."""
+        """Prepare so that the first request does not wait; blocking, raises BrokerError."""
 
     def close(self) -> None:
         """Release what the screen has opened."""
@@ -98,7 +98,7 @@ def page(path: str, show: Callable[[Request], Awaitable[ConsolePage]], *, needs:
 def action(
     path: str, act: Callable[[Request, Mapping[str, str]], Awaitable[Done]], *, needs: Role = Role.OPERATOR
 ) -> list[Route]:
-    """Return the route of an action; `act` gets the fields of the form. The request must carry the CSRF token."""
+    """Return the route of an action; `act` is called with the form's fields. The request must carry the CSRF token."""
 
     async def answer(request: Request) -> Response:
         form = await read_form(request)
@@ -112,9 +112,9 @@ def action(
 def form_page(
     path: str, show: Callable[[Request, Mapping[str, str]], Awaitable[ConsolePage]], *, needs: Role = Role.EDITOR
 ) -> list[Route]:
-    """Return the route of a page that is asked for by a form, because the form is too long for an address.
+    """Return the route of a page that a form requests by POST, because its fields are too long for a URL.
 
-    `show` gets the fields of the form. The request must carry the CSRF token.
+    `show` is called with the form's fields. The request must carry the CSRF token.
     """
 
     async def answer(request: Request) -> Response:
@@ -164,14 +164,14 @@ def check_role(request: Request, needed: Role) -> None:
 
 
 def renderer_of(request: Request) -> "Renderer":
-    """Return the renderer of the app that got a request."""
+    """Return the renderer of a request's app."""
     renderer = request.app.state.renderer
     assert isinstance(renderer, Renderer)
     return renderer
 
 
 class Renderer:
-    """Makes responses of pages.
+    """Renders pages as responses.
 
     Args:
         environment: The name of this environment, shown on every page: the prefix of its topics.
@@ -199,14 +199,14 @@ class Renderer:
             self._jinja.get_template(name)
 
     def respond(self, request: Request, shown: ConsolePage) -> Response:
-        """Return a page in the form that is asked for."""
+        """Return a page in the requested form."""
         data = self._masked(request, shown.data)
         if wants_json(request):
             return Response(json.dumps(data), shown.status, media_type="application/json")
         return HTMLResponse(self._html(request, shown, data), shown.status)
 
     def finish(self, request: Request, done: Done) -> Response:
-        """Return the result of an action: JSON, a toast for htmx, or the way back for a plain form."""
+        """Return the result of an action: JSON, a toast for htmx, or a redirect back for a plain form."""
         if wants_json(request):
             data = self._masked(request, {"message": done.message, **done.data})
             return Response(json.dumps(data), media_type="application/json")
@@ -256,7 +256,7 @@ class Renderer:
 
 
 def wants_json(request: Request) -> bool:
-    """Tell whether a program asks: by the suffix, or by what it accepts."""
+    """Return whether JSON is requested, by the path's suffix or the Accept header."""
     accepted = request.headers.get("accept", "")
     return request.url.path.endswith(".json") or ("application/json" in accepted and "text/html" not in accepted)
 
@@ -276,13 +276,13 @@ _ERRORS = {
 
 
 def _finalize(value: Any) -> Any:
-    """Make any text harmless: control characters and direction marks are shown as escapes."""
+    """Escape control characters and direction marks in any text."""
     if value is None:
         return ""
     return value if isinstance(value, Markup) else escape(str(value))
 
 
 def _version() -> str:
-    """Return a digest of the static files, which their addresses contain so that browsers may keep them."""
+    """Return a digest of the static files; their URLs contain it so that browsers can cache them."""
     files = sorted(path for path in STATIC.rglob("*") if path.is_file())
     return sha256(b"".join(path.read_bytes() for path in files)).hexdigest()[:10]

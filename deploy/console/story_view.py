@@ -1,4 +1,4 @@
-"""Add to the story of an event what its page shows first: order, reasons in one line, and the steps before."""
+"""Prepare the story of an event for its page: order, one-line reasons, and the timeline."""
 
 from collections import Counter
 from collections.abc import Callable, Mapping
@@ -57,7 +57,7 @@ def _order(entry: StoryEntry) -> int:
 
 
 def _without(entry: StoryEntry) -> list[dict[str, Any]]:
-    """Return the fields of a payload that were left out because the event's values cannot be used."""
+    """Return the payload fields that were left out because the event's values were unusable."""
     return [
         {"field": field["field"], "reads": [read for read in field["reads"] if "value" in read]}
         for field in entry.fields
@@ -66,7 +66,7 @@ def _without(entry: StoryEntry) -> list[dict[str, Any]]:
 
 
 def _summary(entry: StoryEntry) -> str:
-    """Say in one line why the outcome is what it is."""
+    """Explain the outcome in one line."""
     for letter in entry.dead_letters:
         if words := _vendor_says(entry):
             return clip(f"“{words}”", MAX_REASON)

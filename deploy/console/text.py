@@ -1,4 +1,4 @@
-"""Texts of pages: numbers, durations, and JSON as code."""
+"""Format text for pages: numbers, durations, and JSON as code."""
 
 import json
 import re
@@ -26,7 +26,7 @@ _INDEX = re.compile(r"\[[^\]]*\]")
 
 
 class CodeToken(NamedTuple):
-    """A piece of code: its text, its class in the style sheet, and the path of the field whose value it is.
+    """A piece of code: its text, its CSS class, and the path of the field whose value it is.
 
     `jsonpath` is the path as rules write it, with indexes.
     """
@@ -38,7 +38,7 @@ class CodeToken(NamedTuple):
 
 
 def number(value: float | None) -> str:
-    """Return a number with separators of thousands; a dash if it is unknown."""
+    """Return a number with thousands separators; a dash if it is unknown."""
     return "\u2013" if value is None else f"{value:,}"
 
 
@@ -70,12 +70,12 @@ def duration(milliseconds: float | None) -> str:
 
 
 def clip(text: str, length: int = MAX_TEXT) -> str:
-    """Return the beginning of a long text, and how much more there is."""
+    """Shorten a long text to its beginning, followed by the number of characters left out."""
     return text if len(text) <= length else f"{text[:length]}… {len(text) - length:,} more characters"
 
 
 def as_code(value: Any) -> str:
-    """Return a value as JSON on one line, its beginning if it is long."""
+    """Return a value as JSON on one line, truncated if it is long."""
     return clip(json.dumps(value, ensure_ascii=False))
 
 
@@ -86,12 +86,12 @@ def brief(value: Any, length: int = 90) -> str:
 
 
 def field_key(path: str) -> str:
-    """Return the name that links a field with the payload fields made of it: its path without `$.` and indices."""
+    """Return the key that links a field with the payload fields made from it: its path without `$.` and indices."""
     return _INDEX.sub("[]", path.removeprefix("$").removeprefix("."))
 
 
 def field_id(path: str) -> str:
-    """Return an id for the element of a field; paths may have characters that ids may not."""
+    """Return an element ID for a field, without characters that are allowed only in paths."""
     return f"e-{sha256(field_key(path).encode(errors='replace')).hexdigest()[:10]}"
 
 
@@ -131,7 +131,7 @@ def _tokens(value: Any, path: str, newline: str, at: tuple[Key | Index, ...]) ->
 
 
 def place(where: str | None) -> str:
-    """Return a file and line as short as it is clear: `preset:81`, `meta.yaml:12`."""
+    """Return a file and line in their shortest clear form: `preset:81`, `meta.yaml:12`."""
     preset, _, line = (where or "").rpartition(":")
     return f"preset:{line}" if preset.startswith("preset ") else (where or "").removeprefix("integrations/")
 
@@ -142,7 +142,7 @@ def path_steps(path: str) -> list[str]:
 
 
 def css(outcome: str) -> str:
-    """Return a name that is safe as a class of the style sheet."""
+    """Return a name that is safe as a CSS class."""
     return re.sub("[^a-z_]", "", outcome.lower())
 
 
@@ -150,7 +150,7 @@ WORDS: Mapping[str, str] = {"consent": "no consent", "opted_out": "opted out", "
 
 
 def word(outcome: str) -> str:
-    """Return the word that users read for an outcome."""
+    """Return an outcome's name for users."""
     return WORDS.get(outcome, outcome)
 
 

@@ -74,7 +74,7 @@ BOUNDS = {
 
 
 def own() -> list[str]:
-    """Return the names of the forwarders that come with Turnout."""
+    """Return the names of the built-in forwarders."""
     return [name for name in registry.names() if registry.find(name).__module__.startswith("forwarders.")]
 
 
@@ -173,7 +173,7 @@ INDEXED = ("page", "screen", "identify", "group", "alias", "order-completed", "c
 
 
 def _capabilities(forwarder: type[Forwarder[Any]]) -> Iterator[tuple[str, str | None]]:
-    """Yield the title of each capability, and the preset's rule that sends such an event; None if it is not sent."""
+    """Yield the title of each capability, and the preset's rule that sends such an event, None if there is none."""
     preset = forwarder.preset()
     assert preset is not None
     rules, errors = read_rules(Document.parse(preset.read_bytes(), preset.name))

@@ -184,7 +184,7 @@ def explain(
     now: datetime | None = None,
     deliveries: bool = True,
 ) -> Explanation:
-    """Explain what becomes of an event, given as JSON text.
+    """Explain the outcomes of an event, given as JSON text.
 
     Without `source`, the source is found like in the router, by the record's `headers` or the write key; if it is not
     found, every integration accepts the event. The event is handled as the first record of the events topic. Without
@@ -197,7 +197,7 @@ def explain(
 def explain_source(
     configuration: Configuration, value: bytes, *, source: str | None = None, headers: Headers = NO_HEADERS
 ) -> Explanation:
-    """Explain what the steps of its source make of an event, like `explain` without any integration."""
+    """Explain how its source's steps change an event, like `explain` without any integration."""
     return _explain(configuration, value, [], source, headers, None, deliveries=False)
 
 

@@ -136,7 +136,7 @@ class _Source:
         return _FIRST_DAY + timedelta(days=self.number % _DAYS)
 
     def address(self, text: str) -> str | None:
-        """Return an IP address from a range that nobody has; None if the text is not one."""
+        """Return an IP address from a reserved range; None if the text is not an address."""
         try:
             version = ipaddress.ip_address(text).version
         except ValueError:
@@ -165,7 +165,7 @@ def _scramble(text: str, source: _Source) -> str:
 
 
 def _collect(value: Any, within: str, *, personal: bool, found: set[str]) -> None:
-    """Collect the texts under personal keys, which are replaced wherever else they are."""
+    """Collect the texts under personal keys, which are then replaced everywhere."""
     if isinstance(value, Mapping):
         for key, each in value.items():
             name = _normal(key)

@@ -1,4 +1,4 @@
-"""Find a recent event that the rules of an integration take, to try them on."""
+"""Find a recent event that matches an integration's rules, to try the rules on."""
 
 from typing import Any, NamedTuple
 
@@ -29,7 +29,7 @@ class TakenEvent(NamedTuple):
 
 
 def find_taken_event(configuration: Configuration, integration: str) -> TakenEvent | None:
-    """Return the newest event that a rule takes; None if they take no recent event. Blocking; raises BrokerError."""
+    """Return the newest event that matches a rule; None without a recent one. Blocking; raises BrokerError."""
     check_reachable(configuration.settings.broker)
     with open_recorded(configuration) as recorded:
         newest = recorded.newest(MAX_TRIED, lambda event: event.data() is not None, lambda _: None)

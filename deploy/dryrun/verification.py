@@ -148,7 +148,7 @@ class _Verifier:
 
 
 def _lines(answer: Any, fields: Sequence[PayloadField]) -> Iterator[tuple[str, str]]:
-    """Yield the fields that the vendor's answer names, by their full path or its last step, in any spelling."""
+    """Yield the fields that the vendor's response names, by full path or last step, in any spelling."""
     words = {_plain(word) for text in _texts(answer) for word in re.findall(r"[\w$.\[\]-]+", text)}
     steps = {_plain(step) for word in words for step in re.split(r"[.\[\]]+", word)}
     for each in fields:

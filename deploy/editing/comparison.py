@@ -1,4 +1,4 @@
-"""Say what a draft would change for the newest real events, by the function of `turnout diff`."""
+"""Compare a draft with the current rules on the newest real events, like `turnout diff`."""
 
 from collections.abc import Callable, Sequence
 from threading import Lock
@@ -28,11 +28,11 @@ MAX_CHANGES = 30
 
 
 class CancelledError(Exception):
-    """A newer comparison has taken this one's place."""
+    """A newer comparison has replaced this one."""
 
 
 class RecentEvents:
-    """Keeps the newest events of the configuration's Kafka for a short time."""
+    """Caches the newest events of the configuration's Kafka for a short time."""
 
     def __init__(self) -> None:
         self._lock = Lock()
@@ -66,7 +66,7 @@ def compare_events(
 ) -> dict[str, Any]:
     """Compare two versions of the rules on events; blocking, raises CancelledError.
 
-    Returns as JSON data how many events were compared, how many deliveries stay the same, and the changes, worst first.
+    Returns JSON data: the number of compared events, the number of unchanged deliveries, and the changes, worst first.
     """
     comparison, deadline = RulesComparison(old, new, integrations), monotonic() + MAX_SECONDS
     for event in events:

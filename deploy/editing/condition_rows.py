@@ -1,4 +1,4 @@
-"""Conditions as rows of a form: field, comparison, value. Others stay text."""
+"""Convert conditions to form rows (field, comparison, value) and back; other conditions stay text."""
 
 import json
 from typing import Any, NamedTuple
@@ -48,7 +48,7 @@ def read_rows(text: str) -> list[ConditionRow] | None:
 
 
 def write_rows(rows: list[ConditionRow]) -> str:
-    """Return the condition of rows; raises ValueError if one is not valid."""
+    """Return the condition of rows; raises ValueError if a row is invalid."""
     text = " and ".join(map(_text, rows))
     try:
         return condition_text(parse_condition(text))

@@ -1,4 +1,4 @@
-"""The files of a configuration folder that can be edited, and their texts."""
+"""List, open and encode the editable files of a configuration folder."""
 
 import hashlib
 import re
@@ -14,12 +14,12 @@ _BOM = b"\xef\xbb\xbf"
 
 
 class UnknownFileError(Exception):
-    """A name that is not one of the folder's files; the message says so."""
+    """A name that is not one of the folder's files."""
 
 
 @dataclass(frozen=True, slots=True)
 class OpenedFile:
-    """A file as it was read: its name in the folder, its text with line feeds alone, and a digest of its bytes.
+    """A file as read: its name in the folder, its text with LF line ends, and a digest of its bytes.
 
     The digest of a file that does not exist is empty.
     """
@@ -36,7 +36,7 @@ class ConfigFiles:
         self.folder = folder
 
     def names(self) -> list[str]:
-        """Return the names of the files, such as `integrations/meta.yaml`, with those of tests beside them."""
+        """Return the names of the files, such as `integrations/meta.yaml`, including tests."""
         return [
             f"{kind}/{path.name}"
             for kind in KINDS
@@ -49,7 +49,7 @@ class ConfigFiles:
 
         Args:
             name: One of `names`.
-            new: Whether the name may also be that of a file to be made.
+            new: Whether the name may also be that of a new file.
 
         """
         kind, _, file = name.partition("/")
@@ -68,7 +68,7 @@ class ConfigFiles:
         return OpenedFile(name, text.replace("\r\n", "\n"), digest_of(content))
 
     def encode(self, name: str, text: str) -> bytes:
-        """Return a text as the file's content, with the ends of lines and the byte order mark that the file has."""
+        """Return a text as the file's content, with the line ends and byte order mark of the existing file."""
         path = self.path(name, new=True)
         before = path.read_bytes() if path.exists() else b""
         text = text.replace("\r\n", "\n")
@@ -78,7 +78,7 @@ class ConfigFiles:
 
 
 def digest_of(content: bytes) -> str:
-    """Return the digest by which a change of a file is noticed."""
+    """Return the digest that detects changes of a file."""
     return hashlib.sha256(content).hexdigest()
 
 

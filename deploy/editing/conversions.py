@@ -1,4 +1,4 @@
-"""Values of a map as a form shows them: a conversion and a path or constant; others stay YAML."""
+"""Convert map values to form fields (a conversion and a path or constant) and back; others stay YAML."""
 
 import json
 from collections.abc import Callable, Mapping
@@ -10,7 +10,7 @@ CONSTANT = "constant"
 
 @dataclass(frozen=True, slots=True)
 class Conversion:
-    """A conversion: its label, how it writes a value, and how it finds the value in YAML."""
+    """A conversion: its label, and functions that write a value to YAML and read it back."""
 
     label: str
     write: Callable[[Any], Any]
@@ -18,7 +18,7 @@ class Conversion:
 
 
 def _short(directive: str) -> tuple[Callable[[Any], Any], Callable[[Any], Any]]:
-    """Return how `{directive: value}` is written and read."""
+    """Return the conversion for `{directive: value}`."""
 
     def read(data: Any) -> Any:
         return data[directive] if isinstance(data, dict) and data.keys() == {directive} else None
@@ -27,7 +27,7 @@ def _short(directive: str) -> tuple[Callable[[Any], Any], Callable[[Any], Any]]:
 
 
 def _long(directive: str, **options: str) -> tuple[Callable[[Any], Any], Callable[[Any], Any]]:
-    """Return how a directive with a `value` and these options is written and read."""
+    """Return the conversion for a directive with a `value` and these options."""
 
     def read(data: Any) -> Any:
         inner = data.get(directive) if isinstance(data, dict) and len(data) == 1 else None
@@ -94,7 +94,7 @@ def read_value(data: Any) -> tuple[str, str] | None:
 def write_value(conversion: str, value: str, before: Any = None) -> Any:
     """Return the value to write into a map; raises ValueError if the conversion needs a path.
 
-    A constant that was text stays text; else numbers, `true`, `false` and `null` are what they look like.
+    A constant that was text stays text; otherwise numbers, `true`, `false` and `null` get their JSON types.
     """
     if conversion not in CONVERSIONS:
         raise ValueError(f"{conversion!r} is not a conversion.")

@@ -1,4 +1,4 @@
-"""Check drafts of files as `turnout check` would check them once they are saved."""
+"""Check drafts of files as `turnout check` would check the saved files."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -25,7 +25,7 @@ class CheckedDrafts:
 def check_drafts(folder: Path, drafts: Mapping[Path, str], only: Path | None = None) -> CheckedDrafts:
     """Check a folder as if its files had these texts; also reads the tests in them.
 
-    With `only`, the file of an integration, other integrations are left out, which cannot have an effect on it.
+    With `only`, an integration's file, other integrations are left out, since they cannot affect it.
     """
     try:
         configuration = read_configuration(folder, drafts, only)

@@ -1,4 +1,4 @@
-"""The usual changes of a file as forms. They write the YAML that a person would write, by `yaml_edit`."""
+"""Offer the usual changes of a file as forms; `yaml_edit` keeps the rest of the file's YAML unchanged."""
 
 import json
 from collections.abc import Callable, Mapping, Sequence
@@ -22,11 +22,11 @@ Given = Mapping[str, str]
 
 
 class FormError(Exception):
-    """The fields of a form are invalid; the message says why."""
+    """The fields of a form are invalid; the message has the reason."""
 
 
 def show_form(kind: str, text: str, preset: Document | None = None) -> dict[str, Any]:
-    """Return the content of a file's forms as JSON data; `problem` says why a text has no forms.
+    """Return the content of a file's forms as JSON data; `problem` is why a text has no forms.
 
     Args:
         kind: `integrations` or `sources`.
@@ -59,9 +59,9 @@ def preset_rules(preset: Document | None) -> list[dict[str, Any]]:
 
 
 def apply_form(kind: str, text: str, given: Given, preset: Document | None = None) -> str:
-    """Return the draft with the change that a form asks for; raises FormError.
+    """Return the draft with a form's change; raises FormError.
 
-    `part` in the fields says which: `limits`, `rule`, `new` or `preset`.
+    The field `part` selects the change: `limits`, `rule`, `new` or `preset`.
     """
     changes: dict[str, Callable[[], str]] = {
         "limits": lambda: _apply_limits(text, given),
@@ -141,7 +141,7 @@ def _shown_limits(data: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _apply_limits(text: str, given: Given) -> str:
-    """Write the sources, the consent and the sample, as far as they are others."""
+    """Write the sources, the consent and the sample if they changed."""
     data = Document.parse(text, "").data
     before, order = _shown_limits(data), tuple(IntegrationFile.model_fields)
     known = [name.removeprefix("known-") for name in given if name.startswith("known-")]
@@ -179,7 +179,7 @@ def _apply_limits(text: str, given: Given) -> str:
 
 
 def _apply_rule(text: str, index: int, given: Given) -> str:
-    """Write what differs in a rule, or do what one of its buttons says."""
+    """Write the changes of a rule, or perform the action of one of its buttons."""
     rules = Document.parse(text, "").data.get("rules")
     if not isinstance(rules, list) or index >= len(rules) or not isinstance(rules[index], dict):
         raise ValueError("The rule was removed; look at the text.")

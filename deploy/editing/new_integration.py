@@ -1,4 +1,4 @@
-"""Make the file of a new integration from a form: the fields of a vendor's settings, and the text of the file."""
+"""Create the file of a new integration from a form with the vendor's settings."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -30,11 +30,11 @@ class SettingField:
 
     Attributes:
         name: The key in `settings`.
-        kind: How it is entered; `yaml` for everything that has parts.
+        kind: The kind of input; `yaml` for lists and objects.
         required: Whether the vendor needs it.
-        says: Its meaning.
+        says: Its description.
         choices: The values of a choice.
-        default: The value if it is left empty.
+        default: The value if the field is left empty.
         example: The first content of the field.
 
     """
@@ -50,12 +50,12 @@ class SettingField:
 
 @dataclass(frozen=True, slots=True)
 class IntegrationForm:
-    """The entries of a user.
+    """A user's input.
 
     Attributes:
         name: The integration.
         settings: Texts by the names of fields; empty ones are left out of the file.
-        preset: Whether to begin with the vendor's rules.
+        preset: Whether to start from the vendor's preset.
         sources: The sources whose events are sent; none means all.
         consent: The categories that an event must all grant.
 
@@ -69,7 +69,7 @@ class IntegrationForm:
 
 
 class FieldsError(Exception):
-    """Fields that were not understood; `problems` has a message for each. A message never quotes the value."""
+    """Invalid fields; `problems` has a message for each. A message never quotes the value."""
 
     def __init__(self, problems: Mapping[str, str]) -> None:
         super().__init__("; ".join(problems.values()))
@@ -127,7 +127,7 @@ def _field(key: str, field: FieldInfo, integration: str) -> SettingField:
 
 
 def _kind(annotation: Any) -> tuple[FieldKind, tuple[str, ...]]:
-    """Return how a type is entered, and the values of a choice."""
+    """Return the kind of input for a type, and the values of a choice."""
     if () in find_secrets(annotation, ""):
         return "secret", ()
     origin, arguments = get_origin(annotation), get_args(annotation)
@@ -150,7 +150,7 @@ def _kind(annotation: Any) -> tuple[FieldKind, tuple[str, ...]]:
 
 
 def _read(field: SettingField, text: str) -> Any:
-    """Return the value of a field's text; raises ValueError."""
+    """Parse a field's text; raises ValueError."""
     match field.kind:
         case "secret":
             if not is_reference(text):
@@ -172,5 +172,5 @@ def _read(field: SettingField, text: str) -> Any:
 
 
 def _without_comment(text: str, key: str) -> str:
-    """Remove the comment that stands for an optional setting which is now given."""
+    """Remove the commented-out line of an optional setting that now has a value."""
     return "".join(line for line in text.splitlines(keepends=True) if not line.startswith(f"  # {key}: "))

@@ -1,4 +1,4 @@
-"""Commit files to the git repository that a configuration folder belongs to, without its index and hooks."""
+"""Commit files to a configuration folder's git repository, without using its index or hooks."""
 
 import os
 import subprocess
@@ -13,7 +13,7 @@ _MERGING = ("MERGE_HEAD", "CHERRY_PICK_HEAD", "REVERT_HEAD", "rebase-merge", "re
 
 
 class GitError(Exception):
-    """Git refused; the message is for the user."""
+    """A git command failed; the message is for the user."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,13 +29,13 @@ class Author:
 
     @property
     def email(self) -> str:
-        """The user if that is an address, else an address that cannot exist."""
+        """The user if it is an e-mail address, else an address that cannot exist."""
         name = "".join(self.name.split())
         return name if "@" in name else f"{name}@turnout.invalid"
 
 
 class Repository:
-    """A git repository, by a folder in it.
+    """The git repository that contains a folder.
 
     Args:
         root: The root of its work tree.
@@ -78,20 +78,20 @@ class Repository:
         return all(is_writable(self._inner(name)) for name in ("objects", "refs/heads"))
 
     def _inner(self, name: str) -> Path:
-        """Return the path of a file of git's own; in a work tree of its own, some are shared with others."""
+        """Return the path of one of git's own files; linked work trees share some of them."""
         return self._root / self._git("rev-parse", "--git-path", name).strip()
 
     def ignores(self, name: str) -> bool:
-        """Tell whether the folder's file is ignored, so that it is not to be committed."""
+        """Return whether git ignores the folder's file, so that it must not be committed."""
         ran = self._run("check-ignore", "-q", "--", self.path(name))
         return ran.returncode == 0
 
     def has_branch(self, branch: str) -> bool:
-        """Tell whether there is a branch of this name."""
+        """Return whether a branch of this name exists."""
         return self._run("show-ref", "--verify", "-q", f"refs/heads/{branch}").returncode == 0
 
     def write_commit(self, contents: Mapping[str, bytes], parent: str | None, message: str, author: Author) -> str:
-        """Write a commit with other contents of the folder's files, and return its id; no branch has it yet."""
+        """Write a commit with new contents of the folder's files, and return its ID; no branch contains it yet."""
         with tempfile.TemporaryDirectory(prefix="turnout-index-") as temporary:
             index = {"GIT_INDEX_FILE": str(Path(temporary, "index"))}
             self._git("read-tree", *([parent] if parent else ["--empty"]), environment=index)
@@ -114,11 +114,11 @@ class Repository:
         ).strip()
 
     def move_branch(self, branch: str, commit: str, before: str | None, reason: str) -> None:
-        """Let a branch end at a commit; raises GitError unless it ended at `before`, or did not exist."""
+        """Move a branch to a commit; raises GitError unless it was at `before`, or did not exist."""
         self._git("update-ref", "-m", reason, f"refs/heads/{branch}", commit, before or "0" * len(commit))
 
     def stage(self, contents: Mapping[str, bytes]) -> None:
-        """Record the contents of the folder's files in the index, so that `git status` shows no change of them."""
+        """Record the contents of the folder's files in the index, so that `git status` shows them as unchanged."""
         for name, content in contents.items():
             self._git("update-index", "--add", "--cacheinfo", self._entry(name, content, "HEAD"))
         self._run("update-index", "-q", "--refresh")
@@ -128,11 +128,11 @@ class Repository:
         return self._git("diff", "--no-color", "--no-ext-diff", "--no-textconv", before, after)
 
     def short(self, commit: str) -> str:
-        """Return the beginning of a commit's id by which it is known."""
+        """Return a commit's abbreviated ID."""
         return self._git("rev-parse", "--short", commit).strip()
 
     def _entry(self, name: str, content: bytes, commit: str | None) -> str:
-        """Return the line of an index for a file; its mode is that of the commit."""
+        """Return a file's index line, with the mode from the commit."""
         path = self.path(name)
         blob = self._git("hash-object", "-w", "--stdin", given=content).strip()
         listed = self._git("ls-tree", commit, "--", path) if commit else ""

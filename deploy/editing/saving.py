@@ -31,9 +31,9 @@ class Change:
 
 @dataclass(frozen=True, slots=True)
 class Saved:
-    """A save: the difference, and its commit and branch if git keeps the folder.
+    """A save: the difference, and its commit and branch if the folder is in git.
 
-    `note` says what the user should know, such as why nothing was committed.
+    `note` is a message for the user, such as why nothing was committed.
     """
 
     mode: SaveMode
@@ -44,11 +44,11 @@ class Saved:
 
 
 class SaveError(Exception):
-    """The files were not saved; the message says why and what to do."""
+    """The files were not saved; the message has the reason and what to do."""
 
 
 class StaleError(SaveError):
-    """A file changed since it was opened; `now` is what it is."""
+    """A file changed since it was opened; `now` is its current state."""
 
     def __init__(self, now: OpenedFile) -> None:
         super().__init__(f"{now.name} changed since you opened it. Nothing was overwritten.")
@@ -73,9 +73,9 @@ class ReadOnlyError(SaveError):
 
 @dataclass(frozen=True, slots=True)
 class SavePlan:
-    """The effect of a save in this folder; shown beside the button.
+    """The effect of a save in this folder, shown beside the button.
 
-    `obstacle` says why it is not possible, and that a patch can be downloaded instead.
+    `obstacle` is why a save is not possible, with the hint that a patch can be downloaded instead.
     """
 
     mode: SaveMode
@@ -95,7 +95,7 @@ class Saver:
         self._folder, self._files = folder, ConfigFiles(folder)
 
     def plan(self, mode: SaveMode, name: str) -> SavePlan:
-        """Say what saving a file in a mode does."""
+        """Return the effect of saving a file in a mode."""
         repository, branch = find_repository(self._folder), None
         if mode is SaveMode.PROPOSAL:
             return SavePlan(mode, None, self._proposal_obstacle(repository))
@@ -108,7 +108,7 @@ class Saver:
         return SavePlan(mode, branch, obstacle)
 
     def save_live(self, changes: Sequence[Change], author: Author, message: str) -> Saved:
-        """Write files so that workers take them up, and commit them on the current branch; raises SaveError.
+        """Write files, which workers then reload, and commit them on the current branch; raises SaveError.
 
         Either all files are written or none.
         """
@@ -144,13 +144,13 @@ class Saver:
             return Saved(SaveMode.LIVE, patch, repository.short(commit), branch, note)
 
     def propose(self, changes: Sequence[Change], author: Author, message: str, branch: str | None = None) -> Saved:
-        """Commit files on a new branch, and leave the work tree, the index and other branches as they are.
+        """Commit files on a new branch, without changing the work tree, the index or other branches.
 
         Args:
             changes: The changed files.
             author: Who changes them.
             message: The message of the commit.
-            branch: The name of the branch; by default made of the first file's name.
+            branch: The name of the branch; by default derived from the first file's name.
 
         Raises:
             SaveError: The changes were not saved.
@@ -178,7 +178,7 @@ class Saver:
                 raise SaveError(f"Not saved. {_sentence(error)}") from error
 
     def patch(self, changes: Sequence[Change]) -> str:
-        """Return the changes for `git apply` in the repository's root, or `patch -p1` in the folder without one."""
+        """Return the changes for `git apply` in the repository's root; without git, for `patch -p1` in the folder."""
         repository = find_repository(self._folder)
         return "".join(self._patch(change, repository) for change in changes)
 
@@ -196,7 +196,7 @@ class Saver:
         return "".join(line if line.endswith("\n") else f"{line}\n\\ No newline at end of file\n" for line in lines)
 
     def _checked(self, changes: Sequence[Change]) -> dict[str, bytes]:
-        """Return the contents to write; raises SaveError if a file changed, or if there are new errors."""
+        """Return the contents to write; raises SaveError if a file changed on disk, or if there are new errors."""
         for change in changes:
             now = self._files.open(change.name, new=True)
             if now.digest != change.opened:
@@ -260,7 +260,7 @@ class Saver:
         return path.read_bytes() if path.exists() else None
 
     def _write(self, contents: Mapping[str, bytes | None]) -> None:
-        """Write files, each atomically, or remove them; if one fails, those before it become as they were."""
+        """Write files, each atomically, or remove them; if one fails, restore those before it."""
         before: dict[str, bytes | None] = {}
         try:
             for name, content in contents.items():
@@ -274,7 +274,7 @@ class Saver:
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
-        """Let one process at a time save in the folder."""
+        """Lock the folder, so that one process at a time saves in it."""
         descriptor = os.open(self._folder, os.O_RDONLY)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX)

@@ -1,4 +1,4 @@
-"""Try a draft of a file: what `check`, `explain` and `test` say about the folder with it. Nothing is sent or saved."""
+"""Try a draft of a file with `check`, `explain` and `test`; nothing is sent or saved."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -22,7 +22,7 @@ MAX_TESTS = 500
 
 @dataclass(frozen=True, slots=True)
 class TryEvent:
-    """An event that a draft is tried on: its text, and the source that its record states."""
+    """An event to try a draft on: its text, and the source in its record."""
 
     text: bytes
     source: str | None = None
@@ -32,7 +32,7 @@ class TryEvent:
 class Trial:
     """The result of a draft; `configuration` is None if it has errors.
 
-    `messages` are those of `check`, of this file first. `explanation` is that of `explain`, None without an event.
+    `messages` are those of `check`, with this file's first. `explanation` is that of `explain`, None without an event.
     """
 
     configuration: Configuration | None
@@ -71,7 +71,7 @@ def only_of(path: Path) -> Path | None:
 
 
 def integrations_of(configuration: Configuration, name: str) -> list[str]:
-    """Return the integrations that a file decides about: its own, or all if it is of a source or plan."""
+    """Return the integrations that a file affects: its own, or all for a source or plan."""
     kind, _, file = name.partition("/")
     stem = file.removesuffix(".yaml").removesuffix(".test")
     return [stem] if kind == "integrations" and stem in configuration.integrations else list(configuration.integrations)
@@ -107,7 +107,7 @@ def _explain(configuration: Configuration, name: str, event: TryEvent) -> dict[s
 
 
 def _run_tests(configuration: Configuration, path: Path) -> list[dict[str, Any]]:
-    """Run the tests in a file and in the one beside it; a draft of the file beside is not looked at."""
+    """Run the tests in a file and in the saved test file beside it."""
     stem = path.name.removesuffix(SUFFIX).removesuffix(".yaml")
     own = [path.with_name(f"{stem}.yaml"), path.with_name(f"{stem}{SUFFIX}")]
     try:

@@ -1,4 +1,4 @@
-"""Ask the process of this container for its health: python -m deploy.image.healthcheck.
+"""Check the health of this container's process: python -m deploy.image.healthcheck.
 
 Each kind of process serves it on its own port after TURNOUT_METRICS_PORT, and a container runs one process. Only the
 standard library is imported, because this runs every few seconds.

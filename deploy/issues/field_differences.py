@@ -1,7 +1,7 @@
-"""Find out what failed events have in common that delivered ones do not have.
+"""Find the features that failed events have and delivered events do not have.
 
-Each event is reduced to the features of its fields: whether a field is there, its type and form, its value. A feature
-that most failed and few delivered events have separates them; the best one of each field is reported.
+Each event is reduced to the features of its fields: whether a field exists, its type, its form and its value. A feature
+of most failed and few delivered events separates them; the best feature of each field is reported.
 """
 
 import re
@@ -114,7 +114,7 @@ class _Field:
 def find_differences(
     failed: Sequence[Mapping[str, Any]], delivered: Sequence[Mapping[str, Any]]
 ) -> list[FieldDifference]:
-    """Return what separates failed from delivered events, the best first; empty if one of them is empty."""
+    """Return the features that separate failed from delivered events, the best first; empty if either is empty."""
     if not failed or not delivered:
         return []
     of_failed, of_delivered = _fields(failed), _fields(delivered)
@@ -193,7 +193,7 @@ def _bounds(kind: str, bad: _Field, good: _Field) -> Iterator[tuple[float, float
 
 
 def _follows(difference: FieldDifference, best: Mapping[str, FieldDifference]) -> bool:
-    """Tell whether a difference only follows from its parent's, such as that of a field in a missing object."""
+    """Return whether a difference only follows from its parent's, such as for a field of a missing object."""
     path = difference.path
     while (end := max(path.rfind("."), path.rfind("[]"))) > 0:
         path = path[:end]

@@ -1,4 +1,4 @@
-"""Read samples of a group of dead letters, and of delivered events to compare them with. Blocking."""
+"""Read samples of a group of dead letters, and delivered events to compare them with. Blocking."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -35,7 +35,7 @@ MIN_READ_RECORDS = 200
 
 
 class FailedSample(NamedTuple):
-    """A dead letter of the group with its event; None if Kafka has removed it."""
+    """A dead letter of the group and its event; the event is None if Kafka has removed it."""
 
     letter: ParkedRecord[DeadLetter]
     origin: Origin
@@ -96,7 +96,7 @@ def _events(configuration: Configuration, origins: Sequence[Origin]) -> dict[Ori
 def _letters(
     configuration: Configuration, group_id: str, newest: Mapping[int, int]
 ) -> Iterator[ParkedRecord[DeadLetter]]:
-    """Yield dead letters of a group, newest first: from its newest known ones, or from the end of each partition."""
+    """Yield a group's dead letters, newest first, from the newest known ones or from the end of each partition."""
     broker, topic = configuration.settings.broker, configuration.topics.dead
     with kafka_errors(broker), open_consumer(broker) as consumer:
         numbers = sorted(consumer.partitions_for_topic(topic) or ())

@@ -1,4 +1,4 @@
-"""Ask the ledger's API."""
+"""Query the ledger's API."""
 
 import json
 from collections.abc import Mapping
@@ -19,11 +19,11 @@ MAX_BYTES = 64 * 1024 * 1024
 
 
 class LedgerAwayError(Failed):
-    """No ledger answers."""
+    """The ledger cannot be reached."""
 
 
 class LedgerRefusedError(Failed):
-    """The ledger answers with an error; `code` is its short code."""
+    """The ledger responds with an error; `code` is its short code."""
 
     def __init__(self, code: str, message: str) -> None:
         super().__init__(message)
@@ -31,7 +31,7 @@ class LedgerRefusedError(Failed):
 
 
 class LedgerClient:
-    """Asks the ledger that a configuration names.
+    """Queries the ledger of a configuration.
 
     Args:
         settings: The key `ledger` of turnout.yaml.
@@ -47,7 +47,7 @@ class LedgerClient:
         self._opener = build_opener(_NoRedirects, *proxies)
 
     def ask(self, path: str, parameters: Mapping[str, object]) -> Any:
-        """Return the answer's data; raises LedgerAwayError or LedgerRefusedError."""
+        """Return the response's data; raises LedgerAwayError or LedgerRefusedError."""
         query = urlencode({name: str(value) for name, value in parameters.items() if value is not None})
         headers = {"Authorization": f"Bearer {self._token}"} if self._token else {}
         request = Request(f"{self._url}{path}?{query}", headers=headers)  # noqa: S310  # the setting allows http and https only

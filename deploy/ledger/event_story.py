@@ -1,4 +1,4 @@
-"""Put together the story of one event: from the ledger, from Kafka, and from the rules."""
+"""Build the story of one event from the ledger, Kafka and the rules."""
 
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
@@ -36,7 +36,7 @@ CHECKS: Mapping[str, str] = {
 
 @dataclass
 class Untrue:
-    """A rule that did not match: the smallest conditions that were not true, with the values that they found."""
+    """A rule that did not match: its smallest false conditions, with the values that they found."""
 
     rule: str
     where: str | None
@@ -45,7 +45,7 @@ class Untrue:
 
 @dataclass
 class LetterFacts:
-    """A dead letter: its place in the dead topic, and what the vendor answered."""
+    """A dead letter: its place in the dead topic, and the vendor's response."""
 
     partition: int
     offset: int
@@ -87,11 +87,11 @@ class StoryEntry:
 
 @dataclass
 class EventStory:
-    """Everything that is known about an event.
+    """All available facts about an event.
 
-    `expired` means that Kafka no longer has the event, so that its id is not confirmed. `rules` are the versions that
+    `expired` means that Kafka no longer has the event, so its ID is not confirmed. `rules` are the versions that
     routed it; `rules_today` is that of the configuration folder. Lines and reasons are those of `rules`, unless
-    `rules_missing` says why they are those of `rules_today`. `rules_remarks` are reasons why an explanation may
+    `rules_missing` is why they are those of `rules_today`. `rules_remarks` are reasons why an explanation may
     differ from the decision, and `enrichments` are those that were computed again. `notes` have `reason` and `detail`;
     those of a plan also have `explanation` and `where`. `received` is the event as it was received, and `steps` are
     those of its source.
@@ -135,7 +135,7 @@ class StoryTeller:
     """Builds the stories of events.
 
     Args:
-        configuration: The configuration of today.
+        configuration: The current configuration.
         kafka: Reads from Kafka.
         payloads: Whether to add the event and the payloads, and the fields of both.
         past: Compiled rules of the past, to share between stories.
@@ -152,7 +152,7 @@ class StoryTeller:
         """Return the beginning of a story and the event's record; None if neither Kafka nor the ledger has the event.
 
         Args:
-            place: Where the event is.
+            place: The event's topic, partition and offset.
             known: The ledger's story.
 
         """
@@ -389,7 +389,7 @@ def _fields_of(account: Account, rule: str) -> Sequence[PayloadField]:
 
 
 def is_of_collector(story: EventStory, configuration: Configuration) -> bool:
-    """Tell whether the story is about an event that the collector rejected."""
+    """Return whether the story is about an event that the collector rejected."""
     return story.topic == configuration.topics.rejected
 
 

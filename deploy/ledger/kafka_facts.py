@@ -1,4 +1,4 @@
-"""Read from Kafka what the ledger does not have: events, times of outcomes, payloads and dead letters."""
+"""Read the facts that only Kafka has: events, times of outcomes, payloads and dead letters."""
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -81,7 +81,7 @@ class KafkaFacts:
         self._consumer, self._broker, self._topics = consumer, broker, topics
 
     def record(self, place: Origin) -> Any | None:
-        """Return the record at a place; None if Kafka has none there, or no longer."""
+        """Return the record at a place; None if Kafka does not have it, or no longer."""
         part = TopicPartition(place.topic, place.partition)
         with kafka_errors(self._broker):
             if place.partition not in (self._consumer.partitions_for_topic(place.topic) or ()):
@@ -124,7 +124,7 @@ class KafkaFacts:
         return self._search(self._topics.outcomes, place, since_ms, take, _is_complete)
 
     def delivery(self, place: Origin, integration: str, rule: str, since_ms: int) -> DeliveryRecord | None:
-        """Return what the router wrote for an integration; None if it is not found."""
+        """Return the router's record for an integration; None if it is not found."""
 
         def take(record: Any) -> list[DeliveryRecord]:
             with suppress(RecordError):
@@ -136,9 +136,9 @@ class KafkaFacts:
         return found[0] if found else None
 
     def rules(self, versions: Collection[str]) -> FoundRules:
-        """Return the recorded rules of these versions, as far as Kafka has them and this release can read them.
+        """Return the recorded rules of those versions that Kafka has and this release can read.
 
-        The newest records are read first, and no more than RULES_BYTES.
+        The newest records are read first, at most RULES_BYTES.
         """
         part, found, left = TopicPartition(self._topics.rulesets, 0), dict[str, RecordedRules](), set(versions)
         with kafka_errors(self._broker):
@@ -221,7 +221,7 @@ class KafkaFacts:
         take: Callable[[Any], list[Any]],
         complete: Callable[[list[Any]], bool],
     ) -> Search:
-        """Read the partition of a topic that belongs to an event, from a time on."""
+        """Read a topic's partition for an event, from a time on."""
         part = TopicPartition(topic, place.partition % self._topics.partitions)
         found: list[Any] = []
         with kafka_errors(self._broker):

@@ -18,7 +18,7 @@ MAX_VERSIONS = 20
 class UsedRules:
     """The rules by which an event is explained.
 
-    `problem` says why they are today's rules instead of those that routed the event; None if they are the right ones.
+    `problem` is why today's rules are used instead of those that routed the event; None if they are the original ones.
     `remarks` are reasons why an explanation may differ from the decision.
     """
 

@@ -99,7 +99,7 @@ def label_of(planned: Mapping[str, Any]) -> str:
 
 
 def find_schema(plan: Document, entry: Keys, path: Keys) -> tuple[Keys, Keys] | None:
-    """Return where the plan names a path of the event, and where its schema is; None if names alone do not lead there.
+    """Return the plan's locations of a path and of its schema; None if names alone do not lead there.
 
     The two differ if the plan refers to a definition.
     """
@@ -112,7 +112,7 @@ def find_schema(plan: Document, entry: Keys, path: Keys) -> tuple[Keys, Keys] | 
 
 
 def _follow(plan: Document, at: Keys) -> Keys:
-    """Follow references; they may not lead to themselves more often than there are definitions."""
+    """Follow references, at most as many as there are definitions, so that cycles end."""
     for _ in range(len(plan.data.get("definitions") or {}) + 1):
         schema = value_at(plan.data, at)
         reference = schema.get("$ref") if isinstance(schema, dict) else None

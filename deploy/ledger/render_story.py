@@ -183,7 +183,7 @@ def _attempts(entry: StoryEntry, letter: LetterFacts | None) -> Iterator[str]:
 
 
 def _death(entry: StoryEntry, letter: LetterFacts | None) -> str:
-    """Return the vendor's answer, else the reason of the dead letter."""
+    """Return the vendor's response, else the reason of the dead letter."""
     status = entry.status if letter is None or letter.status is None else letter.status
     body = str(letter.answer.get("body") or "") if letter and letter.answer else ""
     if status is not None:
@@ -218,7 +218,7 @@ def vendor_message(body: str) -> str:
 
 
 def _tried(rules: Sequence[Untrue]) -> Iterator[Line]:
-    """Return a line per rule that explains most; rules for another type or event are only counted."""
+    """Return one line for each of the most relevant rules; rules for another type or event are only counted."""
     telling = [rule for rule in rules if not any(each["test"].startswith(("type ", "event ")) for each in rule.tests)]
     for rule in telling[:FEW_RULES]:
         tests = [f"{each['test']}, but it is {shown(each.get('value', ABSENT), 40)}" for each in rule.tests]

@@ -1,4 +1,4 @@
-"""Find events by messageId, user or place: candidates of the ledger, which the events themselves confirm."""
+"""Find events by messageId, user or place: the ledger returns candidates, and the events confirm them."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
@@ -11,14 +11,14 @@ from streams.records.event import Origin
 
 
 class EventQuery(NamedTuple):
-    """The event to find: exactly one of these is given."""
+    """The event to find; exactly one of the fields is set."""
 
     message_id: str | None = None
     user: str | None = None
     place: Origin | None = None
 
     def is_met(self, story: EventStory) -> bool:
-        """Confirm a candidate by the event itself; a hash may be shared, and an expired event cannot be confirmed."""
+        """Confirm a candidate by its event, since a hash may be shared; an expired event cannot be confirmed."""
         if story.expired:
             return True
         return self.message_id in (None, story.message_id) and self.user in (None, story.user)
@@ -27,8 +27,7 @@ class EventQuery(NamedTuple):
 class Candidates(NamedTuple):
     """Places where the event may be, each with the ledger's story.
 
-    `found` is the number of all of them. `ledger_away` is why the ledger did not answer; places are then from Kafka
-    alone.
+    `found` is their total number. `ledger_away` is why the ledger did not respond; places are then from Kafka only.
     """
 
     found: int

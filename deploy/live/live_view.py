@@ -43,7 +43,7 @@ class LiveFilter:
     Args:
         sources: Names of sources.
         events: Names of track events, pages and screens, or types of calls.
-        users: Ids, each a userId or an anonymousId.
+        users: IDs, each a userId or an anonymousId.
         traces: The X-Turnout-Trace of the events' requests.
         integrations: Names of integrations. With any, rejected events are not shown: no integration gets them.
         outcomes: Outcomes; `rejected` and `quarantined` are also those of events that no integration gets.
@@ -58,7 +58,7 @@ class LiveFilter:
     outcomes: frozenset[str] = frozenset()
 
     def matches_event(self, event: Mapping[str, Any], source: str, trace: str) -> bool:
-        """Tell whether an event is shown, apart from its outcomes."""
+        """Return whether an event is shown, regardless of its outcomes."""
         return (
             (not self.sources or source in self.sources)
             and (not self.traces or trace in self.traces)
@@ -184,7 +184,7 @@ class LiveView:
         topics: The topics of this environment.
         integrations: The integrations, by name.
         read: External topics, and the sources that read them.
-        only: Which events and outcomes to show. Others use no memory.
+        only: Which events and outcomes to show; no others are kept in memory.
         payloads: Whether to read what integrations receive. Without, the topics with deliveries are not read.
 
     """
@@ -208,7 +208,7 @@ class LiveView:
         self.follow(integrations, read)
 
     def follow(self, integrations: Mapping[str, Integration], read: Mapping[str, str] | None = None) -> None:
-        """Show the outcomes of these integrations from now on; `read` is as at the start."""
+        """Show the outcomes of these integrations from now on; `read` is the same as in the constructor."""
         topics = self._topics
         self._sources = {topics.events: "", **(read or {})}
         chosen = [name for name in integrations if name in (self._only.integrations or integrations)]
@@ -345,7 +345,7 @@ def _text(value: bytes | None) -> str:
 
 
 class Watch:
-    """Reads the topics of a view from their current ends on, and topics that are added from their beginning."""
+    """Reads the topics of a view from their current ends on, and added topics from their beginning."""
 
     def __init__(self, broker: Broker, view: LiveView) -> None:
         self._broker, self._view = broker, view
@@ -373,7 +373,7 @@ class Watch:
         self._added |= self._parts_of(partitions) - self._parts
 
     async def follow(self) -> AsyncIterator[Update | Rejected]:
-        """Yield updates and rejected events as they come; a slow reader delays reading, and nothing is left out."""
+        """Yield updates and rejected events as they arrive; a slow reader delays reading, but nothing is left out."""
         while True:
             if self._added:
                 await self._take_added()
@@ -416,7 +416,7 @@ class Watch:
 
 @asynccontextmanager
 async def open_watch(configuration: Configuration, only: LiveFilter, *, payloads: bool = True) -> AsyncIterator[Watch]:
-    """Follow the events of a configuration from now on, for the length of an `async with`; raises BrokerError.
+    """Follow the events of a configuration from now on, inside an `async with` block; raises BrokerError.
 
     The arguments `only` and `payloads` are those of LiveView.
     """

@@ -1,1 +1,1 @@
-"""Data that was sent about one user, and the list of suppressed users."""
+"""Report the data sent about a user, and manage the list of suppressed users."""

@@ -1,4 +1,4 @@
-"""Follow the list of suppressed users, for a process that asks often."""
+"""Follow the list of suppressed users, for processes that query it often."""
 
 from contextlib import ExitStack
 from threading import Lock
@@ -12,7 +12,7 @@ from streams.suppression.filter import SuppressedUsers
 
 
 class SuppressionState(NamedTuple):
-    """Whether an ID is suppressed: since when by the list in Kafka, and whether by the file of turnout.yaml."""
+    """Whether an ID is suppressed: since when in Kafka's list, and whether by the file named in turnout.yaml."""
 
     since: str | None
     in_file: bool
@@ -35,7 +35,7 @@ class Suppressions:
         return SuppressionState(None if at is None else rfc3339(at), in_file)
 
     def newest(self, configuration: Configuration, number: int) -> tuple[int, list[tuple[str, str]]]:
-        """Return how many IDs are suppressed, and the digests of the newest, each with the time."""
+        """Return the number of suppressed IDs, and the digests of the newest, each with its time."""
         since = self._read(configuration)
         rows = sorted(since.items(), key=lambda each: (-each[1], each[0]))[:number]
         return len(since), [(digest.decode(), rfc3339(at)) for digest, at in rows]

@@ -40,7 +40,7 @@ def sum_up(configuration: Configuration, kafka: KafkaFacts, user: str, past: Pas
     Blocking; raises BrokerError, LedgerAwayError, and LedgerRefusedError if the ledger has no index of users.
 
     Args:
-        configuration: The configuration of today.
+        configuration: The current configuration.
         kafka: Reads events and outcomes.
         user: A userId, or the anonymousId of events without a userId.
         past: Compiled rules of the past.
@@ -90,7 +90,7 @@ def _event(record: Any | None) -> Event:
 
 
 def _ids(events: Iterable[Event], user: str) -> list[dict[str, Any]]:
-    """Return the other IDs in the user's events, as values at their paths, so that they are masked like others."""
+    """Return the other IDs in the user's events, as values at their paths, so that masking finds them."""
     found: dict[tuple[str, str], int] = Counter(
         (name, str(event[name])) for event in events for name in IDS if event.get(name) and str(event[name]) != user
     )
@@ -98,7 +98,7 @@ def _ids(events: Iterable[Event], user: str) -> list[dict[str, Any]]:
 
 
 def _consent(stories: Sequence[EventStory], events: Mapping[Origin, Event]) -> dict[str, Any] | None:
-    """Return the consent in the newest event that says something; None if no event does."""
+    """Return the consent in the newest event with consent information; None if no event has any."""
     for story in reversed(stories):
         given = _given(events[story.place])
         if given.is_given:

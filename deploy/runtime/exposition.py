@@ -26,7 +26,7 @@ LOOP_SECONDS = 5.0
 
 
 class Readiness:
-    """Tells whether a process is healthy, and whether it is ready for work. Called from a separate thread."""
+    """Reports whether a process is healthy and ready for work. Called from a separate thread."""
 
     def __init__(self) -> None:
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -64,7 +64,7 @@ def serve_metrics(
 ) -> Iterator[Mapping[str, Any]]:
     """Serve `/metrics`, `/health` and `/ready` from a thread; yields fields for the log. Raises Failed.
 
-    If the port is only the default, and in use, a free one is taken.
+    If the port is the default one and in use, a free one is picked.
     """
     port = port_of(process, settings)
     if port is None:

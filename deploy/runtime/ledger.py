@@ -195,7 +195,7 @@ class _Process:
         return open_reader(self._settings.ledger, self._folder)
 
     async def _ingest(self) -> None:
-        """Read until the process stops; while Kafka does not answer, try again."""
+        """Read until the process stops; retries while Kafka does not respond."""
         while not self._stopping.is_set():
             try:
                 await self._ingester.run()
@@ -227,7 +227,7 @@ class _Process:
             return await asyncio.to_thread(find_deliveries, reader, bounds, integration)
 
     async def _audit_on(self) -> None:
-        """Audit every hour, and keep the result as metrics."""
+        """Audit every hour, and export the result as metrics."""
         while True:
             try:
                 report = await self._audit(int((time() - AUDITED_SECONDS) * 1000), None)

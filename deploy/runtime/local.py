@@ -172,7 +172,7 @@ class _Local:
         await self._supervisor.until_version(configuration.version, RELOAD_SECONDS)
 
     async def _create_topics(self, configuration: Configuration) -> None:
-        """Create the topics in the embedded broker, also external ones, which nobody else can have created."""
+        """Create the topics in the embedded broker, including external ones, since nothing else can create them."""
         settings = configuration.settings
         declared = [replace(it, partitions=it.partitions or settings.partitions) for it in configuration.declared]
         await _ask(create_topics, settings.broker, declared, settings.replication, BROKER_TIMEOUT)
@@ -183,7 +183,7 @@ class _Local:
 
 
 async def _ask(question: Callable[P, T], *arguments: P.args, **options: P.kwargs) -> T:
-    """Ask the broker in a thread; if it does not answer, ask again. Raises BrokerError after some attempts."""
+    """Query the broker in a thread; retries if it does not respond. Raises BrokerError after some attempts."""
     for _ in range(BROKER_ATTEMPTS - 1):
         with suppress(BrokerError):
             return await asyncio.to_thread(question, *arguments, **options)

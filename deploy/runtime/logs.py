@@ -43,7 +43,7 @@ _PLACEHOLDER = re.compile(r"%%|%(?:\(\w+\))?[-+ #0]*(?:\d+|\*)?(?:\.(?:\d+|\*))?
 def set_up(broker: "Broker | None" = None) -> None:
     """Write our logs, and libraries' warnings and errors, to stderr as JSON lines.
 
-    With a `broker`, complaints of libraries are replaced by one line while Kafka is away.
+    With a `broker`, errors that libraries log are replaced by one line while Kafka is unreachable.
     """
     watch = None
     if broker is not None:
@@ -101,7 +101,7 @@ def _log_failed_thread(failed: threading.ExceptHookArgs) -> None:
 
 
 class _Limit:
-    """Allows one line per cause and REPEAT_SECONDS, and counts the others."""
+    """Allows one line per cause in REPEAT_SECONDS, and counts the others."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()

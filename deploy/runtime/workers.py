@@ -49,10 +49,10 @@ def prepare(configuration: Configuration) -> None:
 
 
 def check_clock(broker: Broker) -> None:
-    """Compare this machine's clock with Kafka's, and act by Kafka's time if they differ much.
+    """Compare this machine's clock with Kafka's, and use Kafka's time if they differ much.
 
-    Otherwise a wrong clock would let events expire, and Kafka would refuse records of the future. A broker that does
-    not tell its time, as an embedded one, is trusted to agree.
+    Otherwise a wrong clock would make events expire, and Kafka would refuse records with future timestamps. If a broker
+    does not report its time, like the embedded one, the clocks are assumed to agree.
     """
     if not broker.idempotent:
         return  # the embedded broker runs on this machine
@@ -76,7 +76,7 @@ def describe_difference(ahead: float) -> str:
 def check_topics(configuration: Configuration) -> None:
     """Raise Failed if Kafka is not reachable, or if a topic is missing or wrong; optional topics may be missing.
 
-    An embedded broker is known to run, and is given more time to answer on a busy machine.
+    An embedded broker is known to run, and gets more time to respond on a busy machine.
     """
     broker, declared = configuration.settings.broker, configuration.declared
     embedded = configuration.settings.embedded

@@ -1,1 +1,1 @@
-"""Text on a terminal: escaping, tables, durations, and how a command fails."""
+"""Print text on a terminal: escaping, tables, durations, and failed commands."""

@@ -36,7 +36,7 @@ def echo_json(data: Any, *, indent: int | None = 2) -> None:
 
 
 def write_line(text: str) -> bool:
-    """Print a line of many, without flushing it; returns False if nobody reads any more, as after `| head`."""
+    """Print one of many lines without flushing; returns False if the pipe is closed, as after `| head`."""
     try:
         sys.stdout.write(f"{text}\n")
     except BrokenPipeError:

@@ -192,7 +192,7 @@ class Contract(_RefusesOldFields):
         ordered: Whether deliveries of one user must arrive in order.
         max_event_age: The oldest event that the vendor accepts; older ones expire instead of being sent.
         dedupe_field: The field by which the vendor recognizes duplicates. Without it, a repeated delivery counts twice.
-        dedupe_window: How long the vendor remembers that field; None if it does not say.
+        dedupe_window: How long the vendor remembers that field; None if it is not documented.
         dedupe_caveat: Why a replay may count twice in spite of `dedupe_field`.
         batch_failure: The vendor's behaviour for a batch that contains an invalid delivery.
         rates: The vendor's rate limits.
@@ -594,7 +594,7 @@ class HttpForwarder(Forwarder[S]):
         """
 
     def parse_response(self, response: Response, items: Sequence[Delivery]) -> Sequence[Result]:
-        """Tell which deliveries the vendor accepted. By default the HTTP status applies to all of them.
+        """Return which deliveries the vendor accepted. By default the HTTP status applies to all of them.
 
         Args:
             response: The vendor's response.
@@ -677,7 +677,7 @@ class WriterForwarder(Forwarder[S]):
     """A destination that is written to instead of being called over HTTP: a file, a queue or a database."""
 
     async def open(self) -> None:
-        """Prepare for writing, and repair what a crash left behind. Called once, before the first write."""
+        """Prepare for writing, and repair incomplete writes after a crash. Called once, before the first write."""
 
     @abstractmethod
     async def write(self, items: Sequence[Delivery], offsets: OffsetRange) -> Sequence[Result]:

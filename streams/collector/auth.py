@@ -120,7 +120,7 @@ class Authenticator:
         return AuthenticatedSource(source, allowance, metrics.COLLECTOR_ACCEPTED.labels(source.name))
 
     def _find_known(self, shown: bytes | str) -> AuthenticatedSource | None:
-        """Find a remembered sender; changed sources forget all."""
+        """Find a cached sender; the cache is cleared when the sources change."""
         sources = self._sources()
         if sources is not self._known_sources:
             self._known_sources = sources

@@ -30,7 +30,7 @@ class HeldBytes:
         self._producer = producer
 
     def hold(self, size: int) -> None:
-        """Count bytes of a body; raises RequestError if too many are in memory, and then they are counted as well."""
+        """Count bytes of a body; raises RequestError, with the bytes counted, if too many are in memory."""
         self.reading += size
         if self.reading + self._producer.unconfirmed > self._limit:
             raise RequestError("overloaded", "too many events wait for Kafka; send the request again later", RETRY_SOON)

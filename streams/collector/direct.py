@@ -25,9 +25,9 @@ _TARGETS = {
 
 
 class DirectCycle:
-    """A request and its response, in the place of uvicorn's cycle, whose attributes uvicorn's protocol uses.
+    """A request and its response; replaces uvicorn's cycle and has the attributes that uvicorn's protocol uses.
 
-    `parts` has the body as far as it arrived before the responses to earlier requests.
+    `parts` has the parts of the body that arrived before earlier requests were answered.
     """
 
     __slots__ = (
@@ -78,7 +78,7 @@ class DirectProtocol(BoundedProtocol):
         self._is_stalled = False
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Drop a request that is incomplete; one that waits for Kafka only loses its response."""
+        """Drop an incomplete request; a request that waits for Kafka continues without a response."""
         self._confirming.cancel()
         cycle = self._current
         if cycle is not None and cycle.more_body:

@@ -1,6 +1,6 @@
-"""Take the events of a request, from its head to the records that Kafka has to confirm.
+"""Process a request with events, from its head to the records that Kafka must confirm.
 
-ASGI and `direct.py`, which is faster, both drive an EventRequest: they differ only in how bytes arrive and leave.
+ASGI and the faster `direct.py` both use EventRequest; they differ only in how they receive and send bytes.
 """
 
 import base64

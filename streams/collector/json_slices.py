@@ -45,7 +45,7 @@ def elements(text: bytes) -> list[bytes]:
 
 
 def write_keys(text: bytes) -> list[str]:
-    """Return possible write keys anywhere in JSON text, to decide quickly whether the slow parser is worth running."""
+    """Return possible write keys anywhere in JSON text, to decide whether to run the slow parser."""
     found: dict[str, None] = {}
     for match in _WRITE_KEY.finditer(text):
         try:

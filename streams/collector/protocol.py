@@ -17,7 +17,7 @@ HEAD_BYTES = 64 * 1024
 class Deadline:
     """Calls `expire` after `seconds`, unless it is stopped or started again.
 
-    Almost every request starts and stops it. That leaves its timer alone, which looks at the time when it fires.
+    Almost every request starts and stops it, so neither touches the timer: it checks the deadline when it fires.
     """
 
     __slots__ = ("_at", "_expire", "_loop", "_seconds", "_timer")

@@ -28,7 +28,7 @@ class Allowance:
     def take_events(self, count: int) -> None:
         """Count `count` events; raises RequestError if the rate limit is already exceeded.
 
-        A batch may exceed the remaining limit; later batches then wait for the excess.
+        A batch may exceed the remaining limit; later batches are then rejected until the excess has refilled.
         """
         self._take(self._events, count, "events")
 

@@ -143,8 +143,8 @@ def compare_topics(topics: Iterable[Topic], existing: Mapping[str, int]) -> list
 def find_retention(broker: Broker, topics: Iterable[str], timeout: float = 10.0) -> dict[str, float | None]:
     """Return for how many seconds Kafka keeps the records of each of these topics; None for no limit in time.
 
-    A topic is left out if Kafka does not tell; the embedded broker never does. Blocking. Raises BrokerError if Kafka
-    does not answer.
+    A topic is left out if Kafka does not report its retention; the embedded broker never does. Blocking. Raises
+    BrokerError if Kafka does not answer.
     """
     if not broker.idempotent:
         return {}  # the embedded broker closes the connection

@@ -3,7 +3,7 @@
 On asyncio's own loop a write to a closed connection is dropped, and the missing response is handled. On uvloop it
 raises RuntimeError; aiokafka treats that as an internal bug, and its consumer or producer stops for good.
 
-aiokafka makes a zstd context for each batch, which takes 100 µs for five records. A reused one takes 10 µs.
+aiokafka creates a zstd context for each batch, which takes 100 µs for five records. Reusing one takes 10 µs.
 """
 
 import sys

@@ -89,7 +89,7 @@ def open_consumer(broker: Broker, group: str | None = None) -> Iterator[Any]:
 def poll(consumer: Any, broker: Broker, most: int | None = None) -> dict[Any, list[Any]]:
     """Return the next records of the consumer's partitions, by partition, at most `most`.
 
-    Waits until records arrive, or a range of offsets without records is passed. Raises BrokerError if neither happens
+    Waits until records arrive or the position moves past offsets without records. Raises BrokerError if neither happens
     for POLL_TIMEOUT_SECONDS.
     """
     deadline = time.monotonic() + POLL_TIMEOUT_SECONDS

@@ -75,7 +75,7 @@ def merge_ranges(ranges: Iterable[OffsetRange]) -> list[OffsetRange]:
 class CommitBudget:
     """Limit the bytes per second that all pipelines of a process write to `__consumer_offsets`.
 
-    Each commit takes its share of the time that its bytes may take, so under load every partition commits less often,
+    Each commit reserves the time that its bytes take at this rate, so under load every partition commits less often,
     and none is starved.
     """
 
@@ -104,7 +104,7 @@ def _varint(number: int) -> bytes:
 
 
 def _read_varints(data: Sequence[int]) -> Iterator[int]:
-    """Raises ValueError if the last number is cut off, or a number exceeds 63 bits."""
+    """Decode varints; raises ValueError if the last number is cut off, or a number exceeds 63 bits."""
     number = shift = 0
     for byte in data:
         number |= (byte & 0x7F) << shift

@@ -14,10 +14,10 @@ from streams.topics import Topic
 
 
 def find_obstacles(broker: Broker, readers: Mapping[str, Sequence[str]], timeout: float = 10.0) -> list[str]:
-    """Return why partitions cannot be added without disorder, one line per reason.
+    """Return why partitions cannot be added without breaking the order of events, one line per reason.
 
-    A user's new events would go to another partition and could overtake older ones. Therefore no worker may run, and no
-    record may wait.
+    A user's new events would go to another partition and could overtake older ones. Therefore no worker may be running,
+    and no record may be unprocessed.
 
     Args:
         broker: How to reach Kafka.

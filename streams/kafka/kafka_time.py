@@ -12,8 +12,8 @@ NEEDS = "Kafka 3.3 or newer with KRaft, and the permission Describe on the clust
 def find_clock_difference(broker: Broker, timeout: float = 10.0) -> tuple[float, float]:
     """Return Kafka's time in seconds since 1970, and by how many seconds this machine's clock is ahead of it.
 
-    The leader of Kafka's metadata reports itself as caught up at the time of the answer (KIP-836). This needs no record
-    and no right to write. Blocking. Raises BrokerError if Kafka does not tell.
+    The leader of Kafka's metadata reports itself as caught up at the time of the response (KIP-836). This needs no
+    record and no write permission. Blocking. Raises BrokerError if Kafka does not report it.
     """
     with AdminConnection(broker, timeout) as admin:
         before = time.time()

@@ -102,7 +102,7 @@ class RecordBatch:
         return removed
 
     def exclude_from_budget(self) -> None:
-        """Stop counting its bytes, because its records wait for a time, so that other partitions are fetched."""
+        """Stop counting its bytes: its records wait for a retry time, and other partitions must still be fetched."""
         self._progress.exclude_from_budget(self)
 
     def exclude_record(self, index: int) -> int:
@@ -113,7 +113,7 @@ class RecordBatch:
         return size
 
     def _counted(self, index: int) -> int:
-        """Return the bytes of a record that count, as long as those of the batch do."""
+        """Return the bytes that a record counts for, 0 if the batch is excluded."""
         record = self.records[index]
         return 0 if record is None or index in self._waits else memory_of(record)
 
@@ -149,13 +149,13 @@ class RecordBatch:
             low = end
 
     def finish(self) -> None:
-        """Finish all records: everything that they caused is acknowledged."""
+        """Finish all records: every record written because of them is acknowledged."""
         self._left = 0
         self.records = []  # not needed, although it may be behind a batch that is not finished
         self._progress.finished(self)
 
     def finish_record(self, index: int) -> None:
-        """Finish one record: everything that it caused is acknowledged."""
+        """Finish one record: every record written because of it is acknowledged."""
         if self._done[index] or not self._left:
             return
         self._done[index] = 1
@@ -200,7 +200,7 @@ class OffsetTracker:
         return batch
 
     def skip(self, tp: TP, end: int) -> None:
-        """Note that a partition has no more records before offset `end`."""
+        """Record that a partition has no more records before offset `end`."""
         batches = self._batches.setdefault(tp, deque())
         if batches:
             batches[-1].end = end
@@ -257,7 +257,7 @@ class OffsetTracker:
 
     @property
     def budget(self) -> int:
-        """Return the bytes of unfinished records from which on no more are fetched."""
+        """Return the limit for bytes of unfinished records, above which fetching stops."""
         return self._budget if self._memory is None else min(self._budget, self._memory.share)
 
     def free(self, batch: RecordBatch, size: int) -> None:
@@ -331,7 +331,7 @@ class OffsetTracker:
         return await self._wait(lambda: self._held < self.budget, timeout)
 
     async def wait_until_settled(self, timeout: float) -> bool:
-        """Wait until no batch is in progress, at most `timeout` seconds; return whether that is so."""
+        """Wait until no batch is in progress, at most `timeout` seconds; return whether none is."""
         return await self._wait(lambda: not self.begun, timeout)
 
     async def _wait(self, condition: Callable[[], bool], timeout: float) -> bool:

@@ -1,4 +1,4 @@
-"""Notice that Kafka is away, and log it once; and once when it is back."""
+"""Log one line when Kafka becomes unreachable, and one when it is back."""
 
 import threading
 from collections.abc import Callable
@@ -32,10 +32,10 @@ class _State(Enum):
 
 
 class OutageWatch:
-    """Replaces the many complaints of Kafka's clients by two lines, if Kafka is away.
+    """Replaces the many errors that Kafka's clients log during an outage with two lines.
 
-    A complaint starts a thread that tries to reach Kafka. Until it knows, complaints are held. If Kafka answers, they
-    are written, since they have another cause; otherwise they are dropped until Kafka is back.
+    An error starts a thread that tries to reach Kafka. Errors are held until it has a result. If Kafka answers, they
+    are written, since they have another cause; otherwise errors are dropped until Kafka is back.
     """
 
     def __init__(self, broker: Broker) -> None:
@@ -45,7 +45,7 @@ class OutageWatch:
         self._held: list[Write] = []
 
     def complain(self, write: Write, *, is_suspicious: bool = True) -> None:
-        """Write a complaint, now or later, unless Kafka is away; if it `is_suspicious`, find out whether it is."""
+        """Log an error, now or later, unless Kafka is unreachable; if it `is_suspicious`, check whether it is."""
         with self._lock:
             if self._state is _State.REACHABLE:
                 if not is_suspicious:

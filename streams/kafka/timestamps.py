@@ -1,4 +1,4 @@
-"""Read the offsets that Kafka finds for a time."""
+"""Read Kafka's answer to a search for offsets by time."""
 
 from collections.abc import Mapping
 from typing import Any, TypeVar

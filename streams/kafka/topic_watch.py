@@ -1,4 +1,4 @@
-"""Notice that a topic was deleted, created again, or given more partitions while the process runs."""
+"""Detect that a topic was deleted, recreated, or given more partitions while the process runs."""
 
 import asyncio
 from collections.abc import Callable, Iterable, Mapping
@@ -14,7 +14,7 @@ CONFIRM_SECONDS = 2.0
 
 
 class TopicWatch:
-    """Compares topics with their state at the first look.
+    """Compares topics with their state at the first check.
 
     Args:
         broker: How to connect to Kafka.
@@ -35,13 +35,13 @@ class TopicWatch:
         self._known: dict[str, TopicIdentity] = {}
 
     async def run(self) -> None:
-        """Look until a topic has changed; Kafka's outages are not changes."""
+        """Check until a topic has changed; outages of Kafka are not changes."""
         while not (changed := await self.look()):
             await asyncio.sleep(WATCH_SECONDS)
         self._fail(changed)
 
     async def look(self) -> str:
-        """Return the change since the first look in one line, or an empty string."""
+        """Return the change since the first check in one line, or an empty string."""
         problem = await self._compare()
         if problem:
             await asyncio.sleep(CONFIRM_SECONDS)

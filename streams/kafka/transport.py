@@ -77,13 +77,13 @@ class Consumer(driver.Consumer):
 
     @property
     def finished_to(self) -> Mapping[TP, int]:
-        """Return the offset in each assigned partition from which on no record was finished before the assignment."""
+        """Return for each assigned partition the offset after the last record finished before the assignment."""
         return self._finished_to
 
     async def perform_seek(self) -> None:
         """Seek every assigned partition to its committed offset, or to its beginning; Faust calls it on assignment.
 
-        The records that were finished above it, by the commit's metadata, will be skipped.
+        Records above it that the commit's metadata lists as finished will be skipped.
         """
         found = await self._thread.seek_all()
         self._overtaken = {tp: begin for tp, (committed, begin) in found.items() if committed.offset < begin}
@@ -136,8 +136,8 @@ class Consumer(driver.Consumer):
     async def _follows(self, tp: TP, records: FetchedRecords) -> bool:
         """Check that fetched records begin at the next offset to read; if not, they must be fetched again.
 
-        If a second fetch does not begin there either, Kafka is asked for its bounds, and records that it has removed
-        are passed over. Raises PositionError.
+        If a second fetch does not begin there either, the partition's bounds are requested from Kafka, and removed
+        records are skipped. Raises PositionError.
         """
         due = self._next[tp]
         if records.start == due:
@@ -243,7 +243,7 @@ class Consumer(driver.Consumer):
         return did_commit
 
     async def wait_empty(self) -> None:
-        """Wait for batches in progress while the rebalance or stop leaves time, then commit; Faust's has no limit."""
+        """Wait for batches in progress within the time limit, then commit; Faust's own method has no limit."""
         if self.app.should_stop or self.should_stop:
             self._stop_deadline = self._stop_deadline or monotonic() + self.transport.grace - REBALANCE_MARGIN_SECONDS
             seconds = self._stop_deadline - monotonic()
@@ -290,7 +290,7 @@ class Consumer(driver.Consumer):
         self.transport.on_revoked(revoked)
 
     def give_back(self, batch: RecordBatch, index: int, seconds: float) -> None:
-        """Fetch the records of a batch from `index` on again, after a number of seconds.
+        """Return the records of a batch from `index` on, to be fetched again after a number of seconds.
 
         Only for the batch in progress: later batches of its partition are discarded, and fetched again as well.
         """
@@ -331,7 +331,7 @@ class Consumer(driver.Consumer):
         """Do nothing: Faust's buffer counts messages, here batches; the budget of `progress` limits memory."""
 
     def on_buffer_drop(self, tp: TP) -> None:
-        """Do nothing, as `on_buffer_full`."""
+        """Do nothing: Faust's buffer is not used as a limit; see `on_buffer_full`."""
 
     def verify_event_path(self, now: float, tp: TP) -> None:
         """Do nothing: Faust's warnings are about acks, which are not used here; the worker has its own watchdog."""

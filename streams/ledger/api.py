@@ -1,4 +1,4 @@
-"""The ledger's JSON API: stories of events, counts and the audit. It has no payload and no readable id of a person."""
+"""Serve the ledger's JSON API: events' stories, counts and the audit; no payloads, no readable IDs of persons."""
 
 import asyncio
 import hmac
@@ -61,16 +61,16 @@ class RefusedError(Exception):
 
 
 class LedgerApi:
-    """An ASGI app.
+    """The ledger's ASGI app.
 
     Args:
-        open_reader: Opens a reader of the store; each request has its own.
+        open_reader: Opens a reader of the store; called for each request.
         audit: Runs an audit.
-        ready: Tells whether the ledger is reading from Kafka.
-        token: The token that requests must carry. Without one, requests must name a loopback address as their host, so
-            that no web page can send them.
-        minutes_since: Returns the time, in seconds since 1970, from which on there are counts by minute.
-        find_deliveries: Finds the deliveries that need no replay.
+        ready: Returns whether the ledger is reading from Kafka.
+        token: The token that requests must carry. Without one, a request's host must be a loopback address, so that no
+            web page can send it.
+        minutes_since: Returns the time, in seconds since 1970, of the first counts by minute.
+        find_deliveries: Returns the deliveries that need no replay.
 
     """
 
@@ -101,7 +101,7 @@ class LedgerApi:
         )
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer one request."""
+        """Handle one request."""
         await self._app(scope, receive, send)
 
     def _protected(self, answer: Callable[[Request], Awaitable[Any]]) -> Callable[[Request], Awaitable[Response]]:
@@ -284,7 +284,7 @@ def story_data(story: Story) -> dict[str, Any]:
 
 
 def group_data(group: DeadGroup, hours: Sequence[int]) -> dict[str, Any]:
-    """Return a group of dead letters as JSON data, with its numbers in these hours."""
+    """Return a group of dead letters as JSON data, with its number in each of these hours."""
     return {
         "id": group.key.id,
         **group.key._asdict(),

@@ -1,7 +1,7 @@
-"""The audit: whether every event that a router was to read has its outcomes. The arithmetic, without Kafka.
+"""Check that every event a router should have read has its outcomes: the arithmetic, without Kafka.
 
-Kafka is the independent side of the books. Up to the router's committed offset, every offset must be in a run header,
-and every event in a run must have an outcome for each integration of the rules that routed it.
+Kafka is the independent source to compare with. Every offset before the router's committed offset must be in a run
+header, and every event in a run must have an outcome for each integration of the rules that routed it.
 """
 
 from collections import Counter, defaultdict
@@ -30,7 +30,7 @@ class BehindError(StoreError):
 
 
 class Problem(StrEnum):
-    """The kinds of findings."""
+    """A kind of finding."""
 
     LOST = "lost"
     """Kafka has these events before the router's committed offset, and no router read them."""
@@ -69,7 +69,7 @@ class Finding(NamedTuple):
 class AuditLine(NamedTuple):
     """The sums of one source and integration, in events.
 
-    `lost` are those whose delivery retention removed before a forwarder read it, in addition to `finished`.
+    `lost` counts deliveries that retention removed before a forwarder read them; `finished` does not include them.
     """
 
     source: str
@@ -87,11 +87,11 @@ class AuditReport:
 
     `events` are the events that routers read, `rejected` those of them that were rejected. `findings` has at most
     MAX_FINDINGS elements, `problems` counts all, by offset. `gaps` are the offsets that no router read, as closed
-    intervals; `resolve` looks for records there. `oldest_in_flight` is a minute since 1970. In partitions in `unknown`
-    no run is known, so that they were not audited.
+    intervals; `resolve` looks for records there. `oldest_in_flight` is a minute since 1970. Partitions in `unknown`
+    have no known run and were not audited.
 
-    `lost` are events that retention removed before a router read them, by the time at which a router recorded that.
-    They are in the books, and no problem of them.
+    `lost` are events that retention removed before a router read them, by the time at which a router recorded the loss.
+    They are accounted for, so they are not a problem.
     """
 
     events: int = 0
@@ -130,7 +130,7 @@ InFlight = Mapping[Partition, Mapping[tuple[str, str], Mapping[int, int]]]
 class KafkaBounds(NamedTuple):
     """The state of Kafka that an audit compares the ledger with.
 
-    It must be read in this order: the committed offsets, the records behind them, then `needed`.
+    It must be read in this order: the committed offsets, the records after them, then `needed`.
     """
 
     ranges: Mapping[Partition, tuple[int, int]]
@@ -157,8 +157,8 @@ def audit(reader: Reader, bounds: KafkaBounds, integrations: Integrations = lamb
     Args:
         reader: The ledger.
         bounds: The state of Kafka.
-        integrations: The integrations by version of the rules. For a version that it does not know, the integrations
-            that have any outcome of this version count.
+        integrations: The integrations by version of the rules. For an unknown version, these are the integrations with
+            any outcome of that version.
 
     Raises:
         BehindError: The ledger has not read all outcomes yet.
@@ -203,13 +203,13 @@ def audit(reader: Reader, bounds: KafkaBounds, integrations: Integrations = lamb
 
 
 def _count_lost(reader: Reader, since: int, until: int) -> int:
-    """Return how many events were lost in a time before a router read them; Kafka no longer has them in any range."""
+    """Return how many events were lost in a period before a router read them; no range in Kafka has them any more."""
     step = step_for(since, until, since)
     return sum(count.number for count in reader.counts(since - since % step, until, step) if is_unread(count.key))
 
 
 def resolve(report: AuditReport, records: Callable[[Partition, Sequence[tuple[int, int]]], Iterable[int]]) -> None:
-    """Report the events in a report's gaps as lost; Kafka has no record at transaction markers.
+    """Report events in a report's gaps as lost, if Kafka has their records; transaction markers have none.
 
     Args:
         report: The report, which is changed.
@@ -223,7 +223,7 @@ def resolve(report: AuditReport, records: Callable[[Partition, Sequence[tuple[in
 
 
 def _whole(reader: Reader, partition: Partition, start: int, end: int) -> Iterator[Block]:
-    """Return all blocks of a range, those without data as empty blocks."""
+    """Return all blocks of a range; blocks without data are empty."""
     if end <= start:
         return
     number, last = start >> BLOCK_BITS, (end - 1) >> BLOCK_BITS

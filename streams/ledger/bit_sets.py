@@ -1,4 +1,4 @@
-"""Sets of offsets as bits: blocks of 4,096 offsets, each an integer in memory and a short blob on disk."""
+"""Store sets of offsets as bits, in blocks of 4,096: an integer in memory, a short blob on disk."""
 
 import zlib
 from collections.abc import Iterable, Iterator

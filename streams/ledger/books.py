@@ -1,8 +1,8 @@
-"""How recorded outcomes become counts: the arithmetic of one block, without storage.
+"""Turn recorded outcomes into counts: the arithmetic of one block, without storage.
 
-Routers and forwarders repeat outcomes after a crash, and a delivery that died may be delivered later. So counts are
-never sums of records. For each event, integration and rule the strongest recorded outcome counts, whatever the order in
-which the outcomes were recorded.
+Routers and forwarders repeat outcomes after a crash, and a dead delivery may be delivered later, so counts are never
+sums of records. For each event, integration and rule only the strongest recorded outcome counts, in whatever order the
+outcomes were recorded.
 """
 
 from collections import Counter, defaultdict
@@ -115,7 +115,7 @@ def apply(
 
 
 def recount(state: BlockState, combos: Mapping[int, Combo]) -> Deltas:
-    """Count a block from nothing; the sum of all changes that led to it is the same."""
+    """Count a block from its bit sets; the result equals the sum of all its changes."""
     units: dict[tuple[str, str], list[int]] = {}
     for combo in state.outcomes:
         units.setdefault(_unit(combos[combo]), []).append(combo)
@@ -132,17 +132,17 @@ def _unit(combo: Combo) -> tuple[str, str]:
 
 
 def is_unread(combo: Combo | CountKey) -> bool:
-    """Tell whether an outcome says that an event was lost before a router read it."""
+    """Return whether an outcome records that an event was lost before a router read it."""
     return combo.outcome == Outcome.LOST and not combo.integration
 
 
 def find_lost(outcomes: Iterable[tuple[Combo, int]], block: int, lost: LostDeliveries) -> dict[Combo, int]:
-    """Return the deliveries of a block that are lost: those that were forwarded, and neither finished nor left.
+    """Return the lost deliveries of a block: forwarded, not finished, and no longer in Kafka.
 
     Args:
         outcomes: The recorded outcomes of the block, as bits.
         block: The number of the block.
-        lost: Which deliveries are left, and of which integration and events.
+        lost: The lost range: its integration and events, and the deliveries that are still in Kafka.
 
     """
     left: dict[str, int] = defaultdict(int)
@@ -175,7 +175,7 @@ def union(parts: Iterable[int]) -> int:
 
 
 def strength(key: CountKey) -> tuple[int, str, str]:
-    """Return the order of outcomes: the strongest of one event, integration and rule counts."""
+    """Return the rank of an outcome: the strongest of an event, integration and rule counts."""
     return STRENGTH.get(key.outcome, 1), key.reason, key.outcome
 
 

@@ -1,6 +1,6 @@
-"""Which events and properties come: names and types from a sample of events, never a value.
+"""Collect the names and types of events and properties from a sample of events; never a value.
 
-Names come from clients, so everything is bounded, and what looks like an id or an address within a name is replaced.
+Names come from clients, so everything is bounded, and parts of names that look like IDs or addresses are replaced.
 """
 
 import re
@@ -70,7 +70,7 @@ class CatalogRow(NamedTuple):
 
 
 def sample_of(value: bytes | None, source: str, second: int) -> EventSample | None:
-    """Return the names and types of an event; None if it is not one."""
+    """Return the names and types of an event; None if the event is invalid."""
     if not value or len(value) > MAX_EVENT_BYTES:
         return None
     try:
@@ -88,7 +88,7 @@ def sample_of(value: bytes | None, source: str, second: int) -> EventSample | No
 
 
 def _properties(data: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, str]]:
-    """Return paths and types, level by level, so that a hostile part does not hide the others."""
+    """Return paths and types, level by level, so that one huge object does not crowd out the rest."""
     level: list[tuple[str, Any]] = [(prefix, data)]
     left = MAX_VISITED
     for depth in range(MAX_DEPTH):
@@ -108,7 +108,7 @@ def _properties(data: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, str
 
 
 def safe_name(name: str) -> str:
-    """Return a name without what looks like an id or an address: `user_4711` becomes `user_#`."""
+    """Replace parts of a name that look like IDs or addresses: `user_4711` becomes `user_#`."""
     if (
         len(name) > MAX_NAME_CHARACTERS
         or "@" in name
@@ -121,7 +121,7 @@ def safe_name(name: str) -> str:
 
 
 class CatalogBounds:
-    """Decides which kinds and properties are kept apart. Keeps those that are known in memory."""
+    """Limits which kinds and properties get their own row. Keeps the known ones in memory."""
 
     def __init__(self, known: Iterable[tuple[Kind, str]]) -> None:
         self._properties: dict[Kind, set[str]] = {}

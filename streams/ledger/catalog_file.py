@@ -1,6 +1,6 @@
-"""The file of the ledger with the catalog of events and properties.
+"""Store the catalog of events and properties in a file of the ledger.
 
-Its numbers come from a sample, so a crash may lose the last of them.
+Its numbers come from a sample, so losing the latest ones in a crash is acceptable.
 """
 
 from collections.abc import Sequence

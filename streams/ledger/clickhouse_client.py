@@ -42,7 +42,7 @@ class ClickHouseClient:
         self._client.close()
 
     def run(self, statement: str) -> None:
-        """Run a statement without an answer."""
+        """Run a statement that returns no rows."""
         try:
             self._client.command(statement)
         except self._errors as error:

@@ -1,4 +1,4 @@
-"""The ledger's store for more than one machine: ClickHouse.
+"""Store the ledger in ClickHouse, for deployments that need more than one machine.
 
 Blocks of outcomes are bit sets, and counts are their changes, by the same arithmetic as in the SQLite store. A batch is
 written in this order:
@@ -7,12 +7,12 @@ written in this order:
 2. One row in `journal` with the rest: the changed bit sets, the changes of counts, and the offsets.
 3. That rest, with a token of the batch for the counts. The offsets are last.
 
-A process that was killed after 2 has offsets older than its journal. The next one does 3 again: bit sets are replaced
-by themselves, and ClickHouse ignores counts whose token it knows. A process that was killed before 2 has counted
-nothing.
+If a process is killed after step 2, its offsets are older than its journal, and the next process repeats step 3: bit
+sets are replaced by equal ones, and ClickHouse ignores counts whose token it has seen. A process killed before step 2
+has counted nothing.
 
-One process writes. It is named in the table `writer`, and raises the number there every few seconds. Another one begins
-only if that number does not change for LEASE_SECONDS, or if the writer has ended.
+One process writes. Its name is in the table `writer`, and it increments the number there every few seconds. Another
+process starts only if that number does not change for LEASE_SECONDS, or if the writer has ended.
 """
 
 import base64
@@ -89,7 +89,7 @@ def _row(
 
 
 def _unite(rows: Iterable[Sequence[Any]]) -> tuple[dict[tuple[Kind, int], int], dict[Combo, int]]:
-    """Return the bit sets of rows with outcome, label and bits; several rows of a label are united."""
+    """Return the bit sets of rows with outcome, label and bits; rows with the same label are merged."""
     kinds: dict[tuple[Kind, int], int] = defaultdict(int)
     outcomes: dict[Combo, int] = defaultdict(int)
     for outcome, label, data in rows:
@@ -263,7 +263,7 @@ class ClickHouseStore(ClickHouseReader):
         self._open()
 
     def close(self) -> None:
-        """Let another process write, and close the connections."""
+        """Release the writer's lease, and close the connections."""
         try:
             if self._read_writer()[0] == self._process:
                 self._name_writer("")
@@ -287,7 +287,7 @@ class ClickHouseStore(ClickHouseReader):
         self._check_writer()
 
     def _read_writer(self) -> tuple[str, int]:
-        """Return who writes, empty if nobody does, and the number of the last sign of life."""
+        """Return the writer, empty if there is none, and its last heartbeat number."""
         rows = self._client.rows("SELECT process, beat FROM writer ORDER BY beat DESC, process DESC LIMIT 1")
         return (rows[0][0], rows[0][1]) if rows else ("", 0)
 
@@ -301,7 +301,7 @@ class ClickHouseStore(ClickHouseReader):
             raise _in_use()
 
     def _open(self) -> None:
-        """Finish the last batch if its process was killed, and fill the caches."""
+        """Finish the last batch if the previous process was killed, and fill the caches."""
         rows = self._client.rows("SELECT batch, payload FROM journal ORDER BY batch DESC LIMIT 1")
         self._batch = rows[0][0] if rows else 0
         (committed,) = self._client.rows("SELECT max(batch) FROM offsets")[0]
@@ -373,7 +373,7 @@ class ClickHouseStore(ClickHouseReader):
             )
 
     def _apply(self, payload: Mapping[str, Any]) -> None:
-        """Write the changes of a batch; doing it again changes nothing."""
+        """Write the changes of a batch; idempotent."""
         self._client.insert("bits", _BIT_COLUMNS, payload["bits"])
         for table, seconds in (("minutes", 60), ("hours", 3600)):
             sums: Counter[tuple[Any, ...]] = Counter()
@@ -569,7 +569,7 @@ class ClickHouseStore(ClickHouseReader):
 
 
 def _parts(batch: LedgerBatch) -> Iterator[LedgerBatch]:
-    """Yield a batch in parts that change a block once, because blocks in memory are ahead of the tables until the end.
+    """Split a batch so that each part changes a block once; blocks in memory are ahead of the tables until the end.
 
     Only the last part has the offsets, so that all of them are written again after a crash.
     """
@@ -583,6 +583,6 @@ def _parts(batch: LedgerBatch) -> Iterator[LedgerBatch]:
 
 
 def _token(offsets: Mapping[Partition, int], batch: int) -> str:
-    """Return the token of a batch: its number, and the partitions and offsets that it ends at."""
+    """Return the token of a batch: its number, and its end offset in each partition."""
     ends = orjson.dumps(sorted((*partition, offset) for partition, offset in offsets.items()))
     return f"{batch}-{hashlib.blake2b(ends, digest_size=12).hexdigest()}"

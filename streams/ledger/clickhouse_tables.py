@@ -1,7 +1,7 @@
-"""The tables of the ledger in ClickHouse.
+"""Define the ledger's tables in ClickHouse.
 
-Everything but the counts is a union: rows that are written twice are merged, and readers unite them before that. Counts
-are sums of changes, so each insert of them has a token, and ClickHouse ignores a token that it knows.
+Everything but the counts is a union: ClickHouse merges rows that are written twice, and until then readers merge them.
+Counts are sums of changes, so each insert has a token, and ClickHouse ignores an insert whose token it has seen.
 """
 
 HISTORY_DAYS = 396

@@ -1,4 +1,4 @@
-"""One SQLite file of the ledger: its tables, and reading and writing one block at a time."""
+"""Read and write one SQLite file of the ledger, one block at a time."""
 
 import heapq
 import sqlite3
@@ -94,7 +94,7 @@ _TABLES = _tables()
 
 
 def connect(path: Path, *, query_only: bool = False) -> sqlite3.Connection:
-    """Open a file of the ledger for the use in any thread, one thread at a time."""
+    """Open a file of the ledger; any thread may use it, one at a time."""
     connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=60)
     connection.execute("PRAGMA page_size = 8192")
     if query_only:
@@ -109,12 +109,12 @@ def connect(path: Path, *, query_only: bool = False) -> sqlite3.Connection:
 
 
 def has_tables(connection: sqlite3.Connection) -> bool:
-    """Tell whether the first commit of a file was completed."""
+    """Return whether the first commit of a file was completed."""
     return connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'offsets'").fetchone() is not None
 
 
 def is_current(path: Path) -> bool:
-    """Tell whether a file has the tables of this version, or none yet."""
+    """Return whether a file has this version's tables or none yet."""
     with closing(connect(path, query_only=True)) as connection:
         found = dict(connection.execute("SELECT name, sql FROM sqlite_master WHERE type = 'table'"))
     return not found or _TABLES.items() <= found.items()
@@ -137,13 +137,13 @@ def days_in(folder: Path) -> list[date]:
 
 
 class DayReader:
-    """Answers questions from one file."""
+    """Reads one file."""
 
     def __init__(self, connection: sqlite3.Connection) -> None:
         self.connection = connection
 
     def offsets(self) -> dict[Partition, int]:
-        """Return the stored offsets; empty in a file that is not the newest one that was written."""
+        """Return the stored offsets; empty except in the newest file."""
         return {(topic, part): offset for topic, part, offset in self.connection.execute("SELECT * FROM offsets")}
 
     def partitions(self) -> dict[Partition, BlockRange]:
@@ -247,9 +247,9 @@ class DayReader:
 
 
 class DayWriter(DayReader):
-    """Writes to one file, inside of transactions that the caller begins and commits.
+    """Writes to one file, inside transactions that the caller begins and commits.
 
-    It keeps numbers and blocks in memory. After a rollback the object must be made anew.
+    It keeps numbers and blocks in memory, so it must be created again after a rollback.
     """
 
     def __init__(self, connection: sqlite3.Connection) -> None:
@@ -274,7 +274,7 @@ class DayWriter(DayReader):
             radix_index.create(connection, index)
 
     def extend(self, partition: Partition, block: int) -> BlockRange:
-        """Note that a block is in this file."""
+        """Record that a block is in this file."""
         found = self.ranges.get(partition)
         if found is not None and found.first <= block <= found.last:
             return found
@@ -361,7 +361,7 @@ class DayWriter(DayReader):
         )
 
     def bury(self, letter: DeadLetterPlace) -> bool:
-        """Store where a dead letter is; returns whether its delivery has succeeded."""
+        """Store a dead letter's place; returns whether its delivery has since succeeded."""
         place = letter.place
         number = self.ranges[place.topic, place.partition].number
         block = place.offset >> bit_sets.BLOCK_BITS
@@ -395,7 +395,7 @@ class DayWriter(DayReader):
                         yield dead[0], dead[1]
 
     def store_offsets(self, offsets: Mapping[Partition, int]) -> None:
-        """Store the offsets behind the records of this commit."""
+        """Store the offsets after this commit's records."""
         self.connection.executemany(
             "INSERT OR REPLACE INTO offsets VALUES (?, ?, ?)",
             [(*partition, next_) for partition, next_ in offsets.items()],

@@ -1,7 +1,7 @@
-"""The file of the ledger with the groups of dead letters.
+"""Store the groups of dead letters in a file of the ledger.
 
 Dead letters and the marks that close them are bit sets of offsets in the dead topic, by group and hour. Each row also
-has its numbers, so that a list of groups is one query. Everything is a union: writing it again changes nothing.
+has its counts, so that listing groups takes one query. Everything is a union: writing it again changes nothing.
 """
 
 import sqlite3
@@ -153,7 +153,7 @@ class DeadLetterFile:
                     yield partition, block
 
     def _count(self, block: _Block) -> None:
-        """Count the dead letters of a block anew."""
+        """Recount the dead letters of a block."""
         handled = _handled(self._connection, block)
         where = "WHERE partition = ? AND block = ?"
         rows = self._connection.execute(f"SELECT grp, hour, bits FROM died {where}", block).fetchall()  # noqa: S608  # of this function

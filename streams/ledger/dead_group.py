@@ -1,4 +1,4 @@
-"""Which group a dead letter is in. The ledger and the command line use the same function."""
+"""Assign dead letters to groups; the ledger and the command line share this function."""
 
 from collections.abc import Mapping
 

@@ -1,4 +1,4 @@
-"""The facts of a batch in the form in which stores keep them: bit sets of blocks, and hashes by offset."""
+"""Convert a batch to the form that stores keep: bit sets of blocks, and hashes by offset."""
 
 import hashlib
 from collections import defaultdict
@@ -12,7 +12,7 @@ from streams.records.run_header import HASH_BYTES, NO_HASH, UNREAD, Kind
 
 
 class PartitionFacts:
-    """The facts of a batch about one partition, in the form in which blocks store them."""
+    """One partition's facts of a batch, in the form in which blocks store them."""
 
     def __init__(self) -> None:
         self.kinds: dict[int, list[tuple[Kind, int, int]]] = defaultdict(list)
@@ -21,7 +21,7 @@ class PartitionFacts:
         self.users: dict[int, list[tuple[int, bytes]]] = defaultdict(list)
 
     def add_kinds(self, kinds: Mapping[tuple[Kind, int], BitSets]) -> None:
-        """Add the events of one run; the order of runs matters if they describe an event twice."""
+        """Add the events of one run; if two runs describe an event, the first one wins."""
         for (kind, minute), sets in kinds.items():
             for block, bits in sets.blocks():
                 self.kinds[block].append((kind, minute, bits))
@@ -125,5 +125,5 @@ class BatchFacts:
 
 
 def keyed(user_hash: bytes, key: bytes) -> bytes:
-    """Return the digest by which the index of users knows a hash."""
+    """Return the digest of a hash in the index of users."""
     return hashlib.blake2b(user_hash, digest_size=HASH_BYTES, key=key[: hashlib.blake2b.MAX_KEY_SIZE]).digest()

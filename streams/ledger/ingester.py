@@ -1,7 +1,7 @@
-"""Reads outcomes, rejected events and dead letters from Kafka into a store.
+"""Read outcomes, rejected events and dead letters from Kafka into a store.
 
-The partitions are assigned by the ingester itself, and their offsets are in the store, in the same transaction as the
-data. So a process that is killed at any moment goes on where its data ends, and counts nothing twice.
+The ingester assigns the partitions itself. Their offsets are in the store, in the same transaction as the data, so a
+process killed at any moment continues where its data ends and counts nothing twice.
 """
 
 import asyncio
@@ -31,7 +31,7 @@ EXPIRE_SECONDS = 3600.0
 
 
 class Ingester:
-    """Keeps a store at the end of the topics.
+    """Keeps a store up to date with the topics.
 
     Args:
         broker: How to reach Kafka.
@@ -57,7 +57,7 @@ class Ingester:
         self._committed_at = self._expired_at = float("-inf")
 
     def stop(self) -> None:
-        """Let `run` end after the next commit."""
+        """Make `run` end after the next commit."""
         self._stopping.set()
 
     @property

@@ -1,4 +1,4 @@
-"""From records of Kafka to batches for a store: which facts the ledger takes from a record."""
+"""Turn Kafka's records into batches for a store."""
 
 from typing import Any
 
@@ -84,12 +84,12 @@ class RecordIntake:
         self.batch.time_ms = max(self.batch.time_ms, record.timestamp or 0)
 
     def skip_to(self, partition: Partition, offset: int) -> None:
-        """Note that a partition has no further record below an offset."""
+        """Record that a partition has no further record below an offset."""
         if offset > self.batch.offsets.get(partition, 0):
             self.batch.offsets[partition] = offset
 
     def finish(self) -> LedgerBatch:
-        """Return the batch, and begin another."""
+        """Return the batch, and begin a new one."""
         batch, self.batch, self.events = self.batch, LedgerBatch(), 0
         return batch
 
@@ -166,7 +166,7 @@ class RecordIntake:
 
 
 def _check(outcomes: Outcomes) -> None:
-    """Raise RecordError if a part of the outcomes has another type, or offsets that Kafka cannot have given."""
+    """Raise RecordError if a part of the outcomes has the wrong type, or impossible offsets."""
     try:
         valid = (
             type(outcomes.topic) is type(outcomes.rules) is str
@@ -202,13 +202,13 @@ def _is_valid(lost: LostDeliveries) -> bool:
 
 
 def _check_place(place: Origin) -> None:
-    """Raise RecordError if there can be no event at a place."""
+    """Raise RecordError if a place cannot be that of an event."""
     if not (0 <= place.partition < MAX_NUMBER and 0 <= place.offset < MAX_OFFSET):
         raise RecordError("a record names a place that is out of range")
 
 
 def _with_credible_minutes(header: RunHeader, written_ms: int) -> RunHeader:
-    """Replace times far from that of the outcomes, such as a missing one: producers of events may set any."""
+    """Replace missing times and times far from that of the outcomes: producers may set any time."""
     earliest, latest = (written_ms - EARLIEST_MS) // MINUTE_MS, (written_ms + LATEST_MS) // MINUTE_MS
     if not header.minutes or (earliest <= min(header.minutes) and max(header.minutes) <= latest):
         return header

@@ -1,4 +1,4 @@
-"""The audit with Kafka: committed offsets, deliveries that wait, and the records in gaps."""
+"""Run the audit with Kafka's side: committed offsets, waiting deliveries, and the records in gaps."""
 
 import asyncio
 from collections import defaultdict
@@ -42,14 +42,14 @@ async def audit_with_kafka(
     recorded: "RecordedIntegrations | None" = None,
     patience: float = 30.0,
 ) -> AuditReport:
-    """Audit the events whose records are from one time to another, in milliseconds since 1970.
+    """Audit the events with record times in a period, in milliseconds since 1970.
 
     Args:
-        reader: The ledger, whose ingester runs.
-        kafka: The other side of the books.
+        reader: The ledger, whose ingester must be running.
+        kafka: Reads the offsets and records in Kafka.
         since_ms: The beginning; events that Kafka or the ledger no longer has are left out.
         until_ms: The end, by default the router's committed offset.
-        recorded: Knows the integrations of each version of the rules.
+        recorded: Returns the integrations of each version of the rules.
         patience: Seconds to wait until the ledger has read the outcomes that Kafka has.
 
     Raises:
@@ -84,7 +84,7 @@ async def current_bounds(
 
 
 class RecordedIntegrations:
-    """The integrations of each version of the rules, from the topic `rulesets`; keeps what it has read."""
+    """Reads the integrations of each version of the rules from the topic `rulesets`, and caches them."""
 
     def __init__(self, broker: Broker, topic: str) -> None:
         self._broker, self._part = broker, TopicPartition(topic, 0)
@@ -118,7 +118,7 @@ class RecordedIntegrations:
 
 
 class KafkaAuditor:
-    """Reads the side of the books that is in Kafka, for the length of an `async with`; raises BrokerError.
+    """Reads the offsets and records in Kafka, inside an `async with`; raises BrokerError.
 
     Args:
         broker: How to reach Kafka.
@@ -158,7 +158,7 @@ class KafkaAuditor:
         return _broker_error(self._broker, error)
 
     async def bounds(self, since_ms: int, until_ms: int | None = None) -> KafkaBounds:
-        """Return the bounds of an audit of the records from one time to another, in milliseconds since 1970.
+        """Return the bounds of an audit of the records in a period, in milliseconds since 1970.
 
         The order matters: an outcome is in Kafka before the offset of its delivery is committed.
         """
@@ -210,7 +210,7 @@ class KafkaAuditor:
         return found
 
     async def _fetch(self) -> list[Any]:
-        """Return the next records, possibly none; raises KafkaError if there have been none for too long."""
+        """Return the next records, possibly none; raises KafkaError if none arrive for too long."""
         fetched = await self._consumer.getmany(timeout_ms=1000)
         if fetched:
             self._fetched_at = monotonic()
@@ -253,7 +253,7 @@ class KafkaAuditor:
     async def _read_waiting(
         self, integration: str, positions: Mapping[TopicPartition, int | None], waiting: Any
     ) -> None:
-        """Add the events whose deliveries are behind the forwarder's committed offsets."""
+        """Add the events whose deliveries are after the forwarder's committed offsets."""
         parts = list(positions)
         self._consumer.assign(parts)
         self._fetched_at = monotonic()

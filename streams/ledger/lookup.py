@@ -1,4 +1,4 @@
-"""The story of one event: what the ledger knows about it, by its coordinates, messageId or user."""
+"""Look up the story of an event by its coordinates, messageId or user."""
 
 import re
 from collections import defaultdict
@@ -35,9 +35,9 @@ class EventOutcome:
 
 @dataclass(frozen=True)
 class Story:
-    """The ledger's knowledge about one event.
+    """The ledger's data about one event.
 
-    `kind` and `minute` (since 1970) are None if outcomes of the event are known and no run header. `rules` are the
+    `kind` and `minute` (since 1970) are None if no run header of the event is known. `rules` are the
     versions of the rules that routed it. `rejected` is the reason if the event was rejected.
     """
 
@@ -57,7 +57,7 @@ def read_place(text: str) -> Origin | None:
 
 
 def places_of_message(reader: Reader, message_id: str) -> Sequence[Origin]:
-    """Return the places where an event with this messageId may be; the events in Kafka decide."""
+    """Return the places of events that may have this messageId; check the events in Kafka."""
     return reader.find_id(hash_id(message_id))
 
 
@@ -70,7 +70,7 @@ def places_of_user(reader: Reader, user: str) -> Sequence[Origin]:
 
 
 def story_of(reader: Reader, place: Origin) -> Story | None:
-    """Return the story of the event at a place, None if the ledger knows nothing about it."""
+    """Return the story of the event at a place; None if the ledger has no data about it."""
     block = next(reader.blocks(*place[:2], place.offset, place.offset + 1), None)
     if block is None:
         return None

@@ -1,4 +1,4 @@
-"""Gather outcomes and write them as intervals of offsets."""
+"""Collect outcomes, and encode them as intervals of offsets."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain, islice
@@ -54,7 +54,7 @@ class OutcomeBuffer:
         """The EventFacts of each event that the router decoded, as tuples, which are faster."""
 
     def add(self, integration: str, rule: str, outcome: str, offset: int, detail: str = "") -> None:
-        """One offset has this outcome, with a detail where few are different: each has intervals of its own."""
+        """Add the outcome of one offset; `detail` must have few distinct values, as each gets its own intervals."""
         place = (integration, rule, outcome, detail)
         offsets = self._offsets.get(place)
         if offsets is None:
@@ -62,7 +62,7 @@ class OutcomeBuffer:
         offsets.append(offset)
 
     def extend(self, integration: str, rule: str, outcome: str, offsets: Iterable[int]) -> None:
-        """These offsets have this outcome."""
+        """Add an outcome of several offsets."""
         self._offsets.setdefault((integration, rule, outcome, ""), []).extend(offsets)
 
     def add_range(self, integration: str, rule: str, outcome: str, first: int, last: int, detail: str) -> None:
@@ -72,12 +72,12 @@ class OutcomeBuffer:
             self._ranges.append(OutcomeInterval(integration, rule, outcome, start, end, detail))
 
     def name(self, integration: str, rule: str, outcome: str, offset: int, reason: str, detail: str = "") -> None:
-        """One offset has this outcome, for a reason worth keeping: a short code, and a detail without personal data."""
+        """Add the outcome of one offset with its reason: a short code, and a detail without personal data."""
         self.add(integration, rule, outcome, offset)
         self._named.append(OutcomeDetail(integration, rule, outcome, offset, reason, detail[:MAX_DETAIL_CHARACTERS]))
 
     def record(self, integration: str, rule: str, outcome: str, offset: int, reason: str, detail: str) -> None:
-        """Do as `name` if there is a reason, else as `add`: offsets with the same detail share intervals."""
+        """Add the outcome of one offset: with `name` if there is a reason, else with `add`."""
         if reason:
             self.name(integration, rule, outcome, offset, reason, detail)
         else:
@@ -94,7 +94,7 @@ class OutcomeBuffer:
             self._attempts.setdefault((integration, rule, attempts, status), []).extend(offsets)
 
     def note(self, offset: int, reason: str, detail: str) -> None:
-        """A remark on an event, whatever becomes of it."""
+        """Add a note about an event, independent of its outcomes."""
         self._named.append(OutcomeDetail("", "", NOTED, offset, reason, detail[:MAX_DETAIL_CHARACTERS]))
 
     def count(self, counter: Counter) -> None:
@@ -105,7 +105,7 @@ class OutcomeBuffer:
             counter.labels(each.integration, each.outcome).inc(each.last - each.first + 1)
 
     def records(self) -> Iterator[Outcomes]:
-        """The records to write; none when nothing was added."""
+        """The records to write; empty if nothing was added."""
         spans = chain(
             (
                 OutcomeInterval(integration, rule, outcome, first, last, detail)
@@ -141,8 +141,8 @@ class OutcomeBuffer:
         """Return the values and headers of the records to write.
 
         Args:
-            records: The consumer's records of the run that these outcomes are about; the run's headers say that they
-                were read, also if nothing was added.
+            records: The consumer's records of the run that these outcomes belong to. The run's headers record that they
+                were read, even if no outcome was added.
 
         """
         values = (outcomes.encode() for outcomes in self.records())

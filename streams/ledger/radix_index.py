@@ -1,4 +1,4 @@
-"""An index from hashes to places: sorted 16-byte entries in blob rows of SQLite, merged by radix.
+"""Index hashes to places in SQLite: sorted 16-byte entries in blob rows, merged by radix.
 
 One row per hash would change a random page of the file for each event. Here a commit appends one sorted row to bucket 0
 of level 0. When a bucket has FAN rows, they are merged and split by the next four bits of the hash into one row for
@@ -33,7 +33,7 @@ def create(connection: sqlite3.Connection, table: str) -> None:
 
 
 def find(connection: sqlite3.Connection, table: str, key: bytes) -> Iterator[bytes]:
-    """Return the values of a key (8 bytes each), in no order; a value may come twice."""
+    """Return the values of a key (8 bytes each), unordered; a value may occur twice."""
     top = connection.execute(f"SELECT max(level) FROM {table}").fetchone()[0]  # noqa: S608  # a name from the code
     number = int.from_bytes(key, "big")
     for level in range(0 if top is None else top + 1):
@@ -63,9 +63,9 @@ def _bucket(number: int, level: int) -> int:
 
 
 class RadixIndex:
-    """Writes the index of one table. Its numbers of rows follow the transactions of the connection.
+    """Writes the index of one table. Its row counts follow the transactions of the connection.
 
-    After a rollback the object must be made anew.
+    It must be created again after a rollback.
     """
 
     def __init__(self, connection: sqlite3.Connection, table: str) -> None:

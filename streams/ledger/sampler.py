@@ -1,4 +1,4 @@
-"""Samples events from Kafka for the catalog: a bounded number per second, however many come."""
+"""Sample events from Kafka for the catalog, at a bounded number per second."""
 
 import asyncio
 from collections.abc import Mapping
@@ -27,12 +27,12 @@ MAX_WAITING = 10_000
 
 
 class EventSampler:
-    """Takes the newest events of each second, up to a number.
+    """Takes the newest events of each second, up to a limit.
 
     Args:
         broker: How to reach Kafka.
         sources: The topics with events. The value is the source of all events in a topic, or None if records name it.
-        per_second: How many events to take.
+        per_second: Maximum number of events per second.
 
     """
 
@@ -47,7 +47,7 @@ class EventSampler:
         return samples
 
     async def run(self) -> None:
-        """Sample until the task is cancelled; if Kafka fails, try again later."""
+        """Sample until the task is cancelled; retries if Kafka fails."""
         while True:
             try:
                 await self._sample_on()
@@ -79,7 +79,7 @@ class EventSampler:
                 await consumer.stop()
 
     async def _sample(self, consumer: AIOKafkaConsumer, parts: list[TopicPartition]) -> None:
-        """Take the newest events that came since the last call, from each partition alike."""
+        """Take the newest events since the last call, equally from each partition."""
         ends = await consumer.end_offsets(parts)
         fresh = [part for part in parts if ends[part] > self._seen[part]]
         left = self._per_second

@@ -1,4 +1,4 @@
-"""Find events by what became of them: the newest with an outcome, as examples of a count."""
+"""Find the newest events with an outcome, as examples of a count."""
 
 from collections import defaultdict
 from collections.abc import Iterator
@@ -18,7 +18,7 @@ MAX_SECONDS = 2.0
 
 
 class Wanted(NamedTuple):
-    """The properties of events; None for any. `integration`, `rule` and `event` may be empty, as in counts."""
+    """The properties to search by; None matches any. `integration`, `rule` and `event` may be empty, as in counts."""
 
     source: str | None = None
     integration: str | None = None
@@ -32,8 +32,8 @@ class Wanted(NamedTuple):
 def find_events(reader: Reader, wanted: Wanted, since: int, until: int, limit: int) -> list[Story]:
     """Return events from `since` to before `until` (seconds since 1970), the newest of each partition.
 
-    The outcome that counts decides, as in counts: an event that died and was delivered later is not dead. Events that
-    the collector rejected are not found, because no router has read them.
+    Only the strongest outcome of an event matches, as in counts: an event that was delivered after a failure is not
+    dead. Events that the collector rejected are not found, because no router has read them.
     """
     deadline = monotonic() + MAX_SECONDS
     found: list[tuple[int, Origin]] = []

@@ -37,20 +37,20 @@ class LedgerSettings(StrictModel):
     host: str = "127.0.0.1"
     """Address to serve the API on; an address that is not loopback needs a `token`."""
     port: int = Field(8090, ge=0, le=65535)
-    """Port to serve the API on; 0 takes a free one, which the log names."""
+    """Port to serve the API on; 0 picks a free port, which is logged."""
     url: str | None = Field(None, pattern=r"^https?://[^/?#\s]+(/[^?#\s]*)?$")
-    """Where commands reach the API; by default `http://HOST:PORT`."""
+    """URL at which commands reach the API; by default `http://HOST:PORT`."""
     token: SecretStr | None = None
     """Token that requests to the API must carry; the ledger and the commands use the same."""
     user_key: SecretStr | None = Field(None, min_length=16)
     """Key of the digests by which the ledger finds a user's events; any random text of 16 characters or more. Without
-    it the ledger has no index of users, and `turnout why --user` says so.
+    it the ledger has no index of users, and `turnout why --user` fails with a message.
     """
     retention_days: int | None = Field(None, ge=1)
-    """Days that the ledger keeps what happened to an event; by default as long as topics keep events."""
+    """Days for which the ledger keeps the outcomes of an event; by default as long as topics keep events."""
 
     sample_per_second: int = Field(20, ge=0, le=1000)
-    """Events per second that the catalog of event and property names is made from; 0 for no catalog. Only names and
+    """Events per second to sample for the catalog of event and property names; 0 turns the catalog off. Only names and
     types are kept.
     """
 

@@ -1,12 +1,12 @@
-"""The ledger's default store: SQLite files in a folder, one per day.
+"""Store the ledger in SQLite files, one per day; the default.
 
-The day is that of the outcome record that brought an event's block first; a block of 4,096 offsets stays in one file.
-So a day's data is removed by deleting its file. A commit is one transaction of the newest file, which has the offsets.
-If it also concerns blocks in older files, they are committed before. After a crash between two of these commits the
-records are read again, and change nothing in the older files.
+A block of 4,096 offsets stays in the file of the day whose outcome record first mentioned it, so deleting a file
+removes a day's data. A commit is one transaction of the newest file, which has the offsets. Changes of blocks in older
+files are committed first. After a crash between these commits the records are read again, and change nothing in the
+older files.
 
-Counts of days whose file was removed go on by hour and day in HISTORY_FILE. The groups of dead letters are in a file
-that is committed before those of the days.
+When a day's file is removed, its counts by hour and day stay in HISTORY_FILE. The groups of dead letters are in a file
+of their own, which is committed before the days' files.
 """
 
 import fcntl
@@ -232,7 +232,7 @@ class SqliteStore(SqliteReader):
         self._offsets = dict(self.offsets())
 
     def _set_aside_other_versions(self) -> None:
-        """Move files of another version of Turnout into a subfolder; what Kafka still has is read again.
+        """Move files of another version of Turnout into a subfolder; records still in Kafka are read again.
 
         Counts of days that were removed stay, since Kafka no longer has these days.
         """
@@ -267,11 +267,11 @@ class SqliteStore(SqliteReader):
             self._write(batch)
 
     def keep(self) -> None:
-        """Implements `Store.keep`: the lock of the folder ends with the process."""
+        """Implements `Store.keep`: nothing to do, since the folder's lock ends with the process."""
 
     @contextmanager
     def _reopening(self) -> Iterator[None]:
-        """Roll everything back after an error: numbers and blocks in memory may be ahead of the files."""
+        """Roll back and reopen the files after an error: numbers and blocks in memory may be ahead of the files."""
         try:
             yield
         except BaseException as error:
@@ -310,7 +310,7 @@ class SqliteStore(SqliteReader):
             self._catalog.add(batch.samples)
 
     def _newest(self, time_ms: int) -> date:
-        """Return the day that new blocks go to."""
+        """Return the day whose file gets new blocks."""
         now = clock.time()
         if not time_ms:  # a batch without records, only with offsets
             time_ms = 0 if self._writers else int(now * 1000)
@@ -326,7 +326,7 @@ class SqliteStore(SqliteReader):
         return self._writers[day]
 
     def _day_of(self, partition: Partition, block: int, newest: date) -> date | None:
-        """Return the day whose file has a block, or gets it; None if the file was removed."""
+        """Return the day whose file has, or will have, a block; None if the file was removed."""
         if block < self._removed.get(partition, 0):
             return None
         days = [day for day in sorted(self._writers, reverse=True) if partition in self._writers[day].ranges]
@@ -396,7 +396,7 @@ class _Commit:
 def _store(
     facts_of_batch: BatchFacts, dead: Sequence[BuriedLetter], commit_of: "_CommitOf"
 ) -> Iterator[tuple[int, int]]:
-    """Write everything into the transactions that `commit_of` returns by partition and block.
+    """Write a batch into the transactions that `commit_of` returns by partition and block.
 
     Returns the places in the dead topic of dead letters whose delivery has succeeded.
     """
@@ -439,7 +439,7 @@ def _lock(folder: Path) -> IO[bytes]:
 
 
 def _names(path: Path) -> tuple[Path, Path, Path]:
-    """Return the names of a file and of those that SQLite keeps beside it."""
+    """Return the names of a file and of SQLite's files beside it."""
     return path, path.with_name(f"{path.name}-wal"), path.with_name(f"{path.name}-shm")
 
 

@@ -1,4 +1,4 @@
-"""The protocol that every store of the ledger implements, and its data types.
+"""Define the protocol that every store of the ledger implements, and its data types.
 
 A store holds no payload and no readable id of a person. All data about an event is addressed by the event's
 coordinates, its place: topic, partition and offset. The bodies of events stay in Kafka.
@@ -64,7 +64,7 @@ class RejectedEvent(NamedTuple):
 
 
 class LostEvents(NamedTuple):
-    """Events that retention removed before a router read them; `minute` is that of the record that says so."""
+    """Events that retention removed before a router read them; `minute` is that of the record of the loss."""
 
     topic: str
     partition: int
@@ -97,7 +97,8 @@ class DeadLetterPlace(NamedTuple):
 class DeadGroupKey(NamedTuple):
     """The properties that the dead letters of a group share.
 
-    `message` is the vendor's or the rule's message without what differs from event to event, and without personal data.
+    `message` is the vendor's or the rule's message without the parts that differ between events and without personal
+    data.
     """
 
     integration: str
@@ -108,7 +109,7 @@ class DeadGroupKey(NamedTuple):
 
     @property
     def id(self) -> str:
-        """The id of the group; it depends on nothing else."""
+        """The group's ID, derived only from this key."""
         return hashlib.blake2b("\0".join(map(str, self)).encode(), digest_size=6).hexdigest()
 
 
@@ -140,9 +141,9 @@ class BuriedLetter(NamedTuple):
 
 @dataclass(slots=True)
 class LedgerBatch:
-    """Records of the topics that the ledger reads, with the offsets behind them.
+    """Records of the topics that the ledger reads, with the offsets after them.
 
-    `time_ms` is the time of the newest record in milliseconds since 1970; it decides which day the data counts to.
+    `time_ms` is the time of the newest record in milliseconds since 1970; it decides which day's file gets the data.
     """
 
     offsets: dict[Partition, int] = field(default_factory=dict)
@@ -160,7 +161,7 @@ class LedgerBatch:
 
 
 class Combo(NamedTuple):
-    """An outcome as it was recorded: by which stage, for which integration and rule, under which version of the rules.
+    """An outcome as recorded: its stage, integration and rule, and the version of the rules.
 
     `outcome` is one of streams.records.outcomes.Outcome, FORWARDED, READ (the router read the event) or REJECTED.
     `reason` is a short code, or the categories of consent that were missing.
@@ -188,7 +189,7 @@ class CountKey(NamedTuple):
 
 
 class Count(NamedTuple):
-    """A number of events: of one minute, hour or day, kind, integration, rule, outcome and reason.
+    """The number of events of one minute, hour or day, kind, integration, rule, outcome and reason.
 
     `time` is the start of the minute, hour or day, in seconds since 1970. All events that a router read are counted
     once with the outcome READ and no integration.
@@ -201,7 +202,7 @@ class Count(NamedTuple):
 
 
 class Block(NamedTuple):
-    """Everything that is known about 4,096 consecutive offsets of a partition, as bit sets.
+    """All data about 4,096 consecutive offsets of a partition, as bit sets.
 
     `kinds` are the events that routers read, by kind and minute; no event is in two of them. `outcomes` are the events
     by recorded outcome.
@@ -225,7 +226,7 @@ class Remark(NamedTuple):
 
 
 class Reader(Protocol):
-    """Answers questions about stored data. Each method sees the commits before its call."""
+    """Reads stored data. Each method sees all commits before its call."""
 
     def close(self) -> None:
         """Release files and connections."""
@@ -234,37 +235,37 @@ class Reader(Protocol):
         """Return the next offset to read of each partition of the topics that the ledger reads."""
 
     def partitions(self) -> Mapping[Partition, tuple[int, int]]:
-        """Return the partitions with events, and the first and last offset that a router is known to have read."""
+        """Return the partitions with events, and the first and last offset that a router has read."""
 
     def find_id(self, id_hash: bytes) -> Sequence[Origin]:
         """Return the places of events whose messageId may have this hash, oldest first.
 
-        A hash finds candidates: other ids may share it. The event in Kafka decides.
+        A hash finds candidates, since other IDs may share it; check the event in Kafka.
         """
 
     def find_user(self, user_hash: bytes) -> Sequence[Origin]:
         """Return the places of events whose key may have this hash, oldest first; raises NoUserIndexError."""
 
     def blocks(self, topic: str, partition: int, first: int, end: int) -> Iterator[Block]:
-        """Return the blocks with an offset from `first` up to, not including, `end`, in order; none without data."""
+        """Return the blocks with offsets from `first` up to, not including, `end`, in order, without empty ones."""
 
     def combos(self) -> Collection[Combo]:
-        """Return every outcome that was recorded for any event."""
+        """Return every distinct recorded outcome."""
 
     def remarks(self, place: Origin) -> Sequence[Remark]:
         """Return the reasons and notes that were recorded for an event."""
 
     def dead_letters(self, place: Origin) -> Sequence[DeadLetterPlace]:
-        """Return where the dead letters of an event are."""
+        """Return the places of an event's dead letters."""
 
     def dead_groups(self, hours_since: int) -> Sequence[DeadGroup]:
-        """Return the groups of all dead letters that Kafka has, in no order.
+        """Return the groups of all dead letters in Kafka, unordered.
 
         `hours_since` (seconds since 1970) is where the groups' `hours` begin.
         """
 
     def catalog(self) -> Sequence[CatalogRow]:
-        """Return the catalog of events and properties, in no order."""
+        """Return the catalog of events and properties, unordered."""
 
     def counts(self, since: int, until: int, step: int = 60) -> Iterator[Count]:
         """Return counts from `since` up to, not including, `until` (seconds since 1970).
@@ -275,18 +276,18 @@ class Reader(Protocol):
 
 
 class Store(Reader, Protocol):
-    """Keeps the data; only one ledger process at a time writes to a store.
+    """Writes the data; only one ledger process at a time may write to a store.
 
     `write` is atomic: after a crash, either the batch and its offsets are stored or the offsets are not, and the same
-    records are read and written again. Writing records again changes nothing: a store keeps the union of what it was
-    given, and counts each event once per integration and rule.
+    records are read and written again. Writing records again changes nothing: a store keeps the union of all batches,
+    and counts each event once per integration and rule.
     """
 
     def write(self, batch: LedgerBatch) -> None:
         """Store a batch and its offsets; raises StoreError."""
 
     def keep(self) -> None:
-        """Stay the one process that writes; called every few seconds, also without a batch. Raises StoreInUseError."""
+        """Renew the lease of the writing process, every few seconds even without a batch. Raises StoreInUseError."""
 
     def expire(self, now: float) -> None:
         """Remove the data of events that Kafka no longer has, and old counts; `now` is in seconds since 1970."""

@@ -1,4 +1,4 @@
-"""Open the store that the settings name."""
+"""Open the configured store."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Sums of the ledger's counts, grouped by the properties that the user names."""
+"""Sum the ledger's counts, grouped by chosen properties."""
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -26,9 +26,9 @@ def rfc3339(seconds: int) -> str:
 
 
 def step_for(since: int, until: int, minutes_since: float) -> int:
-    """Return the seconds by which counts of a time are read: minutes for hours, hours for days, days for weeks.
+    """Return the step in seconds of counts for a period: minutes for hours, hours for days, days for weeks.
 
-    `minutes_since` is the time from which there are counts by minute.
+    `minutes_since` is the time of the first counts by minute.
     """
     length = until - since
     if length <= MINUTES_UP_TO and since >= minutes_since:
@@ -46,7 +46,7 @@ def summarize(counts: Iterable[Count], by: Sequence[str]) -> dict[str, Any]:
     Args:
         counts: The counts.
         by: Properties from GROUPS.
-        step: Seconds of one `time`, of which rows have the start (RFC 3339).
+        step: Seconds of one period; `time` in rows is its start (RFC 3339).
 
     """
     accepted = rejected = lost = 0

@@ -1,4 +1,4 @@
-"""Find the deliveries of an integration that need no replay: they are delivered, or still wait in Kafka."""
+"""Find the deliveries of an integration that need no replay: delivered, or still waiting in Kafka."""
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
@@ -16,8 +16,8 @@ Spans = Sequence[tuple[int, int]]
 class PartitionDeliveries(NamedTuple):
     """The deliveries for the events of a partition, by rule.
 
-    `read` are the events that a router has read: nothing is known yet of later ones. `waiting` are deliveries in the
-    forward and retry topics, from the forwarder's committed offset on, that are not delivered.
+    `read` are the events that a router has read; nothing is known about later ones yet. `waiting` are undelivered
+    deliveries in the forward and retry topics, from the forwarder's committed offset on.
     """
 
     topic: str
@@ -59,7 +59,7 @@ def _of_partition(
 
 
 def _joined(spans: Mapping[str, Iterable[tuple[int, int]]]) -> dict[str, Spans]:
-    """Join what several combos of a rule have, which may overlap."""
+    """Merge the offsets of a rule's combos, which may overlap."""
     return {rule: _merged(sorted(its)) for rule, its in spans.items() if its}
 
 

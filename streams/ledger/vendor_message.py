@@ -1,7 +1,7 @@
 """Normalize a vendor's message, so that equal failures share a group and no person's data is kept.
 
-A message may quote the event it refuses. So numbers, ids, addresses, quoted texts and every word of the payload become
-`…`; words that error messages usually consist of stay.
+A message may quote the rejected event, so numbers, IDs, addresses, quoted texts and every word of the payload become
+`…`. Common words of error messages stay.
 """
 
 import re
@@ -52,7 +52,7 @@ _NAME = re.compile(r"[A-Za-z_$][A-Za-z_$.\[\]-]{0,39}")
 
 
 def normalize_message(text: str, payload: Any, user: str | None = None) -> str:
-    """Return a message without what differs from event to event.
+    """Replace the parts of a message that differ between events.
 
     Args:
         text: The message: plain text, JSON or HTML.
@@ -80,7 +80,7 @@ def normalize_message(text: str, payload: Any, user: str | None = None) -> str:
 
 
 class _Cleaner:
-    """Replaces all words of a text that may be about one event.
+    """Replaces all words of a text that may be specific to one event.
 
     Args:
         secret: Words to replace, in lower case.

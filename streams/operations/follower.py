@@ -46,7 +46,7 @@ class ControlFollower:
             vendor.hold(order)
 
     async def run(self) -> None:
-        """Follow until cancelled; while Kafka does not answer, the last commands stay in force."""
+        """Follow until cancelled; while Kafka does not respond, the last commands stay in force."""
         without = "integrations cannot be paused by hand"
         await wait_for_topic(self._broker, self._part.topic, without, self._is_read.set)
         while True:

@@ -1,4 +1,4 @@
-"""Pause, resume and probe integrations: send the command, and wait until forwarders report that they obey."""
+"""Pause, resume and probe integrations: send the command, and wait until forwarders confirm it."""
 
 import time
 from dataclasses import dataclass
@@ -23,7 +23,7 @@ _DONE = {
 
 
 class PausedError(Exception):
-    """The integration is paused by hand, so that it cannot be asked to probe; `order` says by whom."""
+    """The integration is paused by hand and cannot probe; `order` has the operator."""
 
     def __init__(self, order: Control) -> None:
         super().__init__(f"paused by {order.who} since {order.when}")
@@ -39,7 +39,7 @@ class GivenOrder:
         order: The command.
         before: The command that paused it before, if it was paused by hand.
         changed: Whether the command was sent; it is not if nothing would change.
-        obeyed: How many forwarders report that they obey.
+        obeyed: How many forwarders confirmed the command.
         forwarders: How many deliver to the integration.
 
     """
@@ -73,7 +73,7 @@ class GivenOrder:
 def give_order(broker: Broker, topics: Topics, integration: str, action: ControlAction, who: str) -> GivenOrder:
     """Send a command for an integration, and wait for its forwarders; blocking.
 
-    Raises BrokerError, and PausedError if a paused integration is asked to probe.
+    Raises BrokerError, and PausedError for a probe of a paused integration.
     """
     with OperationsReader(broker, topics) as reader:
         reader.catch_up()
@@ -88,7 +88,7 @@ def give_order(broker: Broker, topics: Topics, integration: str, action: Control
 
 
 def _wait(reader: OperationsReader, integration: str, action: ControlAction) -> tuple[int, int]:
-    """Return how many forwarders report that they obey, and how many deliver to the integration."""
+    """Return how many forwarders confirmed the command, and how many deliver to the integration."""
     deadline = time.monotonic() + OBEY_SECONDS
     while True:
         reader.catch_up()

@@ -106,7 +106,7 @@ class PipelineOverview:
 
 @dataclass(frozen=True, slots=True)
 class Overview:
-    """All that is reported; `problems` is the list that an operator must act on."""
+    """The combined reports; `problems` lists the problems that an operator must act on."""
 
     at: float
     alive: Mapping[str, ProcessStatus]

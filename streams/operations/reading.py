@@ -80,12 +80,12 @@ class OperationsReader:
         return make_overview(self.reports, integrations, paused, time.time())
 
     def paused(self, integration: str) -> Control | None:
-        """Return who paused an integration, and when; None if nobody did."""
+        """Return who paused an integration, and when; None if it is not paused."""
         order = self.orders.get(integration)
         return order if order and order.action is ControlAction.PAUSED else None
 
     def count_dead(self) -> int | None:
-        """Return about how many dead letters were written in the last hour; None if Kafka cannot tell.
+        """Return about how many dead letters were written in the last hour; None if Kafka does not report it.
 
         It counts by offsets, so it includes records that mark others as handled.
         """
@@ -112,7 +112,7 @@ class OperationsReader:
             self._next[part] = self._consumer.position(part)
 
     def _find(self, parts: list[TopicPartition], at: float) -> dict[TopicPartition, int] | None:
-        """Return the first offset at or after a time for each partition that has one; None if Kafka cannot tell."""
+        """Return each partition's first offset at or after a time; None if Kafka does not report offsets by time."""
         if not at:
             return None
         try:

@@ -1,4 +1,4 @@
-"""Commands for integrations: pause, resume, probe."""
+"""Encode and decode commands for integrations: pause, resume, probe."""
 
 from dataclasses import asdict, dataclass
 from enum import StrEnum
@@ -20,7 +20,7 @@ class ControlAction(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Control:
-    """The last command for an integration: what, by whom, and when (RFC 3339)."""
+    """The last command for an integration, its author, and its time (RFC 3339)."""
 
     action: ControlAction
     who: str

@@ -93,7 +93,7 @@ class DeliveryRecord(NamedTuple):
 
 
 class DeliveryEncoder:
-    """Encodes the deliveries of one event: what they share is encoded once, and so is a payload that several have.
+    """Encodes the deliveries of one event; shared fields and shared payloads are encoded once.
 
     Args:
         bare: A delivery with the fields that all share.
@@ -108,7 +108,7 @@ class DeliveryEncoder:
         self._payloads: dict[int, tuple[Any, bytes]] = {}
 
     def encode(self, delivery_id: str, rule: str, payload: Any) -> bytes:
-        """Return what `DeliveryRecord.encode` gives; raises TypeError."""
+        """Return the same as `DeliveryRecord.encode`; raises TypeError."""
         shared = self._shared or self._encode_shared()
         _, encoded = self._payloads.get(id(payload)) or self._encode_payload(payload)
         return b"".join((_START, orjson.dumps(delivery_id), b',"rule":', _encode_name(rule), shared, encoded, b"}"))

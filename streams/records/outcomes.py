@@ -114,9 +114,8 @@ class AttemptInterval(NamedTuple):
 class LostDeliveries(NamedTuple):
     """Deliveries of one integration that retention removed before a forwarder read them.
 
-    A forwarder does not know the events of records that it could not read, only which deliveries are left. So of the
-    events from offset `start` up to, not including, `end`, all deliveries are lost that have no outcome and are not in
-    `waiting`.
+    A forwarder does not know the events of records that it could not read, only which deliveries are left. A delivery
+    of an event from offset `start` up to, not including, `end` is lost if it has no outcome and is not in `waiting`.
 
     Args:
         integration: The integration.
@@ -149,10 +148,10 @@ class Outcomes(NamedTuple):
     `dead`. `rules` is the version of the rules that decided.
 
     `attempts` are those of deliveries that were not delivered at the first attempt with a 2xx status; all others were.
-    None means that attempts are not known: routers make none, and older forwarders did not record them.
+    None means that attempts are unknown: routers make none, and older forwarders did not record them.
 
-    Of events that retention removed before a router read them, the router records the outcome LOST in a span without
-    integration and rule, a forwarder records lost deliveries in `lost`.
+    For events that retention removed before a router read them, the router records the outcome LOST in a span without
+    integration and rule. A forwarder records lost deliveries in `lost`.
     """
 
     stage: Stage

@@ -1,4 +1,4 @@
-"""Reports of processes: what each does, and whether its vendors take deliveries."""
+"""Encode and decode reports of processes: their work, and whether their vendors accept deliveries."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field

@@ -1,4 +1,4 @@
-"""Make the routing decision: the outcome of one event for each integration. Pure, and without Kafka.
+"""Decide the outcome of one event for each integration. Pure functions, without Kafka.
 
 The router, `explain`, `test`, `diff`, `verify`, previews and replays all call `decide`, so that they always agree.
 """
@@ -77,13 +77,13 @@ class Decision(NamedTuple):
 
 
 class DecisionTrace(StepTrace, Protocol):
-    """Follows how a decision is made."""
+    """Traces how a decision is made."""
 
     def before_checks(self, route: Route, event: Event, source: Source | None) -> None:
-        """Report that the checks of a route come next; the first that fails decides."""
+        """Report that a route's checks follow; the first failing check decides."""
 
     def before_rules(self, route: Route, event: Event) -> None:
-        """Report that the event passed the checks, and that the route's rules come next."""
+        """Report that the event passed the checks and that the route's rules follow."""
 
 
 def decide(
@@ -171,7 +171,7 @@ def _check(
 
 
 def _map_jointly(rules: RuleSet, event: Event, blocks: Sequence[object]) -> Sequence[Results] | None:
-    """Map an event for all routes that are not blocked at once; None if each route must map it."""
+    """Map an event for all unblocked routes in one call; None if each route must map it separately."""
     if rules.joint is None:
         return None
     try:
@@ -216,9 +216,9 @@ def _deliver(
     payload: Any,
     room: int,
 ) -> RouteDecision:
-    """Decide about the payload that a rule made.
+    """Return the decision for a payload that a rule made.
 
-    `bare` is the delivery without ID, rule and payload, from which `encoder` was made. The record's value may have
+    `bare` is the delivery without ID, rule and payload, from which `encoder` was made. The record's value is limited to
     `room` bytes.
     """
     if payload is DROP:

@@ -56,8 +56,8 @@ def sender_of(headers: Iterable[tuple[str, bytes | None]], event: Event) -> str:
 class Window:
     """Remembers at least the last `size` events of a partition: source and messageId, with the offset of the first.
 
-    It has two generations, and drops the older one as a whole, which costs nothing per event. Of a messageId it has a
-    digest, in about 22 bytes.
+    It has two generations and drops the older one as a whole, at no cost per event. A messageId takes about 22 bytes,
+    as a digest.
     """
 
     def __init__(self, size: int) -> None:
@@ -69,7 +69,7 @@ class Window:
         return bool(self._size) and self.repeats_digest(_digest(source, message_id), offset)
 
     def repeats_digest(self, digest: bytes, offset: int) -> bool:
-        """Return `repeats` of the event with this digest."""
+        """Do the same as `repeats` for the event with this digest."""
         first = self._young.get(digest)
         if first is None:
             # A repeat moves its digest to the younger generation, so that it stays in the window.
@@ -104,7 +104,7 @@ class Windows:
         size: The events that a window remembers; 0 turns deduplication off.
         client_id: The name of the client.
         its_topics: The topics of rejected events.
-        assigned: Returns the assigned partitions, each with the offset from which on no record was finished before.
+        assigned: Returns the assigned partitions, each with the offset after the last record that was finished earlier.
 
     """
 
@@ -122,9 +122,9 @@ class Windows:
         self._pending: dict[TP, Window] = {}
 
     async def of(self, tp: TP, offset: int) -> Window:
-        """Return the partition's window; a new window is read back from the events before `offset`.
+        """Return the partition's window; a new window is filled from the events before `offset`.
 
-        The windows of all other partitions that are assigned without one are read back at the same time.
+        Also fills the windows of all other assigned partitions that have none.
         """
         window = self._windows.get(tp)
         if window is not None:
@@ -142,7 +142,7 @@ class Windows:
         return read[tp]
 
     def is_reading(self) -> bool:
-        """Return whether windows are read back, which may take as long as a few hundred partitions need."""
+        """Return whether windows are being filled, which takes long with hundreds of partitions."""
         return bool(self._pending)
 
     def drop(self, tps: Iterable[TP]) -> None:
@@ -152,7 +152,7 @@ class Windows:
             self._pending.pop(tp, None)
 
     async def _read_back(self, windows: Mapping[TP, Window], ends: Mapping[TP, int]) -> None:
-        """Add to each window the events before its end that count as seen, without rejected ones."""
+        """Fill each window with the events before its end that count as seen, without rejected ones."""
         parts = [TopicPartition(*tp) for tp, end in ends.items() if end]
         if not parts:
             return
@@ -180,7 +180,7 @@ class Windows:
     async def _read_rejected(
         self, consumer: AIOKafkaConsumer, stretches: Mapping[TopicPartition, "_Stretch"]
     ) -> set[Origin]:
-        """Find the events in some stretches of partitions that the router rejected."""
+        """Find the events in these offset ranges that the router rejected."""
         now = int(time.time() * 1000)
         since: dict[TopicPartition, int] = {}
         for part, stretch in stretches.items():
@@ -203,7 +203,7 @@ class Windows:
 
 
 class _Stretch:
-    """The events of a partition that are read back, in about 20 bytes each.
+    """The events read to fill a partition's window, at about 20 bytes each.
 
     `since` is the time of the oldest one in milliseconds since 1970, or 0 if a record has no time.
     """
@@ -229,7 +229,7 @@ class _Stretch:
 
 
 def _origin_of_rejected(record: Any) -> Origin | None:
-    """Return the coordinates of the event that a rejected record is about; None if the event counts as seen."""
+    """Return the coordinates of a rejected record's event; None if the event counts as seen."""
     try:
         rejected = Rejected.decode(record.key, record.value, record.headers)
     except RecordError:

@@ -1,4 +1,4 @@
-"""Check an event before any rule sees it: its source, the sender's opt-out, consent, and the sample."""
+"""Check an event before the rules run: its source, the sender's opt-out, consent, and the sample."""
 
 from dataclasses import dataclass
 from hashlib import blake2b
@@ -44,7 +44,7 @@ DRAINING = Blocked(Outcome.DRAINING)
 
 
 class Check(Protocol):
-    """A condition that an event must meet before an integration's rules see it."""
+    """A condition that an event must meet before an integration's rules run."""
 
     @property
     def name(self) -> str:

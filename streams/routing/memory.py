@@ -1,9 +1,9 @@
 """Keep the memory of users and visitors for the partitions of a router.
 
 An ID's home is the partition of the events that have it as their key: the userId, else the anonymousId. Only the router
-of the home writes its entry. A user and the anonymous visitor who became that user may have different homes. Then the
-router of the user's home writes a link to the visitor's home. The router there copies the visitor's entry to the user's
-home, now and after each change.
+of the home writes its entry. A user and the anonymous visitor who became that user may have different homes. In that
+case the router of the user's home writes a link to the visitor's home, and the router there copies the visitor's entry
+to the user's home, immediately and after each change.
 """
 
 import asyncio
@@ -78,7 +78,7 @@ class MemoryLimits(NamedTuple):
 
 
 class MemoryTable:
-    """The memory of one partition. Changes are kept until `take_writes`, and must be written in their order.
+    """The memory of one partition. Changes are buffered until `take_writes` and must be written in order.
 
     `entries`, `copies` and `links` are by the digest of an ID; the oldest entry comes first. Links have the partitions
     that an entry is copied to.
@@ -107,7 +107,7 @@ class MemoryTable:
         return self
 
     def take_writes(self) -> Iterator[Write]:
-        """Return the records to write, and forget them."""
+        """Return the records to write, and clear the buffer."""
         writes, self._writes = self._writes, {}
         return ((partition, key, value) for (partition, key), value in writes.items())
 
@@ -221,7 +221,7 @@ class MemoryTable:
         return True
 
     def _read(self, entries: Mapping[bytes, _Stored], digest: bytes) -> MemoryEntry | None:
-        """Return an entry. The last is kept, since an event is remembered and then completed."""
+        """Return an entry. The last one is cached, since each event is first remembered and then completed."""
         stored = entries.get(digest)
         if stored is None:
             return None
@@ -248,7 +248,7 @@ class MemoryTable:
             self._writes[target, MemoryKey(MemoryKind.COPY, digest)] = value
 
     def _drop_oldest(self, entries: dict[bytes, _Stored], *, own: bool) -> None:
-        """Drop entries beyond the limit, and those that are too old."""
+        """Drop expired entries, and the oldest ones beyond the limit."""
         while entries:
             digest, stored = next(iter(entries.items()))
             if len(entries) <= self._limits.entries and self._is_fresh(stored.time):
@@ -259,7 +259,7 @@ class MemoryTable:
                 self._unlink(digest)
 
     def _delete(self, digest: bytes) -> None:
-        """Delete an entry, its copies and links, and have those of its visitors deleted."""
+        """Delete an entry, its copies and links, and request deletion of its visitors' entries."""
         entry = self._read(self._entries, digest)
         if self._entries.pop(digest, None) is not None:
             self._write_entry(digest, None)
@@ -268,7 +268,7 @@ class MemoryTable:
             self._request_forget(bytes.fromhex(visitor.digest), visitor.partition)
 
     def _request_forget(self, digest: bytes, home: int) -> None:
-        """Have the router of an ID's home delete its entry; once, until the ID is remembered again."""
+        """Request deletion of an ID's entry from the router of its home; only once until the ID is remembered again."""
         if home == self._partition:
             self._delete(digest)
         elif digest not in self._forgotten:
@@ -401,7 +401,7 @@ class MemoryTables:
     async def _read(
         self, tables: Mapping[int, MemoryTable]
     ) -> tuple[Mapping[int, Sequence[MemoryKey]], Mapping[int, int]]:
-        """Fill tables; returns the links whose entries must be copied, and the offset to follow each partition from."""
+        """Fill tables; returns the links whose entries must be copied, and each partition's next offset."""
         uncopied: dict[int, list[MemoryKey]] = {partition: [] for partition in tables}
         parts = [TopicPartition(self._topics.memory, partition) for partition in tables]
         consumer = self._make_consumer()
@@ -434,7 +434,7 @@ class MemoryTables:
                 await consumer.stop()
 
     async def _follow_once(self, consumer: AIOKafkaConsumer) -> None:
-        """Apply what other routers have written, and copy the entries of new links."""
+        """Apply records of other routers, and copy the entries of new links."""
         assigned = frozenset(self._tables)
         if assigned != self._assigned:
             consumer.assign([TopicPartition(self._topics.memory, partition) for partition in assigned])
@@ -456,7 +456,7 @@ class MemoryTables:
         await self._producer.wait_for_room()
 
     def _copy(self, table: MemoryTable, partition: int, links: Iterable[MemoryKey]) -> None:
-        """Write the changes of a table and the copies of links. Kafka has them before the links are marked."""
+        """Write a table's changes and the copies for links; mark the links once Kafka has confirmed the records."""
         marks = list(links)
         for link in marks:
             table.copy(link)

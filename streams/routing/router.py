@@ -134,7 +134,7 @@ class Router:
         buffer: OutcomeBuffer,
         named: str | None,
     ) -> Decision:
-        """Decode an event, look for repeats, and decide; raises EventError if the event is rejected."""
+        """Decode an event, check for repeats, and decide; raises EventError if the event is rejected."""
         offset = record.offset
         if record.value is None:
             return Decision({}, block_for_all(rules.routes, TOMBSTONE))
@@ -159,7 +159,7 @@ class Router:
         return decision
 
     def _decide_with(self, table: MemoryTable | None, incoming: IncomingEvent, rules: RuleSet, note: Note) -> Decision:
-        """Decide with the memory of the event's partition. A suppressed user is forgotten."""
+        """Decide with the memory of the event's partition. A suppressed user is removed from the memory."""
         if table is None or rules.memory is None or self._memories is None:
             return decide(incoming, rules, self._clock, note)
         rules.memory.opened = self._memories.open(table, incoming.timestamp)
@@ -197,7 +197,7 @@ class Router:
     def _defer_failure(
         self, batch: RecordBatch, record: Any, error: Exception, write: Callable[[], None], acks: PendingAcks
     ) -> None:
-        """Let the guard decide when, and whether, `write` rejects a record that failed, or writes its dead letter."""
+        """Let the guard decide whether and when `write` rejects a failed record or writes its dead letter."""
         acks.hold()
         batch.exclude_from_budget()
 

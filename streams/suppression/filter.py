@@ -68,7 +68,7 @@ class SuppressedUsers:
         return digest.hex().encode()
 
     def mark_read(self) -> None:
-        """Note that the topic was read to its end."""
+        """Record that the topic was read to its end."""
         self.is_read = True
 
     def take(self, key: bytes, value: bytes | None) -> None:

@@ -1,7 +1,7 @@
 """Set aside records that fail with an internal error, unless most of them do.
 
-A failure is written as a dead letter or a rejected record only after a moment. If most records fail by then, the worker
-is broken rather than the records: nothing is written, nothing is committed, and the worker stops.
+A failure is written as a dead letter or a rejected record only after a short delay. If most records fail by then, the
+worker is broken rather than the records: nothing is written, nothing is committed, and the worker stops.
 """
 
 import asyncio

@@ -103,7 +103,7 @@ class Lag:
 
 
 class LagMeter:
-    """Measures the lag of pipelines: the one computation behind the metrics, the reports and `turnout status`.
+    """Measures the lag of pipelines, for the metrics, the reports and `turnout status`.
 
     Args:
         broker: How to reach Kafka.
@@ -138,7 +138,7 @@ class LagMeter:
         return self._lags.get(name)
 
     async def run(self) -> None:
-        """Measure until cancelled; nothing changes while Kafka does not answer."""
+        """Measure until cancelled; the values stay the same while Kafka does not respond."""
         while True:
             consumer = AIOKafkaConsumer(**self._broker.consumer(), group_id=None, max_partition_fetch_bytes=1)
             try:

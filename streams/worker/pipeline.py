@@ -113,7 +113,7 @@ class PipelineControl:
 
     @property
     def finished_to(self) -> Mapping[tuple[str, int], int]:
-        """Return the offset in each assigned partition from which on no record was finished before the assignment."""
+        """Return for each assigned partition the offset after the last record finished before the assignment."""
         return cast("Mapping[tuple[str, int], int]", self._consumer.finished_to)
 
     def give_back(self, batch: RecordBatch, index: int, seconds: float) -> None:
@@ -121,11 +121,11 @@ class PipelineControl:
         self._consumer.give_back(batch, index, seconds)
 
     def is_full(self) -> bool:
-        """Return whether the unfinished batches take all memory that they may."""
+        """Return whether the unfinished batches use all the memory they may."""
         return self._progress.held >= self._progress.budget
 
     async def wait_until_settled(self, seconds: float) -> bool:
-        """Wait until no batch is in progress, at most `seconds`; return whether that is so."""
+        """Wait until no batch is in progress, at most `seconds`; return whether none is."""
         return await self._progress.wait_until_settled(seconds)
 
     @property
@@ -145,7 +145,7 @@ class ConsumerPipeline:
         processor: The functions that it calls.
         fail: Ends the process with a reason. Called for records that only a newer version can read, and for every
             failure of a pipeline that cannot be restarted alone.
-        remake: Makes the pipeline anew; without it the pipeline cannot be restarted alone.
+        remake: Creates the pipeline again; without it the pipeline cannot be restarted alone.
 
     """
 
@@ -239,8 +239,9 @@ class ConsumerPipeline:
     async def lag(self) -> int:
         """Return how many records are not finished, without those of paused partitions.
 
-        Records in an object that is not written yet are finished. A consumer of its own asks Kafka, because one that
-        silently stopped fetching considers itself at the end. Raises KafkaError if Kafka does not answer.
+        Records in an object that is not written yet count as finished. A separate consumer queries Kafka, because a
+        consumer that silently stopped fetching considers itself at the end. Raises KafkaError if Kafka does not
+        respond.
         """
         reading = cast("Consumer", self.app.consumer)
         parts = [part for part in reading.assignment() if part not in reading.paused]

@@ -110,12 +110,12 @@ class Emitter(Writer):
         return self._calls[call.code]
 
     def call_if_given(self, function: Callable[..., Any], value: Expr, *arguments: str) -> Expr:
-        """Return a call of a runtime function that gives MISSING for a variable that is MISSING; many fields are."""
+        """Return a call of a runtime function, skipped for a variable that is MISSING, as many are."""
         call = self.call(function, value.code, *arguments)
         return Expr(f"({call.code} if {value.code} is not MISSING else MISSING)") if value.missing else call
 
     def bind(self, expr: Expr, hint: str = "value") -> Expr:
-        """Assign the value to a variable unless it is one, so that it can be used more than once."""
+        """Assign the value to a variable unless it is already one, so that it can be used more than once."""
         if expr.atom:
             return expr
         return self.assign(expr, self.name(hint))

@@ -90,7 +90,7 @@ def compile_rules(
 
 
 def _rule_function(out: Emitter, rule: Rule | None, name: str) -> None:
-    """Write a function that returns the payload of an event, or None if the rest of the condition does not hold."""
+    """Write a function that returns the payload of an event, or None if the rest of the condition is false."""
     out.place = rule.place if rule else None
     with out.function_body(f"def {name}(event):"):
         if rule:

@@ -57,7 +57,7 @@ _NULL = _Falsy(None)
 
 
 def members(value: Any) -> Any:
-    """Return an object to read members from, whatever the value is, so that reading on needs no test."""
+    """Return an object to read members from, whatever the value is, so that further reads need no test."""
     if value is None:
         return _NULL
     if type(value) is dict:

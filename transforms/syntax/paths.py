@@ -1,4 +1,4 @@
-"""Parse paths: JSONPath as jsonpath-ng reads it, with some of its extensions, and Segment's dotted form.
+"""Parse paths: JSONPath as read by jsonpath-ng, with some of its extensions, and Segment's dotted form.
 
 path      = "$" {segment}
 segment   = "." name | "." "*" | ".." (name | "*" | bracket) | bracket | "." function

@@ -1,4 +1,4 @@
-"""Regular expressions with RE2, which takes linear time."""
+"""Run regular expressions with RE2, in linear time."""
 
 import re
 from functools import lru_cache

@@ -15,7 +15,7 @@ from deploy.terminal.escaping import echo, echo_json, escape_line
 @json_option
 @click.pass_context
 def audit(context: click.Context, since: float, until: float | None, folder: Path, *, as_json: bool) -> None:
-    """Check that every event that came has its outcomes, and name the events that lack one.
+    """Check that every received event has its outcomes, and list events that lack one.
 
     Compares the ledger with Kafka: each event before the router's committed offset must have been read, and must have
     an outcome for each integration. Events that wait for delivery are counted apart. Exits with 1 if the books do not
@@ -81,7 +81,7 @@ def _place(finding: dict[str, Any]) -> str:
 
 
 def _what(finding: dict[str, Any]) -> str:
-    """Describe a finding: the problem, the integration and rule, and outcomes that exclude each other."""
+    """Describe a finding: the problem, the integration and rule, and contradictory outcomes."""
     rule = f" rule {finding['rule']}" if finding["rule"] else ""
     where = f" {finding['integration']}{rule}" if finding["integration"] else ""
     outcomes = f" ({' and '.join(finding['outcomes'])})" if finding["outcomes"] else ""

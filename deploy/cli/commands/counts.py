@@ -24,7 +24,7 @@ from deploy.terminal.escaping import echo_json
 def counts(
     since: float, until: float | None, by: str, step: str | None, folder: Path, *, funnel: bool, as_json: bool
 ) -> None:
-    """Count the events that came and what happened to them.
+    """Count received events and their outcomes.
 
     Events are counted if they are grouped only by source, type or event; otherwise outcomes are, one per event,
     integration and rule. Repeated records count once. Times are those of the events. They are rounded to minutes, up to

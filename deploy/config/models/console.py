@@ -37,11 +37,11 @@ class OidcSettings(StrictModel):
     groups_claim: str = "groups"
     """The claim of the ID token that lists the user's groups."""
     viewers: tuple[str, ...] = (ANYONE,)
-    """Groups that may look, with personal data masked; `*` is every user."""
+    """Groups whose users may view the console, with personal data masked; `*` is every user."""
     operators: tuple[str, ...] = ()
-    """Groups that may also see personal data, and replay, pause and resume."""
+    """Groups whose users may also see personal data, and replay, pause and resume."""
     editors: tuple[str, ...] = ()
-    """Groups that may also change the configuration."""
+    """Groups whose users may also change the configuration."""
 
     @field_validator("issuer")
     @classmethod
@@ -64,7 +64,7 @@ class ConsoleSettings(StrictModel):
     host: str = "127.0.0.1"
     """Address to serve the console on; an address that is not loopback needs `oidc`."""
     port: int = Field(8070, ge=0, le=65535)
-    """Port to serve the console on; 0 takes a free one, which the log names."""
+    """Port to serve the console on; 0 picks a free port, which is logged."""
     url: str | None = Field(None, pattern=r"^https?://[^/?#\s]+/?$")
     """The address that users type, if a proxy is in front of the console; by default `http://HOST:PORT`. With https,
     cookies are sent only over TLS.

@@ -1,1 +1,1 @@
-"""Who may use the console, and how its requests are protected."""
+"""Authenticate the console's users, and protect its requests."""

@@ -1,4 +1,4 @@
-"""Keep who did what in the console, without readable ids of persons."""
+"""Record who did what in the console, without readable IDs of persons."""
 
 import hashlib
 import hmac

@@ -1,4 +1,4 @@
-"""One-time codes: what a link contains instead of a token."""
+"""Issue one-time codes, which links contain instead of a token."""
 
 import hashlib
 import secrets
@@ -13,7 +13,7 @@ MAX_CODES = 25
 
 
 class OneTimeCodes:
-    """Issues codes and takes each once.
+    """Issues codes and accepts each once.
 
     Only digests are kept, so that neither memory nor the time of a comparison reveals a code.
     """
@@ -31,7 +31,7 @@ class OneTimeCodes:
         return code
 
     def take(self, code: str) -> bool:
-        """Return whether a code is valid; it is not valid again."""
+        """Return whether a code is valid, and invalidate it."""
         ends = self._ends.pop(_digest(code), None)
         return ends is not None and self._clock() < ends
 

@@ -1,4 +1,4 @@
-"""Check that a request that changes something comes from one of the console's own pages."""
+"""Check that state-changing requests come from the console's own pages."""
 
 import hmac
 from urllib.parse import parse_qsl

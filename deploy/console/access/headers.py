@@ -33,7 +33,7 @@ TLS_ONLY = {"strict-transport-security": "max-age=31536000"}
 
 
 class RequestGuard:
-    """An ASGI middleware; the first that sees a request.
+    """The outermost ASGI middleware: checks hosts and origins, and adds headers.
 
     A page of another site that resolves its own name to this machine (DNS rebinding) sends a foreign `Host`; one that
     sends a form sends a foreign `Origin`. Both are refused with 403.
@@ -49,7 +49,7 @@ class RequestGuard:
         self._headers = HEADERS | (TLS_ONLY if all(it.startswith("https:") for it in origins) else {})
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer one request."""
+        """Handle one request."""
         if scope["type"] != "http":
             return
 
@@ -76,7 +76,7 @@ class RequestGuard:
 
 
 def own_origins(address: str, port: int) -> tuple[str, ...]:
-    """Return the origins by which users reach the console: its address, and this machine's names if that is one."""
+    """Return the origins of the console: its address, and this machine's names if the address is local."""
     address = _as_browsers_send(address)
     if urlsplit(address).hostname not in LOOPBACK:
         return (address,)

@@ -47,9 +47,9 @@ class Login:
     Args:
         address: The address of the console, for links.
         cookie: The cookie of sessions.
-        audit_log: Keeps who logged in.
+        audit_log: Records logins.
         provider: The OpenID Connect provider; without one, links with one-time codes are used.
-        print_link: Shows a link to who runs the console.
+        print_link: Shows a link to the person who runs the console.
 
     """
 
@@ -154,7 +154,7 @@ class Login:
 
 
 def _get_only(path: str, answer: Callable[[Request], Awaitable[Response]]) -> Route:
-    """Return a route without HEAD, so that a program that only looks at a link does not use up its code."""
+    """Return a route without HEAD, so that link previews do not use up a code."""
     route = Route(path, answer)
     route.methods = {"GET"}
     return route

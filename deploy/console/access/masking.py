@@ -1,8 +1,8 @@
 """Mask personal data for viewers, in everything that leaves the console: pages, JSON, streams and downloads.
 
-The data of a whole page is masked at once, whatever its form. Values are found by the names of their fields; then the
-same values are masked wherever else they occur, as in a payload, a vendor's answer or a condition. E-mail addresses and
-card numbers are masked in every text, and so are digests, by which vendors recognize persons.
+A page's data is masked as a whole, in every format. Values are found by the names of their fields; the same values are
+then masked wherever else they occur, such as in a payload, a vendor's response or a condition. E-mail addresses, card
+numbers, and the digests by which vendors recognize persons are masked in every text.
 """
 
 import re
@@ -47,7 +47,7 @@ _mask_pii = text_masker(MASK)
 
 
 def mask(data: Any) -> Any:
-    """Return a masked copy of JSON data; keys are kept, but for those that are personal data themselves."""
+    """Return a masked copy of JSON data; keys are kept unless they are personal data themselves."""
     return _Masking(data).mask(data, within=_Within.NONE)
 
 
@@ -64,7 +64,7 @@ def mask_text(text: str) -> str:
 
 
 class _Within(IntEnum):
-    """Which part of the data within something is personal."""
+    """Which part of nested data is personal."""
 
     NONE = 0
     ALL = 1
@@ -118,7 +118,7 @@ def _personal(data: Any, *, within: _Within) -> Iterator[str]:
 
 
 def _fields(data: Mapping[Any, Any], within: _Within) -> Iterator[tuple[str, Any, _Within]]:
-    """Yield the fields of an object, and which of each is personal data."""
+    """Yield the fields of an object, each with which part of it is personal data."""
     if within is _Within.READS:
         yield from ((str(key), value, _Within.NONE if key == "path" else _Within.ALL) for key, value in data.items())
         return
@@ -142,7 +142,7 @@ def _is_distinctive(text: str) -> bool:
 
 
 def _describes_person(data: Mapping[str, Any]) -> bool:
-    """Tell whether an object is about a personal field, as of a payload: its path, or the paths that it was made of."""
+    """Return whether an object describes a personal field, by its path or the paths it was made from."""
     path = data.get("field") or data.get("path")
     if isinstance(path, str) and is_personal(path):
         return True
@@ -153,5 +153,5 @@ def _describes_person(data: Mapping[str, Any]) -> bool:
 
 
 def _shortened(text: str) -> str:
-    """Return bullets, after the beginning of a longer text so that two values can be distinguished."""
+    """Replace a text by bullets; longer texts keep their beginning, so that two values can be distinguished."""
     return f"{text[:2]}{MASK}" if len(text) >= 6 else MASK

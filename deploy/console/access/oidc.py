@@ -32,7 +32,7 @@ class OidcError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class PendingLogin:
-    """A login that is under way. `state` is also in the browser's cookie, so that only this browser may finish it."""
+    """A login in progress. `state` is also in the browser's cookie, so that only this browser can finish it."""
 
     state: str
     nonce: str
@@ -42,12 +42,12 @@ class PendingLogin:
 
 
 class OidcProvider:
-    """Sends users to the provider and reads who they are. Blocking.
+    """Sends users to the provider and reads their names and groups. Blocking.
 
     Args:
         settings: The key `console.oidc`.
-        redirect_uri: Where the provider sends the user back to.
-        clock: Returns the seconds since any time.
+        redirect_uri: The URL to which the provider sends the user back.
+        clock: A monotonic clock, in seconds.
 
     """
 
@@ -77,7 +77,7 @@ class OidcProvider:
         """Return the user's name, role, and the path to continue at; raises OidcError.
 
         Args:
-            parameters: The query of the address that the provider sent the user to.
+            parameters: The query parameters of the redirect from the provider.
             cookie: The state that the browser kept.
 
         """
@@ -137,7 +137,7 @@ class OidcProvider:
         )
 
     def _discover(self) -> Mapping[str, Any]:
-        """Return the provider's description; it is read once."""
+        """Return the provider's metadata; it is fetched once."""
         import requests
 
         if self._metadata is None:

@@ -7,7 +7,7 @@ from deploy.config.models.console import ANYONE, OidcSettings
 
 
 class Role(StrEnum):
-    """A role; each may do all that the ones before it may."""
+    """A role; each includes the permissions of the ones before it."""
 
     VIEWER = "viewer"
     """Looks, with personal data masked."""

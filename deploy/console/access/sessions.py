@@ -1,4 +1,4 @@
-"""Sessions of users who have logged in, and their cookie."""
+"""Keep the sessions of logged-in users, and their cookie."""
 
 import hashlib
 import secrets

@@ -1,1 +1,1 @@
-"""The pages, one module per screen."""
+"""Define the console's pages, one module per screen."""

@@ -1,4 +1,4 @@
-"""Catalog: events and properties that come, what plans say of them, and which rules read them."""
+"""Catalog: the events and properties that arrive, their plans, and the rules that read them."""
 
 import asyncio
 import time
@@ -35,7 +35,7 @@ NEVER = CatalogProperty("", 0, 0.0, {}, "", "")
 
 
 class CatalogScreen(ConsoleScreen):
-    """The ledger's catalog beside plans and rules."""
+    """The ledger's catalog with the plans and rules for it."""
 
     title: ClassVar[str] = "Catalog"
     path: ClassVar[str] = "/catalog"
@@ -91,7 +91,7 @@ class CatalogScreen(ConsoleScreen):
         return counts
 
     async def _off_plan(self, source: str) -> Counter[tuple[str, str]]:
-        """Return the number of events of the last day that a plan kept back, by type and name."""
+        """Return the number of events of the last day that a plan blocked, by type and name."""
         since = int(time.time()) - DAY_SECONDS
         rows = (await self.backend.ask("/counts", since=since, by="source,type,event,outcome,reason"))["rows"]
         counts: Counter[tuple[str, str]] = Counter()
@@ -194,12 +194,12 @@ class CatalogScreen(ConsoleScreen):
 
 
 def _key(row: Mapping[str, str]) -> tuple[str, str]:
-    """Return type and name of a row of the ledger's counts, as the catalog has them."""
+    """Return the type and name of a row of the ledger's counts, as in the catalog."""
     return safe_name(row["type"]), safe_name(row["event"])
 
 
 def _choose(seen: Sequence[CatalogEvent], type_: str | None, event: str | None) -> CatalogEvent | None:
-    """Return the event that is asked for, or the most frequent; raises HTTPException."""
+    """Return the requested event, or the most frequent one; raises HTTPException."""
     if type_ is None:
         return seen[0] if seen else None
     found = next((it for it in seen if (it.type, it.event or "") == (type_, event or "")), None)
@@ -237,7 +237,7 @@ def _row(
 
 
 def _readers(path: str, reads: Sequence[FieldRead]) -> list[dict[str, Any]]:
-    """Return who reads a property, each with one line: one that names it before one that reads an object around it.
+    """Return the readers of a property, one line each; lines that name it precede lines that read its parent object.
 
     Lines of the folder's files come before those of presets.
     """
@@ -253,7 +253,7 @@ def _readers(path: str, reads: Sequence[FieldRead]) -> list[dict[str, Any]]:
 
 
 def _lacking(seen: CatalogEvent, samples: EventSamples, reads: Sequence[FieldRead]) -> list[dict[str, Any]]:
-    """Return the fields that rules read and no event has, also not after the steps of its source."""
+    """Return the fields that rules read but no event has, even after the steps of its source."""
     if seen.is_cut:
         return []
     there = {*seen.properties, *samples.for_rules}
@@ -278,7 +278,7 @@ def _has_parts(path: str, seen: CatalogEvent) -> bool:
 
 
 def _events_that_never_come(reads: Sequence[FieldRead], seen: Sequence[CatalogEvent]) -> list[dict[str, str]]:
-    """Return the rules of the folder's own files that wait for an event that nobody sends."""
+    """Return the rules in the folder's own files for events that no source sends."""
     if not seen:
         return []
     found = {

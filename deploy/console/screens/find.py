@@ -1,4 +1,4 @@
-"""Find: what happened to one event."""
+"""Find: show what happened to one event."""
 
 import asyncio
 import time
@@ -73,7 +73,7 @@ class FindScreen(ConsoleScreen):
         return ConsolePage(sought, template, data)
 
     async def _overview(self) -> Mapping[str, Any]:
-        """Return the numbers of the last hour, and what failed."""
+        """Return the counts of the last hour, and the failures."""
         since = int(time.time()) - HOUR_SECONDS
         try:
             counts = await self.backend.ask("/counts", since=since, by="integration,outcome,reason")
@@ -89,7 +89,7 @@ class FindScreen(ConsoleScreen):
         }
 
     def _find(self, sought: str) -> dict[str, Any]:
-        """Look for an event by its place, else by its messageId, else for those of a user."""
+        """Search for an event by place, else by messageId, else for the events of a user."""
         configuration = self.backend.configuration
         place = self._place(sought)
         queries = [EventQuery(place=place)] if place else [EventQuery(message_id=sought), EventQuery(user=sought)]
@@ -119,7 +119,7 @@ class FindScreen(ConsoleScreen):
         }
 
     def _place(self, text: str) -> Origin | None:
-        """Read a place in a topic with events; the console does not show other topics that its Kafka user may read."""
+        """Parse a place; only topics with events are allowed, even if the console's Kafka user may read others."""
         configuration = self.backend.configuration
         topics = configuration.topics
         place = find_place(configuration, text)
@@ -128,7 +128,7 @@ class FindScreen(ConsoleScreen):
         return None
 
     def _objections(self, integration: str, since: float) -> list[str]:
-        """Return why the vendor may count a replay of an event of this time twice, or not accept it."""
+        """Return why the vendor may count a replay of an event of this time twice, or reject it."""
         configuration, now = self.backend.configuration, time.time()
         return find_objections(configuration.integrations[integration], ReplayRange(integration, since, now), now)
 
@@ -202,7 +202,7 @@ def _text(place: Origin) -> str:
 
 
 def _result(report: Mapping[str, int], integration: str) -> str:
-    """Say what a replay did."""
+    """Describe the result of a replay."""
     left = "; ".join(reason for reason in report if reason != "replayed")
     if "replayed" in report:
         return f"Sent to {integration} again."

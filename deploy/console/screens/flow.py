@@ -1,4 +1,4 @@
-"""Flow: for each integration what became of the accepted events, and whether the books balance."""
+"""Flow: the outcomes of accepted events by integration, and whether the counts balance."""
 
 import asyncio
 import time
@@ -29,7 +29,7 @@ REJECTED_BY_COLLECTOR = ""
 
 
 class Period(NamedTuple):
-    """A choice of the page: its name, its length, and the seconds of one point of a chart."""
+    """A period that the page offers: its name, its length, and the seconds per point of the chart."""
 
     title: str
     seconds: int
@@ -60,7 +60,7 @@ FAMILIES: Mapping[str, Sequence[str]] = {
 
 
 class FlowScreen(ConsoleScreen):
-    """The funnels, and examples of each number."""
+    """The funnels, and example events for each number."""
 
     title: ClassVar[str] = "Flow"
     path: ClassVar[str] = "/flow"
@@ -102,7 +102,7 @@ class FlowScreen(ConsoleScreen):
         return ConsolePage(f"Flow of {chosen}" if chosen else "Flow", "flow.html", data)
 
     def _funnel(self, books: "_Books", integration: str) -> dict[str, Any]:
-        """Return the sums of one integration, and by how much they differ from the accepted events."""
+        """Return the sums of one integration, and their difference from the accepted events."""
         rows = [row for row in books.rows if row["integration"] == integration]
         sums: Counter[str] = Counter()
         for row in rows:
@@ -232,7 +232,7 @@ def _chart(
     integration: str,
     step: int,
 ) -> dict[str, Any]:
-    """Return the lines of the chart: received events, or what became of them at one integration."""
+    """Return the lines of the chart: received events, or their outcomes for one integration."""
     lines: dict[str, Counter[int]] = {}
     if integration:
         lines = {family: Counter() for family in FAMILIES}
@@ -255,7 +255,7 @@ def _chart(
 
 
 def _period(request: Request) -> tuple[str, Period, int, int]:
-    """Return the name and choice of a period, and its bounds in whole steps; raises HTTPException."""
+    """Return the requested period with its name, and its bounds in whole steps; raises HTTPException."""
     name = request.query_params.get("period", "hour")
     period = PERIODS.get(name)
     if period is None:
@@ -280,7 +280,7 @@ def _index(order: Sequence[str], outcome: str) -> int:
 
 
 def _describe_rejected(rejected: Rejected) -> dict[str, Any]:
-    """Return the fields of a rejected event that the ledger has for accepted ones; type and name only if it is JSON."""
+    """Return a rejected event's fields as for accepted events; type and name only if it is JSON."""
     event: Any = None
     with suppress(orjson.JSONDecodeError):
         event = orjson.loads(rejected.value or b"")
@@ -295,5 +295,5 @@ def _describe_rejected(rejected: Rejected) -> dict[str, Any]:
 
 
 def seconds_of_time(text: str) -> int:
-    """Return whole seconds since 1970 of a time of the ledger."""
+    """Convert a time of the ledger's API to whole seconds since 1970."""
     return round(seconds_of(text))

@@ -1,4 +1,4 @@
-"""Health: what processes report, which integrations need attention, and who changed what."""
+"""Health: processes' reports, integrations that need attention, and the audit log."""
 
 import asyncio
 from collections.abc import Iterable, Mapping, Sequence
@@ -53,7 +53,7 @@ class HealthScreen(ConsoleScreen):
 
 
 def _describe(integration: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Add the state of an integration as one word, and what explains it."""
+    """Add the state of an integration as one word, with its explanation."""
     paused, vendor = integration["paused"], integration["vendor"]
     if paused:
         return {
@@ -77,7 +77,7 @@ def _order_of_processes(process: Mapping[str, Any]) -> tuple[bool, str, str]:
 
 
 def _kinds(processes: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Return for each version of rules the processes that run it."""
+    """Return the processes that run each version of the rules."""
     versions: dict[str, list[str]] = {}
     for process in processes:
         if not process["silent"]:
@@ -86,6 +86,6 @@ def _kinds(processes: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
 
 
 def _action(entry: Mapping[str, Any]) -> dict[str, Any]:
-    """Return an action of the audit log; `by` is an operator of the console, not a person of an event."""
+    """Return an action of the audit log; `by` is a user of the console, not the subject of an event."""
     rest = {key: value for key, value in entry.items() if key not in ("user", "role", "at", "action")}
     return {"at": entry["at"], "by": entry["user"], "role": entry["role"], "action": entry["action"], "details": rest}

@@ -1,4 +1,4 @@
-"""Integrations: their states, and what changes them."""
+"""Integrations: their states, and actions that change them."""
 
 import asyncio
 import time
@@ -102,7 +102,7 @@ class IntegrationsScreen(ConsoleScreen):
         }
 
     def _look(self, names: Sequence[str]) -> tuple[Mapping[str, PipelineOverview], str | None]:
-        """Return what forwarders report by integration, or why that is not known."""
+        """Return the forwarders' reports by integration, or why there are none."""
         try:
             overview, _ = self.backend.look(list(self.backend.configuration.integrations))
         except BrokerError as error:
@@ -147,7 +147,7 @@ class IntegrationsScreen(ConsoleScreen):
         return await self._order(request, ControlAction.PROBE)
 
     async def _order(self, request: Request, act: ControlAction) -> Done:
-        """Give the forwarders the command of `turnout pause`, `resume` or `probe`."""
+        """Send forwarders the command of `turnout pause`, `resume` or `probe`."""
         configuration, session = self.backend.configuration, session_of(request)
         name = self._integration(request).name
         broker, topics = configuration.settings.broker, configuration.topics
@@ -158,7 +158,7 @@ class IntegrationsScreen(ConsoleScreen):
         return Done(f"{given.sentence()}.", {**facts, "obeyed": given.obeyed}, {"ordered": {}})
 
     async def _test(self, request: Request, form: Mapping[str, str]) -> ConsolePage:
-        """Send the newest event that its rules take to the vendor's validation, or to the simulator."""
+        """Send the newest event that matches the rules to the vendor's validation, or to the simulator."""
         configuration, integration = self.backend.configuration, self._integration(request)
         simulated, name = form.get("to") != "vendor", integration.name
         taken = await asyncio.to_thread(find_taken_event, configuration, name)
@@ -217,7 +217,7 @@ def _describe(
     counts: Counter[tuple[str, str]] | None,
     changes: Sequence[FolderChange] | None,
 ) -> dict[str, Any]:
-    """Return a row of the list; `integration` and `vendor` are not data of persons."""
+    """Return a row of the list; `integration` and `vendor` are not personal data."""
     name, contract = integration.name, integration.forwarder.contract
     state, why, since = _state(integration, overview)
     file = f"integrations/{name}.yaml"
@@ -247,7 +247,7 @@ def _describe(
 
 
 def _state(integration: Integration, overview: PipelineOverview | None) -> tuple[str, str, str | None]:
-    """Return the state of an integration as one word, what explains it, and since when it is so."""
+    """Return an integration's state as one word, its explanation, and when it began."""
     if overview is None:
         return "unknown", "", None
     if overview.paused:
@@ -266,7 +266,7 @@ def _state(integration: Integration, overview: PipelineOverview | None) -> tuple
 
 
 def _tests_with(integration: Integration) -> str:
-    """Return how the vendor validates requests: `endpoint`, `code`, or an empty text if it does not."""
+    """Return how the vendor validates requests: `endpoint`, `code`, or an empty text if it cannot."""
     contract = integration.forwarder.contract
     if contract.validation_setting is None:
         return ""
@@ -274,7 +274,7 @@ def _tests_with(integration: Integration) -> str:
 
 
 def _settings(integration: Integration) -> list[dict[str, Any]]:
-    """Return the settings as they are written in the file; secrets are references there."""
+    """Return the settings as written in the file, where secrets are references."""
     written = integration.document.data.get("settings") or {}
     fields = integration.forwarder.contract.settings.model_fields
     return [

@@ -1,4 +1,4 @@
-"""Issues: dead letters in groups, what the events of a group have in common, and replay of a group."""
+"""Issues: groups of dead letters, what their events have in common, and their replay."""
 
 import asyncio
 import re
@@ -122,7 +122,7 @@ class IssuesScreen(ConsoleScreen):
         return Done(f"{verb} {counted(job.total, 'dead letter')}.", {"job": job.data()}, {"started": {}})
 
     async def _group(self, request: Request) -> tuple[dict[str, Any], str]:
-        """Return the group of a path, and since when its hours are; raises HTTPException."""
+        """Return the group in a request's path, and the start of its hours; raises HTTPException."""
         wanted = _group_id(request)
         answer = await self.backend.ask("/dead/groups", id=wanted, all=1)
         if not answer["groups"]:
@@ -130,7 +130,7 @@ class IssuesScreen(ConsoleScreen):
         return self._described(answer["groups"][0]), answer["hours_since"]
 
     def _described(self, group: Mapping[str, Any]) -> dict[str, Any]:
-        """Add the line of the rules that a group is about, and take the beginning of its message away."""
+        """Add the line of a group's rule, and remove pydantic's prefix from its message."""
         configuration = self.backend.configuration
         known = configuration.integrations.get(group["integration"])
         line = find_line(known, group["rule"], group["message"]) if known else None
@@ -139,14 +139,14 @@ class IssuesScreen(ConsoleScreen):
         return {**group, "message": message, "where": where}
 
     def _objections(self, group: Mapping[str, Any]) -> list[str]:
-        """Return why the vendor may count repeats twice, or not accept them."""
+        """Return why the vendor may count repeats twice, or reject them."""
         known, now = self.backend.configuration.integrations.get(group["integration"]), time.time()
         if known is None:
             return []
         return find_objections(known, ReplayRange(group["integration"], seconds_of(group["first"]), now), now)
 
     def _editor(self, group: Mapping[str, Any], failed: Sequence[FailedSample]) -> str | None:
-        """Return the address of the editor at the group's rule; a rule of a preset is copied into the file there."""
+        """Return the URL of the editor at the group's rule; the editor copies a preset's rule into the file."""
         known, where = self.backend.configuration.integrations.get(group["integration"]), group["where"]
         if known is None or not where:
             return None
@@ -162,7 +162,7 @@ class IssuesScreen(ConsoleScreen):
         return f"{known.name} is draining, and takes no new deliveries." if known.state == "draining" else None
 
     async def _job_data(self, job: GroupJob | None) -> dict[str, Any] | None:
-        """Return how far a job is, and what became of the events that it sent."""
+        """Return a job's progress, and the outcomes of the events that it sent."""
         if job is None:
             return None
         outcomes, problem = dict[str, int](), None
@@ -182,7 +182,7 @@ def _group_id(request: Request) -> str:
 
 
 def _newest(sample: FailedSample) -> dict[str, Any]:
-    """Return the newest dead letter in full as JSON data, with its event, so that personal data is masked all over."""
+    """Return the newest dead letter in full as JSON data; with its event, so that all its personal data is masked."""
     letter = sample.letter.letter
     return {
         "detail": letter.detail.removeprefix(": ").removeprefix("Value error, "),

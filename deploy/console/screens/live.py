@@ -67,7 +67,7 @@ class LiveScreen(ConsoleScreen):
         return [name for name in self.backend.configuration.integrations if chosen in (None, "", name)]
 
     def _filter(self, request: Request) -> LiveFilter:
-        """Return the filter that is asked for; raises HTTPException."""
+        """Return the requested filter; raises HTTPException."""
         given = {name: request.query_params.get(name, "").strip() for name in FILTERS}
         configuration = self.backend.configuration
         known = {

@@ -139,7 +139,7 @@ class NewIntegration:
         return {"problem": None, "event": taken and taken.data()}
 
     def _write(self, form: IntegrationForm, forwarder: type[Forwarder[Any]]) -> str:
-        """Return the text of the file; raises FieldsError, with the problem of the name at an empty key."""
+        """Return the text of the file; raises FieldsError, in which the key "" has the problem of the name."""
         problem = None
         if not NAME.fullmatch(form.name):
             problem = "use a-z, 0-9, - and _, starting with a letter or digit"
@@ -182,12 +182,12 @@ def _find(vendor: str) -> type[Forwarder[Any]]:
 
 
 def _shown(field: SettingField, form: IntegrationForm, problems: Mapping[str, str]) -> str:
-    """Return a field's text; a secret that was entered itself is not repeated."""
+    """Return a field's text, or an empty one for a secret entered as plain text."""
     return "" if field.kind == "secret" and field.name in problems else form.settings.get(field.name, "")
 
 
 def _sort_errors(errors: Sequence[RuleError], forwarder: type[Forwarder[Any]]) -> tuple[dict[str, str], list[str]]:
-    """Return the errors by field of the form, and the others."""
+    """Return the errors by form field, and the remaining ones."""
     names = set(forwarder.contract.settings.model_fields)
     by_field: dict[str, str] = {}
     others = []
@@ -203,6 +203,6 @@ def _sort_errors(errors: Sequence[RuleError], forwarder: type[Forwarder[Any]]) -
 
 
 def _unset(checked: CheckedDrafts, path: Path) -> list[str]:
-    """Return the variables that the file names and that are not set for the console; workers may have them."""
+    """Return the file's variables that are not set for the console; they may be set for workers."""
     found = checked.configuration.unset if checked.configuration else ()
     return [each.variable for each in found if each.error.path == str(path)]

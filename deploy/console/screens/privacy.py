@@ -24,7 +24,7 @@ MAX_ID, MAX_REASON = 1_000, 300
 
 
 class PrivacyScreen(ConsoleScreen):
-    """The account of a user, and `turnout suppress`."""
+    """The page with a user's account, and `turnout suppress` as actions."""
 
     title: ClassVar[str] = "Privacy"
     path: ClassVar[str] = "/privacy"
@@ -88,7 +88,7 @@ class PrivacyScreen(ConsoleScreen):
         return await self._change(request, form, lift=True)
 
     async def _change(self, request: Request, form: Mapping[str, str], *, lift: bool) -> Done:
-        """Do what `turnout suppress` does; the audit log has digests of the IDs."""
+        """Add or lift a suppression like `turnout suppress`; the audit log has digests of the IDs."""
         users = [form.get("user", "").strip(), *(value for name, value in form.items() if name.startswith("also-"))]
         users = list(dict.fromkeys(filter(None, users)))
         if not users or len(users) > MAX_USERS or max(map(len, users)) > MAX_ID:

@@ -1,4 +1,4 @@
-"""The screens, in the order of the navigation."""
+"""List the screens in the order of the navigation."""
 
 from deploy.console.pages import ConsoleScreen
 from deploy.console.screens.catalog import CatalogScreen

@@ -1,4 +1,4 @@
-"""Rules: edit the files of the configuration, beside a real event and what becomes of it."""
+"""Rules: edit configuration files and see the result for a real event beside them."""
 
 import asyncio
 import difflib
@@ -161,12 +161,12 @@ class RulesScreen(ConsoleScreen):
         return list(model.model_fields) if model else []
 
     def _words(self, name: str) -> list[dict[str, str]]:
-        """Return what the editor completes, beside the paths of the event."""
+        """Return the editor's completions, in addition to the event's paths."""
         directives = [{"label": it, "type": "function", "detail": DIRECTIVES[it].summary[:80]} for it in DIRECTIVES]
         return [*directives, *({"label": it, "type": "property"} for it in self._payload_fields(name))]
 
     def _first_event(self, configuration: Configuration, place: str) -> dict[str, Any]:
-        """Return the event that a page begins with: the one at a place, else the newest, and others to choose from."""
+        """Return the page's initial event, by place or the newest, and others to choose from."""
         try:
             newest = self._recent.newest(configuration, MAX_CHOICES)
         except BrokerError as error:
@@ -194,7 +194,7 @@ class RulesScreen(ConsoleScreen):
         return RecordedEvent(text, record.value, named_source(record, configuration.sources), record.timestamp)
 
     async def _choose_event(self, request: Request, form: Mapping[str, str]) -> ConsolePage:  # noqa: ARG002
-        """Show another event beside the rule: one of Kafka, or a pasted one."""
+        """Show another event beside the rule: one from Kafka, or a pasted one."""
         pasted, configuration = form.get("pasted", "").strip(), self.backend.configuration
         if pasted:
             event = _event_data(pasted, None, None)
@@ -211,7 +211,7 @@ class RulesScreen(ConsoleScreen):
         return ConsolePage("Event", "rule_try.html", data)
 
     async def _try(self, request: Request, form: Mapping[str, str]) -> ConsolePage:  # noqa: ARG002
-        """Say what `check`, `explain` and `test` say about a draft."""
+        """Return the results of `check`, `explain` and `test` for a draft."""
         name, text = self._draft(form)
         event = _try_event(form.get("tried", ""), form.get("tried_source", ""))
         folder = self.backend.configuration.folder
@@ -221,7 +221,7 @@ class RulesScreen(ConsoleScreen):
         return ConsolePage("Try", "rule_try.html", data)
 
     async def _edit_by_form(self, request: Request, form: Mapping[str, str]) -> ConsolePage:  # noqa: ARG002
-        """Write what a form says into the draft."""
+        """Apply a form's fields to the draft."""
         name, text = self._draft(form)
         kind, problem = name.partition("/")[0], None
         try:
@@ -232,7 +232,7 @@ class RulesScreen(ConsoleScreen):
         return ConsolePage("Form", "rule_form.html", data)
 
     async def _compare(self, request: Request, form: Mapping[str, str]) -> ConsolePage:
-        """Say what would change for the newest events, and for those of a group of dead letters."""
+        """Return the changes for the newest events, and for those of a group of dead letters."""
         name, text = self._draft(form)
         session, token = session_of(request).csrf, object()
         self._comparisons[session] = token
@@ -289,7 +289,7 @@ class RulesScreen(ConsoleScreen):
         return ConsolePage("Saved" if data["saved"] else "Not saved", "rule_saved.html", data, status)
 
     async def _described(self, saved: Saved, name: str, text: str) -> dict[str, Any]:
-        """Return a save as JSON data; after a live save, once the console itself uses the new rules."""
+        """Return a save as JSON data; a live save is returned once the console uses the new rules."""
         configuration, in_use = self.backend.configuration, False
         if saved.mode is SaveMode.LIVE:
             checked = await asyncio.to_thread(check_drafts, configuration.folder, {})
@@ -359,7 +359,7 @@ def _label(event: RecordedEvent) -> str:
 
 
 def _refusal(error: SaveError, text: str) -> dict[str, Any]:
-    """Return what helps with a refused save."""
+    """Return hints for a refused save."""
     if isinstance(error, StaleError):
         lines = difflib.unified_diff(
             error.now.text.splitlines(), text.splitlines(), "now", "your draft", lineterm="", n=3

@@ -122,7 +122,7 @@ KEYS: Final = {"s3": S3Key, "az": AzureKey, "gs": GoogleKey}
 
 
 class ObjectStorage(ObjectForwarder[ObjectStorageSettings]):
-    """Only the records decide where an object ends. It is named `TOPIC/PARTITION/FIRST-LAST`, so a retry overwrites it.
+    """Objects depend only on records and are named `TOPIC/PARTITION/FIRST-LAST`, so a retry overwrites its object.
 
     A crash of the forwarder therefore neither duplicates nor loses rows. If the router crashes and forwards an event
     again, there is a second row with the same `delivery_id`.

@@ -1,4 +1,4 @@
-"""Keep the deliveries of one integration that wait to be sent, and decide in which batch and when they go out."""
+"""Keep an integration's waiting deliveries, and decide when and in which batch they are sent."""
 
 import asyncio
 from collections.abc import Iterable
@@ -29,7 +29,7 @@ class Schedule:
         forwarder: Groups the payloads that may share a request.
         settings: The integration's settings.
         limits: The limits of a request.
-        breaker: Says whether delivery is paused.
+        breaker: Tracks whether delivery is paused.
         retry_topic: Takes failing deliveries while delivery is paused.
         writer: Writes dead letters of deliveries that cannot be grouped.
         ordered: Whether deliveries of a key keep their order.

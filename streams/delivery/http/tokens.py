@@ -1,4 +1,4 @@
-"""The access token of one integration: requested once for all its workers, and renewed before it expires."""
+"""Request an integration's access token once for all its workers, and renew it before it expires."""
 
 import asyncio
 import re

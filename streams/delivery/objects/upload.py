@@ -12,8 +12,8 @@ class ObjectUpload:
 
     Attributes:
         ended: The object.
-        parts: The ranges of its records that are left, the next one last. At first that is the whole object. Each has
-            the store's refusal, once it is final.
+        parts: The ranges of its records that are left, the next one last; initially the whole object. Each has the
+            store's refusal, once it is final.
         settled: The indices of records that are left out of the object, and have their outcome.
         tries: Number of requests.
         failures: Consecutive failures; determines the back-off.

@@ -57,7 +57,8 @@ class LostDeliveriesRecorder:
     """Records the lost deliveries of one integration.
 
     A forwarder cannot know the events of records that it could not read. It writes which records were lost, and which
-    deliveries are left in the forward and retry topic. The ledger knows the forwarded deliveries, and finds the others.
+    deliveries are left in the forward and retry topic. The ledger has the forwarded deliveries, and derives the lost
+    ones.
     """
 
     def __init__(self, integration: str, topics: Topics, broker: Broker, producer: Producer) -> None:
@@ -109,7 +110,7 @@ class LostDeliveriesRecorder:
         return found
 
     async def _find_routed(self, part: TopicPartition) -> int:
-        """Return the offset that routers have committed, or 0 if it is not known."""
+        """Return the offset that routers have committed, or 0 if it is unknown."""
         group = self._topics.router_group
         try:
             async with AIOKafkaConsumer(

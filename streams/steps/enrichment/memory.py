@@ -119,7 +119,7 @@ class MemoryAccess(Protocol):
 
     @property
     def origin(self) -> str:
-        """Where the entries come from, for `turnout explain`; empty in a router."""
+        """The origin of the entries, for `turnout explain`; empty in a router."""
 
     def remember(self, event: Event, found: Mapping[str, Values]) -> None:
         """Remember the values that an event has, by group, and that its user and visitor are the same person."""
@@ -202,7 +202,7 @@ def _object_in(event: Mapping[str, Any], path: tuple[str, ...]) -> Mapping[str, 
 
 
 def _has_own(event: Event, group: MemoryGroup) -> bool:
-    """Return whether the event has a value of the group, also one that is too long or of another type."""
+    """Return whether the event has a value of the group, even one that is too long or of another type."""
     places = [group.parent, *group.rivals]
     if group.parent[0] == "context":
         places.append(group.parent[1:])  # the traits of an identify event
@@ -212,7 +212,7 @@ def _has_own(event: Event, group: MemoryGroup) -> bool:
 
 
 def lacking_values(event: Event, remembered: Mapping[str, Remembered]) -> dict[str, Any]:
-    """Return a patch with the remembered values of the groups of which the event has nothing.
+    """Return a patch with the remembered values of groups that the event lacks.
 
     An integration that the event opts out of gets none.
     """
@@ -241,7 +241,7 @@ def paths_of(patch: Mapping[str, Any], at: str = "") -> Iterator[str]:
 
 
 class MemoryStep(EnrichmentStep):
-    """Remember an event's values, and add those that are remembered, as far as the consent in the event allows it.
+    """Remember an event's values, and add remembered values, as far as the event's consent allows.
 
     An event that denies the consent deletes the entries of its user and visitor. The note `memory` lists the fields
     that were added, without values.
