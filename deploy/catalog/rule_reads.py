@@ -62,7 +62,7 @@ class FieldRead:
     sources: frozenset[str] | None
 
     def may_read(self, type_: str, event: str | None, sources: Sequence[str]) -> bool:
-        """Tell whether the rule may match events of this type and name from one of these sources."""
+        """Return whether the rule may match events of this type and name from one of these sources."""
         return (
             (self.selector.types is None or type_ in self.selector.types)
             and self.selector.allows(event or "")
@@ -75,7 +75,7 @@ class FieldRead:
 
 
 def is_within(path: str, outer: str) -> bool:
-    """Tell whether a field is another one, or below it."""
+    """Return whether a field is another one, or below it."""
     return outer in (WHOLE_EVENT, path) or (path.startswith(outer) and path[len(outer)] in ".[")
 
 

@@ -30,12 +30,12 @@ class Unresolved:
 
 
 def is_reference(value: object) -> bool:
-    """Tell whether a value is exactly `${NAME}` or `${file:/path}`."""
+    """Return whether a value is exactly `${NAME}` or `${file:/path}`."""
     return isinstance(value, str) and REFERENCE.fullmatch(value) is not None
 
 
 def has_reference(text: str) -> bool:
-    """Tell whether a text contains a reference, or a malformed reference to a file."""
+    """Return whether a text contains a reference, or a malformed reference to a file."""
     return REFERENCE.search(text) is not None or _FILE_REFERENCE.search(text) is not None
 
 

@@ -15,7 +15,7 @@ _FORMAT = "%x1e" + "%x1f".join(_FIELDS)
 
 @dataclass(frozen=True, slots=True)
 class FolderChange:
-    """A commit: its short id, when (RFC 3339) and by whom it was written, its subject, and the files of the folder."""
+    """A commit: its short ID, when (RFC 3339) and by whom it was written, its subject, and the files of the folder."""
 
     commit: str
     at: str
@@ -41,7 +41,7 @@ def read_history(folder: Path, number: int = MAX_CHANGES) -> list[FolderChange] 
 
 
 def has_changes(folder: Path) -> bool:
-    """Tell whether the folder has changes that are not committed."""
+    """Return whether the folder has changes that are not committed."""
     command = ["git", "-C", str(folder), "--no-optional-locks", "status", "--porcelain", "--", "."]
     try:
         ran = subprocess.run(  # noqa: S603  # no part of it is from an event

@@ -155,6 +155,6 @@ def dotted(place: Place) -> str:
 
 
 def _overlap(one: Place, other: Place) -> bool:
-    """Tell whether one place contains the other."""
+    """Return whether one place contains the other."""
     shorter = min(len(one), len(other))
     return one[:shorter] == other[:shorter]

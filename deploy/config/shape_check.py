@@ -121,7 +121,7 @@ class ShapeCheck:
                 self._call(each, annotation, at)
 
     def _is(self, node: Node, kind: str, annotation: Any, at: Keys) -> bool:
-        """Tell whether the field accepts a value of this JSON type; report an error if not."""
+        """Return whether the field accepts a value of this JSON type; report an error if not."""
         kinds = _kinds(annotation)
         if kinds is None or kind in kinds or (kind in _NUMBERS and kinds & _NUMBERS):
             return True
@@ -259,7 +259,7 @@ def _kinds(annotation: Any) -> frozenset[str] | None:
 
 @cache
 def _is_sha256(annotation: Any) -> bool:
-    """Tell whether a field accepts only SHA-256 hashes."""
+    """Return whether a field accepts only SHA-256 hashes."""
     parts = get_args(annotation) if get_origin(annotation) in (Union, UnionType) else (annotation,)
     required = [it for it in parts if it is not type(None)]
     return bool(required) and all(it in (Sha256, list[Sha256]) for it in required)

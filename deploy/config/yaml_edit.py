@@ -461,7 +461,7 @@ class _YamlDumper(_Plain):
 
 
 def _is_short(value: Any) -> bool:
-    """Tell whether a collection fits on one line: a directive, or scalars and, in a mapping, lists of them."""
+    """Return whether a collection fits on one line: a directive, or scalars and, in a mapping, lists of them."""
     if isinstance(value, dict) and len(value) == 1 and next(iter(value)).startswith("@"):
         return len(json.dumps(value)) < 100
     inner = value.values() if isinstance(value, dict) else value

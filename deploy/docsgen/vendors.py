@@ -173,7 +173,7 @@ INDEXED = ("page", "screen", "identify", "group", "alias", "order-completed", "c
 
 
 def _capabilities(forwarder: type[Forwarder[Any]]) -> Iterator[tuple[str, str | None]]:
-    """Yield the title of each capability, and the preset's rule that sends such an event, None if there is none."""
+    """Yield the title of each capability, and the preset's rule that sends such events, None without one."""
     preset = forwarder.preset()
     assert preset is not None
     rules, errors = read_rules(Document.parse(preset.read_bytes(), preset.name))

@@ -161,7 +161,7 @@ class Explanation:
 
     @property
     def rejected(self) -> bool:
-        """Tell whether the event is invalid, or rejected by a step of its source."""
+        """Return whether the event is invalid, or rejected by a step of its source."""
         return self.rejection is not None and self.rejection.reason != QUARANTINED_REASON
 
     def data(self) -> dict[str, Any]:

@@ -99,7 +99,7 @@ def _construct_value(annotation: Any, value: Any) -> Any:
 
 
 def _fits_literals(model: type[BaseModel], value: Mapping[str, Any]) -> bool:
-    """Tell whether the literal fields, which distinguish the models of a union, are those of this model."""
+    """Return whether the literal fields, which distinguish the models of a union, are those of this model."""
     literals = {name: get_args(it.annotation) for name, it in model.model_fields.items() if _is_literal(it.annotation)}
     return all(value[name] in options for name, options in literals.items() if name in value)
 

@@ -84,7 +84,7 @@ class _MergedPart:
 
     @property
     def flat(self) -> bool:
-        """Tell whether the part is on one line in its file, or empty."""
+        """Return whether the part is on one line in its file, or empty."""
         return not any(True for _ in self.inner) or len(set().union(*(each.origins for each in self.inner))) == 1
 
 
@@ -116,7 +116,7 @@ def _part_of_node(node: Node) -> _MergedPart:
 
 
 def _is_merged(node: Call) -> bool:
-    """Tell whether the call is not in a file but the result of merging two maps, one of which is a directive."""
+    """Return whether the call is not in a file but the result of merging two maps, one of which is a directive."""
     objects = node.arguments.get(node.directive.merges) if node.directive.merges else None
     return isinstance(objects, tuple) and len(objects) == 2 and objects[1].place == node.place
 

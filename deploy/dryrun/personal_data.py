@@ -189,7 +189,7 @@ def _normal(key: str) -> str:
 
 
 def _is_card(text: str) -> bool:
-    """Tell whether digits have the Luhn checksum of a card number."""
+    """Return whether digits have the Luhn checksum of a card number."""
     digits = [int(each) for each in text if each.isdecimal()]
     doubled = [2 * each - 9 if each > 4 else 2 * each for each in digits[-2::-2]]
     return (sum(digits[-1::-2]) + sum(doubled)) % 10 == 0

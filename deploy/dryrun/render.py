@@ -67,7 +67,7 @@ class _Page:
         print_wrapped(self.console, text, indent, one_line((_short(where), "dim")) if where else None)
 
     def fits(self, indent: int, text: Text, where: str) -> bool:
-        """Tell whether the line needs no wrapping."""
+        """Return whether the line needs no wrapping."""
         return indent + text.cell_len + 2 + len(_short(where)) <= self.console.width
 
     def blank(self) -> None:

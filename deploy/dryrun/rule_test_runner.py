@@ -78,7 +78,7 @@ class Result:
 
     @property
     def passed(self) -> bool:
-        """Tell whether the test passed."""
+        """Return whether the test passed."""
         return not self.differences
 
 

@@ -75,7 +75,7 @@ CONVERSIONS: Mapping[str, Conversion] = {
 
 
 def is_path(data: Any) -> bool:
-    """Tell whether a value is written as a path."""
+    """Return whether a value is written as a path."""
     return isinstance(data, str) and (data == "$" or data.startswith(("$.", "$[")))
 
 

@@ -174,5 +174,5 @@ def find_repository(folder: Path) -> Repository | None:
 
 
 def is_writable(path: Path) -> bool:
-    """Tell whether this process may write a file or folder."""
+    """Return whether this process may write a file or folder."""
     return os.access(path, os.W_OK, effective_ids=os.access in os.supports_effective_ids)

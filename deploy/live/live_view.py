@@ -67,11 +67,11 @@ class LiveFilter:
         )
 
     def matches_outcome(self, outcome: str) -> bool:
-        """Tell whether an outcome is shown."""
+        """Return whether an outcome is shown."""
         return not self.outcomes or outcome in self.outcomes
 
     def matches_seen(self, seen: "SeenEvent") -> bool:
-        """Tell whether an event with its outcomes so far is shown."""
+        """Return whether an event with its outcomes so far is shown."""
         if not self.matches_event(seen.event or {}, seen.source, seen.trace):
             return False
         return not self.outcomes or any(
@@ -80,7 +80,7 @@ class LiveFilter:
         )
 
     def matches_rejected(self, rejected: Rejected) -> bool:
-        """Tell whether a rejected event is shown."""
+        """Return whether a rejected event is shown."""
         reason = rejected.reason if rejected.reason == QUARANTINED_REASON else REJECTED
         if self.integrations or not self.matches_outcome(reason):
             return False

@@ -53,7 +53,7 @@ class ParkedRecord(NamedTuple, Generic[Parked]):
 class Selection:
     """Which records to select; None means any. Times are in seconds since 1970; `user` is the event's key.
 
-    `group` is the id of a group of dead letters.
+    `group` is the ID of a group of dead letters.
     `id` is the messageId of dead letters.
     """
 
@@ -68,7 +68,7 @@ class Selection:
     id: str | None = None
 
     def matches(self, parked: "ParkedRecord[Any]") -> bool:
-        """Tell whether a record is selected."""
+        """Return whether a record is selected."""
         letter = parked.letter
         if isinstance(letter, DeadLetter):
             if self.integration is not None and letter.integration != self.integration:

@@ -54,7 +54,7 @@ class ReplayRange:
         return f"{prefix}.replay.{self.integration}.{hashlib.sha256(identity).hexdigest()[:12]}"
 
     def includes(self, event: Event) -> bool:
-        """Tell whether an event is one of `events`."""
+        """Return whether an event is one of `events`."""
         return not self.events or (event.get("event") or event["type"]) in self.events
 
 

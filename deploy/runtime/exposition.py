@@ -33,7 +33,7 @@ class Readiness:
         self._find_obstacle: Callable[[], str | None] = lambda: "it is starting"
 
     def started(self, find_obstacle: Callable[[], str | None] = lambda: None) -> None:
-        """Note that the process works, in the running event loop; `find_obstacle` says there why it is not ready."""
+        """Record that the process has started; `find_obstacle`, run in this event loop, returns why it is not ready."""
         self._loop, self._find_obstacle = asyncio.get_running_loop(), find_obstacle
 
     def check(self) -> tuple[bool, str | None]:

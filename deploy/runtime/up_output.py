@@ -105,7 +105,7 @@ class Terminal:
         return known.meaning if known else ""
 
     def _is_below_limit(self) -> bool:
-        """Tell whether another event may be shown in this second; prints how many others there were at its end."""
+        """Return whether another event may be shown in this second; prints how many others there were at its end."""
         second = int(monotonic())
         if second != self._second:
             if self._count > MAX_EVENTS_PER_SECOND:

@@ -45,7 +45,7 @@ class TokenEndpoint:
         return VendorReply(200, issued)
 
     def refuses(self, contract: Contract, headers: Mapping[str, str]) -> bool:
-        """Tell whether a request must be refused because its token is missing or expired.
+        """Return whether a request must be refused because its token is missing or expired.
 
         If the contract allows static tokens, any token that was not issued here is accepted as one.
         """

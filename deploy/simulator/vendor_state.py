@@ -105,7 +105,7 @@ class VendorState:
         )
 
     def _within_rates(self, contract: Contract, items: int) -> bool:
-        """Tell whether the request is within all rate limits; only then it counts towards them."""
+        """Return whether the request is within all rate limits; only then it counts towards them."""
         now, rows = self._clock(), []
         for rate in contract.rates:
             recent = self._recent.setdefault((contract.name, rate), deque())

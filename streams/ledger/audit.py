@@ -203,7 +203,7 @@ def audit(reader: Reader, bounds: KafkaBounds, integrations: Integrations = lamb
 
 
 def _count_lost(reader: Reader, since: int, until: int) -> int:
-    """Return how many events were lost in a period before a router read them; no range in Kafka has them any more."""
+    """Return how many events were lost in a period before a router read them; Kafka no longer has them."""
     step = step_for(since, until, since)
     return sum(count.number for count in reader.counts(since - since % step, until, step) if is_unread(count.key))
 

@@ -3,7 +3,7 @@
 Blocks of outcomes are bit sets, and counts are their changes, by the same arithmetic as in the SQLite store. A batch is
 written in this order:
 
-1. Rows that are a union: ids, users, remarks, dead letters.
+1. Rows that are a union: IDs, users, remarks, dead letters.
 2. One row in `journal` with the rest: the changed bit sets, the changes of counts, and the offsets.
 3. That rest, with a token of the batch for the counts. The offsets are last.
 
@@ -287,7 +287,7 @@ class ClickHouseStore(ClickHouseReader):
         self._check_writer()
 
     def _read_writer(self) -> tuple[str, int]:
-        """Return the writer, empty if there is none, and its last heartbeat number."""
+        """Return the writer, "" without one, and its last heartbeat number."""
         rows = self._client.rows("SELECT process, beat FROM writer ORDER BY beat DESC, process DESC LIMIT 1")
         return (rows[0][0], rows[0][1]) if rows else ("", 0)
 

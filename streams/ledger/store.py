@@ -1,6 +1,6 @@
 """Define the protocol that every store of the ledger implements, and its data types.
 
-A store holds no payload and no readable id of a person. All data about an event is addressed by the event's
+A store holds no payload and no readable ID of a person. All data about an event is addressed by the event's
 coordinates, its place: topic, partition and offset. The bodies of events stay in Kafka.
 """
 

@@ -58,7 +58,7 @@ def normalize_message(text: str, payload: Any, user: str | None = None) -> str:
         text: The message: plain text, JSON or HTML.
         payload: The payload that was sent. The words of its values are replaced. Without it (None) only common words
             stay.
-        user: The user's id, which is also replaced.
+        user: The user's ID, which is also replaced.
 
     """
     words = set(islice(_value_words(payload), MAX_PAYLOAD_WORDS))

@@ -26,7 +26,7 @@ DEAD_SECONDS = 3600.0
 class OperationsReader:
     """Reads reports and commands; keeps its connection until the end of the `with` block.
 
-    `reports` has the last report of each process by its id; `orders` the last command for each integration.
+    `reports` has the last report of each process by its ID; `orders` the last command for each integration.
     """
 
     def __init__(self, broker: Broker, topics: Topics) -> None:

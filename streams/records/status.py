@@ -83,7 +83,7 @@ class ProcessStatus:
     Args:
         kind: `collector`, `router`, `forwarder` or `ledger`.
         host: The name of its machine.
-        pid: Its process id there.
+        pid: Its process ID there.
         release: The version of Turnout.
         rules: The version of its rules.
         started: When it started, RFC 3339.

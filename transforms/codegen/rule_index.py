@@ -33,11 +33,11 @@ class Selector:
         return frozenset() in (self.types, self.events, self.words)
 
     def allows(self, name: str) -> bool:
-        """Tell whether an event with this name may match."""
+        """Return whether an event with this name may match."""
         return (self.events is None or name in self.events) and (self.words is None or words(name) in self.words)
 
     def covers(self, other: "Selector") -> bool:
-        """Tell whether this rule matches every event that the other one matches."""
+        """Return whether this rule matches every event that the other one matches."""
         if self.rest is not None or not _within(other.types, self.types):
             return False
         if self.words is not None and other.words is None:
@@ -96,7 +96,7 @@ def _texts(condition: Condition, field: Operand) -> Texts:
 
 
 def _is_exact(condition: Condition, field: Operand) -> bool:
-    """Tell whether the condition tests nothing but the texts of the field."""
+    """Return whether the condition tests nothing but the texts of the field."""
     match condition:
         case Compare() | OneOf():
             return _texts(condition, field) is not None

@@ -29,7 +29,7 @@ _SEPARATORS = re.compile(r"[\s_-]+")
 
 
 def fits_json(number: float) -> bool:
-    """Tell whether a payload can hold this number."""
+    """Return whether a payload can hold this number."""
     return isfinite(number) if type(number) is float else MIN_INTEGER <= number <= MAX_INTEGER
 
 

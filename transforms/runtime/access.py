@@ -46,7 +46,7 @@ class _ListItems:
 
 
 def _is_index(name: str) -> bool:
-    """Tell whether a name is the number of an item, without leading zeros."""
+    """Return whether a name is the number of an item, without leading zeros."""
     return name.isdecimal() and name.isascii() and len(name) < 10 and (name[0] != "0" or name == "0")
 
 

@@ -37,7 +37,7 @@ def equal(left: Any, right: Any) -> bool:
 
 
 def less(left: Any, right: Any) -> bool:
-    """Tell whether one number or text comes before another; False for other values."""
+    """Return whether one number or text comes before another; False for other values."""
     if type(left) is str and type(right) is str:
         return left < right
     numbers = (int, float)

@@ -55,7 +55,7 @@ def without_nulls(value: Any) -> Any:
 
 
 def blank(value: Any) -> bool:
-    """Tell whether a value is missing, null, '', 0, false, or a list whose text is empty."""
+    """Return whether a value is missing, null, '', 0, false, or a list whose text is empty."""
     return value is MISSING or not (text(value) if type(value) is list else value or type(value) is dict)
 
 

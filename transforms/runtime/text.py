@@ -35,7 +35,7 @@ def text(value: Any) -> str:
 def _list_text(values: list[Any], known: dict[int, str]) -> str:
     """Join items by commas, including the items of nested lists.
 
-    `known` has the texts of lists by id, so that a list within several others is joined once. Uses no recursion, so
+    `known` has the texts of lists by `id()`, so that a list within several others is joined once. Uses no recursion, so
     depth is not limited.
     """
     stack = [values]
@@ -130,7 +130,7 @@ def split(value: Any, separator: str) -> Any:
 
 
 def glob(value: Any, pieces: Sequence[str]) -> bool:
-    """Tell whether a text consists of these pieces in order, with anything between them, in linear time."""
+    """Return whether a text consists of these pieces in order, with anything between them, in linear time."""
     if type(value) is not str or not value.startswith(pieces[0]):
         return False
     start = len(pieces[0])
@@ -163,5 +163,5 @@ _match_short = lru_cache(1024)(_match)
 
 
 def search(value: Any, pattern: Any) -> bool:
-    """Tell whether a regular expression matches anywhere in a text."""
+    """Return whether a regular expression matches anywhere in a text."""
     return type(value) is str and regular_expressions.search(pattern, value) is not None

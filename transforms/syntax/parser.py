@@ -139,7 +139,7 @@ class Parser:
 
     @staticmethod
     def is_directive(data: Any) -> bool:
-        """Tell whether this is an object with a key that begins with `@`."""
+        """Return whether this is an object with a key that begins with `@`."""
         return isinstance(data, dict) and any(isinstance(key, str) and key.startswith("@") for key in data)
 
     @staticmethod

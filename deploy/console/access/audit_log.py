@@ -27,7 +27,7 @@ class AuditLog:
 
     Args:
         file: The file to which lines of JSON are appended.
-        key: The key of the digests of ids. With the ledger's key, the digests of two runs can be compared.
+        key: The key of the digests of IDs. With the ledger's key, the digests of two runs can be compared.
 
     """
 
@@ -37,11 +37,11 @@ class AuditLog:
         self.recent: deque[Mapping[str, Any]] = deque(maxlen=MAX_RECENT)
 
     def digest(self, identifier: str) -> str:
-        """Return a keyed digest of an id of a person or an event."""
+        """Return a keyed digest of an ID of a person or an event."""
         return hmac.new(self._key, identifier.encode(), hashlib.sha256).hexdigest()[:DIGEST_CHARACTERS]
 
     def record(self, session: Session, action: str, **facts: Any) -> None:
-        """Record an action. Pass ids of persons and events through `digest`."""
+        """Record an action. Pass IDs of persons and events through `digest`."""
         entry = {"at": _now(), "user": session.user, "role": str(session.role), "action": action, **facts}
         with self._lock:
             self.recent.appendleft(entry)

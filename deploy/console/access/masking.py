@@ -52,7 +52,7 @@ def mask(data: Any) -> Any:
 
 
 def is_personal(path: str) -> bool:
-    """Tell whether a field holds personal data, by its path: `context.traits.email`, `$.user_data[0].em`."""
+    """Return whether a field holds personal data, by its path: `context.traits.email`, `$.user_data[0].em`."""
     names = {_SEPARATORS.sub("", step).lower() for step in _INDEX.sub("", path).split(".")}
     return not (names.isdisjoint(MASKED_NAMES) and names.isdisjoint(PERSONAL_OBJECTS))
 

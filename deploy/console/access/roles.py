@@ -17,7 +17,7 @@ class Role(StrEnum):
     """Changes the configuration."""
 
     def may(self, needed: "Role") -> bool:
-        """Tell whether this role includes another."""
+        """Return whether this role includes another."""
         order = list(Role)
         return order.index(self) >= order.index(needed)
 
