@@ -108,7 +108,7 @@ class Changes:
 
 
 def _kind_of(difference: Difference) -> tuple[str, bool, bool]:
-    """Return the field, without indexes, and whether it was and is there."""
+    """Return the field without indexes, and whether the old and the new payload have it."""
     place = dotted(tuple(0 if isinstance(key, int) else key for key in difference.place))
     return place, difference.before is ABSENT, difference.after is ABSENT
 

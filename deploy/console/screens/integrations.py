@@ -102,7 +102,7 @@ class IntegrationsScreen(ConsoleScreen):
         }
 
     def _look(self, names: Sequence[str]) -> tuple[Mapping[str, PipelineOverview], str | None]:
-        """Return the forwarders' reports by integration, or why there are none."""
+        """Return the forwarders' reports by integration, or the reason why they are missing."""
         try:
             overview, _ = self.backend.look(list(self.backend.configuration.integrations))
         except BrokerError as error:
