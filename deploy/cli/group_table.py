@@ -14,7 +14,7 @@ BARS = "▁▂▃▄▅▆▇█"
 
 
 def show_groups(answer: Mapping[str, Any]) -> None:
-    """Print the ledger's answer: for each group its number, place in the rules, times and message."""
+    """Print the ledger's groups: for each its number, place in the rules, times and message."""
     groups = answer["groups"]
     if not groups:
         echo("none")

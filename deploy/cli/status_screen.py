@@ -70,7 +70,7 @@ _TITLES = ("", "lag", "oldest", "drained in", "kept for", "state")
 
 
 def _rows(overview: Overview) -> Iterator[RenderableType]:
-    """Yield a line for the router and each integration, with the vendor's answer below it."""
+    """Yield a line for the router and each integration, with the vendor's response below it."""
     cells: list[tuple[Sequence[str], str, Sequence[str]]] = [(_TITLES, "bold", ())]
     for row in overview.rows:
         state, lines = _state(row, overview.at)

@@ -198,7 +198,7 @@ def responses_are_parsed(golden: Golden) -> Iterator[str]:
 
 
 def any_response_is_parsed(golden: Golden) -> Iterator[str]:
-    """Any response, also one from a proxy, gives one result per delivery."""
+    """Any response, even from a proxy, gives one result per delivery."""
     if not issubclass(golden.forwarder, HttpForwarder) or not golden.deliveries():
         return
     with extra("conformance"):

@@ -1,1 +1,1 @@
-"""Writes the pages of the documentation that come from the code."""
+"""Write the documentation pages that are generated from the code."""

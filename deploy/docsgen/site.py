@@ -42,7 +42,7 @@ class IndexEntry:
 
     @property
     def children(self) -> list[str]:
-        """Return the other pages of its folder, if it is the index of one."""
+        """Return the other pages of its folder, if it is the folder's index."""
         path = DOCS / self.path
         if path.parent == DOCS or path.name not in {INDEX, "README.md"}:
             return []

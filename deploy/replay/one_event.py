@@ -19,8 +19,8 @@ def replay_event(configuration: Configuration, place: Origin, integration: str, 
     """Send an event again; returns the number of deliveries by result. Blocking; raises BrokerError.
 
     Args:
-        configuration: The rules of today.
-        place: Where the event is.
+        configuration: The current rules.
+        place: The event's topic, partition and offset.
         integration: The integration to send to.
         dead: Places of the event's dead letters for it, which are marked as handled if they are sent.
 

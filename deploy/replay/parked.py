@@ -124,7 +124,7 @@ class ParkedRecords(Generic[Parked]):
 
 
 class Events:
-    """Reads the events topic at given places. Blocking; raises BrokerError."""
+    """Reads events at given offsets of their topics. Blocking; raises BrokerError."""
 
     def __init__(self, broker: Broker) -> None:
         self._broker = broker

@@ -1,4 +1,4 @@
-"""Leave out of a replay the deliveries that arrived or will arrive, as the ledger knows them."""
+"""Leave out of a replay the deliveries that, by the ledger, have arrived or will arrive."""
 
 from bisect import bisect_right
 from collections.abc import Iterable, Mapping, Sequence
@@ -14,7 +14,7 @@ Left = tuple[str, str]
 
 
 class KnownDeliveries:
-    """Tells which deliveries of an integration need no replay.
+    """Determines which deliveries of an integration need no replay.
 
     Args:
         partitions: The ledger's answer to `/deliveries`.
@@ -51,7 +51,7 @@ class KnownDeliveries:
 
 
 class _Offsets:
-    """Offsets, given as closed intervals in order; they may overlap if they are of several rules."""
+    """Offsets as ordered closed intervals, which may overlap if they are of several rules."""
 
     def __init__(self, spans: Iterable[Sequence[int]]) -> None:
         self._firsts: list[int] = []

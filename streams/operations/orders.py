@@ -32,7 +32,7 @@ class PausedError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class GivenOrder:
-    """A command that was given.
+    """A command and its result.
 
     Attributes:
         integration: The integration.

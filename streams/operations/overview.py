@@ -89,7 +89,7 @@ class PipelineOverview:
         return max(vendors, key=lambda vendor: _ORDER.index(vendor.state), default=None)
 
     def data(self, at: float) -> dict[str, Any]:
-        """Return JSON data, as it is at a time in seconds since 1970."""
+        """Return JSON data for a time in seconds since 1970."""
         age = 0.0 if self.oldest is None else max(0.0, at - self.oldest)
         drain = self.drain_seconds
         return {

@@ -19,7 +19,7 @@ class SourceLimits(StrictModel):
     """Maximum requests per second and write key. Further requests get a 429 with Retry-After."""
     events_per_second: float | None = Field(None, gt=0)
     """Maximum events per second and write key. A batch is accepted or rejected as a whole; if it exceeds the limit,
-    later batches get a 429 until the excess is made up.
+    later batches get a 429 until the excess has refilled.
     """
     burst: float = Field(10.0, gt=0)
     """Burst size: how many seconds of both rates may arrive at once after a pause."""

@@ -1,11 +1,11 @@
-"""The collector's speed: events per CPU-second on real Kafka, its latency at half that load, and its peers.
+"""Measure the collector: events per CPU-second on real Kafka, latency at half that load, and its peers.
 
     python -m tests.benchmarks.collector [--seconds 10] [--before CHECKOUT]
 
-Every event is validated, and answered once Kafka has confirmed it. The collectors are held to one core and take turns;
-this client and Kafka run where there is room. The peers are Redpanda Connect, which checks nothing, the same collector
-with all requests through ASGI, and the collector of CHECKOUT, a folder with an earlier version. What a tracking plan
-costs (tests/benchmarks/plans.py) is not in it, since the router holds events against plans.
+Every event is validated, and a request is answered once Kafka has confirmed its events. The collectors run in turns,
+pinned to one core; this client and Kafka use the other cores. The peers are Redpanda Connect, which checks nothing, the
+same collector with all requests through ASGI, and the collector of CHECKOUT, a folder with an earlier version. The cost
+of a tracking plan (tests/benchmarks/plans.py) is not included, since the router checks plans.
 """
 
 import argparse
@@ -34,7 +34,7 @@ TURNS = 5
 
 
 async def collect(bootstrap: str, *options: str) -> None:
-    """What the measured process runs: the collector, until it is told to stop; with `asgi` not directly."""
+    """Run the measured process: the collector, until it is stopped; with `asgi`, all requests go through ASGI."""
     from streams.collector.server import Collector
     from streams.collector.settings import CollectorSettings
     from streams.kafka.producer import Producer
@@ -48,7 +48,7 @@ async def collect(bootstrap: str, *options: str) -> None:
 
 
 class Load:
-    """Requests on a number of connections: one after another, or at a rate; counts and times their answers."""
+    """Sends requests on several connections, one after another or at a rate; counts and times the responses."""
 
     def __init__(self, requests: list[bytes]) -> None:
         self.answered = 0
@@ -59,7 +59,7 @@ class Load:
         self._paced = False
 
     async def connect(self, port: int, connections: int) -> None:
-        """Open the connections; they send nothing yet."""
+        """Open the connections without sending anything."""
         loop = asyncio.get_running_loop()
         for _ in range(connections):
             _, connection = await loop.create_connection(lambda: _Connection(self), "127.0.0.1", port)
@@ -74,7 +74,7 @@ class Load:
         self._paced = True
 
     async def pace(self, seconds: float, rate: float) -> None:
-        """Send `rate` requests a second, whether or not those before are answered; timed from when it is due."""
+        """Send `rate` requests per second without waiting for responses; latency counts from a request's due time."""
         self._paced = True
         self.seconds.clear()
         began = time.perf_counter()
@@ -88,7 +88,7 @@ class Load:
             await asyncio.sleep(0.001)
 
     def answer(self, connection: "_Connection", seconds: float) -> None:
-        """An answer came on this connection."""
+        """Record the response on a connection."""
         self.answered += 1
         self.seconds.append(seconds)
         if not self._paced:
@@ -163,7 +163,7 @@ class Peer(NamedTuple):
 
 
 async def measure_load(peer: Peer, shape: Shape, seconds: float) -> None:
-    """Load a collector as fast as it can for so many seconds, then with half of that rate for half as long."""
+    """Load a collector at full speed for `seconds`, then at half of that rate for half as long."""
     load = Load(requests(shape))
     await load.connect(peer.port, shape.connections)
     await load.run(2)
@@ -180,7 +180,7 @@ async def measure_load(peer: Peer, shape: Shape, seconds: float) -> None:
 
 
 async def compare(peers: dict[str, Peer], shape: Shape, seconds: float) -> None:
-    """Load the collectors in turns; print each one's events per CPU-second, and the first one's multiple of them."""
+    """Load the collectors in turns; print each one's events per CPU-second, and the first one's ratio to it."""
     loads = {name: Load(requests(shape)) for name in peers}
     for name, load in loads.items():
         await load.connect(peers[name].port, shape.connections)

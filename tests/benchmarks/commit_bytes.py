@@ -1,9 +1,9 @@
-"""The bytes per second that a forwarder's commits write to `__consumer_offsets`, under load with poison.
+"""Measure the bytes per second that a forwarder's commits write to `__consumer_offsets`, under load with poison.
 
     python -m tests.benchmarks.commit_bytes [INTEGRATIONS [EVENTS_PER_SECOND [SECONDS]]]
 
 Each integration has 12 partitions that get events all the time. The vendor always refuses one event in 300, so offsets
-above it are finished out of order and go into the commits' metadata. Real Kafka, whose log of the topic is measured.
+above it are finished out of order and are stored in the commits' metadata. Measures the topic's log on real Kafka.
 
 A process commits less often if it would write more than its budget. The estimate of a commit's size is compared with
 the largest one, that of one partition in a request of its own. It fails if commits write 100 KB/s or more, or could.
@@ -46,7 +46,7 @@ LONG_NAME = "google_ads_conversions_of_europe"
 
 
 class Vendor:
-    """Takes requests, and refuses those with a poisoned event."""
+    """Accepts requests, except those with a poisoned event."""
 
     def __init__(self) -> None:
         self.taken: dict[str, int] = {}

@@ -1,6 +1,6 @@
-"""Redpanda Connect as a collector: its HTTP input, and its Kafka output keyed by the user, at its best settings.
+"""Run Redpanda Connect as a collector: its HTTP input, and its Kafka output keyed by user, at its best settings.
 
-It checks nothing of an event, and answers once Kafka has confirmed it, as the collector does.
+It does not check events, and responds once Kafka has confirmed them, like the collector.
 """
 
 import json
@@ -19,7 +19,7 @@ PROGRAM = npm.CACHE / "connect"
 
 
 def build() -> bool:
-    """Build the program; False where there is no Go."""
+    """Build the program; returns False if Go is not installed."""
     go = shutil.which("go")
     if go is None:
         return False
@@ -30,7 +30,7 @@ def build() -> bool:
 
 
 def start(bootstrap: str, topic: str, *, size: int, core: int, folder: Path) -> tuple[subprocess.Popen[bytes], int]:
-    """It, on one core, for requests of `size` events; its port."""
+    """Start it on one core for requests of `size` events; returns its port."""
     port = free_port()
     path = folder / f"connect{port}.json"
     path.write_text(json.dumps(configuration(bootstrap, topic, size, port)))
@@ -49,7 +49,7 @@ def start(bootstrap: str, topic: str, *, size: int, core: int, folder: Path) -> 
 
 
 def configuration(bootstrap: str, topic: str, size: int, port: int) -> dict[str, Any]:
-    """A request's events as messages of their own; single ones are written some at a time, as the collector does."""
+    """Return its configuration: one message per event; single events are written in batches, as in the collector."""
     several = size > 1
     processors = [{"mapping": "root = this.batch"}, {"unarchive": {"format": "json_array"}}]
     return {

@@ -1,9 +1,9 @@
-"""Delivery's speed: deliveries per CPU-second of the worker on real Kafka, to a local vendor that answers at once.
+"""Measure delivery: deliveries per CPU-second of the worker on real Kafka, to a fast local vendor.
 
     python -m tests.benchmarks.delivery [DELIVERIES]
 
-In batches of 100, then one a request; payload check, outcomes and commits included. The worker has one core, Kafka and
-the vendor the other.
+In batches of 100, then one per request; payload check, outcomes and commits included. The worker has one core, Kafka
+and the vendor the other.
 """
 
 import asyncio
@@ -37,7 +37,7 @@ BATCH = 100
 
 
 async def fill(broker: Broker, integration: str, count: int) -> int:
-    """Forward so many mapped orders; returns the size of one record."""
+    """Forward this many mapped orders; returns the size of one record."""
     rules, mistakes = read_rules(Document.read(RULES))
     assert rules, mistakes
     producer = Producer(broker, client_id="fill")
@@ -59,7 +59,7 @@ async def fill(broker: Broker, integration: str, count: int) -> int:
 
 
 async def deliver(bootstrap: str, integration: str, port: str) -> None:
-    """What the measured process runs: one integration's delivery, until it is killed."""
+    """Run the measured process: one integration's delivery, until it is killed."""
     from streams.delivery.sinks.factory import make_delivery
     from streams.worker.worker import Worker
 

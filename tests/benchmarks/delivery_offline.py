@@ -1,9 +1,9 @@
-"""Delivery's CPU time without Kafka: the real DeliverySink, a producer that confirms at once, a local vendor over HTTP.
+"""Measure delivery's CPU time without Kafka: the real DeliverySink, an instant producer, a local vendor over HTTP.
 
     python -m tests.benchmarks.delivery_offline [DELIVERIES]
 
-In batches of 100, then one a request (a fifth of them). Prints the CPU microseconds of this process per delivery. To
-compare two versions run it in turns with each one's folder as PYTHONPATH.
+In batches of 100, then one per request (a fifth of them). Prints the CPU microseconds of this process per delivery. To
+compare two versions, run it in turns with each version's folder as PYTHONPATH.
 """
 
 import asyncio
@@ -59,7 +59,7 @@ def cpu() -> float:
 
 
 async def deliver(items: int, port: str, made: Sequence[Any]) -> float:
-    """CPU microseconds per delivery."""
+    """Return the CPU microseconds per delivery."""
     forwarder = Webhook(WebhookSettings(url=f"http://127.0.0.1:{port}/", batch_size=items))
     failed: list[str] = []
     sink = DeliverySink(

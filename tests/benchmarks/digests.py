@@ -1,4 +1,4 @@
-"""The memory of a remembered messageId and of a suppressed user, in bytes, and the seconds to look one up.
+"""Measure the memory per remembered messageId and per suppressed user, and the time of a lookup.
 
     python -m tests.benchmarks.digests [ENTRIES]
 

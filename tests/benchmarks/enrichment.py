@@ -1,10 +1,10 @@
-"""What enrichments cost: CPU microseconds an event, each alone and all together.
+"""Measure enrichments: CPU microseconds per event, each alone and all together.
 
     python -m tests.benchmarks.enrichment [EVENTS A RUN]
 
-The event is a page call of a browser, with client hints, utm parameters and a click id. *Cached*: 1,000 visitors come
-again and again. *New*: each event has an address, a user agent, a URL and a referrer that were never seen before.
-What is measured is the time of the steps alone; each gets the event as the steps before it left it.
+The event is a browser's page call with client hints, utm parameters and a click ID. *Cached*: events come from 1,000
+returning visitors. *New*: each event has a new address, user agent, URL and referrer. Only the time of the steps is
+measured; each step gets the event from the step before it.
 """
 
 import sys
@@ -36,7 +36,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
 
 
 def page(number: int) -> Event:
-    """A page call of visitor `number`."""
+    """Return a page call of visitor `number`."""
     address = f"203.0.{113 if number % 2 else number % 250}.{number % 250}"
     if number > 60_000:
         address = f"2001:db8:{number % 65536:x}:{number // 65536:x}::1"
@@ -69,7 +69,7 @@ def page(number: int) -> Event:
 
 
 def make_steps(folder: Path) -> list[EnrichmentStep]:
-    """All of Turnout's enrichments, with an address database and a table."""
+    """Make all of Turnout's enrichments, with an address database and a table."""
     write_places(folder / "places.mmdb")
     (folder / "plans.csv").write_text("plan,price,tier\nbasic,9.00,1\npro,29.00,2\n")
     files = Files(folder)
@@ -85,7 +85,7 @@ def no_note(reason: str, detail: str) -> None:
 
 
 def each(steps: Sequence[EnrichmentStep], events: list[Event]) -> list[float]:
-    """CPU microseconds an event, by step."""
+    """Return the CPU microseconds per event, by step."""
     spent = []
     for step in steps:
         began = time.process_time_ns()
@@ -96,7 +96,7 @@ def each(steps: Sequence[EnrichmentStep], events: list[Event]) -> list[float]:
 
 
 def together(steps: Sequence[EnrichmentStep], events: list[Event]) -> list[float]:
-    """CPU microseconds of all steps, with an event at a time as the router takes them."""
+    """Return the CPU microseconds of all steps, one event at a time as in the router."""
     began = time.process_time_ns()
     for event in events:
         run_steps(steps, event, no_note)
@@ -104,7 +104,7 @@ def together(steps: Sequence[EnrichmentStep], events: list[Event]) -> list[float
 
 
 def measure(steps: Sequence[EnrichmentStep], make: Callable[[int], list[Event]]) -> list[float]:
-    """By step, and at last of all, the least of several runs, since other work on the machine only adds.
+    """Return the minimum of several runs by step and for all steps, since other load only adds time.
 
     Each run has events of its own.
     """

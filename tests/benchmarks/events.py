@@ -1,8 +1,7 @@
-"""The events that benchmarks use: those of a shop, about 1.3 KB of JSON each, as a browser SDK sends them.
+"""Make the events of benchmarks: a shop's, about 1.3 KB of JSON each, as sent by a browser SDK.
 
 Names, texts, numbers, times, optional fields and the number of products differ between events as they do in production.
-Equal events would be compressed to almost nothing, and every cache would find them. The same number always gives the
-same event.
+Equal events would compress to almost nothing and hit every cache. The same number always gives the same event.
 """
 
 from random import Random
@@ -138,5 +137,5 @@ def _product(chance: Random, position: int) -> dict[str, Any]:
 
 
 def make_events(first: int, last: int, names: int = 1) -> list[bytes]:
-    """Return the events from `first` up to, and without, `last`, as JSON; in turns with the first `names` names."""
+    """Return the events from `first` up to, not including, `last`, as JSON, cycling through the first `names` names."""
     return [orjson.dumps(make_event(number, names)) for number in range(first, last)]

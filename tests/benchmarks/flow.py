@@ -1,4 +1,4 @@
-"""The console's Flow over 30 days, through HTTP: python -m tests.benchmarks.flow [DAYS].
+"""Measure the console's Flow over 30 days, through HTTP: python -m tests.benchmarks.flow [DAYS].
 
 The ledger has 20 kinds of events and five integrations in every minute; its API and the console share the machine.
 """
@@ -20,7 +20,7 @@ REQUESTS = 7
 
 
 def main(days: int) -> None:
-    """Print the milliseconds of a request for each period; fails if a number is not that of `turnout counts`."""
+    """Print the milliseconds of a request for each period; fails if a number differs from `turnout counts`."""
     with tempfile.TemporaryDirectory() as name:
         per_day = fill_days(Path(name), days)
         print(f"{days} days of {per_day:,} events", flush=True)

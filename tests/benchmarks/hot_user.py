@@ -1,10 +1,10 @@
-"""What one hot user costs the others: 2 % of all deliveries are of one user, of whom the vendor takes 10 per second.
+"""Measure how one hot user, with 2 % of deliveries and a rate limit of 10 per second, slows down the others.
 
     python -m tests.benchmarks.hot_user [DELIVERIES [PAIRS]]
 
-The seconds and CPU seconds from the first delivery until all deliveries of the other users have arrived, beside a run
-without a hot user. Real Kafka. It fails if they take 10 % more CPU seconds, by the median of the pairs; seconds can
-only be compared on an idle machine.
+Prints the seconds and CPU seconds from the first delivery until all deliveries of the other users have arrived, beside
+a run without a hot user. Real Kafka. It fails if they take 10 % more CPU seconds, by the median of the pairs;
+wall-clock seconds are only comparable on an idle machine.
 """
 
 import asyncio
@@ -38,13 +38,13 @@ LIMIT = 1.1
 
 
 class Limited(Webhook):
-    """A webhook that takes 10 deliveries per second of a user."""
+    """A webhook that accepts 10 deliveries per second and user."""
 
     contract = replace(Webhook.contract, rates=(Rate(10, seconds=1, of="items", per="user"),))
 
 
 class Took(NamedTuple):
-    """How long the deliveries of the other users took."""
+    """The duration of the other users' deliveries."""
 
     seconds: float
     cpu: float
@@ -82,7 +82,7 @@ async def deliver(bootstrap: str, port: str, name: str) -> None:
 
 
 async def measured(broker: Broker, name: str, others: int) -> Took:
-    """Measure a new process that delivers all that waits for an integration."""
+    """Measure a new process that delivers everything waiting for an integration."""
     missing = others
 
     async def handle(request: web.Request) -> web.Response:

@@ -1,4 +1,4 @@
-"""The memory of a forwarder whose vendors all hang, with deliveries waiting for each of its integrations in Kafka.
+"""Measure the memory of a forwarder whose vendors all hang, with deliveries waiting for each integration.
 
     python -m tests.benchmarks.hung_memory [WAITING [INTEGRATIONS [SECONDS]]]
 
@@ -48,7 +48,7 @@ async def fill(broker: Broker, names: list[str], count: int) -> None:
 
 
 async def hang() -> None:
-    """Take requests and never answer."""
+    """Accept requests and never respond."""
 
     async def take(reader: asyncio.StreamReader, _: asyncio.StreamWriter) -> None:
         while await reader.read(65536):

@@ -1,4 +1,4 @@
-"""The memory of a worker whose vendor takes requests and never answers, with deliveries waiting for it in Kafka.
+"""Measure the memory of a worker whose vendor accepts requests and never responds, with deliveries waiting.
 
 python -m tests.benchmarks.hung_vendor [WAITING]
 """
@@ -33,7 +33,7 @@ VALUE = (
 
 
 async def fill(broker: Broker, count: int) -> None:
-    """Forward so many orders."""
+    """Forward this many orders."""
     producer = Producer(broker, client_id="fill")
     await producer.start()
     acks, topic = PendingAcks(), TOPICS.forward("hung")
@@ -47,7 +47,7 @@ async def fill(broker: Broker, count: int) -> None:
 
 
 async def deliver(bootstrap: str, port: str) -> None:
-    """What the measured process runs: the delivery, until it is killed."""
+    """Run the measured process: the delivery, until it is killed."""
     from streams.delivery.sinks.factory import make_delivery
     from streams.worker.worker import Worker
 

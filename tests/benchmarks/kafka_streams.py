@@ -1,10 +1,10 @@
-"""The router beside Kafka Streams: events per CPU-second, in turns, on the same Kafka, with the same events and rules.
+"""Compare the router with Kafka Streams: events per CPU-second, in turns, on the same Kafka and events.
 
     python -m tests.benchmarks.kafka_streams [EVENTS] [NAMES] [TURNS]
 
 The peer, `streams/Peer.java`, maps by hand and writes the same records. It does not validate, dedupe or check, and
 writes neither outcomes nor run headers. Both get the same core, and Kafka the other one. The last two thirds of the
-events are measured, so that the JVM and the router have compiled what they compile.
+events are measured, after the JVM and the router have finished compiling.
 """
 
 import asyncio

@@ -1,4 +1,4 @@
-"""The ledger's speed and size, without Kafka: ingest, audit, and finding one id.
+"""Measure the ledger's speed and size without Kafka: ingest, audit, and lookup of an ID.
 
     python -m tests.benchmarks.ledger [EVENTS]
     python -m tests.benchmarks.ledger --ids EVENTS    only ids and users, for 100 M and more events

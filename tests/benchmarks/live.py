@@ -1,4 +1,4 @@
-"""What the console's page Live costs: CPU and memory of the console at 1,000 events per second.
+"""Measure the console's page Live: CPU and memory of the console at 1,000 events per second.
 
     python -m tests.benchmarks.live [SECONDS [EVENTS_PER_SECOND [TABS]]]
 
@@ -66,7 +66,7 @@ def make_folder(folder: Path, bootstrap: str) -> Path:
 
 
 def serve(folder: str) -> None:
-    """What the measured process runs: the console, until its standard input ends."""
+    """Run the measured process: the console, until its standard input ends."""
     with serving_console(read_configuration(Path(folder))) as console:
         (cookie,) = console.session(Role.VIEWER).cookies
         print(orjson.dumps([console.url, cookie.name, cookie.value]).decode(), flush=True)
@@ -74,7 +74,7 @@ def serve(folder: str) -> None:
 
 
 class Tab(threading.Thread):
-    """A page that is open."""
+    """An open page."""
 
     def __init__(self, url: str, cookie: dict[str, str]) -> None:
         super().__init__(daemon=True)
@@ -83,7 +83,7 @@ class Tab(threading.Thread):
         self.per_second: list[int] = []
 
     def run(self) -> None:
-        """Read the stream until the console is ended."""
+        """Read the stream until the console ends."""
         with (
             suppress(requests.exceptions.ChunkedEncodingError),
             requests.get(f"{self._url}/live/stream.json", cookies=self._cookie, stream=True, timeout=600) as answer,

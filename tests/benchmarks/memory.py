@@ -1,10 +1,10 @@
-"""What the enrichment `memory` costs: CPU microseconds an event, and memory and CPU for a million users.
+"""Measure the enrichment `memory`: CPU microseconds per event, and memory and CPU for a million users.
 
     python -m tests.benchmarks.memory [USERS]
 
-*Known*: a page call of a visitor whose values are remembered and unchanged, which is what most events are. *New*: of a
-visitor who is not known, whose entry is encrypted and written. *Completed*: a server's purchase that gets the values.
-*Read back*: what a router does with each record when it gets a partition. Without Kafka.
+*Known*: a page call of a visitor whose remembered values are unchanged, as for most events. *New*: a page call of an
+unknown visitor, whose entry is encrypted and written. *Completed*: a server's purchase that gets the values. *Read
+back*: a router's work per record when it is assigned a partition. Without Kafka.
 """
 
 import sys
@@ -26,7 +26,7 @@ LIMIT = 200.0
 
 
 def page(number: int) -> Event:
-    """A page call of visitor `number` with the IDs that browsers have."""
+    """Return a page call of visitor `number` with a browser's IDs."""
     return {
         "type": "page",
         "anonymousId": f"visitor-{number}",
@@ -56,7 +56,7 @@ def make_table(users: int) -> MemoryTable:
 
 
 def measure(step: MemoryStep, make: Callable[[int], Event], numbers: range) -> float:
-    """CPU microseconds per event."""
+    """Return the CPU microseconds per event."""
     events = [make(number) for number in numbers]
     began = time.process_time_ns()
     for event in events:

@@ -1,4 +1,4 @@
-"""What holding an event against a tracking plan costs, in microseconds.
+"""Measure the check of an event against a tracking plan, in microseconds.
 
 Run: python -m tests.benchmarks.plans
 """
@@ -37,7 +37,7 @@ ORDER = {
 
 
 def make_plan(**options: str) -> PlanStep:
-    """A plan for the benchmarks' order."""
+    """Return a plan for the benchmarks' order."""
     definitions = {"money": MONEY, "product": PRODUCT}
     events = [{"event": "Order Completed", "properties": ORDER}]
     return PlanStep(Plan.model_validate({"plan": "shop", "definitions": definitions, "events": events, **options}))

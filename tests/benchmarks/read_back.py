@@ -1,4 +1,4 @@
-"""The seconds in which a router that is assigned many partitions reads back their windows of messageIds.
+"""Measure how long a router takes to fill the dedupe windows of many newly assigned partitions.
 
     python -m tests.benchmarks.read_back [PARTITIONS [EVENTS_PER_PARTITION]]
 

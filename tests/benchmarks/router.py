@@ -1,4 +1,4 @@
-"""The router's speed: events per CPU-second on real Kafka, beside the same work without Kafka.
+"""Measure the router: events per CPU-second on real Kafka, beside the same work without Kafka.
 
     python -m tests.benchmarks.router [EVENTS]
 
@@ -78,7 +78,7 @@ async def fill(broker: Broker, count: int, names: int = 1) -> None:
 
 
 async def route(bootstrap: str) -> None:
-    """What the measured process runs: the router, until it is killed."""
+    """Run the measured process: the router, until it is killed."""
     from streams.routing.router import make_router
     from streams.suppression.filter import SuppressedUsers
     from streams.worker.worker import Worker
@@ -106,7 +106,7 @@ def forwarded(broker: Broker) -> int:
 
 
 def without_kafka(count: int) -> float:
-    """Events per CPU-second of decode, validate, map and encode in one loop."""
+    """Return the events per CPU-second of decode, validate, map and encode in one loop."""
     rules = rule_set()
     values = make_events(0, count)
     start = time.process_time()
@@ -123,7 +123,7 @@ def without_kafka(count: int) -> float:
 
 
 def alone(core: int) -> float:
-    """`without_kafka` in a process of its own, on the core that the router has."""
+    """Run `without_kafka` in a separate process, on the router's core."""
     child = measure.start("tests.benchmarks.router", "--alone", core=core)
     return float(child.communicate()[0])
 

@@ -1,4 +1,4 @@
-"""The routing path's CPU time without Kafka: the real Router, and a producer that confirms at once.
+"""Measure the routing path's CPU time without Kafka: the real Router, and an instant producer.
 
     python -m tests.benchmarks.routing [OTHER_CHECKOUT] [--presets COUNT] [--names COUNT] [--rounds COUNT]
 
@@ -23,7 +23,7 @@ EVENTS, RUN, WARM_UP_RUNS = 20_000, 500, 6
 
 
 def measure(presets: int, names: int) -> float:
-    """CPU microseconds per event, in this process."""
+    """Return the CPU microseconds per event in this process."""
     count = EVENTS // (1 + presets // 10) // RUN * RUN
     warm = WARM_UP_RUNS * RUN
     from streams.kafka.offsets import OffsetTracker
@@ -46,7 +46,7 @@ def measure(presets: int, names: int) -> float:
 
     class Nobody(SuppressionFollower):
         async def catch_up(self) -> None:
-            """No user is suppressed."""
+            """Do nothing: no user is suppressed."""
 
     relax_gc()
     # Turns of the event loop end batches here, and a busy machine would make many.

@@ -1,4 +1,4 @@
-"""Mappings per second of CPU time, beside a hand-written function and the peers, and the load of many rule files.
+"""Measure mappings per CPU-second, beside a hand-written function and peers, and the loading of rule files.
 
 Run: python -m tests.benchmarks.rules
 """
@@ -99,7 +99,7 @@ def number(value: Any) -> Any:
 
 
 def by_hand(event: dict[str, Any]) -> dict[str, Any]:
-    """Map as a careful person writes it: nothing raises, and missing values are left out."""
+    """Map an event with careful hand-written code: nothing raises, and missing values are left out."""
     payload: dict[str, Any] = {}
     for source, target in (("anonymousId", "client_id"), ("userId", "user_id")):
         if source in event:
@@ -171,7 +171,7 @@ def per_second(function: Callable[[Any], Any], event: Any, count: int = 40_000) 
 
 
 def for_segment(mapping: Any) -> Any:
-    """The mapping as Segment's kit has it: paths in @path; without casts and dates, which it lacks."""
+    """Return the mapping in the form of Segment's kit, without casts and dates, which it lacks."""
     if isinstance(mapping, str):
         return {"@path": mapping} if mapping.startswith("$") else mapping
     if isinstance(mapping, list):
@@ -213,7 +213,7 @@ def bloblang_rate() -> float | None:
 
 
 def rule_file(rules: int) -> Document:
-    """Rules on `type` and `event` and one more test, as a file has them that names each event of a shop."""
+    """Return a file with a rule per event of a shop, each with one more test than `type` and `event`."""
     lines = ["rules:"]
     for index in range(rules):
         condition = f'type = "track" and event = "Event {index}" and properties.total > 1'
@@ -222,7 +222,7 @@ def rule_file(rules: int) -> Document:
 
 
 def last_of(count: int) -> Callable[[], float]:
-    """A measure of the events a second that the last one of so many rules takes."""
+    """Return a measure of the events per second that match the last of `count` rules."""
     rules, errors = read_rules(rule_file(count))
     if rules is None:
         raise SystemExit(str(errors[0]))
@@ -231,7 +231,7 @@ def last_of(count: int) -> Callable[[], float]:
 
 
 def load_seconds(files: int = 300) -> float:
-    """Load of files with 60 lines and 30 paths of their own each."""
+    """Return the seconds to load files with 60 lines and 30 distinct paths each."""
     texts = []
     for file in range(files):
         lines = [f"integration: file-{file}", "rules:"]

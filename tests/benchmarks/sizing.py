@@ -1,9 +1,9 @@
-"""What an event costs on its whole way: CPU seconds of each process, bytes in Kafka and in the ledger.
+"""Measure the end-to-end cost of an event: CPU seconds of each process, bytes in Kafka and in the ledger.
 
     python -m tests.benchmarks.sizing [EVENTS]
 
-CPU seconds depend little on what else the machine does. The events come in requests of 20; one webhook takes each of
-them whole, 20 in a request.
+CPU seconds depend little on other load. Events arrive in requests of 20; one webhook gets each event unchanged, 20 per
+request.
 """
 
 import asyncio
@@ -69,7 +69,7 @@ def bytes_by_topic(logs: Path, prefix: str) -> Counter[str]:
 
 
 async def run(count: int) -> None:
-    """Print the costs per event, and what they mean for some rates."""
+    """Print the costs per event, and the resources for some rates."""
     with tempfile.TemporaryDirectory() as name, real_kafka.running(Path(name) / "kafka") as kafka:
         async with staged(kafka, Path(name) / "stage") as stage:
             received = 0

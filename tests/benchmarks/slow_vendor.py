@@ -1,9 +1,9 @@
-"""What a slow vendor costs another one in its process: seconds from a delivery's record to the fast vendor.
+"""Measure how a slow vendor delays a fast one in the same process: seconds from record to the fast vendor.
 
     python -m tests.benchmarks.slow_vendor [PAIRS]
 
-The fast vendor answers at once and is sent 300 deliveries a second; the slow one takes 2 seconds an answer, has 64
-requests in flight and more waiting. Runs alone and beside it alternate, each in a process of its own.
+The fast vendor responds at once and gets 300 deliveries per second; the slow one takes 2 seconds per response, with 64
+requests in flight and more waiting. Runs with and without the slow vendor alternate, each in its own process.
 """
 
 import asyncio
@@ -38,7 +38,7 @@ BATCH = 100
 
 
 def send(producer: Producer, integration: str, number: int) -> None:
-    """Forward one delivery, which says when it was sent."""
+    """Forward one delivery that contains its send time."""
     value = DeliveryRecord(
         f"m{number}", "rule", "v1", "track", "Order Completed", "2026-01-02T03:04:05Z", "2026-01-02T03:04:05Z", "web",
         Origin(TOPICS.events, number % 3, number // 3), {"sent": time.monotonic(), "text": "x" * 500},
@@ -48,7 +48,7 @@ def send(producer: Producer, integration: str, number: int) -> None:
 
 
 async def deliver(bootstrap: str, port: str, *integrations: str) -> None:
-    """What the measured process runs: the delivery of these integrations, until it is ended."""
+    """Run the measured process: the delivery of these integrations, until it is ended."""
     from streams.delivery.sinks.factory import make_delivery
     from streams.worker.worker import Worker
 
@@ -66,7 +66,7 @@ async def deliver(bootstrap: str, port: str, *integrations: str) -> None:
 
 
 async def measured(broker: Broker, producer: Producer, port: str, core: int, *names: str) -> float:
-    """The 99th percentile of the seconds from record to the fast vendor, in a process with these integrations."""
+    """Return the 99th percentile of seconds from record to fast vendor, in a process with these integrations."""
     child = measure.start("tests.benchmarks.slow_vendor", "--deliver", broker.bootstrap, port, *names, core=core)
     took = Took(port)
     try:
@@ -93,7 +93,7 @@ async def measured(broker: Broker, producer: Producer, port: str, core: int, *na
 
 
 async def compare(broker: Broker, port: str, pairs: int) -> dict[str, float]:
-    """All pairs, and what comes of them."""
+    """Run all pairs, and print the comparison."""
     core, _ = measure.cores()
     producer = Producer(broker, client_id="send")
     await producer.start()

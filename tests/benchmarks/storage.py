@@ -1,4 +1,4 @@
-"""Storage's speed: rows per CPU-second of the worker from real Kafka into Parquet on local disk, the whole way.
+"""Measure storage: rows per CPU-second of the worker, from real Kafka to Parquet on local disk.
 
     python -m tests.benchmarks.storage [ROWS]
 
@@ -41,7 +41,7 @@ AT_LEAST = 40_000
 
 
 async def fill(broker: Broker, integration: str, count: int) -> int:
-    """Forward so many orders, in whole objects and one record more in each partition; returns the size of a record."""
+    """Forward this many orders, as whole objects plus one record per partition; returns the size of a record."""
     producer = Producer(broker, client_id="fill")
     await producer.start()
     acks = PendingAcks()
@@ -60,7 +60,7 @@ async def fill(broker: Broker, integration: str, count: int) -> int:
 
 
 def orders(count: int) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
-    """Orders, each with its row."""
+    """Yield orders, each with its row."""
     rules, mistakes = read_rules(Document.read(PRESET))
     assert rules, mistakes
     for event in map(make_event, range(count)):
@@ -69,7 +69,7 @@ def orders(count: int) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
 
 
 async def store(bootstrap: str, integration: str, folder: str) -> None:
-    """What the measured process runs: one integration's delivery, until it is killed."""
+    """Run the measured process: one integration's delivery, until it is killed."""
     from streams.delivery.sinks.factory import make_delivery
     from streams.worker.worker import Worker
 
@@ -99,7 +99,7 @@ def committed(broker: Broker, integration: str) -> int:
 
 
 def whole_way(broker: Broker, integration: str, count: int, core: int, folder: Path) -> tuple[float, float]:
-    """Rows per CPU-second of the worker, and its memory at the peak in MB."""
+    """Return the worker's rows per CPU-second, and its peak memory in MB."""
     child = measure.start("tests.benchmarks.storage", "--store", broker.bootstrap, integration, str(folder), core=core)
     assert child.stdout
     child.stdout.readline()
@@ -115,7 +115,7 @@ def whole_way(broker: Broker, integration: str, count: int, core: int, folder: P
 
 
 async def alone(folder: Path, kind: str, batch: list[Delivery]) -> float:
-    """Rows per CPU-second of writing one object."""
+    """Return the rows per CPU-second of writing one object."""
     forwarder = ObjectStorage(ObjectStorageSettings.model_validate({"url": folder.as_uri(), "format": kind}))
     await forwarder.open()
     start = time.process_time()

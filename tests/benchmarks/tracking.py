@@ -1,11 +1,11 @@
-"""What the page middleware adds to a request of a Starlette app: microseconds, and the ratio to the app without it.
+"""Measure the page middleware's overhead per request of a Starlette app: microseconds and ratio.
 
     python -m tests.benchmarks.tracking [PAIRS]
 
-The same app with and without the middleware is called in turns, in this process and without a socket, so that nothing
-but the middleware differs; each pair of runs gives a difference, and the median counts. What is measured is the CPU
-time of the whole process, which is the time a request takes here where nothing else is running, and counts the thread
-that sends the page calls to a collector in another process meanwhile. The request is a browser's with its cookies.
+The same app is called with and without the middleware in turns, in this process and without a socket, so that only the
+middleware differs. The result is the median difference of the pairs. The CPU time of the whole process is measured,
+including the thread that sends page calls to a collector in another process. The request is a browser's, with its
+cookies.
 """
 
 import asyncio
@@ -52,7 +52,7 @@ HEADERS = {
 
 
 def known() -> dict[str, Any]:
-    """The scope of a visitor who has been here before."""
+    """Return the scope of a returning visitor."""
     return {
         "type": "http",
         "method": "GET",
@@ -69,14 +69,14 @@ def known() -> dict[str, Any]:
 
 
 def new() -> dict[str, Any]:
-    """The scope of a first visit, whose answer sets the cookie."""
+    """Return the scope of a first visit, whose response sets the cookie."""
     scope = known()
     scope["headers"] = [header for header in scope["headers"] if header[0] != b"cookie"]
     return scope
 
 
 def asset() -> dict[str, Any]:
-    """The scope of what a script on the page fetches, which is no page."""
+    """Return the scope of a script's fetch, which is not a page view."""
     scope = known()
     scope["headers"] = [(name, b"empty" if name == b"sec-fetch-dest" else value) for name, value in scope["headers"]]
     return scope
@@ -94,7 +94,7 @@ def make_app(tracker: Tracker | None) -> Starlette:
 
 
 async def run(app: Callable[..., Awaitable[None]], scope: Callable[[], dict[str, Any]]) -> float:
-    """CPU microseconds a request."""
+    """Return the CPU microseconds per request."""
 
     async def receive() -> dict[str, Any]:
         return {"type": "http.request", "body": b"", "more_body": False}
@@ -109,7 +109,7 @@ async def run(app: Callable[..., Awaitable[None]], scope: Callable[[], dict[str,
 
 
 async def compare(title: str, tracker: Tracker, scope: Callable[[], dict[str, Any]], pairs: int) -> float:
-    """Print the medians of so many pairs of runs; returns what was added."""
+    """Print the medians of `pairs` pairs of runs; returns the overhead."""
     bare, tracked = make_app(None), make_app(tracker)
     await run(bare, scope)
     await run(tracked, scope)
@@ -133,7 +133,7 @@ async def compare(title: str, tracker: Tracker, scope: Callable[[], dict[str, An
 
 
 def collect() -> None:
-    """What the other process runs: a collector that answers 200."""
+    """Run the other process: a collector that responds with 200."""
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"

@@ -1,4 +1,4 @@
-"""The vendors of the benchmarks: one that answers at once, a slow one, one that hangs, each by its path."""
+"""Run the vendors of benchmarks: one that responds at once, a slow one, one that hangs, each by its path."""
 
 import asyncio
 import time
@@ -11,9 +11,9 @@ ANSWER_SECONDS = 2.0
 
 
 class Vendor(asyncio.Protocol):
-    """`/slow` takes 2 seconds, `/hung` never answers, anything else is answered at once.
+    """`/slow` takes 2 seconds, `/hung` never responds, other paths respond at once.
 
-    Of each delivery to `/fast` that says when it was `sent` it notes the seconds since; `/took` gives them and forgets.
+    For each delivery to `/fast` with a `sent` time it records the seconds since; `/took` returns and clears them.
     """
 
     took: ClassVar[list[float]] = []
@@ -58,14 +58,14 @@ class Vendor(asyncio.Protocol):
 
 
 async def sell() -> None:
-    """What the vendors' process runs, until it is killed; prints its port."""
+    """Run the vendors until the process is killed; prints the port."""
     server = await asyncio.get_running_loop().create_server(Vendor, "127.0.0.1", 0)
     print(server.sockets[0].getsockname()[1], flush=True)
     await server.serve_forever()
 
 
 class Took:
-    """What the vendor at a port has noted so far."""
+    """The times that the vendor at a port has recorded."""
 
     def __init__(self, port: str) -> None:
         self._url = f"http://127.0.0.1:{port}/took"
@@ -73,7 +73,7 @@ class Took:
         self.waiting = self.most_waiting = 0
 
     def look(self) -> None:
-        """Ask for what is noted since the last look."""
+        """Fetch the times recorded since the last call."""
         data = requests.get(self._url, timeout=5).json()
         self.seconds += data["took"]
         self.waiting, self.most_waiting = data["waiting"], data["most_waiting"]

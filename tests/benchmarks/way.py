@@ -1,10 +1,10 @@
-"""The whole way: the time from the collector's 200 to the request at the vendor, and memory that stays flat.
+"""Measure end to end: the time from the collector's 200 to the request at the vendor, and flat memory.
 
     python -m tests.benchmarks.way latency [SECONDS]
     python -m tests.benchmarks.way memory [EVENTS]
 
-`latency` finds what collector, router, forwarder, Kafka and client do together on this machine, and then measures at
-half of that. `memory` shows router and forwarder while so many events pass, and while the vendor hangs before as many.
+`latency` finds the throughput of collector, router, forwarder, Kafka and client together on this machine, then measures
+at half of it. `memory` shows router and forwarder while EVENTS pass, and while as many wait for a hanging vendor.
 """
 
 import asyncio
@@ -45,7 +45,7 @@ async def running() -> AsyncIterator[tuple[Stage, Process, Process]]:
 
 
 async def latency(seconds: float) -> None:
-    """Print the throughput of all together, and the time from 200 to the vendor at half of it."""
+    """Print the total throughput, and the time from 200 to the vendor at half of it."""
     async with running() as (stage, _, _):
         arrived: dict[int, float] = {}
         answered: dict[int, float] = {}

@@ -26,10 +26,9 @@ def counts(
 ) -> None:
     """Count received events and their outcomes.
 
-    Events are counted if they are grouped only by source, type or event; otherwise outcomes are, one per event,
-    integration and rule. Repeated records count once. Times are those of the events. They are rounded to minutes, up to
-    3 hours; to hours, up to 8 days and beyond the retention of events; else to days. Counts by hour and day go back 13
-    months.
+    Grouped only by source, type or event, it counts events; otherwise it counts outcomes, one per event, integration
+    and rule. Repeated records count once. Times are those of the events. They are rounded to minutes, up to 3 hours; to
+    hours, up to 8 days and beyond the retention of events; else to days. Counts by hour and day go back 13 months.
     """
     from deploy.cli.count_tables import funnel_rows, show_counts, show_funnel
     from deploy.ledger.client import LedgerClient

@@ -9,7 +9,7 @@ from deploy.cli.options import config_option, load
 @config_option
 @click.pass_context
 def ledger(context: click.Context, folder: Path) -> None:
-    """Keep what happened to every event, and answer `turnout why`, `audit` and `counts`.
+    """Record the outcomes of every event, and serve `turnout why`, `audit` and `counts`.
 
     Reads outcomes, rejected events and dead letters from Kafka into the folder `ledger.folder`, and checks every hour
     that the books balance. One process writes to a folder or database; a second one exits with 2.

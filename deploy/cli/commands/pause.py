@@ -14,7 +14,7 @@ from deploy.cli.selection import json_option
 def pause(name: str, folder: Path, *, as_json: bool) -> None:
     """Send nothing to this integration until `turnout resume`, also after restarts of forwarders.
 
-    Requests that are on their way are finished. Events wait in Kafka, as long as it keeps them.
+    Requests in flight are finished. Events wait in Kafka until its retention removes them.
     """
     from streams.records.control import ControlAction
 

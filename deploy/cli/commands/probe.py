@@ -12,7 +12,7 @@ from deploy.cli.selection import json_option
 @config_option
 @json_option
 def probe(name: str, folder: Path, *, as_json: bool) -> None:
-    """Let forwarders try the vendor now instead of at the next probe.
+    """Make forwarders try the vendor now instead of waiting for the next probe.
 
     Changes nothing while the vendor accepts deliveries. Deliveries in the retry topic still wait for `retry_delay`.
     """

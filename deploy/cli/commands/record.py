@@ -46,8 +46,8 @@ def record(
 
     Use them with `turnout diff --events`, `turnout explain --event` and in tests of rules. With --since they are in
     order within each partition. --mask uses `ledger.user_key`, so that replacements stay the same from run to run;
-    without it a new key is made for each run. The number of events per source is on standard error. Exits with 1
-    without any.
+    without it a new key is made for each run. The number of events per source is printed on standard error. Exits with
+    1 if no event matches.
     """
     if (last is None) == (since is None):
         raise click.UsageError("name one of --last and --since")

@@ -12,7 +12,7 @@ from deploy.cli.selection import json_option
 @config_option
 @json_option
 def resume(name: str, folder: Path, *, as_json: bool) -> None:
-    """Deliver to an integration again that was paused by `turnout pause`."""
+    """Resume deliveries to an integration that was paused by `turnout pause`."""
     from streams.records.control import ControlAction
 
     give_order(folder, name, ControlAction.RESUMED, as_json=as_json)

@@ -19,7 +19,7 @@ def status(context: click.Context, folder: Path, *, watch: bool, as_json: bool) 
     """Show what every process reports: rules, lag, and which integrations are paused and why.
 
     Exits with 1 if an operator must act: a vendor rejects the credentials, a process is failing or makes no progress,
-    or nobody routes events or delivers to an integration. A vendor that fails is probed, and needs nobody.
+    or nobody routes events or delivers to an integration. A failing vendor is probed and needs no action.
     """
     configuration = load(folder)
 

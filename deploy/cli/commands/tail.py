@@ -41,7 +41,7 @@ def tail(
     """Show events as they arrive, and what each integration received or why not, until Ctrl-C.
 
     An event is shown when every integration has an outcome, or after 3 seconds without those that are still missing;
-    these follow when they come. Several values of an option mean any of them, several options all of them. At most 20
+    these follow when they arrive. Several values of an option mean any of them, several options all of them. At most 20
     events per second are shown; with --json all, one per line.
     """
     import asyncio

@@ -34,7 +34,7 @@ def why(
     *,
     as_json: bool,
 ) -> None:
-    """Show what happened to an event: for each integration the outcome, when, by which rule, and why not.
+    """Show what happened to an event: for each integration the outcome, its time, the rule and the reason.
 
     Name the event by its MESSAGE_ID, its user, or its place in Kafka. The ledger finds it, and the event itself is read
     from Kafka. The lines of rules, and the reasons why none matched, are those of the rules that routed the event; the
