@@ -1,4 +1,4 @@
-"""Fixtures that several rooms share: a real Kafka for the test run, and topics of a test's own on it."""
+"""Shared fixtures: a real Kafka for the test run, and topics of its own for each test."""
 
 import os
 from collections.abc import Iterator
@@ -16,7 +16,7 @@ from tests.support import fuzzing, real_kafka
 
 @pytest.fixture(scope="session")
 def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[real_kafka.Kafka]:
-    """A real Kafka, one for all workers of a test run.
+    """Run a real Kafka, shared by all workers of a test run.
 
     Skips without Java, unless TURNOUT_TESTS_NEED_KAFKA says it must run.
     """
@@ -38,13 +38,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture
 def broker(kafka: real_kafka.Kafka) -> Broker:
-    """The settings of the real Kafka, with a short session so that rebalances are quick."""
+    """Return the settings of the real Kafka, with a short session so that rebalances are quick."""
     return Broker(bootstrap=kafka.bootstrap, session_timeout=6, rebalance_timeout=10)
 
 
 @pytest.fixture
 def topics(broker: Broker) -> Topics:
-    """Topics of the test's own on the real Kafka, made for the integrations `one` and `two`."""
+    """Create the test's own topics on the real Kafka, for the integrations `one` and `two`."""
     made = Topics(prefix=f"t{uuid4().hex[:8]}", partitions=3)
     create_topics(broker, made.declared(["one", "two"]), replication=1, timeout=60)
     return made
@@ -52,7 +52,7 @@ def topics(broker: Broker) -> Topics:
 
 @pytest.fixture
 def anyio_backend() -> str:
-    """Asynchronous tests run on asyncio, as Turnout does."""
+    """Run asynchronous tests on asyncio, like Turnout."""
     return "asyncio"
 
 

@@ -1,4 +1,4 @@
-"""A real browser, and a site for it: every host of example.com is this one to it."""
+"""Run a real browser, and a site for it: the browser resolves every host of example.com to this machine."""
 
 import json
 import shutil
@@ -42,11 +42,11 @@ class Browser:
         self._order("forget")
 
     def send_headers(self, headers: dict[str, str]) -> None:
-        """Have each request from here on carry these headers."""
+        """Send these headers with each further request."""
         self._order("headers", headers)
 
     def close(self) -> None:
-        """End it."""
+        """End the browser."""
         self._process.communicate(timeout=120)
 
     def _order(self, order: str, argument: Any = None) -> Any:
@@ -67,7 +67,7 @@ class Site:
 
 @contextmanager
 def serving() -> Iterator[Site]:
-    """A site at shop.example.com."""
+    """Serve a site at shop.example.com."""
     site = Site()
 
     class Handler(BaseHTTPRequestHandler):
@@ -83,7 +83,7 @@ def serving() -> Iterator[Site]:
             self.wfile.write(text.encode())
 
         def log_message(self, *_: Any) -> None:
-            """Nothing to standard error."""
+            """Write nothing to standard error."""
 
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
         server.daemon_threads = True

@@ -1,4 +1,4 @@
-"""A collector for SDKs: the process that users run, before an embedded broker."""
+"""Run a collector for SDKs: the process that users run, with an embedded broker."""
 
 import asyncio
 import json
@@ -27,7 +27,7 @@ TOPICS = Topics("clients", partitions=1)
 
 
 class Collector:
-    """A running `turnout collector`, whose bounds are so low that SDKs meet them; it listens on `port`."""
+    """A running `turnout collector` with limits low enough for SDKs to reach; it listens on `port`."""
 
     def __init__(self, broker: Broker, folder: Path, settings: Mapping[str, Any]) -> None:
         self.port = free_port()
@@ -52,7 +52,7 @@ class Collector:
             )
 
     def wait_until_ready(self) -> None:
-        """Wait until it takes events."""
+        """Wait until it accepts events."""
 
         def ready() -> bool:
             assert self._process.poll() is None, self._log.read_text()
@@ -61,11 +61,11 @@ class Collector:
         until(ready, 120)
 
     def events(self, mark: str) -> list[dict[str, Any]]:
-        """The events that it took in which this text is: a user's, a site's."""
+        """Return the accepted events that contain this text, such as a user or a site."""
         return self._read(TOPICS.events, mark)
 
     def rejected(self, mark: str) -> list[dict[str, Any]]:
-        """What it kept of the events that it refused, of those with this text."""
+        """Return the rejected events that contain this text."""
         return self._read(TOPICS.rejected, mark)
 
     def _read(self, topic: str, mark: str) -> list[dict[str, Any]]:
@@ -73,14 +73,14 @@ class Collector:
         return [json.loads(record.value) for record in records if mark.encode() in record.value]
 
     def close(self) -> None:
-        """Stop it, and see that it ends well."""
+        """Stop it, and check its exit code."""
         self._process.terminate()
         assert self._process.wait(120) == 0, self._log.read_text()
 
 
 @contextmanager
 def collecting(folder: Path, **settings: Any) -> Iterator[Collector]:
-    """A running collector with these settings besides."""
+    """Run a collector with these additional settings."""
     with tansu.running() as broker:
         create_topics(broker, TOPICS.declared([]), replication=1, timeout=60)
         collector = Collector(broker, folder / "configuration", settings)

@@ -1,4 +1,4 @@
-"""What stands between an SDK and the collector in production: passes requests on, or answers as it is told."""
+"""Run a proxy between an SDK and the collector that forwards requests, or responds with faults."""
 
 import gzip
 import json
@@ -15,7 +15,7 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Passed:
-    """A request and its answer: `at` in seconds, `body` the request's JSON."""
+    """A request and its response: `at` in seconds, `body` the request's JSON."""
 
     at: float
     method: str
@@ -27,7 +27,7 @@ class Passed:
 
 @dataclass
 class Proxy:
-    """A running proxy; answers requests that bring events with `faults`, (status, headers), while there are any."""
+    """A running proxy; responds to requests with events with `faults`, (status, headers), until they are used up."""
 
     port: int = 0
     faults: list[tuple[int, dict[str, str]]] = field(default_factory=list)
@@ -35,7 +35,7 @@ class Proxy:
 
     @property
     def events(self) -> list[Passed]:
-        """The requests that brought events."""
+        """Return the requests with events."""
         return [one for one in self.passed if one.method == "POST"]
 
 
@@ -50,7 +50,7 @@ class _Server(ThreadingHTTPServer):
         self._open: set[Any] = set()
 
     def process_request(self, request: Any, client_address: Any) -> None:
-        """Note a connection."""
+        """Record a connection."""
         self._open.add(request)
         super().process_request(request, client_address)
 
@@ -60,14 +60,14 @@ class _Server(ThreadingHTTPServer):
         super().shutdown_request(request)
 
     def end_connections(self) -> None:
-        """End the connections that clients keep, which would bring the requests of the next proxy on this port."""
+        """End the clients' open connections, which would send requests meant for the next proxy on this port."""
         for connection in list(self._open):
             with suppress(OSError):
                 connection.shutdown(socket.SHUT_RDWR)
 
 
 class _Handler(BaseHTTPRequestHandler):
-    """Answers one connection's requests."""
+    """Handles one connection's requests."""
 
     server: "_Server"
     protocol_version = "HTTP/1.1"
@@ -126,7 +126,7 @@ class _Handler(BaseHTTPRequestHandler):
         return json.loads(body) if body else None
 
     def log_message(self, *_: Any) -> None:
-        """Nothing to standard error."""
+        """Write nothing to standard error."""
 
 
 @contextmanager

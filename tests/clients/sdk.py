@@ -1,4 +1,4 @@
-"""The SDKs that the documentation has an example of, each told the collector's address and a write key as it shows."""
+"""Run the SDKs of the documentation's examples, configured as shown with the collector's address and a write key."""
 
 import json
 import os
@@ -29,10 +29,10 @@ NEEDED = "TURNOUT_TESTS_NEED_SDKS"
 
 @dataclass(frozen=True)
 class Sdk:
-    """An SDK for servers: its folder in sdks/, which is also its example's name, and what it makes of answers.
+    """A server SDK: its folder in sdks/, which is also its example's name, and its reaction to responses.
 
-    `waits`: does it wait as long as Retry-After says? `gives_up`: does it send what was refused only once? `patient`:
-    does it wait for 15 seconds or more before it sends anything again?
+    `waits`: whether it obeys Retry-After. `gives_up`: whether it drops refused events at once. `patient`: whether it
+    waits 15 seconds or more before a retry.
     """
 
     name: str
@@ -42,12 +42,12 @@ class Sdk:
 
 
 def example(name: str, address: str) -> str:
-    """An example of the page, for a collector at this address."""
+    """Return an example of the page, for a collector at this address."""
     return EXAMPLES[name][1].replace("https://events.example.com", address)
 
 
 def missing(what: str) -> NoReturn:
-    """Skip a test for want of a language or browser, or fail it where it must run."""
+    """Skip a test because a language or browser is missing, or fail it if it must run."""
     if os.environ.get(NEEDED):
         pytest.fail(f"{what} is missing")
     pytest.skip(f"{what} is missing")
@@ -58,7 +58,7 @@ _BUILT: dict[str, Path] = {}
 
 
 class Run:
-    """A program that makes calls through an SDK, begun."""
+    """A running program that makes calls through an SDK."""
 
     def __init__(self, name: str, address: str, key: str, calls: Sequence[Mapping[str, Any]], folder: Path) -> None:
         language, _ = EXAMPLES[name]
@@ -72,11 +72,11 @@ class Run:
         )
 
     def end(self) -> None:
-        """Wait for its end, which Go's client wants to be told of."""
+        """Wait for its end; Go's client must be closed explicitly."""
         self._process.communicate(timeout=120)
 
     def kill(self) -> None:
-        """End it if it has not."""
+        """End it if it still runs."""
         self._process.kill()
         self._process.communicate()
 

@@ -1,4 +1,4 @@
-"""Browser clients in a real browser: pages of one host, a collector at another below the same domain."""
+"""Browser clients in a real browser: pages on one host, a collector on another host of the same domain."""
 
 import json
 import shutil
@@ -32,7 +32,7 @@ BATCHING = {"integrations": {"Segment.io": {"deliveryStrategy": {"strategy": "ba
 
 @pytest.fixture(scope="module")
 def chromium(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
-    """A browser."""
+    """Run a browser."""
     running = Browser(tmp_path_factory.mktemp("profile"))
     yield running
     running.close()
@@ -40,14 +40,14 @@ def chromium(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
 
 @pytest.fixture
 def browser(chromium: Browser) -> Browser:
-    """The browser, without cookies."""
+    """Return the browser, without cookies."""
     chromium.forget()
     return chromium
 
 
 @pytest.fixture(scope="module")
 def collector(chromium: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Collector]:
-    """A collector that serves Segment's client, and has the ids of the site's cookies last."""
+    """Run a collector that serves Segment's client and renews the site's ID cookies."""
     folder = tmp_path_factory.mktemp("collector")
     shutil.copy(SEGMENT, folder / "analytics.js")
     client = {"path": "/assets/a.js", "file": "../analytics.js"}
@@ -57,14 +57,14 @@ def collector(chromium: Browser, tmp_path_factory: pytest.TempPathFactory) -> It
 
 @pytest.fixture
 def proxy(collector: Collector) -> Iterator[Proxy]:
-    """A proxy before the collector, on a port of its own: a browser caches what it got from another."""
+    """Run a proxy in front of the collector on a new port, since the browser caches responses by port."""
     with proxying(collector.port) as running:
         yield running
 
 
 @pytest.fixture
 def site(proxy: Proxy) -> Iterator[Site]:
-    """A site with a page for each client, an empty one, and the script of RudderStack's client."""
+    """Serve a site with a page for each client, an empty one, and the script of RudderStack's client."""
     with serving() as running:
         running.pages["/rudderstack.js"] = ("text/javascript", RUDDERSTACK.read_text())
         running.pages["/empty"] = ("text/html", "")
@@ -86,7 +86,7 @@ def replace(site: Site, name: str, old: str, new: str) -> None:
 
 
 def with_options(site: Site, **options: Any) -> None:
-    """Have the page of Segment's client load it with these options."""
+    """Make the page load Segment's client with these options."""
     replace(site, "segment-browser", LOAD, f'analytics.load("{KEY}", {json.dumps(options)});')
 
 
@@ -95,7 +95,7 @@ clients = pytest.mark.parametrize("name", CLIENTS)
 
 @clients
 def test_all_kinds_of_events_arrive_as_they_were_sent(name: str, browser: Browser, site: Site, collector: Collector):
-    """Each call of a page of another origin is in the topic once, with letters beyond ASCII as they were."""
+    """Each call from a page of another origin is in the topic once, with non-ASCII letters intact."""
     browser.open(f"{site.url}/{name}")
     calls = f"""
         analytics.track('Order Completed', {{text: '{TEXT}', total: 59.9, products: [{{sku: 'B-7'}}]}})
@@ -123,7 +123,7 @@ def test_all_kinds_of_events_arrive_as_they_were_sent(name: str, browser: Browse
 def test_what_the_collector_could_not_take_is_sent_again(
     name: str, browser: Browser, site: Site, proxy: Proxy, collector: Collector
 ):
-    """After 500 and 429 the page's event comes a third time."""
+    """After responses 500 and 429 the page's event is sent a third time."""
     proxy.faults += [(500, {}), (429, {"Retry-After": "1"})]
     browser.open(f"{site.url}/{name}")
     until(lambda: [one.status for one in proxy.events] == [500, 429, 200], 120)
@@ -132,7 +132,7 @@ def test_what_the_collector_could_not_take_is_sent_again(
 
 @clients
 def test_a_refused_event_is_no_storm(name: str, browser: Browser, site: Site, proxy: Proxy, collector: Collector):
-    """What the collector answers 400 is given up, and what follows is taken."""
+    """An event that gets a 400 is not sent again, and later events are accepted."""
     browser.open(f"{site.url}/{name}")
     until(lambda: collector.events(site.url))
     browser.run(f"analytics.track('Large', {{text: 'x'.repeat({EVENT_BYTES})}})")
@@ -143,7 +143,7 @@ def test_a_refused_event_is_no_storm(name: str, browser: Browser, site: Site, pr
 
 
 def test_a_batch_is_sent_while_the_page_is_left(browser: Browser, site: Site, proxy: Proxy, collector: Collector):
-    """Events that wait for others go in one batch, which outlives its page."""
+    """Queued events are sent in one batch even though their page is left."""
     with_options(site, **BATCHING)
     browser.open(f"{site.url}/segment-browser")
     browser.run("new Promise((done) => analytics.ready(done))")
@@ -156,7 +156,7 @@ def test_a_batch_is_sent_while_the_page_is_left(browser: Browser, site: Site, pr
 
 
 def test_a_beacon_is_sent_while_the_page_is_left(browser: Browser, site: Site, proxy: Proxy, collector: Collector):
-    """RudderStack's client, told to use sendBeacon, sends what waits when its page goes, its key in the address."""
+    """RudderStack's client with sendBeacon sends queued events when its page is left, with its key in the URL."""
     replace(site, "rudderstack-browser", "{ configUrl", "{ useBeacon: true, configUrl")
     browser.open(f"{site.url}/rudderstack-browser")
     browser.run("new Promise((done) => analytics.ready(done))")
@@ -169,7 +169,7 @@ def test_a_beacon_is_sent_while_the_page_is_left(browser: Browser, site: Site, p
 
 
 def test_the_collector_is_all_that_the_client_asks(browser: Browser, site: Site, proxy: Proxy, collector: Collector):
-    """Script, settings and events come from and go to it; script and settings are kept by the browser."""
+    """The client contacts only the collector; the browser caches script and settings."""
     browser.open(f"{site.url}/segment-browser")
     until(lambda: proxy.events)
     assert [(one.method, one.path, one.status) for one in proxy.passed] == [
@@ -183,13 +183,13 @@ def test_the_collector_is_all_that_the_client_asks(browser: Browser, site: Site,
 
 
 def set_by_script(browser: Browser, site: Site, value: str) -> None:
-    """Have the site's script set the id's cookie as Safari keeps it, for a week."""
+    """Make the site's script set the ID cookie for a week, as Safari limits it."""
     browser.open(f"{site.url}/empty")
     browser.run(f"document.cookie = 'ajs_anonymous_id={value}; path=/; domain=example.com; max-age={WEEK}'")
 
 
 def test_the_id_that_a_script_set_lasts(browser: Browser, site: Site, collector: Collector):
-    """It is kept, and is good for a year after each event, though the client writes it for a week each time."""
+    """The ID is kept and its cookie lasts a year after each event, though the client sets it for a week each time."""
     with_options(site, cookie={"maxage": 7})
     set_by_script(browser, site, "set-by-script")
     assert browser.cookies()["ajs_anonymous_id"]["expires"] < time() + WEEK + 60
@@ -206,7 +206,7 @@ def test_the_id_that_a_script_set_lasts(browser: Browser, site: Site, collector:
 
 
 def test_who_logs_out_is_somebody_else_after_it(browser: Browser, site: Site, collector: Collector):
-    """The id that the client forgets at `reset` does not come back with the answer to the event just before."""
+    """The ID that the client drops at `reset` is not restored by the response to the event just before."""
     browser.open(f"{site.url}/segment-browser")
     until(lambda: len(collector.events(site.url)) == 1)
     browser.run("analytics.track('Signed Out'); analytics.reset()")
@@ -219,7 +219,7 @@ def test_who_logs_out_is_somebody_else_after_it(browser: Browser, site: Site, co
 
 
 def test_browser_and_server_know_a_visitor_by_one_id(browser: Browser, site: Site, proxy: Proxy, collector: Collector):
-    """The id that the page's server makes on the first visit is what the client on that page goes on with."""
+    """The client on a page uses the ID that the page's server created on the first visit."""
     settings = {"cookie_domain": "example.com", "skip_bots": False, "interval": 0}
     tracker = Tracker(f"http://127.0.0.1:{proxy.port}", KEY, **settings)
 
@@ -237,7 +237,7 @@ def test_browser_and_server_know_a_visitor_by_one_id(browser: Browser, site: Sit
 
 
 def test_global_privacy_control_leaves_the_cookie_alone(browser: Browser, site: Site, collector: Collector):
-    """With Sec-GPC the cookie stays as the client wrote it."""
+    """With Sec-GPC the collector leaves the client's cookie unchanged."""
     with_options(site, cookie={"maxage": 7})
     set_by_script(browser, site, "private")
     browser.send_headers({"Sec-GPC": "1"})

@@ -1,4 +1,4 @@
-"""deploy/docs/page-calls.md: its apps send the same page calls for the same requests, in each language."""
+"""The apps of deploy/docs/page-calls.md send the same page calls for the same requests in each language."""
 
 import os
 import re
@@ -49,7 +49,7 @@ REQUESTS: dict[str, dict[str, str | None]] = {
 
 @dataclass
 class Visit:
-    """A request's answer, and the page calls that it caused."""
+    """A request's response, and the page calls that it caused."""
 
     answer: Answer
     pages: list[dict[str, Any]]
@@ -108,7 +108,7 @@ PREPARE: dict[str, Callable[[str, Path, int], tuple[list[str], Mapping[str, str]
 
 @contextmanager
 def serving(name: str, folder: Path, collector: Collector) -> Iterator[int]:
-    """Serve an app of the page until the end of the `with`, when it is asked to end; gives its port."""
+    """Serve an app of the page inside a `with` block; yields its port."""
     text = EXAMPLES[name].replace("https://events.example.com", f"http://127.0.0.1:{collector.port}")
     (folder / name).write_text(text)
     port = free_port()
@@ -138,7 +138,7 @@ APPS = [pytest.param(name, marks=pytest.mark.browser if name.endswith(".java") e
 def visits(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, collector: Collector
 ) -> dict[str, Visit]:
-    """Each request, sent to each app of the page, with the page calls that arrived by the time the app had ended."""
+    """Send each request to each app of the page; return the page calls that arrived until the app ended."""
     marks = {name: uuid4().hex for name in REQUESTS}
     with serving(request.param, tmp_path_factory.mktemp("app"), collector) as port:
         answers = {name: _visit(port, name, marks[name]) for name in REQUESTS}
@@ -159,7 +159,7 @@ def _without(mark: str, event: dict[str, Any]) -> dict[str, Any]:
 
 
 def test_every_app_of_the_page_is_run():
-    """Each app of the page is started by these tests, and the other way round."""
+    """Each app of the page is started by these tests, and vice versa."""
     assert EXAMPLES.keys() == PREPARE.keys()
 
 

@@ -1,4 +1,4 @@
-"""SDKs for servers, pointed at the collector by its address and a write key alone."""
+"""Server SDKs, configured only with the collector's address and a write key."""
 
 import json
 from collections.abc import Callable, Iterator
@@ -31,19 +31,19 @@ Begin = Callable[..., Run]
 
 @pytest.fixture(params=ALL, ids=[sdk.name for sdk in ALL])
 def sdk(request: pytest.FixtureRequest) -> Sdk:
-    """Each SDK."""
+    """Return each SDK."""
     return request.param
 
 
 @pytest.fixture
 def user() -> str:
-    """A user of the test's own."""
+    """Return a user that is unique to the test."""
     return f"user-{uuid4()}"
 
 
 @pytest.fixture
 def begin(sdk: Sdk, proxy: Proxy, tmp_path: Path) -> Iterator[Begin]:
-    """Begins a program that makes these calls through the SDK; it has ended when the test is over."""
+    """Return a function that starts a program with these calls through the SDK; it ends with the test."""
     begun = []
 
     def begin(*calls: dict[str, Any], key: str = KEY) -> Run:
@@ -61,7 +61,7 @@ def track(user: str, **properties: Any) -> dict[str, Any]:
 
 
 def test_all_kinds_of_events_arrive_as_they_were_sent(user: str, begin: Begin, collector: Collector):
-    """Each of the six calls is in the topic once, with letters beyond ASCII as they were."""
+    """Each of the six calls is in the topic once, with non-ASCII letters intact."""
     traits = {"name": TEXT, "plan": "pro"}
     begin(
         {"type": "identify", "userId": user, "traits": traits},
@@ -93,7 +93,7 @@ def test_all_kinds_of_events_arrive_as_they_were_sent(user: str, begin: Begin, c
 def test_what_the_collector_could_not_take_is_sent_again(
     sdk: Sdk, user: str, begin: Begin, proxy: Proxy, collector: Collector
 ):
-    """After 500 and 429 the same event comes a third time, as late as Retry-After says where the SDK reads that."""
+    """After 500 and 429 the same event is sent a third time, after Retry-After if the SDK supports it."""
     if sdk.patient:
         pytest.skip("it takes half a minute to send anything again")
     proxy.faults += [(500, {}), (429, {"Retry-After": "2"})]
@@ -111,7 +111,7 @@ def test_what_the_collector_could_not_take_is_sent_again(
 def test_a_refused_batch_is_no_storm(
     status: int, key: str, sdk: Sdk, user: str, begin: Begin, proxy: Proxy, collector: Collector
 ):
-    """A batch that the collector refuses is given up, or tried again after growing delays."""
+    """A batch that the collector refuses is dropped, or retried after growing delays."""
     large = "x" * (EVENT_BYTES // 2)
     # analytics-java has the write key in the body, which must be read to find it wrong.
     run = begin(
@@ -133,7 +133,7 @@ def test_a_refused_batch_is_no_storm(
 
 
 def test_a_refused_event_holds_up_none_of_its_batch(user: str, begin: Begin, proxy: Proxy, collector: Collector):
-    """The batch is taken in one request, and what is refused of it is kept in the rejected topic."""
+    """The batch is accepted in one request, and its refused events are in the rejected topic."""
     begin(track(user, n=1), track(user, n=2, text="x" * EVENT_BYTES), track(user, n=3)).end()
     assert {one.status for one in proxy.events} == {200}
     assert sorted(event["properties"]["n"] for event in collector.events(user)) == [1, 3]
@@ -141,7 +141,7 @@ def test_a_refused_event_holds_up_none_of_its_batch(user: str, begin: Begin, pro
 
 
 def test_jitsus_client(user: str, proxy: Proxy, collector: Collector, tmp_path: Path):
-    """Each call of Jitsu's client for Node is taken by a request of its own, with the write key in X-Write-Key."""
+    """Each call of Jitsu's Node client is accepted in a request of its own, with the write key in X-Write-Key."""
     calls = [
         {"type": "identify", "userId": user, "traits": {"name": TEXT}},
         {"type": "group", "groupId": "g-1", "traits": {"name": user}},

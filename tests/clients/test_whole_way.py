@@ -1,4 +1,4 @@
-"""What users have: an SDK of Segment's, and a forwarder of their own, over the whole way."""
+"""End to end as for users: an SDK of Segment, and a forwarder from a user's package."""
 
 from collections.abc import Iterator
 
@@ -32,7 +32,7 @@ def up(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Up]:
 
 
 def at_acme(up: Up, who: str) -> list[str]:
-    """What the plug-in's vendor was told of a user."""
+    """Return the requests that the plug-in's vendor received about a user."""
     return [
         event["what"]
         for request in up.at_vendors()
@@ -43,7 +43,7 @@ def at_acme(up: Up, who: str) -> list[str]:
 
 
 def test_segments_python_sdk_and_a_forwarder_from_a_package_of_ones_own(up: Up):
-    """Host and write key are all that the SDK is told; each event is delivered wherever the rules choose."""
+    """With only host and write key set in the SDK, each event reaches the integrations that the rules choose."""
     refused: list[Exception] = []
     client = segment.Client(
         "demo-server",

@@ -1,4 +1,4 @@
-"""The ledger after a fault: its audit balances, and its counts are those of the oracle."""
+"""Check the ledger after a fault: its audit balances, and its counts equal the oracle's."""
 
 import asyncio
 from collections import Counter
@@ -34,7 +34,7 @@ async def audit(reader: SqliteReader, kafka: KafkaAuditor, recorded: RecordedInt
 
 
 async def check(broker: Broker, topics: Topics, integrations: Sequence[str], folder: Path, findings: Findings) -> None:
-    """Bring the ledger in a folder up to date and audit it; fails the test with what does not balance."""
+    """Bring the ledger in a folder up to date and audit it; fails the test with all differences."""
     store = SqliteStore(folder, b"key", 7)
     ingester = Ingester(broker, topics, store)
     running = asyncio.create_task(ingester.run())

@@ -1,4 +1,4 @@
-"""Note how long processes wait for a processor: on a loaded machine their commits are as late."""
+"""Measure how long processes wait for a CPU, since this delays their commits on a loaded machine."""
 
 import time
 from collections import deque
@@ -22,7 +22,7 @@ class CpuWaits:
         self._notes.append((time.time(), {pid: _waited(pid) for pid in pids}))
 
     def before(self, at: float, seconds: float, pids: Sequence[int]) -> float:
-        """Return the time before `at` from which on none of the processes waited for a processor for `seconds`."""
+        """Return the time before `at` since which the processes had `seconds` without waiting for a CPU."""
         left, begin = seconds, at
         for (after, later), (before, earlier) in pairwise(reversed(self._notes)):
             if before >= at:
@@ -37,7 +37,7 @@ class CpuWaits:
 
 
 def _waited(pid: int) -> float:
-    """Return the seconds that all threads of a process have waited; 0 if it has ended, or the kernel does not say."""
+    """Return the seconds that all threads of a process have waited; 0 if it has ended or the kernel has no figure."""
     total = 0
     with suppress(OSError):
         for thread in Path(f"/proc/{pid}/task").iterdir():

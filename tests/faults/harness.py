@@ -1,4 +1,4 @@
-"""The stage for faults: Turnout's processes on a real Kafka, numbered events through the collector, a vendor."""
+"""Run the stage for faults: Turnout's processes on a real Kafka, numbered events, and a vendor."""
 
 import asyncio
 import os
@@ -58,7 +58,7 @@ TEXT = "ünï \u202e😀"
 
 
 class Process:
-    """One of Turnout's processes; `code` is the folder of another version's code."""
+    """One of Turnout's processes; `code` is the folder of its version's code."""
 
     def __init__(self, folder: Path, *arguments: str, code: Path | None = None) -> None:
         self.log = folder / f"{arguments[0]}-{time.monotonic_ns()}.log"
@@ -72,7 +72,7 @@ class Process:
             )
 
     async def ready(self, seconds: float = 90) -> "Process":
-        """Wait until the process says that it is ready."""
+        """Wait until the process reports that it is ready."""
         async with asyncio.timeout(seconds):
             while '"event":"ready"' not in self.log.read_text():
                 assert self.runs, self.log.read_text()
@@ -80,7 +80,7 @@ class Process:
         return self
 
     def signal(self, number: int) -> None:
-        """Send a signal, and do not wait."""
+        """Send a signal without waiting."""
         with suppress(ProcessLookupError):
             self._process.send_signal(number)
 
@@ -94,17 +94,17 @@ class Process:
 
     @property
     def pid(self) -> int:
-        """The process id."""
+        """The process ID."""
         return self._process.pid
 
     @property
     def runs(self) -> bool:
-        """Whether it has not ended."""
+        """Whether it still runs."""
         return self._process.poll() is None
 
 
 class Stage:
-    """Everything that a fault happens to."""
+    """The processes, Kafka, events and vendor of a fault test."""
 
     def __init__(
         self, kafka: Kafka, folder: Path, receiver: Receiver, timeout: float, others: Mapping[str, Receiver]
@@ -137,7 +137,7 @@ class Stage:
             path.write_text(text)
 
     def start(self, *arguments: str, code: Path | None = None) -> Process:
-        """Start one of Turnout's processes, of another version by the folder of its code."""
+        """Start one of Turnout's processes, with another version's code if a folder is given."""
         process = Process(self.folder, *arguments, code=code)
         self.processes.append(process)
         return process
@@ -153,7 +153,7 @@ class Stage:
                 await asyncio.sleep(0.05)
 
     def event(self, n: int, **fields: Any) -> dict[str, Any]:
-        """The numbered event."""
+        """Return the event with this number."""
         user = f"u{n % 17}"
         base = {
             "type": "track",
@@ -165,13 +165,13 @@ class Stage:
         return {**base, "properties": {"n": n, "text": TEXT}, **fields}
 
     def take(self, count: int = 1) -> list[int]:
-        """The next numbers, for whoever sends them."""
+        """Return the next numbers for the caller to send."""
         numbers = list(range(self._sent, self._sent + count))
         self._sent += count
         return numbers
 
     async def send(self, size: int, patience: float = 120, **fields: Any) -> list[int]:
-        """Send so many new events in one request, to each collector in turn until it is answered 200, as SDKs do."""
+        """Send `size` new events in one request, to each collector in turn until one responds with 200, like SDKs."""
         numbers = self.take(size)
         body = orjson.dumps({"batch": [self.event(n, **fields) for n in numbers]})
         headers = {"Authorization": aiohttp.encode_basic_auth(KEY, "")}
@@ -201,7 +201,7 @@ class Stage:
 
     @asynccontextmanager
     async def load(self, batch: int = 50, pause: float = 0.02) -> AsyncIterator[None]:
-        """Send events without end while the block runs, and wait for the answers to all at its end."""
+        """Send events continuously while the block runs, and wait for all responses at its end."""
         going = True
 
         async def sender() -> None:
@@ -217,7 +217,7 @@ class Stage:
             await asyncio.gather(*senders)
 
     def receive(self, got: Got) -> None:
-        """Note what the vendor got, and hold it against what was sent."""
+        """Record a request to the vendor, and compare it with the sent events."""
         for item in got.body:
             expected = self.event(item["n"])
             assert item == {"id": expected["messageId"], "n": item["n"], "user": expected["userId"], "text": TEXT}
@@ -231,7 +231,7 @@ class Stage:
                 await asyncio.sleep(0.02)
 
     def allow_for_kill(self, commit_interval: float) -> None:
-        """Raise the bound of duplicates by what a kill right now may repeat.
+        """Raise the bound of duplicates by the work that a kill at this moment may repeat.
 
         What was finished since the last commit (taken from what the vendor received then, with half a second for
         the commit itself and for outcomes on their way), and what is in flight.
@@ -249,7 +249,7 @@ class Stage:
         self.bound += sum((at - 1.5) * 1000 <= record.timestamp <= (at + 0.1) * 1000 for record in records)
 
     async def verdict(self) -> oracle.Findings:
-        """Send a fresh event, wait until all is settled, and judge. Fails the test with what is wrong."""
+        """Send a new event, wait until everything is settled, and judge. Fails the test with all findings."""
         (fresh,) = await self.send(1)
         await self.until(lambda: fresh in self.received, 180)
         async with asyncio.timeout(180):
@@ -270,7 +270,7 @@ class Stage:
 async def staged(
     kafka: Kafka, folder: Path, timeout: float = 5, others: Mapping[str, Receiver] | None = None
 ) -> AsyncIterator[Stage]:
-    """A stage with its topics made and the collector serving; every process is killed at the end.
+    """Run a stage with its topics and the collector; every process is killed at the end.
 
     `others` are integrations beside `hook`, by name, each with its vendor.
     """

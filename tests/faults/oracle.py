@@ -1,4 +1,4 @@
-"""The judge over every fault: what became of each event, by Turnout's own records and by what the vendor received."""
+"""Judge every fault: the fate of each event by Turnout's records and by the vendor's received requests."""
 
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -20,16 +20,16 @@ STRENGTH = {FORWARDED: 0, Outcome.DEAD: 1, Outcome.DELIVERED: 2}
 
 @dataclass
 class Findings:
-    """What lies in the topics after a fault."""
+    """The contents of the topics after a fault."""
 
     messages: dict[tuple[int, int], str | None] = field(default_factory=dict)
-    """The messageId at each (partition, offset) of the events topic, None where the record is no event."""
+    """The messageId at each (partition, offset) of the events topic; None for an invalid event."""
     outcomes: dict[tuple[int, int], dict[str, dict[str, str]]] = field(default_factory=dict)
     """(partition, offset) to integration to rule to outcome."""
     rejected: set[tuple[int, int]] = field(default_factory=set)
 
     def of(self, message: str, integration: str) -> set[str]:
-        """The outcomes of all records with this messageId for one integration; `rejected` where one was."""
+        """Return the outcomes of all records with this messageId for one integration; `rejected` for rejected ones."""
         found: set[str] = set()
         for place in self.places.get(message, ()):
             found |= set(self.outcomes.get(place, {}).get(integration, {}).values())
@@ -38,14 +38,14 @@ class Findings:
 
     @cached_property
     def places(self) -> Mapping[str | None, Sequence[tuple[int, int]]]:
-        """The (partition, offset) of every record of a messageId."""
+        """Return the (partition, offset) of every record with a messageId."""
         places = defaultdict(list)
         for place, name in self.messages.items():
             places[name].append(place)
         return places
 
     def unsettled(self, integrations: Iterable[str]) -> list[tuple[tuple[int, int], str, dict[str, str]]]:
-        """Every record and integration that lacks its one outcome, or stands at `forwarded` only."""
+        """Return each record and integration without exactly one outcome, or with only `forwarded`."""
         return [
             (place, integration, found)
             for place in self.messages
@@ -76,7 +76,7 @@ async def find(broker: Broker, topics: Topics) -> Findings:
 
 
 def lost(findings: Findings, accepted: Iterable[int], received: Collection[int]) -> list[int]:
-    """Return the accepted events without an outcome for `hook`, or delivered but never received by the vendor."""
+    """Return accepted events that have no outcome for `hook`, or are `delivered` but never reached the vendor."""
     return [
         n
         for n in sorted(accepted)
@@ -86,7 +86,7 @@ def lost(findings: Findings, accepted: Iterable[int], received: Collection[int])
 
 
 def repeats(received: Iterable[Any]) -> int:
-    """How many of the received ids had been received before."""
+    """Return how many of the received IDs were repeats."""
     return sum(count - 1 for count in Counter(received).values())
 
 

@@ -1,12 +1,12 @@
-"""Kill processes and Kafka at random moments under load, count the kills, and judge what became of every event.
+"""Kill processes and Kafka at random moments under load, count the kills, and check the fate of every event.
 
     make soak                              # until 1,000 kills are counted
     make soak ARGS="--resume"              # go on after an interruption
     python -m tests.faults.soak [FOLDER] [--kills N] [--resume]
 
 Two collectors, two routers, two forwarders and one Kafka node are killed with SIGKILL, each at its own random moments.
-A kill counts only if the process had joined and finished work since its start. The run has rounds, each on a new Kafka:
-at the end of a round the oracle judges all of its events, and the ledger is audited. Only then its kills count.
+A kill counts only if the process had joined and finished work since its start. The run has rounds, each on a new Kafka.
+At the end of a round the oracle judges all of its events and the ledger is audited; only then do its kills count.
 """
 
 import argparse
@@ -67,15 +67,15 @@ class StuckError(Exception):
 
 @dataclass
 class Figures:
-    """What a round, or several, came to."""
+    """The figures of one or more rounds."""
 
     kills: dict[str, int] = field(default_factory=dict)
     uncounted: int = 0
     """Kills of processes that had not finished work yet."""
     ended: int = 0
-    """Processes that ended by themselves and were started again, as while Kafka is away."""
+    """Processes that ended by themselves and were restarted, such as during an outage of Kafka."""
     events: int = 0
-    """Events that a collector answered 200 for."""
+    """Events for which a collector responded with 200."""
     received: int = 0
     """Events that the vendor received, repeats included."""
     lost: int = 0
@@ -100,7 +100,7 @@ class Figures:
 
     @property
     def is_bad(self) -> bool:
-        """Whether anything was found."""
+        """Whether there are any findings."""
         return bool(self.lost or self.beyond or self.unbalanced or self.stuck)
 
     def add(self, other: Self) -> None:
@@ -120,7 +120,7 @@ class Figures:
 
 
 class Round:
-    """A round: processes on a Kafka of its own that are killed, and the judgement."""
+    """A round: processes and a Kafka of its own that are killed, and the judgement."""
 
     def __init__(self, kafka: real_kafka.KafkaNode, stage: Stage) -> None:
         self.kafka, self.stage = kafka, stage
@@ -188,7 +188,7 @@ class Round:
         return self.figures
 
     def _are_well(self, done: Iterable[asyncio.Task[None]]) -> bool:
-        """Return whether none of the tasks got stuck; if one did, it is noted."""
+        """Return whether no task got stuck; records one that did."""
         stuck = [error for task in done if isinstance(error := task.exception(), StuckError | TimeoutError)]
         for error in stuck:
             self._note_stuck(error)
@@ -226,7 +226,7 @@ class Round:
             await process.end(signal.SIGKILL)
 
     def _note_kill(self, kind: str, slot: int, processes: Iterable[Process]) -> Kill:
-        """Note a kill that is about to happen, with the processes whose work it may repeat."""
+        """Record a kill before it happens, with the processes whose work it may repeat."""
         self._note_waits()
         at = time.time()
         seconds = COMMIT_SECONDS.get(kind, max(COMMIT_SECONDS.values())) + SLACK_SECONDS
@@ -338,7 +338,7 @@ async def _has_worked(session: aiohttp.ClientSession, process: Process, metric: 
 
 @asynccontextmanager
 async def _playing(folder: Path) -> AsyncIterator[Round]:
-    """A round with its topics made and all processes' configuration written; every process is killed at the end."""
+    """Set up a round with its topics and configuration; every process is killed at the end."""
     with real_kafka.running(folder / "kafka") as kafka:
         async with receiving() as vendor:
             url = vendor.url
@@ -390,7 +390,7 @@ async def _report(figures: Figures) -> None:
 
 
 async def soak(folder: Path, kills: int, *, resume: bool) -> Figures:
-    """Play rounds until so many kills are counted; `resume` goes on from the finished ones, in `rounds.jsonl`."""
+    """Play rounds until `kills` kills are counted; `resume` continues after the finished ones in `rounds.jsonl`."""
     state = folder / "rounds.jsonl"
     total = Figures()
     if state.exists():

@@ -1,4 +1,4 @@
-"""Read deploy/image/compose.yaml as Docker Compose does, as far as it uses Compose's features."""
+"""Read deploy/image/compose.yaml like Docker Compose, with the features that it uses."""
 
 import re
 from collections.abc import Mapping

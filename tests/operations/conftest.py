@@ -1,4 +1,4 @@
-"""The image, built once for the session, and the stage of a procedure."""
+"""Build the image once per session, and provide the stage of a procedure."""
 
 import os
 from collections.abc import AsyncIterator
@@ -15,7 +15,7 @@ TAG = "turnout:test"
 
 @pytest.fixture(scope="session")
 def image_tools(tmp_path_factory: pytest.TempPathFactory) -> ImageTools:
-    """Tools with the built image; skips if they are missing, unless TURNOUT_TESTS_NEED_IMAGE says it must run."""
+    """Return tools with the built image; skips if they are missing, unless TURNOUT_TESTS_NEED_IMAGE is set."""
     reason = image.why_not()
     if reason and not os.environ.get(image.REQUIRED):
         pytest.skip(reason)
@@ -27,6 +27,6 @@ def image_tools(tmp_path_factory: pytest.TempPathFactory) -> ImageTools:
 
 @pytest.fixture
 async def stage(kafka: real_kafka.Kafka, tmp_path: Path) -> AsyncIterator[Stage]:
-    """Turnout on the real Kafka, with the collector serving."""
+    """Run Turnout on the real Kafka, with a ready collector."""
     async with staged(kafka, tmp_path / "stage") as stage:
         yield stage

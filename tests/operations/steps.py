@@ -1,4 +1,4 @@
-"""The steps that several procedures share."""
+"""Steps that several procedures share."""
 
 import asyncio
 import signal
@@ -17,7 +17,7 @@ async def more(stage: Stage, count: int = 300) -> None:
 
 
 async def stop(process: Process) -> None:
-    """Stop a process as systemd, Docker and Kubernetes do."""
+    """Stop a process like systemd, Docker and Kubernetes."""
     assert await process.end(signal.SIGTERM, STOP_SECONDS) == 0, process.log.read_text()[-3000:]
 
 
@@ -30,7 +30,7 @@ async def replace(stage: Stage, old: Process, *arguments: str, code: Path | None
 
 
 async def restart_collector(stage: Stage, code: Path | None = None) -> None:
-    """Stop the stage's first collector, and start another, of other code if given, until it serves."""
+    """Replace the stage's first collector, with other code if given, and wait until the new one serves."""
     await stop(stage.processes[1])
     stage.start("collector", code=code)
     await stage.serving()
@@ -44,7 +44,7 @@ async def run(stage: Stage, *arguments: str) -> str:
 
 
 async def audited(stage: Stage, text: str) -> None:
-    """Wait until the books balance and the audit says this: it counts what routers have committed, a second later."""
+    """Wait until the audit balances with this output; it includes events a second after routers commit them."""
     async with asyncio.timeout(120):
         while text not in await run(stage, "audit"):
             await asyncio.sleep(0.2)
@@ -64,12 +64,12 @@ async def start_all(stage: Stage, *kinds: str) -> list[Process]:
 
 
 async def end_all(stage: Stage) -> None:
-    """End every process in whatever state it is."""
+    """End every process, whatever its state."""
     await asyncio.gather(*(process.end(signal.SIGTERM, 60) for process in stage.processes))
 
 
 async def start_anew(stage: Stage) -> None:
-    """Create the missing topics and start all processes; only what is accepted from now on has to arrive."""
+    """Create missing topics and start all processes; only events accepted from now on must arrive."""
     await run(stage, "topics", "--create")
     stage.start("collector")
     await start_all(stage, "ledger", "forwarder", "router")

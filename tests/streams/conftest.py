@@ -7,11 +7,11 @@ from tests.support.delivering import Bench
 
 @pytest.fixture
 def bench(broker: Broker, topics: Topics) -> Bench:
-    """One integration's delivery on the real Kafka."""
+    """Run one integration's delivery on the real Kafka."""
     return Bench(broker, topics)
 
 
 @pytest.fixture(autouse=True)
 def short_hold(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Have the guard hold failures only for a moment."""
+    """Make the guard hold failures only briefly."""
     monkeypatch.setattr("streams.worker.guard.HOLD_SECONDS", 0.2)

@@ -1,4 +1,4 @@
-"""Databases of ClickHouse for tests, on chdb in a process of its own."""
+"""Provide ClickHouse databases for tests, on chdb in a separate process."""
 
 import atexit
 import hashlib
@@ -49,7 +49,7 @@ def _port() -> int:
 
 @contextmanager
 def kept(store: Store) -> Iterator[None]:
-    """Let a store stay the one that writes, in the length of a `with`."""
+    """Keep a store the writer inside a `with` block."""
     ended = Event()
 
     def keep() -> None:
@@ -66,7 +66,7 @@ def kept(store: Store) -> Iterator[None]:
 
 
 def database_for(folder: Path) -> ClickHouseAddress:
-    """Return the settings of a database that is a folder's own; the same folder has the same one."""
+    """Return the settings of a folder's own database; the same folder always has the same one."""
     port, name = _port(), f"t{hashlib.blake2b(str(folder).encode(), digest_size=8).hexdigest()}"
     server = ClickHouseAddress(url=f"http://127.0.0.1:{port}/default", user="turnout", password=PASSWORD)
     client = ClickHouseClient(server)

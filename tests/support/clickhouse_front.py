@@ -1,6 +1,6 @@
-"""ClickHouse's HTTP interface over chdb, ClickHouse in a process: `python clickhouse_front.py FOLDER`.
+"""Serve ClickHouse's HTTP interface over chdb, an embedded ClickHouse: `python clickhouse_front.py FOLDER`.
 
-It runs with a Python that has chdb-core, prints its port, and ends with its standard input. `X-ClickHouse-Key` must be
+It needs a Python with chdb-core, prints its port, and ends with its standard input. `X-ClickHouse-Key` must be
 the password in the environment variable PASSWORD.
 """
 

@@ -1,4 +1,4 @@
-"""Events as the clients of several languages write them, made at random by the rules in tests/cases/clients/."""
+"""Generate random events as clients in several languages write them, by the rules in tests/cases/clients/."""
 
 import base64
 import gzip
@@ -30,14 +30,14 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 @dataclass(slots=True)
 class Written:
-    """An event as a client writes it, and what must become of it.
+    """An event as a client writes it, and its expected result.
 
     Args:
-        kind: Its type, which may be gone from `data`.
+        kind: Its type, which may be missing in `data`.
         data: The event; it may hold raw JSON as `_raw` makes it.
         language: The name of the language's file.
-        at: Its own time, as exactly as it is written; None if it has none, or may have lost it.
-        odd: Whether it may be refused.
+        at: Its own time, as exactly as written; None if it has none or may have lost it.
+        odd: Whether it may be rejected.
         opted_out: Integrations that must not get it.
         changes: What makes it odd, for messages.
 
@@ -69,7 +69,7 @@ class Writer:
         self._count = 0
 
     def requests(self, events: int) -> Iterator[Request]:
-        """Write requests that hold so many events together."""
+        """Write requests with a total number of events."""
         while events > 0:
             language = self._random.choice(list(LANGUAGES))
             client = self._random.choice(LANGUAGES[language]["clients"])
@@ -250,7 +250,7 @@ class _Composer:
         )
 
     def _make_odd(self, written: Written) -> None:
-        """Put values that nobody expects in a few places of an event, or take what is there away."""
+        """Put unexpected values in a few places of an event, or remove values."""
         written.odd = True
         for _ in range(self._random.randint(1, 4)):
             place, key = self._random.choice(list(_places(written.data)))
@@ -278,12 +278,12 @@ def _places(value: Any) -> Iterator[tuple[Any, Any]]:
 
 
 def _raw(text: str) -> str:
-    """Stand for JSON text that is written as it is."""
+    """Return a placeholder for raw JSON text."""
     return f"json-{text.encode().hex()}"
 
 
 def _with_raw(value: Any) -> Any:
-    """Return a value of the rules with all that stands for something else in its place."""
+    """Return a value of the rules with all placeholders replaced."""
     match value:
         case {"json": text}:
             return _raw(text)
@@ -324,7 +324,7 @@ def _cut(moment: datetime, unit: timedelta) -> datetime:
 
 
 def write_json(value: Any, rules: Mapping[str, Any]) -> str:
-    """Write a value as a language's JSON library does."""
+    """Write a value like a language's JSON library."""
     text = json.dumps(value, ensure_ascii=rules.get("ascii", False))
     for character in rules.get("escapes", ""):
         text = text.replace(character, f"\\u{ord(character):04x}")

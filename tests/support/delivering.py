@@ -1,4 +1,4 @@
-"""What the tests of delivery share: a vendor, and one integration's delivery on the real Kafka."""
+"""Shared helpers for delivery tests: a vendor, and one integration's delivery on the real Kafka."""
 
 import asyncio
 from collections.abc import Sequence
@@ -57,7 +57,7 @@ class VendorPayload(Payload):
 
 
 class Vendor(HttpForwarder[VendorSettings]):
-    """A vendor that takes lists, and may answer for each item."""
+    """A vendor that accepts lists, and may respond per item."""
 
     contract = Contract(
         "vendor", "Vendor", "https://example.com", Category.ANALYTICS, VendorSettings, VendorPayload, Limits(items=10)
@@ -91,7 +91,7 @@ class Bench:
     async def forward(
         self, *payloads: dict[str, Any], partition: int = 0, time: str = "t", retried: Headers | None = None
     ) -> None:
-        """Forward these payloads, or hand them on for a retry with these headers."""
+        """Write these payloads to the forward topic, or with these headers to the retry topic."""
         topic = self.topics.forward("one") if retried is None else self.topics.retry("one")
         producer = Producer(self.broker, client_id="send")
         await producer.start()
@@ -109,7 +109,7 @@ class Bench:
 
     @asynccontextmanager
     async def running(self, forwarder: Forwarder[Any], *, grace: float = 8, shadow: bool = False, **settings: Any):
-        """The delivery in this process, with short back-offs; fails the test when it fails."""
+        """Run the delivery in this process, with short back-offs; fails the test if it fails."""
         settings = {"backoff_min": 0.01, "backoff_max": 0.05, "linger": 0.02, "retry_delay": 1.0, **settings}
         producer = Producer(
             self.broker, client_id="forwarder", on_failure=lambda error: self.failed.append(repr(error))
@@ -129,7 +129,7 @@ class Bench:
         assert not self.failed
 
     async def outcomes(self) -> dict[int, str]:
-        """The outcome of each offset; fails the test where one has two."""
+        """Return the outcome of each offset; fails the test if an offset has two."""
         found: dict[int, str] = {}
         for record in await read(self.broker, self.topics.outcomes):
             for span in Outcomes.decode(record.value).spans:
@@ -138,17 +138,17 @@ class Bench:
         return found
 
     async def settled(self, count: int) -> dict[int, str]:
-        """The outcomes, once there are so many."""
+        """Wait for a number of outcomes, and return them."""
         async with asyncio.timeout(120):
             while len(found := await self.outcomes()) < count:
                 await asyncio.sleep(0.05)
         return found
 
     async def dead(self) -> list[DeadLetter]:
-        """The dead letters."""
+        """Return the dead letters."""
         return [DeadLetter.decode(record.value) for record in await read(self.broker, self.topics.dead)]
 
 
 def numbers(got: Sequence[Got]) -> list[list[int]]:
-    """The payloads' numbers, request by request."""
+    """Return the payloads' numbers by request."""
     return [[payload["n"] for payload in one.body] for one in got]

@@ -1,4 +1,4 @@
-"""How long generated tests run, and from which seed: short and always the same, or with `make fuzz` long and new."""
+"""Set length and seed of generated tests: short and fixed, or with `make fuzz` long and new."""
 
 import os
 import random

@@ -11,5 +11,5 @@ NAMES = [path.parent.name for path in sorted(FOLDER.glob(f"*/{DESCRIPTION}"))]
 
 @cache
 def of(name: str) -> Golden:
-    """A forwarder's folder."""
+    """Return a forwarder's folder."""
     return Golden(FOLDER / name)

@@ -1,4 +1,4 @@
-"""Build the container image, and run it: Buildah and Podman without a registry, on a base from Debian's archive."""
+"""Build and run the container image with Buildah and Podman, without a registry, on a base from Debian's archive."""
 
 import json
 import os
@@ -30,13 +30,13 @@ MOUNTS = ("/etc/ssl/certs", "/etc/pip.conf")
 
 
 def why_not() -> str | None:
-    """Why the image cannot be built here, None when it can."""
+    """Return why the image cannot be built here; None if it can."""
     missing = [tool for tool in TOOLS if shutil.which(tool) is None]
     return f"the image needs {', '.join(missing)}" if missing else None
 
 
 class ImageTools:
-    """Buildah and Podman with settings in a folder of their own."""
+    """Buildah and Podman with settings in a separate folder."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -50,7 +50,7 @@ class ImageTools:
         return ran
 
     def build(self, tag: str) -> None:
-        """Build the wheels, then the image, as `make image` does."""
+        """Build the wheels, then the image, like `make image`."""
         self._import_base()
         context = self._folder / "context"
         for project in (ROOT / "streams" / "tracking", ROOT):
@@ -67,7 +67,7 @@ class ImageTools:
         )  # fmt: skip
 
     def inspect(self, tag: str) -> dict[str, Any]:
-        """Return what the image's configuration says."""
+        """Return the image's configuration."""
         data: dict[str, Any] = json.loads(self.run("podman", "inspect", "--type", "image", tag).stdout)[0]
         return data
 

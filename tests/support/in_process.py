@@ -1,4 +1,4 @@
-"""A router and the delivery of integrations in this process, without a broker: records in, outcomes out."""
+"""Run a router and delivery in this process without a broker: records in, outcomes out."""
 
 import asyncio
 import time
@@ -28,10 +28,10 @@ TOPICS = Topics(prefix="t", partitions=1)
 
 
 class Nobody(SuppressionFollower):
-    """No list of suppressed users."""
+    """An empty list of suppressed users."""
 
     async def catch_up(self) -> None:
-        """Read nothing."""
+        """Do nothing."""
 
 
 class Pipeline:
@@ -87,9 +87,9 @@ class Pipeline:
             await delivery.stop()
 
     async def take(self, records: Sequence[LocalRecord]) -> dict[int, dict[str, set[str]]]:
-        """Route and deliver records; returns by offset what became of them, by integration, "" for rejected.
+        """Route and deliver records; returns the outcomes by offset and integration, "" for rejected.
 
-        The first records must be from offset 0 on, since nothing can be read back.
+        The first records must start at offset 0, since no earlier ones can be read.
         """
         self.producer.records.clear()
         run = OffsetTracker().open((TOPICS.events, 0), records)
@@ -139,7 +139,7 @@ def fates(records: Mapping[str, Sequence[LocalRecord]]) -> dict[int, dict[str, s
 
 
 def write_nowhere(forwarder: Forwarder[Any]) -> None:
-    """Have a writer make what it would write, and write it nowhere."""
+    """Encode a writer's records without writing them."""
 
     async def nothing() -> None:
         pass

@@ -1,4 +1,4 @@
-"""A producer without a broker: it builds real batches, keeps their records, and confirms them."""
+"""Provide a producer without a broker: it builds real batches, keeps their records, and confirms them."""
 
 import asyncio
 from collections.abc import Iterable
@@ -13,7 +13,7 @@ from streams.records.format import MAX_RECORD_BYTES
 
 
 class LocalRecord(NamedTuple):
-    """A record as a consumer gets it."""
+    """A record in a consumer's form."""
 
     topic: str
     partition: int
@@ -25,7 +25,7 @@ class LocalRecord(NamedTuple):
 
 
 class LocalProducer(Producer):
-    """Keeps what it is given, in `records` by topic; `error` is what each batch is answered with."""
+    """Keeps records in `records` by topic; `error` is the result of each batch."""
 
     def __init__(self) -> None:
         super().__init__(Broker(), client_id="local", linger=0.0)

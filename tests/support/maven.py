@@ -1,4 +1,4 @@
-"""Java libraries for tests: fetched once by Maven, as a pom.xml pins them, into a cache."""
+"""Fetch Java libraries for tests once with Maven into a cache, pinned by a pom.xml."""
 
 import os
 import shutil
@@ -10,7 +10,7 @@ from tests.support.npm import CACHE
 
 
 def jars(pom: Path) -> Path | None:
-    """Return a folder with the libraries of a pom.xml and what they need; None without Java, its compiler or Maven."""
+    """Return a folder with the libraries of a pom.xml and their dependencies; None without Java, javac or Maven."""
     if not all(map(shutil.which, ("java", "javac", "mvn"))):
         return None
     cache = CACHE / "java" / pom.parent.name

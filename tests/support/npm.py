@@ -1,4 +1,4 @@
-"""Packages from npm for tests: installed once, exactly as a package-lock.json says, into a cache."""
+"""Install npm packages for tests once into a cache, exactly as in a package-lock.json."""
 
 import hashlib
 import os
@@ -12,7 +12,7 @@ CACHE = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "turnou
 
 
 def command(script: Path, folder: Path) -> tuple[list[str], dict[str, str]] | None:
-    """The command and environment that run a script with the packages of a folder's package.json; None without npm."""
+    """Return command and environment to run a script with the packages of a folder's package.json; None without npm."""
     npm, node = shutil.which("npm"), shutil.which("node")
     if not npm or not node:
         return None
@@ -20,13 +20,13 @@ def command(script: Path, folder: Path) -> tuple[list[str], dict[str, str]] | No
 
 
 def installed(folder: Path) -> Path | None:
-    """The packages of a folder's package.json, which are installed; None without npm."""
+    """Install the packages of a folder's package.json, and return their folder; None without npm."""
     npm = shutil.which("npm")
     return _install(npm, folder) if npm else None
 
 
 def modules(folder: Path) -> Path:
-    """Where the packages of a folder's package-lock.json are once a command was asked for."""
+    """Return the folder of the packages of a folder's package-lock.json, once installed."""
     files = [folder / "package.json", folder / "package-lock.json"]
     version = hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()[:12]
     return CACHE / f"{folder.name}-{version}" / "node_modules"

@@ -1,4 +1,4 @@
-"""One integration's real delivery without Kafka and HTTP: a vendor in this process, and time that passes at once."""
+"""Run one integration's real delivery without Kafka and HTTP: an in-process vendor, and virtual time."""
 
 import asyncio
 import heapq
@@ -46,7 +46,7 @@ Behaviour = Callable[[Sequence[dict[str, Any]], float], int | None]
 
 
 class VirtualLoop(asyncio.SelectorEventLoop):
-    """An event loop in which nothing takes time but timers, and they are due as soon as nothing else is to be done."""
+    """An event loop with virtual time, which jumps to the next timer as soon as nothing else is left to do."""
 
     now = 0.0
 
@@ -70,11 +70,11 @@ def virtually(main: Coroutine[Any, Any, Any]) -> Any:
 
 
 class OpenSettings(Settings):
-    """Nothing to set."""
+    """No settings."""
 
 
 class OpenVendor(HttpForwarder[OpenSettings]):
-    """A vendor that takes lists of any payloads; the status decides for all of a request."""
+    """A vendor that accepts lists of any payloads; the status applies to all of a request."""
 
     contract = Contract("open", "Open", "https://example.com", Category.ANALYTICS, OpenSettings, limits=Limits(items=1))
 
@@ -83,7 +83,7 @@ class OpenVendor(HttpForwarder[OpenSettings]):
 
 
 class OpenWriter(WriterForwarder[OpenSettings]):
-    """A writer that behaves as the vendor of the bench does."""
+    """A writer that behaves like the bench's vendor."""
 
     contract = Contract(
         "writer", "Writer", "https://example.com", Category.STORAGE, OpenSettings, limits=Limits(items=1)
@@ -97,7 +97,7 @@ class OpenWriter(WriterForwarder[OpenSettings]):
 
 @dataclass
 class Record:
-    """A record as Kafka gives it."""
+    """A record in Kafka's form."""
 
     offset: int
     value: bytes
@@ -107,7 +107,7 @@ class Record:
 
 
 class FakeProducer(Producer):
-    """Confirms each record at once, and hands it on with its topic."""
+    """Confirms each record at once, and passes it on with its topic."""
 
     def __init__(self, look: Callable[[str, Record], object] = lambda _topic, _record: None) -> None:
         super().__init__(Broker(), client_id="offline")
@@ -132,7 +132,7 @@ class FakeProducer(Producer):
 
 
 class OfflineBench:
-    """Delivers numbered payloads `{"n": 0, "u": user}`; what goes to the retry topic comes back when it is due."""
+    """Delivers numbered payloads `{"n": 0, "u": user}`; records of the retry topic are read when due."""
 
     def __init__(
         self, behave: Behaviour, *, items: int = 1, latency: float = 0.01, kind: type[Forwarder[Any]] = OpenVendor,
@@ -169,7 +169,7 @@ class OfflineBench:
         return START + self.loop.time()
 
     async def answer(self, payloads: Sequence[dict[str, Any]]) -> int | None:
-        """Let the vendor answer one request."""
+        """Return the vendor's response to one request."""
         numbers = [payload["n"] for payload in payloads]
         self.begun += 1
         status = self.behave(payloads, self.loop.time())
@@ -203,7 +203,7 @@ class OfflineBench:
     async def forward(
         self, payloads: Iterable[dict[str, Any]], *, partition: int = 0, run: int = 500, retried: Headers = NO_HEADERS
     ) -> list[RecordBatch]:
-        """Hand these payloads to the sink, in batches of `run` records; with `retried` from the retry topic."""
+        """Pass payloads to the sink, in batches of `run` records; with `retried` from the retry topic."""
         records = []
         topic = TOPICS.forward("one")
         for payload in payloads:
@@ -230,7 +230,7 @@ class OfflineBench:
         return run
 
     def _look(self, topic: str, record: Record) -> None:
-        """Note what becomes a dead letter or goes to the retry topic, and bring the latter back when it is due."""
+        """Record dead letters and retries, and pass retries to the sink when they are due."""
         if topic == TOPICS.dead:
             letter = DeadLetter.decode(record.value)
             self.dead[letter.delivery["payload"]["n"]] = letter
@@ -246,7 +246,7 @@ class OfflineBench:
             self._reader = self.loop.create_task(self._read_retries())
 
     async def _read_retries(self) -> None:
-        """Read the retry topic as the transport does: records that are given back are fetched again later."""
+        """Read the retry topic like the transport: records that are given back are fetched again later."""
         tp = (TOPICS.retry("one"), 0)
         while self._next_retry < len(self._retries):
             while not await self.progress.wait_for_room(HOUR):
@@ -267,14 +267,14 @@ class OfflineBench:
             batch.truncate(index)
 
     def revoke(self) -> None:
-        """Take both topics' partitions away, with everything that was written to them."""
+        """Revoke both topics' partitions, with everything written to them."""
         if self._reader is not None:
             self._reader.cancel()
         self._next_retry = len(self._retries)
         self.progress.drop([(TOPICS.forward("one"), 0), (TOPICS.retry("one"), 0)])
 
     async def until(self, condition: Callable[[], bool], seconds: float) -> float:
-        """Wait for a condition, at most so many virtual seconds; returns how many it took."""
+        """Wait for a condition, at most `seconds` of virtual time; returns how many it took."""
         start = self.loop.time()
         while not condition():
             assert self.loop.time() - start < seconds, f"not within {seconds} s; {self}"

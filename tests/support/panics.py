@@ -1,4 +1,4 @@
-"""A panic of a library written in Rust, as pyo3 raises it."""
+"""Raise a panic of a Rust library, like pyo3."""
 
 from typing import NoReturn
 
@@ -7,5 +7,5 @@ PanicException = type("PanicException", (BaseException,), {"__module__": "pyo3_r
 
 
 def panic(*_: object) -> NoReturn:
-    """Raise what a panic in Rust raises."""
+    """Raise the exception of a panic in Rust."""
     raise PanicException("personal data")

@@ -1,4 +1,4 @@
-"""Installs the example of a forwarder's own package, `plugin/`, without network."""
+"""Install the example of a forwarder's package, `plugin/`, without network access."""
 
 import subprocess
 import sys
@@ -10,7 +10,7 @@ PLUGIN = Path(__file__).parent / "plugin"
 
 
 def build_wheel(folder: Path, package: Path = PLUGIN) -> Path:
-    """A wheel of the plug-in as its build backend would make it; that backend would have to be fetched."""
+    """Build the plug-in's wheel without its build backend, which would have to be downloaded."""
     project = tomllib.loads((package / "pyproject.toml").read_text())["project"]
     distribution = project["name"].replace("-", "_")
     info = f"{distribution}-{project['version']}.dist-info"

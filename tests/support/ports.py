@@ -1,4 +1,4 @@
-"""Ports for processes that must be told one."""
+"""Reserve ports for processes that need a fixed one."""
 
 import random
 import socket
@@ -10,14 +10,14 @@ _DICE = random.SystemRandom()
 
 
 def free_port() -> int:
-    """Return a TCP port that nobody listens on and nobody else gets before the test run ends."""
+    """Return a free TCP port that is reserved until the test run ends."""
     return free_row(1)
 
 
 def free_row(length: int) -> int:
     """Return the first of `length` such ports in a row.
 
-    They lie outside the range that the kernel gives out. A UDP socket on each keeps other test runs away from it.
+    They are outside the kernel's ephemeral range. A UDP socket on each reserves it among test runs.
     """
     first, last = _range()
     while True:
@@ -35,7 +35,7 @@ def free_row(length: int) -> int:
 
 
 def _range() -> tuple[int, int]:
-    """The wider range of ports beside the ephemeral ones."""
+    """Return the larger range of ports below or above the ephemeral ones."""
     low, high = 32_768, 60_999
     with suppress(OSError):
         low, high = map(int, Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split())

@@ -1,4 +1,4 @@
-"""The code of the previous release, from the repository's history."""
+"""Check out the previous release's code from the repository's history."""
 
 import os
 import subprocess
@@ -18,7 +18,7 @@ PACKAGES = ("streams", "transforms", "forwarders", "deploy")
 def check_out(folder: Path) -> Path:
     """Write the packages of the previous release into a folder.
 
-    Skips if the history is not there (a shallow clone, an archive); in CI that is an error, but for a shallow clone.
+    Skips if the history is missing (a shallow clone, an archive); in CI this is an error except for a shallow clone.
     """
     commit = COMMIT.read_text().strip()
     found = subprocess.run(

@@ -1,4 +1,4 @@
-"""Prometheus and promtool from Debian's package, unpacked into a cache."""
+"""Provide Prometheus and promtool from Debian's package, unpacked into a cache."""
 
 import os
 import shutil
@@ -19,7 +19,7 @@ REQUIRED = "TURNOUT_TESTS_NEED_PROMETHEUS"
 
 
 def why_not() -> str | None:
-    """Why Prometheus cannot run here, None when it can."""
+    """Return why Prometheus cannot run here; None if it can."""
     if all(map(shutil.which, ("apt-get", "dpkg"))) or FOLDER.is_dir():
         return None
     return "Prometheus comes as a package of Debian"
@@ -59,7 +59,7 @@ class Prometheus:
         return found
 
     def is_ready(self) -> bool:
-        """Whether it answers."""
+        """Return whether it responds."""
         with suppress(requests.ConnectionError):
             return requests.get(f"{self._url}/-/ready", timeout=60).status_code == 200
         return False
@@ -67,7 +67,7 @@ class Prometheus:
 
 @contextmanager
 def running(folder: Path, configuration: str) -> Iterator[Prometheus]:
-    """Prometheus with a configuration, for the length of a `with`."""
+    """Run Prometheus with a configuration inside a `with` block."""
     port = free_port()
     (folder / "prometheus.yml").write_text(configuration)
     with (folder / "prometheus.log").open("wb") as log:

@@ -1,4 +1,4 @@
-"""What the tests of this room share: reading a topic to its end, and waiting for a condition."""
+"""Read a topic to its end, and wait for a condition."""
 
 import asyncio
 import time
@@ -12,7 +12,7 @@ from streams.kafka.settings import Broker
 
 
 async def read(broker: Broker, topic: str, partitions: int = 3) -> list[Any]:
-    """Every record of a topic, from its beginning to its present end."""
+    """Return every record of a topic, from its beginning to its current end."""
     consumer = AIOKafkaConsumer(**broker.client(), enable_auto_commit=False)
     await consumer.start()
     try:
@@ -25,7 +25,7 @@ async def read(broker: Broker, topic: str, partitions: int = 3) -> list[Any]:
 
 
 async def committed(broker: Broker, group: str, topic: str, partitions: int = 3) -> dict[int, int | None]:
-    """What a consumer group has committed, by partition."""
+    """Return a consumer group's committed offsets by partition."""
     consumer = AIOKafkaConsumer(**broker.client(), group_id=group, enable_auto_commit=False)
     await consumer.start()
     try:
@@ -35,7 +35,7 @@ async def committed(broker: Broker, group: str, topic: str, partitions: int = 3)
 
 
 async def until(condition: Callable[[], bool], seconds: float = 300.0) -> None:
-    """Wait for a condition; fails the test when it does not come true in time."""
+    """Wait for a condition; fails the test on a timeout."""
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, "the condition did not come true in time"

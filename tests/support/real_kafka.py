@@ -1,4 +1,4 @@
-"""A real Apache Kafka for tests: its jars by Maven into a cache, one KRaft node per test run."""
+"""Run a real Apache Kafka for tests: jars from Maven in a cache, one KRaft node per test run."""
 
 import os
 import shutil
@@ -73,7 +73,7 @@ listeners=PLAINTEXT://127.0.0.1:{port}
 
 
 def why_not() -> str | None:
-    """Why a real Kafka cannot run here, None when it can."""
+    """Return why a real Kafka cannot run here; None if it can."""
     missing = [name for name in ("java", "mvn") if shutil.which(name) is None]
     if missing and not (missing == ["mvn"] and _jars().is_dir()):
         return f"real Kafka needs {' and '.join(missing)} on the PATH"
@@ -88,7 +88,7 @@ class Kafka:
 
 
 class KafkaNode(Kafka):
-    """One Kafka node in a folder of its own; may be killed and started again with its data."""
+    """A Kafka node in its own folder; it can be killed and restarted with its data."""
 
     def __init__(self, folder: Path, more: str = "", cluster: str = "", **values: object) -> None:
         self.folder = folder
@@ -113,7 +113,7 @@ class KafkaNode(Kafka):
 
     @property
     def pid(self) -> int:
-        """The process id, 0 if it was never started."""
+        """The process ID, 0 if it was never started."""
         return self._process.pid if self._process else 0
 
     def start(self) -> None:
@@ -132,7 +132,7 @@ class KafkaNode(Kafka):
             time.sleep(0.1)
 
     def kill(self) -> None:
-        """End it as by a power cut."""
+        """Kill the node as in a power cut."""
         if self._process:
             with suppress(ProcessLookupError):
                 os.killpg(self._process.pid, signal.SIGKILL)
@@ -146,7 +146,7 @@ class KafkaNode(Kafka):
 
 @contextmanager
 def running(folder: Path, more: str = "", **values: object) -> Iterator[KafkaNode]:
-    """A running Kafka for the length of a `with`; `more` are properties, with `values` for what stands in braces."""
+    """Run Kafka inside a `with` block; `more` are properties, whose placeholders in braces get `values`."""
     _fetch()
     kafka = KafkaNode(folder, more, **values)
     kafka.start()
@@ -158,7 +158,7 @@ def running(folder: Path, more: str = "", **values: object) -> Iterator[KafkaNod
 
 @contextmanager
 def cluster(folder: Path) -> Iterator[list[KafkaNode]]:
-    """Three running nodes during a `with`, of which the first is the controller."""
+    """Run three nodes inside a `with` block; the first is the controller."""
     _fetch()
     with ExitStack() as stack:
         nodes: list[KafkaNode] = []
@@ -174,9 +174,9 @@ def cluster(folder: Path) -> Iterator[list[KafkaNode]]:
 
 @contextmanager
 def shared(folder: Path) -> Iterator[Kafka]:
-    """One Kafka for all processes of a test run, during a `with`.
+    """Share one Kafka among all processes of a test run, inside a `with` block.
 
-    The process that needs it first starts it, and ends it after the others have left their `with`.
+    The first process that needs it starts it, and ends it after the others have left the block.
     """
     address, starting, using = folder / "address", folder / "starting", folder / "using"
     with ExitStack() as node, ExitStack() as use:
@@ -198,7 +198,7 @@ def shared(folder: Path) -> Iterator[Kafka]:
 
 @contextmanager
 def _memory(folder: Path) -> Iterator[Path]:
-    """A folder in memory, where a new topic costs half the time; without room for it, one below `folder`."""
+    """Return a folder in memory, which halves the time to create a topic; one below `folder` if memory is short."""
     memory = Path("/dev/shm")  # noqa: S108  # it has a name of its own
     roomy = memory.is_dir() and shutil.disk_usage(memory).free > 2 << 30
     with TemporaryDirectory(dir=memory if roomy else folder, prefix="turnout-kafka-") as made:

@@ -1,4 +1,4 @@
-"""A real PostgreSQL for tests: the machine's own binaries, one server in a folder of its own."""
+"""Run a real PostgreSQL for tests: the installed binaries, and one server in its own folder."""
 
 import os
 import shutil
@@ -13,14 +13,14 @@ USER = "turnout"
 
 
 def _binaries() -> Path | None:
-    """The folder of initdb and postgres; Debian keeps it off the PATH."""
+    """Return the folder of initdb and postgres, which Debian keeps off the PATH."""
     found = shutil.which("initdb")
     folders = [Path(found).parent] if found else sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)
     return next((folder for folder in folders if (folder / "initdb").exists()), None)
 
 
 def why_not() -> str | None:
-    """Why a real PostgreSQL cannot run here, None when it can."""
+    """Return why a real PostgreSQL cannot run here; None if it can."""
     if _binaries() is None:
         return "real PostgreSQL needs initdb and postgres (Debian: apt-get install postgresql)"
     if os.geteuid() == 0 and shutil.which("setpriv") is None:
@@ -34,7 +34,7 @@ def _run(arguments: Sequence[str]) -> None:
 
 
 def crash_and_start(address: str) -> None:
-    """End the server of this DSN as a kill would, and start it again."""
+    """Crash the server of this DSN, and start it again."""
     folder = Path(conninfo_to_dict(address)["host"])
     _run([*_control(folder), "-m", "immediate", "stop"])
     _start(folder)
@@ -53,7 +53,7 @@ def _start(folder: Path) -> None:
 
 @contextmanager
 def running(folder: Path) -> Iterator[str]:
-    """A server for the length of a `with`, on a socket in its folder; gives the DSN of its superuser."""
+    """Run a server inside a `with` block, on a socket in its folder; yields its superuser's DSN."""
     binaries = _binaries()
     assert binaries
     folder.mkdir()

@@ -1,4 +1,4 @@
-"""A vendor for tests: an HTTP server that keeps what it got and answers as a test says."""
+"""Run a vendor for tests: an HTTP server that keeps requests and responds as a test defines."""
 
 import asyncio
 import json
@@ -12,7 +12,7 @@ from aiohttp import web
 
 @dataclass
 class Got:
-    """One request as it arrived."""
+    """A received request."""
 
     method: str
     path: str
@@ -25,7 +25,7 @@ Answer = Callable[[Got], "Awaitable[web.StreamResponse] | web.StreamResponse"]
 
 @dataclass
 class Receiver:
-    """Keeps every request; `answer` decides what is said, 200 by default; `note` hears of what is answered 200."""
+    """Keeps every request; `answer` returns the response, 200 by default; `note` is called for each 200."""
 
     url: str = ""
     got: list[Got] = field(default_factory=list)
@@ -52,7 +52,7 @@ class Receiver:
 
 @asynccontextmanager
 async def receiving(port: int = 0) -> AsyncIterator[Receiver]:
-    """A running receiver."""
+    """Run a receiver."""
     receiver = Receiver()
     app = web.Application(client_max_size=64 << 20)
     app.router.add_route("*", "/{path:.*}", receiver.handle)

@@ -1,4 +1,4 @@
-"""A running `turnout up` for tests."""
+"""Run `turnout up` for tests."""
 
 import os
 import re
@@ -21,7 +21,7 @@ READY_WITHIN = 300.0
 
 
 class Up:
-    """A running `turnout up` of a copy of the example, with more files and variables, on ports of its own.
+    """A running `turnout up` of a copy of the example, with more files and variables, on its own ports.
 
     Its working directory has packages with the names of Turnout's own, as a user's project may.
     """
@@ -68,21 +68,21 @@ class Up:
         )
 
     def begun(self) -> "Up":
-        """Start it, and wait until it takes events."""
+        """Start it, and wait until it accepts events."""
         self.start()
         self.until(lambda: "Press Ctrl-C to stop" in self.output, READY_WITHIN)
         return self
 
     def at_vendors(self) -> list[dict[str, Any]]:
-        """The requests that the simulator of the vendors got."""
+        """Return the requests that the simulator received."""
         return requests.get(f"http://127.0.0.1:{self.ports['8099']}/_requests", timeout=60).json()
 
     def metrics(self, process: int) -> str:
-        """What Prometheus gets of the collector (0), router (1), forwarder (2) or ledger (3)."""
+        """Return the metrics of the collector (0), router (1), forwarder (2) or ledger (3)."""
         return requests.get(f"http://127.0.0.1:{self.metrics_port + process}/metrics", timeout=60).text
 
     def counts(self) -> list[dict[str, Any]]:
-        """The ledger's counts by outcome; empty until it answers."""
+        """Return the ledger's counts by outcome; empty until it responds."""
         try:
             answer = requests.get(f"http://127.0.0.1:{self.ledger_port}/counts?by=outcome", timeout=60)
         except requests.ConnectionError:
@@ -92,14 +92,14 @@ class Up:
 
     @property
     def console_link(self) -> str:
-        """The link that it has printed for the console."""
+        """Return the printed link to the console."""
         found = re.search(r"^console: (http\S+)", self.output, re.MULTILINE)
         assert found, self.output
         return found[1]
 
     @property
     def output(self) -> str:
-        """All that it has printed."""
+        """Return its output so far."""
         return (self.folder / "log").read_text()
 
     def until(self, condition: Callable[[], object], seconds: float = 120.0) -> None:
@@ -111,7 +111,7 @@ class Up:
             time.sleep(0.05)
 
     def children(self) -> dict[int, str]:
-        """Processes that it started, by their command lines, which all name one of its ports or its folder."""
+        """Return its child processes, found by command lines with one of its ports or its folder."""
         ours = (str(self.folder), *self.ports.values())
         found = {}
         for path in Path("/proc").glob("[0-9]*/cmdline"):

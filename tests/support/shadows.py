@@ -1,4 +1,4 @@
-"""A project with packages that have the names of Turnout's own."""
+"""Write a project with packages named like Turnout's own."""
 
 from pathlib import Path
 

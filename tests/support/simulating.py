@@ -1,4 +1,4 @@
-"""The simulator of the vendors for tests, in a thread of its own."""
+"""Run the simulator of the vendors for tests in a thread."""
 
 import asyncio
 import threading
@@ -13,7 +13,7 @@ from deploy.terminal.failures import listen
 
 @contextmanager
 def serving(simulator: Simulator, *, expired: bool = False) -> Iterator[str]:
-    """The simulator on a port of its own, for the length of a `with`; gives its address."""
+    """Run the simulator on a free port inside a `with` block; yields its address."""
     with listen("127.0.0.1", 0) as listener:
         server = uvicorn.Server(config(simulator, expired=expired))
         thread = threading.Thread(target=asyncio.run, args=(server.serve([listener]),))

@@ -1,4 +1,4 @@
-"""The simulator of the vendors without a socket, in place of an HTTP client."""
+"""Replace the HTTP client by the simulator of the vendors, without a socket."""
 
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -9,7 +9,7 @@ from forwarders.api.contract import Request, Response
 
 
 def sending_to(simulator: Simulator) -> Callable[[Any, Request], Awaitable[Response]]:
-    """Return what stands for `Client.send`: it gives each request to the simulator, whatever its host."""
+    """Return a replacement of `Client.send` that passes each request to the simulator, whatever its host."""
     client = SimulatorClient(simulator)
 
     async def send(_: Any, request: Request) -> Response:

@@ -1,4 +1,4 @@
-"""The standard events of the event spec, and what a preset makes of them."""
+"""Make the standard events of the event spec, and map them with presets."""
 
 from collections.abc import Iterator
 from copy import deepcopy
@@ -22,7 +22,7 @@ IDENTITIES = {
 
 
 def event(name: str, identity: str = "both", place: str | None = None) -> dict[str, Any]:
-    """Return a standard event or another call by its name, by default from the web or the app as is usual for it."""
+    """Return a standard event or another call by its name; by default from its usual platform, web or app."""
     place = place or ("app" if name in {*SPEC["from the app"], "screen"} else "web")
     common = {
         "messageId": "6f1c2a9e-3b44-4c1d-9a57-0d2f5e8b7c11",
@@ -36,7 +36,7 @@ def event(name: str, identity: str = "both", place: str | None = None) -> dict[s
 
 
 def made(golden: Golden, given: dict[str, Any]) -> list[tuple[str | None, Any]]:
-    """Return the rules and payloads that a preset makes of an event."""
+    """Return the matching rules of a preset with their payloads for an event."""
     return list(golden.preset.apply(normalize(deepcopy(given))))
 
 

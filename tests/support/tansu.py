@@ -1,4 +1,4 @@
-"""The embedded broker for tests: Tansu, in memory, gone when the test is."""
+"""Run the embedded broker for tests: Tansu, in memory, for one test."""
 
 import socket
 import subprocess
@@ -14,7 +14,7 @@ from tests.support.ports import free_port
 
 @contextmanager
 def running() -> Iterator[Broker]:
-    """A running Tansu for the length of a `with`, as the settings that reach it."""
+    """Run Tansu inside a `with` block; yields the settings to reach it."""
     port = free_port()
     url = f"tcp://127.0.0.1:{port}"
     process = subprocess.Popen(

@@ -1,4 +1,4 @@
-"""Fresh virtual environments of several Python versions."""
+"""Create virtual environments of several Python versions."""
 
 import os
 import subprocess
@@ -15,7 +15,7 @@ DIST = ROOT / "dist"
 
 
 def wheel(distribution: str, folder: Path = DIST) -> Path:
-    """Return the one wheel of a distribution in a folder; by default the one that `make dist` built."""
+    """Return the only wheel of a distribution in a folder; by default the one that `make dist` built."""
     (found,) = folder.glob(f"{distribution}-[0-9]*.whl")
     return found
 

@@ -1,4 +1,4 @@
-"""Events as the ledger's catalog has them."""
+"""Make events in the form of the ledger's catalog."""
 
 from collections.abc import Iterable
 from contextlib import closing
@@ -15,12 +15,12 @@ from streams.ledger.store import LedgerBatch
 
 
 def samples_of(events: Iterable[tuple[str, dict[str, Any]]]) -> list[Any]:
-    """The samples of events, each with its source."""
+    """Return the samples of events, each with its source."""
     return [sample_of(orjson.dumps(event), source, 1_700_000_000) for source, event in events]
 
 
 def seen_events(*events: tuple[str, dict[str, Any]]) -> list[CatalogEvent]:
-    """The catalog after these events, each with its source."""
+    """Return the catalog after these events, each with its source."""
     return merge_sources(catalog_data(CatalogBounds(()).sums(samples_of(events))))
 
 
@@ -31,5 +31,5 @@ def write_catalog(folder: Path, *events: tuple[str, dict[str, Any]]) -> None:
 
 
 def track(event: str, **properties: Any) -> tuple[str, dict[str, Any]]:
-    """An event of the source `web`."""
+    """Return an event of the source `web`."""
     return "web", {"type": "track", "event": event, "properties": properties}

@@ -1,4 +1,4 @@
-"""A real browser for tests of pages. Whatever it complains about fails the test."""
+"""Run a real browser for tests of pages. Any error that it reports fails the test."""
 
 import re
 from collections.abc import Iterator
@@ -25,7 +25,7 @@ expect.set_options(timeout=TIMEOUT_MS)
 
 @contextmanager
 def browser() -> Iterator[Chromium]:
-    """Chromium, for the length of a `with`."""
+    """Run Chromium inside a `with` block."""
     with sync_playwright() as playwright:
         running = playwright.chromium.launch(executable_path=str(CHROMIUM), args=["--no-sandbox"])
         yield running
@@ -42,9 +42,9 @@ def tab(
     theme: str = "light",
     expected: str | None = None,
 ) -> Iterator[Tab]:
-    """A tab that is logged in as a role; fails if a script fails, the policy refuses something, or a dialog opens.
+    """Open a tab logged in as a role; fails on script errors, policy violations and dialogs.
 
-    Complaints with the text `expected` are left out, such as those of a page whose status is an error.
+    Errors with the text `expected` are ignored, such as for a page with an error status.
     """
     context = chromium.new_context(
         viewport={"width": width, "height": WIDTHS[width]},
@@ -69,13 +69,13 @@ def tab(
 
 
 def card(opened: Tab, integration: str) -> Locator:
-    """The card of an integration."""
+    """Return the card of an integration."""
     name = opened.locator("summary b", has_text=re.compile(f"^{integration}$"))
     return opened.locator("details.card").filter(has=name).first
 
 
 def violations(opened: Tab) -> list[str]:
-    """What axe-core finds wrong with a page."""
+    """Return the accessibility violations that axe-core finds in a page."""
     folder = npm.installed(PACKAGES)
     assert folder is not None, "npm is missing"
     # Evaluated, not added as a script, which the page's policy refuses.
@@ -89,10 +89,10 @@ def violations(opened: Tab) -> list[str]:
 
 
 def overflow(opened: Tab) -> int:
-    """By how many pixels a page is wider than the window."""
+    """Return by how many pixels a page is wider than the window."""
     return int(opened.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth"))
 
 
 def name_of(path: str) -> str:
-    """A name for a path that a file may have."""
+    """Return a file name for a path."""
     return re.sub(r"\W+", "-", path).strip("-") or "home"

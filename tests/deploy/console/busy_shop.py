@@ -1,4 +1,4 @@
-"""A shop with varied events, vendors that fail, and a history: what pictures show."""
+"""Run a shop with varied events, failing vendors and a history, for screenshots."""
 
 import random
 import subprocess
@@ -43,7 +43,7 @@ BATCH = 8
 
 
 class BusyShop(Shop):
-    """A shop to take pictures of."""
+    """A shop for screenshots."""
 
     def prepare(self) -> None:
         """Make the folder a repository with a history."""
@@ -53,7 +53,7 @@ class BusyShop(Shop):
             self._git("-c", f"user.name={author}", "commit", "-q", "-m", subject)
 
     def be_busy(self, seconds: float) -> None:
-        """Send events for a while; one vendor refuses some, and another fails near the end."""
+        """Send events for a while; one vendor refuses some, and another one fails near the end."""
         chance, begun, number = random.Random(7), time.monotonic(), 100
         self.simulate({"path": "/2/httpapi", "poison": "B-13", "times": None})
         failing = False
@@ -76,7 +76,7 @@ class BusyShop(Shop):
 
 
 def make_event(chance: random.Random, number: int) -> dict[str, Any]:
-    """Make an event of a customer, who may not have agreed, whose order may be refused, and whose shop has errors."""
+    """Make an event of a customer, possibly without consent, with an order to be refused, or with an error."""
     event = order(number, round(chance.uniform(15, 320), 2))
     agreed = chance.random()
     event["context"]["consent"] = {

@@ -17,20 +17,20 @@ from tests.deploy.console.shop import Shop
 
 @pytest.fixture(scope="session")
 def audit_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The file of the audit log of the console below."""
+    """Return the audit log's file of the console below."""
     return tmp_path_factory.mktemp("console") / "audit.jsonl"
 
 
 @pytest.fixture(scope="session")
 def console(audit_file: Path) -> Iterator[ServedConsole]:
-    """A console without Kafka and without a ledger."""
+    """Run a console without Kafka and without a ledger."""
     with serving_console(example(), audit_file) as served:
         yield served
 
 
 @pytest.fixture(scope="session")
 def chromium() -> Iterator[Chromium]:
-    """A real browser."""
+    """Run a real browser."""
     if not shutil.which("chromium"):
         pytest.skip("Chromium is missing")
     with browser() as running:
@@ -39,7 +39,7 @@ def chromium() -> Iterator[Chromium]:
 
 @pytest.fixture(scope="session")
 def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shop]:
-    """A running `turnout up` with events of every outcome."""
+    """Run `turnout up` with events of every outcome."""
     running = Shop(tmp_path_factory.mktemp("shop") / "config")
     try:
         running.send_all_kinds()
@@ -51,13 +51,13 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shop]:
 
 @pytest.fixture(scope="session")
 def configuration(shop: Shop) -> Configuration:
-    """The shop's configuration, as a process of `turnout up` reads it."""
+    """Return the shop's configuration, as a process of `turnout up` reads it."""
     return shop_configuration(shop, int(shop.ledger_port))
 
 
 @pytest.fixture(scope="session")
 def shop_console(configuration: Configuration) -> Iterator[ServedConsole]:
-    """A console for the shop's Kafka and ledger, which lets tests log in as any role."""
+    """Run a console for the shop's Kafka and ledger, with logins as any role."""
     with serving_console(configuration) as served:
         yield served
 

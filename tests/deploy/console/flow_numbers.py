@@ -12,7 +12,7 @@ from deploy.console.screens.flow import FAMILIES
 
 
 def counts(folder: object, ledger_port: object, since: str = "1h") -> dict[str, Any]:
-    """What `turnout counts --json` prints by integration and outcome."""
+    """Return the output of `turnout counts --json` by integration and outcome."""
     variables = {"TURNOUT_LEDGER__PORT": str(ledger_port)}
     arguments = ["counts", "--config", str(folder), "--since", since, "--by", "integration,outcome", "--json"]
     ran = CliRunner().invoke(main, arguments, env=variables)
@@ -22,7 +22,7 @@ def counts(folder: object, ledger_port: object, since: str = "1h") -> dict[str, 
 
 
 def check_flow(page: Mapping[str, Any], counted: Mapping[str, Any]) -> None:
-    """Fail unless each number of the page is that of counts, every row adds up, and so does the chart."""
+    """Fail unless each number of the page equals that of counts, and the rows and the chart add up."""
     assert page["accepted"] == counted["accepted"]
     assert page["rejected"] == counted["rejected"]
     assert {row["integration"] for row in counted["rows"]} - {""} <= {row["name"] for row in page["integrations"]}

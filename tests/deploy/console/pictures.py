@@ -1,4 +1,4 @@
-"""Write the pictures of the documentation: python -m tests.deploy.console.pictures [FOLDER].
+"""Take the documentation's screenshots: python -m tests.deploy.console.pictures [FOLDER].
 
 Everything is real: `turnout up`, its events, and a browser.
 """
@@ -41,7 +41,7 @@ SECONDS = 100.0
 
 
 def main() -> None:
-    """Write each screen: for the documentation light and wide, and with a folder given, in both themes and widths."""
+    """Take each screen: light and wide for the documentation; with a folder, in both themes and widths."""
     everywhere = Path(sys.argv[1]) if len(sys.argv) > 1 else None
     with tempfile.TemporaryDirectory() as work:
         shop = BusyShop(Path(work) / "nordlicht", FILES)
@@ -82,7 +82,7 @@ def visit(page: Tab, shop: Shop, console: ServedConsole, path: str) -> None:
 
 
 def change_rule(page: Tab, path: str) -> None:
-    """Change a condition in the form, and wait for what it would change."""
+    """Change a condition in the form, and wait for the comparison."""
     page.goto(path)
     page.get_by_role("button", name="Paste…").click()
     page.get_by_label("The event as JSON").fill(json.dumps(order(812)))

@@ -1,4 +1,4 @@
-"""The console in a thread of its own, without Kafka and without a ledger."""
+"""Run the console in a thread, without Kafka and without a ledger."""
 
 import asyncio
 import socket
@@ -34,7 +34,7 @@ LEDGER_KEY = b"a key for users, long"
 
 
 class ServedConsole:
-    """A console at `url`; `links` are those that it has printed."""
+    """A console at `url`; `links` are the login links that it has printed."""
 
     def __init__(self, url: str, app: ConsoleApp, backend: Backend, links: list[str]) -> None:
         self.url, self.app, self.backend, self.links = url, app, backend, links
@@ -52,16 +52,16 @@ class ServedConsole:
         return client
 
     def csrf(self, client: requests.Session) -> str:
-        """Return the token that a logged in client's forms carry."""
+        """Return the CSRF token of a logged-in client's forms."""
         token = client.cookies.get(self.app.login._cookie._name)
         session = self.app.login._sessions.find(token)
         return session.csrf
 
 
 def example(ledger_port: int = 1, **console: Any) -> Configuration:
-    """Return the example, with these settings of the console, and nobody at the address of Kafka.
+    """Return the example with these console settings, and an unreachable Kafka.
 
-    Without `ledger_port`, nobody is at that of the ledger either.
+    Without `ledger_port`, the ledger is also unreachable.
     """
     configuration = read_configuration(EXAMPLE)
     settings = configuration.settings.model_copy(
@@ -76,7 +76,7 @@ def example(ledger_port: int = 1, **console: Any) -> Configuration:
 
 @contextmanager
 def serving_console(configuration: Configuration, file: Path | None = None) -> Iterator[ServedConsole]:
-    """The console on a port of its own, for the length of a `with`."""
+    """Run the console on a free port inside a `with` block."""
     with listen("127.0.0.1", 0) as listener:
         port = listener.getsockname()[1]
         links: list[str] = []
@@ -91,7 +91,7 @@ def serving_console(configuration: Configuration, file: Path | None = None) -> I
 
 @contextmanager
 def serving_ledger(folder: Path) -> Iterator[int]:
-    """The API of a ledger in a folder, without Kafka, for the length of a `with`; gives its port."""
+    """Serve the API of a folder's ledger, without Kafka, inside a `with` block; yields its port."""
 
     async def audit(_since: int, _until: int | None) -> AuditReport:
         return AuditReport()

@@ -1,4 +1,4 @@
-"""A shop that runs `turnout up`, with events of every outcome."""
+"""Run `turnout up` for a shop, with events of every outcome."""
 
 import time
 from collections.abc import Mapping
@@ -46,7 +46,7 @@ PRODUCTS = [{"product_id": "B-7", "sku": "LMP-204", "name": "Desk lamp Elbe", "p
 
 
 def order(number: int, total: Any = 149.9, **changes: Any) -> dict[str, Any]:
-    """An order of a customer who agreed to everything."""
+    """Return an order of a customer with full consent."""
     event = {
         "type": "track",
         "event": "Order Completed",
@@ -71,7 +71,7 @@ def order(number: int, total: Any = 149.9, **changes: Any) -> dict[str, Any]:
 
 
 def hostile(number: int, size: int = 20_000) -> dict[str, Any]:
-    """An event with a hostile text in every field, and very long ones."""
+    """Return an event with a hostile text in every field, and very long texts."""
     text = f"{HOSTILE} {number}"
     return {
         "type": "track", "event": text, "messageId": f"m-hostile-{number}", "userId": text, "anonymousId": text,
@@ -95,14 +95,14 @@ class Shop(Up):
         self.simulate({"path": "/v", "poison": POISON, "times": None})
 
     def prepare(self) -> None:
-        """Change the folder before anything runs."""
+        """Prepare the folder before the processes start."""
 
     def simulate(self, fault: dict[str, Any]) -> None:
         """Make the simulator of the vendors fail."""
         requests.post(f"http://127.0.0.1:{self.ports['8099']}/_script", json=[fault], timeout=60).raise_for_status()
 
     def forgive(self) -> None:
-        """Let the simulator of the vendors work again."""
+        """Remove the simulator's faults."""
         requests.delete(f"http://127.0.0.1:{self.ports['8099']}/_script", timeout=60).raise_for_status()
 
     def send(self, *events: Any, key: str = "demo-web") -> None:
@@ -113,7 +113,7 @@ class Shop(Up):
         self.sent += len(events)
 
     def send_all_kinds(self) -> None:
-        """Send events of every outcome that a test looks at."""
+        """Send events of every outcome that a test checks."""
         no_consent = {**order(3)["context"], "consent": {"categoryPreferences": {"advertising": False}}}
         bad_total = order(2, "149,90")
         refused = order(4, 250.0)

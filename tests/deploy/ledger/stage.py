@@ -1,4 +1,4 @@
-"""A router, a forwarder and a ledger as processes on a real Kafka, a vendor, and the command line."""
+"""Run a router, a forwarder and a ledger on a real Kafka, with a vendor and the command line."""
 
 import asyncio
 import json
@@ -100,7 +100,7 @@ class Stage:
         return web.json_response({})
 
     async def start(self, command: str, code: Path | None = None) -> None:
-        """Start a process, by the code in another folder if it is given."""
+        """Start a process, with the code of another folder if given."""
         self.processes[command] = Process(self.folder, command, code=code)
         await self.processes[command].ready()
 
@@ -108,7 +108,7 @@ class Stage:
         assert await self.processes[command].end(signal.SIGTERM) == 0
 
     def send(self, count: int = 1, **properties: Any) -> None:
-        """Send numbered events to partition 0, as a collector does."""
+        """Send numbered events to partition 0 like a collector."""
         producer = KafkaProducer(**self.broker.client())
         for number in range(self.sent, self.sent + count):
             event = {
@@ -124,7 +124,7 @@ class Stage:
         self.sent += count
 
     async def claim(self, offset: int, message_id: str) -> None:
-        """Write a run of a router that gives an event of partition 0 another messageId."""
+        """Write a router's run that records a different messageId for an event of partition 0."""
         (header,) = encode_run(
             [EventRecord(offset, b"u", int(time() * 1000))], [EventFacts(offset, message_id, "web", "track", "Order")]
         )
@@ -158,11 +158,11 @@ class Stage:
         admin.close()
 
     def ask(self, path: str) -> Any:
-        """Ask the ledger's API."""
+        """Query the ledger's API."""
         return requests.get(f"http://127.0.0.1:{self.port}{path}", timeout=60).json()
 
     async def routed(self) -> None:
-        """Wait until the router has committed all that was sent, and forwarders have committed all deliveries."""
+        """Wait until the router has committed all events, and forwarders have committed all deliveries."""
         async with asyncio.timeout(180):
             while await self._lag():
                 await asyncio.sleep(0.1)
@@ -182,7 +182,7 @@ class Stage:
         return lag
 
     async def move_router(self, by: int) -> int:
-        """Move the offset that the router's group has committed; returns where it was."""
+        """Move the committed offset of the router's group; returns the old one."""
         group, part = f"{self.topics.prefix}.router", TopicPartition(self.topics.events, 0)
         before = (await committed(self.broker, group, part.topic, 2))[0]
         assert before is not None
@@ -214,7 +214,7 @@ class Stage:
 
 @asynccontextmanager
 async def running(folder: Path, broker: Broker, commands: Sequence[str]) -> AsyncIterator[Stage]:
-    """A stage with these processes."""
+    """Run a stage with these processes."""
     async with receiving() as vendor:
         stage = Stage(folder, broker, vendor)
         try:

@@ -1,4 +1,4 @@
-"""The stage that every test of this room has."""
+"""Provide the stage for every test of this folder."""
 
 from pathlib import Path
 

@@ -61,7 +61,7 @@ class Stage:
         producer.close()
 
     def arrive(self, *numbers: int, at: datetime = BEGIN, **fields: Any) -> None:
-        """Events that came at a time, each in the partition of its number."""
+        """Write events with a record time, each to the partition of its number."""
         self.write(
             *(
                 {
@@ -96,7 +96,7 @@ class Stage:
         detail: str | None = None,
         rule: str = "old",
     ) -> None:
-        """An event that lies at offset `n` of partition 0, and its dead letter."""
+        """Write the event with offset `n` of partition 0, and its dead letter."""
         delivery = DeliveryRecord(
             f"m{n}", rule, "v0", "track", "Bought", "t", "r", "web", Origin(self.topics.events, 0, n),
             {"total": n, "by": "then"} if payload is None else payload,
@@ -118,7 +118,7 @@ class Stage:
         self.write({"topic": self.topics.rejected, "partition": 1, "key": key, "value": value, "headers": headers})
 
     def configure(self, changes: dict[str, Any]) -> None:
-        """Change keys of the integration `one`; None takes one out."""
+        """Change keys of the integration `one`; None removes a key."""
         path = self.folder / "integrations" / "one.yaml"
         data = {**yaml.safe_load(path.read_text()), **changes}
         path.write_text(yaml.safe_dump({key: value for key, value in data.items() if value is not None}))

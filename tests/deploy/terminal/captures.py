@@ -27,7 +27,7 @@ VIEWED = {"messageId": "m-2", "userId": "u-1", "event": "Product Viewed", "prope
 
 
 class Terminal:
-    """A program in a terminal of `COLUMNS`, whose output goes into a file."""
+    """A program in a terminal of `COLUMNS`, with its output in a file."""
 
     def __init__(self, *command: str, log: Path) -> None:
         self._log = log
@@ -41,7 +41,7 @@ class Terminal:
 
     @property
     def output(self) -> str:
-        """Return what it has printed."""
+        """Return its output so far."""
         return self._log.read_text().replace("\r\n", "\n")
 
     def until(self, condition: Callable[[str], object]) -> None:

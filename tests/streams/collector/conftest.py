@@ -9,13 +9,13 @@ from tests.streams.collector.helpers import Kept, serving
 
 @pytest.fixture(scope="module")
 def anyio_backend() -> str:
-    """One event loop a module, so that its tests can share a collector."""
+    """Use one event loop per module, so that its tests can share a collector."""
     return "asyncio"
 
 
 @pytest.fixture(scope="module", params=[True, False], ids=["direct", "asgi"])
 def way(request: pytest.FixtureRequest) -> Iterator[bool]:
-    """Let the collectors of a module handle events directly, and then all over again through ASGI."""
+    """Run a module's tests with collectors that handle events directly, then again through ASGI."""
     helpers.DIRECT = request.param
     yield request.param
     helpers.DIRECT = True
@@ -23,7 +23,7 @@ def way(request: pytest.FixtureRequest) -> Iterator[bool]:
 
 @pytest.fixture(scope="module")
 async def shared(way: bool) -> AsyncIterator[tuple[Collector, Kept]]:
-    """A collector for all tests of a module, and its producer."""
+    """Run a collector and its producer for all tests of a module."""
     producer = Kept()
     async with serving(producer) as collector:
         yield collector, producer
@@ -31,12 +31,12 @@ async def shared(way: bool) -> AsyncIterator[tuple[Collector, Kept]]:
 
 @pytest.fixture
 def collector(shared: tuple[Collector, Kept]) -> Collector:
-    """The module's collector."""
+    """Return the module's collector."""
     return shared[0]
 
 
 @pytest.fixture
 def producer(shared: tuple[Collector, Kept]) -> Kept:
-    """The module's producer, emptied."""
+    """Return the module's producer, emptied."""
     shared[1].records.clear()
     return shared[1]

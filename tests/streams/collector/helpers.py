@@ -1,4 +1,4 @@
-"""What the tests of this room share: a producer that keeps what it gets, a running collector, a bare HTTP client."""
+"""Shared helpers: a producer that keeps its records, a running collector, and a bare HTTP client."""
 
 import asyncio
 import base64
@@ -28,7 +28,7 @@ DIRECT = True
 
 
 class Record(NamedTuple):
-    """What was appended."""
+    """An appended record."""
 
     topic: str
     partition: int
@@ -38,7 +38,7 @@ class Record(NamedTuple):
 
 
 class Kept(Producer):
-    """A producer without a broker: keeps records, and confirms them as `mode` says."""
+    """A producer without a broker: keeps records, and confirms them according to `mode`."""
 
     def __init__(self, mode: str = "confirm") -> None:
         super().__init__(Broker(), client_id="test")
@@ -47,10 +47,10 @@ class Kept(Producer):
         self.waiting: list[PendingAcks] = []
 
     async def start(self):
-        """Connect to nothing."""
+        """Do nothing."""
 
     async def stop(self, timeout: float = 10.0):
-        """Disconnect from nothing."""
+        """Do nothing."""
 
     async def reachable(self, timeout):
         return timeout > 0 and self.mode == "confirm"
@@ -68,22 +68,22 @@ class Kept(Producer):
             )
 
     def confirm(self):
-        """Confirm all that waits."""
+        """Confirm all pending records."""
         for acks in self.waiting:
             acks.release(None)
         self.waiting.clear()
 
     def values(self, topic: str) -> list[bytes | None]:
-        """The values of a topic's records."""
+        """Return the values of a topic's records."""
         return [record.value for record in self.records if record.topic == topic]
 
     def events(self) -> list[dict[str, Any]]:
-        """The events that were taken."""
+        """The accepted events."""
         return [orjson.loads(value or b"") for value in self.values(TOPICS.events)]
 
 
 class Answer(NamedTuple):
-    """An HTTP answer; `json` is its body parsed."""
+    """An HTTP response; `json` is its parsed body."""
 
     status: int
     headers: dict[str, str]
@@ -92,7 +92,7 @@ class Answer(NamedTuple):
 
 @asynccontextmanager
 async def serving(producer: Producer, topics: Topics = TOPICS, **settings: Any) -> AsyncIterator[Collector]:
-    """A collector that listens on a free port of this host."""
+    """Run a collector on a free port of this host."""
     configured = CollectorSettings(host="127.0.0.1", port=0, **settings)
     collector = Collector(configured, lambda: SOURCES, topics, producer, direct=DIRECT)
     ready = asyncio.Event()
@@ -106,23 +106,23 @@ async def serving(producer: Producer, topics: Topics = TOPICS, **settings: Any) 
 
 
 def basic(key: str) -> dict[str, str]:
-    """The header that shows a write key."""
+    """Return the header with a write key."""
     return {"authorization": "Basic " + base64.b64encode(f"{key}:".encode()).decode()}
 
 
 def post(path: str, body: bytes, headers: Mapping[str, str] | None = None, *, key: str | None = KEY) -> bytes:
-    """A POST request as it goes over the wire."""
+    """Return the bytes of a POST request."""
     fields = {"host": "test", "content-length": str(len(body)), **(basic(key) if key else {}), **(headers or {})}
     return head("POST", path, fields) + body
 
 
 def head(method: str, path: str, headers: Mapping[str, str]) -> bytes:
-    """A request's line and headers."""
+    """Return the bytes of a request's line and headers."""
     return "".join([f"{method} {path} HTTP/1.1\r\n", *(f"{k}: {v}\r\n" for k, v in headers.items()), "\r\n"]).encode()
 
 
 async def exchange(collector: Collector, *parts: bytes) -> Answer:
-    """Send these bytes on a connection of their own, and read one answer."""
+    """Send bytes on a new connection, and read one response."""
     reader, writer = await asyncio.open_connection(*collector.address)
     try:
         for part in parts:
@@ -134,7 +134,7 @@ async def exchange(collector: Collector, *parts: bytes) -> Answer:
 
 
 async def read_answer(reader: asyncio.StreamReader) -> Answer:
-    """The next answer of a connection."""
+    """Return the next response of a connection."""
     async with asyncio.timeout(120):
         line, *fields = (await reader.readuntil(b"\r\n\r\n")).decode().split("\r\n")
         headers = {name.lower(): value for name, _, value in (field.partition(": ") for field in fields if field)}
@@ -143,5 +143,5 @@ async def read_answer(reader: asyncio.StreamReader) -> Answer:
 
 
 async def send(collector: Collector, path: str, body: Any, **options: Any) -> Answer:
-    """POST this as JSON."""
+    """POST data as JSON."""
     return await exchange(collector, post(path, orjson.dumps(body), **options))

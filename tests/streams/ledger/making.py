@@ -1,4 +1,4 @@
-"""Records of outcomes, rejected events and dead letters, and a simple oracle that says what a ledger makes of them."""
+"""Make records of outcomes, rejected events and dead letters, and compute the expected ledger with a simple oracle."""
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
@@ -154,7 +154,7 @@ def user(offset: int) -> bytes:
 
 
 def feed(store: Store, records: Iterable[LocalRecord], chunk: int = 1000) -> None:
-    """Write records to a store as an ingester does: those that it has are left out, the others come in chunks."""
+    """Write records to a store like an ingester: without those that it has, in chunks."""
     stored = dict(store.offsets())
     intake = RecordIntake(TOPICS)
     for number, record in enumerate(records, 1):
@@ -169,7 +169,7 @@ Counts = Counter[tuple[int, Kind, CountKey]]
 
 
 class Oracle:
-    """Counts and places as the records say, one event after the other."""
+    """Computes counts and places from the records, one event at a time."""
 
     def __init__(self, records: Iterable[LocalRecord]) -> None:
         self.kinds: dict[Origin, tuple[Kind, int]] = {}
@@ -193,7 +193,7 @@ class Oracle:
             self.letters[record.partition, record.offset] = DeadLetter.decode(record.value), record.timestamp // 1000
 
     def dead_groups(self) -> dict[DeadGroupKey, tuple[int, int, int, int, dict[int, int]]]:
-        """Open and all dead letters, the first and last time, and numbers by hour, by group."""
+        """Return open and all dead letters, first and last time, and numbers by hour, for each group."""
         found: dict[DeadGroupKey, list[tuple[int, bool]]] = defaultdict(list)
         for place, (letter, second) in self.letters.items():
             unit = letter.integration, letter.delivery["rule"], "delivered"
@@ -246,7 +246,7 @@ class Oracle:
         self.ids[orjson.loads(record.value)["messageId"]].add(place)
 
     def counts(self, seconds: int = 60) -> Counts:
-        """Each event once per integration and rule, under its strongest outcome."""
+        """Count each event once per integration and rule, under its strongest outcome."""
         found: Counts = Counter()
         for place, combos in self.outcomes.items():
             if place not in self.kinds:
@@ -264,7 +264,7 @@ class Oracle:
 
 
 def _lost(lost: LostDeliveries, offset: int, combos: Iterable[Combo]) -> set[Combo]:
-    """The outcomes of an event's deliveries that were forwarded, and are neither finished nor waiting."""
+    """Return the LOST outcomes of an event: deliveries that were forwarded, and are neither finished nor waiting."""
     left = {rule for rule, spans in lost.waiting for first, last in spans if first <= offset <= last}
     left |= {each.rule for each in combos if each.integration == lost.integration and each.outcome != FORWARDED}
     return {

@@ -1,4 +1,4 @@
-"""A ledger process for tests: `python -m tests.streams.ledger.process BOOTSTRAP PREFIX PARTITIONS FOLDER`."""
+"""Run a ledger process for tests: `python -m tests.streams.ledger.process BOOTSTRAP PREFIX PARTITIONS FOLDER`."""
 
 import asyncio
 import sys

@@ -1,4 +1,4 @@
-"""Generated records of a ledger, and the comparison of a store with the oracle."""
+"""Generate records of a ledger, and compare a store with the oracle."""
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -82,7 +82,7 @@ STEPS = st.lists(
 
 
 def examples(make_store: MakeStore) -> int:
-    """Return how many examples a generated test has: a statement takes ClickHouse milliseconds."""
+    """Return the number of examples of a generated test; fewer for ClickHouse, whose statements take milliseconds."""
     return fuzzing.examples(30) if make_store is STORES["sqlite"] else fuzzing.examples(4)
 
 
@@ -109,7 +109,7 @@ def make(steps: list, records: Records | None = None) -> Records:
 
 
 def check(store: Store, oracle: Oracle) -> None:
-    """Compare all that a store answers with the oracle."""
+    """Compare all results of a store with the oracle."""
     for step in (60, 3600, 86400):
         assert counts_of(store, step) == oracle.counts(step)
     for name, places in oracle.ids.items():

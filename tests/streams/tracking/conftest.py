@@ -7,6 +7,6 @@ from tests.streams.tracking.helpers import FakeCollector, collecting
 
 @pytest.fixture
 def collector() -> Iterator[FakeCollector]:
-    """A collector of the test's own."""
+    """Run a collector for one test."""
     with collecting() as fake:
         yield fake

@@ -1,4 +1,4 @@
-"""The example apps of deploy/docs/tracking.md, and the servers that run them."""
+"""Run the example apps of deploy/docs/tracking.md on their servers."""
 
 import os
 import re
@@ -31,7 +31,7 @@ APPS = {
 
 
 def block_with(text: str) -> str:
-    """Return the one block of the page that contains this text."""
+    """Return the only block of the page that contains this text."""
     (found,) = [block for block in BLOCKS if text in block]
     return found
 
@@ -40,7 +40,7 @@ def block_with(text: str) -> str:
 def served(
     folder: Path, arguments: tuple[str, ...], environment: dict[str, str], python: Path = Path(sys.executable)
 ) -> Iterator[int]:
-    """Run `python -m SERVER … PORT APP`, give the port, and stop the server by SIGTERM, as an init system does."""
+    """Run `python -m SERVER … PORT APP`, yield the port, and stop the server with SIGTERM, like an init system."""
     port = free_port()
     *options, app = arguments
     bind = str(port) if "--port" in options else f"127.0.0.1:{port}"

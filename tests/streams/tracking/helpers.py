@@ -26,7 +26,7 @@ NAVIGATION = {"User-Agent": BROWSER, "Accept": "text/html,*/*;q=0.8", "Sec-Fetch
 
 
 class Batch(NamedTuple):
-    """A request that the collector got."""
+    """A request that the collector received."""
 
     path: str
     key: str
@@ -34,7 +34,7 @@ class Batch(NamedTuple):
 
 
 class FakeCollector:
-    """Keeps what it gets; answers each request with the next of `answers`, (status, headers, body), and then 200."""
+    """Keeps requests; responds to each with the next of `answers`, (status, headers, body), then with 200."""
 
     def __init__(self) -> None:
         self.batches: list[Batch] = []
@@ -46,11 +46,11 @@ class FakeCollector:
 
     @property
     def events(self) -> list[dict[str, Any]]:
-        """All events of all requests, those answered with an error included."""
+        """Return all events of all requests, including requests that got an error."""
         return [event for batch in self.batches for event in batch.body["batch"]]
 
     def wait(self, count: int) -> list[dict[str, Any]]:
-        """The events once there are so many."""
+        """Wait for a number of events, and return them."""
         until(lambda: len(self.events) >= count)
         return self.events
 
@@ -69,7 +69,7 @@ def keep_events(tracker: Tracker) -> list[dict[str, Any]]:
 
 @contextmanager
 def collecting(idle: float | None = None) -> Iterator[FakeCollector]:
-    """A running collector, which closes connections that lie idle for so many seconds."""
+    """Run a collector that closes connections after some idle seconds."""
     fake = FakeCollector()
 
     class Handler(BaseHTTPRequestHandler):
@@ -100,7 +100,7 @@ def collecting(idle: float | None = None) -> Iterator[FakeCollector]:
         block_on_close = False
 
         def handle_error(self, *_: Any):
-            """A client that goes away is a test's doing."""
+            """Ignore errors: tests close connections on purpose."""
 
     with Server(("127.0.0.1", 0), Handler) as server:
         thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)
@@ -116,7 +116,7 @@ def collecting(idle: float | None = None) -> Iterator[FakeCollector]:
 
 @contextmanager
 def asgi_server(app: Any) -> Iterator[int]:
-    """Serve this app by uvicorn on a thread of its own, lifespan included; gives the port."""
+    """Serve an app with uvicorn in a thread, including lifespan; yields the port."""
     server = uvicorn.Server(uvicorn.Config(app, interface="asgi3", log_level="critical", proxy_headers=False))
     with socket.create_server(("127.0.0.1", 0)) as listener:
         thread = threading.Thread(target=server.run, args=([listener],), daemon=True)
@@ -129,7 +129,7 @@ def asgi_server(app: Any) -> Iterator[int]:
 
 @contextmanager
 def wsgi_server(app: Any) -> Iterator[int]:
-    """The standard library's WSGI server with this app on a thread of its own; gives the port."""
+    """Serve an app with the standard library's WSGI server in a thread; yields the port."""
 
     class Quiet(WSGIRequestHandler):
         def log_message(self, *_: Any):
@@ -144,7 +144,7 @@ def wsgi_server(app: Any) -> Iterator[int]:
 
 
 class Answer(NamedTuple):
-    """An HTTP answer."""
+    """An HTTP response."""
 
     status: int
     headers: HTTPMessage
@@ -152,7 +152,7 @@ class Answer(NamedTuple):
 
     @property
     def cookie(self) -> str | None:
-        """The Set-Cookie header of the anonymous id."""
+        """The Set-Cookie header of the anonymous ID."""
         cookies = self.headers.get_all("Set-Cookie") or []
         return next((cookie for cookie in cookies if cookie.startswith("ajs_anonymous_id=")), None)
 
@@ -160,7 +160,7 @@ class Answer(NamedTuple):
 def request(
     port: int, path: str, headers: Mapping[str, str] | Sequence[tuple[str, str]] = (), method: str = "GET"
 ) -> Answer:
-    """Send a request as a browser that opens a page does; these headers replace its own, None leaves one out."""
+    """Send a request like a browser opening a page; `headers` replace its own, None omits one."""
     given = list(headers.items()) if isinstance(headers, Mapping) else list(headers)
     replaced = {name.lower() for name, _ in given}
     connection = HTTPConnection("127.0.0.1", port, timeout=10)
@@ -177,7 +177,7 @@ def request(
 
 
 def until(condition: Callable[[], object], seconds: float = 120.0) -> None:
-    """Wait for a condition; fails the test when it does not come true in time."""
+    """Wait for a condition; fails the test on a timeout."""
     deadline = time.monotonic() + seconds
     pause = 0.002
     while not condition():

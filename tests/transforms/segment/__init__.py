@@ -1,4 +1,4 @@
-"""Segment's own engine, to compare with: what package.json here pins."""
+"""Provide Segment's own engine for comparisons, pinned in package.json."""
 
 from pathlib import Path
 

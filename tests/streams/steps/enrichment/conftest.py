@@ -1,4 +1,4 @@
-"""A folder with the files of data that the cases name."""
+"""Provide a folder with the data files that the cases name."""
 
 import shutil
 from pathlib import Path
@@ -20,7 +20,7 @@ FRANCE = {"registered_country": {"iso_code": "FR", "names": {"en": "France"}}}
 
 
 def write_places(path: Path, city: str = "Munich") -> None:
-    """A database of two networks."""
+    """Write a database of two networks."""
     writer = MMDBWriter(6, "Test-City", ipv4_compatible=True, languages=["en", "de"])
     writer.insert_network(IPSet(["203.0.113.0/24"]), MUNICH | {"city": {"names": {"en": city, "de": "München"}}})
     writer.insert_network(IPSet(["2001:db8::/32"]), FRANCE)

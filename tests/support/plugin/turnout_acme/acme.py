@@ -18,14 +18,14 @@ from forwarders.api.urls import Endpoint
 
 
 class AcmeSettings(Settings):
-    """Where Acme is, and the token it gave out."""
+    """Acme's address, and the token."""
 
     token: SecretStr
     endpoint: Endpoint = "https://api.acme.example"
 
 
 class AcmeEvent(Payload):
-    """What Acme wants to know."""
+    """One event for Acme."""
 
     id: str
     what: str
@@ -33,7 +33,7 @@ class AcmeEvent(Payload):
 
 
 class Acme(HttpForwarder[AcmeSettings]):
-    """Up to 100 events a request."""
+    """Accepts up to 100 events per request."""
 
     contract = Contract(
         name="acme",
@@ -47,6 +47,6 @@ class Acme(HttpForwarder[AcmeSettings]):
     )
 
     def build_request(self, items: Sequence[Delivery]) -> Request:
-        """All events as one JSON array."""
+        """Send all events as one JSON array."""
         headers = {"Authorization": f"Bearer {self.settings.token.get_secret_value()}"}
         return Request("POST", f"{self.settings.endpoint}/events", headers, [item.payload for item in items])
