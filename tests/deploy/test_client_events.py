@@ -107,7 +107,7 @@ def read_all_presets(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Configura
 
 @pytest.fixture
 def simulator(monkeypatch: pytest.MonkeyPatch) -> Simulator:
-    """The vendors, to whom all forwarders send, at a time that stands still; rates are not what is tried here."""
+    """The vendors of all forwarders, at a fixed time and without rate limits."""
     simulator = Simulator(clock=NOW.timestamp)
     monkeypatch.setattr("streams.delivery.http.client.Client.send", sending_to(simulator))
     monkeypatch.setattr("streams.delivery.flow.rates.Rates.wait", lambda *_: 0.0)
@@ -220,7 +220,7 @@ def _check_answer(
 
 
 def _collect(fates: Sequence[Fate], first: int, producer: LocalProducer) -> None:
-    """Add to each event's fate what came of it."""
+    """Add the outcomes to each event's fate."""
     for record in producer.records.get(TOPICS.rejected, ()):
         rejected = Rejected.decode(record.key, record.value, record.headers)
         if rejected.origin is not None:

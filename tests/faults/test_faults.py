@@ -66,7 +66,7 @@ async def test_workers_that_start_together_on_new_topics(stage: Stage):
 
 
 async def test_kill_of_a_forwarder_in_the_middle_of_load(stage: Stage, monkeypatch: pytest.MonkeyPatch):
-    """A kill -9 of a forwarder loses nothing, and repeats no more than since its last commit and what was in flight.
+    """A kill -9 of a forwarder loses nothing, and repeats only deliveries since its last commit and in flight.
 
     The console's Flow then shows what `turnout counts` prints.
     """
@@ -170,7 +170,7 @@ async def test_a_deleted_topic_ends_a_worker_with_its_name(stage: Stage, kind: s
 
 
 async def test_workers_that_join_and_leave_every_five_seconds(stage: Stage):
-    """A minute of joins, SIGTERM and kill -9 of routers and forwarders loses nothing, and progress goes on."""
+    """A minute of joins, SIGTERM and kill -9 of routers and forwarders loses nothing and does not stop progress."""
     stage.start("router")
     stage.start("forwarder")
     async with stage.load(batch=20):
@@ -296,7 +296,7 @@ async def test_a_record_over_the_size_limit(stage: Stage):
 
 
 async def test_broken_json_a_null_key_and_a_tombstone_in_the_events_topic(stage: Stage):
-    """What is no event is rejected or counted, a null key is routed, and the neighbours arrive."""
+    """Invalid events are rejected or counted, a null key is routed, and neighbouring events arrive."""
     stage.start("router")
     stage.start("forwarder")
     await stage.send(20)

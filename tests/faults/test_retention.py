@@ -1,4 +1,4 @@
-"""Kafka removes records that stopped workers have not read, and the books balance with what was lost."""
+"""Kafka removes records that stopped workers have not read, and the books balance including the lost events."""
 
 import asyncio
 import json

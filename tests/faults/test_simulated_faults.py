@@ -55,7 +55,7 @@ async def counts(url: str, vendor: str) -> dict[str, Any]:
 
 
 async def taken(url: str, vendor: str, keys: int) -> dict[str, Any]:
-    """Wait until the vendor has taken so many deliveries, and nothing that came is missing."""
+    """Wait until the vendor has accepted a number of deliveries, and no received one is missing."""
     async with asyncio.timeout(180):
         while (found := await counts(url, vendor))["keys"] < keys or found["missing"]:
             await asyncio.sleep(0.1)

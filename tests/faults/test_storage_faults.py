@@ -43,7 +43,7 @@ class Lake:
         return sorted(self.folder.glob("objects/*/*/*.parquet"))
 
     async def grow(self, by: int) -> None:
-        """Wait for so many more objects."""
+        """Wait for a number of further objects."""
         wanted = len(self.objects()) + by
         await self.stage.until(lambda: len(self.objects()) >= wanted, 120)
 
@@ -55,7 +55,7 @@ class Lake:
         return Counter(chain.from_iterable(self._rows.values()))
 
     async def verdict(self) -> None:
-        """Let the data go on until all objects that hold accepted events end, then judge."""
+        """Send more data until all objects with accepted events have ended, then judge."""
         accepted = set(self.stage.accepted)
         async with asyncio.timeout(180):
             while not accepted <= self.rows().keys():

@@ -52,7 +52,7 @@ class Latency:
         receiver.note = lambda got: self._got.update(dict.fromkeys(numbers(got), time.monotonic()))
 
     async def measure(self, stage: Stage, turns: int) -> float:
-        """The 90th percentile over so many small batches, one after another."""
+        """Return the 90th percentile over a number of small consecutive batches."""
         first = stage._sent
         for _ in range(turns):
             start = time.monotonic()

@@ -1,4 +1,4 @@
-"""A plan that is made from what is seen is valid, accepts the usual events, and notes the unusual ones."""
+"""A plan made from seen events is valid, accepts the usual events, and notes the unusual ones."""
 
 from contextlib import suppress
 from pathlib import Path
@@ -25,7 +25,7 @@ def planned(*events) -> Plan:
 
 
 def notes(plan: Plan, event: dict) -> list[str]:
-    """What the plan notes about an event."""
+    """Return the plan's notes about an event."""
     found: list[str] = []
     PlanStep(plan)(event, lambda _, detail: found.append(detail))
     return found
@@ -95,7 +95,7 @@ def test_any_events_give_a_valid_plan(events):
 
 
 def test_command_writes_the_plan(tmp_path: Path):
-    """`turnout new plan --seen` asks the ledger, and says if none answers."""
+    """`turnout new plan --seen` queries the ledger, and reports an error if it is unreachable."""
     from click.testing import CliRunner
 
     from deploy.cli.main import main

@@ -64,7 +64,7 @@ def test_properties_are_compared_with_the_plan(configuration):
 
 
 def test_event_without_an_entry(configuration):
-    """An event that the plan does not have is said to be not planned; a source without a plan has none."""
+    """An event that is missing in the plan is shown as not planned; a source without a plan shows nothing."""
     (unplanned,) = seen_events(track("Other", id=1))
     (plan,) = find_plans(configuration, unplanned)
     assert (plan.entry, plan.compare("properties.id", None, 1).state) == (None, "")

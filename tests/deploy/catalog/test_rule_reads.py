@@ -54,7 +54,7 @@ def test_each_read_has_its_line_and_whether_it_is_hashed(reads):
 
 
 def test_reads_are_of_the_events_that_the_rule_may_match(reads):
-    """A rule for one event, and for one source, reads nothing of others."""
+    """A rule for one event or source reads no fields of other events or sources."""
     assert all(it.may_read("track", "Order", ["web", "app"]) for it in reads)
     assert not any(it.may_read("track", "Other", ["web"]) for it in reads)
     assert not any(it.may_read("page", None, ["web"]) for it in reads)

@@ -17,7 +17,7 @@ REFRESH = "{type: oauth_refresh, client_id: c-1, client_secret: '${SECRET}', ref
 
 @pytest.fixture
 def vendor():
-    """The address of a simulator that stands for the vendors."""
+    """Return the address of a simulator of the vendors."""
     with serving(Simulator()) as address:
         yield address
 
@@ -101,7 +101,7 @@ def test_refresh_token(folder, vendor, state):
 
 
 def test_code_of_somebody_else(folder, vendor, state):
-    """A code that comes without the state of our page is not taken, and the wait goes on."""
+    """A code without the state of our page is not accepted, and the command keeps waiting."""
 
     def act(address):
         assert land(code="f0reign", state="other")(address).status_code == 404
@@ -120,7 +120,7 @@ def test_refused_on_the_page(folder, vendor, state):
 
 
 def test_refused_code(folder, vendor, state):
-    """What the token endpoint says against the code is said."""
+    """The token endpoint's error about the code is printed."""
     script = [{"path": "/token", "status": 400, "body": {"error": "invalid_grant"}}]
     requests.post(f"{vendor}/_script", json=script, timeout=120)
     result = authorize(folder, "hubspot", land(code="c0de", state=state))
@@ -137,6 +137,6 @@ def test_refused_code(folder, vendor, state):
     ],
 )
 def test_nothing_to_authorize(folder, name, code, says):
-    """Where there is no refresh token to get, that is said at once."""
+    """A forwarder without refresh tokens fails at once with a message."""
     result = authorize(folder, name)
     assert (result.exit_code, says in result.stderr) == (code, True), result.stderr

@@ -19,7 +19,7 @@ DEMO = {name: value or "" for name, value in dotenv_values(EXAMPLE / "demo.env")
 
 
 def turnout(*arguments: object, **environment: str) -> subprocess.CompletedProcess[str]:
-    """Run the command as a user does, with nothing of ours in its environment but what is given."""
+    """Run the command like a user, with only the given variables of Turnout in its environment."""
     return subprocess.run(
         [Path(sys.executable).parent / "turnout", *map(str, arguments)],
         env={"PATH": "/usr/bin:/bin", "HOME": str(Path.home()), **environment},
@@ -105,7 +105,7 @@ def test_worker_wants_its_own_secrets_only(example, command, wanted):
     ],
 )
 def test_wrong_use(arguments, line):
-    """Wrong use gives exit code 2 and says what is wrong."""
+    """A usage error gives exit code 2 and a message."""
     done = turnout_here(*arguments, TURNOUT_CONFIG=str(EXAMPLE), **DEMO)
     assert done.returncode == 2
     assert line in done.stderr
@@ -113,7 +113,7 @@ def test_wrong_use(arguments, line):
 
 
 def test_topics(example, broker):
-    """`topics` shows what is missing or differs, and creates what is missing; workers refuse till then."""
+    """`topics` lists missing and different topics, and creates missing ones; workers refuse to start until then."""
     there = {**DEMO, "TURNOUT_BROKER__BOOTSTRAP": broker.bootstrap, "TURNOUT_CONFIG": str(example)}
     done = turnout("topics", **there)
     assert (done.returncode, done.stdout.count("missing")) == (1, 14)

@@ -1,4 +1,4 @@
-"""How `turnout dead list` and `turnout rejected list` show what they found."""
+"""Output of `turnout dead list` and `turnout rejected list`."""
 
 import json
 from typing import Any

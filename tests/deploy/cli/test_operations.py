@@ -36,7 +36,7 @@ def stage(broker: Broker, topics: Topics, tmp_path: Path) -> Stage:
 
 @contextmanager
 def process(stage: Stage, *command: str, code: int = 0) -> Iterator[list[dict[str, Any]]]:
-    """A process at work; yields what it logged until it was ready."""
+    """Run a process; yields its log until it was ready."""
     turnout = Path(sys.executable).parent / "turnout"
     with subprocess.Popen(
         [turnout, *command, "--config", stage.folder], stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True
@@ -82,7 +82,7 @@ def pointed_at(stage: Stage, vendor: Receiver) -> None:
 
 
 async def run(stage: Stage, *arguments: str, code: int = 0, output: str = "stdout") -> str:
-    """Run a command while the vendor goes on answering."""
+    """Run a command while the vendor keeps responding."""
     return await asyncio.to_thread(stage.run, *arguments, code=code, output=output)
 
 
@@ -201,7 +201,7 @@ def test_unknown_integration(stage: Stage, command: str):
 
 
 async def test_workers_start_without_the_topics_of_a_later_version(stage: Stage):
-    """They say it once and deliver; `turnout topics` says what is missing, and commands say what to do."""
+    """They log it once and deliver; `turnout topics` lists the missing topics, and commands name the remedy."""
     admin = KafkaAdminClient(**stage.broker.client())
     admin.delete_topics([stage.topics.status, stage.topics.control])
     admin.close()

@@ -55,7 +55,7 @@ def test_the_newest_matching_events(stage: Stage):
 
 
 def test_events_of_a_period(stage: Stage):
-    """From --since until before --until; what is not an event is left out."""
+    """--since is inclusive, --until exclusive; invalid events are left out."""
     arrive(stage, *range(6))
     stage.write({"topic": stage.topics.events, "partition": 0, "value": b"{"})
     since, until = ((BEGAN + timedelta(seconds=n)).isoformat() for n in (2, 5))

@@ -151,7 +151,7 @@ def test_a_bookmark_of_another_file_or_collector_is_not_taken(proxy: Proxy, tmp_
 
 
 def test_what_cannot_be_sent_ends_the_run(proxy: Proxy, tmp_path: Path, user: str):
-    """A wrong key or no collector is one line with the reason, no key wrong use; the next run begins where it was."""
+    """A wrong key or no collector gives a one-line reason, a missing key a usage error; the next run resumes."""
     file = write(tmp_path / "events", [track(user, 0)])
     code, output = run(proxy, file, key="wrong")
     assert code == 1

@@ -108,7 +108,7 @@ def test_replays_ask_the_list(stage: Stage):
 
 
 def test_explain_asks_when_told(stage: Stage, tmp_path: Path):
-    """Without --broker it knows the file alone, and says so."""
+    """Without --broker only the file is checked, and the output says so."""
     event = tmp_path / "event.json"
     event.write_text(json.dumps(stage.event(1)))
     stage.run("suppress", "u1")

@@ -77,7 +77,7 @@ def arrive(stage: Stage, offset: int, outcome: str, *, trace: bytes | None = Non
 
 
 def test_events_are_shown_as_they_arrive(stage: Stage):
-    """As JSON each is one line with its outcomes and payload; what came before the start is not shown."""
+    """With --json each event is one line with its outcomes and payload; events before the start are not shown."""
     arrive(stage, 0, Outcome.DELIVERED)
     with tail(stage, "--json", "--integration", "one") as running:
         arrive(stage, 1, Outcome.DELIVERED, trace=b"mine")

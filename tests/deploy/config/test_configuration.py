@@ -49,7 +49,7 @@ def test_example_without_environment(example):
 
 
 def test_secrets_come_from_the_environment(example, monkeypatch):
-    """`${NAME}` is replaced in settings and write keys, and no secret shows in what is printed."""
+    """`${NAME}` is replaced in settings and write keys, and no output shows a secret."""
     set_all(monkeypatch)
     configuration = read_configuration(example)
     assert not configuration.unset
@@ -61,14 +61,14 @@ def test_secrets_come_from_the_environment(example, monkeypatch):
 
 
 def test_unset_write_key_opens_nothing(example):
-    """A write key whose variable is not set lets nobody in, whatever stands for it."""
+    """A write key whose variable is not set accepts no request, not even with its placeholder."""
     sources = read_configuration(example).sources
     assert sources.find("***") is None
     assert sources.find("") is None
 
 
 def test_environment_wins_over_the_file(example, monkeypatch):
-    """A variable TURNOUT_… stands for a key of turnout.yaml, also of a nested one, and leaves its neighbours."""
+    """A variable TURNOUT_… overrides a key of turnout.yaml, even a nested one, and no other keys."""
     monkeypatch.setenv("TURNOUT_COLLECTOR__PORT", "9000")
     monkeypatch.setenv("TURNOUT_PARTITIONS", "2")
     settings = read_configuration(example).settings
@@ -148,7 +148,7 @@ def test_rules_of_a_source(example):
 
 
 def test_a_suppressed_user_is_known_by_an_id_that_enrichments_clean(example):
-    """An id that the enrichment `identity` takes quotes off is that of the suppressed user then, too."""
+    """An ID whose quotes the enrichment `identity` removes also matches the suppressed user."""
     with (example / "turnout.yaml").open("a") as file:
         file.write("\nsuppression: {file: suppressed.txt}\n")
     (example / "suppressed.txt").write_text("u-1\n")

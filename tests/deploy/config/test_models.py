@@ -1,4 +1,4 @@
-"""Settings and configuration files are described in one way, and agree with what the workers record."""
+"""Settings and configuration files are described consistently, and match the workers' records."""
 
 import ast
 from pathlib import Path

@@ -32,7 +32,7 @@ def test_each_kind_is_a_json_schema(kind):
 
 @pytest.mark.parametrize("path", sorted(EXAMPLE.glob("*s/*.yaml")), ids=lambda path: path.stem)
 def test_the_example_is_valid(path):
-    """The example's files are as the schema says."""
+    """The example's files match the schema."""
     kind = path.parent.name.removesuffix("s")
     assert mistakes(Document.read(path).data, Draft7Validator(SCHEMAS[kind]())) == []
 
@@ -44,7 +44,7 @@ def test_the_examples_settings_are_valid():
 
 @pytest.mark.parametrize("name", registry.names())
 def test_presets_are_valid(name):
-    """Every preset is as the schema of its forwarder's payload says."""
+    """Every preset matches the schema of its forwarder's payload."""
     preset = registry.find(name).preset()
     if preset is None:
         pytest.skip("it has none")
@@ -74,7 +74,7 @@ def test_what_is_wrong_is_underlined(more, where):
 
 
 def test_right_values_of_all_kinds():
-    """A path, a template, a directive, a constant, `@remove` and a variable may stand in place of a value."""
+    """A path, template, directive, constant, `@remove` or variable is accepted as a value."""
     data = {
         **RULE,
         "settings": {"pixel_id": "${PIXEL}", "access_token": "${T}"},

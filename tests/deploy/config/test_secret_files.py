@@ -113,7 +113,7 @@ def test_a_file_that_may_not_be_read(folder: Path, secret: Path) -> None:
     "written", ["${file:}", "${file:secrets/x}", "${FILE:/x}", "${file /x}", "a${file:/x}", "${file:/x}b"]
 )
 def test_a_reference_that_is_none_is_refused(folder: Path, written: str) -> None:
-    """What was meant to be a reference never stands for itself."""
+    """A malformed reference is never used as a literal value."""
     path = folder / "integrations" / "hook.yaml"
     path.write_text(path.read_text().replace("https://hook.example/", f"'{written}'"))
     with pytest.raises(ConfigurationError, match=r"settings.url: `\$\{…\}` is not replaced here"):

@@ -45,7 +45,7 @@ def test_version_by_default():
 
 @pytest.mark.parametrize("version", ["202601", "203001"])
 def test_no_end_is_known(version):
-    """A version whose end is not published, or which the contract does not know, is not warned of."""
+    """There is no warning for a version without a published end, or one that is not in the contract."""
     assert find_sunset(DEFAULT, CONTRACT, {"api_version": version}, date(2030, 1, 1)) is None
 
 

@@ -101,7 +101,7 @@ def test_git_says_one_line_changed(tmp_path):
 
 
 def test_a_key_is_added_where_a_person_would_write_it():
-    """A new key goes to its usual place, and comments stay with what they describe."""
+    """A new key is inserted at its usual place, and comments stay with the entries they describe."""
     order = ("integration", "forwarder", "sources", "consent", "rules")
     text = replace_value(RULES, ("consent", "all"), ["advertising"], order)
     assert text == RULES.replace("# the vendor\n", "# the vendor\nconsent: {all: [advertising]}\n")

@@ -1,4 +1,4 @@
-"""Catalog: events beside plans and rules, and plans that are made from what is seen."""
+"""Catalog: events beside plans and rules, and plans made from seen events."""
 
 import shutil
 from dataclasses import replace
@@ -122,7 +122,7 @@ def test_unknown_event_and_empty_catalog(catalog_console, folder, tmp_path):
 
 @pytest.mark.browser
 def test_examples_are_masked_for_viewers(chromium, shop, shop_console):
-    """An operator sees values, a viewer masked ones; a field leads to what a plan and rules say of it."""
+    """An operator sees values, a viewer masked ones; a field links to its plan and rules."""
     path = "/catalog?type=track&event=Order+Completed"
 
     def has_examples() -> bool:

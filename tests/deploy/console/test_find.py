@@ -88,7 +88,7 @@ def test_several_events_are_listed(chromium, shop_console):
 
 
 def test_explanation_by_todays_rules(chromium, shop_console):
-    """An event can be explained with today's rules, beside what was recorded; nothing is sent."""
+    """An event can be explained with today's rules, beside the recorded outcomes; nothing is sent."""
     with tab(chromium, shop_console, Role.VIEWER) as page:
         page.goto("/?q=m-0002")
         page.get_by_role("link", name="Explain with today").click()
@@ -150,7 +150,7 @@ def test_hostile_event_is_harmless(chromium, shop_console):
 
 
 def test_nothing_found_says_what_next(chromium, shop_console):
-    """A search without a result says where it looked, and what to check."""
+    """A search without a result lists where it searched and what to check."""
     with tab(chromium, shop_console, Role.VIEWER) as page:
         page.goto("/?q=<b>m-00004</b>")
         expect(page.get_by_role("heading", level=1)).to_contain_text("No event, and no user, named “<b>m-00004</b>”")

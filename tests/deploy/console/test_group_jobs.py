@@ -16,7 +16,7 @@ SESSION = SimpleNamespace(user="an operator", role=Role.OPERATOR)
 
 
 def entry(outcome, rule="r", integration="meta", letters=()):
-    """An outcome as the ledger tells it."""
+    """An outcome in the form of the ledger."""
     places = [{"partition": partition, "offset": offset} for partition, offset in letters]
     return {"integration": integration, "rule": rule, "outcome": outcome, "dead_letters": places}
 

@@ -65,7 +65,7 @@ def console(folder: Path, tmp_path: Path):
 
 
 def post(console: ServedConsole, role: Role, path: str, **fields: str):
-    """Send a form, and ask for JSON."""
+    """Send a form, and request JSON."""
     client = console.session(role)
     form = {"csrf": console.csrf(client), **fields}
     return client.post(f"{console.url}{path}", form, headers={"accept": "application/json"}, timeout=60)

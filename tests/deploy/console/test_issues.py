@@ -28,7 +28,7 @@ def groups(console, query="", role=Role.OPERATOR):
 
 
 def group(console, text):
-    """The group whose message has a text; None if there is none."""
+    """Return the group whose message contains a text; None if no group does."""
     return next((each for each in groups(console) if text in each["message"]), None)
 
 

@@ -118,7 +118,7 @@ def test_failing_reader_is_reported_and_opened_again(monkeypatch):
 
 
 def test_changed_configuration_opens_a_new_reader():
-    """With another configuration, reading starts anew."""
+    """With a changed configuration, reading restarts."""
 
     async def test():
         reader, current = Reader(), [object()]
@@ -183,7 +183,7 @@ def test_worst_outcome_is_shown():
     ],
 )
 def test_filters(only, expected):
-    """Each filter of a page selects as `turnout tail` does, from the events that all pages share."""
+    """Each filter of a page selects events like `turnout tail`, from the events that all pages share."""
     tab = LiveTab(LiveFilter(**{name: frozenset(values) for name, values in only.items()}))
     for event in (seen(1, meta="dead", crm="filtered"), seen(2, source="app"), seen(3, "Checkout", trace="mine")):
         tab.take((event, [], []))

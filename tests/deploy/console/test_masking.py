@@ -12,7 +12,7 @@ EVENT = {
 
 
 def test_fields_of_persons_are_masked():
-    """Ids, addresses and all traits are masked; what is not about the person stays."""
+    """IDs, addresses and all traits are masked; data that is not personal stays."""
     masked = mask(EVENT)
     assert masked == {
         "userId": "u-•••",

@@ -16,7 +16,7 @@ ANONYMOUS = "a-privacy-1"
 
 
 def change(console: ServedConsole, role: Role, name: str, **fields: str):
-    """Send the form of a change, and ask for JSON."""
+    """Send the form of a change, and request JSON."""
     client = console.session(role)
     form = {"csrf": console.csrf(client), **fields}
     headers = {"accept": "application/json"}

@@ -53,7 +53,7 @@ def tracked(shop, texts):
 
 @pytest.fixture(scope="module")
 def editing(tracked):
-    """A console for the shop that takes up changed files, as a process does."""
+    """Run a console for the shop that reloads changed files, like the process."""
     configuration = shop_configuration(tracked, int(tracked.ledger_port))
     reloader = Reloader(configuration, lambda: shop_configuration(tracked, int(tracked.ledger_port)))
     lock = threading.Lock()
@@ -102,7 +102,7 @@ def save(page, button="Save live", message="A test"):
 
 
 def test_request_follows_the_draft(chromium, unchanged, editing):
-    """Beside the draft are a real event and the request that it makes, as `explain` says; keys and clicks edit."""
+    """Beside the draft are a real event and its request, as in `explain`; keys and clicks edit the draft."""
     with tab(chromium, editing, Role.EDITOR) as page:
         page.goto(f"/rules/{CRM}")
         page.get_by_role("button", name="Paste…").click()
@@ -133,7 +133,7 @@ def test_request_follows_the_draft(chromium, unchanged, editing):
 
 
 def test_forms_and_text_edit_the_same_file(chromium, unchanged, editing):
-    """Who has never written YAML changes a rule by a form; the text beside it shows what a person would write."""
+    """A rule can be changed by a form without writing YAML; the text beside it is what a person would write."""
     before = (unchanged.folder / CRM).read_text()
     with tab(chromium, editing, Role.EDITOR) as page:
         page.goto(f"/rules/{CRM}")
@@ -245,7 +245,7 @@ def test_hostile_events_are_harmless_beside_rules(chromium, unchanged, editing):
 
 
 def test_dead_letters_are_cured(chromium, unchanged, editing, capsys):
-    """From a group of dead letters to its rule, what it would change, save, replay, delivered, without typing YAML."""
+    """From a group of dead letters to its rule, comparison, save, replay and delivery, without typing YAML."""
     marks = [("begin", time.monotonic())]
 
     def mark(name):

@@ -69,7 +69,7 @@ def test_event_that_has_expired(chromium, shop_console, monkeypatch):
 
 
 def test_missing_right_names_the_role(shop_console):
-    """An action without the right answers 403 as a page that names the role and whom to ask."""
+    """An action without permission gets a 403 page that names the required role and a contact."""
     viewer = shop_console.session(Role.VIEWER)
     form = {"csrf": shop_console.csrf(viewer), "at": "turnout.events:0:0", "integration": "meta"}
     answer = viewer.post(f"{shop_console.url}/event/replay", form, timeout=60)

@@ -1,4 +1,4 @@
-"""The scripts of others that the console serves are exactly npm's."""
+"""The third-party scripts that the console serves are identical to npm's."""
 
 import re
 

@@ -25,7 +25,7 @@ VARIABLES = {
 
 
 def test_process_warms_up_at_its_start(tmp_path):
-    """`turnout console` connects to Kafka without a request; here nobody answers, and it goes on."""
+    """`turnout console` connects to Kafka before the first request, and keeps running if Kafka is unreachable."""
     log = tmp_path / "log"
     with log.open("wb") as output:
         process = subprocess.Popen(

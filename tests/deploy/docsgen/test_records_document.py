@@ -124,7 +124,7 @@ def test_every_outcome_is_named():
 
 
 def test_states_and_actions_are_named():
-    """Those of vendors, and those of commands; reports count as long as the page says."""
+    """The page lists reports of vendors and commands, and for how long reports are valid."""
     states = table("A vendor of turnout.status", "field")["state"]
     actions = table("turnout.control", "field")["action"]
     assert [each for each in DeliveryState if f"`{each}`" not in states] == []

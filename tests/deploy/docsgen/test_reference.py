@@ -21,7 +21,7 @@ from deploy.docsgen import reference
     ],
 )
 def test_reference_is_up_to_date(file, write):
-    """What stands in the documentation is what the code declares; `python -m deploy.docsgen.reference` writes it."""
+    """The reference pages match the code's declarations; `python -m deploy.docsgen.reference` writes them."""
     assert (reference.DOCS / file).read_text() == write()
 
 

@@ -1,4 +1,4 @@
-"""The examples of the documentation of rules, run as what they are."""
+"""The examples in the documentation of rules run as documented."""
 
 import json
 import re

@@ -1,4 +1,4 @@
-"""The source files in the documentation of sources, run as what they are."""
+"""The source files in the documentation of sources work as documented."""
 
 import json
 import re

@@ -1,4 +1,4 @@
-"""The pages of the vendors are what the contracts declare."""
+"""The vendors' pages match the contracts."""
 
 import pytest
 

@@ -95,7 +95,7 @@ def test_changed_fields(folders):
 
 
 def test_what_is_no_longer_forwarded_comes_first(folders):
-    """Lost deliveries stand before payloads that only changed, however many these are."""
+    """Lost deliveries are listed before changed payloads, however many these are."""
     change(folders[1], ("kind: purchase", "kind: order"), ('event = "Signed Up"', 'event = "Sign Up"'))
     changes = run_json(folders)["changes"]
     assert [(each["before"]["outcome"], each["after"]["outcome"], each["count"]) for each in changes] == [

@@ -1,4 +1,4 @@
-"""`turnout explain`: what becomes of an event and why, and an integration's file with its preset merged in."""
+"""`turnout explain`: the outcomes of an event with reasons, and an integration's file with its preset merged in."""
 
 import json
 import shutil
@@ -48,7 +48,7 @@ def explained(*arguments, event=ORDER):
 
 
 def test_fields_say_where_they_come_from(example):
-    """Each field has its directive, its line, and the event's paths with what they held."""
+    """Each field has its directive, its line, and the event's paths with their values."""
     (delivery,) = explained("webhook")["webhook"]["deliveries"]
     fields = {each["field"]: each for each in delivery["fields"]}
     assert fields["user"] == {
@@ -86,7 +86,7 @@ def test_a_cast_that_failed_is_marked(example):
     ],
 )
 def test_what_no_payload_can_hold_is_marked(example, field, properties):
-    """Such a value is left out and the delivery goes on, as at run time, and the field says that it failed."""
+    """An unusable value is left out and the delivery continues, as at run time; the field is marked as failed."""
     rules = {"rules": [{"name": "r", "map": {"a": field, "b": 1}}]}
     hook = {"integration": "hook", "forwarder": "webhook", "settings": {"url": "https://a.example/"}, **rules}
     Path("integrations/hook.yaml").write_text(json.dumps(hook))
@@ -115,7 +115,7 @@ def test_a_whole_number_beyond_64_bits_is_read_as_the_router_reads_it(example):
 
 
 def test_rules_that_did_not_match_say_why(example):
-    """Of each rule that was tried the untrue parts of its condition are named, with what the event had."""
+    """Each tried rule lists the false parts of its condition with the event's values."""
     account = explained("webhook", event={**ORDER, "event": "Signed Up"})["webhook"]
     assert [(each["name"], each["matched"]) for each in account["rules"]] == [("purchase", False), ("sign-up", True)]
     assert account["rules"][0]["untrue"] == [{"test": 'event = "Order Completed"', "value": "Signed Up"}]
@@ -146,7 +146,7 @@ def test_steps_before_the_rules(example):
 
 
 def test_consent_says_what_is_lacking(example):
-    """By the settings of turnout.yaml and the word of the event's source, which stands before the integration's."""
+    """Consent follows turnout.yaml and the source's default, which precedes the integration's."""
     for name, text in {
         "integrations/ga4.yaml": "consent: {all: [ads, stats], assume: granted}\n",
         "turnout.yaml": "consent: {gpc_denies: [ads]}\n",
@@ -183,7 +183,7 @@ def test_draining_takes_nothing(example):
 
 
 def test_what_is_no_event(example):
-    """An event that the router would reject says what is wrong with it, and gives exit code 1."""
+    """For an event that the router would reject, the reason is printed and the exit code is 1."""
     code, output = run("--event", "-", "--source", "web", event={"type": "track", "userId": "u"})
     assert code == 1
     assert output == "✗ validation: event: is missing (missing)\n"
@@ -331,7 +331,7 @@ def test_the_rules_of_the_source(example):
 
 
 def test_the_plan_of_the_source(example):
-    """What the plan finds is a step of its own, with paths and no values; what it takes out is shown as a change."""
+    """The plan is a step with the violations' paths and no values; removed values are shown as changes."""
     traits = {"email": "Ann", "name": "Ann"}
     code, output = run("--event", "-", "--source", "web", event={"type": "identify", "userId": "u", "traits": traits})
     assert "✓ plan: plan: shop: identify: $.traits.email format" in output

@@ -1,4 +1,4 @@
-"""What `preview` gives for an integration and an event."""
+"""The result of `preview` for an integration and an event."""
 
 from datetime import UTC, datetime
 
@@ -64,7 +64,7 @@ def test_an_invalid_optional_value_is_not_in_the_request():
 
 
 def test_variables_come_from_the_environment_or_are_stars(monkeypatch):
-    """`${NAME}` is replaced by what is set; `***` stands for the rest, even where the settings would refuse it."""
+    """`${NAME}` is replaced if set; otherwise by `***`, even if the settings would reject it."""
     data = {
         "integration": "ga4",
         "forwarder": "ga4",
@@ -81,7 +81,7 @@ def test_variables_come_from_the_environment_or_are_stars(monkeypatch):
 
 
 def test_stars_stand_deep_in_settings(monkeypatch):
-    """A variable that is not set may stand in a part of a setting that has several forms."""
+    """An unset variable is allowed in a part of a setting that has several forms."""
     monkeypatch.delenv("NO_SUCH_KEY", raising=False)
     data = {
         "integration": "ads",
@@ -97,7 +97,7 @@ def test_stars_stand_deep_in_settings(monkeypatch):
 
 
 def test_an_event_without_a_time_gets_that_of_now():
-    """`now` stands for the time of the event's record, and the event that was given is not changed."""
+    """`now` is the time of the event's record, and the given event is not changed."""
     event = dict(TRACK)
     (request,) = preview(HOOK, event, NOW)
     assert request.body == b'{"user":"u-1","at":"2026-01-02T03:04:05.000Z"}'

@@ -1,4 +1,4 @@
-"""`turnout test`: the tests that stand in rule files and beside them."""
+"""`turnout test`: the tests in rule files and beside them."""
 
 import json
 import shutil
@@ -127,14 +127,14 @@ def test_a_failure_says_why_the_expected_rule_did_not_take_the_event(folder):
 
 
 def test_true_is_not_one_and_a_whole_float_is_its_integer(folder):
-    """Numbers compare by value, and a boolean is no number."""
+    """Numbers compare by value, and a boolean does not equal a number."""
     event = "{type: track, event: Order Completed, userId: u, properties: {total: 1.0}}"
     write("\n".join(f"- {{event: {event}, expect: {{payload: {{total: {total}}}}}}}" for total in ("1", "true")))
     assert [each["passed"] for each in run_json()["tests"]] == [True, False]
 
 
 def test_update_makes_the_tests_pass_and_keeps_the_rest(folder):
-    """`--update` writes what came out with the keys that the test has, and leaves comments and other tests alone."""
+    """`--update` writes the results under the test's own keys, and leaves comments and other tests unchanged."""
     write(
         f"""
         # kept

@@ -1,4 +1,4 @@
-"""`turnout explain` says of any record what the real router writes: outcomes, reasons, and the bytes of deliveries."""
+"""`turnout explain` agrees with the real router on any record: outcomes, reasons, and the bytes of deliveries."""
 
 import asyncio
 import json
@@ -132,7 +132,7 @@ class Bench:
 
 
 def key_of(value: bytes, headers: Any, configuration: Configuration) -> bytes:
-    """Return the key of an event's record, b"u" for what is no event."""
+    """Return the key of an event's record, b"u" for an invalid event."""
     try:
         return decode_event(value, configuration.sources, headers=headers).key or b""
     except EventError:
@@ -176,7 +176,7 @@ def explained(data: dict[str, Any]) -> Decided:
 
 
 def check(bench: Bench, value: bytes, headers: Any) -> Decided:
-    """Compare what the router and `explain` make of a record; returns what it is."""
+    """Compare the results of the router and `explain` for a record; returns its kind."""
     routed, data = bench.route(value, headers), bench.explain(value, headers)
     # The rejected record of a huge event is itself too large, and its detail has the original reason.
     if routed.rejected and "unknown_source" in (routed.rejected["reason"], routed.rejected["detail"][-15:-1]):

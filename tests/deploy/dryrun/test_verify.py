@@ -1,4 +1,4 @@
-"""`turnout verify`: what a vendor's validation endpoint says, with the lines of the rules."""
+"""`turnout verify`: the response of a vendor's validation endpoint, with the lines of the rules."""
 
 import json
 
@@ -21,7 +21,7 @@ ORDER = {
 
 @pytest.fixture
 def vendor():
-    """The address of a simulator that stands for the vendors."""
+    """Return the address of a simulator of the vendors."""
     with serving(Simulator()) as address:
         yield address
 
@@ -97,7 +97,7 @@ def test_access_token_is_got_first(folder, vendor):
 
 
 def test_refused_grant(folder, vendor):
-    """A refresh token that the vendor refuses is said, and nothing is sent."""
+    """A refused refresh token is reported, and nothing is sent."""
     script(vendor, path="/token", status=400, body={"error": "invalid_grant"})
     event = {**ORDER, "integrations": {"google_ads": {"gclid": "g-1"}}}
     code, output = verify(folder, "google_ads", event=event)

@@ -133,7 +133,7 @@ def test_a_rule_of_the_preset_is_copied():
     ],
 )
 def test_what_cannot_be_written_is_refused(fields, message):
-    """A path that is none, a condition that cannot be read and a rule that is gone are refused in a sentence."""
+    """An invalid path, an invalid condition and a deleted rule are refused with a message."""
     with pytest.raises(FormError, match=message):
         apply_form("integrations", TEXT, given(**fields))
 

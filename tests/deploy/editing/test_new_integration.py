@@ -56,7 +56,7 @@ def test_every_vendor_can_be_added(tmp_path, vendor):
 
 
 def test_file_is_as_a_person_would_write_it():
-    """Given settings are in their place, with what they mean; the others stay as comments."""
+    """Given settings are in their place with their descriptions; the others stay as comments."""
     settings = {"pixel_id": "1048", "access_token": "${META_TOKEN}", "test_event_code": "TEST1"}
     text = write_integration(IntegrationForm("meta-ch", settings), registry.find("meta"))
     assert text == (
@@ -88,7 +88,7 @@ def test_file_is_as_a_person_would_write_it():
     ],
 )
 def test_bad_values_are_named_and_not_repeated(vendor, settings, problems):
-    """A secret, a number that is none and broken YAML are refused by field; the message does not repeat the value."""
+    """A plain secret, an invalid number and broken YAML are refused by field; the message does not repeat the value."""
     with pytest.raises(FieldsError) as raised:
         write_integration(IntegrationForm("x", settings), registry.find(vendor))
     assert raised.value.problems.keys() == problems.keys()

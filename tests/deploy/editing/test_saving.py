@@ -146,7 +146,7 @@ def test_a_broken_draft_is_refused(tracked):
 
 
 def test_a_broken_file_can_be_repaired(tracked):
-    """A broken file can be opened and repaired, while another broken file does not stand in the way."""
+    """A broken file can be opened and repaired, even if another file is broken."""
     (tracked / GA4).write_bytes((tracked / GA4).read_bytes().replace(b"drop: true", b"drop: [true"))
     (tracked / "sources/server.yaml").write_text("source: [")
     saved = Saver(tracked).save_live([change(tracked, old="drop: [true", new="drop: true")], ADA, "Repair")
@@ -202,7 +202,7 @@ def test_a_proposal_needs_a_repository(plain):
 
 @pytest.mark.parametrize("branch", ["../main", "-x", "a b", "HEAD^", ""])
 def test_strange_names_of_branches_are_refused(tracked, branch):
-    """A branch's name is no path and no option of git."""
+    """A branch's name cannot be a path or an option of git."""
     if branch:
         with pytest.raises(SaveError, match="named with"):
             Saver(tracked).propose([change(tracked)], ADA, "Change", branch)

@@ -52,7 +52,7 @@ def noted(event: dict[str, Any]) -> str:
     ],
 )
 def test_a_violation_in_words(properties: dict[str, Any], text: str, line: int):
-    """The value's type, what the schema wants, and where it says so, also behind a reference."""
+    """An explained note has the value's type, the schema's requirement and its line, even behind a reference."""
     event = {"type": "track", "event": "Order", "properties": {"id": 1, **properties}}
     explained = explain_note(noted(event), [OTHER, DOCUMENT], event)
     assert explained is not None
@@ -75,7 +75,7 @@ def test_a_missing_property_and_an_unplanned_event():
 
 
 def test_without_the_event_or_the_plan():
-    """Without the event its types are not said. A note of a plan that is not there is left as it is."""
+    """Without the event its types are left out. A note of a missing plan is unchanged."""
     explained = explain_note("shop: Order: $.properties.total type", [DOCUMENT], None)
     assert explained == ("shop: properties.total is not a number", "/etc/turnout/plans/shop.yaml:10")
     explained = explain_note("shop: Order: $.properties.* type, 3 more", [DOCUMENT], None)

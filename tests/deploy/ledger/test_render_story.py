@@ -1,4 +1,4 @@
-"""Stories on a terminal: 80 columns, nothing that a terminal obeys, and what is not known is said."""
+"""Stories on a terminal: 80 columns, escaped control characters, and a message for unknown facts."""
 
 import pytest
 
@@ -72,7 +72,7 @@ def test_a_delivery_after_a_dead_letter(capsys: pytest.CaptureFixture[str]):
 
 
 def test_rules_for_other_events_are_counted_only(capsys: pytest.CaptureFixture[str]):
-    """Of the rules that did not match, those for the same event are shown, with what they found."""
+    """Rules for the same event that did not match are shown with the values that they found."""
     tried = [Untrue("other", "a.yaml:1", [{"test": 'event = "Pay"', "value": "Order"}])]
     lines = printed(
         capsys, story(integrations=[StoryEntry("a", "", "filtered", explanation="no rule matched", tried=tried)])
@@ -147,7 +147,7 @@ def test_the_form_of_a_story(capsys: pytest.CaptureFixture[str]):
 
 
 def test_attempts_without_the_dead_letter(capsys: pytest.CaptureFixture[str]):
-    """Its outcome has attempts, status and reason; what is not recorded is not said."""
+    """Its outcome has attempts, status and reason; unrecorded facts are left out."""
     crm = StoryEntry("crm", "order", "dead", "status_422", ["the vendor refused it"], attempts=3, status=422)
     old = StoryEntry("old", "order", "dead", "status_422", ["the vendor refused it"])
     ga4 = StoryEntry("ga4", "order", "delivered", after_ms=5)

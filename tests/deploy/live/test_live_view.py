@@ -50,7 +50,7 @@ class Bench:
         self.read(TOPICS.forward(integration), delivery.encode(), 0)
 
     def news(self, later: float = 0.0) -> list[tuple[str, set[tuple[str, str]], list[str]]]:
-        """What is told: the source, each integration's outcome, who has not answered."""
+        """Updates have the source, each integration's outcome, and the integrations without one."""
         from time import monotonic
 
         return [
@@ -65,7 +65,7 @@ def bench() -> Bench:
 
 
 def test_told_when_all_have_answered(bench):
-    """An event is told once, with every integration's outcome, as soon as all have one."""
+    """An event is reported once, with every integration's outcome, as soon as all have one."""
     bench.event()
     bench.outcome("one", FORWARDED)
     bench.outcome("two", Outcome.FILTERED, rule="")
@@ -89,7 +89,7 @@ def test_any_order(bench):
 
 
 def test_slow_integration(bench):
-    """An event is not held back for a slow vendor: it is told without, and the vendor's outcome later."""
+    """A slow vendor does not delay an event: its outcome is reported later."""
     bench.event()
     bench.outcome("one", FORWARDED)
     bench.outcome("two", Outcome.DELIVERED)
@@ -110,7 +110,7 @@ def test_delivered_beats_dead(bench):
 
 
 def test_reason(bench):
-    """The reason of an outcome is told with it."""
+    """The reason of an outcome is reported with it."""
     bench.event()
     bench.outcome("one", Outcome.DEAD, reason="mapping")
     bench.outcome("two", Outcome.FILTERED)
@@ -119,7 +119,7 @@ def test_reason(bench):
 
 
 def test_notes(bench):
-    """What is noted of an event, as by its tracking plan, is told with it, whichever comes first."""
+    """Notes about an event, such as by its plan, are reported with it, whichever arrives first."""
     note = OutcomeDetail("", "", NOTED, 7, "plan", "shop: track: unplanned_event")
     bench.read(TOPICS.outcomes, Outcomes(Stage.ROUTER, TOPICS.events, 1, "v", [], [note]).encode(), 0)
     bench.event()
@@ -131,7 +131,7 @@ def test_notes(bench):
 
 @pytest.mark.parametrize("event_first", [True, False])
 def test_rejected_event(bench, event_first):
-    """An event that the router rejected is told as rejected, and nobody is waited for."""
+    """An event that the router rejected is reported as rejected without waiting for outcomes."""
     steps = [
         bench.event,
         lambda: bench.read(TOPICS.rejected, b"{}", 0, rejected_headers("type", "no", "web", Origin("t.events", 1, 7))),

@@ -21,7 +21,7 @@ METRICS = [value for value in vars(metrics).values() if isinstance(value, Metric
 
 
 def test_the_files_are_up_to_date():
-    """Every generated file is what the declarations say now: run `python -m deploy.monitoring.generate`."""
+    """Every generated file matches the declarations; `python -m deploy.monitoring.generate` writes them."""
     texts = generate.texts()
     assert {path for path in texts if not path.exists() or path.read_text() != texts[path]} == set()
     assert {path for path in BOARDS if path not in texts} == set()

@@ -1,4 +1,4 @@
-"""What is personal data is told by the names of fields."""
+"""Personal data is recognized by the names of fields."""
 
 import pytest
 

@@ -36,7 +36,7 @@ def test_dead_letters_are_listed_counted_and_chosen(stage: Stage):
 
 
 def test_a_dead_letter_names_the_line_of_the_rule(stage: Stage):
-    """That of the field which the payload lacks or has wrong, else of the rule; none where today there is none."""
+    """The line is that of the missing or wrong field, else of the rule; None if the rule no longer exists."""
     file = str(stage.folder / "integrations" / "one.yaml")
     stage.die(0, reason="payload", detail="total: Input should be a number", rule="bought")
     stage.die(1, reason="status_404", detail="", rule="bought")
@@ -74,7 +74,7 @@ def test_a_replay_as_it_was(stage: Stage):
 
 
 def test_an_event_that_kafka_no_longer_keeps_is_left(stage: Stage):
-    """Today's rules cannot map what is gone."""
+    """An event that Kafka has removed cannot be mapped with today's rules."""
     stage.die(7)
     report = json.loads(stage.run("dead", "replay", "--yes", "--json", code=1))
     assert report == {"Kafka has removed its event": 1}
@@ -94,7 +94,7 @@ def test_a_drop_asks_first(stage: Stage):
 
 
 def test_rejected_events_go_back_mended_by_a_rule_file(stage: Stage):
-    """They keep their messageId or get the one they would have had; what is still no event is left, byte for byte."""
+    """They keep their messageId or get the one they would have had; still invalid events are left unchanged."""
     nameless = {"type": "track", "userId": "u", "messageId": "m1", "properties": {"n": 1}}
     idless = {"type": "track", "userId": "u", "properties": {"n": 2}}
     stage.reject(orjson.dumps(nameless), "missing")
@@ -132,7 +132,7 @@ def test_a_broker_that_does_not_answer_is_one_line(tmp_path: Path):
 
 
 def test_quarantined_events_go_back_when_the_plan_lets_them_pass(stage: Stage):
-    """What the plan still holds is left; what it lets pass, or a rule file mends, is sent, marked as sent again."""
+    """Events that the plan still quarantines are left; valid or repaired ones are sent, marked as sent again."""
     (stage.folder / "plans").mkdir()
     (stage.folder / "sources/web.yaml").write_text("source: web\nplan: shop\n")
 
@@ -154,7 +154,7 @@ def test_quarantined_events_go_back_when_the_plan_lets_them_pass(stage: Stage):
 
 
 def test_a_webhooks_delivery_is_mapped_again(stage: Stage):
-    """By the source's rules of today, which may make several events of it; what they still cannot map is left."""
+    """Requests are mapped by the source's current rules, possibly to several events; unmappable ones are left."""
     delivery = b'{"headers":{"x-kind":"paid"},"body":{"id":"d1","user":{"id":"u1"}}}'
     hook = stage.folder / "sources/hook.yaml"
     rule = "{{name: {0}, map: {{type: {1}, messageId: $.body.id, userId: {2}, event: Paid}}}}"

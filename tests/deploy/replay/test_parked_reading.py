@@ -125,12 +125,12 @@ def letter(**changes: Any) -> ParkedRecord[DeadLetter]:
     ],
 )
 def test_each_part_of_a_choice_narrows(selection: Selection, matches: bool):
-    """`since` is included, `until` is not, and what is not said means any."""
+    """`since` is inclusive, `until` exclusive, and missing criteria match anything."""
     assert selection.matches(letter()) is matches
 
 
 def test_an_event_without_a_key_is_no_users():
-    """Rejected events are chosen as dead letters are; what has no key belongs to nobody, not to the user ""."""
+    """Rejected events are selected like dead letters; a record without a key has no user, not the user ""."""
     parked = ParkedRecord(1, 7, 100.0, None, Rejected("json", "", "web", None, None, b"{"))
     assert Selection(reason="json", places=[(1, 7)]).matches(parked)
     assert not Selection(reason="bad").matches(parked)

@@ -48,7 +48,7 @@ def test_events_of_a_time_go_out_by_todays_rules_under_their_ids(stage: Stage):
 
 
 def test_every_event_is_accounted_for(stage: Stage):
-    """What rules drop, what came before, what is none and what cannot be mapped is counted, and nothing of it sent."""
+    """Dropped, repeated, invalid and unmappable events are counted and not sent."""
     rules = stage.folder / "integrations" / "one.yaml"
     fails = "  - {name: fails, when: 'event = \"Fails\"', map: {'@path': $.properties.total}}\n"
     rules.write_text(rules.read_text().replace("otherwise: drop", f"{fails}otherwise: drop"))
@@ -101,7 +101,7 @@ def test_a_dry_run_sends_nothing_and_is_not_remembered(stage: Stage):
 
 
 def test_a_replay_that_is_done_is_not_done_twice(stage: Stage):
-    """The same command sends nothing more, unless it is to begin anew; a new event in another time is no matter."""
+    """The same command sends nothing more unless restarted from the beginning; newer events do not change that."""
     stage.arrive(*range(5))
     assert replay(stage)["sent"] == 5
     stage.arrive(9, at=END + timedelta(hours=1))
@@ -166,7 +166,7 @@ def test_what_the_vendor_takes_no_more_is_left_out(stage: Stage):
     ],
 )
 def test_wrong_use(stage: Stage, options: tuple[str, ...]):
-    """An integration that is none, a time that ends before it begins or has not come: exit code 2."""
+    """An unknown integration, a period that ends before it begins, or a future period: exit code 2."""
     replay(stage, *options, code=2)
 
 
@@ -204,7 +204,7 @@ def process(stage: Stage, *arguments: str) -> Iterator["subprocess.Popen[str]"]:
 
 @pytest.mark.anyio
 async def test_stopped_and_resumed_every_event_reaches_the_vendor_as_often_as_asked(stage: Stage):
-    """Stopped by Ctrl-C in the middle and gone on with: once each. Begun anew: twice each, under the same keys."""
+    """A replay stopped by Ctrl-C and resumed sends each event once; a new one sends each again, with the same keys."""
     stage.arrive(*range(300))
     with ExitStack() as running:
         url = running.enter_context(serving(Simulator()))

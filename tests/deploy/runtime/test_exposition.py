@@ -70,7 +70,7 @@ def test_processes_of_different_kinds_have_different_ports():
 
 
 async def test_health_and_readiness():
-    """A process is healthy from its start, and ready when nothing hinders it; the answer says what does."""
+    """A process is healthy from its start, and ready without obstacles, which the response names."""
     readiness = Readiness()
     obstacles: list[str] = []
     async with served(readiness) as port:

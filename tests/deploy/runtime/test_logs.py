@@ -42,7 +42,7 @@ def test_clients_name_the_broker():
 
 
 def test_chatter_is_left_out():
-    """Libraries are heard from warnings up."""
+    """Libraries' log lines are written from level warning up."""
     assert lines_of("logging.getLogger('aiokafka').info('joined')") == []
 
 

@@ -1,4 +1,4 @@
-"""The enrichment `memory` with routers on the real Kafka: what a browser says completes a server's later events."""
+"""The enrichment `memory` with routers on the real Kafka: a browser's values complete a server's later events."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping
@@ -73,7 +73,7 @@ class Shop:
         create_topics(broker, self.configuration.declared, replication=1, timeout=60)
 
     async def send(self, source: str, event: Mapping[str, Any]) -> None:
-        """Write an event as the collector does,."""
+        """Write an event like the collector."""
         self.sent += 1
         full = {"messageId": f"m{self.sent}", "context": GRANTED, **event}
         key = events.key(full)

@@ -79,7 +79,7 @@ def test_new_rules_are_taken_up_as_a_whole(folder, router):
 
 
 def test_a_broken_folder_leaves_the_old_rules(folder, router):
-    """Mistakes are reported with their place, and the old rules go on until the folder is whole again."""
+    """Errors are reported with their place, and the old rules stay in use until the folder is valid again."""
     holder, reloader = router
     before = holder.current
     edit(folder, "integrations/webhook.yaml", "$.userId, plan", "$.[, plan")
@@ -97,7 +97,7 @@ def test_a_broken_folder_leaves_the_old_rules(folder, router):
 
 
 def test_who_is_suppressed_is_taken_up_and_kept(folder, monkeypatch):
-    """A replaced file of suppressed users is read again, and what was read of Kafka's list outlives new rules."""
+    """A replaced file of suppressed users is reloaded, and users read from Kafka survive new rules."""
     monkeypatch.setenv("TURNOUT_SUPPRESSION__FILE", "suppressed.txt")
     file = folder / "suppressed.txt"
     file.write_text("u-1\n")
@@ -187,7 +187,7 @@ def test_draining_blocks_the_route(folder, router):
 
 
 def test_a_new_integration_waits_for_its_topic(folder, router, monkeypatch):
-    """It has a route once Kafka has its topic, and is said once; the other changes do not wait."""
+    """A new integration has a route once its topic exists, and is logged once; other changes do not wait."""
     holder, reloader = router
     there = []
 
@@ -213,7 +213,7 @@ def test_a_new_integration_waits_for_its_topic(folder, router, monkeypatch):
 
 
 def test_turnout_yaml_waits_for_a_restart(folder, router):
-    """Changed settings of the process are said and not taken up; rules beside them are."""
+    """Changed settings of the process are logged and not applied; changed rules are applied."""
     holder, reloader = router
     edit(folder, "turnout.yaml", "partitions: 4", "partitions: 5\nprefix: other")
     edit(folder, "integrations/webhook.yaml", "kind: purchase", "kind: order")
@@ -225,7 +225,7 @@ def test_turnout_yaml_waits_for_a_restart(folder, router):
 
 
 class Stations:
-    """A worker that notes what is started and stopped."""
+    """A worker that records the pipelines that it starts and stops."""
 
     def __init__(self, names):
         self.pipelines = [SimpleNamespace(name=name) for name in names]

@@ -75,7 +75,7 @@ def follow(folder: Path, *changes: dict[str, Any]) -> list[list[str]]:
 
 
 def test_a_new_mode_restarts_the_delivery(folder: Path):
-    """What is set to `shadow` sends nothing from then on, and what is set back to `live` sends again."""
+    """An integration set to `shadow` stops sending, and one set back to `live` sends again."""
     assert follow(folder, {"mode": "shadow"}, {"mode": "shadow"}, {"mode": "live"}, {}) == [
         ["remove one", "add one shadow"],
         [],

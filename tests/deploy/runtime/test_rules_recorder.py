@@ -75,7 +75,7 @@ async def test_routers_record_the_same_rules_under_one_key(on_kafka: Path, broke
 
 
 def test_rules_are_used_after_they_are_recorded(folder: Path):
-    """While Kafka does not answer, the old rules go on."""
+    """While Kafka does not respond, the old rules stay in use."""
     configuration = load(folder)
     holder = CurrentRules(configuration.rule_set())
     before, answers, asked = holder.current, [False, True], []

@@ -28,7 +28,7 @@ def is_alive(pid: int) -> bool:
 
 
 class Bench:
-    """A supervisor, and what it complained of."""
+    """A supervisor, and its reported warnings."""
 
     def __init__(self) -> None:
         self.complaints: list[str] = []
@@ -158,7 +158,7 @@ def test_some_warnings_are_not_reported():
 
 
 def test_waits_for_a_version():
-    """Children are told to reload, and are waited for until they log that they have applied the version."""
+    """Children are signalled to reload, and the supervisor waits until they log the new version."""
     code = """
         import json, signal, time
         def say(event, version):
@@ -264,7 +264,7 @@ def test_children_are_started_by_one_function():
 
 
 def test_the_end_of_a_child_that_is_not_essential():
-    """Its end is reported with its last line, and the others go on."""
+    """Its end is reported with its last line, and the others continue."""
 
     async def run() -> None:
         bench = Bench()

@@ -1,4 +1,4 @@
-"""A new forwarder's package works as it is written, and is what the documentation walks through."""
+"""A new forwarder's package works unchanged, and is the one in the documentation."""
 
 import os
 import shutil
@@ -83,7 +83,7 @@ def test_old_names_are_reported(package, tmp_path, command, code):
 
 
 def test_nothing_of_the_example_is_left(package):
-    """The example's name stands nowhere in the new package."""
+    """The example's name does not occur in the new package."""
     for pattern in ("*.py", "*.yaml", "*.toml"):
         for path in package.rglob(pattern):
             assert "acme" not in f"{path.relative_to(package)} {path.read_text()}".lower()
@@ -98,7 +98,7 @@ def test_nothing_of_the_example_is_left(package):
     ],
 )
 def test_refused(tmp_path, monkeypatch, arguments, code, says):
-    """A name that is none or is taken, and a folder that is there, are refused."""
+    """An invalid or taken name, and an existing folder, are refused."""
     monkeypatch.chdir(tmp_path)
     result = CliRunner().invoke(main, ["new", "forwarder", *arguments])
     assert (result.exit_code, says in result.output) == (code, True)

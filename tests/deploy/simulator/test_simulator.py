@@ -91,7 +91,7 @@ def test_fault_for_good(url):
 
 
 def test_poison(url):
-    """A delivery that holds the text of a fault is refused as its vendor does, and the others are counted."""
+    """A delivery with the text of a fault is refused in the vendor's form, and the others are counted."""
     body = {"elements": [{"eventId": "e-1", "user": {"lead": "bad"}}, {"eventId": "e-2"}]}
     requests.post(f"{url}/_script", json=[{"path": "/rest", "poison": "bad", "times": None}], timeout=120)
     for _ in range(2):
@@ -112,7 +112,7 @@ def test_delay(url):
 
 @pytest.mark.parametrize("script", ['{"status": 500}', '[{"stauts": 500}]', "[{", '[{"status": 42}]'])
 def test_wrong_script(url, script):
-    """A script that is none is refused, and changes nothing."""
+    """An invalid script is refused, and changes nothing."""
     answer = requests.post(f"{url}/_script", data=script, timeout=120)
     assert (answer.status_code, answer.json()["code"]) == (400, "script")
     assert requests.post(f"{url}/hook", timeout=60).status_code == 200

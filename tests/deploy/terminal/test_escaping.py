@@ -86,7 +86,7 @@ def _printable(text):
 
 
 def test_rejected_list_shows_a_source_with_markup(capsys):
-    """A record's header that looks like markup is listed as it stands."""
+    """A record's header that looks like markup is printed unchanged."""
     kept = SimpleNamespace()
     row = {"place": "0:1", "reason": "no_source", "source": "[/oops]", "detail": HOSTILE}
     show_list(iter([kept]), lambda _: row, 20, ["reason", "source"], as_json=False)
@@ -96,7 +96,7 @@ def test_rejected_list_shows_a_source_with_markup(capsys):
 
 
 def test_the_live_view_shows_escape_codes(capsys):
-    """`turnout up` prints the name of an event and what was rejected without obeying them."""
+    """`turnout up` escapes the names of events and rejected texts."""
     terminal = Terminal(SimpleNamespace(integrations={}, source_files={}))
     event = {"type": "track", "event": HOSTILE, "userId": HOSTILE}
     seen = SimpleNamespace(event=event, source=HOSTILE, notes=[f"x: {HOSTILE}"], is_reported=False)
