@@ -1,4 +1,4 @@
-"""Every forwarder has its cases, which the plug-in makes tests of; and the checks find what is wrong."""
+"""Every forwarder has cases, which the plug-in turns into tests; the checks find errors."""
 
 import shutil
 from pathlib import Path
@@ -128,7 +128,7 @@ def test_request_that_changed_is_shown(reddit: Golden) -> None:
 
 
 def test_command(reddit: Golden) -> None:
-    """`turnout conformance` says what is missing and exits with 1; --update writes what has no outcome yet."""
+    """`turnout conformance` lists missing cases and exits with 1; --update writes missing outcomes."""
     (reddit.folder / "page.yaml").unlink()
     command = ["conformance", "reddit", "--cases", str(reddit.folder.parent)]
     missing = CliRunner().invoke(main, command)
@@ -175,7 +175,7 @@ def test_old_key_of_a_row_is_named(reddit: Golden) -> None:
     ],
 )
 def test_command_without_cases(arguments: list[str], code: int, says: str) -> None:
-    """A name or a folder that is not there is said."""
+    """A missing name or folder is reported."""
     result = CliRunner().invoke(main, ["conformance", *arguments])
     assert result.exit_code == code
     assert says in result.output

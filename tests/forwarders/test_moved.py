@@ -1,4 +1,4 @@
-"""A plug-in that imports a module's old name is told the new one."""
+"""A plug-in that imports a module's old name gets an error with the new one."""
 
 import importlib
 

@@ -51,7 +51,7 @@ def test_own_forwarders() -> None:
     ],
 )
 def test_unknown(only: dict[str, str], name: str, message: str) -> None:
-    """A name that leads to no forwarder is refused: with the nearest name, or what is wrong with it."""
+    """A name without a valid forwarder is refused, with the nearest name or the error."""
     if name not in ("webhok", "zzz"):
         only |= {
             "gone": "no_such_module:Gone",

@@ -19,7 +19,7 @@ DELIVERIES = "turnout_delivery_outcomes_total"
 
 @dataclass(frozen=True)
 class AlertCase:
-    """Series with a value per minute, when the alert is silent and when it fires, and what it then says."""
+    """Series with a value per minute, when the alert is silent and when it fires, and its message."""
 
     alert: str
     series: Mapping[str, str]

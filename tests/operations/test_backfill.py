@@ -1,4 +1,4 @@
-"""Past events are sent beside live ones as deploy/docs/operations/backfill.md says."""
+"""Past events are sent beside live ones as documented in deploy/docs/operations/backfill.md."""
 
 import asyncio
 import signal

@@ -1,4 +1,4 @@
-"""A deleted topic is created again as deploy/docs/operations/deleted-topic.md says."""
+"""A deleted topic is recreated as documented in deploy/docs/operations/deleted-topic.md."""
 
 import asyncio
 import signal
@@ -62,7 +62,7 @@ async def _until_received(stage: Stage) -> None:
 
 
 async def _until_routed(stage: Stage, waiting: int) -> None:
-    """Wait until the ledger knows this many deliveries in flight."""
+    """Wait until the ledger has this many deliveries in flight."""
     async with asyncio.timeout(180):
         while f"{waiting} deliveries in flight" not in await run(stage, "audit"):
             await asyncio.sleep(0.5)

@@ -1,4 +1,4 @@
-"""Partitions are added as deploy/docs/operations/partitions.md says."""
+"""Partitions are added as documented in deploy/docs/operations/partitions.md."""
 
 from collections import defaultdict
 from collections.abc import Mapping
@@ -49,7 +49,7 @@ async def test_growing_partitions(stage: Stage):
 
 
 async def _grow(stage: Stage, code: int) -> str:
-    """Run `turnout topics --grow`; return what it says."""
+    """Run `turnout topics --grow`; return its output."""
     command = stage.start("topics", "--grow")
     assert await command.end(0, 90) == code, command.log.read_text()
     return command.log.read_text()
@@ -69,7 +69,7 @@ async def _ends(stage: Stage) -> Mapping[int, int]:
 
 
 def _assert_order(stage: Stage, findings: Findings, ends: Mapping[int, int]) -> None:
-    """Compare what the vendor received of each user with Kafka's order: first what came before the growth."""
+    """Compare each user's deliveries with Kafka's order: events before the growth come first."""
     by_user: defaultdict[int, list[tuple[bool, int, int]]] = defaultdict(list)
     for number in stage.received:
         (partition, offset), *_ = findings.places[f"m{number}"]

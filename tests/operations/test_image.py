@@ -1,4 +1,4 @@
-"""The container image: what is in it, and its processes on a real Kafka."""
+"""The container image: its content, and its processes on a real Kafka."""
 
 import json
 import time
@@ -51,7 +51,7 @@ def test_what_the_image_says_of_itself(image_tools: ImageTools):
 
 
 def test_nothing_to_build_with_is_left(image_tools: ImageTools):
-    """There is no pip, compiler or wheel, no setting of the machine that built it, and bytecode is there."""
+    """The image has no pip, compiler, wheel or setting of the build machine, and it has bytecode."""
     script = (
         "id -u; command -v pip gcc cc make; ls /build; test ! -s /etc/pip.conf || echo pip.conf;"
         "find / -xdev -name '*.whl'; touch /new /opt/turnout/new;"
@@ -116,7 +116,7 @@ class Containers:
         return self._tools.run("podman", "healthcheck", "run", name, check=False).returncode == 0
 
     def stop(self, name: str) -> int:
-        """Stop a container as Docker does; returns its exit code."""
+        """Stop a container like Docker; returns its exit code."""
         self._tools.run("podman", "stop", "--time", "60", name)
         return self.wait(name)
 

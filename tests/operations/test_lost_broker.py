@@ -1,4 +1,4 @@
-"""Brokers are lost and replaced as deploy/docs/operations/lost-broker.md says."""
+"""Brokers are lost and replaced as documented in deploy/docs/operations/lost-broker.md."""
 
 import asyncio
 import time
@@ -16,7 +16,7 @@ pytestmark = [pytest.mark.anyio, pytest.mark.kafka, pytest.mark.operations]
 
 @pytest.fixture(autouse=True)
 def _needs_kafka(kafka: real_kafka.Kafka) -> None:
-    """Skip as the shared Kafka does."""
+    """Skip like the shared Kafka."""
 
 
 async def test_one_of_three_brokers_is_lost(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

@@ -1,4 +1,4 @@
-"""Secrets are rotated as deploy/docs/operations/secrets.md says; the write key's test is in test_procedures.py."""
+"""Secrets are rotated as in deploy/docs/operations/secrets.md; the write key's test is in test_procedures.py."""
 
 from pathlib import Path
 

@@ -197,7 +197,7 @@ def test_highest_role_of_the_groups_holds():
 
 
 def test_away_backends_are_said(console: ServedConsole):
-    """Without Kafka and the ledger a page says what does not answer, in both forms, and the console goes on."""
+    """Without Kafka and the ledger, a page names the unreachable service in both forms; the console keeps running."""
     answer = console.get("/find.json?q=turnout.events:0:1", role=Role.VIEWER)
     assert answer.status_code == 503
     assert "cannot reach Kafka" in answer.json()["error"]

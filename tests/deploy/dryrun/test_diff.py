@@ -62,7 +62,7 @@ def run_json(folders, **options):
 
 @pytest.mark.parametrize("packed", [False, True])
 def test_same_rules_change_nothing(folders, packed):
-    """Two equal versions count every event as the same, and what is no event apart; gzip is told by its bytes."""
+    """Equal versions count every event as unchanged, and invalid ones separately; gzip is detected by its bytes."""
     data = run_json(folders, packed=packed)
     assert (data["events"], data["rejected"], data["changes"]) == (5, 1, [])
     assert {(each["integration"], each["rule"]): (each["same"], each["changed"]) for each in data["rules"]} == {

@@ -17,7 +17,7 @@ CASES = Document.read(Path(__file__).parents[2] / "cases" / "retry_after.yaml").
 
 
 class Clock(datetime):
-    """A clock that stands."""
+    """A fixed clock."""
 
     @classmethod
     def now(cls, tz: tzinfo | None = None) -> "Clock":  # noqa: ARG003
@@ -26,7 +26,7 @@ class Clock(datetime):
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case["header"] or "empty")
 def test_retry_after(case: Mapping[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
-    """Retry-After is read in every form that RFC 9110 and vendors know, and nothing is made of any other."""
+    """Retry-After is read in every form of RFC 9110 and of vendors; other forms are ignored."""
     monkeypatch.setattr(contract, "datetime", Clock)
     assert Response(503, {"retry-after": case["header"]}, b"").retry_after == case["seconds"]
 

@@ -1,4 +1,4 @@
-"""Access tokens: what is asked of a token endpoint, and what its answer means."""
+"""Access tokens: requests to a token endpoint, and its responses."""
 
 import builtins
 from typing import Any
@@ -44,7 +44,7 @@ def form(request: Request | None) -> dict[str, str]:
 
 
 def test_static() -> None:
-    """A token of the settings stands in the header, and none is asked for."""
+    """A token in the settings is used in the header, and no token is requested."""
     static = AccessToken(type="static", access_token=SecretStr("t0ken"))
     assert oauth.headers(static) == {"Authorization": "Bearer t0ken"}
     assert oauth.build_token_request(static, "https://x.example/token", NOW) is None

@@ -1,4 +1,4 @@
-"""Invalid optional values are left out of payloads, and only what the vendor requires makes a dead letter."""
+"""Invalid optional values are left out of payloads; only invalid required values cause a dead letter."""
 
 from typing import Annotated, Any, Literal, Self
 

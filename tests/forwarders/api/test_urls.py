@@ -35,6 +35,6 @@ def test_endpoint() -> None:
 
 
 def test_resolved_address() -> None:
-    """An address that a name resolved to can be asked about, too."""
+    """An address that a name resolved to can also be checked."""
     assert is_forbidden("169.254.169.254")
     assert not is_forbidden("93.184.216.34")

@@ -1,4 +1,4 @@
-"""Advertising vendors: standard events, and what a person is matched by."""
+"""Advertising vendors: standard events, and the fields that match a person."""
 
 import re
 from collections.abc import Mapping
@@ -76,7 +76,7 @@ def test_standard_event(vendor: str, name: str) -> None:
 
 @pytest.mark.parametrize("vendor", SPEC["vendors"])
 def test_person(vendor: str) -> None:
-    """Names, city, ZIP, birthday and gender are sent where the vendor matches by them."""
+    """Names, city, ZIP, birthday and gender are sent if the vendor matches by them."""
     spec = SPEC["vendors"][vendor]
     user = payload_of(vendor, event("Order Completed"))
     user = at(user, spec.get("person", "user_data"))

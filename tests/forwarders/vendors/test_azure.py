@@ -79,7 +79,7 @@ def make_container(address: str, name: str) -> None:
 
 
 def write(address: str, prefix: str, times: int = 1, container: str = "lake", key: str = KEY) -> list[Result]:
-    """The result of each of so many writes of the same hundred items."""
+    """Return the results of a number of writes of the same hundred items."""
     settings = {
         "url": f"az://{container}/{prefix}",
         "endpoint": address,

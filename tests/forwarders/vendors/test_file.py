@@ -60,7 +60,7 @@ def test_one_payload_a_line(tmp_path: Path) -> None:
 
 
 def test_on_disk_when_answered(tmp_path: Path) -> None:
-    """What is answered for stands in the open file already."""
+    """Confirmed deliveries are already in the open file."""
 
     async def run() -> None:
         forwarder = File(FileSettings(folder=tmp_path))
@@ -182,7 +182,7 @@ def test_kill(tmp_path: Path, confirmed: int) -> None:
 
 
 def test_failed_sync(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """When the disk refuses to sync, nothing is answered for, the batch leaves nothing, and writing goes on."""
+    """If the disk fails to sync, nothing is confirmed, the batch leaves no data, and writing continues."""
 
     async def run() -> None:
         forwarder = File(FileSettings(folder=tmp_path))

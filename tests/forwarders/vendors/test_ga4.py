@@ -1,4 +1,4 @@
-"""What GA4 drops in silence never leaves here, and two users never share a request."""
+"""Data that GA4 drops silently is never sent, and two users never share a request."""
 
 import re
 from typing import Any

@@ -141,7 +141,7 @@ def test_repeat_overwrites_itself(s3: str, kind: str) -> None:
 
 
 def test_read_back_from_s3(s3: str) -> None:
-    """What lies in the bucket is Parquet that others read."""
+    """The objects in the bucket are Parquet that other readers accept."""
     prefix = uuid4().hex
     write(to_s3(s3, prefix), items(*({"n": n} for n in range(1000))))
     content = client(s3).get_object(Bucket="bucket", Key=f"{prefix}/{NAME}.parquet")["Body"].read()
@@ -211,7 +211,7 @@ def test_cut_by_offset() -> None:
 
 
 def test_cut_by_time() -> None:
-    """With an interval, an object ends also where the records' time comes into another one."""
+    """With an interval, an object also ends when the records' time enters another interval."""
     forwarder = ObjectStorage(ObjectStorageSettings(url="s3://bucket", interval=3600))
     cuts = [forwarder.rotation_key(5, time) for time in (7200.0, 10799.999, 10800.0, 14399.0)]
     assert [cuts[n] == cuts[n + 1] for n in range(3)] == [True, False, True]

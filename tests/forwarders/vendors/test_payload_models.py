@@ -96,7 +96,7 @@ def test_an_odd_optional_value_never_makes_a_dead_letter(name: str) -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_an_unknown_value_never_makes_a_dead_letter(name: str) -> None:
-    """A field that the vendor does not know is left out, or sent if the model allows others."""
+    """An unknown field is left out, or sent if the model allows extra fields."""
     forwarder = golden.of(name).make()
     for payload, (*path, _) in places(name):
         changed = deepcopy(payload)

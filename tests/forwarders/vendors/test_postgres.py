@@ -34,7 +34,7 @@ PLACE = OffsetRange("t", 0, 0, 0)
 
 @pytest.fixture(scope="session")
 def dsn() -> Iterator[str]:
-    """A real PostgreSQL, started once; skips where there is none, unless TURNOUT_TESTS_NEED_POSTGRES says otherwise."""
+    """Start a real PostgreSQL once; skips if it is not installed, unless TURNOUT_TESTS_NEED_POSTGRES is set."""
     reason = real_postgres.why_not()
     if reason and not os.environ.get("TURNOUT_TESTS_NEED_POSTGRES"):
         pytest.skip(reason)
@@ -189,7 +189,7 @@ def test_trouble_of_the_server_is_no_rows(dsn: str, table: str, setting: str) ->
 
 
 def test_columns_of_any_type(dsn: str, table: str) -> None:
-    """A table of one's own may have any column types that read JSON's texts, and defaults for what is not given."""
+    """An existing table may have any column types that accept JSON's texts, and defaults for missing values."""
     do(dsn, f"CREATE TABLE {table} (delivery_id text UNIQUE, at timestamptz, day date, kind text DEFAULT 'x')")
     assert write(settings(dsn, table), [item(1, at="2026-01-02T03:04:05.678Z", day="2026-01-02")]) == [[Delivered()]]
     assert rows(dsn, f"SELECT at = '2026-01-02 03:04:05.678+00', day::text, kind FROM {table}") == [
@@ -198,7 +198,7 @@ def test_columns_of_any_type(dsn: str, table: str) -> None:
 
 
 def test_missing_table_waits(dsn: str, table: str) -> None:
-    """Where there is no table, nothing is lost: it is tried again."""
+    """Without a table nothing is lost: writes are retried."""
     assert write(settings(dsn, table), [item(1, a=1)]) == [[Retry()]]
 
 

@@ -173,7 +173,7 @@ def test_ga4_takes_a_list_of_categories(category: Any, expected: Any) -> None:
     ],
 )
 def test_enrichments_are_read(vendor: str, path: str, expected: str) -> None:
-    """Presets send what the enrichments user_agent and campaign find in an event with a user agent and a URL only."""
+    """Presets send the values that the enrichments user_agent and campaign find in an event with user agent and URL."""
     event = spec_events.event("Article Read")
     for name in ("browser", "os", "device", "campaign"):
         del event["context"][name]

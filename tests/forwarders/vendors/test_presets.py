@@ -1,4 +1,4 @@
-"""Presets: what they do with values that a shop often sends empty."""
+"""Presets: values that shops often send empty."""
 
 from collections.abc import Iterator
 from copy import deepcopy
@@ -70,7 +70,7 @@ def places(value: Any, at: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
 
 @pytest.mark.parametrize("name", [name for name in golden.NAMES if golden.of(name).forwarder.contract.payload])
 def test_a_value_of_another_type_costs_only_itself(name: str) -> None:
-    """A list for a text, a text for a list and so on make no dead letter, but where the vendor requires the value."""
+    """A wrong type, such as a list instead of text, causes a dead letter only if the vendor requires the value."""
     forwarder, preset = golden.of(name).make(), golden.of(name).preset
     required = {*REQUIRED.get(name, ()), "timestamp"}  # the router gives each event a timestamp
     found: dict[str, str] = {}

@@ -75,7 +75,7 @@ def test_every_field_is_decided(name: str) -> None:
     ids=lambda folder: folder.name,
 )
 def test_folder_is_complete(folder: Path) -> None:
-    """A vendor's folder has a README with its quirks and what is left out on purpose."""
+    """A vendor's folder has a README with its quirks and deliberate omissions."""
     text = (folder / "README.md").read_text()
     assert "\n## Quirks\n" in text
     assert "\n## Left out on purpose\n" in text

@@ -1,4 +1,4 @@
-"""Seventeen kinds of bad input, numbered, each over a socket: what is answered, what is taken, what is routed of it."""
+"""Seventeen numbered kinds of bad input over a socket: the response, the accepted events and the routed ones."""
 
 import asyncio
 import gzip
@@ -43,7 +43,7 @@ GOOD = orjson.dumps(EVENT)
 
 
 class Bad(NamedTuple):
-    """A bad input: its number, the request, and what is answered.
+    """A bad input: its number, the request, and the expected response.
 
     `rejected` are the codes of the events of a batch that are refused by name, `taken` how many events are taken.
     """
@@ -63,7 +63,7 @@ def event(**changes: Any) -> bytes:
 
 
 def text(inner: bytes) -> bytes:
-    """An event with this as a property, as it stands."""
+    """Return an event with this raw JSON as a property."""
     return GOOD[:-1] + b',"properties":{"a":' + inner + b"}}"
 
 
@@ -78,7 +78,7 @@ def batch(*bodies: bytes) -> bytes:
 
 
 def sized(size: int) -> bytes:
-    """An event of so many bytes."""
+    """Return an event of this size in bytes."""
     return event(text="x" * (size - len(event(text=""))))
 
 
@@ -154,7 +154,7 @@ BAD = [
 
 @pytest.mark.parametrize("bad", BAD, ids=[f"{bad.number:02} {bad.name}" for bad in BAD])
 async def test_bad_input(bad: Bad, collector: Collector, producer: Kept):
-    """It is answered as it should be, with code and message where it is refused, and leaves exactly what was taken."""
+    """The response is as expected, with code and message if refused, and exactly the accepted events are written."""
     request = bad.request or one(gzip.compress(bytes(200 * 1024 * 1024), 1, mtime=0), content_encoding="gzip")
     answer = await exchange(collector, request)
     assert answer.status == bad.status
@@ -193,7 +193,7 @@ class Nobody(SuppressionFollower):
 
 
 class Routed(NamedTuple):
-    """What a router made of records: the payloads by integration, what it rejected, and what it noted of which."""
+    """A router's results: payloads by integration, rejected records, and notes."""
 
     payloads: dict[str, list[Any]]
     rejected: list[Rejected]
@@ -238,7 +238,7 @@ async def route(records: Sequence[Record]) -> Routed:
 
 
 async def taken(name: str, collector: Collector, producer: Kept) -> Routed:
-    """What a router makes of what the collector takes of a bad input."""
+    """Return the router's results for the events that the collector accepts from a bad input."""
     (bad,) = [bad for bad in BAD if bad.name == name]
     assert (await exchange(collector, bad.request)).status == 200
     return await route([record for record in producer.records if record.topic == TOPICS.events])
@@ -268,7 +268,7 @@ async def test_what_is_odd_and_no_mistake_is_routed(
 
 
 async def test_odd_names_are_reached_literally(collector: Collector, producer: Kept):
-    """16: a dot in a name is no step."""
+    """16: a dot in a name does not separate path steps."""
     routed = await taken("odd names of properties", collector, producer)
     assert [payload["dotted"] for payload in routed.payloads["one"]] == [1]
 
@@ -296,7 +296,7 @@ async def test_opt_outs_are_honoured(name: str, counts: dict[str, int], collecto
 
 
 async def test_records_of_other_producers_are_routed_or_kept():
-    """12: a tombstone passes, a null key is routed, and what is no event is kept as it came."""
+    """12: a tombstone is skipped, a null key is routed, and an invalid event is kept unchanged."""
     headers = [("turnout-source", b"web")]
     junk = [b"[1]", b'"x"', b"1", b"null", b"", b'{"type":"page"}', text(b"NaN")]
     values = [None, GOOD, *junk]

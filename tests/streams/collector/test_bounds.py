@@ -63,7 +63,7 @@ async def test_a_body_that_inflates_over_the_limit_takes_no_memory():
 
 
 async def test_an_event_over_its_limit_is_refused_by_name(collector: Collector, producer: Kept):
-    """Of a batch only the event of 33 KB is refused; one of 32 KB less what the collector adds is taken."""
+    """Only a batch's event of 33 KB is refused; one of 32 KB minus the collector's additions is accepted."""
     full = {**EVENT, "messageId": "full", "text": ""}
     full["text"] = "x" * (32 * 1024 - len(orjson.dumps(full)))
     over = {**EVENT, "messageId": "over", "text": "x" * 33 * 1024}

@@ -36,7 +36,7 @@ async def shop(monkeypatch: pytest.MonkeyPatch, producer: Kept) -> AsyncIterator
 
 @pytest.fixture
 async def mixed(monkeypatch: pytest.MonkeyPatch, producer: Kept) -> AsyncIterator[Collector]:
-    """A collector with a source for any origin, too."""
+    """Run a collector that also has a source for any origin."""
     monkeypatch.setattr(helpers, "SOURCES", SOURCES)
     async with serving(producer) as collector:
         yield collector
@@ -54,7 +54,7 @@ def preflight(path: str, origin: str) -> bytes:
 
 @pytest.mark.parametrize("path", ["/v1/batch", "/v1/t"])
 async def test_a_preflight_is_answered(path: str, shop: Collector):
-    """A page of an admitted origin may send with whatever headers it asks for, with credentials, as sendBeacon does."""
+    """A page of an allowed origin may send any requested headers, with credentials as from sendBeacon."""
     answer = await exchange(shop, preflight(path, SHOP))
     assert answer.status == 204
     assert answer.headers["access-control-allow-origin"] == SHOP
@@ -99,7 +99,7 @@ async def test_a_source_without_origins_admits_any(mixed: Collector, producer: K
 
 
 async def test_a_page_can_read_why_an_event_was_refused(shop: Collector):
-    """Errors, too, have the headers that let an admitted page read them."""
+    """Errors also have the headers that let an allowed page read them."""
     answer = await exchange(shop, post("/v1/t", b"{}", {"origin": SHOP}, key="wrong"))
     assert answer.status == 401
     assert answer.headers["access-control-allow-origin"] == SHOP
@@ -126,7 +126,7 @@ async def test_short_paths_and_text_plain(path: str, event: dict[str, str], coll
 
 
 async def test_the_short_path_of_batches_and_that_of_the_clients_own_metrics(collector: Collector, producer: Kept):
-    """/v1/b takes a batch; /v1/m is answered, whoever asks, and nothing of it is kept."""
+    """/v1/b accepts a batch; /v1/m responds to anyone, and stores nothing."""
     batch = {"batch": [{"type": "page", "userId": "u"}], "writeKey": "web-key"}
     assert (await send(collector, "/v1/b", batch, key=None)).status == 200
     assert (await send(collector, "/v1/m", {"series": []}, key=None)).status == 200
@@ -178,7 +178,7 @@ async def fetch(collector: Collector, target: str, method: str = "GET") -> tuple
 
 
 async def test_a_pixel_takes_an_event_and_is_a_picture(collector: Collector, producer: Kept):
-    """Its parameters are the event's fields, with dots for what is nested; no cache keeps it."""
+    """Its parameters are the event's fields, with dots for nested ones; responses are not cached."""
     target = "/v1/pixel/track?writeKey=web-key&userId=u&event=Mail+Opened&properties.mail.id=7&properties.x=%C3%A9"
     status, headers, body = await fetch(collector, target)
     assert (status, headers["content-type"], headers["cache-control"]) == (200, "image/gif", "no-store")

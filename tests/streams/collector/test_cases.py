@@ -17,7 +17,7 @@ CASES = {
 
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES)
 async def test_a_request_gets_its_answer(case: dict[str, Any], collector: Collector, producer: Kept):
-    """A case's request is answered as the case says, and exactly its events and rejected texts are sent to Kafka."""
+    """A case's request gets the expected response, and exactly its events and rejected texts are sent to Kafka."""
     answer = await exchange(collector, wire(case["request"]))
     expected = case["answer"]
     assert answer.status == expected["status"]

@@ -67,7 +67,7 @@ async def test_bodies_that_are_being_read_count_as_held():
 
 
 async def test_ready_follows_kafka():
-    """/ready is 200 while Kafka answers, and 503 while it does not; /health does not ask."""
+    """/ready is 200 while Kafka responds, else 503; /health does not depend on Kafka."""
     producer = Kept()
     async with serving(producer) as collector:
         assert (await exchange(collector, head("GET", "/ready", {"host": "test"}))).status == 200

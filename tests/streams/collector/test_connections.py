@@ -1,4 +1,4 @@
-"""The order of requests on a connection, what a client that leaves or does not read gets, and how it is timed."""
+"""The order of requests on a connection, clients that disconnect or do not read, and timeouts."""
 
 import asyncio
 
@@ -95,7 +95,7 @@ async def test_the_events_of_a_client_that_leaves_are_kept():
 
 
 class Wire(asyncio.Transport):
-    """A transport that keeps what is written."""
+    """A transport that keeps written bytes."""
 
     def __init__(self) -> None:
         super().__init__()

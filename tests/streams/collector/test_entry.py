@@ -59,7 +59,7 @@ async def test_a_repeat_with_a_time_is_delivered_once(collector: Collector, prod
 
 @pytest.mark.parametrize("empty", [[], None, {}], ids=str)
 async def test_phps_empty_objects(empty: Any, collector: Collector, producer: Kept):
-    """Empty lists are empty objects, of the batch and of its events, and what the batch has goes into them."""
+    """Empty lists of the batch and its events count as empty objects, and the batch's values are merged into them."""
     batch = [{**SENT, "properties": empty, "context": empty, "integrations": empty}]
     shared = {"context": {"ip": "1.1.1.1"}, "integrations": {"Slack": False}, "batch": batch}
     (event,) = await take(collector, producer, shared)

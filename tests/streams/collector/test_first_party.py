@@ -83,7 +83,7 @@ async def test_a_missing_script_is_known_at_the_start(producer: Kept, tmp_path: 
 
 
 async def test_the_script_brings_no_cookie(collector: Collector):
-    """Shared caches may store it, so it sets nothing, whoever asks."""
+    """Shared caches may store the script, so its response never sets cookies."""
     said = await ask(collector, get("/assets/a.js", cookie="ajs_anonymous_id=a", origin=SHOP))
     assert said.cookies == []
 
@@ -99,7 +99,7 @@ async def test_ids_of_cookies_are_set_again(case: Mapping[str, Any], collector: 
 
 
 async def test_without_a_domain_cookies_are_left_alone(producer: Kept):
-    """A collector that is told of no domain sets none."""
+    """A collector without a cookie domain sets no cookies."""
     async with serving(producer) as collector:
         fields = {"origin": SHOP, "connection": "close", "cookie": "ajs_anonymous_id=a"}
         said = await ask(collector, post("/v1/track", b'{"event":"E","userId":"u"}', fields))
@@ -114,7 +114,7 @@ async def test_the_settings_tell_the_client_to_send_cookies(collector: Collector
 
 @pytest.mark.parametrize("path", ["/v1/track", "/health", "no-slash", "/a b"])
 def test_the_scripts_path_is_its_own(path: str, tmp_path: Path):
-    """It is none of the collector's, and a path."""
+    """The script's path must be a path that the collector does not use."""
     with pytest.raises(ValidationError, match=r"client\.path"):
         CollectorSettings.model_validate({"client": {"path": path, "file": tmp_path / "client.js"}})
 
@@ -133,7 +133,7 @@ async def test_the_configuration_of_rudderstacks_client(collector: Collector):
 
 
 async def test_a_beacon_has_its_key_in_the_address(collector: Collector, producer: Kept):
-    """RudderStack's client can give a beacon neither header nor field; a wrong key is refused all the same."""
+    """RudderStack's beacons have neither header nor field; a wrong key is still refused."""
     body = b'{"batch":[{"type":"page","anonymousId":"a"}]}'
     fields = {"origin": SHOP, "connection": "close", "content-type": "text/plain"}
     assert (await ask(collector, post(f"/beacon/v1/batch?writeKey={KEY}", body, fields, key=None))).status == 200

@@ -1,4 +1,4 @@
-"""What a connection carries besides a request's body, over a raw socket: heads, trailers, pipelined requests."""
+"""Everything but request bodies over a raw socket: heads, trailers, pipelined requests."""
 
 import asyncio
 

@@ -68,7 +68,7 @@ def wire(request: dict[str, Any], target: str) -> bytes:
 
 
 async def send(collector: Collector, request: bytes) -> Reply:
-    """Return the answer to a request that asks for the connection to be closed."""
+    """Return the response to a request with `Connection: close`."""
     reader, writer = await asyncio.open_connection(*collector.address)
     writer.write(request)
     async with asyncio.timeout(60):

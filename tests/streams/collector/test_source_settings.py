@@ -94,7 +94,7 @@ async def test_a_source_may_have_smaller_bounds(collector: Collector, producer: 
 
 
 async def test_each_key_has_so_many_requests(collector: Collector, producer: Kept):
-    """What is more gets 429 with the seconds until the next, and another key of the source is none the worse."""
+    """Requests above the rate get 429 with Retry-After, and another key of the source is not affected."""
     answers = [await send(collector, "/v1/track", EVENT, key="slow-1") for _ in range(4)]
     assert [answer.status for answer in answers] == [200, 200, 200, 429]
     assert answers[3].json["code"] == "throttled"
@@ -104,7 +104,7 @@ async def test_each_key_has_so_many_requests(collector: Collector, producer: Kep
 
 
 async def test_each_key_has_so_many_events(collector: Collector, producer: Kept):
-    """A batch is taken whole or not at all, and the pixel counts, too."""
+    """A batch is accepted as a whole or not at all, and pixel requests also count."""
     assert (await send(collector, "/v1/batch", {"batch": [EVENT] * 5}, key="few-key")).status == 200
     refused = await send(collector, "/v1/batch", {"batch": [EVENT]}, key="few-key")
     assert (refused.status, refused.json["code"]) == (429, "throttled")
@@ -147,7 +147,7 @@ def test_a_rate_is_kept_on_average():
 
 
 def test_new_limits_are_in_force_at_once():
-    """And limits that stay keep what was used of them."""
+    """Unchanged limits keep their usage on a reload."""
     throttle = Throttle(lambda: 0.0)
     old = Source.of("s", ["k"], limits=SourceLimits(requests_per_second=1, burst=1))
     first = throttle.find(b"k", old)
@@ -222,7 +222,7 @@ async def test_a_servers_events_get_no_address(collector: Collector, producer: K
 
 
 async def status_of(collector: Collector, request: bytes) -> int:
-    """The status that a request is answered with, whose body is no JSON."""
+    """Return the status for a request whose body is invalid JSON."""
     reader, writer = await asyncio.open_connection(*collector.address)
     writer.write(request)
     line = await asyncio.wait_for(reader.readline(), 120)

@@ -54,7 +54,7 @@ rules:
 
 
 def webhook(path: str, rules: str, **signature: Any) -> WebhookEndpoint:
-    """A webhook by what stands in its file."""
+    """Make a webhook from its file's content."""
     read, mistakes = read_rules(Document.parse(rules, "hook.yaml"))
     assert read, mistakes
     if not signature:
@@ -88,7 +88,7 @@ async def collector(monkeypatch: pytest.MonkeyPatch, producer: Kept) -> AsyncIte
 
 
 def star(**changes: Any) -> bytes:
-    """The body of GitHub's star event, with what the rules read."""
+    """Return the body of GitHub's star event, with the fields that the rules read."""
     return orjson.dumps(
         {
             "action": "created",
@@ -101,7 +101,7 @@ def star(**changes: Any) -> bytes:
 
 
 async def deliver(collector: Collector, body: bytes, *, signed: bytes | None = None, **headers: str) -> Answer:
-    """Post as GitHub does; `signed` is what the signature is made of, by default the body."""
+    """Post like GitHub; `signed` is the signed text, by default the body."""
     signature = hmac.digest(GITHUB_SECRET.encode(), body if signed is None else signed, "sha256").hex()
     fields = {
         "content-type": "application/json",
@@ -296,7 +296,7 @@ async def test_a_delivery_of_invalid_json_costs_only_itself(collector: Collector
 
 
 def nested(levels: int) -> dict[str, list[Any]]:
-    """A part of a body with so many levels."""
+    """Return a part of a body with this many levels."""
     inner: list[Any] = []
     for _ in range(levels - 2):
         inner = [inner]

@@ -43,7 +43,7 @@ def test_opted_out(integrations: dict[str, Any]):
 
 @pytest.mark.parametrize("integrations", IN, ids=str)
 def test_not_opted_out(integrations: dict[str, Any]):
-    """What says yes, or names another integration, is no opt-out."""
+    """A clear yes, or another integration's name, is not an opt-out."""
     assert not opts_out(GA4, integrations)
 
 

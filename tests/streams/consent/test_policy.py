@@ -56,7 +56,7 @@ def test_nothing_but_a_plain_yes_is_consent(context: dict[str, Any]):
 
 @given(CONTEXTS, st.sampled_from((None, "granted", "denied")))
 def test_all_is_stricter_than_any(context: dict[str, Any], source: Any):
-    """What has all the categories has any of them; what has each alone has all."""
+    """An event with all categories has any of them; one with each alone has all."""
     every = lacking({"all": list(CATEGORIES)}, context, source)
     each = [lacking({"all": [category]}, context, source) for category in CATEGORIES]
     assert bool(every) == any(each)

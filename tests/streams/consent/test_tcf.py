@@ -24,7 +24,7 @@ def test_what_a_string_permits(case: dict[str, Any]):
     st.text(max_size=60) | st.text(LETTERS, max_size=300).map("C".__add__) | st.just("C" * (MAX_STRING_CHARACTERS + 1))
 )
 def test_anything_else_is_an_error_of_its_own(text: str):
-    """Any text is a consent string or raises ConsentStringError; what it permits is asked without an error."""
+    """Any text is a consent string or raises ConsentStringError; `permits` never raises."""
     try:
         consent = ConsentString.decode(text)
     except ConsentStringError:

@@ -12,7 +12,7 @@ ASKED = st.none() | st.floats(0, 1000)
 
 @given(st.integers(0, 10_000), st.lists(ASKED, min_size=1, max_size=4))
 def test_it_keeps_its_bounds(tries: int, asked: list[float | None]):
-    """Never longer than `backoff_max`, and never shorter than the longest time that the vendor asks for, up to that."""
+    """A pause is at most `backoff_max`, and at least the longest time that the vendor requests, up to that maximum."""
     wait = backoff(SETTINGS, tries, *asked)
     wanted = max(seconds or 0.0 for seconds in asked)
     assert min(wanted, 60) <= wait <= max(min(0.5 * 2 ** min(tries, 30), 60), min(wanted, 60))

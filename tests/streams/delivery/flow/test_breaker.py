@@ -24,7 +24,7 @@ def paused() -> float:
 
 
 async def test_failures_in_a_row_open_it(breaker: Breaker):
-    """It opens after so many failures with no success between them, and says so in the metric."""
+    """The breaker opens after a number of consecutive failures, and sets the metric."""
     for _ in range(3):
         breaker.fail("fails")
         breaker.fail("fails")
@@ -68,7 +68,7 @@ async def test_one_probe_at_a_time_after_pauses_that_double(breaker: Breaker):
 
 
 async def test_a_timer_that_fires_early_is_as_good(breaker: Breaker, monkeypatch: pytest.MonkeyPatch):
-    """The timers of uvloop may be early by a step of its clock; those who wait are let go all the same."""
+    """Waiting tasks are released even if uvloop's timers fire early by a step of its clock."""
     early = asyncio.get_running_loop().call_later
     monkeypatch.setattr(asyncio.get_running_loop(), "call_later", lambda seconds, *rest: early(seconds / 2, *rest))
     breaker.fail("auth", at_once=True)

@@ -57,7 +57,7 @@ def test_every_rate_of_a_vendor_holds(clock: Clock):
 
 
 def test_a_pause_holds_all(clock: Clock):
-    """What the vendor asks for is waited for, without any rate in the contract; a shorter pause does not end it."""
+    """A pause requested by the vendor is kept even without a rate in the contract; a shorter one does not end it."""
     rates = Rates([], clock)
     assert rates.wait(1) == 0
     rates.pause(30)
@@ -86,7 +86,7 @@ def test_users_wait_for_themselves_only(clock: Clock):
 
 
 def test_a_paused_user(clock: Clock):
-    """The vendor may ask to leave one user alone, also where the contract has no rate for users."""
+    """The vendor may throttle one user, even if the contract has no rate for users."""
     rates = Rates([], clock)
     assert not rates.limits_users
     rates.pause_user(b"a", 30)
@@ -145,7 +145,7 @@ def test_every_rate_of_a_user_holds(clock: Clock):
 
 
 def test_a_slow_rate_has_no_burst(clock: Clock):
-    """A rate of a few per minute lets one out at a time, also where a worker has a small share of it."""
+    """A rate of a few per minute allows one request at a time, even for a worker with a small share."""
     rates = Rates([Rate(6, 60)], clock)
     rates.share = 0.5
     assert rates.wait(1) == 0

@@ -1,4 +1,4 @@
-"""What a vendor may do to a connection, and what becomes of the request."""
+"""Faults that a vendor may cause on a connection, and the request's result."""
 
 import asyncio
 import gzip
@@ -130,7 +130,7 @@ async def test_a_name_that_leads_to_a_metadata_address_is_never_connected_to(
 
 
 async def test_a_metadata_address_itself_is_never_connected_to():
-    """Also where the URL has the address, in any spelling."""
+    """An address in the URL is also blocked, in any spelling."""
     async with client() as one:
         for host in ("169.254.169.254", "[::ffff:a9fe:a9fe]"):
             with pytest.raises(UnreachableError, match="metadata address"):
@@ -159,7 +159,7 @@ async def test_a_compressed_answer_is_read_up_to_the_bound(encoding: bytes):
     ],
 )
 async def test_what_a_compressed_answer_says(body: bytes, encoding: bytes):
-    """It is read as JSON, also where it is not compressed as its header says."""
+    """The response is read as JSON, even if it is not compressed as its header claims."""
     async with playing(answering(body, b"Content-Encoding: " + encoding)) as port, client() as one:
         assert (await one.send(Request("POST", f"http://127.0.0.1:{port}/", body={}))).json == {"a": 1}
 
@@ -217,7 +217,7 @@ async def test_a_certificate_is_verified(kind: str, tmp_path: Path, monkeypatch:
 
 @pytest.mark.parametrize("headers", [{"X-A": "1\r\nX-B: 2"}, {"X-A": "\0"}, {"X-A\n": "1"}])
 async def test_a_header_that_would_break_the_request_is_unsendable(headers: dict[str, str]):
-    """A line break or NUL in a header's name or value: no attempt can mend it, and nothing goes out."""
+    """A line break or NUL in a header's name or value is unsendable, and nothing is sent."""
     async with playing(answering(b"{}")) as port, client() as one:
         with pytest.raises(UnsendableError):
             await one.send(Request("POST", f"http://127.0.0.1:{port}/", headers))
@@ -225,7 +225,7 @@ async def test_a_header_that_would_break_the_request_is_unsendable(headers: dict
 
 @pytest.mark.parametrize(("method", "url"), [("POST", "no url"), ("PO\r\nST", "http://127.0.0.1:1/")])
 async def test_what_cannot_be_a_request_is_unsendable(method: str, url: str):
-    """A URL or a method that is none."""
+    """An invalid URL or method is unsendable."""
     async with client() as one:
         with pytest.raises(UnsendableError):
             await one.send(Request(method, url))

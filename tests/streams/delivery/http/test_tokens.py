@@ -1,4 +1,4 @@
-"""Access tokens in delivery: got once, renewed before their end, and what happens when there is none."""
+"""Access tokens in delivery: requested once, renewed before they expire, and failures without one."""
 
 import asyncio
 import time
@@ -29,7 +29,7 @@ REFRESH = {"type": "oauth_refresh", "client_id": "c-1", "client_secret": "c-s3cr
 
 
 class World:
-    """A simulator that stands for the vendors, and a clock that both sides share."""
+    """A simulator of the vendors, and a clock shared by both sides."""
 
     def __init__(self) -> None:
         self.url = ""
@@ -104,7 +104,7 @@ def payload(name: str, n: int) -> dict[str, Any]:
 
 
 async def test_one_token_for_all_who_ask(world: World):
-    """All workers wait for one request to the token endpoint, and share what it gives until shortly before its end."""
+    """All workers wait for one token request, and share the token until shortly before it expires."""
     async with world.tokens(world.forwarder()) as tokens:
         assert set(await asyncio.gather(*(value(tokens) for _ in range(8)))) == {"simulated-1"}
         world.shift = LIFETIME_SECONDS - 61
@@ -127,7 +127,7 @@ async def test_a_dropped_token_is_not_given_again(world: World):
 
 
 async def test_settings_that_have_a_token_ask_for_none(world: World):
-    """A token that somebody renews by hand stands in the settings."""
+    """A token that is renewed by hand is in the settings."""
     async with world.tokens(world.forwarder("linkedin", type="static", access_token="t0ken")) as tokens:
         assert await tokens.get() is None
     assert not world.seen()
@@ -156,7 +156,7 @@ async def test_settings_that_have_a_token_ask_for_none(world: World):
     ],
 )
 async def test_no_token(world: World, fault: dict[str, Any], result: AuthFailed | Retry, says: str):
-    """A grant that is refused says what mends it; an endpoint that fails may be asked again, by all at once."""
+    """A refused grant names the remedy; a failing endpoint is retried with one request for all."""
     world.script(path="/token", **fault)
     async with world.tokens(world.forwarder(), 0.5 if "delay" in fault else 60) as tokens:
         errors = await asyncio.gather(*(tokens.get() for _ in range(4)), return_exceptions=True)
@@ -167,7 +167,7 @@ async def test_no_token(world: World, fault: dict[str, Any], result: AuthFailed 
 
 
 async def test_a_key_that_is_none(world: World):
-    """A service account's key that cannot sign is said without a word of it."""
+    """A service account's key that cannot sign is reported without quoting it."""
     key = "-----BEGIN PRIVATE KEY-----\nabc\n-----END PRIVATE KEY-----"
     async with world.tokens(
         world.forwarder(type="service_account", client_email="a@b.example", private_key=key)

@@ -37,7 +37,7 @@ ENCODINGS = {
 
 @pytest.mark.parametrize("encoding", ENCODINGS)
 def test_encoded(encoding: str):
-    """Nothing of it is left, and what stands around it is."""
+    """The secret is removed completely, and the text around it stays."""
     secret = 'p+/= "ä\n\\key'
     text = f"before {ENCODINGS[encoding](secret)} behind"
     assert Mask(Settings(key=SecretStr(secret)))(text) == "before *** behind"
@@ -45,7 +45,7 @@ def test_encoded(encoding: str):
 
 @given(st.text(min_size=8).filter(lambda text: text.isprintable()), st.binary(max_size=12), st.binary(max_size=12))
 def test_base64(secret: str, before: bytes, behind: bytes):
-    """Wherever in encoded data it lies, at most the digits that it shares with its neighbours are left."""
+    """Wherever it is in encoded data, at most the digits that it shares with its neighbours are left."""
     mask = Mask(Settings(key=SecretStr(secret)))
     for encode in (b64encode, urlsafe_b64encode):
         text = encode(before + secret.encode() + behind).decode()
@@ -56,7 +56,7 @@ def test_base64(secret: str, before: bytes, behind: bytes):
 
 
 def test_wherever_it_stands():
-    """In a model within the settings, a mapping and a list; the longest first where one holds another."""
+    """Secrets are found in nested models, mappings and lists; the longest first if one contains another."""
     settings = Settings(
         key=SecretStr("abc"),
         inner=Inner(token=SecretStr("abcdef")),
@@ -67,7 +67,7 @@ def test_wherever_it_stands():
 
 
 def test_without_secrets():
-    """A text stays as it is, and an empty secret is none."""
+    """Other text is unchanged, and an empty secret is ignored."""
     assert Mask(Settings())("text") == "text"
 
 
@@ -99,6 +99,6 @@ def test_an_excerpt_without_secrets_is_the_beginning():
 
 
 def test_secrets_behind_the_cut_do_not_move_into_it():
-    """What stands behind the cut stays away, however much was masked before it."""
+    """Text after the cut never appears, however much was masked before it."""
     mask = Mask(Settings(key=SecretStr("secret-secret-secret")))
     assert mask.excerpt("secret-secret-secret" * 10, 30) == "******"
