@@ -1,4 +1,4 @@
-"""A table of digests answers as a dict does, in at most 48 bytes per entry."""
+"""A table of digests behaves like a dict, in at most 48 bytes per entry."""
 
 import tracemalloc
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""The normal form of events: what is repaired, what is noted, what is refused."""
+"""The normal form of events: repairs, notes and rejections."""
 
 import json
 import os

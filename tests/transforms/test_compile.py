@@ -1,4 +1,4 @@
-"""Each case of tests/cases/rules/mappings: a mapping, an event, and what comes out."""
+"""Each case of tests/cases/rules/mappings: a mapping, an event, and the result."""
 
 from pathlib import Path
 
@@ -65,13 +65,13 @@ def test_mistakes_of_a_document_have_lines():
 
 @pytest.mark.parametrize("condition", [None, 5, ["type"], {"a": 1}])
 def test_a_condition_is_text(condition):
-    """What is no text is refused as a condition."""
+    """A value that is not text is refused as a condition."""
     with pytest.raises(RuleError, match="a condition is a string"):
         compile_condition(condition)
 
 
 def test_an_event_is_an_object():
-    """A mapping of what is no object is the caller's mistake; a condition does not hold for it."""
+    """Mapping a value that is not an object is the caller's error; a condition is false for it."""
     with pytest.raises(RuleError, match="an event is an object, not a list"):
         compile_mapping({"a": 1})([])
     assert compile_condition("a = null")([]) is False

@@ -1,4 +1,4 @@
-"""Joint functions: they give what the single functions of each integration give."""
+"""Joint functions give the same results as each integration's single functions."""
 
 from collections.abc import Sequence
 from itertools import product

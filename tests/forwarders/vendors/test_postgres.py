@@ -106,7 +106,7 @@ def test_repeat_changes_nothing(dsn: str, table: str) -> None:
 
 
 def test_field_without_column(dsn: str, table: str) -> None:
-    """Without `create`, a row with a field that the table lacks is dead, and the others go in; null is no field."""
+    """Without `create`, a row with a field that the table lacks is dead; others are inserted; null is ignored."""
     do(dsn, f"CREATE TABLE {table} (delivery_id text UNIQUE, a int)")
     (results,) = write(settings(dsn, table), [item(1, a=1), item(2, a=2, other=1), item(3, a=3, other=None)])
     assert results == [Delivered(), PermanentFailure("column", "the table has no column 'other'"), Delivered()]

@@ -60,7 +60,7 @@ async def collector(monkeypatch: pytest.MonkeyPatch, producer: Kept, tmp_path: P
 
 
 async def test_the_script_is_served_and_kept(collector: Collector):
-    """Any page may load it; browsers and shared caches keep it, compressed where they can, and ask with its ETag."""
+    """Any page may load the script; caches store it, compressed if supported, and revalidate it by ETag."""
     said = await ask(collector, get("/assets/a.js"))
     assert (said.status, said.body) == (200, SCRIPT)
     assert said.headers["content-type"] == "text/javascript; charset=utf-8"

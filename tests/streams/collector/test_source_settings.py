@@ -54,7 +54,7 @@ async def collector(monkeypatch: pytest.MonkeyPatch, producer: Kept) -> AsyncIte
 async def test_a_key_is_valid_or_says_why_not(
     place: str, key: str, status: int, code: str | None, collector: Collector, producer: Kept
 ):
-    """Several keys are valid at once; a disabled one, and any of a disabled source, is told from an unknown one."""
+    """Several keys are valid at once; disabled keys, or keys of disabled sources, differ from unknown ones."""
     body = EVENT if place == "header" else {**EVENT, "writeKey": key}
     answer = await send(collector, "/v1/track", body, key=key if place == "header" else None)
     assert (answer.status, answer.json.get("code")) == (status, code)

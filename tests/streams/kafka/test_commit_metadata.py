@@ -28,7 +28,7 @@ def ranges_of(committed: int, lengths: list[int]) -> list[tuple[int, int]]:
 
 @given(st.integers(0, 1 << 60), st.lists(st.integers(1, 1 << 20), max_size=40), st.integers(9, 4096))
 def test_metadata_returns_the_ranges_that_fit(committed: int, lengths: list[int], limit: int):
-    """What is read back is the beginning of what was written, whole if it says so, and never over the limit."""
+    """Decoded ranges are a prefix of the encoded ones, complete if reported so, and never over the limit."""
     ranges = ranges_of(committed, lengths)
     text, whole = encode_finished(committed, ranges, limit)
     read = decode_finished(committed, text)

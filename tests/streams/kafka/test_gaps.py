@@ -35,7 +35,7 @@ RETRIED = Retried(1, 0.0, 1.0, "failing").headers()
 
 
 def remove(broker: Broker, topic: str, before: int) -> None:
-    """Remove the first records of partition 0, as retention does."""
+    """Remove the first records of partition 0, like retention."""
     admin = KafkaAdminClient(**broker.client())
     admin.delete_records({TopicPartition(topic, 0): before})
     admin.close()
@@ -155,7 +155,7 @@ async def test_retries_that_are_left_are_not_lost(broker: Broker, topics: Topics
 
 
 async def test_a_worker_stops_before_a_gap_if_it_is_set_to(broker: Broker, topics: Topics):
-    """It names the gap and the remedy, finishes what came before it, and leaves the offset."""
+    """The worker names the gap and the remedy, finishes earlier records, and leaves the offset."""
     router = RouterBench(broker, topics, [])
     await router.send(*(event(n) for n in range(30)))
     failed: list[str] = []

@@ -40,7 +40,7 @@ async def test_a_fetched_run_holds_the_commit_before_it_is_begun():
 
 
 async def test_records_finished_out_of_order_commit_up_to_the_lowest_unfinished():
-    """Within a run the commit stands at the first record that is not finished."""
+    """Within a run the committable offset is the first unfinished record's."""
     progress = OffsetTracker()
     run = open_run(progress, 100, 104)
     for index, expected in ((1, 100), (0, 102), (4, 102), (2, 103), (3, 105)):

@@ -1,4 +1,4 @@
-"""What a consumer's progress keeps, and what it forgets."""
+"""The memory that a consumer's progress uses and frees."""
 
 import asyncio
 import gc
@@ -195,7 +195,7 @@ async def test_a_finished_batch_behind_an_open_one_leaves_memory():
 
 
 async def test_pipelines_share_the_budget_of_their_process():
-    """Each may hold an equal share, and at most its own budget; what a stopped pipeline had is shared again."""
+    """Each pipeline may hold an equal share, at most its own budget; a stopped pipeline's share is redistributed."""
     memory = MemoryBudget(100_000)
     pipelines = [OffsetTracker(80_000, memory) for _ in range(5)]
     assert {each.budget for each in pipelines} == {20_000}
@@ -209,7 +209,7 @@ async def test_pipelines_share_the_budget_of_their_process():
 
 
 async def test_records_that_are_given_back_use_no_memory():
-    """They and later batches leave the budget; what was finished among them is skipped when it is fetched again."""
+    """Truncated and later batches leave the budget; finished records among them are skipped when fetched again."""
     progress = OffsetTracker()
     run = progress.open(TP, records(0, 10))
     later = progress.open(TP, records(10, 10))

@@ -184,7 +184,7 @@ def router(broker: Broker, topics: Topics) -> RouterBench:
 async def test_records_of_aborted_transactions_are_not_routed(router: RouterBench):
     """100 committed, 100 aborted and 100 plain records give 200 outcomes; the commit reaches the last stable offset.
 
-    A plain record that repeats the messageId of an aborted one is no duplicate, also after a restart.
+    A record that repeats the messageId of an aborted one is not a duplicate, even after a restart.
     """
     topic, group = router.topics.events, f"{router.topics.prefix}.router"
     headers = event_headers("web")
@@ -234,7 +234,7 @@ def admin(broker: Broker) -> KafkaAdminClient:
 
 
 async def test_records_removed_by_retention_are_reported(broker: Broker, topics: Topics):
-    """Reading goes on at the first record that Kafka has left, and what was lost is counted once."""
+    """Reading continues at the first record that Kafka still has, and lost records are counted once."""
     await fill(broker, topics.events, 100)
     group = Group(broker, topics)
     async with group.member():

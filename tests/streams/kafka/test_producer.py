@@ -48,7 +48,7 @@ async def test_a_record_over_the_limit_is_refused_before_it_is_appended(broker: 
 
 
 async def test_a_record_larger_than_a_batch_gets_one_of_its_own(broker: Broker, topics: Topics):
-    """A record may be larger than what a batch is filled to."""
+    """A record may be larger than a batch's target size."""
     producer = Producer(broker, client_id="test", batch_bytes=1000)
     await producer.start()
     acks = PendingAcks()
@@ -82,7 +82,7 @@ def node(tmp_path: Path) -> Iterator[real_kafka.KafkaNode]:
 
 @pytest.mark.fault
 async def test_records_wait_for_a_broker_that_is_away(node: real_kafka.KafkaNode):
-    """A broker that is killed and comes back takes what was appended meanwhile, each record once and in order."""
+    """A broker that is killed and restarted gets the records appended meanwhile, once and in order."""
     broker, topics = Broker(bootstrap=node.bootstrap), Topics(partitions=3)
     await asyncio.to_thread(create_topics, broker, topics.declared([]), replication=1, timeout=60)
     producer = Producer(broker, client_id="test")

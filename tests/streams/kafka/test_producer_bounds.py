@@ -1,4 +1,4 @@
-"""What a producer takes, what it holds back, and what it leaves behind when it stops."""
+"""A producer's bounds: accepted records, waiting callers, and leftovers when it stops."""
 
 import asyncio
 
@@ -54,7 +54,7 @@ async def test_stopping_sends_what_waits_for_company(broker: Broker, topics: Top
 
 
 async def test_room_is_waited_for_until_records_are_confirmed(broker: Broker, topics: Topics):
-    """At the bound of unconfirmed bytes a caller waits, and a confirmation lets it go on."""
+    """At the bound of unconfirmed bytes a caller waits until a confirmation."""
     producer = Producer(broker, client_id="room", linger=600, bound=10_000)
     await producer.start()
     await asyncio.wait_for(producer.wait_for_room(), 60)

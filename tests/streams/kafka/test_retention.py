@@ -74,7 +74,7 @@ def folder(broker: Broker, topics: Topics, tmp_path: Path) -> Path:
 
 
 def read_configs(broker: Broker, names: list[str]) -> dict[str, dict[str, str]]:
-    """What the broker was told for each topic."""
+    """Return the broker's configuration of each topic."""
     admin = KafkaAdminClient(**broker.client())
     try:
         found = admin.describe_configs([ConfigResource(ConfigResourceType.TOPIC, name) for name in names])
@@ -85,7 +85,7 @@ def read_configs(broker: Broker, names: list[str]) -> dict[str, dict[str, str]]:
 
 @pytest.mark.kafka
 def test_topics_are_created_with_their_retention(broker: Broker, topics: Topics, folder: Path):
-    """The broker says for each topic what was declared: how long it keeps records, and how large they may be."""
+    """The broker has the declared retention and maximum record size of each topic."""
     prefix = f"{topics.prefix}r"
     result = CliRunner().invoke(main, ["topics", "--create", "--json", "--config", str(folder)])
     assert result.exit_code == 0, result.output

@@ -1,4 +1,4 @@
-"""A revoked partition's runs: whatever becomes of them late, the partition's next owner decides what is committed."""
+"""Runs of a revoked partition: late results have no effect, and the next owner decides what is committed."""
 
 import pytest
 

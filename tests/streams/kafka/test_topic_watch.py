@@ -24,7 +24,7 @@ def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("change", ["delete", "create again", "add partitions"])
 async def test_a_changed_topic_is_named(broker: Broker, topics: Topics, change: str):
-    """On a real Kafka, the line names the topic and what was done to it; other topics are not mentioned."""
+    """On a real Kafka, the line names the topic and its change; other topics are not mentioned."""
     name = f"{topics.prefix}.watched"
     create_topics(broker, [Topic(name, 2, 3600), Topic(f"{name}.other", 2, 3600)], 1)
     failures: list[str] = []

@@ -34,7 +34,7 @@ async def fill(broker: Broker, topics: Topics, count: int, size: int = 10) -> No
 
 
 class Agent:
-    """An agent whose work a test decides on; keeps what it was handed."""
+    """An agent whose work a test controls; keeps the batches that it received."""
 
     def __init__(self, broker: Broker, topics: Topics, *, group: str = "", budget: int = 16 << 20, grace: float = 8):
         self.runs: list[RecordBatch] = []
@@ -174,7 +174,7 @@ async def test_a_hang_longer_than_the_session_keeps_the_partition(broker: Broker
 
 
 async def test_a_hung_agent_holds_no_more_than_its_budget(broker: Broker, topics: Topics):
-    """Fetching stops at the budget of bytes, and goes on when a run finishes."""
+    """Fetching stops at the budget of bytes, and continues when a run finishes."""
     await fill(broker, topics, 6000, size=1000)
     agent = Agent(broker, topics, budget=1 << 20)
     agent.hold.clear()
@@ -193,7 +193,7 @@ def test_every_connection_to_kafka_is_a_mended_one():
 
 
 def test_what_faust_calls_is_what_the_transport_overrides():
-    """The private names that the transport replaces still stand where Faust's commit and rebalance use them."""
+    """The private names that the transport overrides are still used by Faust's commit and rebalance."""
     callers = {
         "_filter_tps_with_pending_acks": FaustConsumer.force_commit,
         "_new_offset": FaustConsumer._filter_committable_offsets,

@@ -1,4 +1,4 @@
-"""The ledger's API: who may use it, what it answers, and what it never holds."""
+"""The ledger's API: access, responses, and data that it never contains."""
 
 import asyncio
 from collections.abc import Callable
@@ -155,7 +155,7 @@ def test_unknown_events_and_wrong_parameters(folder: Path):
 
 
 def test_a_ledger_without_user_key_says_so(folder: Path):
-    """Without the key there is no index of users, and the answer names the setting."""
+    """Without the key there is no index of users, and the error names the setting."""
     status, answer = get(folder, "/why?user=u-1", user_key=None)
     assert (status, answer["code"]) == (409, "no_user_index")
     assert "user_key" in answer["message"]

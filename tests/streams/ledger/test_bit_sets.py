@@ -1,4 +1,4 @@
-"""Bits of blocks stand for exactly the offsets that were added."""
+"""The bits of blocks represent exactly the added offsets."""
 
 from hypothesis import given
 from hypothesis import strategies as st

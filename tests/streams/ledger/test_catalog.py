@@ -124,7 +124,7 @@ def test_hostile_events_are_bounded(tmp_path: Path):
 
 
 def test_the_catalog_survives_a_restart_and_expires(tmp_path: Path):
-    """Numbers go on, first and last time are kept, and properties that no longer come are removed after 13 months."""
+    """Numbers accumulate, first and last time are kept, and unseen properties are removed after 13 months."""
     for second, properties in ((100, {"a": 1}), (200, {"a": "x", "b": 1})):
         with closing(SqliteStore(tmp_path, None, 7)) as store:
             sample = sample_of(event(properties), "web", second)

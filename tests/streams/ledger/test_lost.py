@@ -157,7 +157,7 @@ LOSSES = st.one_of(
 
 @pytest.mark.parametrize("make_store", EVERY_STORE)
 def test_losses_among_all_other_records(make_store: MakeStore):
-    """Whatever else is recorded, a store has the same outcomes and counts as an oracle that knows every event."""
+    """Whatever else is recorded, a store has the same outcomes and counts as an oracle with every event."""
 
     @settings(max_examples=examples(make_store))
     @given(st.lists(st.one_of(STEPS.map(tuple), LOSSES), max_size=8))

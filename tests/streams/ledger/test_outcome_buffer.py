@@ -16,7 +16,7 @@ from streams.records.run_header import EVENTS_PER_HEADER, RUN_HEADER, UNREAD, de
 
 
 def unfold(records: list[Outcomes]) -> Counter[tuple[str, str, str, str, int]]:
-    """How often each offset stands in the records, by integration, rule, outcome and detail."""
+    """Return how often each offset is in the records, by integration, rule, outcome and detail."""
     return Counter(
         (span.integration, span.rule, span.outcome, span.detail, offset)
         for record in records

@@ -168,7 +168,7 @@ def rejected() -> list[tuple[str, bytes]]:
 
 
 def test_expired_days_leave_counts_by_hour(tmp_path: Path):
-    """The file of a day is removed, its counts go on by hour, and late outcomes of its events change nothing."""
+    """When a day's file is removed, its counts by hour stay, and late outcomes of its events change nothing."""
     store = SqliteStore(tmp_path, KEY, 7)
     records = Records()
     records.run(0, range(10), [OutcomeInterval("ga4", "r", "forwarded", 0, 9)])

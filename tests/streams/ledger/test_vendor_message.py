@@ -56,7 +56,7 @@ VALUES = st.text("abcdefghijklmnopqrstuvwxyzßé", min_size=4, max_size=12).map(
 @settings(max_examples=fuzzing.examples(60))
 @given(st.lists(VALUES, min_size=1, max_size=4), st.text(max_size=60), st.sampled_from(["plain", "json", "html"]))
 def test_no_value_of_the_payload_is_in_the_message(values: list[str], around: str, form: str):
-    """However the vendor quotes what was sent, the message has none of its words, and has a bounded length."""
+    """However the vendor quotes the payload, the message contains none of its words and has a bounded length."""
     text = f"{around} {' '.join(values).title()} {around} {'_'.join(values)}"
     if form == "json":
         text = orjson.dumps({"error": text, values[0]: text, "list": [values]}).decode()

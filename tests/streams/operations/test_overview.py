@@ -58,7 +58,7 @@ def test_a_short_stall_is_no_problem():
 
 
 def test_a_silent_process_matters_if_nobody_does_its_work():
-    """One that was replaced is shown and is no problem; each kind has its own line."""
+    """A replaced process is shown and is not a problem; each kind has its own line."""
     gone = SILENT_SECONDS + 1
     forwarder = process("forwarder", ONE)
     dead = process("forwarder", ONE, ago=gone)

@@ -84,7 +84,7 @@ async def test_a_change_is_reported_at_once_and_a_clean_end_removes_the_report(
 
 
 async def test_old_and_unreadable_reports_are_ignored(broker: Broker, topics: Topics):
-    """A report counts for ten minutes; one in a newer format is no reason to fail."""
+    """A report is valid for ten minutes; one in a newer format does not cause a failure."""
     now = time.time()
     report = ProcessStatus("router", "h", 1, "1", "v", "t", rfc3339(now), [])
     old = replace(report, reported=rfc3339(now - STATUS_SECONDS - 5))

@@ -63,7 +63,7 @@ def test_known_formats_are_read(headers: Headers):
     ],
 )
 def test_a_format_that_is_newer_or_unreadable_is_refused(value: bytes, error: type[RecordError]):
-    """In each of the records that say their version in a header, wherever the header stands."""
+    """The format version is read from each record's header, whatever the header's position."""
     odd = [(VERSION_HEADER, value)]
     for read in (
         lambda: check_version([("other", b"1"), *odd]),

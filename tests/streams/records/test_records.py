@@ -57,7 +57,7 @@ def test_a_prefix_begins_every_topic():
 
 
 def test_a_retried_delivery_says_how_often_since_when_and_why():
-    """What stands in the headers comes back, times to the millisecond; a header that lacks is an error."""
+    """Headers are decoded as encoded, times to the millisecond; a missing header is an error."""
     retried = Retried(3, 1700000000.123, 1699999000.0, "failing")
     assert Retried.decode(retried.headers()) == retried
     with pytest.raises(RecordError):

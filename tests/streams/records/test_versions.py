@@ -64,7 +64,7 @@ def test_every_type_has_a_version():
 
 @pytest.mark.parametrize("raised", ROUND_TRIPS)
 def test_a_new_version_of_one_type_is_refused_for_that_type_alone(raised: str, monkeypatch: pytest.MonkeyPatch):
-    """An old reader goes on with all other types of a newer writer."""
+    """An old reader continues with all other types of a newer writer."""
     encoders: dict[str, Callable[[], object]] = {
         "EVENT_VERSION": lambda: event_headers("web"),
         "DELIVERY_VERSION": DELIVERY.encode,
@@ -113,7 +113,7 @@ def test_a_reader_takes_its_own_records(name: str):
 
 
 def test_additional_fields_and_headers_change_nothing_for_an_old_reader():
-    """Fields and headers that a reader does not know are ignored, also inside spans and reasons."""
+    """Unknown fields and headers are ignored, even inside spans and reasons."""
     more = {"more": [1]}
     assert DeliveryRecord.decode(orjson.dumps({**DELIVERY.data(), **more})) == DELIVERY
     assert DeadLetter.decode(orjson.dumps({**orjson.loads(LETTER.encode()), **more})).reason == LETTER.reason

@@ -141,7 +141,7 @@ def test_a_record_holds_its_key_and_value():
 
 
 class Listening:
-    """A trace that keeps what it is told."""
+    """A trace that keeps all reports."""
 
     def __init__(self) -> None:
         self.told: list[str] = []

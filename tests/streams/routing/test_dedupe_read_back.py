@@ -53,7 +53,7 @@ async def test_a_window_is_read_back_from_what_is_before_the_first_offset(broker
 
 
 async def test_the_windows_of_all_assigned_partitions_are_read_back_together(broker: Broker, topics: Topics):
-    """The first partition that is asked for brings those of the others, up to what was finished in each before."""
+    """Requesting the first partition's window also fills the others, up to the offset finished in each before."""
     for partition in range(3):
         await send(broker, topics, [f"p{partition}m{n}" for n in range(5)], partition)
     # In partition 1 offset 3 was finished although 0 to 2 were not.

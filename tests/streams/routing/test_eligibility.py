@@ -54,7 +54,7 @@ def outcome(event: dict[str, Any], source: Source | None = None, **options: Any)
 
 
 def test_the_strongest_reason_is_the_outcome():
-    """An opt-out is said before a lack of consent, and that before the sample."""
+    """An opt-out takes precedence over missing consent, and that over the sample."""
     no = {"integrations": {"one": False}}
     assert outcome(no, **ALL) == "opted_out"
     assert outcome({}, **ALL) == "consent"
@@ -85,7 +85,7 @@ def test_a_no_of_any_kind_opts_out(integrations: Any, out: bool):
 
 
 def test_a_sources_assumption_is_stronger_than_the_integrations():
-    """It is used only where the event says nothing of consent."""
+    """The default is used only if the event has no consent information."""
     trusting, strict = Source.of("a", [], assume="granted"), Source.of("b", [], assume="denied")
     lenient = Consent((ConsentCategory("ads"),), assume="granted")
     assert outcome({}, trusting, consent=ALL["consent"]) is None

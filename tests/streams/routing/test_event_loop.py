@@ -1,4 +1,4 @@
-"""The router leaves the event loop to other tasks while it routes a batch."""
+"""The router yields to other tasks while it routes a batch."""
 
 import asyncio
 import time

@@ -1,4 +1,4 @@
-"""The memory of one partition, without Kafka: time to live, bounds, links, and what is never readable."""
+"""The memory of one partition, without Kafka: time to live, bounds, links, and encryption."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -50,7 +50,7 @@ def say(memory: MemoryTable, said: Mapping[str, Any] = BROWSER, *, at: float = 0
 
 
 def known(memory: MemoryTable, *, at: float = 0, **ids: str) -> dict[str, Any]:
-    """Return what is added to an event with these IDs."""
+    """Return the values added to an event with these IDs."""
     given = event(**ids)
     return lacking_values(given, memory.at(at).recall(given))
 
@@ -157,7 +157,7 @@ def test_an_entry_is_bounded():
 
 
 def test_another_secret_or_another_user_cannot_read_an_entry():
-    """The digest differs by secret, and is a part of what is authenticated."""
+    """The digest depends on the secret, and is authenticated with the value."""
     entry = MemoryEntry({"meta.fbp": Remembered({"fbp": FBP}, 1)})
     digest, other = CIPHER.digest("u"), MemoryCipher("another secret here")
     value = CIPHER.encrypt(digest, entry)

@@ -58,7 +58,7 @@ def event(number: int, **fields: Any) -> dict[str, Any]:
 
 
 class Bench:
-    """A router on the real Kafka, with two routes, and what it made of what was sent."""
+    """Run a router with two routes on the real Kafka, and read its results."""
 
     def __init__(self, broker: Broker, topics: Topics, routes: Sequence[Route]) -> None:
         self.broker, self.topics = broker, topics
@@ -188,7 +188,7 @@ async def test_an_event_becomes_one_delivery_for_each_integration_that_its_rules
 
 
 async def test_bad_records_are_kept_byte_for_byte_and_hold_up_nobody(bench: Bench):
-    """What is no valid event is rejected with reason and coordinates, and its neighbours flow."""
+    """Invalid events are rejected with reason and coordinates, and neighbouring events are routed."""
     bad = [b"{", b"[1,2]", b"null", b'"x"', b"\xff\xfe", b'{"type":"page"}', b'{"type":"page","userId":1e999}']
     await bench.route(event(0), *bad, event(1))
     rejected = await bench.rejected()
@@ -208,7 +208,7 @@ async def test_a_tombstone_and_a_null_key_pass(bench: Bench):
 
 
 async def test_the_source_comes_from_the_header_else_the_write_key(bench: Bench):
-    """Unknown names and keys are rejected, and so is an event that says neither while there is no default."""
+    """Unknown names and keys are rejected, and so are events with neither if there is no default."""
     await bench.route(event(0, writeKey="key-of-web"), event(1, writeKey="wrong"), event(2), headers=[])
     await bench.route(event(3), headers=event_headers("nobody"))
     assert [found.reason for found in await bench.rejected()] == ["unknown_source"] * 3
@@ -256,7 +256,7 @@ async def test_a_mapping_that_raises_costs_its_own_delivery_only(broker: Broker,
 
 
 async def test_a_delivery_over_the_record_limit_is_a_dead_letter(broker: Broker, topics: Topics):
-    """What a mapping blows up beyond what a record may hold dies alone."""
+    """A payload that a mapping makes too large for a record is dead, without affecting other events."""
     text = "otherwise: {a: $.properties.big, b: $.properties.big, c: $.properties.big}"
     bench = Bench(broker, topics, [route(topics, "one", text), route(topics, "two", EVERYTHING)])
     await bench.route(event(0), event(1, properties={"big": "x" * 900_000}), event(2))
@@ -299,7 +299,7 @@ def test_what_holds_an_event_back_is_its_outcome(options: dict[str, Any], fields
 
 
 async def test_what_lacks_consent_says_which(broker: Broker, topics: Topics):
-    """The categories that events lack stand in their outcomes' intervals; a source's assumption is its own."""
+    """The missing categories are in the outcomes' intervals; each source has its own default."""
     wants = Consent((ConsentCategory("ads"), ConsentCategory("stats")))
     bench = Bench(broker, topics, [route(topics, "one", EVERYTHING, consent=wants)])
     await bench.send(event(0), event(1), event(2, context=ADS), headers=event_headers("web"))
@@ -326,7 +326,7 @@ async def test_an_integration_gets_events_of_its_own_sources_only(broker: Broker
 
 
 async def test_new_rules_take_effect_at_a_run_and_name_their_version(bench: Bench):
-    """The router reads its holder once a run; what was routed before keeps the version that made it."""
+    """The router reads the current rules once per run; earlier events keep their version."""
     await bench.send(event(0))
     async with bench.running():
         while not await bench.deliveries("two"):
@@ -370,7 +370,7 @@ rules:
 
 
 async def test_quarantined_events_are_kept_and_may_be_sent_again(bench: Bench):
-    """The outcome says so for every integration; sent again as mended it is no repeat, but is one the second time."""
+    """The outcome is recorded for every integration; a repaired replay is not a repeat, but a second one is."""
     plan = Plan.model_validate(
         {
             "plan": "shop",
@@ -393,7 +393,7 @@ async def test_quarantined_events_are_kept_and_may_be_sent_again(bench: Bench):
 
 
 async def test_what_a_plan_notes_stands_with_the_outcomes(bench: Bench):
-    """A violation that only warns is a remark by offset, and the event goes on."""
+    """A violation with `warn` is noted by offset, and the event is routed."""
     plan = Plan.model_validate({"plan": "shop", "events": [{"event": "Other"}]})
     web = Source.of("web", [], [PlanStep(plan)])
     bench.holder.current = RuleSet("v1", Sources([web]), bench.holder.current.routes)
@@ -438,7 +438,7 @@ async def test_values_that_rules_left_out_are_counted(bench: Bench):
 
 
 async def test_an_enrichment_that_fails_is_noted_and_stops_nothing(bench: Bench):
-    """A bot's event has its outcome and reason; one that could not be enriched goes on as it was, with a note."""
+    """A bot's event has its outcome and reason; an event whose enrichment failed continues unchanged, with a note."""
 
     def enrich(event: dict[str, Any]) -> dict[str, Any] | Blocked:
         if event["messageId"] == "m1":
@@ -480,7 +480,7 @@ async def test_an_error_in_one_route_costs_that_integrations_delivery_only(broke
 
 
 async def test_a_panic_in_one_route_costs_that_integrations_delivery_only(broker: Broker, topics: Topics):
-    """A library written in Rust may panic, which is no Exception: the worker goes on, and the others have the event."""
+    """A panic in a Rust library, which is not an Exception, does not stop the worker or other integrations."""
 
     def apply(event: Any) -> Sequence[tuple[str, Any]]:
         return panic() if event["messageId"] == "m1" else [("fine", {"a": 1})]
@@ -511,7 +511,7 @@ async def test_a_panic_in_a_step_rejects_its_event_only(bench: Bench):
 
 
 async def test_an_enrichment_that_panics_leaves_the_event_as_it_was(bench: Bench):
-    """It is noted as any failure of an enrichment, and the event goes on."""
+    """It is noted like any failure of an enrichment, and the event is routed."""
     steps = [EnrichmentStep("odd", panic, replaces=False)]
     bench.holder.current = RuleSet("v1", Sources([Source.of("web", [], steps)]), bench.holder.current.routes)
     await bench.route(event(0))

@@ -1,4 +1,4 @@
-"""Sources that read topics of others, whose partitions are not ours."""
+"""Sources that read external topics with their own partitioning."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -46,7 +46,7 @@ def bench(broker: Broker, topics: Topics, theirs: str) -> Bench:
 
 
 async def produce(bench: Bench, topic: str, partition: int, *values: object, source: str | None = None) -> None:
-    """Send records as another system does: with nothing of ours, or with a header that claims a source."""
+    """Send records like another system: without Turnout's headers, or with a header that claims a source."""
     producer = Producer(bench.broker, client_id="theirs")
     await producer.start()
     acks = PendingAcks()
@@ -81,7 +81,7 @@ async def test_a_topic_of_others_belongs_to_its_source(bench: Bench, theirs: str
 
 
 async def test_repeats_and_bad_records_of_others_are_found(bench: Bench, theirs: str):
-    """A messageId that came before, also before a restart; what is no event is kept with its coordinates."""
+    """A messageId repeats, even across a restart; an invalid event is stored with its coordinates."""
     await produce(bench, theirs, 3, event(0), event(0), {"type": "x"})
     async with bench.running():
         pass

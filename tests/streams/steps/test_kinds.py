@@ -27,7 +27,7 @@ def no_note(_reason: str, _detail: str) -> None:
     ],
 )
 def test_a_default_context_goes_under_the_events(own: dict[str, Any], context: dict[str, Any]):
-    """At any depth, and only where the event says nothing, be it null."""
+    """Defaults are filled in at any depth, only for keys that the event lacks; null counts as present."""
     step = DefaultContext({"app": {"name": "shop", "version": "2"}, "tags": ["a"]})
     taken = run_steps([step], {"type": "page", "userId": "u", **own}, no_note)
     assert taken == {"type": "page", "userId": "u", "context": context}

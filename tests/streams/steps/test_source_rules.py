@@ -27,7 +27,7 @@ def no_note(reason, detail):
 
 @pytest.mark.parametrize("case", [pytest.param(case, id=case["does"]) for case in CASES])
 def test_repair(case):
-    """An event comes out mended, as it was, dropped or refused, and what came in is not changed."""
+    """An event is repaired, unchanged, dropped or rejected, and the input is not changed."""
     rules, mistakes = read_rules(Document.parse(json.dumps(case["file"]), "web.yaml"))
     assert rules, mistakes
     repair = SourceRulesStep(rules, keep_unmatched="otherwise" not in case["file"])

@@ -62,7 +62,7 @@ def test_bots_are_told_from_people(kind, expected):
 
 
 class Site:
-    """An app that answers as the case says, behind the middleware; its tracker keeps what it would send."""
+    """An app with the case's response behind the middleware; its tracker keeps the events."""
 
     def __init__(self) -> None:
         self.case: dict[str, Any] = {}

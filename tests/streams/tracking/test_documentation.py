@@ -90,7 +90,7 @@ def test_the_readme_of_the_distribution(collector: FakeCollector):
 
 
 def test_the_calls_of_a_view(collector: FakeCollector):
-    """The lines that show what a view may call do what stands beside them."""
+    """The lines that show a view's calls do what their comments say."""
     sending = Tracker(collector.url, "k")
     scope: dict[str, Any] = {"headers": [], "method": "GET", "path": "/p", "query_string": b""}
     analytics = Analytics(sending, AsgiRequest(scope, sending.resolve))
@@ -153,12 +153,12 @@ def test_the_example_of_settings(monkeypatch: pytest.MonkeyPatch):
 
 
 def test_every_setting_is_documented():
-    """The page's table is what the code declares: name, default and description of each setting."""
+    """The page's table matches the code: name, default and description of each setting."""
     assert settings_table() in DOCUMENT
 
 
 def settings_table() -> str:
-    """The rows of the table of settings, from the fields and the texts that stand below them in the code."""
+    """Return the rows of the table of settings, from the fields and their docstrings."""
     (declared,) = [
         node
         for node in ast.parse(Path(tracker.__file__).read_text()).body

@@ -1,4 +1,4 @@
-"""What both middlewares do around an app: who the visitor is, what the app adds, and that no response suffers."""
+"""Both middlewares around an app: the visitor's identity, the app's additions, and unchanged responses."""
 
 import asyncio
 import threading
@@ -67,7 +67,7 @@ def tracker(collector: FakeCollector, **settings: Any) -> Tracker:
 
 @both
 def test_the_app_adds_to_its_page(kind: str, collector: FakeCollector):
-    """`page` names the page and adds to it; what it says wins over the settings, and those over what is found."""
+    """`page` names the page and adds to it; its values precede the settings, and those the detected values."""
 
     def view(analytics: Analytics) -> dict[str, str]:
         analytics.page("Product", {"a": "view", "title": "Better"}, category="Shop")
@@ -104,7 +104,7 @@ def test_the_app_adds_to_its_page(kind: str, collector: FakeCollector):
     ],
 )
 def test_ids_of_vendors_turn_no_integration_on(kind: str, said: Any, merged: Any, collector: FakeCollector):
-    """Cookies are given only to integrations that the app has not left out, and never replace what it says."""
+    """Cookies are added only to integrations that the app has not turned off, and never replace its values."""
 
     def view(analytics: Analytics) -> dict[str, str]:
         analytics.skip_page()
@@ -164,7 +164,7 @@ def test_track_and_identify_share_the_pages_identity(kind: str, collector: FakeC
     ],
 )
 def test_who_the_user_is(kind: str, settings: Any, assigned: Any, expected: str, collector: FakeCollector):
-    """What the app assigns comes first, then what the setting says, then the browser client's cookie."""
+    """The ID that the app assigns comes first, then the setting's, then the browser client's cookie."""
 
     def view(analytics: Analytics) -> dict[str, str]:
         analytics.user_id = assigned
@@ -275,7 +275,7 @@ def test_a_cookie_domain_that_the_host_is_not_in_is_logged_once(
 def test_a_setting_that_raises_breaks_nothing(
     name: str, kind: str, collector: FakeCollector, caplog: pytest.LogCaptureFixture
 ):
-    """Response and page call go out as if it had said nothing (no consent, that is), and the log has no data."""
+    """Response and page call are sent as if the callable had returned None, and the log has no data."""
 
     def wrong(_: Any) -> Any:
         raise ValueError("ann@example.com")
@@ -302,7 +302,7 @@ def test_consent_decides_about_the_cookie(kind: str, collector: FakeCollector):
 
 @both
 def test_a_response_gets_private_with_the_cookie_only(kind: str, collector: FakeCollector):
-    """A response that names no caching gets `private` where the cookie is set, and stays as it is elsewhere."""
+    """A response without caching headers gets `private` if the cookie is set, and is unchanged otherwise."""
     with serving(kind, tracker(collector), lambda _: {}) as port:
         assert request(port, "/").headers.get_all("Cache-Control") == ["private"]
         assert request(port, "/", {"Cookie": "ajs_anonymous_id=a"}).headers["Cache-Control"] is None
@@ -519,7 +519,7 @@ def test_old_names_say_the_new_ones(program: str, message: str):
 
 
 def test_without_the_middleware():
-    """get_analytics says what is missing; logged_in does nothing."""
+    """get_analytics names what is missing; logged_in does nothing."""
     for raw in ({}, {"state": {}}, {"state": None}, object()):
         assert find_analytics(raw) is None
         with pytest.raises(LookupError, match="wrap the app in AsgiTracking or WsgiTracking"):

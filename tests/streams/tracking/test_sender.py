@@ -55,7 +55,7 @@ def test_a_batch_stays_under_what_a_request_may_have(collector: FakeCollector):
 
 @pytest.mark.parametrize("status", [408, 425, 429, 500, 502, 503, 504])
 def test_what_may_be_taken_later_is_sent_again(status: int, collector: FakeCollector):
-    """After an answer that asks for it, the same events come again, and before those that came after them."""
+    """After a response that requests it, the same events are sent again, before later ones."""
     collector.answers = [(status, {"Retry-After": "0"}, "")]
     sending = tracker(collector.url)
     sending.send(event(1))
@@ -102,7 +102,7 @@ def test_single_events_that_are_refused_are_counted(collector: FakeCollector, ca
 
 
 def test_a_full_queue_drops_and_counts(collector: FakeCollector, caplog: pytest.LogCaptureFixture):
-    """While the collector hangs, so many events wait; more are dropped at once, counted, and logged once."""
+    """While the collector hangs, events queue up to the limit; further ones are dropped, counted, and logged once."""
     caplog.set_level(logging.WARNING)
     heard: list[tuple[str, int]] = []
     collector.held.clear()
@@ -131,7 +131,7 @@ def test_the_queue_is_bounded_by_bytes(collector: FakeCollector):
     [({"text": "x" * 33_000}, "too_large"), ({"it": object()}, "not_json"), ({"it": "\ud800"}, "not_json")],
 )
 def test_what_no_collector_takes_is_dropped_at_once(wrong: dict[str, Any], reason: str, collector: FakeCollector):
-    """An event over 32 KB, or that is no JSON, is counted, and holds up nothing."""
+    """An event over 32 KB or that is not JSON is counted, and does not delay others."""
     sending = tracker(collector.url)
     assert not sending.send(event(1, properties=wrong))
     assert sending.send(event(2))
@@ -141,7 +141,7 @@ def test_what_no_collector_takes_is_dropped_at_once(wrong: dict[str, Any], reaso
 
 
 def test_a_batch_is_not_sent_for_ever(collector: FakeCollector):
-    """After `retry_for` seconds what was not taken is dropped, and counted."""
+    """After `retry_for` seconds unaccepted events are dropped and counted."""
     collector.answers = [(500, {}, "")]
     sending = tracker(collector.url, retry_for=0.0)
     sending.send(event(1))
@@ -168,7 +168,7 @@ def test_a_collector_that_is_away_gets_all_when_it_is_back():
 
 
 def test_a_connection_that_was_closed_while_idle_costs_no_retry():
-    """The collector closes an idle connection; the next batch goes on a new one at once."""
+    """After the collector closes an idle connection, the next batch uses a new one at once."""
     with collecting(idle=0.05) as collector:
         sending = tracker(collector.url)
         sending.send(event(1))
@@ -217,7 +217,7 @@ def test_the_end_of_the_process_sends_what_waits(collector: FakeCollector):
 
 
 def test_the_end_of_the_process_waits_only_so_long(collector: FakeCollector):
-    """Where the collector hangs, the process ends after flush_timeout all the same, and says what is lost."""
+    """If the collector hangs, the process still ends after flush_timeout, and logs the lost events."""
     collector.held.clear()
     ended = run(collector, "tracker = Tracker(sys.argv[1], 'web-key', flush_timeout=0.2); send('end', 150)")
     assert "150 events were dropped so far: exit" in ended.stderr

@@ -13,7 +13,7 @@ pytestmark = pytest.mark.anyio
 
 
 class Bench:
-    """A guard with a clock of its own, and what it wrote and reported."""
+    """A guard with a fake clock, and its writes and reports."""
 
     def __init__(self) -> None:
         self.now = 0.0
@@ -69,7 +69,7 @@ async def test_failures_are_held_while_most_records_fail(bench: Bench):
 
 
 async def test_a_thousand_records_later_a_failure_is_written_at_once(bench: Bench):
-    """No window holds it any more, and what is held stays bounded."""
+    """An old failure leaves the window, and the number of held failures is bounded."""
     bench.take("x" + "." * (WINDOW_RECORDS - 1))
     assert bench.written == [0]
 
@@ -95,7 +95,7 @@ async def test_half_of_a_thousand_is_none(bench: Bench, pattern: str):
 
 
 async def test_a_stop_writes_what_is_held_unless_most_records_fail(bench: Bench):
-    """What an orderly stop leaves is not repeated; what a broken worker holds comes again."""
+    """Failures held at an orderly stop are not repeated; those of a broken worker are redelivered."""
     bench.take("x..")
     bench.guard.flush()
     assert bench.written == [0]

@@ -94,7 +94,7 @@ async def test_a_declared_wait_is_no_stall(broker: Broker, topics: Topics):
 
 
 async def test_an_idle_worker_is_no_stalled_one(broker: Broker, topics: Topics):
-    """Nothing finished for long, and nothing there to finish: the worker stays, and its lag is none."""
+    """If nothing finishes for long because nothing arrives, the worker stays, and its lag is zero."""
 
     async def finish(run: RecordBatch) -> None:
         run.finish()
@@ -182,7 +182,7 @@ async def test_what_a_pipeline_lacks_ends_the_worker_with_its_name(broker: Broke
 
 
 class Two:
-    """A worker with two pipelines, of which `bad` does what a test says, and `good` finishes what it gets."""
+    """A worker with two pipelines: a test controls `bad`, and `good` finishes its records."""
 
     def __init__(self, broker: Broker, topics: Topics, monkeypatch: pytest.MonkeyPatch, **options: float) -> None:
         monkeypatch.setattr("streams.worker.worker.FIRST_PAUSE_SECONDS", 0.05)
@@ -197,7 +197,7 @@ class Two:
         self.worker.pipelines = [self.make("bad", "one"), self.make("good", "two")]
 
     async def start(self) -> None:
-        """Start as the test says."""
+        """Start as defined by the test."""
         if self.started:
             await self.started()
 
@@ -245,7 +245,7 @@ def failing(name: str) -> float:
 async def test_a_pipeline_that_fails_is_restarted_alone(
     broker: Broker, topics: Topics, monkeypatch: pytest.MonkeyPatch, how: str
 ):
-    """It is reported and comes back with a pause; the other goes on as if nothing had been."""
+    """The failed pipeline is reported and restarted after a pause; the other continues."""
     two = Two(broker, topics, monkeypatch, stalled_after=1.0 if how == "stalls" else 180.0)
     others = two.worker.pipelines[1]
     # After a crash nothing is left to be handled again.

@@ -19,7 +19,7 @@ def read(text):
 
 
 def test_core_schema_only():
-    """NO, times, dates and octals of YAML 1.1 are strings; what JSON has is what it looks like."""
+    """NO, times, dates and octals of YAML 1.1 are strings; JSON's types are read as in JSON."""
     text = "[NO, yes, 12:30, 2026-01-02, 0o17, 0x1f, 017, 1_000, 1.5, -2e3, .5, +7, ~, null, True, '1', 1.2.3, -, 0b1]"
     assert read(text).data == [
         *("NO", "yes", "12:30", "2026-01-02", 15, 31, 17, "1_000", 1.5, -2000.0, 0.5, 7),
@@ -44,7 +44,7 @@ def test_the_hash_is_of_the_content():
 
 
 def test_places():
-    """Every value and key has its line and column; what is not there has its nearest ancestor's."""
+    """Every value and key has its line and column; a missing one has its nearest ancestor's."""
     document = read("a:\n  b: [1,\n    {c: x}]\n'd e': ~\n")
     assert document.where() == (1, 1)
     assert document.where("a", "b", 1, "c") == (3, 9)

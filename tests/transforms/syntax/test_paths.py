@@ -1,4 +1,4 @@
-"""Paths: what they find is what jsonpath-ng finds, but for a null or false on the way."""
+"""Paths find the same as jsonpath-ng, except for a null or false on the way."""
 
 import re
 import sys
@@ -153,7 +153,7 @@ def _bare(text):
 @example(" $")
 @example("$.a[b]")
 def test_no_character_of_a_path_is_lost(text):
-    """A path is read so that all of its names, indexes and signs are in what was read, or is refused with a hint."""
+    """A path is parsed with all of its names, indexes and signs, or refused with a hint."""
     path = _parsed(parse_path, text)
     if path is None:
         return
@@ -180,7 +180,7 @@ def test_a_loose_path_is_jsonpath_or_names_between_dots(text):
 @settings(max_examples=fuzzing.examples(300), deadline=None)
 @given(TEXTS, EVENTS)
 def test_a_path_that_only_the_event_knows(text, event):
-    """It finds what the same path finds in a rule file, if it is one of names and indexes; else it is missing."""
+    """A path of names and indexes finds the same as in a rule file; other paths are missing."""
     event["path"] = text
     found = compile_mapping({"@path": {"@path": "$.path"}})(event)
     try:
@@ -207,7 +207,7 @@ def test_a_path_that_segment_reads_otherwise_is_refused(text):
 
 @pytest.mark.parametrize("text", ["$ .a", " $", " $.a", "$ ", "$ [0]", "\t$", "$\n.a"])
 def test_a_value_that_is_nearly_a_path_is_refused(text):
-    """Text that is no path for a blank is refused, and `@literal` says that it is text."""
+    """Text that is not a path because of a blank is refused, and `@literal` marks it as text."""
     with pytest.raises(RuleError, match="is neither a path nor plain text") as caught:
         compile_mapping({"a": text})
     assert "@literal" in caught.value.hint
@@ -226,7 +226,7 @@ def test_half_of_a_surrogate_pair():
 
 @pytest.mark.parametrize("make", [lambda inner: [inner], lambda inner: [[], [inner]], lambda inner: {"a": [inner]}])
 def test_join_of_descendants_takes_linear_time(make):
-    """Each list is made text once, though it stands in the text of all that hold it."""
+    """Each list is converted to text once, though it is in the text of all lists that contain it."""
     mapping = compile_mapping({"@join": {"value": "$.x..*", "separator": ""}})
     calls = []
     for depth in (2_000, 8_000):

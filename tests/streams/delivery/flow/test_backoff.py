@@ -28,7 +28,7 @@ def test_the_bound_doubles_with_each_try():
 
 
 def test_a_vendor_that_asks_for_no_wait_gets_the_first_retry_at_once():
-    """Only the first, and only where it says so for all that failed; else a vendor could be flooded."""
+    """Only a first retry may be immediate, if requested for all failed deliveries; else a vendor could be flooded."""
     assert backoff(SETTINGS, 0, 0.0, 0.0) == 0
     assert any(backoff(SETTINGS, 1, 0.0) for _ in range(50))
     assert any(backoff(SETTINGS, 0, 0.0, None) for _ in range(50))

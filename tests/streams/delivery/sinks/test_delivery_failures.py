@@ -49,7 +49,7 @@ pytestmark = pytest.mark.anyio
 
 
 class Whole(Vendor):
-    """A vendor that refuses a batch for one bad item, takes events of the last hour only, and 200 bytes an item."""
+    """A vendor that refuses a batch for one bad item, and accepts events of the last hour with up to 200 bytes."""
 
     contract = Contract(
         "whole", "Whole", "https://example.com", Category.ANALYTICS, VendorSettings, VendorPayload,
@@ -98,7 +98,7 @@ async def test_what_becomes_too_old_while_it_waits_expires(bench: Bench):
 
 
 async def test_the_size_of_an_item_is_that_of_its_payload(bench: Bench):
-    """What stands around the payload in the record counts for nothing; a byte over the limit is dead unsent."""
+    """Only the payload's size counts, not the record's; a byte over the limit is dead without being sent."""
     fits = {"n": 0, "user": "u" * (200 - len('{"n":0,"user":""}'))}
     await bench.forward(fits, {**fits, "n": 1, "user": fits["user"] + "u"})
     async with receiving() as vendor, bench.running(make(Whole, vendor)):
@@ -237,7 +237,7 @@ async def test_a_retry_waits_until_it_is_due_and_holds_nobody_up(bench: Bench):
 
 
 async def test_a_delivery_that_fails_for_too_long_is_dead(bench: Bench):
-    """What the retry topic could not mend in its time is a dead letter that counts all attempts."""
+    """A delivery that still fails after the retry topic's time is a dead letter that counts all attempts."""
     now = time.time()
     await bench.forward({"n": 0}, retried=Retried(7, now, now - 100, "failing").headers())
     async with receiving() as vendor:
@@ -333,7 +333,7 @@ async def test_the_vendors_rate_is_kept_before_it_has_to_refuse(bench: Bench):
 
 
 async def test_a_dead_letter_that_no_record_can_hold_keeps_the_rest(bench: Bench):
-    """If a payload near the bound of a record leaves no room, its letter has no request, and the worker goes on."""
+    """If a payload near a record's size limit leaves no room, its dead letter has no request; the worker continues."""
     await bench.forward({"n": 0, "pad": "x" * 2_000_000}, {"n": 1})
 
     class Talkative(Whole):

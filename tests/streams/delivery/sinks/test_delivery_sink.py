@@ -169,7 +169,7 @@ async def test_a_batch_refused_as_too_large_is_halved_until_it_passes(bench: Ben
 
 
 async def test_an_ordered_integration_keeps_each_users_order_through_failures(bench: Bench):
-    """A lane holds while its head retries; other users' lanes go on."""
+    """A lane waits while its head retries; other users' lanes continue."""
     await bench.forward(*({"n": n, "user": f"u{n % 7}"} for n in range(140)))
     refused: set[int] = set()
 
@@ -213,7 +213,7 @@ async def test_no_more_requests_than_the_concurrency_are_open(bench: Bench):
 
 
 async def test_a_stop_while_the_vendor_hangs_keeps_its_grace_and_loses_nothing(bench: Bench):
-    """A worker told to stop leaves in time; what was on its way or waiting comes again, what was answered does not."""
+    """A stopped worker ends in time; deliveries in flight or waiting are redelivered, confirmed ones are not."""
     await bench.forward(*({"n": n} for n in range(20)))
 
     async def hang(got: Got) -> web.StreamResponse:
@@ -234,7 +234,7 @@ async def test_a_stop_while_the_vendor_hangs_keeps_its_grace_and_loses_nothing(b
 
 
 async def test_a_writer_gets_coordinates_and_is_asked_again_when_it_fails(bench: Bench):
-    """A writer that raises or asks for a retry is called again with the same offsets."""
+    """A writer that raises or returns a retry is called again with the same offsets."""
     await bench.forward(*({"n": n} for n in range(10)))
     writer = Flaky(VendorSettings(url=""))
     async with bench.running(writer):
@@ -291,7 +291,7 @@ async def test_a_forwarder_that_panics_costs_the_delivery_that_it_panicked_for(b
 
 
 async def test_a_writer_that_panics_costs_the_delivery_that_it_panicked_for(bench: Bench):
-    """It is no failure of a disk or a network, which would be retried."""
+    """It does not count as a failure of a disk or network, which would be retried."""
 
     class Panicking(Flaky):
         async def write(self, items: Sequence[Delivery], offsets: OffsetRange) -> Sequence[Result]:  # noqa: ARG002
@@ -317,7 +317,7 @@ async def test_an_answer_without_end_is_cut(bench: Bench):
 
 
 async def test_in_shadow_nothing_is_sent_and_all_is_recorded(bench: Bench):
-    """Every delivery is filtered, one that the vendor would refuse by name; there is no request and no dead letter."""
+    """Every delivery is filtered, invalid ones with a reason; nothing is sent and no dead letter is written."""
     await bench.forward({"n": 0}, {"n": 1, "note": "longer than ten"}, {"n": 2})
     async with receiving() as vendor, bench.running(Vendor(VendorSettings(url=vendor.url)), shadow=True):
         assert await bench.settled(3) == dict.fromkeys(range(3), "filtered")
@@ -333,7 +333,7 @@ async def test_in_shadow_nothing_is_sent_and_all_is_recorded(bench: Bench):
 
 
 async def test_requests_retries_and_ends_are_counted(bench: Bench):
-    """By integration: how deliveries ended, how long requests took by what came of them, what was tried again."""
+    """Metrics by integration: outcomes of deliveries, request durations by result, and retries."""
 
     def counts() -> dict[str, float]:
         one = {"integration": "one"}

@@ -104,7 +104,7 @@ class ObjectBench:
         return {number for numbers in self.store.objects.values() for number in numbers}
 
     async def start(self, count: int, every: float = 0) -> None:
-        """Forward so many payloads, and one more, which ends the last object; then ten each so many seconds."""
+        """Forward a number of payloads, and one more to end the last object; then ten at each interval."""
         await self.sink.start()
         self.forward(count + 1)
         if every:

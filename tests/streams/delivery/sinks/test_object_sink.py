@@ -66,7 +66,7 @@ def put_all(objects: ObjectBuffers, records: Sequence[Record]) -> list[ObjectBuf
 
 @given(st.lists(st.tuples(st.none() | st.binary(), st.none() | st.binary(), st.integers(0, 2**60))))
 def test_spool_gives_back_what_was_put_in(tmp_path_factory, kept):
-    """Offsets, keys and values come back in their order, none and empty told apart."""
+    """Offsets, keys and values are read back in order; None and empty are distinguished."""
     spool = Spool(tmp_path_factory.getbasetemp())
     for key, value, offset in kept:
         spool.put(Record(offset, key=key, value=value))
@@ -87,7 +87,7 @@ RECORDS = st.lists(st.tuples(st.integers(0, 3000), st.integers(0, 60)), min_size
 
 @given(RECORDS, st.data())
 def test_cuts_are_the_same_from_whichever_commit_they_begin(tmp_path_factory, records, data):
-    """Begun again from what was committed after any number of objects, the rest of them are the same."""
+    """After a restart from the offsets committed after any object, the remaining objects are identical."""
 
     def cut(offset: int, time: float) -> Hashable:
         return offset // 10, int(time)
@@ -183,7 +183,7 @@ async def committed_to(bench: Bench, offset: int, partition: int = 0) -> None:
 
 @pytest.mark.anyio
 async def test_objects_end_by_their_records_and_not_by_linger_or_items(bench: Bench, tmp_path: Path):
-    """Whole objects are written however the records come; what is behind the last cut waits, uncommitted."""
+    """Whole objects are written however the records arrive; records after the last cut wait uncommitted."""
     store = Store(StoreSettings())
     async with bench.running(store, linger=0, items=3, spool=tmp_path / "spool"):
         for begin in range(0, 25, 5):
@@ -200,7 +200,7 @@ async def test_objects_end_by_their_records_and_not_by_linger_or_items(bench: Be
 
 @pytest.mark.anyio
 async def test_what_is_no_row_leaves_the_object_its_name(bench: Bench, tmp_path: Path):
-    """Dead and expired deliveries, also at an object's ends, are settled with it; the name tells of all its records."""
+    """Dead and expired deliveries, even at an object's ends, are settled with it; the name covers all its records."""
     store = Store(StoreSettings())
     async with bench.running(store, max_age=60, spool=tmp_path):
         await bench.forward({"n": 0}, {"n": 1, "note": "longer than ten"}, time="2020-01-01T00:00:00Z")
@@ -235,7 +235,7 @@ async def test_an_invalid_optional_value_is_not_in_the_object(bench: Bench, tmp_
 
 @pytest.mark.anyio
 async def test_an_object_of_nothing_but_expired_deliveries_is_passed(bench: Bench, tmp_path: Path):
-    """Nothing is written, and the partition goes on."""
+    """Nothing is written, and the partition continues."""
     store = Store(StoreSettings())
     async with bench.running(store, max_age=60, spool=tmp_path):
         await bench.forward(*({"n": n} for n in range(10)), time="2020-01-01T00:00:00Z")
@@ -280,7 +280,7 @@ async def test_what_waits_counts_against_no_budget_until_objects_pile_up(bench: 
 
 @pytest.mark.anyio
 async def test_an_open_object_is_no_stall(bench: Bench, tmp_path: Path):
-    """What waits for its object is no lag in the eyes of the watchdog, which would end the worker for it."""
+    """Records that wait for their object do not count as lag, so the watchdog does not end the worker."""
     async with bench.running(Store(StoreSettings()), spool=tmp_path) as pipeline:
         await bench.forward(*({"n": n} for n in range(5)))
         await until(lambda: pipeline.progress.committable((bench.topics.forward("one"), 0)) == 5)
@@ -340,7 +340,7 @@ async def test_a_stop_while_the_store_hangs_leaves_the_object_to_the_next(bench:
 
 
 def test_spool_takes_a_record_again_that_the_disk_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    """A full disk loses and doubles nothing, also if it took a part of what was written."""
+    """A full disk neither loses nor duplicates data, even after a partial write."""
     spool = Spool(tmp_path)
     records = [Record(n, value=b"%d" % n * 50_000) for n in range(20)]
     pwrite, refusals = os.pwrite, 0

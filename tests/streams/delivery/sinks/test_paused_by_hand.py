@@ -1,4 +1,4 @@
-"""Deliveries of an integration that somebody has paused, or asks to probe."""
+"""Deliveries of an integration that is paused or probed by hand."""
 
 import asyncio
 from pathlib import Path

@@ -45,7 +45,7 @@ def numbered(count: int, users: int | None = None, first: int = 0) -> list[dict[
 
 
 async def trickle(bench: OfflineBench, every: float, first: int = 1_000_000) -> None:
-    """Forward a good delivery of a user of its own every so many seconds."""
+    """Forward a valid delivery of a new user at each interval."""
     for n in range(first, first + 100_000):
         await bench.forward([{"n": n, "u": n}])
         await asyncio.sleep(every)
@@ -168,7 +168,7 @@ def test_poison_alone_makes_room_within_minutes(poison):
 
 
 def test_ten_thousand_failing_deliveries_alone_wait_for_the_vendor():
-    """Alone they are an outage: none moves or is dead; once the vendor answers, all are delivered within a minute."""
+    """On their own they are an outage: none moves or is dead; once the vendor responds, all arrive within a minute."""
 
     async def run() -> None:
         bench = OfflineBench(down(2 * HOUR, 500))
@@ -331,7 +331,7 @@ def test_an_outage_does_not_age_what_waits_in_the_retry_topic():
 
 
 def test_a_failing_head_holds_its_own_key_only():
-    """In the same lane other users' deliveries go on at once; the user's own follow in order when the head passes."""
+    """Other users' deliveries in the same lane continue at once; the user's own follow in order after the head."""
 
     async def run() -> None:
         bench = OfflineBench(
@@ -349,7 +349,7 @@ def test_a_failing_head_holds_its_own_key_only():
 
 
 def test_keys_that_wait_use_bounded_memory():
-    """Once the keys that fail for themselves use up their room, heads die early and the others go on."""
+    """Once individually failing keys use up their room, their heads become dead letters early and others continue."""
 
     async def run() -> None:
         bench = OfflineBench(
@@ -417,7 +417,7 @@ def test_order_holds_across_groups():
 
 @pytest.mark.parametrize("ordered", [False, True])
 def test_a_users_rate_counts_a_delivery_once(ordered):
-    """Tries that fail do not use up what the vendor takes of the user."""
+    """Failed attempts do not use up the user's rate."""
 
     class Limited(OpenVendor):
         contract = Contract(
@@ -436,7 +436,7 @@ def test_a_users_rate_counts_a_delivery_once(ordered):
 
 
 class PerUser(OpenVendor):
-    """A vendor that takes 10 deliveries per second of a user."""
+    """A vendor that accepts 10 deliveries per second and user."""
 
     contract = Contract(
         "limited", "Limited", "https://example.com", Category.ANALYTICS, OpenSettings,
@@ -471,7 +471,7 @@ def test_a_hot_user_costs_the_others_little():
 
 
 class OncePerHour(OpenVendor):
-    """A vendor that takes one delivery per hour of a user."""
+    """A vendor that accepts one delivery per hour and user."""
 
     contract = Contract(
         "limited", "Limited", "https://example.com", Category.ANALYTICS, OpenSettings,

@@ -27,7 +27,7 @@ def payloads(count: int, first: int = 0) -> list[dict[str, Any]]:
 
 
 async def revoke(bench: OfflineBench, patience: float = 1) -> None:
-    """Take all partitions away, as the transport does."""
+    """Revoke all partitions, like the transport."""
     await bench.sink.settle(patience)
     bench.revoke()
     bench.sink.resume()
@@ -112,7 +112,7 @@ async def pause(bench: OfflineBench) -> None:
     ids=lambda each: each.__name__,
 )  # fmt: skip
 def test_nothing_is_sent_after_the_revocation(situation: Callable[[OfflineBench], Any], ordered: bool):
-    """No request begins after it; what comes with new partitions is delivered, once and in order."""
+    """No request begins after a revocation; records of new partitions are delivered once and in order."""
 
     async def run() -> None:
         bench = OfflineBench(lambda *_: 200, items=5, kind=ByUser, linger=5, ordered=ordered, retry_delay=60)

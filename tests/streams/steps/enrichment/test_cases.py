@@ -1,4 +1,4 @@
-"""The cases of tests/cases/enrichment: what each enrichment makes of an event."""
+"""The cases of tests/cases/enrichment: each enrichment's result for an event."""
 
 from copy import deepcopy
 from pathlib import Path

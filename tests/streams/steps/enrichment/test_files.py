@@ -74,7 +74,7 @@ def own(folder: Path, tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize(("name", "settings", "key", "message"), MISTAKES)
 def test_a_mistake_names_its_setting(own, name, settings, key, message):
-    """A file that cannot be used is a mistake at its setting, which says what is wrong."""
+    """An unusable file is an error at its setting, with the reason."""
     with pytest.raises(SettingError) as refused:
         make(name, own, **settings)
     assert refused.value.key == key
@@ -86,7 +86,7 @@ def city(enrich: Any) -> Any:
 
 
 def test_a_replaced_database_is_read_by_the_next_configuration(own):
-    """Who has the old file open goes on with it, whole; who reads the folder anew has the new one."""
+    """An open database keeps its complete old file; a new read of the folder gets the new one."""
     before = make("geo", own, database="places.mmdb")
     assert city(before) == "Munich"
     write_places(own / "new.mmdb", "Augsburg")
@@ -103,7 +103,7 @@ def test_a_database_that_is_overwritten_in_place_breaks_nothing(own):
 
 
 def test_a_file_that_stayed_the_same_is_not_read_again(own, monkeypatch):
-    """New rules do not load large files anew."""
+    """New rules do not reload large files."""
     make("geo", own, database="places.mmdb")
     monkeypatch.setattr("maxminddb.open_database", None)
     make("geo", own, database="places.mmdb")

@@ -56,7 +56,7 @@ def test_a_package_of_ones_own(tmp_path):
     ],
 )
 def test_what_an_entry_point_names_must_be_an_enrichment(monkeypatch, value, message):
-    """One that cannot be used is refused, with what is wrong with it."""
+    """An unusable enrichment is refused with the reason."""
     point = EntryPoint("own", value, registry.GROUP)
     monkeypatch.setattr(registry, "_points", lambda: {"own": point})
     registry.find.cache_clear()

@@ -1,4 +1,4 @@
-"""Enrichments as steps: what they find goes in, and where they fail nothing does."""
+"""Enrichments as steps: results are applied completely, or not at all if they fail."""
 
 from copy import deepcopy
 from typing import Any
@@ -63,7 +63,7 @@ def test_a_patch_is_not_shared(put):
 
 
 def test_a_deep_patch_goes_in():
-    """What was masked may lie deeper than Python calls functions."""
+    """Masked text may be nested deeper than Python's recursion limit."""
     patch: dict[str, Any] = {}
     for _ in range(5_000):
         patch = {"a": patch}
@@ -72,7 +72,7 @@ def test_a_deep_patch_goes_in():
 
 @pytest.mark.parametrize("kind", [EnrichmentStep, OwnEnrichmentStep])
 def test_a_failure_leaves_the_event_as_it_was(kind):
-    """An enrichment that raises is noted by its name, without a word of the event, and counted; the event goes on."""
+    """An enrichment that raises is noted by name without event data, and counted; the event continues."""
     event, before = deepcopy(BASE), failures("failing")
     taken, notes = take(kind("failing", raises, replaces=False), event)
     assert taken == BASE
@@ -90,7 +90,7 @@ def test_a_failure_leaves_the_event_as_it_was(kind):
     ],
 )
 def test_another_packages_enrichment_cannot_break_an_event(enrich: Enrich):
-    """It works on a copy, and what it makes of it must be an event."""
+    """It works on a copy, and its result must be a valid event."""
     event = deepcopy(BASE)
     taken, notes = take(OwnEnrichmentStep("own", enrich, replaces=True), event)
     assert taken == BASE

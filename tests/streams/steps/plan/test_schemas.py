@@ -26,7 +26,7 @@ USES = {
 
 @pytest.mark.parametrize("keyword", KEYWORDS)
 def test_every_keyword_may_be_used(keyword):
-    """It is no mistake, and the validator compiles it; unknown ones inside of what it holds are found."""
+    """The keyword is valid and the validator compiles it; unknown keywords in its value are found."""
     numeric = keyword.lower().startswith(("min", "max", "exclusive"))
     schema = {keyword: USES.get(keyword, 1 if numeric else {})}
     assert find_issues(schema, {"other": {}}) == []

@@ -26,7 +26,7 @@ JSON = st.recursive(
 
 
 def make_step(entry: dict[str, Any] | None = None, **options: Any) -> PlanStep:
-    """The shop's plan with options, and its first entry with some, too."""
+    """Return the shop's plan with options, and with options for its first entry."""
     first, *others = SHOP["events"]
     return PlanStep(Plan.model_validate({**SHOP, **options, "events": [{**first, **(entry or {})}, *others]}))
 
@@ -77,7 +77,7 @@ def test_what_is_left_after_omitting_violates_no_more_than_by_lacking_something(
 
 
 def test_a_large_event_is_not_looked_at_closely():
-    """Of more values than are looked at one violation is told, and since it cannot be mended, `omit` quarantines."""
+    """With too many values to check, one violation is reported; it is not removable, so `omit` quarantines."""
     many = {"items": ["x"] * (MAX_CHECKED_VALUES + 1)}
     schema = {"properties": {"items": {"items": {"type": "integer"}}}}
     held = make_plan(schema, on_violation="omit")(event(many), lambda *_: None)
@@ -96,7 +96,7 @@ def test_a_large_event_is_not_looked_at_closely():
     ],
 )
 def test_hostile_values_cost_linear_time(schema, value):
-    """A pattern that would backtrack without end, a format and a list take a fraction of a second."""
+    """A pattern prone to backtracking, a format and a list take a fraction of a second."""
     step = make_plan({"properties": {"a": schema}})
     began = time.process_time()
     step(event({"a": value}), lambda *_: None)
@@ -104,7 +104,7 @@ def test_hostile_values_cost_linear_time(schema, value):
 
 
 def test_deep_events_meet_recursive_schemas():
-    """As deep as JSON is read: it is checked, and what is wrong at the bottom is found and taken out."""
+    """JSON at the maximum depth is checked, and a violation at the bottom is found and removed."""
     deep: dict[str, Any] = {"x": 1}
     for _ in range(1000):
         deep = {"c": deep}
