@@ -74,7 +74,7 @@ def function(monkeypatch):
 
 
 def test_a_function_of_another_package(function):
-    """@call gives what a registered function makes of its arguments, in which null stands for missing."""
+    """@call returns the result of a registered function, with null for missing arguments."""
     rules = _read(
         {"rules": [{"name": "r", "map": {"a": {"@call": {"function": "double", "arguments": ["$.n"]}}}}]}, "f.yaml"
     )
@@ -83,7 +83,7 @@ def test_a_function_of_another_package(function):
 
 
 def test_a_mapping_that_raises_names_its_line_and_no_value(function):
-    """A field that raises makes a Failure with rule, line and column, without what the event or the error said."""
+    """A field that raises makes a Failure with rule, line and column, without data of the event or error."""
     text = """
 rules:
   - name: bad
@@ -118,7 +118,7 @@ def test_an_event_that_is_no_object_breaks_nothing(event):
 
 
 def test_the_generated_code_reads_like_a_persons():
-    """Golden: what the compiler writes for a small file."""
+    """Golden: the compiler's output for a small file."""
     document = Document.read(CASES / "generated.yaml")
     rules, _ = read_rules(Document.parse(document.text, "generated.yaml"))
     assert rules.source == (CASES / "generated.py.txt").read_text()
@@ -191,7 +191,7 @@ def test_globs_are_linear():
 
 @pytest.mark.parametrize("text", ["{" * 100_000, "{{a" * 30_000, "{{" + "a" * 100_000])
 def test_templates_are_linear(text):
-    """A template that only the event knows takes linear time, whatever its braces."""
+    """A template that comes from the event takes linear time, whatever its braces."""
     mapping = compile_mapping({"@template": {"@path": "$.x"}})
     start = time.process_time()
     assert mapping({"x": text}) == text

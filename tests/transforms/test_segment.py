@@ -31,7 +31,7 @@ from transforms import MISSING, RuleError, compile_condition, compile_mapping
 
 @pytest.fixture(scope="session")
 def segment():
-    """A function that asks Segment's engine."""
+    """Return a function that calls Segment's engine."""
     found = npm.command(HERE / "engine.js", HERE)
     if found is None and not os.environ.get("CI"):
         pytest.skip("Segment's engine needs node and npm")
@@ -226,7 +226,7 @@ PIECES = st.sampled_from(
 @MANY
 @given(pieces=st.lists(PIECES, min_size=1, max_size=5), start=st.sampled_from(["", "$.", "a."]))
 def test_names_in_a_path(segment, pieces, start):
-    """A path of names with dots between finds what it finds with Segment's kit, or is refused."""
+    """A path of names separated by dots finds the same as with Segment's kit, or is refused."""
     path = start + "".join(pieces)
     assume(".." not in path)
     try:

@@ -52,7 +52,7 @@ def test_a_trace_agrees_with_the_compiled_rules(mapping, when, event):
 
 
 def agrees_with_its_inputs(traced):
-    """What a directive was made of gives what the directive gave."""
+    """A directive's traced parts give the directive's result."""
     if not isinstance(traced.node, Call):
         return
     name, inputs = traced.node.directive.name, traced.inputs
@@ -72,7 +72,7 @@ def agrees_with_its_inputs(traced):
 @FEW
 @given(CONDITIONS, EVENTS)
 def test_a_traced_condition_agrees_with_the_compiled_one(when, event):
-    """The trace of a condition holds where the compiled one does, and blames parts that explain it."""
+    """The trace of a condition agrees with the compiled one, and names parts that explain a failure."""
     traced = trace(json.dumps({"rules": [{"when": when, "map": {"a": 1}}]}), event)[0].condition
     assert traced.holds is compile_condition(when)(event)
     assert list(traced.blame())

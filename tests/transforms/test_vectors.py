@@ -25,7 +25,7 @@ def _rows(name, kind):
 
 
 def _value(data):
-    """Data of the recording, in which `$undefined` stands for missing."""
+    """Data of the recording, in which `$undefined` means missing."""
     if data == {"$undefined": True}:
         return MISSING
     if isinstance(data, dict):

@@ -1,4 +1,4 @@
-"""What is in the wheels, and what they need to be imported."""
+"""The wheels' content, and their requirements for an import."""
 
 import os
 import subprocess

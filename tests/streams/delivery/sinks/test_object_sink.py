@@ -415,7 +415,7 @@ def test_a_row_that_cannot_be_encoded_is_left_out_of_its_object(
 
 @pytest.mark.anyio
 async def test_a_full_disk_is_waited_for(bench: Bench, monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
-    """It is no record's failure: the worker says so, goes on when there is room, and loses nothing."""
+    """A full disk is not a record's failure: the worker logs it, continues when there is room, and loses nothing."""
     store = Store(StoreSettings(records=4))
     put, refusals = Spool.put, 0
 

@@ -41,7 +41,7 @@ def event(properties: Any) -> dict[str, Any]:
 
 @pytest.mark.parametrize("case", [pytest.param(case, id=case["does"]) for case in DATA["cases"]])
 def test_plan(case):
-    """An event goes on as it was or without what is omitted, or is held or rejected; what came in is not changed."""
+    """An event continues, with or without omitted values, or is quarantined or rejected; the input is unchanged."""
     step = make_step(case.get("entry"), **case.get("options", {}))
     given, notes = copy.deepcopy(case["event"]), []
 
