@@ -43,7 +43,7 @@ class Trace:
         value: Its value; MISSING if it has none.
         inputs: The traces of the nodes it was made of, by key, index or argument.
         tests: The conditions that selected one of the inputs.
-        taken: The input that became the value as it is, if a directive selected one or applied it to another value.
+        taken: The input that became the value unchanged, if a directive selected one or applied it to another value.
         error: The class name of the exception that the node raised.
     """
 

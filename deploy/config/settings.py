@@ -78,8 +78,8 @@ class TurnoutSettings(BaseSettings):
     shares of them.
     """
     metrics_port: int | None = Field(9400, ge=0, le=65532)
-    """Port for a collector's metrics and health; a router, a forwarder and a ledger use the next three. 0 uses free
-    ports, which are logged; so does a process whose default port is in use. null serves nothing.
+    """Port for a collector's metrics and health; a router, a forwarder and a ledger use the next three. 0 picks free
+    ports, which are logged. If a default port is in use, a free one is picked. null serves nothing.
     """
     metrics_host: str = "127.0.0.1"
     """Address for the metrics; the default is reached only from this machine. 0.0.0.0 is every interface."""

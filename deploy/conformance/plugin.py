@@ -1,7 +1,7 @@
-"""A pytest plug-in that runs the checks of a forwarder, for each folder with its name and a `forwarder.yaml`.
+"""Run the conformance checks as a pytest plug-in, for each folder named after a forwarder with a `forwarder.yaml`.
 
-A project registers it explicitly, by `-p deploy.conformance.plugin`. An entry point would import it in every project
-of the environment, and fail in those that have a `deploy` package of their own.
+A project enables it explicitly with `-p deploy.conformance.plugin`. An entry point would be imported in every project
+of the environment, and would fail in projects with their own `deploy` package.
 """
 
 from collections.abc import Callable, Iterable, Iterator

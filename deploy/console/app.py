@@ -1,4 +1,4 @@
-"""The console as an ASGI app."""
+"""Serve the console as an ASGI app."""
 
 from collections.abc import Callable
 from urllib.parse import quote

@@ -19,7 +19,7 @@ WITHOUT = "`turnout why` explains this version by the rules of its day, not by t
 
 
 class RulesRecorder:
-    """Records rules before a router uses them. Several routers record the same rules under the same key."""
+    """Records rules before a router uses them. All routers use the same key for the same rules."""
 
     def __init__(self) -> None:
         self._recorded: str | None = None

@@ -122,7 +122,7 @@ def _merge(event: dict[str, Any], name: str, shared: Mapping[str, Any]) -> None:
 
 
 def _keep_gpc(event: dict[str, Any]) -> None:
-    """Record Global Privacy Control in the event's consent. An invalid context stays as it is and is rejected later."""
+    """Record Global Privacy Control in the event's consent. An invalid context is left unchanged and rejected later."""
     context = event.get("context")
     if context is None or context == [] or isinstance(context, dict):
         consent = (context or {}).get("consent")

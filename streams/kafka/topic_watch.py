@@ -14,7 +14,7 @@ CONFIRM_SECONDS = 2.0
 
 
 class TopicWatch:
-    """Compares topics with their state at the first check.
+    """Watches topics for changes since its first check.
 
     Args:
         broker: How to connect to Kafka.

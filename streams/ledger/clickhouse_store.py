@@ -484,7 +484,7 @@ class ClickHouseStore(ClickHouseReader):
     def _delivered_letters(
         self, partition: Partition, block: int, outcomes: Mapping[Combo, int]
     ) -> set[tuple[int, int]]:
-        """Return the places of a block's dead letters whose delivery succeeds in `outcomes`."""
+        """Return the places of a block's dead letters whose deliveries succeeded according to `outcomes`."""
         delivered: dict[tuple[str, str], int] = defaultdict(int)
         for combo, bits in outcomes.items():
             if combo.outcome == Outcome.DELIVERED:

@@ -380,7 +380,7 @@ class DayWriter(DayReader):
     def delivered_letters(
         self, partition: Partition, block: int, outcomes: Mapping[Combo, int]
     ) -> Iterator[tuple[int, int]]:
-        """Return the places in the dead topic of a block's dead letters whose delivery succeeds in `outcomes`."""
+        """Return the dead-topic places of a block's dead letters whose deliveries succeeded according to `outcomes`."""
         number = self.ranges[partition].number
         if (number, block) not in self._with_letters:
             return

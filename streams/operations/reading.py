@@ -51,7 +51,7 @@ class OperationsReader:
         self._opened.close()
 
     def catch_up(self) -> None:
-        """Read new records; forget reports that are older than STATUS_SECONDS."""
+        """Read new records; drop reports older than STATUS_SECONDS."""
         oldest = time.time() - STATUS_SECONDS
         for record in self._read(self._status, oldest):
             key = _text(record.key)

@@ -164,7 +164,7 @@ class Outcomes(NamedTuple):
     lost: Sequence[LostDeliveries] = ()
 
     def encode(self) -> bytes:
-        """Encode the record's value: intervals grouped by everything but their ends; a single offset is a number."""
+        """Encode the record's value: intervals are grouped by their other fields, and a single offset is one number."""
         groups: dict[tuple[str, ...], list[Any]] = {}
         for integration, rule, outcome, first, last, detail in self.spans:
             group = (integration, rule, outcome, detail) if detail else (integration, rule, outcome)

@@ -198,7 +198,7 @@ class MemoryTable:
         return [key] if value is not None and not is_copied(value) else []
 
     def _ids(self, event: Event) -> tuple[bytes | None, dict[bytes, int]]:
-        """Return the digest of the ID that is the event's key, and those of its visitor with their homes."""
+        """Return the digest of the event's key, and the digests of its visitor's IDs with their homes."""
         user, anonymous = event.get("userId"), event.get("anonymousId")
         own = user if user is not None else anonymous
         if own is None:

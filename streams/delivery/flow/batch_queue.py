@@ -15,9 +15,9 @@ SAMPLE = 16
 class BatchQueue(asyncio.Queue[Batch]):
     """A first-in, first-out queue. `get` waits while the breaker is open, so that no worker holds a batch meanwhile.
 
-    While delivery is paused each probe is another batch: of a random sample, the one that failed least. So deliveries
-    that always fail do not prevent others from being tried, and an outage costs each delivery few attempts. With
-    `ordered` batches keep their order, and a failed batch is appended to the queue again.
+    While delivery is paused, each probe uses another batch: the one with the fewest failures in a random sample. So
+    deliveries that always fail do not block others, and an outage costs each delivery few attempts. With `ordered`,
+    batches keep their order, and a failed batch is appended to the queue again.
     """
 
     _queue: deque[Batch]

@@ -70,11 +70,10 @@ class ObjectBuffer:
 class ObjectBuffers:
     """The unwritten objects of one integration's partitions; the last object of each partition is open.
 
-    An object ends when `cut(offset, time)` changes, or before it would exceed `most_bytes`. The time is the record's in
-    Kafka, in seconds since 1970, or that of an earlier record in the object if that is higher: so clocks that differ do
-    not cause small objects at each change of the interval. An object that begins at the same offset ends at the same
-    offset, whenever its records arrive. A partition's offsets are committed up to the beginning of its first unfinished
-    object.
+    An object ends when `cut(offset, time)` changes, or before it would exceed `most_bytes`. The time is the highest
+    record time in Kafka so far in the object, in seconds since 1970, so that differing clocks do not cause small
+    objects at each change of the interval. An object that begins at the same offset ends at the same offset, whenever
+    its records arrive. A partition's offsets are committed up to the beginning of its first unfinished object.
     """
 
     def __init__(self, cut: Callable[[int, float], Hashable], most_bytes: int, folder: Path) -> None:

@@ -87,7 +87,7 @@ class LostDeliveriesRecorder:
         DELIVERY_OUTCOMES.labels(self._integration, Outcome.LOST).inc(gap.records)
 
     async def _find_left(self, partition: int) -> dict[tuple[str, int], _Left]:
-        """Return the deliveries that are left in a partition of the topics, by topic and partition of their events."""
+        """Return the deliveries left in a partition of both topics, by the topic and partition of their events."""
         forward = TopicPartition(self._topics.forward(self._integration), partition)
         retry = TopicPartition(self._topics.retry(self._integration), partition)
         events = TopicPartition(self._topics.events, partition)

@@ -47,8 +47,7 @@ class MemorySettings(Settings):
     """The consent that the memory needs."""
 
     consent: tuple[str, ...]
-    """Categories of consent that an event must grant to be remembered, and to be completed: all of them. `[]` if no
-    consent is needed.
+    """Categories of consent that an event must all grant to be remembered or completed. `[]` if no consent is needed.
     """
 
 
@@ -171,7 +170,7 @@ def remembering(memory: VisitorMemory | None, event: Event) -> Iterator[None]:
 
 
 def find_values(event: Event) -> dict[str, Values]:
-    """Return the values in an event that are remembered, by group. An identify event's traits are the user's."""
+    """Return an event's values to remember, by group. An identify event's traits are the user's."""
     found: dict[str, Values] = {}
     for group in GROUPS:
         there = _object_in(event, group.parent)

@@ -81,7 +81,7 @@ class Plan(StrictModel):
     to the rejected events.
     """
     unplanned_events: Literal["allow", "warn", "quarantine", "reject"] = "warn"
-    """How an unplanned event is handled: a track event without an entry, or one of another type that has entries."""
+    """How an unplanned event is handled: a track event without an entry, or another one whose type has entries."""
     unplanned_properties: Action = "warn"
     """How a property or trait that is not in the entry's schema is handled."""
     definitions: dict[str, Schema] = Field(default_factory=dict)

@@ -138,7 +138,7 @@ class _Entry:
 
 
 class _PlanPart:
-    """A part of an event with its schema, and a guard that accepts only what the schema names."""
+    """A part of an event with its schema, and a guard that accepts only names in the schema."""
 
     def __init__(self, name: str, schema: Schema, planned: PlannedEvent, plan: Plan) -> None:
         self.name = name

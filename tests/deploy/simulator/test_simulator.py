@@ -70,7 +70,7 @@ def test_forgets(url):
 
 
 def test_faults(url):
-    """A fault answers as many requests of its path as it says, in the order of the script, and then the vendor does."""
+    """A fault applies to `times` requests of its path, in the script's order; later ones get the vendor's response."""
     script = [
         {"path": "/mp", "status": 429, "headers": {"Retry-After": "7"}, "body": {"error": "slow"}, "times": 2},
         {"path": "/mp", "status": 500},
@@ -151,7 +151,7 @@ def test_a_slow_answer(url):
 
 
 def test_a_huge_answer(url):
-    """It goes on and on, with the vendor's status."""
+    """The response never ends, and has the vendor's status."""
     requests.post(f"{url}/_script", json=[{"wrong": "huge"}], timeout=120)
     with requests.post(f"{url}/hook", timeout=60, stream=True) as answer:
         assert answer.status_code == 200
@@ -168,7 +168,7 @@ def test_a_gzip_bomb(url):
 
 
 def test_an_expired_certificate():
-    """Who verifies is refused for the date, even where the certificate itself is trusted."""
+    """A client that verifies TLS is refused because of the date, even if it trusts the certificate itself."""
     with serving(Simulator(), expired=True) as url, pytest.raises(requests.exceptions.SSLError, match="expired"):
         requests.post(f"{url}/hook", timeout=60, verify=str(EXPIRED))
 
