@@ -96,7 +96,7 @@ class Configuration:
         return RuleSet(self.version_without(without), self.sources, tuple(routes), self.sources.memory)
 
     def version_without(self, names: Collection[str]) -> str:
-        """Return the version of the rules without some integrations, so that a version always has the same ones."""
+        """Return the version of the rules without some integrations; a version always means the same integrations."""
         if not names:
             return self.version
         return hashlib.sha256(f"{self.version} without {' '.join(sorted(names))}".encode()).hexdigest()[:12]

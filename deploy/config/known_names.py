@@ -1,4 +1,4 @@
-"""The names in the event spec and in tracking plans, to find what a misspelled name was meant to be."""
+"""Collect the names in the event spec and in tracking plans, to suggest corrections of misspelled names."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass

@@ -37,7 +37,7 @@ class ChosenPorts(NamedTuple):
 
 
 def choose_ports(settings: TurnoutSettings) -> ChosenPorts:
-    """Return the ports that replace those of the settings that are in use; raises Failed if none is free."""
+    """Return replacements for the settings' ports that are in use; raises Failed if no port is free."""
     uses = [use for use in _uses(settings) if use.port]
     wanted = {number for use in uses for number in range(use.port, use.port + use.row)}
     taken: set[int] = set()

@@ -112,7 +112,7 @@ class Supervisor:
         return child
 
     async def until_ready(self, children: Sequence[Child], stall_seconds: float = STALL_SECONDS) -> None:
-        """Wait until these children are ready, as long as one of those that are not makes progress.
+        """Wait until these children are ready, as long as an unready one makes progress.
 
         Raises Failed if any child ends, or if no progress is made for `stall_seconds`.
         """

@@ -37,12 +37,12 @@ def test(out: Emitter, condition: Condition) -> str:
 
 
 def _constant(operand: Operand, value: Any) -> Any:
-    """Return a constant in the form in which the operand is compared."""
+    """Return a constant normalized like the operand for the comparison."""
     return words(value) if operand.through == "words" else value
 
 
 def _read(out: Emitter, operand: Operand) -> Expr:
-    """Read the operand's value under a name; comparisons do not tell missing from null."""
+    """Read the operand's value into a variable; comparisons treat missing as null."""
     if operand.through is None:
         return out.named(operand.path, "None")
     function = {"length": length, "lowercase": lowercase, "words": words}[operand.through]

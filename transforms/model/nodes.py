@@ -104,7 +104,7 @@ class AllOf:
 
 @dataclass(frozen=True, slots=True)
 class AnyOf:
-    """Tests of a filter of which one must hold."""
+    """Tests of a filter, at least one of which must hold."""
 
     tests: tuple["Test", ...]
 
@@ -120,7 +120,7 @@ Test = Exists | Comparison | AllOf | AnyOf | NoneOf
 
 
 def join_tests(kind: type[AllOf] | type[AnyOf], tests: Iterable[Test]) -> Test:
-    """Join tests by `and` or `or`; those that are joined in the same way already become one."""
+    """Join tests by `and` or `or`; tests already joined by the same operator are merged."""
     flat: list[Test] = []
     for test in tests:
         flat += test.tests if isinstance(test, kind) else [test]

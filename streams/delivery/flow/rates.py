@@ -1,4 +1,4 @@
-"""Apply the vendor's rate limits with token buckets, and the pauses that it asks for."""
+"""Apply the vendor's rate limits with token buckets, and the pauses that it requests."""
 
 from collections.abc import Callable, Sequence
 from time import monotonic
@@ -57,7 +57,7 @@ class Rates:
 
     @classmethod
     def of(cls, contract: Contract, settings: DeliverySettings, clock: Callable[[], float] = monotonic) -> Self:
-        """Return the vendor's rates, and the one that the settings add."""
+        """Return the vendor's rates, and the rate in the settings if there is one."""
         added = (Rate(1, 1 / settings.requests_per_second),) if settings.requests_per_second else ()
         return cls((*contract.rates, *added), clock)
 

@@ -172,7 +172,7 @@ def _checked(results: Sequence[Result], count: int) -> Sequence[Result]:
 
 
 def _is_result(result: object) -> bool:
-    """Whether a forwarder's result is one that delivery can act on."""
+    """Whether delivery can act on a forwarder's result."""
     match result:
         case Delivered() | Split() | AuthFailed() | Retired():
             return True
