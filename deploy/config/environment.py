@@ -21,7 +21,7 @@ _FILE_REFERENCE = re.compile(r"\$\{\s*file\s*:?", re.IGNORECASE)
 
 @dataclass(frozen=True, slots=True)
 class Unresolved:
-    """A reference that cannot be resolved; `wrong` if the file it names is unusable, rather than a value not set."""
+    """A reference that cannot be resolved: its value is not set or, if `wrong`, its file is unusable."""
 
     name: str
     message: str

@@ -188,7 +188,7 @@ def explain(
 
     Without `source`, the source is found like in the router, by the record's `headers` or the write key; if it is not
     found, every integration accepts the event. The event is handled as the first record of the events topic. Without
-    `deliveries`, accounts have none, and the settings of vendors are not needed.
+    `deliveries`, accounts have no deliveries, and vendors' settings are not needed.
     """
     chosen = [configuration.integrations[name] for name in integrations or configuration.integrations]
     return _explain(configuration, value, chosen, source, headers, now, deliveries=deliveries)

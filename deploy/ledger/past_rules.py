@@ -36,7 +36,7 @@ class PastRules:
         self._kept: dict[str, UsedRules] = {}
 
     def find(self, versions: Collection[str], kafka: KafkaFacts) -> Mapping[str, UsedRules]:
-        """Return the rules of each of these versions; today's, with a problem, if they are not available."""
+        """Return the rules of each version; if unavailable, today's rules with a `problem`."""
         with self._lock:
             return self._find(versions, kafka)
 

@@ -134,11 +134,11 @@ class KafkaBounds(NamedTuple):
     """
 
     ranges: Mapping[Partition, tuple[int, int]]
-    """By partition of the events: the first offset to audit, and the router's committed offset."""
+    """The first offset to audit and the router's committed offset, by partition of the events."""
 
     in_flight: InFlight
     needed: Mapping[Partition, int]
-    """By partition of the topics that the ledger reads: the end that it must have reached."""
+    """The offset that the ledger must have reached, by partition of the topics that it reads."""
 
     period: tuple[int, int] = (0, 0)
     """The beginning and end of the audited time, in seconds since 1970."""

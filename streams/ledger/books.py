@@ -182,7 +182,7 @@ def strength(key: CountKey) -> tuple[int, str, str]:
 def effective(
     members: Iterable[int], outcomes: Mapping[int, int], combos: Mapping[int, Combo], known: int
 ) -> dict[CountKey, int]:
-    """Return the events that count under each key, out of those in `known`."""
+    """Return the events among `known` that count under each key."""
     by_key: dict[CountKey, int] = {}
     for member in members:
         combo = combos[member]

@@ -52,7 +52,7 @@ class Route:
 class RuleSet:
     """All current rules. `version` is a hash of their files; every record made by the rules carries it.
 
-    `memory` is the one that steps of the sources use, None if no source has the enrichment `memory`. `joint` maps an
+    `memory` is used by the sources' steps; None if no source has the enrichment `memory`. `joint` maps an
     event for all routes at once, as long as each has `rules`.
     """
 

@@ -99,7 +99,7 @@ def _plain_email(value: str) -> str:
 
 
 def _letters(value: str) -> str:
-    """Return the letters in lower case, with their marks: vowel signs are marks in some scripts."""
+    """Return only the letters and combining marks of a text, in lower case; some scripts write vowels as marks."""
     if value.isascii():
         return _NO_ASCII_LETTERS.sub("", value.lower())
     return "".join(each for each in _composed(value).lower() if unicodedata.category(each)[0] in "LM")

@@ -7,7 +7,7 @@ PLACEHOLDER = re.compile(r"\{\{\{([^{}]+)\}\}\}|\{\{([^{}]+)\}\}")
 
 
 def split_template(text: str) -> Iterator[tuple[str, str | None, int]]:
-    """Yield each placeholder: the text before it, its path and its offset; last the rest, with None as the path."""
+    """Yield the text before, path and offset of each placeholder; then the remaining text with None as the path."""
     end = 0
     for match in PLACEHOLDER.finditer(text):
         yield text[end : match.start()], (match[1] or match[2]).strip(), match.start()

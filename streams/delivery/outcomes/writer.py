@@ -239,7 +239,7 @@ class OutcomeWriter:
         await self._idle.wait()
 
     def _add(self, pending: PendingDelivery | StoredRows | Unreadable) -> None:
-        """Finish this when all records that are written together are acknowledged."""
+        """Add an item to finish once all records written with it are acknowledged."""
         if self._acks is None:
             self._current()
         self._deliveries.append(pending)
