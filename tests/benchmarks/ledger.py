@@ -4,8 +4,8 @@
     python -m tests.benchmarks.ledger --ids EVENTS    only ids and users, for 100 M and more events
     python -m tests.benchmarks.ledger --days DAYS     counts over days, as the API answers them
 
-The first prints its progress to stderr. SIGINT and SIGTERM end the writing after a whole run; the figures are those of
-what was written.
+The first prints its progress to stderr. SIGINT and SIGTERM end the writing after a whole run; the figures cover the
+written events.
 
 Events of five integrations and ten names in runs of 500 from 12 partitions, as routers and forwarders record them: two
 integrations take all, two some, one filters, one in a thousand deliveries dies. The records are made before, in another

@@ -233,17 +233,17 @@ class Stage:
     def allow_for_kill(self, commit_interval: float) -> None:
         """Raise the bound of duplicates by the work that a kill at this moment may repeat.
 
-        What was finished since the last commit (taken from what the vendor received then, with half a second for
-        the commit itself and for outcomes on their way), and what is in flight.
+        This is the work finished since the last commit, estimated from the vendor's requests with half a second for the
+        commit and for outcomes in flight, plus the deliveries in flight.
         """
         since = time.monotonic() - commit_interval - 0.5
         self.bound += sum(at >= since for at in self.received_at) + 2 * CONCURRENCY * ITEMS
 
     async def allow_for_rerouting(self, at: float) -> None:
-        """Raise the bound of duplicates by what a router that was killed at a time (`time.time()`) may route again.
+        """Raise the bound of duplicates by the events that a router killed at `time.time()` seconds may route again.
 
-        That is what it wrote since its last commit, a second before, with half a second for the commit itself: the
-        forwarder may lag behind it, so what the vendor received does not tell.
+        These are its records since its last commit, a second before, with half a second for the commit itself. The
+        vendor's requests cannot be used, since the forwarder may lag behind.
         """
         records = await read(self.broker, self.topics.forward("hook"), self.topics.partitions)
         self.bound += sum((at - 1.5) * 1000 <= record.timestamp <= (at + 0.1) * 1000 for record in records)

@@ -1,7 +1,7 @@
 """Kill processes and Kafka at random moments under load, count the kills, and check the fate of every event.
 
     make soak                              # until 1,000 kills are counted
-    make soak ARGS="--resume"              # go on after an interruption
+    make soak ARGS="--resume"              # continue after an interruption
     python -m tests.faults.soak [FOLDER] [--kills N] [--resume]
 
 Two collectors, two routers, two forwarders and one Kafka node are killed with SIGKILL, each at its own random moments.
@@ -367,7 +367,7 @@ def _replace(file: Path, old: str, new: str) -> None:
 
 
 async def play(folder: Path, kills: int, seconds: float, stop: asyncio.Event) -> tuple[Figures, Sequence[str]]:
-    """Play one round in a folder; returns its figures and what is wrong. The folder is kept if anything is."""
+    """Play one round in a folder; returns its figures and problems. The folder is kept if there are problems."""
     folder.mkdir(parents=True)  # noqa: ASYNC240  # nothing else runs yet
     async with _playing(folder) as game:
         watching = asyncio.create_task(_report(game.figures))

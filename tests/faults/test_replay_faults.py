@@ -17,7 +17,7 @@ RATE = 150
 
 
 async def test_a_replay_that_is_killed_and_gone_on_with(kafka: real_kafka.Kafka, tmp_path: Path):
-    """Every event of the past arrives once more, and again no more than what was sent since it was last noted.
+    """Every past event is delivered again, and repeated only if it was sent after the last stored position.
 
     What is live meanwhile arrives as ever, and every event still has one outcome.
     """

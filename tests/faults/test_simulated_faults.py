@@ -69,7 +69,7 @@ def peak(process: Process) -> int:
 
 
 async def test_answers_that_go_wrong_on_their_way(stage: Stage):
-    """Nothing is lost; what the vendor took and could not say so comes again under its key, and nothing else does.
+    """Nothing is lost; only deliveries whose acceptance could not be confirmed are repeated, with the same key.
 
     Answers without end or inflating without end are judged by their status, in bounded memory.
     """

@@ -99,7 +99,7 @@ async def test_kill_in_the_middle_of_objects(lake: Lake):
 
 
 async def test_forwarders_that_join_leave_and_die(lake: Lake):
-    """Rebalances in the middle of objects, by joins, SIGTERM and kill -9: no row is lost or twice, progress goes on."""
+    """Rebalances during objects, by joins, SIGTERM and kill -9, lose and duplicate no row and do not stop progress."""
     steady = await lake.forwarder()
     async with lake.stage.load(batch=20):
         for number in (signal.SIGTERM, signal.SIGKILL) * 2:

@@ -37,7 +37,7 @@ async def restart_collector(stage: Stage, code: Path | None = None) -> None:
 
 
 async def run(stage: Stage, *arguments: str) -> str:
-    """Run a command to its end; return what it prints."""
+    """Run a command to its end; return its output."""
     command = stage.start(*arguments)
     assert await command.end(0, 90) == 0, command.log.read_text()
     return command.log.read_text()

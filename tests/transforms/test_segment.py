@@ -1,4 +1,4 @@
-"""Beside Segment's own engine: rules that hypothesis makes do here what they do there, but for the differences below.
+"""Generated rules give the same results as in Segment's own engine, except for the differences below.
 
 Deliberately different, and so not made here:
 - a plain string that looks like a path or template is one; theirs are only in `@path` and `@template`

@@ -22,7 +22,7 @@ def wheel(distribution: str, folder: Path = DIST) -> Path:
 
 @cache
 def find_python(version: str) -> Path | None:
-    """Return a Python of this version: this one, one on the PATH, or one of pyenv; None if there is none."""
+    """Return a Python of this version: this one, one on the PATH, or one of pyenv; None if not installed."""
     if version == f"{sys.version_info.major}.{sys.version_info.minor}":
         return Path(sys.executable)
     pyenv = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv")) / "versions"

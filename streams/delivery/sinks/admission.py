@@ -92,7 +92,7 @@ class Admission:
         return free
 
     def _wait_for_user(self, pending: PendingDelivery) -> float:
-        """Return the seconds until the user's rate allows a delivery, which the rate counts once."""
+        """Return the seconds until the user's rate allows a delivery; reserves one slot on the first call."""
         if pending.slot is None:
             pending.slot = self._rates.reserve(pending.key)
         return self._rates.wait_for_slot(pending.key, pending.slot)

@@ -78,7 +78,7 @@ class ObjectEncoder:
     def _find_failing(
         self, upload: ObjectUpload, whole: range, failed: Mapping[int, PermanentFailure], error: Exception
     ) -> dict[int, PermanentFailure]:
-        """Find the rows that cannot be encoded, by bisection; if only the halves of a part can be, all of its rows."""
+        """Find the rows that cannot be encoded, by bisection; if both halves of a part can be, return all its rows."""
         found: dict[int, PermanentFailure] = {}
         parts = [(whole, error)]
         while parts:

@@ -187,7 +187,7 @@ def test_a_broken_archive_is_one_line(proxy: Proxy, tmp_path: Path, user: str):
 
 
 def test_long_lines_are_refused_without_being_held(tmp_path: Path):
-    """Only what a line may have is read at once, and the lines behind it have their numbers and places."""
+    """At most a line's maximum is read at once, and later lines have correct numbers and offsets."""
     path = tmp_path / "events"
     path.write_bytes(b"x" * (3 * LINE_BYTES + 5) + b"\n" + b'{"messageId":"m"}\n' + b"y" * LINE_BYTES)
     with path.open("rb") as file:

@@ -80,7 +80,7 @@ def test_a_time_of_an_earlier_version_is_utc_in_a_key():
 
 
 def test_a_rehearsal_notes_what_is_left_out():
-    """So that `turnout explain` says what the router would note."""
+    """An unreadable time is noted, so that `turnout explain` shows the same notes as the router."""
     incoming = decode_event(b'{"type": "page", "userId": "u", "sentAt": "x"}', Sources())
     assert list(incoming.notes) == [("unreadable", "sentAt")]
     assert incoming.event["messageId"].startswith("turnout-")

@@ -73,7 +73,7 @@ def test_group_is_replayed_once_at_a_time(jobs, monkeypatch):
 
 
 def test_failed_job_says_so(jobs, monkeypatch):
-    """A job that fails has an end and an error, without what the exception quotes."""
+    """A failed job has an end and an error, without the exception's text."""
 
     def work(*_):
         raise ValueError("lena@nordlicht.example")

@@ -309,7 +309,7 @@ def test_an_integrations_test_goes_through_its_source(folder):
 
 
 def test_a_webhooks_rules(folder):
-    """Each event that a delivery becomes is a result of its own; what the rules cannot map is rejected."""
+    """Each event made from a delivery is a separate result; unmappable deliveries are rejected."""
     Path("sources/hook.yaml").write_text(
         "source: hook\nwrite_keys: ['${HOOK_TOKEN}']\nwebhook: {}\ncontext: {via: hook}\nmatch: all\n"
         "rules:\n"

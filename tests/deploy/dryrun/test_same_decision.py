@@ -140,7 +140,7 @@ def key_of(value: bytes, headers: Any, configuration: Configuration) -> bytes:
 
 
 def decided(pipeline: Pipeline) -> Decided:
-    """Read what a router wrote about one record."""
+    """Read a router's records about one input record."""
     records = pipeline.producer.records
     rejections = [Rejected.decode(it.key, it.value, it.headers) for it in records.get(TOPICS.rejected, [])]
     rejected = {"reason": rejections[0].reason, "detail": rejections[0].detail} if rejections else None
@@ -371,5 +371,5 @@ VALUES = usual_events() | usual_events() | odd_events() | st.binary(max_size=50)
 )
 @given(value=VALUES, source=SOURCES, headers=OTHER_HEADERS)
 def test_explain_says_what_the_router_writes_of_any_record(bench: Bench, value: bytes, source: Any, headers: Any):
-    """Valid events, odd ones, huge ones, what is not JSON, newer formats, and odd headers."""
+    """Generate valid, odd and huge events, invalid JSON, newer formats, and odd headers."""
     check(bench, value, [*source, *headers])

@@ -31,7 +31,7 @@ OTHER = Document.parse("source: web\nplan: shop\n", "/etc/turnout/sources/web.ya
 
 
 def noted(event: dict[str, Any]) -> str:
-    """Return what the real step notes about an event."""
+    """Return the real step's notes about an event."""
     notes: list[str] = []
     PlanStep(Plan.model_validate(DOCUMENT.data))(event, lambda _, detail: notes.append(detail))
     (detail,) = notes

@@ -1,4 +1,4 @@
-"""The simulator plays each vendor so that its forwarder reads what it means."""
+"""The forwarder of each vendor interprets the simulator's responses as intended."""
 
 from datetime import datetime
 from urllib.parse import parse_qsl, urlsplit
@@ -127,7 +127,7 @@ def test_rates(name):
 
 
 def test_counts():
-    """Deliveries are counted by their keys; what was taken twice is named, and what came and was never taken."""
+    """Deliveries are counted by their keys; keys accepted twice and keys never accepted are listed."""
     state = VendorState(lambda: NOW)
     first, second, third = orders("linkedin")
     send(state, "linkedin", [first, second])

@@ -42,7 +42,7 @@ async def test_the_router_keeps_the_key(broker: Broker, topics: Topics):
 
 
 async def test_delivery_keeps_key_and_partition(bench: DeliveryBench):
-    """In the retry topic, and in that of dead letters: after a try, and of what no vendor would take."""
+    """Keys are kept in the retry topic after an attempt, and in the dead topic for invalid deliveries."""
     users = [f"u{number}" for number in range(4)]
     await bench.forward(*({"n": n, "user": user} for n, user in enumerate(users)), partition=2)
     await bench.forward({"n": 4, "user": "u4", "note": "longer than ten"}, partition=2)

@@ -422,7 +422,7 @@ def test_a_file_that_the_server_sends_stays_one(collector: FakeCollector):
 
 
 def test_a_wsgi_body_is_closed_and_its_errors_pass(collector: FakeCollector):
-    """The app's body is closed by the server's close, and what it raises reaches the server."""
+    """The server's close closes the app's body, and its exceptions reach the server."""
     closed = threading.Event()
 
     class Body:
