@@ -11,7 +11,7 @@ BUILD_IMAGE = $(BUILD) --tag turnout:$(VERSION) --build-arg VERSION=$(VERSION) -
 # Processes that run the tests; more than processors, since many tests wait.
 WORKERS ?= 3
 # The markers of the tests that have a command of their own.
-APART := not fault and not wheels and not browser and not operations and not clickhouse
+APART := not fault and not wheels and not clients and not browser and not operations and not clickhouse
 # A line every few seconds while the command after it runs.
 WAITING := echo "installing into $(VENV)"; (while sleep 4; do echo "still installing"; done) & ticker=$$!; trap "kill $$ticker" EXIT;
 PROJECTS := pyproject.toml streams/tracking/pyproject.toml
@@ -34,7 +34,7 @@ format: $(VENV)/.dev
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-test: $(VENV)/.dev  ## all but the browser, ClickHouse, the faults, the operations and the wheels
+test: $(VENV)/.dev  ## all but clients, the browser, ClickHouse, the faults, the operations and the wheels
 	$(BIN)/python -m pytest -m "$(APART)" -n $(WORKERS) --dist loadfile -p tests.support.cpu
 
 test-newest:  ## the tests with the newest versions that pyproject.toml allows
@@ -51,8 +51,8 @@ coverage: $(VENV)/.dev  ## the lines that the tests without other processes do n
 	  $(addprefix tests/streams/,collector consent delivery parsing records routing sources steps tracking)
 	$(BIN)/python -m coverage report
 
-browser: $(VENV)/.dev  ## clients and pages in a real browser, and Spring's: needs Chromium, Node, Java and Maven
-	$(BIN)/python -m pytest -m browser
+browser: $(VENV)/.dev  ## clients, and pages in a real browser: needs Chromium, Node, Go, Ruby, PHP, Java and Maven
+	$(BIN)/python -m pytest -m "clients or browser"
 
 assets: $(VENV)/.dev  ## the console's editor of rules, of its sources in deploy/console/assets: needs Node
 	$(BIN)/python -m tests.deploy.console.assets

@@ -213,7 +213,7 @@ def _write_rule(out: "_JointEmitter", target: str, name: str, rule: Rule | None)
     out.line(f"{target} = (({out.constant(name)}, {payload}),)")
 
 
-class _Part(NamedTuple):
+class _SharedPart(NamedTuple):
     """A part that sections may share: how to write it, and the sections or loops that always need it."""
 
     write: Callable[["_JointEmitter"], object]
@@ -229,17 +229,17 @@ class _JointEmitter(Emitter):
 
     """
 
-    def __init__(self, shared: Mapping[Hashable, _Part]) -> None:
+    def __init__(self, shared: Mapping[Hashable, _SharedPart]) -> None:
         super().__init__()
         self._shared = shared
-        self._parts: dict[Hashable, _Part] = {}
+        self._parts: dict[Hashable, _SharedPart] = {}
         self._section: int | None = None
         self._is_certain = True
         self._computed: dict[Hashable, Expr] = {}
         self._loops: dict[Hashable, dict[Hashable, Node]] = {}
         self._keys = _Keys()
 
-    def shared(self) -> Mapping[Hashable, _Part]:
+    def shared(self) -> Mapping[Hashable, _SharedPart]:
         """Return the parts that are needed more than once: objects, the values in them, loops, then the rest."""
         found = {key: part for key, part in self._parts.items() if len(part.users) > 1}
         return dict(sorted(found.items(), key=lambda item: _ORDER.get(item[0][0], len(_ORDER))))  # type: ignore[index]
@@ -302,7 +302,7 @@ class _JointEmitter(Emitter):
     def _note(self, key: Hashable, write: Callable[["_JointEmitter"], object], user: Hashable = None) -> None:
         """Record that the section always needs a part."""
         if self._section is not None and self._is_certain and self.root.code == "event":
-            self._parts.setdefault(key, _Part(write, set())).users.add(user or self._section)
+            self._parts.setdefault(key, _SharedPart(write, set())).users.add(user or self._section)
 
     def _note_loop(self, node: Call, root: Root) -> None:
         """Record a loop: loops over the same list become one, which reads and casts each item's fields once."""

@@ -53,7 +53,7 @@ ROUTER_OUTCOMES = Counter(
 ROUTER_LEFT_OUT = Counter(
     "turnout_router_left_out_values",
     "Values that rules left out of a payload, by directive: numbers that JSON cannot represent, and personal data "
-    "that `@hash` could not normalize. A value that several integrations need may count once.",
+    "that `@hash` could not normalize. A value that several integrations share can be counted once.",
     ["directive"],
 )
 DELIVERY_OUTCOMES = Counter(

@@ -20,6 +20,8 @@ from tests.streams.tracking.helpers import BROWSER, Answer, request, until
 from tests.support import maven, npm
 from tests.support.ports import free_port
 
+pytestmark = pytest.mark.clients
+
 DOCUMENT = (Path(__file__).parents[2] / "deploy" / "docs" / "page-calls.md").read_text()
 EXAMPLES = {
     name: text
@@ -130,11 +132,7 @@ def serving(name: str, folder: Path, collector: Collector) -> Iterator[int]:
         assert app.wait(120) in (0, -15, 143)
 
 
-# Spring takes as long as all others.
-APPS = [pytest.param(name, marks=pytest.mark.browser if name.endswith(".java") else ()) for name in PREPARE]
-
-
-@pytest.fixture(scope="module", params=APPS)
+@pytest.fixture(scope="module", params=PREPARE)
 def visits(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, collector: Collector
 ) -> dict[str, Visit]:

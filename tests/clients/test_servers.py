@@ -14,6 +14,8 @@ from tests.clients.proxy import Proxy
 from tests.clients.sdk import Run, Sdk
 from tests.streams.tracking.helpers import until
 
+pytestmark = pytest.mark.clients
+
 ALL = [
     Sdk("segment-python"),
     Sdk("rudderstack-python", waits=False),

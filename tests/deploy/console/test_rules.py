@@ -8,8 +8,10 @@ import time
 from itertools import pairwise
 
 import pytest
+from click.testing import CliRunner
 from playwright.sync_api import expect
 
+from deploy.cli.main import main
 from deploy.console.access.audit_log import AuditLog
 from deploy.console.access.roles import Role
 from deploy.console.app import ConsoleApp
@@ -251,6 +253,9 @@ def test_dead_letters_are_cured(chromium, unchanged, editing, capsys):
     def mark(name):
         marks.append((name, time.monotonic()))
 
+    # Other tests of this shop leave dead letters in the group that this rule cannot cure.
+    drop = ["dead", "drop", "--integration", "meta", "--yes", "--config", str(unchanged.folder)]
+    assert CliRunner().invoke(main, drop).exit_code == 0
     numbers = range(7000, 7006)
     unchanged.send(*(order(number, f"{number - 6900},90") for number in numbers))
     unchanged.until_settled()
@@ -259,7 +264,7 @@ def test_dead_letters_are_cured(chromium, unchanged, editing, capsys):
     def is_grouped():
         groups = editing.get("/issues.json", role=Role.EDITOR).json()["groups"]
         found.update(next((each for each in groups if COMMA in each["message"]), {}))
-        return found.get("open", 0) >= len(numbers)
+        return found.get("open", 0) == len(numbers)
 
     unchanged.until(is_grouped)
     with tab(chromium, editing, Role.EDITOR) as page:

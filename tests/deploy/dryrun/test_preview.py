@@ -20,8 +20,9 @@ HOOK = {
 GOLDEN = [
     pytest.param(name, case.written, case.event, id=f"{name}-{case.name}")
     for name in golden.NAMES
-    for case in golden.of(name).cases
+    for case in golden.of(name).cases[::8]
 ]
+"""Every eighth case of each forwarder: the conformance tests run all of them through the same functions."""
 
 
 @pytest.mark.parametrize(("name", "written", "event"), GOLDEN)

@@ -364,7 +364,7 @@ VALUES = usual_events() | usual_events() | odd_events() | st.binary(max_size=50)
 
 
 @settings(
-    max_examples=fuzzing.examples(60),
+    max_examples=fuzzing.examples(20),
     deadline=None,
     derandomize=not fuzzing.LONG,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture, HealthCheck.data_too_large],
