@@ -94,7 +94,7 @@ class PersonalDataMask:
         return self._replace(found[0]) if _is_card(found[0]) else found[0]
 
     def _replace(self, text: str) -> str:
-        """Return the replacement of a text, which looks like the text."""
+        """Return the replacement of a text, in the same form."""
         source = _Source(self._key, text)
         for separator in ("@", "%40"):
             name, found, domain = text.rpartition(separator)

@@ -10,7 +10,7 @@ from transforms.syntax.paths import parse_loose_path
 
 
 class _Falsy:
-    """The members of null, false, 0 and '': for every name the value itself, as in Segment's mapping kit."""
+    """The members of a falsy value (null, false, 0, ''): every name returns the value itself, as in Segment's kit."""
 
     __slots__ = ("_value",)
 

@@ -143,8 +143,8 @@ class AliasToIdentify(Payload):
 class BrazePayload(Payload):
     """Objects of one event in any of the arrays, or one user to identify.
 
-    `common` is Turnout's own: its fields are put into each object that has such a field, under the object's own. Its
-    `properties` are put into purchases only.
+    `common` is Turnout's own: its fields are defaults for each object that has such a field. Its `properties` apply to
+    purchases only.
     """
 
     common: dict[str, Any] | None = None
