@@ -24,7 +24,7 @@ def find_clock_difference(broker: Broker, timeout: float = 10.0) -> tuple[float,
         (leader,) = [each for each in partition["current_voters"] if each["replica_id"] == partition["leader_id"]]
         told = leader["last_caught_up_timestamp"] / 1000
     except (KeyError, IndexError, TypeError, ValueError) as error:
-        raise BrokerError(f"Kafka at {broker.bootstrap} does not tell the time") from error
+        raise BrokerError(f"Kafka at {broker.bootstrap} does not report its time") from error
     if told <= 0:
-        raise BrokerError(f"Kafka at {broker.bootstrap} does not tell the time")
+        raise BrokerError(f"Kafka at {broker.bootstrap} does not report its time")
     return told + (after - before) / 2, (before + after) / 2 - told

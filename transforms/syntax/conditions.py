@@ -258,7 +258,7 @@ class _ConditionParser:
     def _check_words(self, operand: Operand, values: Sequence[object], token: _Token) -> None:
         if operand.through == "words" and not all(isinstance(value, str) and words(value) for value in values):
             raise self._error(
-                "words(…) is compared with text that has words", 'write it such as "Order Completed"', token.offset
+                "compare words(…) with text that contains words", 'write it such as "Order Completed"', token.offset
             )
 
     def _operand(self) -> Operand:

@@ -5,7 +5,7 @@ import click
 from deploy.cli.options import config_option, load
 
 
-@click.command(short_help="Keep what happened to every event.")
+@click.command(short_help="Record the outcomes of every event.")
 @config_option
 @click.pass_context
 def ledger(context: click.Context, folder: Path) -> None:

@@ -83,7 +83,7 @@ class OidcProvider:
         """
         login = self._logins.pop(parameters.get("state", ""), None)
         if login is None or not secrets.compare_digest(login.state.encode(), cookie.encode()):
-            raise OidcError("This login was not begun in this browser, or was used before.")
+            raise OidcError("This login was started in another browser, or was already used.")
         if self._clock() >= login.ends:
             raise OidcError("This login took longer than 10 minutes.")
         if "code" not in parameters:
