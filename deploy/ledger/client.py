@@ -53,7 +53,7 @@ class LedgerClient:
         request = Request(f"{self._url}{path}?{query}", headers=headers)  # noqa: S310  # the setting allows http and https only
         try:
             with self._opener.open(request, timeout=TIMEOUT_SECONDS) as answer:
-                return json.loads(answer.read(MAX_BYTES))
+                data = json.loads(answer.read(MAX_BYTES))
         except HTTPError as error:
             raise self._refused(error) from error
         except (OSError, HTTPException, ValueError) as error:
@@ -61,6 +61,7 @@ class LedgerClient:
             raise LedgerAwayError(
                 f"no ledger answers at {self._url}: {reason} (start one with: turnout ledger --config {self._folder})"
             ) from error
+        return _with_lost(data) if path in ("/audit", "/counts") else data
 
     def _refused(self, error: HTTPError) -> LedgerRefusedError:
         try:
@@ -68,6 +69,13 @@ class LedgerClient:
             return LedgerRefusedError(str(data["code"]), f"the ledger at {self._url}: {data['message']}")
         except (OSError, HTTPException, ValueError, KeyError, TypeError):
             return LedgerRefusedError("http", f"{self._url} answers with status {error.code}; is it a ledger?")
+
+
+def _with_lost(data: dict[str, Any]) -> dict[str, Any]:
+    """Return an audit or counts with `lost`, which a ledger before 0.2.0 does not report."""
+    for part in (data, *data.get("lines", ())):
+        part.setdefault("lost", 0)
+    return data
 
 
 class _NoRedirects(HTTPRedirectHandler):
