@@ -10,13 +10,14 @@ from deploy.config.models.console import SaveMode
 from deploy.console.backend import Backend
 from deploy.console.pages import session_of
 from deploy.editing.repository import Author
-from deploy.editing.saving import BrokenError, Change, Saved, SaveError, SavePlan, Saver
+from deploy.editing.saving import BrokenError, Change, Saved, SaveError, Saver
 
 
-async def plan_saving(backend: Backend, name: str) -> SavePlan:
-    """Describe the effect of saving a file, for the text beside the button."""
+async def plan_saving(backend: Backend, name: str) -> dict[str, str | None]:
+    """Return the effect of saving a file as JSON data, for the text beside the button."""
     configuration = backend.configuration
-    return await asyncio.to_thread(Saver(configuration.folder).plan, configuration.settings.console.save, name)
+    plan = await asyncio.to_thread(Saver(configuration.folder).plan, configuration.settings.console.save, name)
+    return plan.data()
 
 
 async def save_changes(

@@ -2,7 +2,7 @@
 
 import heapq
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
@@ -10,6 +10,7 @@ import orjson
 from kafka import TopicPartition
 
 from deploy.config.configuration import Configuration
+from streams.kafka.admin import check_reachable
 from streams.kafka.client import complete_ends, kafka_errors, open_consumer, poll
 from streams.kafka.settings import Broker
 from streams.kafka.timestamps import known_offsets
@@ -52,6 +53,13 @@ def open_recorded(configuration: Configuration) -> Iterator["RecordedEvents"]:
     """Open the events of a configuration in Kafka, for a `with` block."""
     with open_consumer(configuration.settings.broker) as consumer:
         yield RecordedEvents(configuration, consumer, configuration.settings.broker)
+
+
+def read_newest(configuration: Configuration, count: int, matches: Matches = lambda _: True) -> Sequence[RecordedEvent]:
+    """Return the newest matching events of a configuration, newest first. Blocking; raises BrokerError."""
+    check_reachable(configuration.settings.broker)
+    with open_recorded(configuration) as recorded:
+        return recorded.newest(count, matches, lambda _: None)[::-1]
 
 
 class RecordedEvents:

@@ -6,8 +6,7 @@ from deploy.config.configuration import Configuration
 from deploy.config.integrations import Integration
 from deploy.dryrun.explanation import ExplainedDelivery, explain
 from deploy.dryrun.masked import mask_references
-from deploy.dryrun.recorded_events import RecordedEvent, open_recorded
-from streams.kafka.admin import check_reachable
+from deploy.dryrun.recorded_events import RecordedEvent, read_newest
 from streams.records.outcomes import FORWARDED
 
 MAX_TRIED = 60
@@ -30,10 +29,7 @@ class TakenEvent(NamedTuple):
 
 def find_taken_event(configuration: Configuration, integration: str) -> TakenEvent | None:
     """Return the newest event that matches a rule; None without a recent one. Blocking; raises BrokerError."""
-    check_reachable(configuration.settings.broker)
-    with open_recorded(configuration) as recorded:
-        newest = recorded.newest(MAX_TRIED, lambda event: event.data() is not None, lambda _: None)
-    for event in reversed(newest):
+    for event in read_newest(configuration, MAX_TRIED, lambda event: event.data() is not None):
         source = event.source if event.source in configuration.source_files else None
         explained = explain(configuration, event.value, integrations=[integration], source=source)
         for account in explained.accounts:

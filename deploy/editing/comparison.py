@@ -8,8 +8,7 @@ from typing import Any
 from deploy.config.configuration import Configuration
 from deploy.config.json_diff import ABSENT, dotted
 from deploy.dryrun.diff import ChangeGroup, RulesComparison
-from deploy.dryrun.recorded_events import RecordedEvent, open_recorded
-from streams.kafka.admin import check_reachable
+from deploy.dryrun.recorded_events import RecordedEvent, read_newest
 from streams.records.outcomes import FORWARDED
 
 MAX_EVENTS = 10_000
@@ -43,18 +42,9 @@ class RecentEvents:
         """Return the newest events, newest first. Blocking; raises BrokerError."""
         with self._lock:
             if monotonic() >= self._until:
-                check_reachable(configuration.settings.broker)
-                with open_recorded(configuration) as recorded:
-                    newest = recorded.newest(MAX_EVENTS, lambda _: True, lambda _: None)
-                self._events = newest[::-1]
+                self._events = read_newest(configuration, MAX_EVENTS)
                 self._until = monotonic() + KEEP_SECONDS
             return self._events
-
-    def newest(self, configuration: Configuration, number: int) -> Sequence[RecordedEvent]:
-        """Return a few events, newest first, read now. Blocking; raises BrokerError."""
-        check_reachable(configuration.settings.broker)
-        with open_recorded(configuration) as recorded:
-            return recorded.newest(number, lambda _: True, lambda _: None)[::-1]
 
 
 def compare_events(

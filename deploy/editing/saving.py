@@ -82,6 +82,10 @@ class SavePlan:
     branch: str | None
     obstacle: str | None
 
+    def data(self) -> dict[str, str | None]:
+        """Return JSON data."""
+        return {"mode": str(self.mode), "branch": self.branch, "obstacle": self.obstacle}
+
 
 class Saver:
     """Saves changes of a configuration folder. Blocking.

@@ -162,13 +162,9 @@ class CatalogScreen(ConsoleScreen):
             "text": text,
             "problem": problem,
             "exists": (configuration.folder / "plans" / f"{name}.yaml").exists() if text else False,
-            "saving": await self._saving(name) if text else None,
+            "saving": await plan_saving(self.backend, f"plans/{name}.yaml") if text else None,
         }
         return ConsolePage("Make a tracking plan", "catalog_plan.html", data)
-
-    async def _saving(self, name: str) -> dict[str, Any]:
-        planned = await plan_saving(self.backend, f"plans/{name}.yaml")
-        return {"mode": str(planned.mode), "branch": planned.branch, "obstacle": planned.obstacle}
 
     async def _write_plan(self, request: Request, form: Mapping[str, str]) -> Done:
         name, source = form.get("name", ""), form.get("source", "")

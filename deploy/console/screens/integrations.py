@@ -129,13 +129,9 @@ class IntegrationsScreen(ConsoleScreen):
             "preset": integration.document.data.get("preset"),
             "settings": _settings(integration),
             "tests_with": _tests_with(integration),
-            "saving": await self._saving(row["file"]),
+            "saving": await plan_saving(self.backend, row["file"]),
         }
         return ConsolePage(integration.name, "integration.html", data)
-
-    async def _saving(self, file: str) -> dict[str, Any]:
-        planned = await plan_saving(self.backend, file)
-        return {"mode": str(planned.mode), "branch": planned.branch, "obstacle": planned.obstacle}
 
     async def _pause(self, request: Request, form: Mapping[str, str]) -> Done:  # noqa: ARG002
         return await self._order(request, ControlAction.PAUSED)

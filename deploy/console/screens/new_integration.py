@@ -91,6 +91,7 @@ class NewIntegration:
         status: int = 200,
     ) -> ConsolePage:
         contract, problems = forwarder.contract, problems or {}
+        file = f"integrations/{form.name if NAME.fullmatch(form.name) else 'new'}.yaml"
         data = {
             "vendor": contract.name,
             "title": contract.title,
@@ -107,13 +108,9 @@ class NewIntegration:
             "problem": problems.get(""),
             "others": list(others),
             "preview": preview,
-            "saving": await self._saving(form.name),
+            "saving": await plan_saving(self._backend, file),
         }
         return ConsolePage(f"Add {contract.title}", "new_integration.html", data, status)
-
-    async def _saving(self, name: str) -> dict[str, Any]:
-        planned = await plan_saving(self._backend, f"integrations/{name if NAME.fullmatch(name) else 'new'}.yaml")
-        return {"mode": str(planned.mode), "branch": planned.branch, "obstacle": planned.obstacle}
 
     async def _save(self, request: Request, form: IntegrationForm, text: str) -> ConsolePage:
         change = Change(f"integrations/{form.name}.yaml", text, "")

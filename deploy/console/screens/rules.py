@@ -17,7 +17,7 @@ from deploy.config.models.console import SaveMode
 from deploy.console.backend import Backend
 from deploy.console.file_saving import save_changes
 from deploy.console.pages import ConsolePage, ConsoleScreen, form_page, page, session_of, wants_json
-from deploy.dryrun.recorded_events import RecordedEvent
+from deploy.dryrun.recorded_events import RecordedEvent, read_newest
 from deploy.editing.comparison import MAX_EVENTS, QUICK_EVENTS, CancelledError, RecentEvents, compare_events
 from deploy.editing.condition_rows import COMPARISONS, UNARY
 from deploy.editing.config_files import ConfigFiles, OpenedFile, UnknownFileError
@@ -103,9 +103,7 @@ class RulesScreen(ConsoleScreen):
 
     def _editor(self, opened: OpenedFile, asked: Mapping[str, str]) -> dict[str, Any]:
         configuration = self.backend.configuration
-        kind, _, file = opened.name.partition("/")
-        group = asked.get("group", "")
-        group = group if _GROUP.fullmatch(group) else ""
+        group = _group(asked)
         event = self._first_event(configuration, asked.get("at", ""))
         draft, note = None, None
         if rule := asked.get("take", ""):
@@ -116,9 +114,8 @@ class RulesScreen(ConsoleScreen):
         trial = try_draft(configuration.folder, opened.name, opened.text, _try_event(event["text"], event["source"]))
         saver = Saver(configuration.folder)
         allowed = [SaveMode.PROPOSAL] if configuration.settings.console.save is SaveMode.PROPOSAL else list(SaveMode)
-        plans = [saver.plan(mode, opened.name) for mode in allowed]
         return {
-            "file": {"name": opened.name, "kind": kind, "short": file, "digest": opened.digest},
+            "file": {**_file(opened.name), "digest": opened.digest},
             "text": opened.text,
             "draft": draft,
             "note": note,
@@ -127,7 +124,7 @@ class RulesScreen(ConsoleScreen):
             "event": event,
             "trial": trial.data(),
             "words": self._words(opened.name),
-            "saves": [{"mode": str(it.mode), "branch": it.branch, "obstacle": it.obstacle} for it in plans],
+            "saves": [saver.plan(mode, opened.name).data() for mode in allowed],
             "max_events": MAX_EVENTS,
             "quick_events": QUICK_EVENTS,
             **self._form_data(opened.name, opened.text if draft is None else draft),
@@ -168,7 +165,7 @@ class RulesScreen(ConsoleScreen):
     def _first_event(self, configuration: Configuration, place: str) -> dict[str, Any]:
         """Return the page's initial event, by place or the newest, and others to choose from."""
         try:
-            newest = self._recent.newest(configuration, MAX_CHOICES)
+            newest = read_newest(configuration, MAX_CHOICES)
         except BrokerError as error:
             return _event_data("", None, None, problem=str(error))
         choices = [{"at": it.place, "label": _label(it)} for it in newest]
@@ -236,8 +233,7 @@ class RulesScreen(ConsoleScreen):
         name, text = self._draft(form)
         session, token = session_of(request).csrf, object()
         self._comparisons[session] = token
-        group, number = form.get("group", ""), QUICK_EVENTS if "quick" in form else MAX_EVENTS
-        group = group if _GROUP.fullmatch(group) else ""
+        group, number = _group(form), QUICK_EVENTS if "quick" in form else MAX_EVENTS
         try:
             result = await asyncio.to_thread(
                 self._compared, name, text, group, number, lambda: self._comparisons.get(session) is not token
@@ -284,8 +280,7 @@ class RulesScreen(ConsoleScreen):
         else:
             data["saved"] = await self._described(saved, name, text)
         status = 409 if data["refused"] and wants_json(request) else 200
-        group = form.get("group", "")
-        data |= {"file": _file(name), "group": group if _GROUP.fullmatch(group) else ""}
+        data |= {"file": _file(name), "group": _group(form)}
         return ConsolePage("Saved" if data["saved"] else "Not saved", "rule_saved.html", data, status)
 
     async def _described(self, saved: Saved, name: str, text: str) -> dict[str, Any]:
@@ -324,6 +319,12 @@ class RulesScreen(ConsoleScreen):
         name = form.get("file", "")
         self._open(name)
         return name, form.get("text", "").replace("\r\n", "\n")
+
+
+def _group(given: Mapping[str, str]) -> str:
+    """Return the ID of a group of dead letters in a query or form, or an empty text."""
+    group = given.get("group", "")
+    return group if _GROUP.fullmatch(group) else ""
 
 
 def _file(name: str) -> dict[str, str]:

@@ -178,17 +178,10 @@ def test_variables_of_others_are_not_shown(console, monkeypatch):
     from deploy.dryrun.recorded_events import RecordedEvent
     from tests.deploy.catalog.seen import track
 
-    class Recorded:
-        def newest(self, *_):
-            _, event = track("Order Completed", order_id="A-1")
-            return [RecordedEvent("t:0:0", json.dumps({**event, "userId": "u-1"}).encode(), "web", 0)]
-
-        __enter__ = lambda self: self  # noqa: E731
-        __exit__ = lambda *_: None  # noqa: E731
-
+    _, event = track("Order Completed", order_id="A-1")
+    recorded = RecordedEvent("t:0:0", json.dumps({**event, "userId": "u-1"}).encode(), "web", 0)
     monkeypatch.setenv("OF_ANOTHER", "https://very-secret.example/hook")
-    monkeypatch.setattr(taken_event, "open_recorded", lambda _: Recorded())
-    monkeypatch.setattr(taken_event, "check_reachable", lambda _: None)
+    monkeypatch.setattr(taken_event, "read_newest", lambda *_: [recorded])
     form = {"vendor": "webhook", "name": "hook", "preset": "yes", "f-url": "${OF_ANOTHER}"}
     answer = post(console, Role.EDITOR, "/integrations/-/new", **form)
     assert answer.json()["preview"]["trial"]["event"]["request"]["url"] == "***"
