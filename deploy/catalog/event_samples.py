@@ -15,6 +15,7 @@ from deploy.ledger.kafka_facts import KafkaFacts
 from deploy.ledger.plan_notes import VIOLATION
 from streams.events import Event
 from streams.ledger.catalog import MAX_DEPTH, MAX_ITEMS, MAX_VISITED, PARTS, safe_name, sample_of
+from streams.parsing.lenient_json import read_object
 from streams.records.event import Origin
 
 MAX_SAMPLES = 20
@@ -66,11 +67,8 @@ def read_samples(configuration: Configuration, kafka: KafkaFacts, type_: str, ev
 
 
 def _add(samples: EventSamples, place: str, value: bytes, explained: Explanation) -> None:
-    try:
-        event = orjson.loads(value)
-    except orjson.JSONDecodeError:
-        return
-    if not isinstance(event, dict):
+    event = read_object(value)
+    if event is None:
         return
     samples.number += 1
     samples.newest = samples.newest or place

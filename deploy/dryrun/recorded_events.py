@@ -14,6 +14,7 @@ from streams.kafka.admin import check_reachable
 from streams.kafka.client import complete_ends, kafka_errors, open_consumer, poll
 from streams.kafka.settings import Broker
 from streams.kafka.timestamps import known_offsets
+from streams.parsing.lenient_json import read_object
 from streams.routing.decoding import named_source
 
 POLL_RECORDS = 500
@@ -33,11 +34,7 @@ class RecordedEvent(NamedTuple):
 
     def data(self) -> dict[str, Any] | None:
         """Return the event; None if it is not a JSON object, which the router rejects."""
-        try:
-            data = orjson.loads(self.value)
-        except orjson.JSONDecodeError:
-            return None
-        return data if isinstance(data, dict) else None
+        return read_object(self.value)
 
     def line(self) -> bytes:
         """Return the event as one line of JSON."""

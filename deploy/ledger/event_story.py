@@ -18,6 +18,7 @@ from deploy.ledger.plan_notes import explain_note
 from streams.events import Event, EventError
 from streams.ledger.books import strength
 from streams.ledger.store import CountKey
+from streams.parsing.lenient_json import read_object
 from streams.records.event import Origin, read_notes
 from streams.records.format import RecordError
 from streams.records.outcomes import FORWARDED, NOTED, Outcome
@@ -223,11 +224,8 @@ class StoryTeller:
                 story.notes.append({"reason": reason, "detail": detail})
 
     def _read_leniently(self, story: EventStory, value: bytes | None) -> None:
-        try:
-            event = orjson.loads(value or b"")
-        except orjson.JSONDecodeError:
-            return
-        if isinstance(event, dict):
+        event = read_object(value)
+        if event is not None:
             story.message_id = _text(event.get("messageId"))
             story.user = story.user or _text(event.get("userId")) or _text(event.get("anonymousId"))
             story.type, story.event = _text(event.get("type")), _text(event.get("event"))

@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 from time import monotonic
 from typing import Any
 
-import orjson
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
 
@@ -17,6 +16,7 @@ from deploy.config.integrations import Integration
 from streams.kafka.admin import find_partitions
 from streams.kafka.settings import Broker, BrokerError
 from streams.observability.internal_error import to_exception
+from streams.parsing.lenient_json import read_object
 from streams.records.delivery import DeliveryRecord
 from streams.records.event import Origin, valid_trace
 from streams.records.format import SOURCE_HEADER, TRACE_HEADER
@@ -170,11 +170,7 @@ def rejected_data(rejected: Rejected) -> dict[str, Any]:
 
 def read_rejected_event(rejected: Rejected) -> Mapping[str, Any]:
     """Return a rejected event; empty if it is not a JSON object."""
-    try:
-        event = orjson.loads(rejected.value or b"")
-    except orjson.JSONDecodeError:
-        return {}
-    return event if isinstance(event, dict) else {}
+    return read_object(rejected.value) or {}
 
 
 class LiveView:
@@ -273,14 +269,11 @@ class LiveView:
         # Until here, others may have created the entry; from here on, the event is open, finished or not shown.
         known = self._seen.get(origin)
         self._last_read[topic, record.partition] = record.offset
-        try:
-            event = orjson.loads(record.value or b"")
-        except orjson.JSONDecodeError:
-            event = None
+        event = read_object(record.value)
         headers = dict(record.headers)
         source = self._sources[topic] or _text(headers.get(SOURCE_HEADER))
         trace = _text(valid_trace(headers.get(TRACE_HEADER)))
-        if not isinstance(event, dict) or not self._only.matches_event(event, source, trace):
+        if event is None or not self._only.matches_event(event, source, trace):
             self._seen.pop(origin, None)
             return
         seen = known or self._open(origin)

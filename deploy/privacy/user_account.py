@@ -5,8 +5,6 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-import orjson
-
 from deploy.config.configuration import Configuration
 from deploy.config.integrations import Integration
 from deploy.dryrun.personal_data import PERSONAL_NAMES
@@ -16,6 +14,7 @@ from deploy.ledger.past_rules import PastRules
 from deploy.ledger.search import EventQuery, confirm, find_candidates
 from streams.consent.policy import GivenConsent
 from streams.events import Event
+from streams.parsing.lenient_json import read_object
 from streams.records.event import Origin
 from streams.records.outcomes import FORWARDED, Outcome
 from streams.suppression.filter import IDS
@@ -50,7 +49,7 @@ def sum_up(configuration: Configuration, kafka: KafkaFacts, user: str, past: Pas
     candidates = find_candidates(configuration, query, MAX_EVENTS)
     teller = StoryTeller(configuration, kafka, payloads=True, past=past)
     heads = confirm(teller, candidates, query)
-    events = {head.place: _event(record) for head, record in heads}
+    events = {head.place: (read_object(record.value) if record is not None else None) or {} for head, record in heads}
     stories = [head for head, _ in heads]
     integrations = dict.fromkeys(
         [*configuration.integrations, *(it.integration for each in stories for it in each.integrations)]
@@ -79,14 +78,6 @@ def sum_up(configuration: Configuration, kafka: KafkaFacts, user: str, past: Pas
 
 
 _NOWHERE = Origin("", 0, 0)
-
-
-def _event(record: Any | None) -> Event:
-    try:
-        event = orjson.loads(record.value) if record is not None and record.value else {}
-    except orjson.JSONDecodeError:
-        event = {}
-    return event if isinstance(event, dict) else {}
 
 
 def _ids(events: Iterable[Event], user: str) -> list[dict[str, Any]]:

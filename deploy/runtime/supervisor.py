@@ -13,11 +13,10 @@ from pathlib import Path
 from time import monotonic
 from typing import Any
 
-import orjson
-
 from deploy.runtime.logs import READY
 from deploy.runtime.reload import APPLIED
 from deploy.terminal.failures import Failed
+from streams.parsing.lenient_json import read_object
 
 MAX_LINES = 20
 
@@ -196,7 +195,7 @@ class Supervisor:
                 continue
             if not line:
                 return
-            data = _parse(line)
+            data = read_object(line)
             child.line_count += 1
             if data is not None and data.get("event") == READY:
                 child.facts = data
@@ -231,20 +230,12 @@ class _Progress:
 
 def readable(line: str) -> str:
     """Format a line of our logs for people; other lines are returned unchanged."""
-    data = _parse(line.encode())
+    data = read_object(line.encode())
     if data is None:
         return line
     message = data.pop("event", "")
     facts = [f"{key}={value}" for key, value in data.items() if key not in ("level", "timestamp")]
     return f"{message} ({', '.join(facts)})" if facts else str(message)
-
-
-def _parse(line: bytes) -> dict[str, Any] | None:
-    try:
-        data = orjson.loads(line)
-    except orjson.JSONDecodeError:
-        return None
-    return data if isinstance(data, dict) else None
 
 
 def _signal(child: Child, number: signal.Signals) -> None:

@@ -7,8 +7,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
-import orjson
-
+from streams.parsing.lenient_json import read_object
 from streams.records.run_header import Kind
 
 PARTS = ("properties", "traits", "context")
@@ -73,11 +72,8 @@ def sample_of(value: bytes | None, source: str, second: int) -> EventSample | No
     """Return the names and types of an event; None if the event is invalid."""
     if not value or len(value) > MAX_EVENT_BYTES:
         return None
-    try:
-        event = orjson.loads(value)
-    except orjson.JSONDecodeError:
-        return None
-    if not isinstance(event, dict) or type(event.get("type")) is not str:
+    event = read_object(value)
+    if event is None or type(event.get("type")) is not str:
         return None
     name = event.get("event")
     kind = Kind(safe_name(source), safe_name(event["type"]), safe_name(name) if type(name) is str and name else None)

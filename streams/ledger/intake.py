@@ -2,7 +2,6 @@
 
 from typing import Any
 
-import orjson
 import structlog
 
 from streams.ledger.dead_group import group_of
@@ -17,6 +16,7 @@ from streams.ledger.store import (
     Run,
 )
 from streams.observability.logging import error_fields
+from streams.parsing.lenient_json import read_object
 from streams.records.dead_letter import DeadLetter
 from streams.records.event import Origin
 from streams.records.format import NewerFormatError, RecordError
@@ -218,11 +218,8 @@ def _with_credible_minutes(header: RunHeader, written_ms: int) -> RunHeader:
 
 def lenient_hashes(value: bytes | None) -> tuple[bytes, bytes]:
     """Return the hashes of the messageId and of the user of an event that may be invalid; NO_HASH for missing ones."""
-    try:
-        event = orjson.loads(value or b"")
-    except orjson.JSONDecodeError:
-        return NO_HASH, NO_HASH
-    if not isinstance(event, dict):
+    event = read_object(value)
+    if event is None:
         return NO_HASH, NO_HASH
     user = _lenient_hash(event.get("userId"))
     return _lenient_hash(event.get("messageId")), user if user != NO_HASH else _lenient_hash(event.get("anonymousId"))

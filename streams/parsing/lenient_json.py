@@ -35,6 +35,15 @@ def loads(text: bytes) -> Any:
         return orjson.loads(repaired)
 
 
+def read_object(text: bytes | None) -> dict[str, Any] | None:
+    """Return the object in some bytes that may be anything; None if they are not a JSON object."""
+    try:
+        data = orjson.loads(text or b"")
+    except orjson.JSONDecodeError:
+        return None
+    return data if isinstance(data, dict) else None
+
+
 def replace_lone_surrogates(text: bytes) -> bytes:
     r"""Replace each surrogate in JSON text that lacks its other half with `\ufffd`."""
     parts: list[bytes] = []

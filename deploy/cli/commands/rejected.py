@@ -135,13 +135,9 @@ def _row(parked: "ParkedRecord[Rejected]") -> dict[str, Any]:
 
 def _event(value: bytes | None) -> dict[str, Any]:
     """Return a rejected event's data; empty if it is not a JSON object."""
-    import orjson
+    from streams.parsing.lenient_json import read_object
 
-    try:
-        event = orjson.loads(value or b"")
-    except orjson.JSONDecodeError:
-        return {}
-    return event if isinstance(event, dict) else {}
+    return read_object(value) or {}
 
 
 def _data(parked: "ParkedRecord[Rejected]") -> dict[str, Any]:
