@@ -2,8 +2,9 @@
 
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import chain, islice
 from typing import Any
 
 import orjson
@@ -14,7 +15,7 @@ from deploy.ledger.client import LedgerClient
 from deploy.ledger.kafka_facts import KafkaFacts
 from deploy.ledger.plan_notes import VIOLATION
 from streams.events import Event
-from streams.ledger.catalog import MAX_DEPTH, MAX_ITEMS, MAX_VISITED, PARTS, safe_name, sample_of
+from streams.ledger.catalog import MAX_VISITED, PARTS, sample_of, walk_properties
 from streams.parsing.lenient_json import read_object
 from streams.records.event import Origin
 
@@ -87,25 +88,8 @@ def _add(samples: EventSamples, place: str, value: bytes, explained: Explanation
 
 
 def _values(event: Event) -> Iterator[tuple[str, Any]]:
-    """Yield the values that are neither objects nor lists, level by level, with their paths in the catalog."""
-    level: list[tuple[str, Mapping[str, Any]]] = [(part, event[part]) for part in PARTS if _is_object(event.get(part))]
-    left = MAX_VISITED
-    for _ in range(MAX_DEPTH):
-        deeper: list[tuple[str, Mapping[str, Any]]] = []
-        for prefix, part in level:
-            for name, value in part.items():
-                if not left:
-                    return
-                left -= 1
-                path = f"{prefix}.{safe_name(str(name))}"
-                if _is_object(value):
-                    deeper.append((path, value))
-                elif isinstance(value, list):
-                    deeper += [(f"{path}[]", each) for each in value[:MAX_ITEMS] if _is_object(each)]
-                else:
-                    yield path, value[:MAX_TEXT] if isinstance(value, str) else value
-        level = deeper
-
-
-def _is_object(value: Any) -> bool:
-    return isinstance(value, dict)
+    """Yield the values that are neither objects nor lists, with their paths in the catalog."""
+    parts = (walk_properties(event[part], f"{part}.") for part in PARTS if isinstance(event.get(part), dict))
+    for path, value in islice(chain.from_iterable(parts), MAX_VISITED):
+        if not isinstance(value, dict | list):
+            yield path, value[:MAX_TEXT] if isinstance(value, str) else value

@@ -78,13 +78,16 @@ def sample_of(value: bytes | None, source: str, second: int) -> EventSample | No
     name = event.get("event")
     kind = Kind(safe_name(source), safe_name(event["type"]), safe_name(name) if type(name) is str and name else None)
     found = dict.fromkeys(
-        pair for part in PARTS if isinstance(event.get(part), dict) for pair in _properties(event[part], f"{part}.")
+        (path, _NAMES_OF_TYPES[type(value)])
+        for part in PARTS
+        if isinstance(event.get(part), dict)
+        for path, value in walk_properties(event[part], f"{part}.")
     )
     return EventSample(kind, (*found,), second)
 
 
-def _properties(data: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, str]]:
-    """Return paths and types, level by level, so that one huge object does not crowd out the rest."""
+def walk_properties(data: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, Any]]:
+    """Yield paths and values, level by level, so that one huge object does not crowd out the rest."""
     level: list[tuple[str, Any]] = [(prefix, data)]
     left = MAX_VISITED
     for depth in range(MAX_DEPTH):
@@ -95,7 +98,7 @@ def _properties(data: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, str
                     return
                 left -= 1
                 path = place + safe_name(name)
-                yield path, _NAMES_OF_TYPES[type(value)]
+                yield path, value
                 if depth + 1 < MAX_DEPTH:
                     inner = value[:MAX_ITEMS] if isinstance(value, list) else [value]
                     mark = "[]." if isinstance(value, list) else "."
