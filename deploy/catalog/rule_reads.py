@@ -79,7 +79,7 @@ def is_within(path: str, outer: str) -> bool:
     return outer in (WHOLE_EVENT, path) or (path.startswith(outer) and path[len(outer)] in ".[")
 
 
-def find_reads(configuration: Configuration) -> list[FieldRead]:
+def find_field_reads(configuration: Configuration) -> list[FieldRead]:
     """Return the fields that the rules of integrations and sources read."""
     found: list[FieldRead] = []
     for integration in configuration.integrations.values():

@@ -13,7 +13,7 @@ from starlette.routing import Route
 from deploy.catalog.event_samples import PLAN, EventSamples, read_samples
 from deploy.catalog.plan_from_seen import NothingSeenError, plan_from_seen
 from deploy.catalog.planned import EventPlan, PlannedProperty, find_plans
-from deploy.catalog.rule_reads import FieldRead, find_reads, is_within
+from deploy.catalog.rule_reads import FieldRead, find_field_reads, is_within
 from deploy.catalog.seen_events import CatalogEvent, CatalogProperty, is_name, read_seen
 from deploy.config.configuration import Configuration
 from deploy.console.access.roles import Role
@@ -54,11 +54,12 @@ class CatalogScreen(ConsoleScreen):
         source = given.get("source", "")
         seen, counts, off_plan = await asyncio.gather(
             asyncio.to_thread(read_seen, configuration, source or None),
-            self._counts("source,type,event", source),
+            self._counts(source),
             self._off_plan(source),
         )
         chosen = _choose(seen, given.get("type"), given.get("event"))
         whole = sum(counts.values()) or 1
+        reads = find_field_reads(configuration)
         data = {
             "source": source,
             "sources": list(configuration.source_files),
@@ -75,15 +76,16 @@ class CatalogScreen(ConsoleScreen):
                 }
                 for it in seen
             ],
-            "waiting": _events_that_never_come(find_reads(configuration), seen),
+            "waiting": _events_that_never_come(reads, seen),
             "sample_per_second": configuration.settings.ledger.sample_per_second,
-            "chosen": await self._describe(chosen) if chosen else None,
+            "chosen": await self._describe(chosen, reads) if chosen else None,
         }
         return ConsolePage(chosen.label if chosen else "Catalog", "catalog.html", data)
 
-    async def _counts(self, by: str, source: str) -> Counter[tuple[str, str]]:
+    async def _counts(self, source: str) -> Counter[tuple[str, str]]:
         """Return the number of events of the last day by type and name."""
-        rows = (await self.backend.ask("/counts", since=int(time.time()) - DAY_SECONDS, by=by))["rows"]
+        since = int(time.time()) - DAY_SECONDS
+        rows = (await self.backend.ask("/counts", since=since, by="source,type,event"))["rows"]
         counts: Counter[tuple[str, str]] = Counter()
         for row in rows:
             if source in ("", row["source"]):
@@ -101,7 +103,7 @@ class CatalogScreen(ConsoleScreen):
                 counts[_key(row)] += row["count"]
         return counts
 
-    async def _describe(self, seen: CatalogEvent) -> dict[str, Any]:
+    async def _describe(self, seen: CatalogEvent, every: Sequence[FieldRead]) -> dict[str, Any]:
         """Return one event with its properties."""
         configuration = self.backend.configuration
         samples, problem = EventSamples(), None
@@ -110,7 +112,7 @@ class CatalogScreen(ConsoleScreen):
         except BrokerError as error:
             problem = str(error)
         plans = find_plans(configuration, seen)
-        reads = [it for it in find_reads(configuration) if it.may_read(seen.type, seen.event, seen.sources)]
+        reads = [it for it in every if it.may_read(seen.type, seen.event, seen.sources)]
         planned_only = [path for plan in plans for path in plan.unseen(seen)]
         # Of an object with properties of its own, these are enough.
         objects = {path for path, it in seen.properties.items() if set(it.types) == {"object"}}

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from deploy.catalog.rule_reads import FieldRead, find_reads, is_within
+from deploy.catalog.rule_reads import FieldRead, find_field_reads, is_within
 from deploy.config.configuration import read_configuration
 
 RULES = """integration: crm
@@ -33,7 +33,7 @@ def reads(tmp_path_factory: pytest.TempPathFactory) -> list[FieldRead]:
     (folder / "turnout.yaml").write_text("{}\n")
     (folder / "sources" / "web.yaml").write_text("source: web\nwrite_keys: ['${WEB_KEY}']\n")
     (folder / "integrations" / "crm.yaml").write_text(RULES)
-    return find_reads(read_configuration(Path(folder)))
+    return find_field_reads(read_configuration(Path(folder)))
 
 
 def test_paths_are_those_of_the_catalog(reads):
