@@ -9,6 +9,10 @@ OnGap = Literal["continue", "stop"]
 """Whether a worker records a gap and continues, or stops before it."""
 
 
+RECORD_SECONDS = 60.0
+"""Seconds that Kafka has to store the records about a gap."""
+
+
 class Gap(NamedTuple):
     """A range of offsets whose records Kafka has removed before a consumer group read them.
 

@@ -9,7 +9,7 @@ from typing import Any
 from streams.clock import time
 from streams.events import EventError, Note
 from streams.kafka.acks import PendingAcks
-from streams.kafka.gaps import Gap, OnGap
+from streams.kafka.gaps import RECORD_SECONDS, Gap, OnGap
 from streams.kafka.offsets import TP, RecordBatch
 from streams.kafka.producer import Producer
 from streams.kafka.settings import Broker
@@ -40,9 +40,6 @@ from transforms.runtime.numbers import take_left_out
 
 YIELD_SECONDS = 0.01
 """Seconds of routing after which the event loop runs other tasks."""
-
-CONFIRM_SECONDS = 60.0
-"""Seconds that Kafka has to store the outcome of events that are lost."""
 
 HELD_STOP_SECONDS = 5.0
 """Seconds that a stop waits for batches if the guard holds some of them, which may never finish."""
@@ -272,7 +269,7 @@ class Router:
             buffer.add_range("", "", Outcome.LOST, start, end - 1, RETENTION)
         acks = PendingAcks()
         self._write_outcomes(buffer, acks, gap.partition)
-        await acks.confirmed(CONFIRM_SECONDS)
+        await acks.confirmed(RECORD_SECONDS)
 
     def _write_outcomes(
         self, buffer: OutcomeBuffer, acks: PendingAcks, partition: int, records: Sequence[Any] = ()

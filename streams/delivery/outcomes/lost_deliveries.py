@@ -12,7 +12,7 @@ from aiokafka.errors import KafkaError
 
 from streams.kafka.acks import PendingAcks
 from streams.kafka.client import complete_ends
-from streams.kafka.gaps import Gap
+from streams.kafka.gaps import RECORD_SECONDS, Gap
 from streams.kafka.producer import Producer
 from streams.kafka.reading import read_to_end
 from streams.kafka.settings import Broker
@@ -34,9 +34,6 @@ Deliveries are in the order of their events, except those of a replay, which may
 
 MAX_WAITING_INTERVALS = 20_000
 """How many intervals of waiting deliveries one record may have."""
-
-CONFIRM_SECONDS = 60.0
-"""Seconds that Kafka has to store the records."""
 
 Span = tuple[int, int]
 
@@ -83,7 +80,7 @@ class LostDeliveriesRecorder:
                     key=f"{topic}:{partition}".encode(),
                     value=Outcomes(Stage.FORWARDER, topic, partition, "", (), lost=[lost]).encode(),
                 )
-        await acks.confirmed(CONFIRM_SECONDS)
+        await acks.confirmed(RECORD_SECONDS)
         DELIVERY_OUTCOMES.labels(self._integration, Outcome.LOST).inc(gap.records)
 
     async def _find_left(self, partition: int) -> dict[tuple[str, int], _Left]:
