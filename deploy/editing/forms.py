@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from copy import deepcopy
 from typing import Any
 
 from deploy.config.diagnostics import Place
@@ -85,7 +84,7 @@ def take_from_preset(text: str, name: str, preset: Document | None) -> str:
     rule = next((it for it in preset_rules(preset) if it["name"] == name), None)
     if rule is None:
         raise ValueError(f"the preset has no rule {name!r}")
-    return _insert_rule(text, 0, json.loads(json.dumps(rule)))
+    return _insert_rule(text, 0, rule)
 
 
 def _shown_rule(rule: Any, index: int) -> dict[str, Any]:
@@ -261,7 +260,7 @@ def _insert_rule(text: str, index: int, rule: Mapping[str, Any]) -> str:
     if data.get("rules"):
         return insert_item(text, ("rules", index), dict(rule))
     fields = IntegrationFile.model_fields if "integration" in data else SourceFile.model_fields
-    return replace_value(text, ("rules",), [deepcopy(dict(rule))], tuple(fields))
+    return replace_value(text, ("rules",), [dict(rule)], tuple(fields))
 
 
 def _set(text: str, place: Place, value: Any, order: Sequence[str]) -> str:

@@ -68,7 +68,7 @@ def _explain_violation(
     plan: Document, label: str, path: Keys, rule: str, event: Mapping[str, Any] | None
 ) -> tuple[str, str | None]:
     name = "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in path)[1:]
-    number = next((at for at, each in enumerate(plan.data["events"]) if label_of(each) == label), None)
+    number = next((at for at, each in enumerate(plan.data["events"]) if _label(each) == label), None)
     entry: Keys | None = None if number is None else ("events", number)
     missing = rule in ("required", "unplanned_property", "additionalProperties")
     place = entry and find_schema(plan, entry, path[:-1] if missing else path)
@@ -93,7 +93,7 @@ def _explain_violation(
     return f"{name} violates {rule}", where
 
 
-def label_of(planned: Mapping[str, Any]) -> str:
+def _label(planned: Mapping[str, Any]) -> str:
     """Return the name of a planned event, as in outcomes."""
     return planned.get("event") or " ".join(filter(None, (planned.get("type", "track"), planned.get("name"))))
 

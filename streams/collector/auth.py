@@ -75,7 +75,7 @@ class Authenticator:
         known = self._find_known(write_key) if isinstance(write_key, str) else None
         if known is None:
             source = self.find_source(write_key)
-            assert isinstance(write_key, str)  # of what else there is no source
+            assert isinstance(write_key, str)  # `find_source` raises for anything else
             known = self._remember(write_key, source, write_key)
         known.allowance.take_request()
         return known

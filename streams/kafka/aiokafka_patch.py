@@ -50,5 +50,5 @@ def encode_zstd(payload: bytes) -> bytes:
 def apply() -> None:
     """Make aiokafka use this class for its connections, and this function for its batches."""
     aiokafka.conn.AIOKafkaConnection = PatchedConnection
-    # The builder is in a compiled module, or in one of Python where there is no compiler; each imports the function.
+    # aiokafka has the builder in a compiled module, or in a Python module if it was built without a compiler.
     sys.modules[DefaultRecordBatchBuilder.__module__].zstd_encode = encode_zstd  # type: ignore[attr-defined]

@@ -100,7 +100,7 @@ class FailureHandler:
             counts = True
             failures = batch.failures = replace(failures, spent=failures.spent + wait)
         outlasted = counts and failures.own > 0 and failures.spent > self._settings.retry_for
-        # If others succeed, full memory is no reason. If none does, nothing more is fetched, and nothing ever would be.
+        # Full memory matters only if no delivery succeeds: then nothing more is fetched, and nothing ever would be.
         in_the_way = holds.full if suspect else failures.own > 0 and self._is_full()
         if len(batch.deliveries) == 1 and (outlasted or in_the_way):
             (pending,) = batch.deliveries

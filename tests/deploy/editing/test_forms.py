@@ -114,7 +114,7 @@ def test_new_rules():
 
 
 def test_a_rule_of_the_preset_is_copied():
-    """A copied rule of the preset is the first of the file; it is no longer offered."""
+    """A rule copied from the preset is the first of the file, and is no longer offered."""
     assert show_form("integrations", TEXT, PRESET)["preset"] == ["page"]
     text = apply_form("integrations", TEXT, {"part": "preset", "rule": "page"}, PRESET)
     assert Document.parse(text, "").data["rules"][0] == PRESET.data["rules"][0]
@@ -139,7 +139,7 @@ def test_what_cannot_be_written_is_refused(fields, message):
 
 
 def test_a_text_that_is_not_valid_has_no_form():
-    """A broken text is mended as text."""
+    """Invalid YAML has no forms until it is fixed as text."""
     assert "line 2" in show_form("integrations", "a: 1\nb: c: d")["problem"]
     with pytest.raises(FormError):
         apply_form("integrations", "a: 1\nb: c: d", LIMITS)
